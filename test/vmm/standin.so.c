@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A stand-in for KVM, to be preloaded behind the shim: LD_PRELOAD="libxsaveshim.so standin.so". It answers
+ * the few requests the shim cares about as an affected kernel would, with exactly the quirk a test asks for,
+ * and logs every call it gets. A VM or vCPU is a memfd and its state is the file's contents, so that
+ * duplicates, inherited descriptors and reused numbers behave as the real ones do.
+ *
+ * Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID (let the VMM open /dev/null as its device).
+ *
+ *	STANDIN_LOG=PATH	append a line per call
+ *	STANDIN_ANSWER=REQUEST=EIO,...	nothing is done, and that errno or that number is returned
+ *	STANDIN_SUPPORTED=MASK	what this host's KVM supports; 0x207 unless told
+ *	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2 return
+ *	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4: nent is not written
+ *	STANDIN_HIGH_FDS=1	vCPU descriptors from 65536 up, whatever RLIMIT_NOFILE allows
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/kvm.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "errnos.h"
+
+#ifndef KVM_GET_XSAVE2
+#define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
+#endif
+
+#define MAGIC 0x6d766b2d646e6174u
+#define MAX_ENTRIES 256
+#define HIGH_FDS 65536
+#define PAYLOAD_SIZE 4096
+
+#define MXCSR 24
+#define XSTATE_BV 512
+#define XCOMP_BV 520
+#define EXTENDED 576
+#define FP_SSE 3u
+
+struct object {
+	uint64_t magic;
+	enum { VM, VCPU } kind;
+	uint32_t id;
+	bool has_cpuid;
+	uint32_t nent;
+	struct kvm_cpuid_entry2 entries[MAX_ENTRIES];
+	unsigned char payload[PAYLOAD_SIZE];
+};
+
+static const struct {
+	const char *name;
+	uint32_t number;
+} requests[] = {
+	{ "KVM_CREATE_VM", KVM_CREATE_VM },
+	{ "KVM_CREATE_VCPU", KVM_CREATE_VCPU },
+	{ "KVM_CHECK_EXTENSION", KVM_CHECK_EXTENSION },
+	{ "KVM_GET_SUPPORTED_CPUID", KVM_GET_SUPPORTED_CPUID },
+	{ "KVM_SET_CPUID", KVM_SET_CPUID },
+	{ "KVM_SET_CPUID2", KVM_SET_CPUID2 },
+	{ "KVM_GET_CPUID2", KVM_GET_CPUID2 },
+	{ "KVM_SET_XSAVE", KVM_SET_XSAVE },
+	{ "KVM_GET_XSAVE", KVM_GET_XSAVE },
+	{ "KVM_GET_XSAVE2", KVM_GET_XSAVE2 },
+	{ "KVM_RUN", KVM_RUN },
+};
+
+static const char *request_name(uint32_t request)
+{
+	static __thread char other[16];
+
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
+		if (requests[i].number == request)
+			return requests[i].name;
+	snprintf(other, sizeof(other), "0x%" PRIx32, request);
+	return other;
+}
+
+static uint64_t mask_from(const char *variable, uint64_t otherwise)
+{
+	const char *text = getenv(variable);
+
+	return text ? strtoull(text, NULL, 0) : otherwise;
+}
+
+static int real_fd(int fd)
+{
+	return fd >= HIGH_FDS ? fd - HIGH_FDS : fd;
+}
+
+static bool load(int fd, struct object *object)
+{
+	ssize_t size = pread(real_fd(fd), object, sizeof(*object), 0);
+
+	return size == (ssize_t)sizeof(*object) && object->magic == MAGIC;
+}
+
+static int store(int fd, const struct object *object)
+{
+	return pwrite(real_fd(fd), object, sizeof(*object), 0) == (ssize_t)sizeof(*object) ? 0 : -EIO;
+}
+
+static int create(int kind, uint32_t id)
+{
+	struct object object = { .magic = MAGIC, .kind = kind, .id = id };
+	int fd = memfd_create(kind == VM ? "kvm-vm" : "kvm-vcpu", MFD_CLOEXEC);
+
+	if (fd == -1 || store(fd, &object))
+		return -EMFILE;
+	return kind == VCPU && getenv("STANDIN_HIGH_FDS") ? fd + HIGH_FDS : fd;
+}
+
+static uint64_t guest_xcr0(const struct object *vcpu)
+{
+	for (uint32_t i = 0; i < vcpu->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &vcpu->entries[i];
+		bool any_index = !(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+
+		if (e->function == 0xd && (any_index || e->index == 0))
+			return (uint64_t)e->edx << 32 | e->eax;
+	}
+	return 0;
+}
+
+static int set_cpuid2(int fd, struct object *vcpu, const struct kvm_cpuid2 *table)
+{
+	if (!table)
+		return -EFAULT;
+	if (table->nent > MAX_ENTRIES)
+		return -E2BIG;
+	vcpu->has_cpuid = true;
+	vcpu->nent = table->nent;
+	memcpy(vcpu->entries, table->entries, table->nent * sizeof(table->entries[0]));
+	return store(fd, vcpu);
+}
+
+static int set_cpuid(int fd, struct object *vcpu, const struct kvm_cpuid *table)
+{
+	if (!table)
+		return -EFAULT;
+	if (table->nent > MAX_ENTRIES)
+		return -E2BIG;
+	vcpu->has_cpuid = true;
+	vcpu->nent = table->nent;
+	for (uint32_t i = 0; i < table->nent; i++) {
+		const struct kvm_cpuid_entry *e = &table->entries[i];
+
+		vcpu->entries[i] = (struct kvm_cpuid_entry2){
+			.function = e->function, .eax = e->eax, .edx = e->edx
+		};
+	}
+	return store(fd, vcpu);
+}
+
+static int get_cpuid2(const struct object *vcpu, struct kvm_cpuid2 *table)
+{
+	if (!table)
+		return -EFAULT;
+	if (table->nent < vcpu->nent)
+		return -E2BIG;
+	memcpy(table->entries, vcpu->entries, vcpu->nent * sizeof(table->entries[0]));
+	if (!getenv("STANDIN_KEEPS_NENT"))
+		table->nent = vcpu->nent;
+	return 0;
+}
+
+static int get_supported_cpuid(struct kvm_cpuid2 *table)
+{
+	uint64_t mask = mask_from("STANDIN_SUPPORTED", 0x207);
+
+	if (!table)
+		return -EFAULT;
+	if (table->nent < 2)
+		return -E2BIG;
+	table->nent = 2;
+	table->entries[0] = (struct kvm_cpuid_entry2){ .function = 1 };
+	table->entries[1] = (struct kvm_cpuid_entry2){
+		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = (uint32_t)mask,
+		.edx = (uint32_t)(mask >> 32)
+	};
+	return 0;
+}
+
+static uint64_t word(const unsigned char *payload, size_t offset)
+{
+	uint64_t value;
+
+	memcpy(&value, payload + offset, sizeof(value));
+	return value;
+}
+
+static bool user_pointer(const void *pointer)
+{
+	return pointer && (intptr_t)pointer > 0;
+}
+
+static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)
+{
+	uint64_t accepted = mask_from("STANDIN_SUPPORTED", 0x207);
+
+	if (!user_pointer(payload))
+		return -EFAULT;
+	if (vcpu->has_cpuid)
+		accepted &= guest_xcr0(vcpu) | FP_SSE;
+	if (word(payload, XSTATE_BV) & ~accepted || (word(payload, MXCSR) & 0xffff0000))
+		return -EINVAL;
+	for (size_t i = XCOMP_BV; i < EXTENDED; i++)
+		if (payload[i])
+			return -EINVAL;
+	memcpy(vcpu->payload, payload, PAYLOAD_SIZE);
+	return store(fd, vcpu);
+}
+
+static int get_xsave(const struct object *vcpu, unsigned char *payload)
+{
+	uint64_t xstate_bv = word(vcpu->payload, XSTATE_BV) | mask_from("STANDIN_LEAK", 0);
+
+	if (!user_pointer(payload))
+		return -EFAULT;
+	memcpy(payload, vcpu->payload, PAYLOAD_SIZE);
+	memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+	return 0;
+}
+
+/* True where STANDIN_ANSWER has one for this request. */
+static bool canned_answer(const char *name, int *answer)
+{
+	const char *text = getenv("STANDIN_ANSWER");
+	size_t length = strlen(name);
+	char value[16];
+
+	while (text && (strncmp(text, name, length) || text[length] != '=')) {
+		text = strchr(text, ',');
+		text = text ? text + 1 : NULL;
+	}
+	if (!text)
+		return false;
+	snprintf(value, sizeof(value), "%.*s", (int)strcspn(text + length + 1, ","), text + length + 1);
+	*answer = errno_number(value) ? -errno_number(value) : atoi(value);
+	return true;
+}
+
+static void log_call(unsigned long request, const struct object *object, const void *arg)
+{
+	const char *path = getenv("STANDIN_LOG");
+	bool vcpu = object && object->kind == VCPU;
+	char id[24] = "", xstate_bv[40] = "";
+	int fd;
+
+	if (!path)
+		return;
+	if (vcpu)
+		snprintf(id, sizeof(id), " vcpu=%" PRIu32, object->id);
+	if (vcpu && (uint32_t)request == KVM_SET_XSAVE && user_pointer(arg))
+		snprintf(xstate_bv, sizeof(xstate_bv), " xstate_bv=0x%" PRIx64, word(arg, XSTATE_BV));
+	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+	if (fd == -1)
+		abort();
+	dprintf(fd, "%s%s%s%s\n", request_name((uint32_t)request), id, xstate_bv,
+		request == (uint32_t)request ? "" : " wide");
+	close(fd);
+}
+
+static int answer_vcpu(int fd, uint32_t request, struct object *vcpu, void *arg)
+{
+	switch (request) {
+	case KVM_SET_CPUID2:
+		return set_cpuid2(fd, vcpu, arg);
+	case KVM_SET_CPUID:
+		return set_cpuid(fd, vcpu, arg);
+	case KVM_GET_CPUID2:
+		return get_cpuid2(vcpu, arg);
+	case KVM_SET_XSAVE:
+		return set_xsave(fd, vcpu, arg);
+	case KVM_GET_XSAVE:
+	case KVM_GET_XSAVE2:
+		return get_xsave(vcpu, arg);
+	case KVM_RUN:
+		return 0;
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int answer(int fd, uint32_t request, struct object *object, void *arg)
+{
+	int canned;
+
+	if (canned_answer(request_name(request), &canned))
+		return canned;
+	if (object && object->kind == VCPU)
+		return answer_vcpu(fd, request, object, arg);
+	switch (request) {
+	case KVM_CREATE_VM:
+		return create(VM, 0);
+	case KVM_CREATE_VCPU:
+		return object ? create(VCPU, (uint32_t)(uintptr_t)arg) : -ENOTTY;
+	case KVM_CHECK_EXTENSION:
+		return PAYLOAD_SIZE;
+	case KVM_GET_SUPPORTED_CPUID:
+		return get_supported_cpuid(arg);
+	default:
+		return (int)syscall(SYS_ioctl, fd, request, arg) == -1 ? -errno : 0;
+	}
+}
+
+/* Another C name: <sys/ioctl.h> has its own idea of the types, which differs between libcs. */
+int standin_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
+
+int standin_ioctl(int fd, unsigned long request, ...)
+{
+	struct object object, *known = NULL;
+	int saved = errno, result;
+	va_list args;
+	void *arg;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	if (load(fd, &object))
+		known = &object;
+	log_call(request, known, arg);
+	result = answer(fd, (uint32_t)request, known, arg);
+	errno = result < 0 ? -result : saved;
+	return result < 0 ? -1 : result;
+}

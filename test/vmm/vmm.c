@@ -1,0 +1,747 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A scriptable VMM: carries out the steps given as arguments, in order, and prints a line for each: the step,
+ * what its ioctl returned (or the name of its errno), and what became of the caller's memory.
+ *
+ *	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
+ *
+ * `vmm` alone lists the steps. Every ioctl leaves through do_ioctl(); with -DRAW_IOCTL, none through libc.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/filter.h>
+#include <linux/kvm.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "errnos.h"
+
+#ifndef KVM_GET_XSAVE2
+#define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
+#endif
+#ifndef KVM_CAP_XSAVE2
+#define KVM_CAP_XSAVE2 208
+#endif
+
+#define PAGE 4096
+#define MAX_VCPUS 1024
+#define MAX_ENTRIES 256
+#define TOO_MANY_ENTRIES 100000 /* KVM takes 256, kernels before 5.12 took 80 */
+#define GUEST_CODE 0x1000
+
+/* The payload, Intel SDM vol. 1, 13.4 */
+#define FCW 0
+#define MXCSR 24
+#define ST0 32
+#define LEGACY_END 416
+#define XSTATE_BV 512
+#define XCOMP_BV 520
+#define RESERVED 528
+#define EXTENDED 576
+#define MAX_PAYLOAD (64 * 1024)
+
+/* No call sets it: an errno still at this value after a call was not touched */
+#define ERRNO_UNTOUCHED 3999
+
+static char **next_arg;
+static int kvm_fd = -1, vm_fd = -1, vcpu_fd = -1;
+static int vcpus[MAX_VCPUS];
+static size_t payload_size = sizeof(struct kvm_xsave);
+static bool wide;
+#ifdef RAW_IOCTL
+static bool raw = true;
+#else
+static bool raw;
+#endif
+
+static struct kvm_cpuid2 *cpuid_table;
+static unsigned char *payload_end;
+static unsigned char payload_before[MAX_PAYLOAD];
+
+static _Noreturn void die(const char *what, const char *why)
+{
+	fflush(stdout);
+	fprintf(stderr, "vmm: %s: %s\n", what, why);
+	exit(2);
+}
+
+static uint64_t number(const char *text)
+{
+	char *end;
+	uint64_t value = strtoull(text, &end, 0);
+
+	if (end == text || *end)
+		die(text, "not a number");
+	return value;
+}
+
+/* Ends the text at the first of the separators, and returns what follows; NULL where there is none. */
+static char *cut(char *text, const char *separators)
+{
+	char *at = text ? strpbrk(text, separators) : NULL;
+
+	if (at)
+		*at++ = '\0';
+	return at;
+}
+
+static long do_ioctl(int fd, uint32_t request, void *arg)
+{
+	unsigned long sent = wide ? request | ~0xffffffffUL : request;
+
+	errno = ERRNO_UNTOUCHED;
+	if (raw)
+		return syscall(SYS_ioctl, fd, sent, arg);
+#ifdef RAW_IOCTL
+	die("libc", "built with RAW_IOCTL");
+#else
+	return ioctl(fd, sent, arg);
+#endif
+}
+
+/* Prints the result of the call just made; the step's own line is ended by the caller. */
+static void print_result(long result)
+{
+	int error = errno;
+
+	if (result == -1)
+		printf(" %s", errno_name(error));
+	else
+		printf(" %ld%s", result, error == ERRNO_UNTOUCHED ? "" : " errno-touched");
+}
+
+static void print_call(int fd, uint32_t request, void *arg)
+{
+	print_result(do_ioctl(fd, request, arg));
+}
+
+static void select_fd(int fd)
+{
+	if (fd == -1)
+		die(next_arg[-1], errno_name(errno));
+	vcpu_fd = fd;
+	printf(" %d", fd);
+}
+
+/* ---- virtual machines ---- */
+
+static void step_open(char *path)
+{
+	kvm_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (kvm_fd == -1)
+		die(path, errno_name(errno));
+}
+
+static void step_vm(char *arg)
+{
+	(void)arg;
+	if (kvm_fd == -1)
+		step_open("/dev/kvm");
+	vm_fd = (int)do_ioctl(kvm_fd, KVM_CREATE_VM, NULL);
+	if (vm_fd == -1)
+		die("KVM_CREATE_VM", errno_name(errno));
+}
+
+static void step_create(char *id)
+{
+	uint64_t i = number(id);
+
+	if (vm_fd == -1)
+		step_vm(NULL);
+	vcpu_fd = (int)do_ioctl(vm_fd, KVM_CREATE_VCPU, (void *)(uintptr_t)i);
+	print_result(vcpu_fd);
+	if (i < MAX_VCPUS)
+		vcpus[i] = vcpu_fd;
+}
+
+static void step_vcpu(char *id)
+{
+	uint64_t i = number(id);
+
+	if (i >= MAX_VCPUS || vcpus[i] <= 0)
+		die(id, "no such vCPU was created");
+	vcpu_fd = vcpus[i];
+}
+
+static void step_supported(char *arg)
+{
+	(void)arg;
+	if (kvm_fd == -1)
+		step_open("/dev/kvm");
+	cpuid_table->nent = MAX_ENTRIES;
+	print_call(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid_table);
+	for (uint32_t i = 0; i < cpuid_table->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &cpuid_table->entries[i];
+
+		if (e->function == 0xd && e->index == 0)
+			printf(" xcr0=0x%" PRIx64, (uint64_t)e->edx << 32 | e->eax);
+	}
+}
+
+static void step_size(char *arg)
+{
+	long size;
+
+	(void)arg;
+	if (vm_fd == -1)
+		step_vm(NULL);
+	size = do_ioctl(vm_fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_XSAVE2);
+	print_result(size);
+	if (size > MAX_PAYLOAD)
+		die("KVM_CAP_XSAVE2", "larger than the room here");
+	if (size > (long)payload_size)
+		payload_size = (size_t)size;
+}
+
+static void prepare_run(struct kvm_run **run)
+{
+	struct kvm_userspace_memory_region region = { .guest_phys_addr = GUEST_CODE, .memory_size = PAGE };
+	struct kvm_regs regs = { .rip = GUEST_CODE, .rflags = 2 };
+	struct kvm_sregs sregs;
+	unsigned char *code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	long size = do_ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+
+	if (size <= 0 || code == MAP_FAILED)
+		die("run", "no memory for a guest");
+	memset(code, 0xf4, PAGE); /* hlt */
+	region.userspace_addr = (uintptr_t)code;
+	if (do_ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region))
+		die("KVM_SET_USER_MEMORY_REGION", errno_name(errno));
+	if (do_ioctl(vcpu_fd, KVM_GET_SREGS, &sregs))
+		die("KVM_GET_SREGS", errno_name(errno));
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
+	if (do_ioctl(vcpu_fd, KVM_SET_SREGS, &sregs) || do_ioctl(vcpu_fd, KVM_SET_REGS, &regs))
+		die("KVM_SET_REGS", errno_name(errno));
+	*run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
+	if (*run == MAP_FAILED)
+		die("kvm_run", errno_name(errno));
+}
+
+/* For one vCPU: a guest that executes hlt, once per step. */
+static void step_run(char *arg)
+{
+	static struct kvm_run *run;
+
+	(void)arg;
+	if (!run)
+		prepare_run(&run);
+	print_call(vcpu_fd, KVM_RUN, NULL);
+	printf(" exit=%s", run->exit_reason == KVM_EXIT_HLT ? "hlt" : "other");
+}
+
+/* ---- CPUID ---- */
+
+/*
+ * LIST: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". `.INDEX` sets KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+ * `:INDEX` does not.
+ */
+static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
+{
+	uint32_t count = 0;
+	char *save;
+
+	if (!strcmp(list, "none"))
+		return 0;
+	for (char *text = strtok_r(list, ",", &save); text; text = strtok_r(NULL, ",", &save)) {
+		struct kvm_cpuid_entry2 *e = &entries[count++];
+		char *index = strpbrk(text, ".:"), *value = cut(text, "="), *ecx = cut(value, "/");
+
+		if (count == MAX_ENTRIES)
+			die(text, "one entry too many");
+		memset(e, 0, sizeof(*e));
+		if (index && *index == '.')
+			e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		index = cut(text, ".:");
+		e->function = (uint32_t)number(text);
+		e->index = index ? (uint32_t)number(index) : 0;
+		e->eax = value ? (uint32_t)number(value) : 0;
+		e->edx = value ? (uint32_t)(number(value) >> 32) : 0;
+		e->ecx = ecx ? (uint32_t)number(ecx) : 0;
+	}
+	return count;
+}
+
+static void step_cpuid(char *list)
+{
+	cpuid_table->nent = parse_entries(list, cpuid_table->entries);
+	print_call(vcpu_fd, KVM_SET_CPUID2, cpuid_table);
+}
+
+static void step_cpuid_too_many(char *list)
+{
+	parse_entries(list, cpuid_table->entries);
+	cpuid_table->nent = TOO_MANY_ENTRIES;
+	print_call(vcpu_fd, KVM_SET_CPUID2, cpuid_table);
+}
+
+static void step_cpuid_null(char *arg)
+{
+	(void)arg;
+	print_call(vcpu_fd, KVM_SET_CPUID2, NULL);
+}
+
+static void step_cpuid_v1(char *list)
+{
+	static struct {
+		struct kvm_cpuid head;
+		struct kvm_cpuid_entry entries[MAX_ENTRIES];
+	} v1;
+
+	v1.head.nent = parse_entries(list, cpuid_table->entries);
+	for (uint32_t i = 0; i < v1.head.nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &cpuid_table->entries[i];
+
+		v1.entries[i] = (struct kvm_cpuid_entry){
+			.function = e->function, .eax = e->eax, .ecx = e->ecx, .edx = e->edx
+		};
+	}
+	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
+}
+
+/* LIST is what the buffer holds before the call. */
+static void step_get_cpuid(char *list)
+{
+	parse_entries(list, cpuid_table->entries);
+	cpuid_table->nent = MAX_ENTRIES;
+	print_call(vcpu_fd, KVM_GET_CPUID2, cpuid_table);
+	printf(" nent=%u", cpuid_table->nent);
+	for (uint32_t i = 0; i < cpuid_table->nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &cpuid_table->entries[i];
+
+		if (e->function == 0xd)
+			printf(" 0xd.%u=0x%" PRIx64, e->index, (uint64_t)e->edx << 32 | e->eax);
+	}
+}
+
+/* ---- XSAVE payloads ---- */
+
+static void put64(unsigned char *at, uint64_t value)
+{
+	memcpy(at, &value, sizeof(value));
+}
+
+static uint64_t get64(const unsigned char *at)
+{
+	uint64_t value;
+
+	memcpy(&value, at, sizeof(value));
+	return value;
+}
+
+static void fill_payload(unsigned char *payload)
+{
+	memset(payload, 0, payload_size);
+	payload[FCW] = 0x7f;
+	payload[FCW + 1] = 0x03;
+	payload[MXCSR] = 0x80;
+	payload[MXCSR + 1] = 0x1f;
+	for (size_t i = ST0; i < payload_size; i++)
+		if (i < LEGACY_END || i >= EXTENDED)
+			payload[i] = (unsigned char)(i * 7 + 1);
+}
+
+static void apply_option(unsigned char *payload, char *option)
+{
+	char *value = cut(option, "=");
+	uint32_t mxcsr;
+
+	if (!value)
+		die(option, "no such payload");
+	if (!strcmp(option, "xcomp_bv")) {
+		put64(payload + XCOMP_BV, number(value));
+	} else if (!strcmp(option, "reserved") && number(value) < EXTENDED - RESERVED) {
+		payload[RESERVED + number(value)] = 1;
+	} else if (!strcmp(option, "mxcsr")) {
+		mxcsr = (uint32_t)number(value);
+		memcpy(payload + MXCSR, &mxcsr, sizeof(mxcsr));
+	} else {
+		die(option, "no such payload");
+	}
+}
+
+static void protect_payload(int protection)
+{
+	unsigned char *start = payload_end - MAX_PAYLOAD - PAGE;
+
+	if (mprotect(start, MAX_PAYLOAD + PAGE, protection))
+		die("mprotect", errno_name(errno));
+}
+
+/* Compares the payload with payload_before: XSTATE_BV is shown, anything else must be the same. */
+static void print_payload(const unsigned char *payload)
+{
+	size_t i;
+
+	for (i = 0; i < payload_size; i++)
+		if (payload[i] != payload_before[i] && (i < XSTATE_BV || i >= XCOMP_BV))
+			break;
+	printf(" xstate_bv=0x%" PRIx64, get64(payload + XSTATE_BV));
+	if (i == payload_size)
+		printf(" rest=same");
+	else
+		printf(" rest=changed-at-%zu", i);
+}
+
+/*
+ * SPEC: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The payload ends where its
+ * mapping ends, so that touching what lies past it is fatal; `shift` moves it down, off its alignment.
+ */
+static unsigned char *make_payload(char *spec, bool *readonly)
+{
+	unsigned char *payload = payload_end - payload_size;
+	char *save, *option = strtok_r(spec, ",", &save);
+	uint64_t xstate_bv = number(option);
+	char *options[8] = { NULL };
+	size_t count = 0;
+
+	while ((option = strtok_r(NULL, ",", &save))) {
+		if (!strcmp(option, "readonly"))
+			*readonly = true;
+		else if (!strncmp(option, "shift=", 6))
+			payload -= number(option + 6) % PAGE;
+		else if (count < sizeof(options) / sizeof(options[0]))
+			options[count++] = option;
+	}
+	fill_payload(payload);
+	put64(payload + XSTATE_BV, xstate_bv);
+	for (size_t i = 0; i < count; i++)
+		apply_option(payload, options[i]);
+	memcpy(payload_before, payload, payload_size);
+	return payload;
+}
+
+static void call_with_payload(uint32_t request, char *spec)
+{
+	bool readonly = false;
+	unsigned char *payload = make_payload(spec, &readonly);
+
+	if (readonly)
+		protect_payload(PROT_READ);
+	print_call(vcpu_fd, request, payload);
+	print_payload(payload);
+	if (readonly)
+		protect_payload(PROT_READ | PROT_WRITE);
+}
+
+static void step_set_xsave(char *spec)
+{
+	call_with_payload(KVM_SET_XSAVE, spec);
+}
+
+static void step_set_xsave_at(char *address)
+{
+	print_call(vcpu_fd, KVM_SET_XSAVE, (void *)(uintptr_t)number(address));
+}
+
+/* Any other request, given the address of a payload that it must not change. */
+static void step_ioctl(char *request)
+{
+	char spec[] = "0xffffffffffffffff";
+
+	call_with_payload((uint32_t)number(request), spec);
+}
+
+static void get_payload(uint32_t request)
+{
+	unsigned char *payload = payload_end - payload_size;
+	uint64_t hash = 14695981039346656037U; /* FNV-1a */
+
+	memset(payload, 0xa5, payload_size);
+	print_call(vcpu_fd, request, payload);
+	for (size_t i = 0; i < payload_size; i++)
+		if (i < XSTATE_BV || i >= XCOMP_BV)
+			hash = (hash ^ payload[i]) * 1099511628211U;
+	printf(" xstate_bv=0x%" PRIx64 " rest=%016" PRIx64, get64(payload + XSTATE_BV), hash);
+}
+
+static void step_get_xsave(char *arg)
+{
+	(void)arg;
+	get_payload(KVM_GET_XSAVE);
+}
+
+static void step_get_xsave2(char *arg)
+{
+	(void)arg;
+	get_payload(KVM_GET_XSAVE2);
+}
+
+static void step_get_xsave_at(char *address)
+{
+	print_call(vcpu_fd, KVM_GET_XSAVE, (void *)(uintptr_t)number(address));
+}
+
+/* ---- descriptors ---- */
+
+static void step_fd(char *fd)
+{
+	vcpu_fd = (int)strtol(fd, NULL, 0);
+}
+
+static void step_file(char *path)
+{
+	select_fd(open(path, O_RDWR | O_CLOEXEC));
+}
+
+static void step_dup(char *arg)
+{
+	(void)arg;
+	select_fd(fcntl(vcpu_fd, F_DUPFD_CLOEXEC, 0));
+}
+
+static void step_dup_to(char *fd)
+{
+	uint64_t wanted = number(fd);
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		die("getrlimit", errno_name(errno));
+	if (limit.rlim_cur <= wanted) {
+		limit.rlim_cur = wanted + 1;
+		if (limit.rlim_max < limit.rlim_cur)
+			limit.rlim_max = limit.rlim_cur;
+		if (setrlimit(RLIMIT_NOFILE, &limit))
+			die("setrlimit(RLIMIT_NOFILE)", errno_name(errno));
+	}
+	select_fd(dup3(vcpu_fd, (int)wanted, O_CLOEXEC));
+}
+
+static void step_close(char *arg)
+{
+	(void)arg;
+	if (close(vcpu_fd))
+		die("close", errno_name(errno));
+}
+
+/* ---- how the steps that follow are carried out ---- */
+
+static void step_raw(char *arg)
+{
+	(void)arg;
+	raw = true;
+}
+
+static void step_libc(char *arg)
+{
+	(void)arg;
+	raw = false;
+}
+
+static void step_wide(char *arg)
+{
+	(void)arg;
+	wide = true;
+}
+
+/* A system call to find in a trace; the path does not exist. */
+static void step_mark(char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/mark-%s", name);
+	(void)access(path, F_OK);
+}
+
+static void run_steps(void);
+
+static void step_fork(char *arg)
+{
+	int status;
+	pid_t pid;
+
+	(void)arg;
+	printf("\n");
+	pid = fork();
+	if (pid == -1)
+		die("fork", errno_name(errno));
+	if (!pid)
+		return;
+	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status))
+		die("fork", strsignal(WTERMSIG(status)));
+	exit(WEXITSTATUS(status));
+}
+
+static void step_exec(char *arg)
+{
+	char *args[256] = { "vmm", "fd" }, fd[16];
+	size_t count = 2;
+
+	(void)arg;
+	printf("\n");
+	snprintf(fd, sizeof(fd), "%d", vcpu_fd);
+	args[count++] = fd;
+	while (*next_arg && count < 255)
+		args[count++] = *next_arg++;
+	if (fcntl(vcpu_fd, F_SETFD, 0))
+		die("fcntl", errno_name(errno));
+	execv("/proc/self/exe", args);
+	die("/proc/self/exe", errno_name(errno));
+}
+
+static void *thread_main(void *arg)
+{
+	run_steps();
+	return arg;
+}
+
+static void step_thread(char *arg)
+{
+	pthread_t thread;
+
+	printf("\n");
+	if (pthread_create(&thread, NULL, thread_main, arg) || pthread_join(thread, NULL))
+		die("thread", "cannot start one");
+	exit(0);
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+	run_steps();
+}
+
+static void step_signal(char *arg)
+{
+	(void)arg;
+	printf("\n");
+	signal(SIGUSR1, on_signal);
+	raise(SIGUSR1);
+	exit(0);
+}
+
+/* From here on any system call but ioctl, write and exit is fatal. */
+static void step_confine(char *arg)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 5, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_writev, 3, 0), /* musl's stdio */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { .len = sizeof(filter) / sizeof(filter[0]), .filter = filter };
+
+	(void)arg;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		die("confine", errno_name(errno));
+}
+
+/* ---- the list ---- */
+
+static const struct step {
+	const char *name;
+	const char *arg; /* NULL: takes none */
+	void (*run)(char *arg);
+	const char *what;
+} steps[] = {
+	{ "open", "PATH", step_open, "the device to use instead of /dev/kvm" },
+	{ "vm", NULL, step_vm, "create a VM; the first is created when it is needed" },
+	{ "create", "ID", step_create, "create a vCPU in the latest VM, and select it" },
+	{ "vcpu", "ID", step_vcpu, "select a vCPU created earlier" },
+	{ "supported", NULL, step_supported, "KVM_GET_SUPPORTED_CPUID" },
+	{ "size", NULL, step_size, "KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2); sets the size of payloads" },
+	{ "run", NULL, step_run, "KVM_RUN, of a guest that executes hlt" },
+	{ "cpuid", "LIST", step_cpuid,
+	  "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none" },
+	{ "cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID" },
+	{ "cpuid-too-many", "LIST", step_cpuid_too_many, "KVM_SET_CPUID2 with an nent that KVM refuses" },
+	{ "cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)" },
+	{ "get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST" },
+	{ "set-xsave", "SPEC", step_set_xsave,
+	  "KVM_SET_XSAVE: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]" },
+	{ "set-xsave-at", "ADDRESS", step_set_xsave_at, "KVM_SET_XSAVE of whatever is there" },
+	{ "get-xsave", NULL, step_get_xsave, "KVM_GET_XSAVE" },
+	{ "get-xsave2", NULL, step_get_xsave2, "KVM_GET_XSAVE2" },
+	{ "get-xsave-at", "ADDRESS", step_get_xsave_at, "KVM_GET_XSAVE to whatever is there" },
+	{ "ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload" },
+	{ "fd", "FD", step_fd, "select a descriptor by number" },
+	{ "file", "PATH", step_file, "open a file and select its descriptor" },
+	{ "dup", NULL, step_dup, "select a duplicate of the selected descriptor" },
+	{ "dup-to", "FD", step_dup_to, "the same, with that number" },
+	{ "close", NULL, step_close, "close the selected descriptor" },
+	{ "raw", NULL, step_raw, "from here on: system calls of our own instead of libc's ioctl" },
+	{ "libc", NULL, step_libc, "from here on: libc's ioctl" },
+	{ "wide", NULL, step_wide, "from here on: request numbers with the upper half set, as an int's sign leaves it" },
+	{ "mark", "NAME", step_mark, "access(\"/mark-NAME\")" },
+	{ "fork", NULL, step_fork, "the steps that follow, in a child" },
+	{ "exec", NULL, step_exec, "the steps that follow, in a new program that inherits the descriptor" },
+	{ "thread", NULL, step_thread, "the steps that follow, on another thread" },
+	{ "signal", NULL, step_signal, "the steps that follow, in a signal handler" },
+	{ "confine", NULL, step_confine, "from here on: any system call but ioctl, write and exit is fatal" },
+};
+
+#define STEPS (sizeof(steps) / sizeof(steps[0]))
+
+static void run_step(void)
+{
+	const char *name = *next_arg++;
+	const struct step *step = steps;
+	char *arg = NULL;
+
+	while (strcmp(step->name, name))
+		if (++step == steps + STEPS)
+			die(name, "no such step; call without arguments for a list");
+	printf("%s", name);
+	if (step->arg) {
+		arg = *next_arg++;
+		if (!arg)
+			die(name, "its argument is missing");
+		printf(" %s", arg);
+	}
+	printf(":");
+	step->run(arg);
+	printf("\n");
+}
+
+static void run_steps(void)
+{
+	while (*next_arg)
+		run_step();
+}
+
+static void *map(size_t size)
+{
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		die("mmap", errno_name(errno));
+	return at;
+}
+
+int main(int argc, char **argv)
+{
+	static char buffer[BUFSIZ]; /* no allocation later, which `confine` would forbid */
+
+	if (argc < 2) {
+		for (const struct step *s = steps; s < steps + STEPS; s++)
+			printf("%-14s %-8s %s\n", s->name, s->arg ? s->arg : "", s->what);
+		return 2;
+	}
+	setvbuf(stdout, buffer, _IOLBF, sizeof(buffer));
+	cpuid_table = map(sizeof(*cpuid_table) + TOO_MANY_ENTRIES * sizeof(cpuid_table->entries[0]));
+	payload_end = (unsigned char *)map(MAX_PAYLOAD + 2 * PAGE) + MAX_PAYLOAD + PAGE;
+	if (mprotect(payload_end, PAGE, PROT_NONE))
+		die("mprotect", errno_name(errno));
+	next_arg = argv + 1;
+	run_steps();
+	return 0;
+}
