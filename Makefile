@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+VERSION := 0.1.0
+
+PREFIX ?= /usr
+# The loader's own directory, so that the bare name works in LD_PRELOAD: lib/x86_64-linux-gnu on Debian, lib64 on Fedora.
+MULTIARCH := $(shell $(CC) -print-multiarch)
+LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+DATADIR ?= $(PREFIX)/share/xsaveshim
+DOCDIR ?= $(PREFIX)/share/doc/xsaveshim
+
+BUILD ?= build
+CFLAGS ?= -O2
+WARNINGS := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion \
+	-Wno-sign-conversion -Wpointer-arith -Wcast-qual -Wundef -Wformat=2
+# The kernel's headers as system headers: a musl compiler does not look where Debian keeps them.
+KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(MULTIARCH)
+CPPFLAGS += -Iinclude -D_GNU_SOURCE -DXSAVESHIM_VERSION='"$(VERSION)"'
+COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -fvisibility=hidden -MMD -MP
+
+CORE := $(patsubst core/%.c,$(BUILD)/core/%.o,$(wildcard core/*.c))
+LIBRARY := $(BUILD)/libxsaveshim.so
+COMMAND := $(BUILD)/xsaveshim
+
+.PHONY: all
+all: $(LIBRARY)
+
+$(BUILD)/core/%.o: core/%.c
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIC -c -o $@ $<
+
+# No vector register and no endbr64 on the path of a foreign ioctl.
+$(BUILD)/preload/%.o: preload/%.c
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIC -mgeneral-regs-only -fcf-protection=none -c -o $@ $<
+
+$(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
+		-Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
+
+# What the suites run: test/vmm/NAME.c is a program, test/vmm/NAME.so.c a library to preload.
+TEST_LIBRARIES := $(patsubst test/vmm/%.so.c,$(BUILD)/test/%.so,$(wildcard test/vmm/*.so.c))
+TEST_PROGRAMS := $(patsubst test/vmm/%.c,$(BUILD)/test/%,$(filter-out %.so.c,$(wildcard test/vmm/*.c)))
+
+.PHONY: test-programs
+test-programs: all $(TEST_LIBRARIES) $(TEST_PROGRAMS) $(BUILD)/test/canary.bin
+
+$(BUILD)/test/%.so: test/vmm/%.so.c
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIC -shared -o $@ $< -ldl
+
+$(BUILD)/test/%: test/vmm/%.c $(CORE)
+	@mkdir -p $(@D)
+	$(COMPILE) -pthread -o $@ $< $(CORE) -ldl
+
+$(BUILD)/test/canary.bin: test/guest/canary.S
+	@mkdir -p $(@D)
+	$(AS) --32 -o $(@:.bin=.o) $<
+	$(LD) -m elf_i386 -Ttext=0x7c00 -e start --oformat binary -o $@ $(@:.bin=.o)
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)
+
+-include $(wildcard $(BUILD)/*/*.d)

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include "xsaveshim/guest_cpuid.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
+static_assert(sizeof(struct kvm_cpuid2) == 8, "the header of KVM_SET_CPUID2's argument");
+static_assert(sizeof(struct kvm_cpuid_entry2) == 40, "an entry of KVM_SET_CPUID2's argument");
+static_assert(sizeof(struct kvm_cpuid_entry) == 24, "an entry of KVM_SET_CPUID's argument");
+static_assert(offsetof(struct guest_cpuid, entries) == sizeof(struct kvm_cpuid2), "guest_cpuid is a kvm_cpuid2");
+
+#define LEAF_XSTATE 0xd
+
+static uint64_t edx_eax(uint32_t edx, uint32_t eax)
+{
+	return (uint64_t)edx << 32 | eax;
+}
+
+static bool enumerates_xcr0(const struct kvm_cpuid_entry2 *entry)
+{
+	return entry->function == LEAF_XSTATE &&
+	       (!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0);
+}
+
+uint64_t guest_cpuid_xcr0(const void *entries, uint32_t nent)
+{
+	for (uint32_t i = 0; i < nent; i++) {
+		struct kvm_cpuid_entry2 entry;
+
+		memcpy(&entry, (const char *)entries + i * sizeof(entry), sizeof(entry));
+		if (enumerates_xcr0(&entry))
+			return edx_eax(entry.edx, entry.eax);
+	}
+	return 0;
+}
+
+uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent)
+{
+	for (uint32_t i = 0; i < nent; i++) {
+		struct kvm_cpuid_entry entry;
+
+		memcpy(&entry, (const char *)entries + i * sizeof(entry), sizeof(entry));
+		if (entry.function == LEAF_XSTATE)
+			return edx_eax(entry.edx, entry.eax);
+	}
+	return 0;
+}
+
+uint32_t guest_cpuid_count(const struct guest_cpuid *table)
+{
+	static const struct kvm_cpuid_entry2 unused;
+	uint32_t count = table->nent < GUEST_CPUID_MAX_ENTRIES ? table->nent : GUEST_CPUID_MAX_ENTRIES;
+
+	while (count && !memcmp(&table->entries[count - 1], &unused, sizeof(unused)))
+		count--;
+	return count;
+}
+
+bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures)
+{
+	uint32_t i = 0;
+
+	while (i < table->nent && !enumerates_xcr0(&table->entries[i]))
+		i++;
+	if (i == GUEST_CPUID_MAX_ENTRIES)
+		return false;
+	if (i == table->nent)
+		table->entries[table->nent++] = (struct kvm_cpuid_entry2){
+			.function = LEAF_XSTATE,
+			.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		};
+	table->entries[i].eax |= (uint32_t)xfeatures;
+	table->entries[i].edx |= (uint32_t)(xfeatures >> 32);
+	return true;
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+#include "xsaveshim/settings.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define VALUES_MAX 4
+
+static const struct {
+	const char *key;
+	const char *accepted;
+	const char *values[VALUES_MAX];
+} settings_table[SETTINGS] = {
+	[SETTING_TRIM] = {"XSAVESHIM_TRIM", "restore,save,both,none", {"restore", "save", "both", "none"}},
+	[SETTING_REFUSED] = {"XSAVESHIM_REFUSED", "report,abort", {"report", "abort"}},
+	[SETTING_LOG] = {"XSAVESHIM_LOG", "stderr,syslog,none,/absolute/path", {"stderr", "syslog", "none"}},
+	[SETTING_LOG_LEVEL] = {"XSAVESHIM_LOG_LEVEL", "notice,error,debug", {"notice", "error", "debug"}},
+};
+
+const char *settings_key(enum setting setting)
+{
+	return settings_table[setting].key;
+}
+
+const char *settings_accepted(enum setting setting)
+{
+	return settings_table[setting].accepted;
+}
+
+const char *settings_text(const struct settings *settings, enum setting setting)
+{
+	if (setting == SETTING_LOG && settings->value[SETTING_LOG] == LOG_PATH)
+		return settings->log_path;
+	return settings_table[setting].values[settings->value[setting]];
+}
+
+void settings_init(struct settings *settings)
+{
+	memset(settings->value, 0, sizeof(settings->value));
+	settings->log_path[0] = '\0';
+	settings->problems = 0;
+}
+
+bool settings_set(struct settings *settings, enum setting setting, const char *value)
+{
+	for (unsigned int i = 0; i < VALUES_MAX && settings_table[setting].values[i]; i++) {
+		if (!strcmp(value, settings_table[setting].values[i])) {
+			settings->value[setting] = i;
+			return true;
+		}
+	}
+	if (setting == SETTING_LOG && value[0] == '/' && strlen(value) < sizeof(settings->log_path)) {
+		strcpy(settings->log_path, value);
+		settings->value[setting] = LOG_PATH;
+		return true;
+	}
+	return false;
+}
+
+static void copy_cut(char *to, size_t size, const char *from)
+{
+	size_t length = strnlen(from, size - 1);
+
+	memcpy(to, from, length);
+	to[length] = '\0';
+}
+
+static struct settings_problem *add_problem(struct settings *settings, const char *key, const char *value,
+					    const char *source, unsigned int line)
+{
+	static struct settings_problem surplus;
+	unsigned int i = settings->problems++;
+	bool fits = i < sizeof(settings->problem) / sizeof(settings->problem[0]);
+	struct settings_problem *problem = fits ? &settings->problem[i] : &surplus;
+
+	copy_cut(problem->key, sizeof(problem->key), key);
+	copy_cut(problem->value, sizeof(problem->value), value);
+	problem->source = source;
+	problem->line = line;
+	problem->accepted = NULL;
+	problem->used = NULL;
+	return problem;
+}
+
+static void set_or_note(struct settings *settings, enum setting setting, const char *value, const char *source,
+			unsigned int line)
+{
+	struct settings_problem *problem;
+
+	if (settings_set(settings, setting, value))
+		return;
+	settings->value[setting] = 0;
+	problem = add_problem(settings, settings_key(setting), value, source, line);
+	problem->accepted = settings_accepted(setting);
+	problem->used = settings_text(settings, setting);
+}
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r';
+}
+
+// Ends text after its last character that is no white space, and returns its first.
+static char *trim_space(char *text)
+{
+	size_t length;
+
+	while (is_space(*text))
+		text++;
+	length = strlen(text);
+	while (length && is_space(text[length - 1]))
+		length--;
+	text[length] = '\0';
+	return text;
+}
+
+static void apply_line(struct settings *settings, char *line, const char *source, unsigned int number)
+{
+	char *key = trim_space(line);
+	char *value = strchr(key, '=');
+
+	if (key[0] == '\0' || key[0] == '#')
+		return;
+	if (value)
+		*value++ = '\0';
+	key = trim_space(key);
+	value = value ? trim_space(value) : key + strlen(key);
+	for (enum setting setting = 0; setting < SETTINGS; setting++) {
+		if (!strcmp(key, settings_key(setting))) {
+			set_or_note(settings, setting, value, source, number);
+			return;
+		}
+	}
+	add_problem(settings, key, value, source, number);
+}
+
+void settings_apply_file(struct settings *settings, const char *text, size_t size, const char *source)
+{
+	char line[PATH_MAX + 64];
+	const char *end = text + size;
+
+	for (unsigned int number = 1; text < end; number++) {
+		const char *newline = memchr(text, '\n', (size_t)(end - text));
+		size_t length = (size_t)((newline ? newline : end) - text);
+
+		if (length < sizeof(line)) {
+			memcpy(line, text, length);
+			line[length] = '\0';
+			apply_line(settings, line, source, number);
+		} else {
+			add_problem(settings, "line", "too long", source, number);
+		}
+		text += length + 1;
+	}
+}
+
+void settings_apply_environment(struct settings *settings, const char *(*lookup)(const char *key, void *context),
+				void *context)
+{
+	for (enum setting setting = 0; setting < SETTINGS; setting++) {
+		const char *value = lookup(settings_key(setting), context);
+
+		if (value)
+			set_or_note(settings, setting, value, "environment", 0);
+	}
+}
+
+void settings_load_file(struct settings *settings, const char *file)
+{
+	char text[SETTINGS_FILE_MAX + 1];
+	size_t size = 0;
+	ssize_t got;
+	// A FIFO in the file's place must not hold up the VMM's start.
+	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	while (size < sizeof(text) && (got = read(fd, text + size, sizeof(text) - size)) > 0)
+		size += (size_t)got;
+	close(fd);
+	if (size > SETTINGS_FILE_MAX)
+		add_problem(settings, "file", "too large", file, 0);
+	else
+		settings_apply_file(settings, text, size, file);
+}
+
+static const char *own_environment(const char *key, void *context)
+{
+	(void)context;
+	return secure_getenv(key);
+}
+
+void settings_load(struct settings *settings)
+{
+	settings_init(settings);
+	settings_load_file(settings, SETTINGS_FILE);
+	settings_apply_environment(settings, own_environment, NULL);
+}
