@@ -12,9 +12,9 @@
  *	STANDIN_SUPPORTED=MASK	what this host's KVM supports; 0x207 unless told
  *	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2 return
  *	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4: nent is not written
+ *	STANDIN_STRICT=1	FP and SSE too are refused to a guest without them, as from 5.17 to 5.19.11
  *	STANDIN_HIGH_FDS=1	vCPU descriptors from 65536 up, whatever RLIMIT_NOFILE allows
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kvm.h>
@@ -117,10 +117,10 @@ static int create(int kind, uint32_t id)
 	return kind == VCPU && getenv("STANDIN_HIGH_FDS") ? fd + HIGH_FDS : fd;
 }
 
-static uint64_t guest_xcr0(const struct object *vcpu)
+static uint64_t guest_xcr0(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
 {
-	for (uint32_t i = 0; i < vcpu->nent; i++) {
-		const struct kvm_cpuid_entry2 *e = &vcpu->entries[i];
+	for (uint32_t i = 0; i < nent && i < MAX_ENTRIES; i++) {
+		const struct kvm_cpuid_entry2 *e = &entries[i];
 		bool any_index = !(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
 
 		if (e->function == 0xd && (any_index || e->index == 0))
@@ -208,7 +208,7 @@ static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)
 	if (!user_pointer(payload))
 		return -EFAULT;
 	if (vcpu->has_cpuid)
-		accepted &= guest_xcr0(vcpu) | FP_SSE;
+		accepted &= guest_xcr0(vcpu->entries, vcpu->nent) | (getenv("STANDIN_STRICT") ? 0 : FP_SSE);
 	if (word(payload, XSTATE_BV) & ~accepted || (word(payload, MXCSR) & 0xffff0000))
 		return -EINVAL;
 	for (size_t i = XCOMP_BV; i < EXTENDED; i++)
@@ -251,7 +251,8 @@ static void log_call(unsigned long request, const struct object *object, const v
 {
 	const char *path = getenv("STANDIN_LOG");
 	bool vcpu = object && object->kind == VCPU;
-	char id[24] = "", xstate_bv[40] = "";
+	const struct kvm_cpuid2 *table = arg;
+	char id[24] = "", detail[40] = "";
 	int fd;
 
 	if (!path)
@@ -259,11 +260,13 @@ static void log_call(unsigned long request, const struct object *object, const v
 	if (vcpu)
 		snprintf(id, sizeof(id), " vcpu=%" PRIu32, object->id);
 	if (vcpu && (uint32_t)request == KVM_SET_XSAVE && user_pointer(arg))
-		snprintf(xstate_bv, sizeof(xstate_bv), " xstate_bv=0x%" PRIx64, word(arg, XSTATE_BV));
+		snprintf(detail, sizeof(detail), " xstate_bv=0x%" PRIx64, word(arg, XSTATE_BV));
+	if (vcpu && (uint32_t)request == KVM_SET_CPUID2 && user_pointer(arg))
+		snprintf(detail, sizeof(detail), " xcr0=0x%" PRIx64, guest_xcr0(table->entries, table->nent));
 	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 	if (fd == -1)
 		abort();
-	dprintf(fd, "%s%s%s%s\n", request_name((uint32_t)request), id, xstate_bv,
+	dprintf(fd, "%s%s%s%s\n", request_name((uint32_t)request), id, detail,
 		request == (uint32_t)request ? "" : " wide");
 	close(fd);
 }
@@ -314,7 +317,7 @@ static int answer(int fd, uint32_t request, struct object *object, void *arg)
 /* Another C name: <sys/ioctl.h> has its own idea of the types, which differs between libcs. */
 int standin_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
 
-int standin_ioctl(int fd, unsigned long request, ...)
+__attribute__((visibility("default"))) int standin_ioctl(int fd, unsigned long request, ...)
 {
 	struct object object, *known = NULL;
 	int saved = errno, result;

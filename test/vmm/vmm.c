@@ -7,7 +7,6 @@
  *
  * `vmm` alone lists the steps. Every ioctl leaves through do_ioctl(); with -DRAW_IOCTL, none through libc.
  */
-#define _GNU_SOURCE
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/filter.h>
@@ -680,7 +679,7 @@ static const struct step {
 	{ "close", NULL, step_close, "close the selected descriptor" },
 	{ "raw", NULL, step_raw, "from here on: system calls of our own instead of libc's ioctl" },
 	{ "libc", NULL, step_libc, "from here on: libc's ioctl" },
-	{ "wide", NULL, step_wide, "from here on: request numbers with the upper half set, as an int's sign leaves it" },
+	{ "wide", NULL, step_wide, "from here on: request numbers with the upper half set, as by a sign" },
 	{ "mark", "NAME", step_mark, "access(\"/mark-NAME\")" },
 	{ "fork", NULL, step_fork, "the steps that follow, in a child" },
 	{ "exec", NULL, step_exec, "the steps that follow, in a new program that inherits the descriptor" },

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT
+/*
+ * stepcount LIBRARY: how many instructions does preloading LIBRARY add to an ioctl? Counted, not timed: a
+ * child makes the calls between two breakpoints and is single-stepped from one to the other, without it and with.
+ *
+ *	KVM_RUN without=18 with=21 added=3
+ *	0xae41 ...
+ *
+ * a line per request; none of them is the shim's business. The calls are made on descriptor -1, so that
+ * libc's part of them is the same each time.
+ */
+#include <errno.h>
+#include <linux/kvm.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef KVM_GET_XSAVE2
+#define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
+#endif
+
+#define MAX_REQUESTS 1024
+
+/* What the shim has an eye on */
+static const uint32_t own[] = {
+	KVM_CREATE_VCPU, KVM_SET_CPUID, KVM_SET_CPUID2, KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID,
+	KVM_SET_XSAVE,   KVM_GET_XSAVE, KVM_GET_XSAVE2,
+};
+
+#define OWN (sizeof(own) / sizeof(own[0]))
+
+static unsigned long requests[MAX_REQUESTS];
+static size_t count;
+
+static _Noreturn void die(const char *what)
+{
+	fprintf(stderr, "stepcount: %s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+static bool is_own(uint32_t request)
+{
+	for (size_t i = 0; i < OWN; i++)
+		if (request == own[i])
+			return true;
+	return false;
+}
+
+static void add(unsigned long request)
+{
+	if (!is_own((uint32_t)request) && count < MAX_REQUESTS)
+		requests[count++] = request;
+}
+
+/* KVM_RUN first; then all KVM numbers without an argument, what is near the shim's own, and what VMMs call. */
+static void list_requests(void)
+{
+	static const unsigned long others[] = {
+		0, UINT32_MAX, FIONREAD, TIOCGWINSZ, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS,
+		KVM_GET_MSRS, KVM_SET_MSRS, KVM_IRQ_LINE, KVM_SIGNAL_MSI, KVM_IOEVENTFD, KVM_GET_XCRS,
+		KVM_SET_XCRS, KVM_SET_USER_MEMORY_REGION, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS,
+		KVM_GET_LAPIC, KVM_SET_LAPIC,
+	};
+
+	add(KVM_RUN);
+	for (unsigned int number = 0; number < 256; number++)
+		if (_IO(KVMIO, number) != KVM_RUN)
+			add(_IO(KVMIO, number));
+	for (size_t i = 0; i < OWN; i++) {
+		add(own[i] - 1);
+		add(own[i] + 1);
+		add(own[i] ^ 1u << 31);
+		add(own[i] ^ 1u << 16);
+	}
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		add(others[i]);
+		add(others[i] | ~0xffffffffUL);
+	}
+}
+
+static _Noreturn void make_calls(void)
+{
+	ioctl(-1, 0, NULL);
+	for (size_t i = 0; i < count; i++) {
+		__asm__ volatile("int3");
+		ioctl(-1, requests[i], NULL);
+		__asm__ volatile("int3");
+	}
+	exit(0);
+}
+
+static _Noreturn void become_child(char *self, const char *library)
+{
+	char *const args[] = { self, NULL };
+
+	setenv("LD_BIND_NOW", "1", 1);
+	if (library)
+		setenv("LD_PRELOAD", library, 1);
+	else
+		unsetenv("LD_PRELOAD");
+	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+		die("PTRACE_TRACEME");
+	execv("/proc/self/exe", args);
+	die("/proc/self/exe");
+}
+
+/* Goes on in the way asked for, to the child's next stop. */
+static void proceed(pid_t child, int how)
+{
+	int status;
+
+	if (ptrace(how, child, NULL, NULL))
+		die("ptrace");
+	if (waitpid(child, &status, 0) != child)
+		die("waitpid");
+	if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
+		errno = ECHILD;
+		die("the child did not stop at a breakpoint");
+	}
+}
+
+static bool at_breakpoint(pid_t child)
+{
+	siginfo_t info;
+
+	if (ptrace(PTRACE_GETSIGINFO, child, NULL, &info))
+		die("PTRACE_GETSIGINFO");
+	return info.si_code == SI_KERNEL;
+}
+
+static void count_steps(char *self, const char *library, unsigned int *steps)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == -1)
+		die("fork");
+	if (!child)
+		become_child(self, library);
+	if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
+		die("the child did not start");
+	for (size_t i = 0; i < count; i++) {
+		proceed(child, PTRACE_CONT);
+		do {
+			proceed(child, PTRACE_SINGLESTEP);
+			steps[i]++;
+		} while (!at_breakpoint(child));
+	}
+	if (ptrace(PTRACE_CONT, child, NULL, NULL) || waitpid(child, &status, 0) != child || status)
+		die("the child did not come to its end");
+}
+
+int main(int argc, char **argv)
+{
+	static unsigned int without[MAX_REQUESTS], with[MAX_REQUESTS];
+
+	list_requests();
+	if (argc == 1)
+		make_calls();
+	if (access(argv[1], R_OK))
+		die(argv[1]);
+	count_steps(argv[0], NULL, without);
+	count_steps(argv[0], argv[1], with);
+	for (size_t i = 0; i < count; i++) {
+		if (i)
+			printf("0x%lx", requests[i]);
+		else
+			printf("KVM_RUN");
+		printf(" without=%u with=%u added=%d\n", without[i], with[i], (int)(with[i] - without[i]));
+	}
+	return 0;
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+#ifndef TEST_STORY_H
+#define TEST_STORY_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "errnos.h"
+
+#define STORY_XSTATE_BV 512
+
+typedef int story_ioctl(int fd, unsigned long request, ...);
+
+/*
+ * A whole restore in one breath: a payload with x87, SSE and AVX, as every host has them, and a guest without
+ * AVX. Prints "WHEN: RESULT xstate_bv=AFTER". DEVICE in the environment stands in for /dev/kvm.
+ */
+static inline void story(const char *when, story_ioctl *call)
+{
+	static struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 leaf;
+	} cpuid = { .head = { .nent = 1 }, .leaf = { .function = 0xd, .eax = 3 } };
+	static unsigned char payload[sizeof(struct kvm_xsave)];
+	const char *device = getenv("DEVICE");
+	int kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);
+	int vm = call(kvm, KVM_CREATE_VM, NULL);
+	int vcpu = call(vm, KVM_CREATE_VCPU, NULL);
+	int set_cpuid = call(vcpu, KVM_SET_CPUID2, &cpuid);
+	uint64_t xstate_bv = 7;
+	int result;
+
+	memcpy(payload + STORY_XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+	result = call(vcpu, KVM_SET_XSAVE, payload);
+	memcpy(&xstate_bv, payload + STORY_XSTATE_BV, sizeof(xstate_bv));
+	if (kvm == -1 || vm == -1 || vcpu == -1 || set_cpuid == -1)
+		dprintf(1, "%s: could not get as far as KVM_SET_XSAVE: %s\n", when, errno_name(errno));
+	else
+		dprintf(1, "%s: %s xstate_bv=0x%llx\n", when, result ? errno_name(errno) : "0",
+			(unsigned long long)xstate_bv);
+}
+
+#endif
