@@ -16,8 +16,8 @@ WARNINGS := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wvla -Wstrict-prototypes 
 	-Wno-sign-conversion -Wpointer-arith -Wcast-qual -Wundef -Wformat=2
 # The kernel's headers as system headers: a musl compiler does not look where Debian keeps them.
 KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(MULTIARCH)
-CPPFLAGS += -Iinclude -D_GNU_SOURCE -DXSAVESHIM_VERSION='"$(VERSION)"'
-COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -fvisibility=hidden -MMD -MP
+CPPFLAGS += -Iinclude -D_GNU_SOURCE= -DXSAVESHIM_VERSION='"$(VERSION)"'
+COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -MMD -MP
 
 CORE := $(patsubst core/%.c,$(BUILD)/core/%.o,$(wildcard core/*.c))
 LIBRARY := $(BUILD)/libxsaveshim.so
@@ -28,12 +28,12 @@ all: $(LIBRARY)
 
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
-	$(COMPILE) -fPIC -c -o $@ $<
+	$(COMPILE) -fPIC -fvisibility=hidden -c -o $@ $<
 
 # No vector register and no endbr64 on the path of a foreign ioctl.
 $(BUILD)/preload/%.o: preload/%.c
 	@mkdir -p $(@D)
-	$(COMPILE) -fPIC -mgeneral-regs-only -fcf-protection=none -c -o $@ $<
+	$(COMPILE) -fPIC -fvisibility=hidden -mgeneral-regs-only -fcf-protection=none -c -o $@ $<
 
 $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
