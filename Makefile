@@ -24,7 +24,7 @@ LIBRARY := $(BUILD)/libxsaveshim.so
 COMMAND := $(BUILD)/xsaveshim
 
 .PHONY: all
-all: $(LIBRARY)
+all: $(LIBRARY) $(if $(wildcard command/main.c),$(COMMAND))
 
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
@@ -38,6 +38,15 @@ $(BUILD)/preload/%.o: preload/%.c
 $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
 		-Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
+
+COMMAND_OBJECTS := $(patsubst command/%.c,$(BUILD)/command/%.o,$(wildcard command/*.c))
+
+$(BUILD)/command/%.o: command/%.c
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIE -c -o $@ $<
+
+$(COMMAND): $(COMMAND_OBJECTS) $(CORE)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lseccomp -ljansson -ldl
 
 # What the suites run: test/vmm/NAME.c is a program, test/vmm/NAME.so.c a library to preload.
 TEST_LIBRARIES := $(patsubst test/vmm/%.so.c,$(BUILD)/test/%.so,$(wildcard test/vmm/*.so.c))
@@ -58,6 +67,20 @@ $(BUILD)/test/canary.bin: test/guest/canary.S
 	@mkdir -p $(@D)
 	$(AS) --32 -o $(@:.bin=.o) $<
 	$(LD) -m elf_i386 -Ttext=0x7c00 -e start --oformat binary -o $@ $(@:.bin=.o)
+
+# Suites that boot kernels of their own carry the file tag testbed.
+TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
+SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
+
+.PHONY: check check-kernels
+check: test-programs
+	@test/run $(SUITES)
+
+check-kernels: test-programs
+	@test/kernels/build
+	@test/run $(TESTBED_SUITES)
+
+-include test/checks.mk
 
 .PHONY: clean
 clean:
