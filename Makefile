@@ -68,6 +68,29 @@ $(BUILD)/test/canary.bin: test/guest/canary.S
 	$(AS) --32 -o $(@:.bin=.o) $<
 	$(LD) -m elf_i386 -Ttext=0x7c00 -e start --oformat binary -o $@ $(@:.bin=.o)
 
+# What is installed: MODE:FILE:PLACE. Uninstalling removes the same places, and the directories that are ours alone.
+INSTALLED := \
+	0644:$(LIBRARY):$(LIBDIR)/libxsaveshim.so \
+	0755:$(COMMAND):$(BINDIR)/xsaveshim \
+	0644:man/xsaveshim.1:$(MANDIR)/man1/xsaveshim.1 \
+	0644:man/libxsaveshim.7:$(MANDIR)/man7/libxsaveshim.7 \
+	0644:completions/xsaveshim:$(PREFIX)/share/bash-completion/completions/xsaveshim \
+	0644:README.md:$(DOCDIR)/README.md \
+	0644:LICENSE:$(DOCDIR)/LICENSE
+INSTALLED_DIRS = $(DOCDIR) $(DATADIR)
+
+.PHONY: install uninstall
+install: all
+	@set -e; for item in $(INSTALLED); do \
+		(IFS=:; set -- $$item; install -D -m "$$1" "$$2" "$(DESTDIR)$$3"); \
+	done
+
+uninstall:
+	@set -e; for item in $(INSTALLED); do \
+		(IFS=:; set -- $$item; rm -f "$(DESTDIR)$$3"); \
+	done
+	@for dir in $(INSTALLED_DIRS); do rmdir "$(DESTDIR)$$dir" 2>/dev/null || true; done
+
 # Suites that boot kernels of their own carry the file tag testbed.
 TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
 SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
