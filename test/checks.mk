@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+# Checks of the code beside the suites. Included by the Makefile.
+
+# Lines of the core that its own tests run, by file; fails below the bar, in percent.
+COVERAGE_BAR := 95
+COVERAGE := $(abspath $(BUILD))/coverage
+
+.PHONY: coverage
+coverage:
+	$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage' $(COVERAGE)/test/core
+	find $(COVERAGE) -name '*.gcda' -delete
+	BUILD=$(COVERAGE) bats --print-output-on-failure test/core.bats
+	cd $(COVERAGE) && gcov --no-output core/*.gcda | \
+		awk -v bar=$(COVERAGE_BAR) -F"[:% ']+" '/^File/ {file = $$2} \
+			/^Lines/ && file ~ /^core/ {print file ": " $$3 " % of " $$5 " lines"; hit += $$3 * $$5; all += $$5} \
+			END {printf "the core: %.1f %% of %d lines\n", hit / all, all; exit hit < bar * all}'
