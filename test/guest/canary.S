@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+# A guest that watches its own SSE registers. Every vCPU loads a canary into xmm7 and prints, on a COM port of its
+# own (vCPU 0 on COM1 ... vCPU 3 on COM4), T for as long as the canary is intact and X once it is lost.
+#
+# It is a 64 KiB firmware image for QEMU's -bios, so that it runs at once instead of after a BIOS's seconds. Linked as
+# a flat binary, at any address.
+.code16
+
+.globl start
+# F000:0000, where the reset vector and the start-up IPI (vector 0xf0) both lead
+start:
+	cli
+	mov	$0xf000, %ax		# DS: this image, ES: RAM
+	mov	%ax, %ds
+	xor	%ax, %ax
+	mov	%ax, %es
+
+	mov	$0x1b, %ecx		# the boot vCPU (IA32_APIC_BASE.BSP) starts the others
+	rdmsr
+	test	$0x100, %ax
+	jz	sse
+	or	$0x400, %ax		# x2APIC: IPIs without reaching for memory above 1 MiB
+	wrmsr
+	mov	$0x830, %ecx
+	xor	%edx, %edx
+	mov	$0xc4500, %eax		# INIT, all but this one
+	wrmsr
+	mov	$0xc46f0, %eax		# start-up at F000:0000, all but this one
+	wrmsr
+
+sse:
+	mov	%cr0, %eax		# CR0.EM=0, CR0.MP=1
+	and	$0xfffb, %ax
+	or	$2, %ax
+	mov	%eax, %cr0
+	mov	%cr4, %eax		# CR4.OSFXSR, CR4.OSXMMEXCPT
+	or	$0x600, %ax
+	mov	%eax, %cr4
+
+	mov	$1, %eax		# BX: this vCPU's number, then DX: its port, BX: its 16 bytes of RAM
+	cpuid
+	shr	$24, %ebx
+	shl	$1, %bx
+	mov	(ports - start)(%bx), %dx
+	shl	$3, %bx
+	add	$0x1000, %bx
+	movups	canary - start, %xmm7
+
+check:
+	movups	%xmm7, %es:(%bx)
+	mov	$(canary - start), %si
+	mov	%bx, %di
+	mov	$16, %cx
+	cld
+	mov	$'T', %al
+	repe cmpsb
+	je	print
+	mov	$'X', %al
+print:
+	out	%al, %dx
+	mov	$0x4000, %ecx		# short, for hosts that emulate real mode
+delay:
+	dec	%ecx
+	jnz	delay
+	jmp	check
+
+canary:	.byte 0xde, 0xad, 0xbe, 0xef, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+ports:	.word 0x3f8, 0x2f8, 0x3e8, 0x2e8
+
+.org start + 0xfff0
+	ljmp	$0xf000, $0
+.org start + 0x10000

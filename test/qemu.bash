@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash disable=SC2154 # build and work are the caller's
+#
+# Boots, saves, restores and watches the canary guest (test/guest/canary.S) under real QEMU and KVM.
+# To be sourced. The caller sets
+#
+#     build           the build directory, made
+#     work            a scratch directory, which the caller removes after guest_stop_all
+#     guest_vcpus     how many vCPUs guests have from here on, 1 to 4 (default 1)
+#
+# and may export XSAVESHIM_TEST_SLOW=N to have N times the patience (KVM emulated by TCG).
+# A guest is a directory, $work/NAME, with
+#
+#     serial.N        what vCPU N printed: T while its canary was intact, X once it was lost
+#     stderr          what QEMU, and a shim preloaded into it, said
+#     qmp.in qmp.out  its monitor
+#     pid             QEMU's
+#
+# Each wait has a bound; a function that fails says what it waited for, and what QEMU said last.
+
+guest_vcpus=1
+qemu="qemu-system-x86_64"
+
+# QEMU 8.2 and later exit when KVM refuses a vCPU's state; earlier ones run on.
+qemu_exits_on_refusal() {
+  [[ $("$qemu" --version) =~ version\ ([0-9]+)\.([0-9]+) ]] || { echo "$qemu tells no version" >&2; return 2; }
+  ((BASH_REMATCH[1] * 100 + BASH_REMATCH[2] >= 802))
+}
+
+# guest_start NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    returns at once; VAR: LD_PRELOAD and other settings
+guest_start() {
+  local name=$1 dir=$work/$1 environment=() n serials=()
+  shift
+  while (($#)) && [[ $1 != -- ]]; do environment+=("$1"); shift; done
+  shift $(($# > 0))
+  mkdir -p "$dir"
+  rm -f "$dir"/{pid,stderr,qmp.in,qmp.out}
+  mkfifo "$dir/qmp.in" "$dir/qmp.out"
+  for ((n = 0; n < guest_vcpus; n++)); do
+    : >"$dir/serial.$n"
+    serials+=(-serial "file:$dir/serial.$n")
+  done
+  # descriptor 3 is bats' own: a guest that kept it would keep bats waiting
+  (
+    echo "$BASHPID" >"$dir/pid"
+    exec env "${environment[@]}" "$qemu" -name "$name" -nodefaults -machine pc,accel=kvm -cpu qemu64 -m 32 \
+      -smp "$guest_vcpus" -bios "$build/test/canary.bin" -display none -vga none -nic none "${serials[@]}" \
+      -chardev "pipe,id=qmp,path=$dir/qmp" -mon chardev=qmp,mode=control "$@"
+  ) </dev/null >"$dir/stdout" 2>>"$dir/stderr" 3>&- &
+}
+
+guest_running() { # NAME
+  [[ -s $work/$1/pid ]] && kill -0 "$(<"$work/$1/pid")" 2>/dev/null
+}
+
+# guest_wait NAME WHAT COMMAND...    until COMMAND succeeds; fails when QEMU is gone or time is up
+guest_wait() {
+  local name=$1 what=$2 end=$((SECONDS + 20 * ${XSAVESHIM_TEST_SLOW:-1}))
+  shift 2
+  until "$@"; do
+    if [[ -s $work/$name/pid ]] && ! guest_running "$name"; then
+      guest_blame "$name" "QEMU has exited, waited in vain for: $what"
+      return 1
+    fi
+    if ((SECONDS >= end)); then
+      guest_blame "$name" "time is up, waited in vain for: $what"
+      return 1
+    fi
+    sleep 0.02
+  done
+}
+
+guest_blame() { # NAME MESSAGE
+  echo "guest $1: $2; QEMU said:" >&2
+  tail -n 5 "$work/$1/stderr" >&2
+}
+
+# guest_wait_for NAME LETTERS    until every vCPU has printed three more of them
+guest_wait_for() {
+  local n serial
+  for ((n = 0; n < guest_vcpus; n++)); do
+    serial=$work/$1/serial.$n
+    guest_wait "$1" "vCPU $n prints $2" printed_more "$serial" "$(stat -c %s "$serial")" "$2" || return 1
+  done
+}
+
+printed_more() { # FILE SIZE-BEFORE LETTERS
+  (($(tail -c "+$(($2 + 1))" "$1" | tr -cd "$3" | wc -c) >= 3))
+}
+
+# The guest runs, and no vCPU has ever lost its canary.
+guest_intact() { # NAME
+  guest_wait_for "$1" TX || return 1
+  if grep -q X "$work/$1"/serial.*; then
+    guest_blame "$1" "it has lost its canary"
+    return 1
+  fi
+}
+
+# What comes of a refused restore: QEMU exits and says why (8.2 and later), or claims that the guest runs, whose
+# first vCPU has lost its canary. (The others never start: that they should run was among what went lost.)
+guest_lost() { # NAME
+  if qemu_exits_on_refusal; then
+    guest_exits "$1" 1 && grep -q 'Failed to set XSAVE: Invalid argument' "$work/$1/stderr"
+  else
+    guest_vcpus=1 guest_wait_for "$1" X && [[ $(guest_status "$1") == running ]]
+  fi
+}
+
+# guest_exits NAME STATUS    until QEMU has exited, with that status; only in the shell that started it
+guest_exits() {
+  local name=$1 pid status=0 end=$((SECONDS + 20 * ${XSAVESHIM_TEST_SLOW:-1}))
+  pid=$(<"$work/$1/pid")
+  while guest_running "$name"; do
+    if ((SECONDS >= end)); then
+      guest_blame "$name" "time is up, waited in vain for QEMU to exit"
+      return 1
+    fi
+    sleep 0.02
+  done
+  wait "$pid" || status=$?
+  ((status == $2)) || { guest_blame "$name" "exit status $status, not $2"; return 1; }
+}
+
+# guest_qmp NAME COMMAND [ARGUMENTS-JSON]    prints the answer, a line of JSON; fails if it is an error
+guest_qmp() {
+  local dir=$work/$1 id=$EPOCHREALTIME in out answer=
+  guest_wait "$1" "its monitor" test -p "$dir/qmp.in" || return 1
+  exec {in}<>"$dir/qmp.in" {out}<>"$dir/qmp.out"
+  # capabilities are negotiated once; a second time is an error that nobody reads
+  printf '{"execute": "%s", "arguments": %s, "id": "%s"}\n' qmp_capabilities '{}' hello "$2" "${3:-{\}}" "$id" >&"$in"
+  guest_wait "$1" "an answer to $2" read_answer "$out" "$id"
+  exec {in}>&- {out}>&-
+  [[ $answer == *"\"$id\""* && $answer != *'"error": {"class"'* ]] || { echo "guest $1: $2: $answer" >&2; return 1; }
+  printf '%s\n' "$answer"
+}
+
+read_answer() { # FD ID    sets answer
+  while read -r -t 0.1 -u "$1" answer; do
+    [[ $answer == *"\"id\": \"$2\""* ]] && return 0
+  done
+  return 1
+}
+
+guest_status() { # NAME    running, paused, postmigrate ...
+  [[ $(guest_qmp "$1" query-status) =~ \"status\":\ \"([a-z-]+)\" ]] && echo "${BASH_REMATCH[1]}"
+}
+
+# guest_hmp NAME COMMAND    a command of the human monitor that says nothing unless it fails
+guest_hmp() {
+  local answer
+  answer=$(guest_qmp "$1" human-monitor-command "{\"command-line\": \"$2\"}") || return 1
+  [[ $answer == *'"return": ""'* ]] || { echo "guest $1: $2: $answer" >&2; return 1; }
+}
+
+# guest_migrate NAME URI [completed|failed]    until it has come to that
+guest_migrate() {
+  guest_qmp "$1" migrate "{\"uri\": \"$2\"}" >/dev/null &&
+    guest_wait "$1" "migration ${3:-completed}" migration_is "$1" "${3:-completed}"
+}
+
+migration_is() { # NAME STATUS
+  [[ $(guest_qmp "$1" query-migrate) == *"\"status\": \"$2\""* ]]
+}
+
+# guest_save NAME FILE    as `virsh save` does: the guest's whole state into a file; the guest stays stopped
+guest_save() {
+  guest_migrate "$1" "exec:cat >$2"
+}
+
+# guest_restore NAME FILE [VAR=VALUE]... [-- QEMU-ARGUMENT...]
+guest_restore() {
+  local name=$1 file=$2
+  shift 2
+  [[ " $* " == *" -- "* ]] || set -- "$@" --
+  guest_start "$name" "$@" -incoming "exec:cat $file"
+}
+
+guest_stop() { # NAME
+  local pid
+  guest_running "$1" || return 0
+  pid=$(<"$work/$1/pid")
+  kill -KILL "$pid"
+  wait "$pid" 2>/dev/null || true
+  while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+}
+
+guest_stop_all() {
+  local dir
+  for dir in "$work"/*/; do
+    [[ ! -e $dir/pid ]] || guest_stop "$(basename "$dir")"
+  done
+}

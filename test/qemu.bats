@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+# The shim under real QEMU and real KVM: a guest that watches its own registers is saved on a host that leaks
+# (leak.so) an xfeature which this host's KVM does not support, and restored here without the shim and with it.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+  build=${BUILD:-$(realpath "$BATS_TEST_DIRNAME/../build")}
+  if ! [[ -r /dev/kvm && -w /dev/kvm ]]; then
+    echo "no usable /dev/kvm here: 'make check' runs these tests inside a kernel that has one" >&2
+    return 1
+  fi
+  read -r leaked leaked_name < <("$build/test/leakable")
+  unset XSAVESHIM_TRIM XSAVESHIM_REFUSED XSAVESHIM_LOG XSAVESHIM_LOG_LEVEL
+  export build leaked leaked_name
+}
+
+setup() {
+  # shellcheck source=test/qemu.bash
+  source "$BATS_TEST_DIRNAME/qemu.bash"
+  work=$BATS_TEST_TMPDIR
+  shim=$build/libxsaveshim.so
+  leak=$build/test/leak.so
+  observe=$build/test/observe.so
+  leak_settings=("LEAK_BITS=$leaked" "LEAK_WHILE=$work/host-leaks")
+  touch "$work/host-leaks"
+}
+
+teardown() {
+  guest_stop_all
+}
+
+# start_leaky NAME [-- QEMU-ARGUMENT...]    a guest on a leaky host, up and running
+start_leaky() {
+  local name=$1
+  shift
+  guest_start "$name" "LD_PRELOAD=$leak" "${leak_settings[@]}" "$@"
+  guest_intact "$name"
+}
+
+# sets disk: QEMU's arguments for a new disk that keeps savevm's snapshots
+create_disk() {
+  qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
+  disk=(-drive "if=none,format=qcow2,file=$work/disk.qcow2")
+}
+
+# await_migration NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    a destination that listens on $work/NAME/socket
+await_migration() {
+  local name=$1
+  shift
+  [[ " $* " == *" -- "* ]] || set -- "$@" --
+  guest_start "$name" "$@" -incoming "unix:$work/$name/socket"
+  guest_wait "$name" "it listens" test -S "$work/$name/socket"
+}
+
+# assert_trims LOG [IOCTL] [ALLOWED]    one drop told for each vCPU, in just the words that the manual promises
+assert_trims() {
+  local ioctl=${2:-KVM_SET_XSAVE} allowed=${3:-0x3} vcpu line bv expected
+  local -a lines
+  mapfile -t lines < <(grep '^xsaveshim:' "$1" | sort)
+  printf '%s\n' "${lines[@]}"
+  ((${#lines[@]} == guest_vcpus))
+  for ((vcpu = 0; vcpu < guest_vcpus; vcpu++)); do
+    line=${lines[vcpu]}
+    [[ $line =~ " xstate_bv="(0x[0-9a-f]+)" " ]]
+    bv=${BASH_REMATCH[1]}
+    (((bv & ~allowed) == leaked))
+    printf -v expected 'xsaveshim: level=notice event=trim ioctl=%s vcpu=%d fd=F xstate_bv=%s allowed=%s written=%#x dropped=%s' \
+      "$ioctl" "$vcpu" "$bv" "$allowed" $((bv & allowed)) "$leaked_name"
+    [[ $(sed -E 's/ fd=[0-9]+ / fd=F /' <<<"$line") == "$expected" ]]
+  done
+}
+
+@test "QEMU restores a leaky savevm snapshot: registers lost without the shim, intact with it" {
+  create_disk
+  start_leaky source -- "${disk[@]}"
+  guest_hmp source "savevm leaky"
+  guest_stop source
+
+  guest_start bare -- "${disk[@]}" -loadvm leaky
+  guest_lost bare
+  guest_stop bare
+
+  guest_start shimmed "LD_PRELOAD=$shim" -- "${disk[@]}" -loadvm leaky
+  guest_intact shimmed
+  assert_trims "$work/shimmed/stderr"
+}
+
+@test "QEMU restores a leaky guest saved to a file: registers lost without the shim, intact with it" {
+  start_leaky source
+  guest_save source "$work/image"
+
+  guest_restore bare "$work/image"
+  guest_lost bare
+
+  guest_restore shimmed "$work/image" "LD_PRELOAD=$shim"
+  guest_intact shimmed
+  assert_trims "$work/shimmed/stderr"
+}
+
+@test "a live migration from a leaky host: registers lost without the shim, intact with it" {
+  start_leaky source
+  await_migration bare
+  guest_qmp source migrate "{\"uri\": \"unix:$work/bare/socket\"}"
+  guest_lost bare
+
+  start_leaky another-source
+  await_migration shimmed "LD_PRELOAD=$shim"
+  guest_migrate another-source "unix:$work/shimmed/socket"
+  guest_intact shimmed
+  assert_trims "$work/shimmed/stderr"
+}
+
+@test "all four vCPUs of a leaky guest lose their registers without the shim, and keep them with it" {
+  guest_vcpus=4
+  start_leaky source
+  guest_save source "$work/image"
+  guest_stop source
+
+  guest_restore bare "$work/image" "LD_PRELOAD=$observe" "OBSERVE_LOG=$work/bare.observed"
+  guest_lost bare
+  guest_stop bare
+  if ! qemu_exits_on_refusal; then
+    [[ $(grep -c '^KVM_SET_XSAVE .* EINVAL$' "$work/bare.observed") == 4 ]]
+    [[ -z $(cat "$work"/bare/serial.[1-3]) ]]
+  fi
+
+  guest_restore shimmed "$work/image" "LD_PRELOAD=$shim"
+  guest_intact shimmed
+  assert_trims "$work/shimmed/stderr"
+}
+
+@test "the shim works in the sandbox that libvirt puts QEMU in" {
+  local sandbox=(-sandbox "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
+  create_disk
+  start_leaky source -- "${disk[@]}"
+  guest_hmp source "savevm leaky"
+  guest_stop source
+
+  guest_start bare -- "${sandbox[@]}" "${disk[@]}" -loadvm leaky
+  guest_lost bare
+  guest_stop bare
+
+  guest_start shimmed "LD_PRELOAD=$shim" -- "${sandbox[@]}" "${disk[@]}" -loadvm leaky
+  guest_intact shimmed
+  assert_trims "$work/shimmed/stderr"
+  grep -q '^Seccomp:[[:space:]]*2$' "/proc/$(<"$work/shimmed/pid")/status"
+}
+
+@test "a QEMU that daemonizes keeps the shim and writes its reports to the log file" {
+  create_disk
+  start_leaky source -- "${disk[@]}"
+  guest_hmp source "savevm leaky"
+  guest_stop source
+
+  guest_start shimmed "LD_PRELOAD=$shim" "XSAVESHIM_LOG=$work/log" -- "${disk[@]}" -loadvm leaky \
+    -daemonize -pidfile "$work/shimmed/pid"
+  guest_intact shimmed
+  assert_trims "$work/log"
+  [[ $(stat -c %a "$work/log") == 600 ]]
+  local pid session
+  pid=$(<"$work/shimmed/pid")
+  read -r _ _ _ _ _ session _ <"/proc/$pid/stat"
+  ((session == pid))
+}
+
+@test "XSAVESHIM_TRIM=save on the leaky host writes a snapshot that restores without the shim" {
+  guest_start untrimmed "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}"
+  guest_intact untrimmed
+  guest_save untrimmed "$work/untrimmed.image"
+  guest_restore bare "$work/untrimmed.image"
+  guest_lost bare
+
+  guest_start trimmed "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" XSAVESHIM_TRIM=save
+  guest_intact trimmed
+  : >"$work/trimmed/stderr"
+  guest_save trimmed "$work/trimmed.image"
+  assert_trims "$work/trimmed/stderr" 'KVM_GET_XSAVE2'
+  guest_restore clean "$work/trimmed.image" "LD_PRELOAD=$observe" "OBSERVE_LOG=$work/observed"
+  guest_intact clean
+  run ! grep -v ' ok$' "$work/observed"
+}
+
+@test "XSAVESHIM_TRIM=none drops nothing, and tells what it would have dropped and why KVM refused" {
+  start_leaky source
+  guest_save source "$work/image"
+  guest_restore observed "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none
+  guest_lost observed
+  grep -xE "xsaveshim: level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+ xstate_bv=(0x[0-9a-f]+) allowed=0x3 written=\\1 dropped=$leaked_name" "$work/observed/stderr"
+  grep -xE "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+ errno=EINVAL xstate_bv=0x[0-9a-f]+ reason=host-lacks:$leaked_name.*" "$work/observed/stderr"
+  [[ $(grep -c '^xsaveshim:' "$work/observed/stderr") == 2 ]]
+}
+
+# What nothing can rescue, here: a payload that the shim is told to leave alone.
+@test "XSAVESHIM_REFUSED=abort fails a live migration that KVM refuses, and the source goes on with the guest" {
+  local return_path
+  for return_path in true false; do
+    start_leaky "source-$return_path"
+    guest_qmp "source-$return_path" migrate-set-capabilities \
+      "{\"capabilities\": [{\"capability\": \"return-path\", \"state\": $return_path}]}"
+    await_migration "destination-$return_path" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort
+    guest_qmp "source-$return_path" migrate "{\"uri\": \"unix:$work/destination-$return_path/socket\"}"
+    guest_exits "destination-$return_path" 1
+    grep -q '^xsaveshim: level=error event=refused .* reason=host-lacks:' "$work/destination-$return_path/stderr"
+    [[ ! -s $work/destination-$return_path/serial.0 ]]
+  done
+
+  # with a return path the source learns of it; without, it must be told
+  guest_wait source-true "the migration has failed" migration_is source-true failed
+  guest_wait source-false "the migration has ended" migration_is source-false completed
+  guest_qmp source-false cont
+  guest_intact source-true
+  guest_intact source-false
+}
+
+@test "where nothing was leaked the shim says nothing and the guest keeps its registers" {
+  guest_start source "LD_PRELOAD=$shim"
+  guest_intact source
+  guest_save source "$work/image"
+  guest_restore restored "$work/image" "LD_PRELOAD=$shim"
+  guest_intact restored
+  run ! grep -h xsaveshim "$work"/{source,restored}/{stdout,stderr}
+}
+
+@test "a guest keeps what its own CPUID enumerates when what was leaked is dropped" {
+  # forced: some KVMs have XSAVE for their guests and do not tell
+  local avx=(-cpu "qemu64,x-force-features=on,+xsave,+avx")
+  start_leaky source -- "${avx[@]}"
+  guest_save source "$work/image"
+  guest_restore restored "$work/image" "LD_PRELOAD=$shim" -- "${avx[@]}"
+  guest_intact restored
+  assert_trims "$work/restored/stderr" KVM_SET_XSAVE 0x7
+}
+
+@test "the shim does its work before and behind another interposer" {
+  local order
+  create_disk
+  for order in "$shim:$leak" "$leak:$shim" "$leak"; do
+    rm -rf "$work/guest"
+    touch "$work/host-leaks"
+    guest_start guest "LD_PRELOAD=$order" "${leak_settings[@]}" -- "${disk[@]}"
+    guest_intact guest
+    guest_hmp guest "savevm leaky"
+    rm "$work/host-leaks"
+    if [[ $order == "$leak" ]]; then
+      guest_qmp guest human-monitor-command '{"command-line": "loadvm leaky"}' || qemu_exits_on_refusal
+      guest_lost guest
+    else
+      : >"$work/guest/stderr"
+      guest_hmp guest "loadvm leaky"
+      guest_intact guest
+      assert_trims "$work/guest/stderr"
+    fi
+    guest_stop guest
+  done
+}
