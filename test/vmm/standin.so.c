@@ -5,7 +5,7 @@
  * and logs every call it gets. A VM or vCPU is a memfd and its state is the file's contents, so that
  * duplicates, inherited descriptors and reused numbers behave as the real ones do.
  *
- * Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID (let the VMM open /dev/null as its device).
+ * Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID (/dev/null can be the VMM's device).
  *
  *	STANDIN_LOG=PATH	append a line per call
  *	STANDIN_ANSWER=REQUEST=EIO,...	nothing is done, and that errno or that number is returned
@@ -198,7 +198,7 @@ static uint64_t word(const unsigned char *payload, size_t offset)
 
 static bool user_pointer(const void *pointer)
 {
-	return pointer && (intptr_t)pointer > 0;
+	return (intptr_t)pointer >= 4096;
 }
 
 static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)

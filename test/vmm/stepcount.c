@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * stepcount LIBRARY: how many instructions does preloading LIBRARY add to an ioctl? Counted, not timed: a
- * child makes the calls between two breakpoints and is single-stepped from one to the other, without it and with.
+ * child makes the calls between two breakpoints and is single-stepped from one to the other, without and with it.
  *
  *	KVM_RUN without=18 with=21 added=3
  *	0xae41 ...
@@ -59,7 +59,7 @@ static void add(unsigned long request)
 		requests[count++] = request;
 }
 
-/* KVM_RUN first; then all KVM numbers without an argument, what is near the shim's own, and what VMMs call. */
+/* KVM_RUN first; then all KVM numbers without argument, what is near the shim's own, and what VMMs call. */
 static void list_requests(void)
 {
 	static const unsigned long others[] = {

@@ -5,7 +5,8 @@
  *
  *	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
  *
- * `vmm` alone lists the steps. Every ioctl leaves through do_ioctl(); with -DRAW_IOCTL, none through libc.
+ * `vmm` alone lists the steps. DEVICE in the environment stands in for /dev/kvm. Every ioctl leaves through
+ * do_ioctl(); with -DRAW_IOCTL, none through libc.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -137,18 +138,22 @@ static void select_fd(int fd)
 
 /* ---- virtual machines ---- */
 
-static void step_open(char *path)
+static void open_kvm(void)
 {
-	kvm_fd = open(path, O_RDWR | O_CLOEXEC);
+	const char *device = getenv("DEVICE");
+
+	if (kvm_fd != -1)
+		return;
+	device = device ? device : "/dev/kvm";
+	kvm_fd = open(device, O_RDWR | O_CLOEXEC);
 	if (kvm_fd == -1)
-		die(path, errno_name(errno));
+		die(device, errno_name(errno));
 }
 
 static void step_vm(char *arg)
 {
 	(void)arg;
-	if (kvm_fd == -1)
-		step_open("/dev/kvm");
+	open_kvm();
 	vm_fd = (int)do_ioctl(kvm_fd, KVM_CREATE_VM, NULL);
 	if (vm_fd == -1)
 		die("KVM_CREATE_VM", errno_name(errno));
@@ -178,8 +183,7 @@ static void step_vcpu(char *id)
 static void step_supported(char *arg)
 {
 	(void)arg;
-	if (kvm_fd == -1)
-		step_open("/dev/kvm");
+	open_kvm();
 	cpuid_table->nent = MAX_ENTRIES;
 	print_call(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid_table);
 	for (uint32_t i = 0; i < cpuid_table->nent; i++) {
@@ -259,7 +263,7 @@ static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 		struct kvm_cpuid_entry2 *e = &entries[count++];
 		char *index = strpbrk(text, ".:"), *value = cut(text, "="), *ecx = cut(value, "/");
 
-		if (count == MAX_ENTRIES)
+		if (count > MAX_ENTRIES)
 			die(text, "one entry too many");
 		memset(e, 0, sizeof(*e));
 		if (index && *index == '.')
@@ -652,7 +656,6 @@ static const struct step {
 	void (*run)(char *arg);
 	const char *what;
 } steps[] = {
-	{ "open", "PATH", step_open, "the device to use instead of /dev/kvm" },
 	{ "vm", NULL, step_vm, "create a VM; the first is created when it is needed" },
 	{ "create", "ID", step_create, "create a vCPU in the latest VM, and select it" },
 	{ "vcpu", "ID", step_vcpu, "select a vCPU created earlier" },

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # the suites use these variables; bats sets the others
+#
+# What the suites share; `load lib` brings it in. $build is where `make test-programs` (or make BUILD=...) built.
+
+bats_require_minimum_version 1.5.0
+
+repo=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
+build=$(cd "$repo" && realpath "${BUILD:-build}")
+shim=$build/libxsaveshim.so
+standin=$build/test/standin.so
+vmm=$build/test/vmm
+calls=$BATS_TEST_TMPDIR/calls
+
+unset "${!XSAVESHIM_@}" "${!STANDIN_@}" LD_PRELOAD DEVICE
+
+fail() {
+  printf '%s\n' "$@" >&2
+  return 1
+}
+
+# wait_for SECONDS COMMAND...    until COMMAND succeeds
+wait_for() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < end)) || fail "time is up, waited in vain for: $*" || return
+    sleep 0.02
+  done
+}
+
+# The host's own settings would get into every run.
+need_no_settings_file() {
+  [[ ! -e /etc/xsaveshim.conf ]] || fail "/etc/xsaveshim.conf exists; move it away while testing"
+}
+
+need_kvm() {
+  [[ -r /dev/kvm && -w /dev/kvm ]] || skip "no usable /dev/kvm here; \`make check-kernels\` runs this in the testbed"
+}
+
+# The following run the VMM: [VARIABLE=VALUE]... STEP...    Steps: see `build/test/vmm`. They set what `run` does,
+# with the VMM's lines in $output and the reports in $stderr.
+
+run_vmm() {
+  local environment=()
+  while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
+  run --separate-stderr timeout 60 env "${environment[@]}" "$vmm" "$@"
+}
+
+run_shimmed() {
+  run_vmm LD_PRELOAD="$shim" "$@"
+}
+
+# In front of the stand-in for KVM, which keeps a list of the calls it gets.
+run_standin() {
+  rm -f "$calls"
+  run_vmm LD_PRELOAD="$standin" STANDIN_LOG="$calls" DEVICE=/dev/null "$@"
+}
+
+run_shimmed_standin() {
+  run_standin LD_PRELOAD="$shim $standin" "$@"
+}
+
+told() {
+  printf '%s\n' "exit status: $status" "--- output:" "$output" "--- stderr:" "$stderr"
+  [[ ! -e $calls ]] || { echo "--- calls:"; cat "$calls"; }
+}
+
+# The VMM came to its end, and printed these lines among others.
+printed() {
+  local line
+  ((status == 0)) || fail "the VMM failed" "$(told)" || return
+  for line in "$@"; do
+    grep -qxF -- "$line" <<<"$output" || fail "not printed: $line" "$(told)" || return
+  done
+}
+
+# These and no other reports, in this order. `fd=*` matches any descriptor.
+reported() {
+  local expected actual
+  expected=$(printf 'xsaveshim: %s\n' "$@")
+  actual=$(sed -E 's/ fd=[0-9]+/ fd=*/' <<<"$stderr")
+  [[ $actual == "$expected" ]] || fail "expected these reports:" "$expected" "$(told)"
+}
+
+reported_nothing() {
+  [[ -z $stderr ]] || fail "there should be no report" "$(told)"
+}
+
+# Standard input: the calls that KVM's stand-in got for vCPUs, in this order.
+vcpu_calls_were() {
+  diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(told)"
+}
