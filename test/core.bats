@@ -87,6 +87,7 @@ check() {
 @test "of two lines for one setting the last counts" { check; }
 @test "a bad line of a settings file is kept with its number" { check; }
 @test "a settings file without newlines, of NULs or of one character does no harm" { check; }
+@test "a line of a settings file may have any length, up to the longest and beyond" { check; }
 @test "the environment counts more than the settings file" { check; }
 @test "a bad value in the environment means the default, not the file's value" { check; }
 @test "settings come from the environment, then the file, then the defaults" { check; }

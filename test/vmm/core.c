@@ -197,10 +197,10 @@ static void widen_adds_to_the_first(void)
 static void widen_appends_the_leaf(void)
 {
 	struct guest_cpuid table = {.nent = 1, .entries = {OTHER(1)}};
+	struct guest_cpuid expected = {.nent = 2, .entries = {OTHER(1), SUBLEAF(0, XFEATURE_FPSSE)}};
 
 	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE), true);
-	same("nent", table.nent, 2);
-	same("guest XCR0", guest_cpuid_xcr0(table.entries, table.nent), XFEATURE_FPSSE);
+	same("difference", memcmp(&table, &expected, sizeof(table)), 0);
 }
 
 static void widen_a_full_table(void)
@@ -547,6 +547,9 @@ static void diagnose_fpsse(void)
 		     (struct refusal){.guest_lacks = 0x200});
 	same_refusal("beside a host's lack", diagnose((struct head){0x103, 0, 0x1f80, 0}, none, 0x7),
 		     (struct refusal){.host_lacks = 0x100, .guest_lacks = 0x100});
+	same_refusal("beside a lack of the host's alone",
+		     diagnose((struct head){0x103, 0, 0x1f80, 0}, (struct vcpu){VCPU_XCR0, 0, 0x100}, 0x7),
+		     (struct refusal){.host_lacks = 0x100});
 	same_refusal("beside XCOMP_BV", diagnose((struct head){0x3, 1, 0x1f80, 0}, none, 0x7),
 		     (struct refusal){.xcomp_bv = 1});
 	same_refusal("beside a reserved byte", diagnose((struct head){0x3, 0, 0x1f80, 1}, none, 0x7),
@@ -1156,6 +1159,20 @@ static void file_hostile(void)
 	same("cut key", strlen(settings.problem[0].key), sizeof(settings.problem[0].key) - 1);
 }
 
+static void file_line_lengths(void)
+{
+	static char text[PATH_MAX + 128];
+
+	memset(text, 'a', sizeof(text));
+	for (size_t length = PATH_MAX; length <= sizeof(text); length++) {
+		struct settings settings;
+
+		settings_init(&settings);
+		settings_apply_file(&settings, text, length, "file");
+		same("problems", settings.problems, 1);
+	}
+}
+
 static const char *lookup_one(const char *key, void *context)
 {
 	const char *const *one = context;
@@ -1330,6 +1347,7 @@ static const struct {
 	{"of two lines for one setting the last counts", file_last_line_wins},
 	{"a bad line of a settings file is kept with its number", file_problems},
 	{"a settings file without newlines, of NULs or of one character does no harm", file_hostile},
+	{"a line of a settings file may have any length, up to the longest and beyond", file_line_lengths},
 	{"the environment counts more than the settings file", environment_over_file},
 	{"a bad value in the environment means the default, not the file's value", environment_problem},
 	{"settings come from the environment, then the file, then the defaults", load_everything},
