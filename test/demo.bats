@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+# scripts/demo: its story, and what it says where it cannot be told.
+# bats file_tags=kvm
+# shellcheck disable=SC2154 # lib.bash sets build and repo
+
+load lib
+load qemu
+
+# the demo in a mount namespace of its own, behind COMMAND; without root, of a user namespace too
+run_demo_after() { # COMMAND [WRAPPER...]
+  local namespaces=(--mount)
+  ((EUID == 0)) || namespaces+=(--map-root-user)
+  run --separate-stderr unshare "${namespaces[@]}" bash -c "$1"' && shift && exec "$@"' bash "$@" "$repo/scripts/demo"
+}
+
+@test "the demo shows the guest lost without the shim and intact with it" {
+  need_kvm
+  need_no_settings_file
+  run --separate-stderr "$repo/scripts/demo"
+  told
+  ((status == 0))
+  [[ -z $stderr ]]
+  ((${#lines[@]} <= 16))
+  local without=${output#*2. It is restored here, without the shim.} with
+  with=${without#*3. It is restored here, with LD_PRELOAD=libxsaveshim.so.}
+  without=${without%%3. *}
+  [[ $without =~ "KVM answered:"\ +KVM_SET_XSAVE\ .*\ EINVAL$'\n' ]]
+  if qemu_exits_on_refusal; then
+    [[ $without =~ "QEMU said:"\ .*"Failed to set XSAVE: Invalid argument (it has exited)" ]]
+  else
+    [[ $without =~ "QEMU said:"\ +"nothing (its status: running)"$'\n' ]]
+    [[ $without =~ "The guest printed:"\ T?X+$'\n' ]]
+  fi
+  [[ $with =~ "KVM answered:"\ +KVM_SET_XSAVE\ .*\ ok$'\n' ]]
+  [[ $with =~ "The guest printed:"\ T+$'\n' ]]
+  [[ $with =~ "The shim reported:"\ "xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 "[^$'\n']*\ dropped=[a-z]+$'\n' ]]
+}
+
+@test "the demo fails where the shim does not do its work" {
+  need_kvm
+  cp -r "$build" "$BATS_TEST_TMPDIR/build"
+  cp "$build/test/observe.so" "$BATS_TEST_TMPDIR/build/libxsaveshim.so"
+  BUILD=$BATS_TEST_TMPDIR/build run --separate-stderr "$repo/scripts/demo"
+  told
+  ((status == 1))
+  [[ $stderr == *"scripts/demo: the guest should have kept its registers"* ]]
+}
+
+@test "without /dev/kvm the demo says what to do about it, and exits with 2" {
+  run_demo_after 'mount -t tmpfs none /dev'
+  told
+  ((status == 2))
+  [[ -z $output && ${#stderr_lines[@]} == 1 ]]
+  [[ $stderr == "scripts/demo: there is no /dev/kvm. "*modprobe* ]]
+}
+
+@test "without permission on /dev/kvm the demo says what to do about it, and exits with 2" {
+  need_kvm
+  # a root without CAP_DAC_OVERRIDE is held to the file's mode
+  touch "$BATS_TEST_TMPDIR/kvm"
+  chmod 0 "$BATS_TEST_TMPDIR/kvm"
+  run_demo_after "mount --bind '$BATS_TEST_TMPDIR/kvm' /dev/kvm" setpriv --bounding-set=-dac_override
+  told
+  ((status == 2))
+  [[ -z $output && ${#stderr_lines[@]} == 1 ]]
+  [[ $stderr == "scripts/demo: /dev/kvm cannot be opened (Permission denied). "*usermod* ]]
+}
