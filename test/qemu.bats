@@ -2,26 +2,19 @@
 # The shim under real QEMU and real KVM: a guest that watches its own registers is saved on a host that leaks
 # (leak.so) an xfeature which this host's KVM does not support, and restored here without the shim and with it.
 
-bats_require_minimum_version 1.5.0
+# bats file_tags=kvm
+# shellcheck disable=SC2154 # lib.bash sets build, shim and repo
 
-setup_file() {
-  build=${BUILD:-$(realpath "$BATS_TEST_DIRNAME/../build")}
-  if ! [[ -r /dev/kvm && -w /dev/kvm ]]; then
-    echo "no usable /dev/kvm here: 'make check' runs these tests inside a kernel that has one" >&2
-    return 1
-  fi
-  read -r leaked leaked_name < <("$build/test/leakable")
-  unset XSAVESHIM_TRIM XSAVESHIM_REFUSED XSAVESHIM_LOG XSAVESHIM_LOG_LEVEL
-  export build leaked leaked_name
-}
+load lib
+load qemu
 
 setup() {
-  # shellcheck source=test/qemu.bash
-  source "$BATS_TEST_DIRNAME/qemu.bash"
+  need_kvm
+  need_no_settings_file
   work=$BATS_TEST_TMPDIR
-  shim=$build/libxsaveshim.so
   leak=$build/test/leak.so
   observe=$build/test/observe.so
+  read -r leaked leaked_name < <("$build/test/leakable")
   leak_settings=("LEAK_BITS=$leaked" "LEAK_WHILE=$work/host-leaks")
   touch "$work/host-leaks"
 }
@@ -69,6 +62,10 @@ assert_trims() {
       "$ioctl" "$vcpu" "$bv" "$allowed" $((bv & allowed)) "$leaked_name"
     [[ $(sed -E 's/ fd=[0-9]+ / fd=F /' <<<"$line") == "$expected" ]]
   done
+}
+
+session_of() { # PID
+  cut -d ' ' -f 6 "/proc/$1/stat"
 }
 
 @test "QEMU restores a leaky savevm snapshot: registers lost without the shim, intact with it" {
@@ -158,10 +155,7 @@ assert_trims() {
   guest_intact shimmed
   assert_trims "$work/log"
   [[ $(stat -c %a "$work/log") == 600 ]]
-  local pid session
-  pid=$(<"$work/shimmed/pid")
-  read -r _ _ _ _ _ session _ <"/proc/$pid/stat"
-  ((session == pid))
+  [[ $(session_of "$(<"$work/shimmed/pid")") != "$(session_of $$)" ]]
 }
 
 @test "XSAVESHIM_TRIM=save on the leaky host writes a snapshot that restores without the shim" {
