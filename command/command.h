@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+// The command's parts, each with a main of its own: argv[0] is the part's name, the result the exit status.
+#ifndef XSAVESHIM_COMMAND_H
+#define XSAVESHIM_COMMAND_H
+
+int run_main(int argc, char **argv);
+int probe_main(int argc, char **argv);
+int status_main(int argc, char **argv);
+
+// How status tells a supervised VMM from /proc, and what the supervisor keeps for it: it holds the listener
+// ("anon_inode:seccomp notify"), and of each process whose vCPUs it keeps track of a pidfd, whose fdinfo names the
+// process ("Pid:"). Its settings are /etc/xsaveshim.conf, its environment and the options of its own command line, which
+// stays that of `xsaveshim run ...`.
+
+#endif
