@@ -13,7 +13,7 @@ standin=$build/test/standin.so
 vmm=$build/test/vmm
 calls=$BATS_TEST_TMPDIR/calls
 
-unset "${!XSAVESHIM_@}" "${!STANDIN_@}" LD_PRELOAD DEVICE
+unset XSAVESHIM_TRIM XSAVESHIM_REFUSED XSAVESHIM_LOG XSAVESHIM_LOG_LEVEL "${!STANDIN_@}" LD_PRELOAD DEVICE
 
 fail() {
   printf '%s\n' "$@" >&2
@@ -91,4 +91,13 @@ reported_nothing() {
 # Standard input: the calls that KVM's stand-in got for vCPUs, in this order.
 vcpu_calls_were() {
   diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(told)"
+}
+
+# The library adds 1 to 4 instructions to KVM_RUN and 1 to 12 to any other request that is not its business.
+cheap_enough() {
+  run --separate-stderr timeout 120 "$build/test/stepcount" "$shim"
+  ((status == 0)) || fail "$stderr" || return
+  (($(wc -l <<<"$output") > 300)) || fail "too few requests" "$output" || return
+  run awk -F added= '{ most = /^KVM_RUN / ? 4 : 12 } $2 < 1 || $2 > most' <<<"$output"
+  [[ -z $output ]] || fail "too many instructions:" "$output"
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
 # Every setting: each value and each bad one, from the environment and from /etc/xsaveshim.conf; and where reports go.
 
 load lib
@@ -379,20 +379,22 @@ check_level() { # EVENTS SOURCE [SETTING]
 
 # ---- bad values ----
 
-accepted_TRIM=restore,save,both,none
-accepted_REFUSED=report,abort
-accepted_LOG=stderr,syslog,none,/absolute/path
-accepted_LOG_LEVEL=notice,error,debug
+declare -gA accepted=(
+  [TRIM]=restore,save,both,none
+  [REFUSED]=report,abort
+  [LOG]=stderr,syslog,none,/absolute/path
+  [LOG_LEVEL]=notice,error,debug
+)
 
 # A bad value is told, with where it is from, and the default used.
 check_bad() { # KEY TOLD-VALUE SOURCE [SETTING]
-  local accepted=accepted_$1 where=$3
+  local where=$3
   [[ $where != /* ]] || where+=" line=1"
   run_private "${@:4}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1 get-xsave
   trims_as_by_default
   [[ $output == *'get-xsave: 0 xstate_bv=0x207 '* ]]
-  reported "level=error event=setting source=$where key=XSAVESHIM_$1 value=$2 using=${!accepted%%,*} `
-    `accepted=${!accepted}" "$trimmed" "$refusal"
+  reported "level=error event=setting source=$where key=XSAVESHIM_$1 value=$2 using=${accepted[$1]%%,*} `
+    `accepted=${accepted[$1]}" "$trimmed" "$refusal"
 }
 
 @test "a value that XSAVESHIM_TRIM does not take is told, and restore used" {
@@ -445,7 +447,7 @@ check_bad() { # KEY TOLD-VALUE SOURCE [SETTING]
   reported \
     "level=error event=setting source=/etc/xsaveshim.conf line=2 key=XSAVESHIM_TRIMM value=none using=nothing-of-it" \
     "level=error event=setting source=/etc/xsaveshim.conf line=3 key=XSAVESHIM_TRIM value=\"\" using=restore `
-      `accepted=$accepted_TRIM" \
+      `accepted=${accepted[TRIM]}" \
     "level=error event=setting source=/etc/xsaveshim.conf line=4 key=TRIM value=none using=nothing-of-it" \
     "$trimmed"
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
 # The shim in front of a stand-in for KVM: which calls it makes and what it does to their arguments.
 
 load lib
@@ -503,8 +503,8 @@ check_cpuid() { # STEP LIST TRIMMED
 
 @test "eight vCPUs changing and restoring at once are trimmed each to its own, and no report is torn" {
   local log=$BATS_TEST_TMPDIR/log report='level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=[0-7] fd=[0-9]+'
-  env DEVICE=/dev/null XSAVESHIM_LOG="$log" LD_PRELOAD="$shim $standin" STANDIN_SUPPORTED=0xff \
-    timeout 60 "$build/test/threads"
+  timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG="$log" LD_PRELOAD="$shim $standin" STANDIN_SUPPORTED=0xff \
+    "$build/test/threads"
   [[ $(wc -l <"$log") -ge 1400 ]] # 8 vCPUs, 200 rounds, all but those with nothing to drop
   report+=' xstate_bv=0xff allowed=0x([0-9a-f]+) written=0x\1 dropped=[a-z0-9_,]+'
   run grep -vxE "xsaveshim: $report" "$log"

@@ -23,9 +23,9 @@ typedef int story_ioctl(int fd, unsigned long request, ...);
 static inline void story(const char *when, story_ioctl *call)
 {
 	static struct {
-		struct kvm_cpuid2 head;
+		uint32_t nent, padding;
 		struct kvm_cpuid_entry2 leaf;
-	} cpuid = { .head = { .nent = 1 }, .leaf = { .function = 0xd, .eax = 3 } };
+	} cpuid = { .nent = 1, .leaf = { .function = 0xd, .eax = 3 } };
 	static unsigned char payload[sizeof(struct kvm_xsave)];
 	const char *device = getenv("DEVICE");
 	int kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);

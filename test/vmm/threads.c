@@ -27,9 +27,9 @@ static atomic_int failures;
 static int set_xcr0(int vcpu, uint32_t xcr0)
 {
 	struct {
-		struct kvm_cpuid2 head;
+		uint32_t nent, padding;
 		struct kvm_cpuid_entry2 leaf;
-	} cpuid = { .head = { .nent = 1 }, .leaf = { .function = 0xd, .eax = xcr0 } };
+	} cpuid = { .nent = 1, .leaf = { .function = 0xd, .eax = xcr0 } };
 
 	return ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 }

@@ -300,12 +300,12 @@ static void step_cpuid_null(char *arg)
 static void step_cpuid_v1(char *list)
 {
 	static struct {
-		struct kvm_cpuid head;
+		uint32_t nent, padding;
 		struct kvm_cpuid_entry entries[MAX_ENTRIES];
 	} v1;
 
-	v1.head.nent = parse_entries(list, cpuid_table->entries);
-	for (uint32_t i = 0; i < v1.head.nent; i++) {
+	v1.nent = parse_entries(list, cpuid_table->entries);
+	for (uint32_t i = 0; i < v1.nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &cpuid_table->entries[i];
 
 		v1.entries[i] = (struct kvm_cpuid_entry){

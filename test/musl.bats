@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
+# The shim built with musl-gcc, in programs built with musl-gcc.
+
+load lib
+
+setup_file() {
+  local repo=$BATS_TEST_DIRNAME/.. kernel name
+  # musl-gcc looks for headers in its own directory alone; the kernel's are libc's business to nobody
+  kernel="-idirafter /usr/include -idirafter /usr/include/$(gcc -print-multiarch)"
+  make -s -C "$repo" CC=musl-gcc CFLAGS="-O2 $kernel" BUILD="$BATS_FILE_TMPDIR" "$BATS_FILE_TMPDIR/libxsaveshim.so"
+  mkdir -p "$BATS_FILE_TMPDIR/test"
+  for name in vmm preinit dlopen threads stepcount standin.so constructor.so chain.so; do
+    # shellcheck disable=SC2046,SC2086 # several words
+    musl-gcc -std=gnu11 -D_GNU_SOURCE -O2 $kernel -Wall -Wextra -pthread -fPIC \
+      $([[ $name != *.so ]] || echo -shared) -o "$BATS_FILE_TMPDIR/test/$name" "$repo/test/vmm/$name.c"
+  done
+}
+
+setup() {
+  need_no_settings_file
+  build=$BATS_FILE_TMPDIR
+  shim=$build/libxsaveshim.so
+  standin=$build/test/standin.so
+  vmm=$build/test/vmm
+}
+
+trimmed() { # VCPU
+  echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru"
+}
+
+@test "built with musl-gcc the library needs musl's libc alone and exports ioctl alone" {
+  [[ $(readelf -dW "$shim" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p') == libc.so ]]
+  [[ $(nm -D --defined-only "$shim") =~ ^[0-9a-f]+\ T\ ioctl$ ]]
+  readelf -lW "$vmm" | grep -q 'Requesting program interpreter: .*ld-musl'
+}
+
+@test "a musl program's payloads are trimmed, in front of the stand-in" {
+  run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread fork set-xsave 0x207
+  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  reported "$(trimmed 0)" "$(trimmed '?')" "$(trimmed '?')"
+}
+
+@test "a musl program's requests, which are ints, are taken for what they are" {
+  run_shimmed_standin XSAVESHIM_TRIM=both STANDIN_LEAK=0x200 wide create 0 dup cpuid 0xd=0x7 vcpu 0 get-cpuid none \
+    set-xsave 0x207 get-xsave get-xsave2
+  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  [[ $(grep -cE '^get-xsave2?: 0 xstate_bv=0x7 ' <<<"$output") == 2 ]]
+}
+
+@test "with musl a call made before the shim's constructor is trimmed" {
+  run --separate-stderr timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin $build/test/constructor.so" \
+    "$build/test/preinit"
+  printed 'constructor: 0 xstate_bv=0x3' 'main: 0 xstate_bv=0x3'
+}
+
+@test "with musl other interposers stay in the chain" {
+  cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/front.so"
+  cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/behind.so"
+  run_standin LD_PRELOAD="$BATS_TEST_TMPDIR/front.so $shim $BATS_TEST_TMPDIR/behind.so $standin" \
+    XSAVESHIM_LOG=none create 0 cpuid 0xd=0x7 set-xsave 0x207
+  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  [[ $stderr == $'front.so: xstate_bv=0x207\nbehind.so: xstate_bv=0x7' ]]
+}
+
+@test "with musl eight vCPUs restoring at once are trimmed each to its own" {
+  timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG=none STANDIN_SUPPORTED=0xff LD_PRELOAD="$shim $standin" \
+    "$build/test/threads"
+}
+
+@test "with musl too a foreign ioctl costs 12 instructions or fewer, KVM_RUN 4" {
+  cheap_enough
+}
