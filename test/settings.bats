@@ -380,10 +380,10 @@ check_level() { # EVENTS SOURCE [SETTING]
 # ---- bad values ----
 
 declare -gA accepted=(
-  [TRIM]=restore,save,both,none
-  [REFUSED]=report,abort
-  [LOG]=stderr,syslog,none,/absolute/path
-  [LOG_LEVEL]=notice,error,debug
+  [TRIM]="restore,save,both,none"
+  [REFUSED]="report,abort"
+  [LOG]="stderr,syslog,none,/absolute/path"
+  [LOG_LEVEL]="notice,error,debug"
 )
 
 # A bad value is told, with where it is from, and the default used.
