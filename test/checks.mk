@@ -14,3 +14,9 @@ coverage:
 		awk -v bar=$(COVERAGE_BAR) -F"[:% ']+" '/^File/ {file = $$2} \
 			/^Lines/ && file ~ /^core/ {print file ": " $$3 " % of " $$5 " lines"; hit += $$3 * $$5; all += $$5} \
 			END {printf "the core: %.1f %% of %d lines\n", hit / all, all; exit hit < bar * all}'
+
+# KVM as the judge of the core.
+test-programs: $(BUILD)/test/oracle
+$(BUILD)/test/oracle: test/oracle/oracle.c $(CORE)
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $< $(CORE)

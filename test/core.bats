@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: MIT
+# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # The core, case by case: test/vmm/core.c carries out the sentence that a test's name is.
 
-setup() {
-  core=${BUILD:-$BATS_TEST_DIRNAME/../build}/test/core
-}
+load lib
 
 check() {
-  timeout 20 "$core" "$BATS_TEST_DESCRIPTION"
+  timeout 20 "$build/test/core" "$BATS_TEST_DESCRIPTION"
 }
 
 @test "every case of the core's test program is a test here" {
-  diff <("$core") <(sed -n 's/^@test "\(.*\)" { check; }$/\1/p' "$BATS_TEST_FILENAME")
+  diff <("$build/test/core") <(sed -n 's/^@test "\(.*\)" { check; }$/\1/p' "$BATS_TEST_FILENAME")
 }
 
 @test "an empty CPUID table is a guest XCR0 of 0" { check; }

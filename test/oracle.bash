@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash disable=SC2034,SC2154 # variables of lib.bash and of bats
+#
+# What the suites around the oracle (test/oracle/oracle.c) share; to be sourced after lib.bash.
+
+seed=${XSAVESHIM_TEST_SEED:-$(($(date +%s%N) / 1000))}
+
+# The bugs that an oracle must catch: `sed` makes them in core/guest_cpuid.c.
+declare -gA bugs=(
+  [index-ignored]='s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
+  [flag-ignored]='s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
+  [last-match-wins]='/^uint64_t guest_cpuid_xcr0/,/^}/s/ + i \* / + (nent - 1 - i) * /'
+  [last-match-wins-v1]='/^uint64_t guest_cpuid_v1_xcr0/,/^}/s/ + i \* / + (nent - 1 - i) * /'
+  [edx-dropped]='s/(uint64_t)edx << 32 | eax/(uint64_t)(edx \& 0) << 32 | eax/'
+)
+
+# oracle_with BUG    builds it, as $BATS_TEST_TMPDIR/BUG
+oracle_with() {
+  local core=$repo/core/guest_cpuid.c changed=$BATS_TEST_TMPDIR/$1.c
+  sed "${bugs[$1]}" "$core" >"$changed"
+  [[ $(diff "$core" "$changed" | grep -c '^>') == 1 ]] || fail "the bug $1 no longer applies exactly once" || return
+  gcc -std=gnu11 -D_GNU_SOURCE -O2 -I"$repo/include" -o "$BATS_TEST_TMPDIR/$1" "$repo/test/oracle/oracle.c" \
+    "$changed" "$repo"/core/{policy,xstate}.c
+}
+
+# Standard input: what the oracle said, which must be of a table cut down to one or two entries.
+caught() {
+  local said
+  said=$(cat)
+  [[ $said == *'mismatch at table '* && $said == *'cut down: '* && $said =~ of\ [12]\ entries ]] || fail "$said"
+}

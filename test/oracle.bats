@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2154 # variables of lib.bash and of bats
+# The core against a second model, and the shim's payloads, on random input. oracle-kvm.bats has KVM as the judge.
+
+load lib
+load oracle
+
+model_catches() { # BUG
+  oracle_with "$1"
+  run timeout 120 "$BATS_TEST_TMPDIR/$1" model 1000 "$seed"
+  ((status == 1)) || fail "exit status $status" "$output" || return
+  caught <<<"$output"
+}
+
+@test "the core and a second model agree on 1,000,000 random CPUID tables" {
+  run timeout 300 "$build/test/oracle" model 1000000 "$seed"
+  ((status == 0)) || fail "$output"
+  [[ $output == *'tables=1000000 refused-by-kvm=0 mismatches=0'* ]] || fail "$output"
+}
+
+@test "a core that ignores the index is caught within 1,000 tables" {
+  model_catches index-ignored
+}
+
+@test "a core that ignores the significance of an index is caught within 1,000 tables" {
+  model_catches flag-ignored
+}
+
+@test "a core in which the last match wins is caught within 1,000 tables" {
+  model_catches last-match-wins
+}
+
+@test "a core with KVM_SET_CPUID's last match is caught within 1,000 tables" {
+  model_catches last-match-wins-v1
+}
+
+@test "a core that drops EDX is caught within 1,000 tables" {
+  model_catches edx-dropped
+}
+
+@test "in 100,000 random payloads the shim writes given & allowed, and changes no other byte" {
+  run timeout 300 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG=none \
+    "$build/test/oracle" payload 100000 "$seed"
+  ((status == 0)) || fail "$output"
+  [[ $output == *'payloads=100000 mismatches=0'* ]] || fail "$output"
+}
+
+@test "without the shim the check of random payloads fails at once" {
+  run timeout 60 env LD_PRELOAD="$standin" DEVICE=/dev/null "$build/test/oracle" payload 100 "$seed"
+  ((status == 1)) || fail "exit status $status" "$output"
+  [[ $output == *'mismatch at payload '* ]] || fail "$output"
+}

@@ -1,0 +1,548 @@
+// SPDX-License-Identifier: MIT
+// KVM as the judge of the core: random CPUID tables and payloads, and what becomes of them.
+//
+// oracle cpuid COUNT [SEED [FIRST]]
+//	Sets COUNT tables on a real vCPU. What the core calls the guest's XCR0 must be what KVM enforces (the XCR0 values
+//	that KVM_SET_XCRS takes, the XSTATE_BV bits that KVM_SET_XSAVE takes), what the core reads out of what
+//	KVM_GET_CPUID2 returns, and what a second model says.
+// oracle model COUNT [SEED [FIRST]]
+//	The same tables without a KVM: the core against the model.
+// oracle payload COUNT [SEED [FIRST]]
+//	Random payloads through ioctl(), with the shim preloaded: written == given & allowed, and no other byte changes.
+//
+// Each is made from SEED and its number alone, so "oracle cpuid 1 SEED NUMBER" repeats it. A table that fails is cut
+// down as long as it fails, and printed. Exit: 0 all agree, 1 a mismatch, 2 no KVM here, 3 KVM cannot judge.
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+
+#include "xsaveshim/guest_cpuid.h"
+#include "xsaveshim/policy.h"
+#include "xsaveshim/xstate.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#define EXIT_MISMATCH 1
+#define EXIT_NO_KVM 2
+#define EXIT_NO_JUDGE 3
+
+// An XCR0 that a CPU may have: Intel SDM vol. 1, 13.3.
+#define XFEATURE_BND UINT64_C(0x18)
+#define XFEATURE_AVX512 UINT64_C(0xe0)
+#define XFEATURE_TILE UINT64_C(0x60000)
+
+static _Noreturn void die(int status, const char *what)
+{
+	fprintf(stderr, "oracle: %s: %s\n", what, strerror(errno));
+	exit(status);
+}
+
+// ---- random numbers: splitmix64, started anew for each table ----
+
+static uint64_t random_state;
+
+static uint64_t random64(void)
+{
+	uint64_t z = random_state += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+static uint32_t below(uint32_t limit)
+{
+	return (uint32_t)(random64() % limit);
+}
+
+static void random_start(uint64_t seed, uint64_t number)
+{
+	random_state = seed;
+	random_state = random64() ^ number;
+	random64();
+}
+
+// ---- tables ----
+
+// A table for KVM_SET_CPUID2, or for KVM_SET_CPUID: then index, flags and padding count for nothing.
+struct table {
+	struct guest_cpuid v2;
+	bool v1;
+};
+
+static uint32_t random_function(void)
+{
+	static const uint32_t near[] = {0xc, 0xe, 0x10d, 0x8000000d, 0x4000000d, 0xd0000000};
+	static const uint32_t known[] = {0, 1, 2, 4, 7, 0xa, 0xb, 0x12, 0x14, 0x1d, 0x40000000, 0x40000001,
+		0x80000000, 0x80000001, 0x80000008};
+
+	uint32_t kind = below(10);
+
+	if (kind < 4)
+		return 0xd;
+	if (kind < 5)
+		return near[below(COUNT(near))];
+	return kind < 7 ? known[below(COUNT(known))] : (uint32_t)random64();
+}
+
+static struct kvm_cpuid_entry2 random_entry(void)
+{
+	static const uint32_t indices[] = {0, 0, 0, 1, 2, 9, 0x80000000, 0xffffffff};
+	struct kvm_cpuid_entry2 entry = {
+		.function = random_function(),
+		.index = indices[below(COUNT(indices))],
+		.flags = below(8) ? below(2) : (uint32_t)random64(),
+		.eax = (uint32_t)(random64() & random64()),
+		.ebx = (uint32_t)random64(),
+		.ecx = (uint32_t)random64(),
+		.edx = below(2) ? (uint32_t)random64() : 0,
+	};
+
+	// A host without permission for AMX refuses a table with XTILEDATA: seldom, or little else would be tried.
+	if (below(64))
+		entry.eax &= ~(uint32_t)XFEATURE_TILE;
+	return entry;
+}
+
+static uint32_t random_nent(void)
+{
+	uint32_t kind = below(16);
+
+	if (kind < 1)
+		return 0;
+	if (kind < 2)
+		return GUEST_CPUID_MAX_ENTRIES;
+	return kind < 5 ? 9 + below(72) : 1 + below(8);
+}
+
+static struct table random_table(uint64_t seed, uint64_t number)
+{
+	struct table table = {.v1 = false};
+
+	random_start(seed, number);
+	table.v1 = !below(5);
+	table.v2.nent = random_nent();
+	for (uint32_t i = 0; i < table.v2.nent; i++)
+		table.v2.entries[i] = random_entry();
+	return table;
+}
+
+static void print_table(const struct table *table)
+{
+	printf("  KVM_SET_CPUID%s of %" PRIu32 " entries:\n", table->v1 ? "" : "2", table->v2.nent);
+	for (uint32_t i = 0; i < table->v2.nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &table->v2.entries[i];
+
+		printf("    function=0x%" PRIx32 " index=0x%" PRIx32 " flags=0x%" PRIx32 " eax=0x%" PRIx32 " ebx=0x%" PRIx32
+		       " ecx=0x%" PRIx32 " edx=0x%" PRIx32 "\n", e->function, e->index, e->flags, e->eax, e->ebx, e->ecx,
+		       e->edx);
+	}
+}
+
+static struct kvm_cpuid *as_v1(const struct table *table)
+{
+	static struct {
+		struct kvm_cpuid head;
+		struct kvm_cpuid_entry entries[GUEST_CPUID_MAX_ENTRIES];
+	} v1;
+
+	v1.head.nent = table->v2.nent;
+	for (uint32_t i = 0; i < table->v2.nent; i++) {
+		const struct kvm_cpuid_entry2 *e = &table->v2.entries[i];
+
+		v1.entries[i] = (struct kvm_cpuid_entry){
+			.function = e->function, .eax = e->eax, .ebx = e->ebx, .ecx = e->ecx, .edx = e->edx};
+	}
+	return &v1.head;
+}
+
+// The core's answer.
+static uint64_t core_xcr0(const struct table *table)
+{
+	if (table->v1)
+		return guest_cpuid_v1_xcr0((const char *)as_v1(table) + sizeof(struct kvm_cpuid), table->v2.nent);
+	return guest_cpuid_xcr0(table->v2.entries, table->v2.nent);
+}
+
+// The answer once more, found from the table's end, bit by bit. It alone judges the bits that no KVM enforces yet,
+// those of EDX among them.
+static uint64_t model_xcr0(const struct table *table)
+{
+	uint64_t xcr0 = 0;
+
+	for (uint32_t i = table->v2.nent; i-- > 0;) {
+		struct kvm_cpuid_entry2 e = table->v2.entries[i];
+		bool any_index = table->v1 || e.flags % 2 == 0;
+
+		if (e.function != 13 || (e.index > 0 && !any_index))
+			continue;
+		xcr0 = 0;
+		for (int bit = 31; bit >= 0; bit--) {
+			xcr0 += (uint64_t)(e.edx >> bit & 1) * UINT64_C(0x100000000) << bit;
+			xcr0 += (uint64_t)(e.eax >> bit & 1) << bit;
+		}
+	}
+	return xcr0;
+}
+
+// ---- KVM ----
+
+static struct {
+	int device;
+	int vm;
+	int vcpu;
+	uint64_t supported;	// xfeatures this KVM supports
+	bool affected;		// KVM_SET_XSAVE is limited to the guest's XCR0
+	bool strict;		// without FP and SSE for every guest
+	uint64_t xcr0s[64];	// XCR0 values for KVM_SET_XCRS that a CPU with all of supported could have
+	unsigned int count;
+} kvm;
+
+// The system call itself: no shim may be in between.
+static long kvm_ioctl(int fd, unsigned int request, const void *argument)
+{
+	return syscall(SYS_ioctl, fd, request, argument);
+}
+
+static bool set_table(const struct table *table)
+{
+	if (table->v1)
+		return !kvm_ioctl(kvm.vcpu, KVM_SET_CPUID, as_v1(table));
+	return !kvm_ioctl(kvm.vcpu, KVM_SET_CPUID2, &table->v2);
+}
+
+static bool takes_xcr0(uint64_t xcr0)
+{
+	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = xcr0}}};
+
+	return !kvm_ioctl(kvm.vcpu, KVM_SET_XCRS, &xcrs);
+}
+
+static bool takes_xstate_bv(uint64_t bv)
+{
+	static unsigned char payload[65536];
+	const uint32_t mxcsr = 0x1f80;
+
+	memcpy(payload + XSTATE_MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
+	xstate_set_bv(payload, bv);
+	return !kvm_ioctl(kvm.vcpu, KVM_SET_XSAVE, payload);
+}
+
+static bool all_or_none(uint64_t xcr0, uint64_t bits)
+{
+	return (xcr0 & bits) == bits || !(xcr0 & bits);
+}
+
+static bool is_well_formed(uint64_t xcr0)
+{
+	return xcr0 & XFEATURE_FP && (xcr0 & XFEATURE_SSE || !(xcr0 & XFEATURE_AVX)) &&
+	       (xcr0 & XFEATURE_AVX || !(xcr0 & XFEATURE_AVX512)) && all_or_none(xcr0, XFEATURE_BND) &&
+	       all_or_none(xcr0, XFEATURE_AVX512) && !(xcr0 & XFEATURE_TILE);
+}
+
+static void list_xcr0s(void)
+{
+	for (uint64_t xcr0 = kvm.supported;; xcr0 = (xcr0 - 1) & kvm.supported) {
+		if (is_well_formed(xcr0) && kvm.count < COUNT(kvm.xcr0s))
+			kvm.xcr0s[kvm.count++] = xcr0;
+		if (!xcr0)
+			break;
+	}
+}
+
+static void new_vcpu(void)
+{
+	if (kvm.vcpu) {
+		close(kvm.vcpu);
+		close(kvm.vm);
+	}
+	kvm.vm = (int)kvm_ioctl(kvm.device, KVM_CREATE_VM, NULL);
+	kvm.vcpu = (int)kvm_ioctl(kvm.vm, KVM_CREATE_VCPU, NULL);
+	if (kvm.vcpu < 0)
+		die(EXIT_NO_KVM, "KVM_CREATE_VCPU");
+}
+
+static void set_leaf(uint64_t xcr0)
+{
+	struct table table = {.v2 = {.nent = 1, .entries = {{
+		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.eax = (uint32_t)xcr0, .edx = (uint32_t)(xcr0 >> 32)}}}};
+
+	if (!set_table(&table))
+		die(EXIT_NO_KVM, "KVM_SET_CPUID2");
+}
+
+static bool keeps_the_leaf(void)
+{
+	static struct guest_cpuid got;
+
+	set_leaf(XFEATURE_FP);
+	got.nent = GUEST_CPUID_MAX_ENTRIES;
+	return !kvm_ioctl(kvm.vcpu, KVM_GET_CPUID2, &got) && guest_cpuid_xcr0(got.entries, 1) == XFEATURE_FP &&
+	       takes_xcr0(XFEATURE_FP) && !takes_xcr0(XFEATURE_FPSSE);
+}
+
+static void open_kvm(void)
+{
+	static struct guest_cpuid supported;
+
+	kvm.device = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm.device < 0)
+		die(EXIT_NO_KVM, "/dev/kvm");
+	supported.nent = GUEST_CPUID_MAX_ENTRIES;
+	if (kvm_ioctl(kvm.device, KVM_GET_SUPPORTED_CPUID, &supported))
+		die(EXIT_NO_KVM, "KVM_GET_SUPPORTED_CPUID");
+	kvm.supported = model_xcr0(&(struct table){.v2 = supported});
+	new_vcpu();
+	list_xcr0s();
+	if (!keeps_the_leaf()) {
+		puts("this KVM does not keep leaf 0xD as it was set, so it cannot be the judge of it");
+		exit(EXIT_NO_JUDGE);
+	}
+	kvm.affected = !takes_xstate_bv(XFEATURE_AVX);
+	kvm.strict = !takes_xstate_bv(XFEATURE_SSE);
+	printf("KVM supports 0x%" PRIx64 ", %u values for XCR0 to try\n", kvm.supported, kvm.count);
+	printf("KVM_SET_XSAVE takes %s\n", kvm.strict ? "the guest's XCR0" :
+	       kvm.affected ? "the guest's XCR0, FP and SSE" : "what the host supports");
+}
+
+// ---- the judgement ----
+
+static char mismatch[160];
+
+static bool disagree(const char *what, uint64_t value, const char *whose, uint64_t other)
+{
+	snprintf(mismatch, sizeof(mismatch), "%s 0x%" PRIx64 ", %s 0x%" PRIx64, what, value, whose, other);
+	return false;
+}
+
+static bool core_agrees_with_model(const struct table *table)
+{
+	uint64_t core = core_xcr0(table);
+	uint64_t model = model_xcr0(table);
+
+	return core == model || disagree("the core says", core, "the model says", model);
+}
+
+static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
+{
+	uint64_t accepted = kvm.supported;
+
+	if (kvm.affected)
+		accepted &= kvm.strict ? xcr0 : policy_allowed((struct vcpu){VCPU_XCR0, 0, xcr0});
+	return takes_xstate_bv(bv) == !(bv & ~accepted) ||
+	       disagree("the core says", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV", bv);
+}
+
+// That xcr0 is what KVM enforces for the vCPU.
+static bool kvm_agrees(uint64_t xcr0)
+{
+	for (unsigned int i = 0; i < kvm.count; i++)
+		if (takes_xcr0(kvm.xcr0s[i]) != !(kvm.xcr0s[i] & ~(xcr0 | XFEATURE_FP)))
+			return disagree("the core says", xcr0, "KVM_SET_XCRS disagrees for", kvm.xcr0s[i]);
+	for (unsigned int bit = 0; bit < 64; bit++)
+		if (kvm.supported >> bit & 1 && !xsave_agrees(xcr0, UINT64_C(1) << bit))
+			return false;
+	return xsave_agrees(xcr0, random64()) && xsave_agrees(xcr0, random64() & kvm.supported & (xcr0 | random64()));
+}
+
+static bool get_cpuid2_agrees(uint64_t xcr0)
+{
+	static struct guest_cpuid got;
+	uint64_t answer;
+
+	memset(&got, 0, sizeof(got));
+	got.nent = GUEST_CPUID_MAX_ENTRIES;
+	if (kvm_ioctl(kvm.vcpu, KVM_GET_CPUID2, &got))
+		return disagree("KVM_GET_CPUID2: errno", (uint64_t)errno, "for guest XCR0", xcr0);
+	answer = guest_cpuid_xcr0(got.entries, guest_cpuid_count(&got));
+	return answer == xcr0 || disagree("the core says", xcr0, "of what KVM_GET_CPUID2 returns", answer);
+}
+
+// A table that KVM refuses must leave the vCPU with what it had before.
+static bool table_agrees(const struct table *table, bool *taken)
+{
+	static uint64_t xcr0;
+
+	*taken = set_table(table);
+	if (*taken)
+		xcr0 = core_xcr0(table);
+	return kvm_agrees(xcr0) && get_cpuid2_agrees(xcr0) && core_agrees_with_model(table);
+}
+
+// Whether the table by itself, on a new vCPU, is one that core and judge do not agree on.
+static bool disagrees_alone(const struct table *table, bool with_kvm)
+{
+	bool taken;
+
+	if (!with_kvm)
+		return !core_agrees_with_model(table);
+	new_vcpu();
+	set_leaf(0);
+	return set_table(table) && !table_agrees(table, &taken);
+}
+
+// Leaves out entries, then values, as long as it still fails.
+static void shrink(struct table *table, bool with_kvm)
+{
+	for (uint32_t i = table->v2.nent; i-- > 0;) {
+		struct table without = *table;
+
+		memmove(&without.v2.entries[i], &without.v2.entries[i + 1],
+			(without.v2.nent - i - 1) * sizeof(without.v2.entries[0]));
+		without.v2.nent--;
+		if (disagrees_alone(&without, with_kvm))
+			*table = without;
+	}
+	for (uint32_t i = 0; i < table->v2.nent; i++) {
+		struct kvm_cpuid_entry2 *e = &table->v2.entries[i];
+		uint32_t *const values[] = {&e->index, &e->flags, &e->ebx, &e->ecx, &e->eax, &e->edx};
+
+		for (size_t j = 0; j < COUNT(values); j++) {
+			uint32_t value = *values[j];
+
+			*values[j] = 0;
+			if (!disagrees_alone(table, with_kvm))
+				*values[j] = value;
+		}
+	}
+}
+
+static int run_tables(uint64_t count, uint64_t seed, uint64_t first, bool with_kvm)
+{
+	uint64_t refused = 0;
+
+	if (with_kvm) {
+		open_kvm();
+		new_vcpu();
+		set_leaf(0);
+	}
+	for (uint64_t number = first; number < first + count; number++) {
+		struct table table = random_table(seed, number);
+		bool taken = true;
+
+		if (with_kvm ? table_agrees(&table, &taken) : core_agrees_with_model(&table)) {
+			refused += !taken;
+			continue;
+		}
+		printf("mismatch at table %" PRIu64 " of seed %" PRIu64 ": %s\n", number, seed, mismatch);
+		if (disagrees_alone(&table, with_kvm)) {
+			shrink(&table, with_kvm);
+			disagrees_alone(&table, with_kvm);
+			printf("cut down: %s\n", mismatch);
+		} else {
+			puts("after another table only:");
+		}
+		print_table(&table);
+		return EXIT_MISMATCH;
+	}
+	printf("tables=%" PRIu64 " refused-by-kvm=%" PRIu64 " mismatches=0\n", count, refused);
+	return 0;
+}
+
+// ---- payloads, through the shim ----
+
+static void set_random_cpuid(int vcpu, struct table *table)
+{
+	do {
+		*table = random_table(random64(), 0);
+		table->v1 = false;
+	} while (ioctl(vcpu, KVM_SET_CPUID2, &table->v2));
+}
+
+// Another vCPU of another VM, with the descriptors of the last.
+static int shimmed_vcpu(void)
+{
+	static int device, vm, vcpu;
+
+	if (!device) {
+		const char *path = getenv("DEVICE");
+
+		device = open(path ? path : "/dev/kvm", O_RDWR | O_CLOEXEC);
+	} else {
+		close(vcpu);
+		close(vm);
+	}
+	vm = ioctl(device, KVM_CREATE_VM, 0);
+	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	if (vcpu < 0)
+		die(EXIT_NO_KVM, "KVM_CREATE_VCPU");
+	return vcpu;
+}
+
+static bool payload_agrees(uint64_t seed, uint64_t number)
+{
+	static unsigned char given[65536 + 64], before[sizeof(given)];
+	static int vcpu;
+	static struct table table;
+	unsigned char *payload = given + number % 64;
+	uint64_t bv, expected;
+
+	random_start(seed, number);
+	if (!vcpu || number % 64 == 0)
+		vcpu = shimmed_vcpu();
+	set_random_cpuid(vcpu, &table);
+	for (size_t i = 0; i < sizeof(given); i += 8) {
+		uint64_t word = random64();
+
+		memcpy(given + i, &word, sizeof(word));
+	}
+	if (below(2))
+		xstate_set_bv(payload, random64() & 0x2ff);
+	if (below(2))
+		memset(payload + XSTATE_XCOMP_BV_OFFSET, 0, XSTATE_HEAD_SIZE - XSTATE_XCOMP_BV_OFFSET);
+	bv = xstate_bv(payload);
+	expected = bv & (model_xcr0(&table) | XFEATURE_FPSSE);
+	memcpy(before, given, sizeof(given));
+	ioctl(vcpu, KVM_SET_XSAVE, payload);
+	if (xstate_bv(payload) != expected)
+		return disagree("written", xstate_bv(payload), "given & allowed is", expected);
+	xstate_set_bv(payload, bv);
+	return !memcmp(before, given, sizeof(given)) || disagree("XSTATE_BV", bv, "changed a byte elsewhere", expected);
+}
+
+static int run_payloads(uint64_t count, uint64_t seed, uint64_t first)
+{
+	for (uint64_t number = first; number < first + count; number++) {
+		if (payload_agrees(seed, number))
+			continue;
+		printf("mismatch at payload %" PRIu64 " of seed %" PRIu64 ": %s\n", number, seed, mismatch);
+		return EXIT_MISMATCH;
+	}
+	printf("payloads=%" PRIu64 " mismatches=0\n", count);
+	return 0;
+}
+
+static uint64_t argument(int argc, char **argv, int i, uint64_t otherwise)
+{
+	return argc > i ? strtoull(argv[i], NULL, 0) : otherwise;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t count = argument(argc, argv, 2, 0);
+	uint64_t seed = argument(argc, argv, 3, (uint64_t)time(NULL) << 16 ^ (uint64_t)getpid());
+	uint64_t first = argument(argc, argv, 4, 0);
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (count) {
+		printf("seed=%" PRIu64 " first=%" PRIu64 "\n", seed, first);
+		if (!strcmp(argv[1], "cpuid") || !strcmp(argv[1], "model"))
+			return run_tables(count, seed, first, argv[1][0] == 'c');
+		if (!strcmp(argv[1], "payload"))
+			return run_payloads(count, seed, first);
+	}
+	fputs("usage: oracle cpuid|model|payload COUNT [SEED [FIRST]]\n", stderr);
+	return EXIT_NO_KVM;
+}
