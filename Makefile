@@ -91,6 +91,8 @@ uninstall:
 	done
 	@for dir in $(INSTALLED_DIRS); do rmdir "$(DESTDIR)$$dir" 2>/dev/null || true; done
 
+include packaging/packaging.mk
+
 # Suites that boot kernels of their own carry the file tag testbed.
 TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
 SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
