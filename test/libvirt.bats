@@ -1,0 +1,365 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2154 # host_root, serial and managed_save are libvirt.bash's
+# libvirt's domains and the shim: systemd as PID 1 in namespaces, this machine's libvirtd, QEMU and KVM, stock settings.
+
+load lib
+load libvirt
+
+setup_file() {
+  need_libvirt_host
+  make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_FILE_TMPDIR/installed"
+}
+
+setup() {
+  case $BATS_TEST_DESCRIPTION in
+    *"image of a host"*) ;;
+    *) boot_host "$BATS_FILE_TMPDIR/installed" ;;
+  esac
+  drop_in=etc/systemd/system/libvirtd.service.d/xsaveshim.conf
+}
+
+teardown() {
+  stop_host
+}
+
+# What an administrator would want to find as it was. (/etc/libvirt is libvirtd's own, which writes there when it starts.)
+policy() { # ROOT
+  (cd "$1" && find etc usr/lib/systemd lib/systemd -path etc/libvirt -prune -o -type f -exec stat -c '%n %a %U' {} + \
+    -exec sha1sum {} + | sort)
+}
+
+report_line() {
+  host grep -E '^xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 ' /var/log/libvirt/qemu/guest.log
+}
+
+assert_refused() { # REASON REMEDY [ARGUMENT...]    enable is refused with both, and changes nothing
+  local before
+  before=$(policy "$host_root")
+  run -3 host "${as[@]}" xsaveshim-libvirt enable "${@:3}"
+  [[ $output == *"refused: "*"$1"*"Remedy: "*"$2"* ]]
+  [[ $(policy "$host_root") == "$before" ]]
+}
+
+@test "without the shim, a leaky saved domain loses its registers while virsh says that it was restored" {
+  save_leaky
+  run -0 host virsh restore /srv/leaky.save
+  [[ $output == *"Domain restored"* ]]
+  guest_prints X
+  run -1 report_line
+}
+
+@test "after enable, a leaky saved domain is restored intact, and its log tells of the trim" {
+  host xsaveshim-libvirt enable
+  save_leaky
+  host virsh restore /srv/leaky.save
+  guest_has_shim
+  guest_prints T
+  report_line
+}
+
+@test "without the shim, starting a leaky managed save deletes the save file and loses the registers" {
+  managed_save_leaky
+  host virsh start guest
+  guest_prints X
+  [[ ! -e $managed_save ]]
+}
+
+@test "after enable, a leaky managed save starts intact" {
+  host xsaveshim-libvirt enable
+  managed_save_leaky
+  host virsh start guest
+  guest_prints T
+  report_line
+}
+
+@test "enable leaves running domains running, and covers what starts afterwards; after disable nothing does" {
+  host virsh -q define /srv/guest/guest.xml
+  host virsh -q start guest
+  before=$(guest_pid)
+  daemon=$(host systemctl show -P MainPID libvirtd)
+  run -0 host xsaveshim-libvirt enable
+  [[ $output == *"domain guest (pid $before): has NO shim; save and restore it"* ]]
+  [[ $(host systemctl show -P MainPID libvirtd) != "$daemon" ]]
+  [[ $(guest_pid) == "$before" ]]
+  guest_prints T
+  run -1 guest_has_shim
+
+  restart_guest
+  guest_has_shim
+  shimmed=$(guest_pid)
+
+  host xsaveshim-libvirt disable
+  [[ $(guest_pid) == "$shimmed" ]]
+  guest_has_shim
+  restart_guest
+  run -1 guest_has_shim
+}
+
+# A reserved bit in MXCSR: no trimming makes KVM take that.
+@test "a state that nothing can rescue: virsh reports the failure, and the save file is still there" {
+  host xsaveshim-libvirt enable
+  save_leaky
+  host python3 - <<'PYTHON'
+image = open("/srv/leaky.save", "rb").read()
+a20_mask_and_mxcsr = b"\xff\xff\xff\xff\x00\x00\x1f\x80"
+assert image.count(a20_mask_and_mxcsr) == 1
+open("/srv/unloadable.save", "wb").write(image.replace(a20_mask_and_mxcsr, b"\xff\xff\xff\xff\xff\xff\x1f\x80"))
+PYTHON
+  run -1 host virsh restore /srv/unloadable.save
+  [[ $output == *"error: Failed to restore domain from /srv/unloadable.save"* ]]
+  host grep -E '^xsaveshim: level=error event=refused .* reason=.*mxcsr' /var/log/libvirt/qemu/guest.log
+  [[ -s $host_root/srv/unloadable.save ]]
+
+  host cp /srv/unloadable.save /var/lib/libvirt/qemu/save/guest.save
+  run -1 host virsh start guest
+  [[ $output == *"error: Failed to start domain 'guest'"* ]]
+  [[ -s $host_root/var/lib/libvirt/qemu/save/guest.save ]]
+
+  # without the shim, the same image is "restored"
+  host xsaveshim-libvirt disable
+  host rm /var/lib/libvirt/qemu/save/guest.save
+  run -0 host virsh restore /srv/unloadable.save
+  guest_prints X
+}
+
+@test "all of this under libvirt's stock settings: seccomp sandbox, mount namespace, a user without privileges" {
+  run -1 host grep -vE '^[[:space:]]*(#|$)' /etc/libvirt/qemu.conf
+  host xsaveshim-libvirt enable
+  save_leaky
+  host virsh -q restore /srv/leaky.save
+  guest_has_shim
+  pid=$(guest_pid)
+  host grep -qE '^Seccomp:[[:space:]]*2$' "/proc/$pid/status"
+  [[ $(host stat -c %U "/proc/$pid") == libvirt-qemu ]]
+  daemon=$(host systemctl show -P MainPID libvirtd)
+  [[ $(host readlink "/proc/$pid/ns/mnt") != "$(host readlink "/proc/$daemon/ns/mnt")" ]]
+  guest_prints T
+}
+
+@test "enable is idempotent, restarts nothing the second time, and disable restores exactly what was there" {
+  before=$(policy "$host_root")
+  host xsaveshim-libvirt enable
+  enabled=$(policy "$host_root")
+  [[ $enabled != "$before" ]]
+  daemon=$(host systemctl show -P MainPID libvirtd)
+  host xsaveshim-libvirt enable
+  [[ $(policy "$host_root") == "$enabled" ]]
+  [[ $(host systemctl show -P MainPID libvirtd) == "$daemon" ]]
+  host xsaveshim-libvirt disable
+  [[ $(policy "$host_root") == "$before" ]]
+  [[ ! -e $host_root/etc/systemd/system/libvirtd.service.d ]]
+  host xsaveshim-libvirt disable
+  [[ $(policy "$host_root") == "$before" ]]
+}
+
+@test "enable starts its probe and leaves no trace of it" {
+  host xsaveshim-libvirt enable
+  [[ -z $(host virsh -q list --all) ]]
+  run -0 host find /var/log/libvirt /run/libvirt /etc/libvirt /var/lib/libvirt -name '*xsaveshim-probe*'
+  [[ -z $output ]]
+}
+
+@test "--dry-run tells what would be done and does nothing" {
+  before=$(policy "$host_root")
+  run -0 host xsaveshim-libvirt enable --dry-run
+  [[ $output == *"would run: "*"/$drop_in"*"would run: systemctl daemon-reload"*"would start the paused domain"* ]]
+  [[ $(policy "$host_root") == "$before" ]]
+  host xsaveshim-libvirt enable
+  before=$(policy "$host_root")
+  run -0 host xsaveshim-libvirt disable --dry-run
+  [[ $output == *"would run: rm /$drop_in"* ]]
+  [[ $(policy "$host_root") == "$before" ]]
+}
+
+@test "status tells what is in place and which domains have the shim" {
+  host virsh -q define /srv/guest/guest.xml
+  host virsh -q start guest
+  run -1 host xsaveshim-libvirt status
+  [[ $output == *"libvirtd.service: not enabled"*"domain guest (pid $(guest_pid)): has NO shim"* ]]
+
+  host xsaveshim-libvirt enable
+  run -1 host xsaveshim-libvirt status
+  [[ $output == *"libvirtd.service: enabled"*"domain guest (pid $(guest_pid)): has NO shim"* ]]
+
+  restart_guest
+  run -0 host xsaveshim-libvirt status
+  [[ $output == *"domain guest (pid $(guest_pid)): has the shim, /usr/lib/"*"/libxsaveshim.so"* ]]
+}
+
+@test "status sees a daemon that was started before the drop-in came" {
+  host systemctl start libvirtd
+  host xsaveshim-libvirt enable --root /
+  host systemctl daemon-reload
+  run -1 host xsaveshim-libvirt status
+  [[ $output == *"libvirtd.service: enabled, but the daemon that runs (pid "*"systemctl restart libvirtd.service"* ]]
+  host systemctl restart libvirtd
+  host xsaveshim-libvirt status
+}
+
+@test "a library that domains cannot load is found out by the probe, and everything is undone" {
+  before=$(policy "$host_root")
+  host chmod 600 "/${library:=$(cd "$host_root" && find usr/lib -name libxsaveshim.so)}"
+  run -1 host xsaveshim-libvirt enable
+  [[ $output == *"a probe domain started without the library"*"undone"* ]]
+  [[ $(policy "$host_root") == "$before" ]]
+  run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
+  host chmod 644 "/$library"
+  host xsaveshim-libvirt enable
+}
+
+@test "enable refuses without permission" {
+  as=(setpriv --reuid nobody --clear-groups)
+  assert_refused "cannot write to /etc" "run this as root"
+}
+
+@test "enable refuses where libvirt's units are missing" {
+  host rm /lib/systemd/system/libvirtd.service
+  assert_refused "neither a libvirtd.service nor a virtqemud.service" "libvirt-daemon-system"
+  host ln -s /dev/null /etc/systemd/system/virtqemud.service
+  assert_refused "neither a libvirtd.service nor a virtqemud.service" "libvirt-daemon-system"
+}
+
+@test "enable refuses where there is no virsh" {
+  host rm /usr/bin/virsh
+  assert_refused "no virsh" "libvirt-clients"
+}
+
+@test "enable refuses where systemd does not run" {
+  as=(unshare --mount sh -c 'mount -t tmpfs none /run/systemd; exec "$@"' without-systemd)
+  assert_refused "systemd does not run here" "--root DIR"
+}
+
+@test "enable refuses a library that is missing" {
+  host find /usr/lib -name libxsaveshim.so -delete
+  assert_refused "there is no /usr/lib/" "install xsaveshim's library"
+}
+
+@test "enable refuses a library outside /usr/lib under AppArmor's policy, and takes one that the policy allows" {
+  make -s -C "$repo" install BUILD="$build" PREFIX=/usr/local DESTDIR="$BATS_TEST_TMPDIR/local"
+  tar -C "$BATS_TEST_TMPDIR/local" -c usr | host tar -C / -x
+  library=/$(cd "$host_root" && find usr/local -name libxsaveshim.so)
+  as=(env "PATH=/usr/local/sbin:$PATH")
+  assert_refused "AppArmor" "'$library mr,'"
+  echo "$library mr," | host tee -a /etc/apparmor.d/local/abstractions/libvirt-qemu
+  host "${as[@]}" xsaveshim-libvirt enable
+  host "${as[@]}" xsaveshim-libvirt status
+}
+
+@test "enable refuses a library outside /usr/lib under SELinux's policy" {
+  make -s -C "$repo" install BUILD="$build" PREFIX=/opt DESTDIR="$BATS_TEST_TMPDIR/local"
+  tar -C "$BATS_TEST_TMPDIR/local" -c opt | host tar -C / -x
+  host rm /etc/apparmor.d/abstractions/libvirt-qemu
+  host mkdir -p /etc/selinux
+  echo SELINUX=enforcing | host tee /etc/selinux/config
+  as=(env "PATH=/opt/sbin:$PATH")
+  assert_refused "SELinux" "make install PREFIX=/usr"
+  echo SELINUX=disabled | host tee /etc/selinux/config
+  host "${as[@]}" xsaveshim-libvirt enable
+}
+
+@test "enable refuses to replace another LD_PRELOAD of the daemon" {
+  for file in /etc/systemd/system/libvirtd.service.d/other.conf /etc/default/libvirtd; do
+    host mkdir -p "$(dirname "$file")"
+    case $file in
+      *.conf) printf '[Service]\nEnvironment=A=1 LD_PRELOAD=/usr/lib/other.so\n' ;;
+      *) echo 'LD_PRELOAD=/usr/lib/other.so' ;;
+    esac | host tee "$file"
+    assert_refused "already has an LD_PRELOAD, from $file" "first in that one"
+    host rm "$file"
+  done
+}
+
+@test "enable refuses to overwrite a drop-in that is not its own" {
+  host mkdir -p "/$(dirname "$drop_in")"
+  printf '[Service]\nNice=1\n' | host tee "/$drop_in"
+  assert_refused "/$drop_in is there already" "out of the way"
+}
+
+@test "a wrong call is told how to call" {
+  for arguments in "" "enable disable" "enable --root /nowhere" "start"; do
+    # shellcheck disable=SC2086
+    run -2 host xsaveshim-libvirt $arguments
+    [[ $output == *usage* || $output == *directory* ]]
+  done
+}
+
+@test "systemd-analyze verify has nothing to say on the drop-ins of libvirtd.service and virtqemud.service" {
+  # Debian has no modular daemons: a stand-in for the unit, the drop-in is the real one
+  printf '[Unit]\nDescription=QEMU daemon\n[Service]\nType=notify\nExecStart=/usr/sbin/libvirtd --timeout 120\n' |
+    host tee /lib/systemd/system/virtqemud.service
+  host systemctl daemon-reload
+  host xsaveshim-libvirt enable
+  for unit in libvirtd.service virtqemud.service; do
+    host test -e "/etc/systemd/system/$unit.d/xsaveshim.conf"
+    run -0 host systemd-analyze verify "$unit"
+    [[ -z $output ]]
+    [[ $(host systemctl show -P Environment "$unit") == *LD_PRELOAD=/usr/lib/*/libxsaveshim.so* ]]
+  done
+}
+
+@test "what enable adds to AppArmor's policy compiles, with libvirt 9.0 and with later versions" {
+  host xsaveshim-libvirt enable
+  profile='#include <tunables/global>
+    profile xsaveshim-test { #include <abstractions/libvirt-qemu>
+    }'
+  preprocessed=$(host apparmor_parser --preprocess <<<"$profile")
+  [[ $preprocessed == *"/etc/xsaveshim.conf r,"* ]]
+  host apparmor_parser --skip-kernel-load --skip-cache <<<"$profile"
+  host xsaveshim-libvirt disable
+
+  # later versions end in this line
+  # shellcheck disable=SC2016
+  host sed -i '$ainclude if exists <abstractions/libvirt-qemu.d>' /etc/apparmor.d/abstractions/libvirt-qemu
+  host xsaveshim-libvirt enable
+  [[ ! -s $host_root/etc/apparmor.d/local/abstractions/libvirt-qemu ]]
+  preprocessed=$(host apparmor_parser --preprocess <<<"$profile")
+  [[ $preprocessed == *"/etc/xsaveshim.conf r,"* ]]
+}
+
+@test "the image of a host is enabled and disabled with --root, and nothing here is touched" {
+  image=$BATS_TEST_TMPDIR/image
+  make -s -C "$repo" install BUILD="$build" DESTDIR="$image"
+  mkdir -p "$image"/usr/lib/systemd/system "$image"/etc/apparmor.d/{abstractions,local/abstractions}
+  cp /lib/systemd/system/libvirtd.service "$image/usr/lib/systemd/system/"
+  cp "$image/usr/lib/systemd/system/"{libvirtd,virtqemud}.service
+  cp /etc/apparmor.d/abstractions/libvirt-qemu "$image/etc/apparmor.d/abstractions/"
+  : >"$image/etc/apparmor.d/local/abstractions/libvirt-qemu"
+  mkdir "$image/lib"
+  before=$(policy "$image")
+  command=$BATS_TEST_TMPDIR/xsaveshim-libvirt
+  sed "s,^data=.*,data=$image/usr/share/xsaveshim/libvirt," "$image/usr/sbin/xsaveshim-libvirt" >"$command"
+
+  here=$(policy /)
+  run -0 bash "$command" enable --root "$image"
+  [[ $output == *"not proven"* ]]
+  [[ -e $image/$drop_in && -e $image/etc/systemd/system/virtqemud.service.d/xsaveshim.conf ]]
+  bash "$command" status --root "$image"
+  bash "$command" disable --root "$image"
+  [[ $(policy "$image") == "$before" ]]
+  run -1 bash "$command" status --root "$image"
+  [[ $(policy /) == "$here" ]]
+}
+
+@test "another way: <qemu:env> covers one domain, without the drop-in" {
+  save_leaky
+  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  domain_xml "LD_PRELOAD=$library" | host tee /srv/guest/env.xml >/dev/null
+  host virsh restore /srv/leaky.save --xml /srv/guest/env.xml
+  guest_has_shim
+  guest_prints T
+  report_line
+}
+
+@test "another way: an <emulator> that starts QEMU with the library" {
+  save_leaky
+  printf '#!/bin/sh\nexec env LD_PRELOAD=libxsaveshim.so /usr/bin/qemu-system-x86_64 "$@"\n' |
+    host tee /usr/bin/qemu-system-x86_64-xsaveshim >/dev/null
+  host chmod 755 /usr/bin/qemu-system-x86_64-xsaveshim
+  domain_xml | sed 's,<devices>,&<emulator>/usr/bin/qemu-system-x86_64-xsaveshim</emulator>,' |
+    host tee /srv/guest/emulator.xml >/dev/null
+  host virsh restore /srv/leaky.save --xml /srv/guest/emulator.xml
+  guest_has_shim
+  guest_prints T
+  report_line
+}
