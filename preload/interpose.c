@@ -29,11 +29,11 @@ typedef int ioctl_fn(int fd, unsigned long request, ...);
 // What is seldom needed, and needs a large buffer, stays off the stack of what calls it.
 #define OUT_OF_LINE __attribute__((noinline))
 
-static ioctl_fn resolve_and_call;
+static ioctl_fn start_and_call;
 
-// A call from a library's constructor that runs before ours resolves it; after ours, no signal handler ever runs dlsym.
+// A library's constructor may call before ours has run; after ours, no signal handler ever runs dlsym.
 // Not atomic, so that a call is one jump through memory: it is written before there are threads, always the same value.
-static ioctl_fn *next_ioctl = resolve_and_call;
+static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
 static struct settings settings;
@@ -53,18 +53,24 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// RTLD_NEXT and not libc by name: other interposers stay in the chain.
-static ioctl_fn *resolve(void)
+// Once: at the first call, or in our constructor if none came before it.
+__attribute__((constructor)) static void start(void)
 {
-	ioctl_fn *next = __extension__(ioctl_fn *) dlsym(RTLD_NEXT, "ioctl");
+	int saved = errno;
 
-	if (!next)
-		next = raw_ioctl;
-	next_ioctl = next;
-	return next;
+	if (next_ioctl != start_and_call)
+		return;
+	// RTLD_NEXT and not libc by name: other interposers stay in the chain.
+	next_ioctl = __extension__(ioctl_fn *) dlsym(RTLD_NEXT, "ioctl");
+	if (!next_ioctl)
+		next_ioctl = raw_ioctl;
+	atomic_store_explicit(&host_xfeatures, xstate_host_xcr0(), memory_order_relaxed);
+	settings_load(&settings);
+	report_open(&report_log, &settings);
+	errno = saved;
 }
 
-static int resolve_and_call(int fd, unsigned long request, ...)
+static int start_and_call(int fd, unsigned long request, ...)
 {
 	va_list arguments;
 	void *argument;
@@ -72,23 +78,13 @@ static int resolve_and_call(int fd, unsigned long request, ...)
 	va_start(arguments, request);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
-	return resolve()(fd, request, argument);
+	start();
+	return next_ioctl(fd, request, argument);
 }
 
 static inline int real_ioctl(int fd, unsigned long request, void *argument)
 {
 	return next_ioctl(fd, request, argument);
-}
-
-__attribute__((constructor)) static void start(void)
-{
-	int saved = errno;
-
-	resolve();
-	atomic_store_explicit(&host_xfeatures, xstate_host_xcr0(), memory_order_relaxed);
-	settings_load(&settings);
-	report_open(&report_log, &settings);
-	errno = saved;
 }
 
 static void learn(const char *ioctl, int fd, struct vcpu vcpu)
@@ -245,6 +241,7 @@ OUT_OF_LINE static int load_widened(int fd, unsigned long request, void *payload
 	return result;
 }
 
+// A KVM_SET_XSAVE that failed: what can still be done, or what is to be told.
 OUT_OF_LINE static int refused(int fd, unsigned long request, void *payload, struct vcpu vcpu, int result)
 {
 	uint64_t supported = atomic_load_explicit(&host_xfeatures, memory_order_relaxed);
@@ -252,10 +249,8 @@ OUT_OF_LINE static int refused(int fd, unsigned long request, void *payload, str
 	struct refusal refusal = policy_diagnose(payload, vcpu, supported);
 	int error = errno;
 
-	if (error == EINVAL && policy_refused_fpsse_alone(mode, refusal) && !load_widened(fd, request, payload, vcpu)) {
-		errno = error;
+	if (error == EINVAL && policy_refused_fpsse_alone(mode, refusal) && !load_widened(fd, request, payload, vcpu))
 		return 0;
-	}
 	report_refused(&report_log, (struct vcpu_call){"KVM_SET_XSAVE", fd, vcpu}, error, xstate_bv(payload), refusal);
 	// Without atexit handlers, as the thread that restores may hold any lock; QEMU 8.2 and later end with 1 here, too.
 	if (settings.value[SETTING_REFUSED] == REFUSED_ABORT)
@@ -266,6 +261,7 @@ OUT_OF_LINE static int refused(int fd, unsigned long request, void *payload, str
 
 static int set_xsave(int fd, unsigned long request, void *payload)
 {
+	int saved = errno;
 	struct vcpu vcpu;
 	int result;
 
@@ -276,7 +272,11 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 		return real_ioctl(fd, request, payload);
 	trim_payload("KVM_SET_XSAVE", XSAVE_RESTORE, fd, vcpu, payload);
 	result = real_ioctl(fd, request, payload);
-	return result ? refused(fd, request, payload, vcpu, result) : 0;
+	if (result)
+		result = refused(fd, request, payload, vcpu, result);
+	if (!result)
+		errno = saved;
+	return result;
 }
 
 // The requests that matter, by their number's last byte. A table, as the comparisons of a switch would cost every other
@@ -285,6 +285,8 @@ static const struct {
 	unsigned int command;
 	int (*handle)(int fd, unsigned long request, void *argument);
 } watched[256] = {
+	// A number that does not end in 0, so that request 0 finds nothing here.
+	[0] = {UINT32_MAX, NULL},
 	[_IOC_NR(KVM_CREATE_VCPU)] = {KVM_CREATE_VCPU, create_vcpu},
 	[_IOC_NR(KVM_SET_CPUID)] = {KVM_SET_CPUID, set_cpuid},
 	[_IOC_NR(KVM_SET_CPUID2)] = {KVM_SET_CPUID2, set_cpuid},
@@ -305,7 +307,7 @@ int interposed_ioctl(int fd, unsigned long request, void *argument)
 
 	if (__builtin_expect(command == KVM_RUN, 1))
 		return real_ioctl(fd, request, argument);
-	if (__builtin_expect(watched[_IOC_NR(command)].command == command, 0) && watched[_IOC_NR(command)].handle)
+	if (__builtin_expect(watched[_IOC_NR(command)].command == command, 0))
 		return watched[_IOC_NR(command)].handle(fd, request, argument);
 	return real_ioctl(fd, request, argument);
 }

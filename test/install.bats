@@ -1,0 +1,57 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# What make install puts where, and that make uninstall takes it all away again.
+
+load lib
+
+setup() {
+  cd "$repo"
+  root=$BATS_TEST_TMPDIR/root
+}
+
+files() {
+  (cd "$root" && find . -type f -printf '%m %p\n' | sort -k2)
+}
+
+@test "make install puts the library where the loader looks for it, mode 0644" {
+  make -s install DESTDIR="$root"
+  libdir=usr/lib/$(gcc -print-multiarch)
+  [ -d "/$libdir" ]
+  [ "$(stat -c %a "$root/$libdir/libxsaveshim.so")" = 644 ]
+  cmp "$shim" "$root/$libdir/libxsaveshim.so"
+}
+
+@test "make install puts the command and the manual pages under PREFIX" {
+  make -s install DESTDIR="$root" PREFIX=/opt/x
+  [ -x "$root/opt/x/bin/xsaveshim" ]
+  [ -f "$root/opt/x/share/man/man7/libxsaveshim.7" ]
+  [ -f "$root/opt/x/share/man/man1/xsaveshim.1" ]
+  [ -f "$root/opt/x/share/doc/xsaveshim/LICENSE" ]
+  [ ! -e "$root/usr" ]
+}
+
+@test "make install takes LIBDIR as it is given" {
+  make -s install DESTDIR="$root" LIBDIR=/usr/lib64
+  [ "$(stat -c %a "$root/usr/lib64/libxsaveshim.so")" = 644 ]
+}
+
+@test "make uninstall removes every file that make install put there, and nothing else" {
+  mkdir -p "$root/usr/bin"
+  touch "$root/usr/bin/other"
+  before=$(files)
+  make -s install DESTDIR="$root"
+  [ "$(files | wc -l)" -gt 6 ]
+  make -s uninstall DESTDIR="$root"
+  [ "$(files)" = "$before" ]
+  [ ! -e "$root/usr/share/doc/xsaveshim" ]
+}
+
+@test "installing over a running copy leaves the mapped library as it is" {
+  make -s install DESTDIR="$root"
+  library=$(find "$root" -name libxsaveshim.so)
+  inode=$(stat -c %i "$library")
+  exec {held}<"$library"
+  make -s install DESTDIR="$root"
+  [ "$(stat -c %i "$library")" != "$inode" ]
+  cmp "$shim" "/proc/$$/fd/$held"
+}
