@@ -142,13 +142,13 @@ trim_report() { # VCPU [ALLOWED]
 }
 
 @test "a payload at any alignment, ending where its memory ends, is trimmed and otherwise left as it is" {
-  local shift steps=() lines=()
+  local shift steps=() expected=()
   for shift in 0 1 2 3 4 5 6 7 8 16 63; do
     steps+=(set-xsave "$leaky,shift=$shift")
-    lines+=("set-xsave $leaky,shift=$shift: 0 xstate_bv=0x3 rest=same")
+    expected+=("set-xsave $leaky,shift=$shift: 0 xstate_bv=0x3 rest=same")
   done
   run_shimmed XSAVESHIM_LOG=none size "${guest[@]}" "${steps[@]}"
-  printed "${lines[@]}"
+  printed "${expected[@]}"
 }
 
 @test "KVM answers EFAULT for NULL and for the kernel's half, and takes read-only memory that needs no trimming" {

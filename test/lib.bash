@@ -70,6 +70,7 @@ told() {
 # The VMM came to its end, and printed these lines among others.
 printed() {
   local line
+  (($#)) || fail "printed: which lines?" || return
   ((status == 0)) || fail "the VMM failed" "$(told)" || return
   for line in "$@"; do
     grep -qxF -- "$line" <<<"$output" || fail "not printed: $line" "$(told)" || return

@@ -77,13 +77,13 @@ refused_report() { # XSTATE_BV REASON
 }
 
 @test "a payload at any alignment, ending where its memory ends, is trimmed and otherwise left as it is" {
-  local shift steps=() lines=()
+  local shift steps=() expected=()
   for shift in {0..64}; do
     steps+=(set-xsave "0x207,shift=$shift")
-    lines+=("set-xsave 0x207,shift=$shift: 0 xstate_bv=0x7 rest=same")
+    expected+=("set-xsave 0x207,shift=$shift: 0 xstate_bv=0x7 rest=same")
   done
   run_shimmed_standin XSAVESHIM_LOG=none create 0 cpuid 0xd=0x7 "${steps[@]}"
-  printed "${lines[@]}"
+  printed "${expected[@]}"
 }
 
 @test "a payload in read-only memory goes through where nothing needs trimming" {
@@ -512,13 +512,22 @@ check_cpuid() { # STEP LIST TRIMMED
 }
 
 @test "a call made before the shim's constructor has run is trimmed" {
-  local order
-  run --separate-stderr env DEVICE=/dev/null LD_DEBUG=files LD_PRELOAD="$shim $standin $build/test/constructor.so" \
-    timeout 60 "$build/test/preinit"
+  local order preload="$shim $standin $build/test/constructor.so"
+  run --separate-stderr timeout 60 env DEVICE=/dev/null LD_DEBUG=files LD_PRELOAD="$preload" "$build/test/preinit"
   printed 'preinit: 0 xstate_bv=0x3' 'constructor: 0 xstate_bv=0x3' 'main: 0 xstate_bv=0x3'
   # that it was as early as that
   order=$(grep -oE 'calling init: .*/(libxsaveshim|constructor)\.so' <<<"$stderr")
   [[ $order == *constructor.so*libxsaveshim.so ]]
+}
+
+@test "a trim made before the shim's constructor has run is reported, and the settings hold for it" {
+  run --separate-stderr timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin $build/test/constructor.so" \
+    "$vmm" ioctl 0
+  printed 'constructor: 0 xstate_bv=0x3'
+  reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 allowed=0x3 written=0x3 dropped=avx'
+  run --separate-stderr timeout 60 env DEVICE=/dev/null XSAVESHIM_TRIM=none \
+    LD_PRELOAD="$shim $standin $build/test/constructor.so" "$vmm" ioctl 0
+  printed 'constructor: EINVAL xstate_bv=0x7'
 }
 
 @test "a library opened later, and bound to the program's ioctl, is trimmed" {
