@@ -20,3 +20,18 @@ test-programs: $(BUILD)/test/oracle
 $(BUILD)/test/oracle: test/oracle/oracle.c $(CORE)
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< $(CORE)
+
+# libFuzzer on what takes hostile input, for FUZZ_SECONDS in all.
+FUZZ_SECONDS ?= 60
+FUZZERS := cpuid payload settings proc
+FUZZ := $(BUILD)/fuzz
+FUZZ_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -O2 -g -fno-omit-frame-pointer \
+	-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+
+$(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/*.c include/xsaveshim/*.h command/status_parse.*)
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) -o $@ $< $(wildcard core/*.c) $(if $(filter proc,$*),command/status_parse.c)
+
+.PHONY: fuzz
+fuzz: $(addprefix $(FUZZ)/,$(FUZZERS))
+	@test/fuzz/run $(FUZZ_SECONDS) $(FUZZ) $(FUZZERS)

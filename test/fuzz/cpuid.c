@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+// CPUID tables: any bytes, any number of entries, any alignment.
+#include "fuzz.h"
+
+#include "xsaveshim/guest_cpuid.h"
+
+static void check_widen(const void *entries, uint32_t nent, uint64_t xfeatures)
+{
+	static struct guest_cpuid table, widened;
+	uint64_t xcr0;
+
+	memset(&table, 0, sizeof(table));
+	table.nent = nent < GUEST_CPUID_MAX_ENTRIES ? nent : GUEST_CPUID_MAX_ENTRIES;
+	memcpy(table.entries, entries, table.nent * sizeof(table.entries[0]));
+	MUST(guest_cpuid_count(&table) <= table.nent);
+	table.nent = guest_cpuid_count(&table);
+	xcr0 = guest_cpuid_xcr0(table.entries, table.nent);
+	widened = table;
+	if (!guest_cpuid_widen(&widened, xfeatures)) {
+		MUST(table.nent == GUEST_CPUID_MAX_ENTRIES && !xcr0 && !memcmp(&table, &widened, sizeof(table)));
+		return;
+	}
+	MUST(widened.nent <= GUEST_CPUID_MAX_ENTRIES && widened.nent - table.nent <= 1);
+	MUST(guest_cpuid_xcr0(widened.entries, widened.nent) == (xcr0 | xfeatures));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input input = {data, size};
+	uint64_t xfeatures = take(&input, 8);
+	char *table = take_rest(&input);
+	uint32_t nent = (uint32_t)(input.size / sizeof(struct kvm_cpuid_entry2));
+	// The table's end is the memory's end, whatever that does to its alignment.
+	char *entries = table + input.size - nent * sizeof(struct kvm_cpuid_entry2);
+
+	MUST(guest_cpuid_xcr0(entries, 0) == 0);
+	guest_cpuid_v1_xcr0(table, (uint32_t)(input.size / sizeof(struct kvm_cpuid_entry)));
+	check_widen(entries, nent, xfeatures);
+	free(table);
+	return 0;
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+// What the fuzzers share: input taken bit by bit, a log whose lines are checked, an end for what must not be.
+#ifndef TEST_FUZZ_H
+#define TEST_FUZZ_H
+
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "xsaveshim/report.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct input {
+	const uint8_t *data;
+	size_t size;
+};
+
+#define MUST(condition) \
+	do { \
+		if (!(condition)) { \
+			fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+			abort(); \
+		} \
+	} while (0)
+
+// Up to 8 bytes of the input as a number; what is missing is 0.
+static inline uint64_t take(struct input *input, size_t size)
+{
+	uint64_t value = 0;
+
+	if (size > input->size)
+		size = input->size;
+	memcpy(&value, input->data, size);
+	input->data += size;
+	input->size -= size;
+	return value;
+}
+
+static inline struct vcpu take_vcpu(struct input *input)
+{
+	struct vcpu vcpu = {(enum vcpu_knowledge)(take(input, 1) % 3), (int)take(input, 4), 0};
+
+	if (vcpu.knowledge == VCPU_XCR0)
+		vcpu.guest_xcr0 = take(input, 8);
+	return vcpu;
+}
+
+// A copy of the input's rest that ends where its memory ends, so that a sanitizer sees the first byte read past it.
+static inline void *take_rest(struct input *input)
+{
+	void *copy = malloc(input->size ? input->size : 1);
+
+	MUST(copy);
+	if (input->size)
+		memcpy(copy, input->data, input->size);
+	return copy;
+}
+
+static int log_pipe[2];
+
+static inline struct report_log checked_log(void)
+{
+	if (!log_pipe[1])
+		MUST(!pipe2(log_pipe, O_CLOEXEC | O_NONBLOCK));
+	return (struct report_log){.fd = log_pipe[1], .fallback_fd = -1, .level = LOG_LEVEL_DEBUG};
+}
+
+// Every line logged so far is one line, begins as a report and has nothing that could deceive its reader.
+static inline void check_log(void)
+{
+	static char text[65536];
+	ssize_t size = read(log_pipe[0], text, sizeof(text));
+
+	for (char *line = text, *end; size > 0; size -= end + 1 - line, line = end + 1) {
+		end = memchr(line, '\n', (size_t)size);
+		MUST(end && end - line < 1024 && !strncmp(line, "xsaveshim: level=", 17));
+		for (char *c = line; c < end; c++)
+			MUST(*c >= ' ' && *c < 0x7f);
+	}
+}
+
+#endif

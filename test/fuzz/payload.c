@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// Payloads: what is trimmed, why one was refused, and the lines that tell of it.
+#include "fuzz.h"
+
+#include "xsaveshim/xstate.h"
+
+static void check_trim(struct trim trim, enum trim_mode mode, enum xsave_direction direction, struct vcpu vcpu)
+{
+	uint64_t dropped = trim.xstate_bv & ~trim.written;
+
+	MUST(!(trim.written & ~trim.xstate_bv));
+	MUST(!(dropped & (vcpu.guest_xcr0 | XFEATURE_FPSSE)));
+	MUST(!dropped || vcpu.knowledge == VCPU_XCR0);
+	MUST(!dropped || mode == TRIM_BOTH || mode == (direction == XSAVE_SAVE ? TRIM_SAVE : TRIM_RESTORE));
+	MUST(policy_trim(mode, direction, vcpu, trim.written).written == trim.written);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input input = {data, size};
+	enum trim_mode mode = (enum trim_mode)(take(&input, 1) % 4);
+	enum xsave_direction direction = (enum xsave_direction)(take(&input, 1) % 2);
+	struct vcpu vcpu = take_vcpu(&input);
+	uint64_t host = take(&input, 8);
+	struct vcpu_call call = {direction ? "KVM_GET_XSAVE2" : "KVM_SET_XSAVE", (int)take(&input, 4), vcpu};
+	int error = (int)take(&input, 1);
+	struct report_log log = checked_log();
+	struct refusal refusal;
+	struct trim trim;
+	char *memory, *head;
+
+	if (input.size < XSTATE_HEAD_SIZE)
+		return 0;
+	memory = take_rest(&input);
+	head = memory + input.size - XSTATE_HEAD_SIZE;
+	trim = policy_trim(mode, direction, vcpu, xstate_bv(head));
+	check_trim(trim, mode, direction, vcpu);
+	refusal = policy_diagnose(head, vcpu, host);
+	MUST(!(refusal.host_lacks & ~trim.xstate_bv) && !(refusal.guest_lacks & ~trim.xstate_bv));
+	report_trim(&log, call, trim);
+	report_learn(&log, call);
+	report_refused(&log, call, error, trim.xstate_bv, refusal);
+	xstate_set_bv(head, trim.written);
+	MUST(xstate_bv(head) == trim.written);
+	check_log();
+	free(memory);
+	return 0;
+}
