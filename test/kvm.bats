@@ -182,9 +182,9 @@ trim_report() { # VCPU [ALLOWED]
 }
 
 @test "calls before the shim's constructor, from a library's constructor, and through dlopen are trimmed" {
-  run timeout 60 env LD_PRELOAD="$shim $build/test/constructor.so" XSAVESHIM_LOG=none "$build/test/preinit"
+  run --separate-stderr timeout 60 env LD_PRELOAD="$shim $build/test/constructor.so" "$build/test/preinit"
   [[ $output == $'preinit: 0 xstate_bv=0x3\nconstructor: 0 xstate_bv=0x3\nmain: 0 xstate_bv=0x3' ]] || fail "$output"
-  run timeout 60 env LD_PRELOAD="$shim" XSAVESHIM_LOG=none "$build/test/dlopen" "$build/test/constructor.so"
+  run --separate-stderr timeout 60 env LD_PRELOAD="$shim" "$build/test/dlopen" "$build/test/constructor.so"
   [[ $output == *'constructor: 0 xstate_bv=0x3'*'program: 0 xstate_bv=0x3'* ]] || fail "$output"
 }
 

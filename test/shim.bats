@@ -195,7 +195,7 @@ check_cpuid() { # STEP LIST TRIMMED
 }
 
 @test "a vCPU that could not be created is not one" {
-  run_shimmed_standin STANDIN_ANSWER=KVM_CREATE_VCPU=EEXIST create 0
+  run_shimmed_standin STANDIN_ANSWER=KVM_CREATE_VCPU=EEXIST XSAVESHIM_LOG_LEVEL=debug create 0
   printed 'create 0: EEXIST'
   reported_nothing
 }
@@ -528,6 +528,13 @@ check_cpuid() { # STEP LIST TRIMMED
   run --separate-stderr timeout 60 env DEVICE=/dev/null XSAVESHIM_TRIM=none \
     LD_PRELOAD="$shim $standin $build/test/constructor.so" "$vmm" ioctl 0
   printed 'constructor: EINVAL xstate_bv=0x7'
+}
+
+@test "the settings hold in a program that called before libc could tell the environment" {
+  run --separate-stderr timeout 60 env DEVICE=/dev/null XSAVESHIM_TRIM=none XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" \
+    LD_PRELOAD="$shim $standin" "$build/test/preinit"
+  printed 'main: EINVAL xstate_bv=0x7'
+  grep -q ' event=would-trim ' "$BATS_TEST_TMPDIR/log"
 }
 
 @test "a library opened later, and bound to the program's ioctl, is trimmed" {
