@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2154 # variables of lib.bash and of bats
+# bats file_tags=kvm
+# `xsaveshim probe`: what it says of this host's KVM, of a KVM with quirks, and where it cannot ask.
+
+load lib
+
+command=$build/xsaveshim
+
+setup() {
+  need_kvm
+  kvm_device=($((16#$(stat -c %t /dev/kvm))) $((16#$(stat -c %T /dev/kvm))))
+}
+
+# probe [VARIABLE=VALUE]...    sets what `run` does, with the JSON in $output
+probe() {
+  run --separate-stderr timeout 60 env "$@" "$command" probe --json
+}
+
+# With the quirks of a KVM: see test/vmm/quirk.so.c
+probe_quirk() {
+  probe LD_PRELOAD="$build/test/quirk.so" "$@"
+}
+
+# The answers that are not JSON's strings are compared as JSON writes them.
+answered() { # STATUS KEY=VALUE...
+  local expected=$1 pair value
+  shift
+  ((status == expected)) || fail "exit status $status, not $expected" "$output" "$stderr" || return
+  for pair in "$@"; do
+    value=$(jq -r "${pair%%=*}" <<<"$output") || fail "not JSON: $output" || return
+    [[ $value == "${pair#*=}" ]] || fail "expected $pair, got $value in" "$output" || return
+  done
+}
+
+# The lowest xfeature beyond x87 and SSE that KVM supports, or nothing
+supported_xfeature() {
+  local xcr0 beyond
+  xcr0=$("$vmm" supported | sed -n 's/.* xcr0=//p')
+  beyond=$((xcr0 & ~3))
+  ((!beyond)) || printf '0x%x' $((beyond & -beyond))
+}
+
+need_xfeature() {
+  xfeature=$(supported_xfeature)
+  [[ $xfeature ]] || skip "this host's KVM supports no xfeature beyond x87 and SSE"
+}
+
+# with_device MAJOR MINOR MODE GROUP COMMAND...    where /dev/kvm is another device node
+with_device() {
+  # shellcheck disable=SC2016 # the inner shell's
+  unshare --mount sh -c '
+    mount -t tmpfs -o mode=755 none "$0" && mknod -m "$3" "$0/kvm" c "$1" "$2" && chgrp "$4" "$0/kvm" &&
+      mount --bind "$0/kvm" /dev/kvm && shift 4 && exec "$@"' "$BATS_TEST_TMPDIR" "$@"
+}
+
+as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
+
+@test "probe's answers are those that a small VMM gets from this host's KVM" {
+  local refuses=no leaks=no
+  need_xfeature
+  run_vmm create 0 cpuid none set-xsave "$xfeature" set-xsave 0x3
+  [[ $output != *"set-xsave $xfeature: EINVAL"* ]] || refuses=affected
+  [[ $output != *"set-xsave 0x3: EINVAL"* ]] || refuses=affected-strict
+  run_vmm create 0 cpuid "0xd.0=$((xfeature | 3))" set-xsave "$((xfeature | 3))" cpuid none run get-xsave
+  [[ $output =~ get-xsave:\ 0\ xstate_bv=(0x[0-9a-f]+) ]] || fail "$output"
+  (((BASH_REMATCH[1] & ~3) == 0)) || leaks=yes
+
+  probe
+  if [[ $refuses$leaks == nono ]]; then
+    answered 0 .refuses=no .leaks=no .verdict=unaffected
+  else
+    answered 1 ".refuses=$refuses" ".leaks=$leaks" .verdict=affected
+  fi
+}
+
+@test "probe tells the kernel, and which xfeatures the CPU has enabled and KVM supports" {
+  local supported
+  supported=$("$vmm" supported | sed -n 's/.* xcr0=//p')
+  probe
+  answered "$status" ".kernel=$(uname -r)" ".kvm_supported_xcr0=$supported"
+  # 1: x87 and SSE; the others as the kernel found them
+  host=$(jq -r .host_xcr0 <<<"$output")
+  (((host & 3) == 3 && (supported & ~host) == 0))
+  (((host >> 2 & 1) == $(grep -qw avx /proc/cpuinfo && echo 1 || echo 0)))
+  (((host >> 9 & 1) == $(grep -qw ospke /proc/cpuinfo && echo 1 || echo 0)))
+}
+
+@test "probe says in words what it says in JSON" {
+  probe
+  json=$output
+  run --separate-stderr timeout 60 "$command" probe
+  [[ $stderr == '' && ${#lines[@]} -le 8 ]]
+  for key in refuses leaks verdict; do
+    grep -Eq "^$key +$(jq -r ".$key" <<<"$json")\b" <<<"$output" || fail "$key differs:" "$output" "$json"
+  done
+  grep -Eq "^host XCR0 +$(jq -r .host_xcr0 <<<"$json") \(x87,sse" <<<"$output"
+  grep -Eq "^KVM supports +$(jq -r .kvm_supported_xcr0 <<<"$json") \(x87,sse" <<<"$output"
+}
+
+@test "probe's JSON has the documented keys and no others" {
+  probe
+  run jq -r 'paths | map(tostring) | join(".")' <<<"$output"
+  [[ $output == "$(printf '%s\n' kernel host_xcr0 kvm_supported_xcr0 refuses leaks leaked reason reason.refuses \
+    reason.leaks verdict)" ]] || fail "$output"
+}
+
+@test "a KVM that refuses a guest what its CPUID lacks is affected" {
+  need_xfeature
+  probe_quirk QUIRK_REFUSE="$xfeature"
+  answered 1 .refuses=affected .verdict=affected
+}
+
+@test "a KVM that refuses even x87 and SSE to a guest without XSAVE is affected-strict" {
+  probe_quirk QUIRK_REFUSE=0x3
+  answered 1 .refuses=affected-strict .verdict=affected
+}
+
+@test "a KVM that returns what the guest does not have leaks, and probe names it" {
+  probe_quirk QUIRK_LEAK=0x214
+  answered 1 .leaks=yes .leaked=0x214 .verdict=affected
+  [[ $(jq -r .reason.leaks <<<"$output") == *" avx,bndcsr,pkru "* ]]
+}
+
+@test "a KVM that refuses a guest even what it has says nothing of either question" {
+  need_xfeature
+  probe_quirk QUIRK_ALWAYS_REFUSE="$xfeature"
+  answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
+}
+
+@test "a KVM that gives guests xfeatures of its own choice cannot be told to take or to trim them" {
+  need_xfeature
+  probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_LEAK="$xfeature"
+  answered 2 .refuses=unknown .leaks=unknown .leaked=0x0
+  [[ $output == *"changes CPUID tables"* ]]
+}
+
+@test "a KVM that gives guests xfeatures of its own choice and refuses them all the same is affected" {
+  need_xfeature
+  probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_REFUSE="$xfeature"
+  answered 1 .refuses=affected .leaks=unknown .verdict=affected
+}
+
+@test "where KVM supports x87 and SSE alone neither question can be answered, and probe says so" {
+  probe_quirk QUIRK_SUPPORTED=0x3
+  answered 2 .kvm_supported_xcr0=0x3 .refuses=unknown .leaks=unknown
+  [[ $(jq -r .reason.refuses <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
+  [[ $(jq -r .reason.leaks <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
+}
+
+@test "where KVM supports x87 and SSE alone, a KVM that refuses these is affected-strict" {
+  probe_quirk QUIRK_SUPPORTED=0x3 QUIRK_REFUSE=0x3
+  answered 1 .refuses=affected-strict .leaks=unknown .verdict=affected
+}
+
+@test "where a guest's own xfeatures do not come back, leaking cannot be ruled out" {
+  need_xfeature
+  probe_quirk QUIRK_HIDE="$xfeature"
+  answered 2 .refuses=no .leaks=unknown .verdict=unknown
+}
+
+@test "a guest that cannot be run leaves leaking unknown, and the rest answered" {
+  need_xfeature
+  probe_quirk QUIRK_FAIL=0x80:5 # KVM_RUN, EIO
+  answered 2 .refuses=no .leaks=unknown
+  [[ $output == *"KVM_RUN: Input/output error"* ]]
+  probe_quirk QUIRK_EXIT=17
+  answered 2 .refuses=no .leaks=unknown
+}
+
+@test "a KVM that cannot create a VM answers nothing, and probe says what failed" {
+  probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
+  answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
+  [[ $(jq -r .reason.refuses <<<"$output") == "KVM_CREATE_VM: Device or resource busy: "* ]]
+}
+
+@test "a shim that is preloaded into probe changes none of its answers" {
+  probe
+  bare=$output
+  probe LD_PRELOAD="$shim" XSAVESHIM_TRIM=both XSAVESHIM_LOG_LEVEL=debug
+  [[ $output == "$bare" && $stderr == '' ]] || fail "$output" "$stderr"
+}
+
+@test "without /dev/kvm probe exits with 2, and says what to do" {
+  run --separate-stderr unshare --mount sh -c "mount -t tmpfs none /dev && exec '$command' probe --json"
+  answered 2 .refuses=unknown .leaks=unknown .verdict=unknown .kvm_supported_xcr0=null
+  [[ $(jq -r .reason.refuses <<<"$output") == "no /dev/kvm: load the module kvm_intel or kvm_amd"* ]]
+  [[ $(jq -r .reason.leaks <<<"$output") == "no /dev/kvm: "* ]]
+}
+
+@test "a user who may not open /dev/kvm is told to be root" {
+  run --separate-stderr with_device "${kvm_device[@]}" 0600 root "${as_nobody[@]}" "$command" probe --json
+  answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
+  [[ $(jq -r .reason.refuses <<<"$output") == "no permission to open /dev/kvm: run this as root" ]]
+}
+
+@test "a user who may not open /dev/kvm is told of the group that may" {
+  run --separate-stderr with_device "${kvm_device[@]}" 0660 disk "${as_nobody[@]}" "$command" probe
+  ((status == 2))
+  grep -q '^refuses .*: run this as root or as a member of the group disk$' <<<"$output" || fail "$output"
+}
+
+@test "a /dev/kvm that is another device is recognised" {
+  run --separate-stderr with_device 1 3 0666 root "$command" probe --json
+  answered 2 .refuses=unknown .leaks=unknown
+  [[ $output == *"/dev/kvm is not KVM's"* ]]
+}
+
+@test "a user who may open /dev/kvm gets root's answers" {
+  probe
+  root=$output
+  run --separate-stderr with_device "${kvm_device[@]}" 0666 root "${as_nobody[@]}" "$command" probe --json
+  [[ $output == "$root" && $stderr == '' ]] || fail "$output" "$stderr"
+}
+
+@test "probe leaves no process and so no VM behind" {
+  # in PID and mount namespaces of their own, where /proc shows nothing else
+  # shellcheck disable=SC2016 # the inner shell's
+  run --separate-stderr timeout 60 unshare --pid --fork --mount-proc bash -c \
+    '"$0" probe >/dev/null; status=$?; echo "$status" /proc/[0-9]*' "$command"
+  [[ $output =~ ^[012]\ /proc/1$ ]] || fail "$output"
+}
+
+@test "probe knows one option, and any other is an error" {
+  run --separate-stderr "$command" probe --jsonn
+  [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim probe [--json]'* ]]
+  run --separate-stderr "$command" probe now
+  [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim probe [--json]'* ]]
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A KVM with quirks, to be preloaded into `xsaveshim probe`, which calls syscall() and not ioctl(): what the real KVM
+ * answers, changed as a test asks for.
+ *
+ *	QUIRK_FAIL=NUMBER:ERRNO	the request with this number (its last byte, as in KVM_RUN's 0x80) fails, ERRNO a number
+ *	QUIRK_SUPPORTED=XCR0	what KVM_GET_SUPPORTED_CPUID tells
+ *	QUIRK_GUEST=XCR0	what KVM_GET_CPUID2 tells, as of a KVM that makes tables of its own
+ *	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once KVM_SET_CPUID2 has set a table without entries
+ *	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
+ *	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
+ *	QUIRK_HIDE=MASK		... and do not return these
+ *	QUIRK_EXIT=REASON	why KVM_RUN came to an end
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#ifndef KVM_GET_XSAVE2
+#define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
+#endif
+
+#define XSTATE_BV 512
+
+typedef long syscall_fn(long number, ...);
+
+static bool table_is_empty;
+
+static uint64_t mask(const char *variable)
+{
+	const char *text = getenv(variable);
+
+	return text ? strtoull(text, NULL, 0) : 0;
+}
+
+static long fail(int error)
+{
+	errno = error;
+	return -1;
+}
+
+static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
+{
+	uint32_t i = 0;
+
+	while (i < table->nent && table->entries[i].function != 0xd)
+		i++;
+	if (i == table->nent)
+		table->nent++;
+	table->entries[i] = (struct kvm_cpuid_entry2){
+		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = (uint32_t)xcr0
+	};
+}
+
+static void change_answer(int fd, uint32_t request, void *argument)
+{
+	uint64_t bv;
+
+	switch (request) {
+	case KVM_GET_SUPPORTED_CPUID:
+		if (mask("QUIRK_SUPPORTED"))
+			set_table(argument, mask("QUIRK_SUPPORTED"));
+		break;
+	case KVM_SET_CPUID2:
+		table_is_empty = !((const struct kvm_cpuid2 *)argument)->nent;
+		break;
+	case KVM_GET_CPUID2:
+		if (mask("QUIRK_GUEST"))
+			set_table(argument, mask("QUIRK_GUEST"));
+		break;
+	case KVM_GET_XSAVE:
+	case KVM_GET_XSAVE2:
+		memcpy(&bv, (char *)argument + XSTATE_BV, sizeof(bv));
+		bv = (bv | mask("QUIRK_LEAK")) & ~mask("QUIRK_HIDE");
+		memcpy((char *)argument + XSTATE_BV, &bv, sizeof(bv));
+		break;
+	case KVM_RUN:
+		if (mask("QUIRK_EXIT")) {
+			struct kvm_run *run = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+			run->exit_reason = (uint32_t)mask("QUIRK_EXIT");
+			munmap(run, 4096);
+		}
+		break;
+	default:
+		break;
+	}
+}
+
+static bool refuses(const void *payload)
+{
+	uint64_t refused = mask("QUIRK_ALWAYS_REFUSE") | (table_is_empty ? mask("QUIRK_REFUSE") : 0);
+	uint64_t bv;
+
+	memcpy(&bv, (const char *)payload + XSTATE_BV, sizeof(bv));
+	return bv & refused;
+}
+
+// Another C name: what <unistd.h> declares differs from it in how it may be called.
+long quirk_syscall(long number, ...) __asm__("syscall");
+
+__attribute__((visibility("default"))) long quirk_syscall(long number, ...)
+{
+	const char *failing = getenv("QUIRK_FAIL");
+	unsigned int failing_request = 0;
+	syscall_fn *next;
+	int error = 0;
+	long a[6], result;
+	va_list arguments;
+
+	*(void **)&next = dlsym(RTLD_NEXT, "syscall");
+	va_start(arguments, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(arguments, long);
+	va_end(arguments);
+	if (number != SYS_ioctl)
+		return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (failing && sscanf(failing, "%i:%d", (int *)&failing_request, &error) == 2 && failing_request == _IOC_NR(a[1]))
+		return fail(error);
+	if ((uint32_t)a[1] == KVM_SET_XSAVE && refuses((const void *)a[2]))
+		return fail(EINVAL);
+	result = next(number, a[0], a[1], a[2]);
+	if (result >= 0)
+		change_answer((int)a[0], (uint32_t)a[1], (void *)a[2]);
+	return result;
+}
