@@ -35,3 +35,11 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/*.c include/xsaveshim/
 .PHONY: fuzz
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS))
 	@test/fuzz/run $(FUZZ_SECONDS) $(FUZZ) $(FUZZERS)
+
+# The suites with ASan and UBSan, then with TSan. What they run is built with the sanitizer, the shim included.
+SANITIZED_SUITES := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats)
+
+.PHONY: sanitize
+sanitize:
+	@test/sanitize $(BUILD)/address address $(SANITIZED_SUITES)
+	@test/sanitize $(BUILD)/thread thread $(SANITIZED_SUITES)
