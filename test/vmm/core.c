@@ -324,7 +324,7 @@ static void host_mxcsr(void)
 
 // ---- the vCPU table ----
 
-static struct vcpus table;
+static struct vcpus vcpus;
 
 static void same_vcpu(const char *what, struct vcpu got, struct vcpu expected)
 {
@@ -343,7 +343,7 @@ static const struct vcpu unknown = {VCPU_UNKNOWN, VCPU_ID_UNKNOWN, 0};
 static void vcpus_start_unknown(void)
 {
 	for (int fd = 0; fd < VCPUS_MAX; fd++)
-		same_vcpu("a descriptor inside", vcpus_get(&table, fd), unknown);
+		same_vcpu("a descriptor inside", vcpus_get(&vcpus, fd), unknown);
 }
 
 static void vcpus_keep(void)
@@ -359,21 +359,21 @@ static void vcpus_keep(void)
 	};
 
 	for (size_t i = 0; i < COUNT(kept); i++) {
-		vcpus_set(&table, 14, kept[i]);
-		same_vcpu("as set", vcpus_get(&table, 14), kept[i]);
+		vcpus_set(&vcpus, 14, kept[i]);
+		same_vcpu("as set", vcpus_get(&vcpus, 14), kept[i]);
 	}
-	same_vcpu("the one before", vcpus_get(&table, 13), unknown);
-	same_vcpu("the one after", vcpus_get(&table, 15), unknown);
+	same_vcpu("the one before", vcpus_get(&vcpus, 13), unknown);
+	same_vcpu("the one after", vcpus_get(&vcpus, 15), unknown);
 }
 
 static void vcpus_ends(void)
 {
 	const struct vcpu vcpu = {VCPU_XCR0, 1, 0x7};
 
-	vcpus_set(&table, 0, vcpu);
-	vcpus_set(&table, VCPUS_MAX - 1, vcpu);
-	same_vcpu("fd 0", vcpus_get(&table, 0), vcpu);
-	same_vcpu("fd 65535", vcpus_get(&table, VCPUS_MAX - 1), vcpu);
+	vcpus_set(&vcpus, 0, vcpu);
+	vcpus_set(&vcpus, VCPUS_MAX - 1, vcpu);
+	same_vcpu("fd 0", vcpus_get(&vcpus, 0), vcpu);
+	same_vcpu("fd 65535", vcpus_get(&vcpus, VCPUS_MAX - 1), vcpu);
 }
 
 static void vcpus_outside(void)
@@ -381,19 +381,19 @@ static void vcpus_outside(void)
 	static const int outside[] = {-1, -4096, VCPUS_MAX, VCPUS_MAX + 7, 0x7fffffff, -0x7fffffff - 1};
 
 	for (size_t i = 0; i < COUNT(outside); i++) {
-		vcpus_set(&table, outside[i], (struct vcpu){VCPU_XCR0, 1, 0x7});
-		same_vcpu("outside", vcpus_get(&table, outside[i]), unknown);
+		vcpus_set(&vcpus, outside[i], (struct vcpu){VCPU_XCR0, 1, 0x7});
+		same_vcpu("outside", vcpus_get(&vcpus, outside[i]), unknown);
 	}
 	vcpus_start_unknown();
 }
 
 static void vcpus_bits_above_45(void)
 {
-	vcpus_set(&table, 14, (struct vcpu){VCPU_XCR0, 1, 0x7});
-	vcpus_set(&table, 14, (struct vcpu){VCPU_XCR0, 1, UINT64_C(1) << 46});
-	same_vcpu("bit 46", vcpus_get(&table, 14), unknown);
-	vcpus_set(&table, 14, (struct vcpu){VCPU_XCR0, 1, UINT64_C(1) << 63 | 0x7});
-	same_vcpu("bit 63", vcpus_get(&table, 14), unknown);
+	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 1, 0x7});
+	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 1, UINT64_C(1) << 46});
+	same_vcpu("bit 46", vcpus_get(&vcpus, 14), unknown);
+	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 1, UINT64_C(1) << 63 | 0x7});
+	same_vcpu("bit 63", vcpus_get(&vcpus, 14), unknown);
 }
 
 // ---- the rule ----
