@@ -3,6 +3,11 @@
 #ifndef XSAVESHIM_COMMAND_H
 #define XSAVESHIM_COMMAND_H
 
+// What `run` itself could not do, as with env(1) and timeout(1); below 125 are the VMM's.
+#define EXIT_OWN_FAILURE 125
+#define EXIT_NOT_EXECUTABLE 126
+#define EXIT_NOT_FOUND 127
+
 int run_main(int argc, char **argv);
 int probe_main(int argc, char **argv);
 int status_main(int argc, char **argv);

@@ -242,10 +242,11 @@ static void add_reason(struct report_line *line, const char *separator, const ch
 	add(line, reason);
 }
 
-static void add_reasons(struct report_line *line, struct refusal refusal)
+void report_reason(struct report_line *line, struct refusal refusal)
 {
 	const char *separator = "";
 
+	add_key(line, "reason");
 	if (refusal.host_lacks) {
 		add_reason(line, separator, "host-lacks:");
 		add_xfeatures(line, refusal.host_lacks);
@@ -286,11 +287,10 @@ void report_refused(const struct report_log *log, struct vcpu_call call, int err
 	else
 		report_int(&line, "errno", error);
 	report_hex(&line, "xstate_bv", xstate_bv);
-	add_key(&line, "reason");
 	if (error == EINVAL)
-		add_reasons(&line, refusal);
+		report_reason(&line, refusal);
 	else
-		add(&line, "not-the-payload");
+		report_text(&line, "reason", "not-the-payload");
 	report_send(&line);
 }
 

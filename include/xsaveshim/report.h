@@ -58,6 +58,7 @@ void report_text(struct report_line *line, const char *key, const char *value);
 void report_int(struct report_line *line, const char *key, int value);
 void report_hex(struct report_line *line, const char *key, uint64_t value);
 void report_vcpu_call(struct report_line *line, struct vcpu_call call);
+void report_reason(struct report_line *line, struct refusal refusal);
 void report_send(struct report_line *line);
 
 #endif

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+#include "executable.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+// fs/exec.c follows five #! lines and fails at the next; fs/binfmt_script.c sees 256 bytes of the first line.
+#define SCRIPTS_MAX 5
+#define SCRIPT_LINE_MAX 256
+
+static bool copy(char to[PATH_MAX], const char *from, size_t length)
+{
+	if (length >= PATH_MAX)
+		return false;
+	memcpy(to, from, length);
+	to[length] = '\0';
+	return true;
+}
+
+static int cannot_execute(const char *path)
+{
+	struct stat status;
+
+	if (stat(path, &status))
+		return errno;
+	if (!S_ISREG(status.st_mode) || access(path, X_OK))
+		return EACCES;
+	return 0;
+}
+
+// The search of execvp: an empty directory is the current one; a file that cannot be executed does not end it.
+static int search_path(char path[PATH_MAX], const char *name)
+{
+	const char *directory = getenv("PATH");
+	int result = ENOENT;
+
+	if (!directory)
+		directory = "/bin:/usr/bin";
+	for (;;) {
+		size_t length = strcspn(directory, ":");
+		int size = snprintf(path, PATH_MAX, "%.*s%s%s", (int)length, directory, length ? "/" : "", name);
+		int error = size < PATH_MAX ? cannot_execute(path) : ENAMETOOLONG;
+
+		if (!error)
+			return 0;
+		if (error == EACCES)
+			result = EACCES;
+		if (!directory[length])
+			return result;
+		directory += length + 1;
+	}
+}
+
+static int find(char path[PATH_MAX], const char *name)
+{
+	if (!*name)
+		return ENOENT;
+	if (!strchr(name, '/'))
+		return search_path(path, name);
+	return copy(path, name, strlen(name)) ? cannot_execute(path) : ENAMETOOLONG;
+}
+
+static bool read_at(int fd, uint64_t offset, void *to, size_t size)
+{
+	return pread(fd, to, size, (off_t)offset) == (ssize_t)size;
+}
+
+static enum executable_kind read_elf(int fd, char loader[PATH_MAX])
+{
+	Elf64_Ehdr header;
+	Elf64_Phdr segment;
+
+	if (!read_at(fd, 0, &header, sizeof(header)) || header.e_ident[EI_CLASS] != ELFCLASS64 ||
+	    header.e_machine != EM_X86_64 || header.e_phentsize != sizeof(segment))
+		return EXECUTABLE_FOREIGN;
+	for (unsigned int i = 0; i < header.e_phnum; i++) {
+		if (!read_at(fd, header.e_phoff + i * sizeof(segment), &segment, sizeof(segment)))
+			return EXECUTABLE_UNKNOWN;
+		if (segment.p_type != PT_INTERP)
+			continue;
+		if (segment.p_filesz > PATH_MAX || !read_at(fd, segment.p_offset, loader, segment.p_filesz))
+			return EXECUTABLE_UNKNOWN;
+		loader[PATH_MAX - 1] = '\0';
+		return EXECUTABLE_DYNAMIC;
+	}
+	return EXECUTABLE_STATIC;
+}
+
+// The interpreter of a #! line; false where it names none.
+static bool read_interpreter(const char *line, char interpreter[PATH_MAX])
+{
+	line += strspn(line, " \t");
+	return copy(interpreter, line, strcspn(line, " \t\n")) && *interpreter;
+}
+
+// Reads the file that executable->program names. ELOOP: it is a script, and program now names its interpreter.
+static int inspect(struct executable *executable)
+{
+	char line[SCRIPT_LINE_MAX + 1] = "";
+	int fd = open(executable->program, O_RDONLY | O_CLOEXEC);
+	int result = 0;
+
+	if (fd < 0)
+		return errno;
+	executable->kind = EXECUTABLE_UNKNOWN;
+	if (pread(fd, line, SCRIPT_LINE_MAX, 0) < 0)
+		result = errno;
+	else if (!memcmp(line, ELFMAG, SELFMAG))
+		executable->kind = read_elf(fd, executable->loader);
+	else if (line[0] == '#' && line[1] == '!' && read_interpreter(line + 2, executable->program))
+		result = ELOOP;
+	close(fd);
+	return result;
+}
+
+static int follow(struct executable *executable)
+{
+	int result;
+
+	strcpy(executable->program, executable->path);
+	for (unsigned int scripts = 0; (result = inspect(executable)) == ELOOP && scripts < SCRIPTS_MAX; scripts++) {
+		int error = cannot_execute(executable->program);
+
+		if (error)
+			return error;
+	}
+	return result;
+}
+
+int executable_find(struct executable *executable, const char *name)
+{
+	int error;
+
+	memset(executable, 0, sizeof(*executable));
+	error = find(executable->path, name);
+	return error ? error : follow(executable);
+}
+
+int executable_self(struct executable *executable)
+{
+	return executable_find(executable, "/proc/self/exe");
+}
+
+const char *executable_gains(const struct executable *executable)
+{
+	struct stat status;
+
+	if (stat(executable->program, &status))
+		return NULL;
+	if (status.st_mode & S_ISUID && status.st_uid != geteuid())
+		return "is setuid";
+	if (status.st_mode & S_ISGID && status.st_mode & S_IXGRP && status.st_gid != getegid())
+		return "is setgid";
+	// security/commoncap.c: to root, file capabilities add nothing that would start secure-execution mode.
+	if (getuid() && getxattr(executable->program, "security.capability", NULL, 0) > 0)
+		return "has file capabilities";
+	return NULL;
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// What exec would start: where a command is found, and which loader, if any, brings it to life.
+//
+// Nothing here keeps state. Not async-signal-safe.
+#ifndef XSAVESHIM_EXECUTABLE_H
+#define XSAVESHIM_EXECUTABLE_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+enum executable_kind {
+	EXECUTABLE_DYNAMIC,	// x86-64, with a loader: LD_PRELOAD can reach it
+	EXECUTABLE_STATIC,	// x86-64, without one
+	EXECUTABLE_FOREIGN,	// ELF, but not for x86-64
+	EXECUTABLE_UNKNOWN,	// neither ELF nor a script
+};
+
+struct executable {
+	char path[PATH_MAX];	// for execv
+	char program[PATH_MAX];	// the ELF file that the kernel loads: path, or in the end its #! interpreter
+	char loader[PATH_MAX];	// with EXECUTABLE_DYNAMIC, the program's PT_INTERP
+	enum executable_kind kind;
+};
+
+// Finds name as execvp does and follows #! lines as far as the kernel does. 0, or an errno: ENOENT where there is no such
+// command, EACCES and others where there is one that cannot be executed or read. program tells then which file it was.
+int executable_find(struct executable *executable, const char *name);
+
+// The same for the program that is calling.
+int executable_self(struct executable *executable);
+
+// Why a loader would not take LD_PRELOAD from this caller's environment: "is setuid", "is setgid" or "has file
+// capabilities"; NULL: nothing that can be seen speaks against it. Source: ld.so(8), secure-execution mode.
+const char *executable_gains(const struct executable *executable);
+
+#endif

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: MIT
+// What the supervisor does at each KVM call that it is told of, before the kernel makes the call.
+#include "supervise.h"
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <seccomp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+#include <linux/seccomp.h>
+
+#include "command.h"
+#include "tracee.h"
+#include "tracked.h"
+#include "xsaveshim/guest_cpuid.h"
+#include "xsaveshim/policy.h"
+#include "xsaveshim/report.h"
+#include "xsaveshim/xstate.h"
+
+// Newer than the headers of some distributions that this is built on.
+#ifndef KVM_X86_XCOMP_GUEST_SUPP
+#define KVM_X86_XCOMP_GUEST_SUPP 0
+#endif
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+
+// A call that waits for an answer.
+struct call {
+	const char *ioctl;
+	uint64_t id;
+	pid_t tid;
+	pid_t process;
+	int fd;
+	uint64_t argument;
+};
+
+static int listener;
+static const struct settings *settings;
+static struct report_log report_log = {.fd = -1, .fallback_fd = -1, .via = "supervisor"};
+static struct tracked tracked;
+
+// The xfeatures that this host's KVM supports; where it does not tell, what the CPU has enabled.
+static uint64_t host_xfeatures;
+
+static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
+{
+	return (struct vcpu_call){call->ioctl, call->fd, vcpu};
+}
+
+// Whether what was looked at since the call was told belonged to the caller: it waits still.
+static bool still_waits(const struct call *call)
+{
+	return !seccomp_notify_id_valid(listener, call->id);
+}
+
+// For a caller that this process may not look at, errno says why. A caller that has gone needs no answer, what is not a
+// vCPU none of ours, and for memory that is not there the kernel has EFAULT.
+static void no_access(const struct call *call, int id)
+{
+	const char *error = strerror(errno);
+	struct report_line line;
+
+	if (errno == ENOENT || errno == ESRCH || errno == EFAULT || !still_waits(call))
+		return;
+	report_begin(&line, &report_log, LOG_LEVEL_ERROR, "no-access");
+	report_vcpu_call(&line, vcpu_call(call, (struct vcpu){.id = id}));
+	report_int(&line, "pid", call->tid);
+	report_text(&line, "error", error);
+	report_send(&line);
+}
+
+// The id of the vCPU that a call is for, or -1. The call's process is known then.
+static int look_up(struct call *call)
+{
+	int id = tracee_vcpu_id(call->tid, call->fd);
+
+	call->process = id < 0 ? -1 : tracked_process(&tracked, call->tid);
+	if (call->process >= 0)
+		return id;
+	no_access(call, VCPU_ID_UNKNOWN);
+	return -1;
+}
+
+static void create_vcpu(struct call *call)
+{
+	call->process = tracked_process(&tracked, call->tid);
+	if (call->process >= 0)
+		tracked_forget_closed(&tracked, call->process, call->tid, (int)call->argument);
+}
+
+// Reads the table that a call sets. False where the kernel will not take it either.
+static bool read_table(const struct call *call, size_t entry_size, struct guest_cpuid *table)
+{
+	return tracee_read(call->tid, call->argument, table, sizeof(struct kvm_cpuid2)) &&
+	       table->nent <= GUEST_CPUID_MAX_ENTRIES &&
+	       tracee_read(call->tid, call->argument + sizeof(struct kvm_cpuid2), table->entries,
+			   table->nent * entry_size);
+}
+
+static void learn(struct call *call, size_t entry_size, uint64_t (*xcr0)(const void *entries, uint32_t nent))
+{
+	int id = look_up(call);
+	struct guest_cpuid table;
+
+	if (id < 0)
+		return;
+	errno = 0;
+	if (!read_table(call, entry_size, &table)) {
+		if (errno)
+			no_access(call, id);
+		return;
+	}
+	if (still_waits(call)) {
+		struct tracked_vcpu *vcpu = tracked_learn(&tracked, call->process, call->tid, call->fd, id,
+							  xcr0(table.entries, table.nent));
+
+		report_learn(&report_log, vcpu_call(call, vcpu->vcpu));
+	}
+}
+
+static void set_cpuid(struct call *call)
+{
+	learn(call, sizeof(struct kvm_cpuid_entry), guest_cpuid_v1_xcr0);
+}
+
+static void set_cpuid2(struct call *call)
+{
+	learn(call, sizeof(struct kvm_cpuid_entry2), guest_cpuid_xcr0);
+}
+
+// Writes what is to be written of a payload. The memory is opened before the caller is known to wait still.
+static bool write_payload(const struct call *call, struct trim trim)
+{
+	int memory = tracee_memory_open(call->tid);
+
+	if (memory < 0)
+		return false;
+	if (!still_waits(call)) {
+		close(memory);
+		errno = ESRCH;
+		return false;
+	}
+	return tracee_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.written, sizeof(trim.written));
+}
+
+static void begin_payload_report(struct report_line *line, enum log_level level, const char *event,
+				 const struct call *call, struct vcpu vcpu, uint64_t xstate_bv)
+{
+	report_begin(line, &report_log, level, event);
+	report_vcpu_call(line, vcpu_call(call, vcpu));
+	report_hex(line, "xstate_bv", xstate_bv);
+}
+
+static void not_trimmed(const struct call *call, struct vcpu vcpu, struct trim trim)
+{
+	const char *error = strerror(errno);
+	struct report_line line;
+
+	if (!still_waits(call))
+		return;
+	begin_payload_report(&line, LOG_LEVEL_ERROR, "not-trimmed", call, vcpu, trim.xstate_bv);
+	report_hex(&line, "allowed", trim.allowed);
+	report_text(&line, "error", error);
+	report_send(&line);
+}
+
+// What the supervisor will not see to happen, and the operator should know of: a payload that no kernel takes, and one with
+// xfeatures of a table that the vCPU may or may not have.
+static void foretell(const struct call *call, const struct tracked_vcpu *vcpu, const void *head)
+{
+	struct refusal refusal = policy_diagnose(head, vcpu->vcpu, host_xfeatures);
+	uint64_t doubtful = xstate_bv(head) & vcpu->vcpu.guest_xcr0 & ~(vcpu->latest_xcr0 | XFEATURE_FPSSE);
+	struct report_line line;
+
+	if (refusal.host_lacks || refusal.xcomp_bv || refusal.reserved_bytes || refusal.mxcsr) {
+		begin_payload_report(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu, xstate_bv(head));
+		report_reason(&line, refusal);
+		report_send(&line);
+	} else if (doubtful) {
+		begin_payload_report(&line, LOG_LEVEL_NOTICE, "may-be-refused", call, vcpu->vcpu, xstate_bv(head));
+		report_reason(&line, (struct refusal){.guest_lacks = doubtful});
+		report_send(&line);
+	}
+}
+
+static void set_xsave(struct call *call)
+{
+	enum trim_mode mode = (enum trim_mode)settings->value[SETTING_TRIM];
+	int id = look_up(call);
+	struct tracked_vcpu *vcpu = id < 0 ? NULL : tracked_find(&tracked, call->process, call->tid, call->fd, id);
+	unsigned char head[XSTATE_HEAD_SIZE];
+	struct trim trim;
+
+	if (!vcpu)
+		return;
+	if (!tracee_read(call->tid, call->argument, head, sizeof(head))) {
+		no_access(call, id);
+		return;
+	}
+	trim = policy_trim(mode, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
+	if (trim.written != trim.xstate_bv && !write_payload(call, trim)) {
+		not_trimmed(call, vcpu->vcpu, trim);
+		return;
+	}
+	report_trim(&report_log, vcpu_call(call, vcpu->vcpu), trim);
+	xstate_set_bv(head, trim.written);
+	foretell(call, vcpu, head);
+}
+
+// The requests that matter: all that the filter tells of.
+static const struct {
+	unsigned int request;
+	const char *name;
+	void (*handle)(struct call *call);
+} watched[] = {
+	{KVM_CREATE_VCPU, "KVM_CREATE_VCPU", create_vcpu},
+	{KVM_SET_CPUID, "KVM_SET_CPUID", set_cpuid},
+	{KVM_SET_CPUID2, "KVM_SET_CPUID2", set_cpuid2},
+	{KVM_SET_XSAVE, "KVM_SET_XSAVE", set_xsave},
+};
+
+#define WATCHED (sizeof(watched) / sizeof(watched[0]))
+
+// The kernel takes 32 bits of the request; QEMU up to 8.2 passes an int, so that bit 31 arrives sign-extended.
+scmp_filter_ctx supervise_filter(void)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	int error = filter ? seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW) : -ENOMEM;
+
+	for (size_t i = 0; i < WATCHED && !error; i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_NOTIFY, SCMP_SYS(ioctl), 1,
+					 SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, watched[i].request));
+	if (error) {
+		errno = -error;
+		err(EXIT_OWN_FAILURE, "cannot make the supervisor's filter");
+	}
+	return filter;
+}
+
+static void handle(const struct seccomp_notif *request)
+{
+	struct call call = {
+		.id = request->id,
+		.tid = (pid_t)request->pid,
+		.fd = (int)request->data.args[0],
+		.argument = request->data.args[2],
+	};
+
+	for (size_t i = 0; i < WATCHED; i++) {
+		if (watched[i].request == (unsigned int)request->data.args[1]) {
+			call.ioctl = watched[i].name;
+			watched[i].handle(&call);
+		}
+	}
+}
+
+// Whatever becomes of a call here, the kernel makes it.
+static void answer(void)
+{
+	struct seccomp_notif request = {0};
+	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+
+	if (seccomp_notify_receive(listener, &request)) {
+		// ENOENT: the caller was killed before it could be heard.
+		if (errno != ENOENT && errno != EINTR)
+			err(EXIT_FAILURE, "the supervisor ends");
+		return;
+	}
+	handle(&request);
+	response.id = request.id;
+	seccomp_notify_respond(listener, &response);
+}
+
+// KVM's own word: what KVM_GET_SUPPORTED_CPUID says leaves out what this process has not asked permission for (AMX).
+static uint64_t kvm_xfeatures(void)
+{
+	uint64_t xfeatures = xstate_host_xcr0();
+	struct kvm_device_attr attribute = {.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uint64_t)(uintptr_t)&xfeatures};
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (kvm >= 0) {
+		ioctl(kvm, KVM_GET_DEVICE_ATTR, &attribute);
+		close(kvm);
+	}
+	return xfeatures;
+}
+
+// Waits for calls and for the end of processes. A process's end is looked at last, so that it is seen before a call from
+// another that was given its number.
+static short wait_for_events(void)
+{
+	static struct pollfd *polls;
+	size_t count = tracked.process_count;
+
+	polls = reallocarray(polls, count + 1, sizeof(*polls));
+	if (!polls)
+		err(EXIT_FAILURE, "the supervisor ends");
+	polls[0] = (struct pollfd){.fd = listener, .events = POLLIN};
+	for (size_t i = 0; i < count; i++)
+		polls[i + 1] = (struct pollfd){.fd = tracked.processes[i].pidfd, .events = POLLIN};
+	if (poll(polls, count + 1, -1) < 0)
+		return 0;
+	for (size_t i = count; i-- > 0;)
+		if (polls[i + 1].revents)
+			tracked_forget_process(&tracked, i);
+	return polls[0].revents;
+}
+
+void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const char *program, const char *reason)
+{
+	struct report_line line;
+
+	listener = fd;
+	settings = loaded;
+	report_open(&report_log, settings);
+	report_begin(&line, &report_log, LOG_LEVEL_DEBUG, "run");
+	report_text(&line, "mode", "supervise");
+	report_text(&line, "reason", reason);
+	report_text(&line, "program", program);
+	report_int(&line, "pid", vmm);
+	report_send(&line);
+	host_xfeatures = kvm_xfeatures();
+	// Since Linux 6.6, and a matter of speed alone.
+	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+}
+
+void supervise(void)
+{
+	short events;
+
+	do {
+		events = wait_for_events();
+		if (events & POLLIN)
+			answer();
+	} while (!(events & POLLHUP));
+}

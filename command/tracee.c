@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+#include "tracee.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <linux/kcmp.h>
+
+bool tracee_read(pid_t tid, uint64_t address, void *to, size_t size)
+{
+	struct iovec local = {to, size};
+	struct iovec remote = {(void *)(uintptr_t)address, size};
+	ssize_t got = process_vm_readv(tid, &local, 1, &remote, 1, 0);
+
+	if (got >= 0 && (size_t)got < size)
+		errno = EFAULT;
+	return got == (ssize_t)size;
+}
+
+int tracee_memory_open(pid_t tid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", tid);
+	return open(path, O_WRONLY | O_CLOEXEC);
+}
+
+bool tracee_memory_write(int memory, uint64_t address, const void *from, size_t size)
+{
+	ssize_t written = pwrite(memory, from, size, (off_t)address);
+	int error = errno;
+
+	close(memory);
+	errno = error;
+	return written == (ssize_t)size;
+}
+
+int tracee_vcpu_id(pid_t tid, int fd)
+{
+	char path[64];
+	char target[64];
+	ssize_t length;
+	int id;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", tid, fd);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return -1;
+	target[length] = '\0';
+	if (sscanf(target, "anon_inode:kvm-vcpu:%d", &id) == 1)
+		return id;
+	errno = ENOENT;
+	return -1;
+}
+
+pid_t tracee_process(pid_t tid)
+{
+	char path[64];
+	char line[128];
+	pid_t process = -1;
+	FILE *status;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
+	status = fopen(path, "re");
+	if (!status)
+		return -1;
+	while (fgets(line, sizeof(line), status) && sscanf(line, "Tgid: %d", &process) != 1)
+		;
+	fclose(status);
+	return process;
+}
+
+bool tracee_shares_descriptors(pid_t tid, pid_t other)
+{
+	return syscall(SYS_kcmp, tid, other, KCMP_FILES, 0, 0) == 0;
+}
+
+bool tracee_same_file(pid_t tid, int fd, pid_t other, int other_fd)
+{
+	return syscall(SYS_kcmp, tid, other, KCMP_FILE, fd, other_fd) == 0;
+}
