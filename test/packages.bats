@@ -1,0 +1,195 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2154 # host_root and others are libvirt.bash's
+# The packages: clean by their own ecosystems' rules, installed, upgraded and purged for real.
+
+load lib
+load libvirt
+
+make_package() { # deb|rpm VERSION
+  make -s -C "$repo" "$1" BUILD="$BATS_FILE_TMPDIR" VERSION="$2" >"$BATS_FILE_TMPDIR/log" 2>&1 ||
+    { cat "$BATS_FILE_TMPDIR/log" >&2; return 1; }
+}
+
+# A fresh Debian as debootstrap leaves it, with the libraries that the package depends on. Kept outside the work tree.
+make_base() {
+  local cache=${XSAVESHIM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xsaveshim} suite new
+  # shellcheck disable=SC1091
+  suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  base=$cache/$suite-minbase.tar
+  [[ ! -e $base ]] || return 0
+  mkdir -p "$cache"
+  new=$(mktemp -d)
+  if ! debootstrap --variant=minbase --include=libjansson4,libseccomp2 "$suite" "$new/root" >"$new/log" 2>&1; then
+    tail -n 5 "$new/log" >&2
+    fail "debootstrap could not make a $suite; it needs Debian's mirror once, and keeps the result in $base"
+  fi
+  tar -C "$new/root" -cf "$new/base" .
+  mv "$new/base" "$base"
+  rm -rf "$new"
+}
+
+setup_file() {
+  [[ $EUID == 0 ]] || skip "not root: these tests install packages, in a chroot and in namespaces"
+  for tool in dpkg-buildpackage dh lintian rpmbuild rpmlint debootstrap; do
+    type "$tool" >/dev/null 2>&1 || skip "there is no $tool here: scripts/setup packages installs it"
+  done
+  make_base
+  make_package deb 0.1.0
+  make_package deb 0.1.1
+  make_package rpm 0.1.0
+  export base
+}
+
+setup() {
+  deb=$BATS_FILE_TMPDIR/xsaveshim_0.1.0_amd64.deb
+  newer=$BATS_FILE_TMPDIR/xsaveshim_0.1.1_amd64.deb
+  rpm=$BATS_FILE_TMPDIR/xsaveshim-0.1.0-1.x86_64.rpm
+  root=$BATS_TEST_TMPDIR/root
+}
+
+teardown() {
+  stop_host
+}
+
+fresh_debian() {
+  mkdir "$root"
+  tar -C "$root" -xf "$base"
+}
+
+# Every file and what is in it, but for the package managers' own books.
+contents() {
+  (cd "$root" && find . \( -path ./var/lib/dpkg -o -path ./root/.rpmdb -o -path ./var/log -o -path ./var/cache \) -prune -o \
+    \( -type f ! -name ld.so.cache -exec sha1sum {} + -o ! -type f -printf '%y %p %l\n' \) | sort)
+}
+
+run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
+
+@test "lintian has nothing to say on the Debian package" {
+  run -0 lintian --allow-root --fail-on error,warning "$deb"
+  [[ -z $output ]]
+}
+
+@test "rpmlint has nothing to say on the RPM and its spec" {
+  run -0 rpmlint -r "$repo/packaging/rpm/xsaveshim.rpmlintrc" "$rpm" "$BATS_FILE_TMPDIR/xsaveshim.spec"
+  [[ $output == *" 0 errors, 0 warnings"* ]]
+}
+
+@test "the Debian package installs in a fresh Debian, and purging it leaves nothing behind" {
+  fresh_debian
+  before=$(contents)
+  cp "$deb" "$root/package.deb"
+  run_debian dpkg -i /package.deb
+  rm "$root/package.deb"
+  for file in etc/xsaveshim.conf usr/bin/xsaveshim usr/sbin/xsaveshim-libvirt usr/share/xsaveshim/libvirt/drop-in.conf \
+    usr/lib/x86_64-linux-gnu/libxsaveshim.so usr/share/doc/xsaveshim/copyright \
+    usr/share/man/man{1/xsaveshim.1,5/xsaveshim.conf.5,7/libxsaveshim.7,8/xsaveshim-libvirt.8}.gz; do
+    [[ -f $root/$file ]] || fail "$file is missing"
+  done
+  [[ $(stat -c %a "$root/usr/lib/x86_64-linux-gnu/libxsaveshim.so") == 644 ]]
+
+  # the bare name does, and the command finds its libraries
+  run -0 run_debian env LD_PRELOAD=libxsaveshim.so ldd /bin/true
+  [[ $output == *"/lib/x86_64-linux-gnu/libxsaveshim.so"* ]]
+  run -0 run_debian ldd /usr/bin/xsaveshim
+  [[ $output == *libc.so* && $output != *"not found"* ]]
+
+  run_debian dpkg --purge xsaveshim
+  diff <(echo "$before") <(contents)
+}
+
+@test "removing the Debian package keeps the settings, reinstalling keeps what was changed in them" {
+  fresh_debian
+  cp "$deb" "$newer" "$root/"
+  run_debian dpkg -i "/$(basename "$deb")"
+  grep -qx XSAVESHIM_REFUSED=abort "$root/etc/xsaveshim.conf"
+  echo XSAVESHIM_LOG_LEVEL=debug >>"$root/etc/xsaveshim.conf"
+  run_debian dpkg --remove xsaveshim
+  [[ -e $root/etc/xsaveshim.conf && ! -e $root/usr/bin/xsaveshim ]]
+  run_debian dpkg -i "/$(basename "$newer")"
+  grep -qx XSAVESHIM_LOG_LEVEL=debug "$root/etc/xsaveshim.conf"
+}
+
+@test "the packages ask for the libraries that the command needs" {
+  depends=$(dpkg-deb -f "$deb" Depends)
+  [[ $depends == *libc6*libjansson4*libseccomp2* ]]
+  requires=$(rpm -qp --requires "$rpm")
+  [[ $requires == *libjansson.so.4* && $requires == *libseccomp.so.2* ]]
+}
+
+# Debian's tools and no Fedora: the files and the scripts are tested, not Fedora's dependencies.
+@test "the RPM installs its files, keeps changed settings, and erasing it leaves nothing else" {
+  fresh_debian
+  mkdir "$root/usr/share/licenses" # Fedora's filesystem package has it
+  before=$(contents)
+  rpm --root "$root" --nodeps -i "$rpm"
+  [[ -f $root/usr/lib64/libxsaveshim.so && -f $root/usr/share/man/man5/xsaveshim.conf.5.gz ]]
+  grep -qx 'Environment=LD_PRELOAD=/usr/lib64/libxsaveshim.so' "$root/usr/share/xsaveshim/libvirt/drop-in.conf"
+  rpm --root "$root" -e xsaveshim
+  diff <(echo "$before") <(contents)
+
+  rpm --root "$root" --nodeps -i "$rpm"
+  echo XSAVESHIM_LOG_LEVEL=debug >>"$root/etc/xsaveshim.conf"
+  rpm --root "$root" -e xsaveshim
+  grep -qx XSAVESHIM_LOG_LEVEL=debug "$root/etc/xsaveshim.conf.rpmsave"
+}
+
+boot_with_packages() {
+  need_libvirt_host
+  mkdir -p "$BATS_TEST_TMPDIR/packages"
+  cp "$deb" "$newer" "$BATS_TEST_TMPDIR/packages/"
+  boot_host "$BATS_TEST_TMPDIR/packages"
+}
+
+@test "installing the Debian package enables nothing and restarts nothing" {
+  boot_with_packages
+  host systemctl start libvirtd
+  daemon=$(host systemctl show -P MainPID libvirtd)
+  host dpkg -i "/$(basename "$deb")"
+  [[ $(host systemctl show -P MainPID libvirtd) == "$daemon" ]]
+  run -1 host xsaveshim-libvirt status
+  [[ $output == *"not enabled"* ]]
+}
+
+@test "upgrading the package leaves running domains running, and a new domain gets the new library" {
+  boot_with_packages
+  host dpkg -i "/$(basename "$deb")"
+  host xsaveshim-libvirt enable
+  host virsh -q define /srv/guest/guest.xml
+  host virsh -q start guest
+  guest_has_shim
+  before=$(guest_pid)
+  daemon=$(host systemctl show -P MainPID libvirtd)
+
+  host dpkg -i "/$(basename "$newer")"
+  [[ $(guest_pid) == "$before" && $(host systemctl show -P MainPID libvirtd) == "$daemon" ]]
+  guest_prints T
+  host grep -q 'libxsaveshim\.so.* (deleted)$' "/proc/$before/maps"
+  run -0 host xsaveshim-libvirt status
+  [[ $output == *"libxsaveshim.so"*" (deleted)"* ]]
+
+  restart_guest
+  guest_has_shim
+  library=/usr/lib/x86_64-linux-gnu/libxsaveshim.so
+  inode=$(host stat -c %i "$library")
+  # shellcheck disable=SC2016
+  host awk -v inode="$inode" '/libxsaveshim/ && $5 != inode { exit 1 }' "/proc/$(guest_pid)/maps"
+}
+
+@test "removing the package disables it first, and running domains stay up" {
+  boot_with_packages
+  host dpkg -i "/$(basename "$deb")"
+  host xsaveshim-libvirt enable
+  host virsh -q define /srv/guest/guest.xml
+  host virsh -q start guest
+  before=$(guest_pid)
+  host dpkg --remove xsaveshim
+  [[ $(guest_pid) == "$before" ]]
+  guest_prints T
+  run -0 host find /etc/systemd /etc/apparmor.d -name 'xsaveshim*'
+  [[ -z $output ]]
+  [[ $(host systemctl show -P Environment libvirtd) != *LD_PRELOAD* ]]
+  restart_guest
+  run -1 guest_has_shim
+  run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
+}
