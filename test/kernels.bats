@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: MIT
+# The testbed itself: test/kernels/build in front of a source tree that takes no time to build, and test/kernels/run with
+# a real kernel.
+
+# bats file_tags=testbed
+# shellcheck disable=SC2016 # what is in single quotes is for a shell further in
+# shellcheck disable=SC2030,SC2031 # each test is a subshell
+# shellcheck disable=SC2154 # lib.bash sets repo
+
+load lib
+
+setup() {
+  work=$BATS_TEST_TMPDIR
+  builder=$repo/test/kernels/build
+  runner=$repo/test/kernels/run
+  export TMPDIR=$work/tmp
+  mkdir "$TMPDIR"
+}
+
+teardown() {
+  touch "$work/go"
+  [[ ! ${background:-} ]] || kill -KILL -- "-$background" 2>/dev/null || true
+}
+
+# A stand-in for the kernel source: "vmlinux" is a listing of the files that are changed. Building waits where a file
+# called `hold` lies in $work, until there is one called `go`; each build adds a line to `made`.
+fake_source() {
+  local tree=$work/source/linux-source-6.1
+  mkdir -p "$tree/arch/x86/kvm"
+  printf 'a\n\tkvm_update_pv_runtime(vcpu);\nb\n' >"$tree/arch/x86/kvm/cpuid.c"
+  printf 'c\n\tu64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |\nd\n' >"$tree/arch/x86/kvm/x86.c"
+  cat >"$tree/Makefile" <<EOF
+allnoconfig:
+	cp \$(KCONFIG_ALLCONFIG) .config
+vmlinux: arch/x86/kvm/cpuid.c arch/x86/kvm/x86.c
+	echo "\$(LOCALVERSION)" >>$work/made
+	touch half-made
+	[ ! -e $work/hold ] || until [ -e $work/go ]; do sleep 0.05; done
+	cat \$^ >\$@
+EOF
+  export XSAVESHIM_KERNEL_CACHE=$work/cache
+  pack_source
+}
+
+pack_source() {
+  tar -C "$work/source" -cJf "$work/source.tar.xz" linux-source-6.1
+  export XSAVESHIM_KERNEL_SOURCE=$work/source.tar.xz
+}
+
+builds() {
+  run --separate-stderr timeout 60 "$builder" "$@"
+  ((status == 0)) || fail "exit status $status" "$stderr"
+}
+
+does_not_build() {
+  run --separate-stderr timeout 60 "$builder" "$@"
+  ((status != 0)) || fail "it should have failed" "$output" "$stderr"
+  [[ ! -e $work/cache/tree ]]
+}
+
+# start_build KERNEL...    one that is held at the first kernel
+start_build() {
+  touch "$work/hold"
+  setsid "$builder" "$@" >"$work/held.out" 2>"$work/held.err" 3>&- &
+  background=$!
+  wait_for 30 test -s "$work/made"
+}
+
+nothing_runs_in() { # DIRECTORY
+  ! grep -qsF "$1" /proc/[0-9]*/cmdline
+}
+
+# enters KERNEL [ARGUMENT]... -- COMMAND...    run, with what it left behind looked for
+enters() {
+  run --separate-stderr timeout 300 "$runner" "$@"
+  [[ -z $(ls -A "$TMPDIR") ]] || fail "left behind:" "$(ls -A "$TMPDIR")"
+  nothing_runs_in "$TMPDIR" || fail "something still runs"
+}
+
+@test "each kernel is the source with its own change and no other" {
+  fake_source
+  builds
+  run --separate-stderr -- xargs -n 1 tail -n +1 <<<"$output"
+  [[ $output == "a
+	kvm_update_pv_runtime(vcpu);
+b
+c
+	u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |
+d
+a
+	kvm_update_pv_runtime(vcpu);
+b
+c
+	u64 supported_xcr0 = ~0ULL |
+d
+a
+	vcpu->arch.guest_fpu.fpstate->user_xfeatures = vcpu->arch.guest_supported_xcr0 | XFEATURE_MASK_FPSSE;
+	kvm_update_pv_runtime(vcpu);
+b
+c
+	u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |
+d
+a
+	vcpu->arch.guest_fpu.fpstate->user_xfeatures = vcpu->arch.guest_supported_xcr0;
+	kvm_update_pv_runtime(vcpu);
+b
+c
+	u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |
+d" ]]
+  diff "$work/made" <(printf '%s\n' -fixed -leaky -affected -affected-strict)
+}
+
+@test "what is cached is not built again, and the source tree goes with the last kernel" {
+  fake_source
+  builds leaky
+  [[ -d $work/cache/tree ]]
+  builds
+  [[ ! -e $work/cache/tree ]]
+  [[ $(sort "$work/made") == "$(printf '%s\n' -affected -affected-strict -fixed -leaky)" ]]
+  builds
+  [[ -z $stderr ]]
+  (($(wc -l <"$work/made") == 4))
+}
+
+@test "another source means other kernels, beside the first" {
+  fake_source
+  builds fixed
+  local first=$output
+  echo e >>"$work/source/linux-source-6.1/arch/x86/kvm/x86.c"
+  pack_source
+  builds fixed
+  [[ $output != "$first" && -f $first ]]
+  [[ $(tail -n 1 "$output") == e ]]
+}
+
+@test "a source that has moved on is named, with the line that is missed, before anything is built" {
+  fake_source
+  sed -i s/supported_xcr0/permitted_xcr0/ "$work/source/linux-source-6.1/arch/x86/kvm/x86.c"
+  pack_source
+  does_not_build fixed
+  [[ $stderr == *"the source has moved on: arch/x86/kvm/x86.c should have this line exactly once, and has it 0 times:"* ]]
+  [[ $stderr == *"u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |"* ]]
+  [[ ! -e $work/made ]]
+}
+
+@test "a line to change that is there twice is an error" {
+  fake_source
+  printf '\tkvm_update_pv_runtime(vcpu);\n' >>"$work/source/linux-source-6.1/arch/x86/kvm/cpuid.c"
+  pack_source
+  does_not_build fixed
+  [[ $stderr == *"arch/x86/kvm/cpuid.c should have this line exactly once, and has it 2 times"* ]]
+}
+
+@test "a file to change that is gone is an error" {
+  fake_source
+  rm "$work/source/linux-source-6.1/arch/x86/kvm/cpuid.c"
+  pack_source
+  does_not_build fixed
+  [[ $stderr == *"the source has moved on: $work/source.tar.xz has no arch/x86/kvm/cpuid.c"* ]]
+}
+
+@test "a configuration option that the source does not know is named" {
+  fake_source
+  sed -i 's/^\tcp.*/\tgrep -v YAMA $(KCONFIG_ALLCONFIG) >.config/' "$work/source/linux-source-6.1/Makefile"
+  pack_source
+  does_not_build fixed
+  [[ $stderr == *"CONFIG_SECURITY_YAMA=y was not accepted"*"configuring the kernel failed; its log is $work/cache/build.log"* ]]
+}
+
+@test "a build that fails keeps its log and says where; the next one is from scratch" {
+  fake_source
+  sed -i 's/^\tcat/\t@echo some.c:1: error: no; exit 1;cat/' "$work/source/linux-source-6.1/Makefile"
+  pack_source
+  does_not_build leaky
+  [[ $stderr == *"some.c:1: error: no"*"building kernel leaky failed; its log is $work/cache/build.log"* ]]
+  grep -q 'some.c:1: error: no' "$work/cache/build.log"
+}
+
+@test "a source that is not there is named" {
+  fake_source
+  XSAVESHIM_KERNEL_SOURCE=$work/none.tar.xz does_not_build fixed
+  [[ $stderr == *"$work/none.tar.xz is not there: install linux-source-6.1, or set XSAVESHIM_KERNEL_SOURCE" ]]
+}
+
+@test "a kernel nobody knows is named, with those there are" {
+  does_not_build fixd
+  [[ $stderr == *"no kernel is called 'fixd'; there are: fixed leaky affected affected-strict" ]]
+}
+
+@test "a build that is interrupted stops at once, and the next run starts afresh" {
+  fake_source
+  start_build fixed
+  kill -TERM "$background"
+  local status=0
+  wait "$background" || status=$?
+  ((status == 143))
+  [[ ! -e $work/cache/tree ]]
+  nothing_runs_in "$work/cache"
+  rm "$work/hold"
+  builds fixed
+  (($(wc -l <"$work/made") == 2))
+}
+
+@test "a build that is killed leaves nothing that is built upon" {
+  fake_source
+  start_build fixed
+  [[ -e $work/cache/tree/half-made ]]
+  kill -KILL -- -"$background"
+  touch "$work/go" # what it had started comes to its end
+  wait_for 10 nothing_runs_in "$work/cache"
+  [[ -e $work/cache/tree/half-made ]]
+  echo spoilt >"$work/cache/tree/arch/x86/kvm/x86.c"
+  builds leaky
+  grep -qx $'\tu64 supported_xcr0 = ~0ULL |' "$output"
+}
+
+@test "two builds at once: the second waits, and builds nothing again" {
+  fake_source
+  start_build fixed
+  "$builder" fixed >"$work/second.out" 2>"$work/second.err" 3>&- &
+  local second=$!
+  wait_for 30 grep -q 'waiting for another build to end' "$work/second.err"
+  touch "$work/go"
+  wait "$background"
+  wait "$second"
+  (($(wc -l <"$work/made") == 1))
+  cmp "$work/held.out" "$work/second.out"
+}
+
+@test "a full disk is called a full disk, and the next run recovers" {
+  fake_source
+  sed -i 's/^\ttouch half-made/\thead -c 4M \/dev\/zero >fill/' "$work/source/linux-source-6.1/Makefile"
+  pack_source
+  mkdir "$work/cache"
+  local privately=(unshare --mount)
+  ((EUID == 0)) || privately+=(--map-root-user)
+  run "${privately[@]}" bash -c '
+    mount -t tmpfs -o size=2M small "$XSAVESHIM_KERNEL_CACHE"
+    timeout 60 "$0" leaky && exit 9
+    find "$XSAVESHIM_KERNEL_CACHE" -mindepth 1
+    mount -o remount,size=200M "$XSAVESHIM_KERNEL_CACHE"
+    timeout 60 "$0" leaky && echo recovered' "$builder"
+  echo "$output"
+  ((status == 0))
+  [[ $output =~ "building kernel leaky failed: only "[0-2]" MB are free in $work/cache, a build needs about 1200" ]]
+  [[ $output != *"$work/cache/tree"* ]]
+  [[ ${lines[-1]} == recovered ]]
+}
+
+@test "a command's output and errors come through byte for byte, each where it belongs" {
+  head -c 300000 /dev/urandom >"$work/bytes"
+  printf 'no newline at the end, \r\n and \0 within' >>"$work/bytes"
+  timeout 300 "$runner" fixed -- sh -c 'cat "$1"; tac "$1" >/dev/stderr' sh "$work/bytes" >"$work/out" 2>"$work/err"
+  cmp "$work/bytes" "$work/out"
+  cmp <(tac "$work/bytes") "$work/err"
+}
+
+@test "a command's exit status comes through, as a shell would have it" {
+  enters fixed -- sh -c 'exit 7'
+  ((status == 7))
+  [[ -z $output$stderr ]]
+  enters fixed -- sh -c 'kill -TERM $$'
+  ((status == 128 + 15))
+  enters fixed -- no-such-command
+  ((status == 127))
+}
+
+@test "inside, a command finds the host's files, its directory, its arguments and its settings" {
+  echo from-the-host >"$work/file"
+  cd "$work"
+  XSAVESHIM_TRIM='save  me' enters fixed -- bash -c '
+    printf "<%s>\n" "$@" "$PWD" "$XSAVESHIM_TRIM" "$(id -u)" "$(uname -r)" "$(nproc)"
+    cat file - 2>&1
+    [[ -r /dev/kvm && -w /dev/kvm && -c /dev/ptmx && -d /proc/self/fd ]] && echo devices' bash '' "a b" "it's" '$HOME'
+  echo "$output"
+  [[ ${lines[0]} == '<>' && ${lines[1]} == '<a b>' && ${lines[2]} == "<it's>" && ${lines[3]} == '<$HOME>' ]]
+  [[ ${lines[4]} == "<$work>" && ${lines[5]} == '<save  me>' && ${lines[6]} == '<0>' ]]
+  [[ ${lines[7]} =~ ^\<6\.1\..*-fixed\>$ && ${lines[8]} == '<2>' ]]
+  [[ ${lines[9]} == from-the-host && ${lines[10]} == devices ]]
+}
+
+@test "what a command writes is lost, except in the shared directory" {
+  mkdir "$work/shared, and odd"
+  echo old >"$work/file"
+  XSAVESHIM_TESTBED_OUT="$work/shared, and odd" enters fixed -- bash -c '
+    cd "$1" && echo new >file && echo new >other && cat file && echo kept >"$XSAVESHIM_TESTBED_OUT/result"' bash "$work"
+  ((status == 0))
+  [[ $output == new ]]
+  [[ $(<"$work/file") == old && ! -e $work/other ]]
+  [[ $(<"$work/shared, and odd/result") == kept ]]
+}
+
+@test "a command that takes too long is ended: 124, and what it had said so far" {
+  enters --timeout 8 fixed -- sh -c 'echo started; sleep 100'
+  ((status == 124))
+  [[ $output == started ]]
+  [[ $stderr == "test/kernels/run: timed out after 8 s: sh -c echo started; sleep 100" ]]
+}
+
+@test "what a command leaves running does not hold up the end" {
+  enters --timeout 60 fixed -- sh -c 'sleep 1000 & setsid sleep 1000 & echo done'
+  ((status == 0))
+  [[ $output == done ]]
+}
+
+@test "a kernel that dies under a command is told from a command that fails" {
+  enters fixed -- busybox reboot -f
+  ((status == 125))
+  [[ $stderr == *"the last lines of its console (fixed):"*"kernel fixed died while it ran: busybox reboot -f" ]]
+}
+
+@test "a kernel that does not come up is ended in time, with the last that was heard of it" {
+  fake_source
+  builds fixed
+  local image=$output
+  cat >"$work/hangs.S" <<'EOF'
+  .section .note, "a"           # the entry point for a direct boot
+  .long 4, 8, 18
+  .asciz "Xen"
+  .quad start
+  .text
+  .code32
+start:
+  mov $message, %esi
+  mov $0x3f8, %edx
+again:
+  lodsb
+  out %al, %dx
+  cmp $10, %al
+  jne again
+stop:
+  hlt
+  jmp stop
+message:
+  .ascii "so far, so good\n"
+EOF
+  as --64 -o "$work/hangs.o" "$work/hangs.S"
+  ld -Ttext=0x200000 -e start -o "$image" "$work/hangs.o"
+  enters --timeout 3 fixed -- true
+  echo "$stderr"
+  ((status == 125))
+  [[ $stderr == *"so far, so good"*"kernel fixed did not come up within 3 s" ]]
+}
+
+@test "an image that is no kernel is ended at once, with what QEMU said" {
+  fake_source
+  builds fixed
+  enters fixed -- true
+  ((status == 125))
+  echo "$stderr"
+  [[ $stderr == *"qemu: "*"kernel fixed did not come up" ]]
+}
+
+@test "a run that is interrupted leaves nothing behind" {
+  local signal status
+  for signal in TERM INT; do
+    mkdir "$work/out-$signal"
+    XSAVESHIM_TESTBED_OUT=$work/out-$signal setsid env --default-signal=INT "$runner" \
+      fixed -- sh -c 'echo >"$XSAVESHIM_TESTBED_OUT/started"; sleep 1000' 3>&- &
+    background=$!
+    wait_for 60 test -e "$work/out-$signal/started"
+    kill -"$signal" "$background"
+    status=0
+    wait "$background" || status=$?
+    ((status == 128 + $(kill -l "$signal")))
+    [[ -z $(ls -A "$TMPDIR") ]]
+    nothing_runs_in "$TMPDIR"
+  done
+}
+
+@test "a plain user can run a kernel that is built, and is root inside" {
+  ((EUID == 0)) || skip "this is a plain user already: the other tests have shown it"
+  local image
+  builds fixed
+  image=$output
+  mkdir "$work/cache"
+  cp "$image" "$work/cache"
+  chmod -R a+rX "$BATS_RUN_TMPDIR"
+  chmod 1777 "$TMPDIR"
+  cd /
+  XSAVESHIM_KERNEL_CACHE=$work/cache enters fixed -- id -u
+  [[ $output == 0 ]]
+  run --separate-stderr timeout 300 setpriv --reuid nobody --regid nogroup --clear-groups \
+    env XSAVESHIM_KERNEL_CACHE="$work/cache" "$runner" fixed -- sh -c 'id -u; ls -l /dev/kvm | cut -c1-10'
+  echo "$output" "$stderr"
+  ((status == 0))
+  [[ ${lines[0]} == 0 && ${lines[1]} == crw-rw-rw- ]]
+}
