@@ -63,6 +63,18 @@ $(BUILD)/test/%: test/vmm/%.c $(CORE)
 	@mkdir -p $(@D)
 	$(COMPILE) -pthread -o $@ $< $(CORE) -ldl
 
+# Without libc's ioctl(), and without a loader: what only a supervisor reaches.
+STATIC_VMMS := $(BUILD)/test/vmm-static $(BUILD)/test/vmm-musl
+
+$(BUILD)/test/vmm-static: test/vmm/vmm.c
+	@mkdir -p $(@D)
+	$(COMPILE) -static -DRAW_IOCTL -pthread -o $@ $<
+
+$(BUILD)/test/vmm-musl: CC := musl-gcc
+$(BUILD)/test/vmm-musl: test/vmm/vmm.c
+	@mkdir -p $(@D)
+	$(COMPILE) $(KERNEL_HEADERS) -static -DRAW_IOCTL -pthread -o $@ $<
+
 $(BUILD)/test/canary.bin: test/guest/canary.S
 	@mkdir -p $(@D)
 	$(AS) --32 -o $(@:.bin=.o) $<
@@ -98,10 +110,10 @@ TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
 SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
 
 .PHONY: check check-kernels
-check: test-programs
+check: test-programs $(STATIC_VMMS)
 	@test/run $(SUITES)
 
-check-kernels: test-programs
+check-kernels: test-programs $(STATIC_VMMS)
 	@test/kernels/build
 	@test/run $(TESTBED_SUITES)
 
