@@ -172,15 +172,21 @@ static void not_trimmed(const struct call *call, struct vcpu vcpu, struct trim t
 	report_send(&line);
 }
 
-// What the supervisor will not see to happen, and the operator should know of: a payload that no kernel takes, and one with
-// xfeatures of a table that the vCPU may or may not have.
+// What is wrong with a payload whatever the guest: no kernel takes it.
+static bool is_refused(struct refusal refusal)
+{
+	return refusal.host_lacks || refusal.xcomp_bv || refusal.reserved_bytes || refusal.mxcsr;
+}
+
+// What the supervisor will not see to happen, and the operator should know of: a payload that will be refused, and one with
+// xfeatures of a table that this vCPU may or may not have taken.
 static void foretell(const struct call *call, const struct tracked_vcpu *vcpu, const void *head)
 {
 	struct refusal refusal = policy_diagnose(head, vcpu->vcpu, host_xfeatures);
 	uint64_t doubtful = xstate_bv(head) & vcpu->vcpu.guest_xcr0 & ~(vcpu->latest_xcr0 | XFEATURE_FPSSE);
 	struct report_line line;
 
-	if (refusal.host_lacks || refusal.xcomp_bv || refusal.reserved_bytes || refusal.mxcsr) {
+	if (is_refused(refusal)) {
 		begin_payload_report(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu, xstate_bv(head));
 		report_reason(&line, refusal);
 		report_send(&line);
@@ -191,21 +197,11 @@ static void foretell(const struct call *call, const struct tracked_vcpu *vcpu, c
 	}
 }
 
-static void set_xsave(struct call *call)
+static void trim_payload(const struct call *call, const struct tracked_vcpu *vcpu, void *head)
 {
 	enum trim_mode mode = (enum trim_mode)settings->value[SETTING_TRIM];
-	int id = look_up(call);
-	struct tracked_vcpu *vcpu = id < 0 ? NULL : tracked_find(&tracked, call->process, call->tid, call->fd, id);
-	unsigned char head[XSTATE_HEAD_SIZE];
-	struct trim trim;
+	struct trim trim = policy_trim(mode, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
 
-	if (!vcpu)
-		return;
-	if (!tracee_read(call->tid, call->argument, head, sizeof(head))) {
-		no_access(call, id);
-		return;
-	}
-	trim = policy_trim(mode, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
 	if (trim.written != trim.xstate_bv && !write_payload(call, trim)) {
 		not_trimmed(call, vcpu->vcpu, trim);
 		return;
@@ -213,6 +209,33 @@ static void set_xsave(struct call *call)
 	report_trim(&report_log, vcpu_call(call, vcpu->vcpu), trim);
 	xstate_set_bv(head, trim.written);
 	foretell(call, vcpu, head);
+}
+
+// A payload that every known vCPU may have as it is, as nearly all are, needs no look at which vCPU it is for: that would take
+// longer than all the rest.
+static bool is_unremarkable(const void *head)
+{
+	struct refusal refusal = policy_diagnose(head, (struct vcpu){0}, host_xfeatures);
+
+	return !is_refused(refusal) && !(xstate_bv(head) & ~(tracked_common_xcr0(&tracked) | XFEATURE_FPSSE));
+}
+
+static void set_xsave(struct call *call)
+{
+	unsigned char head[XSTATE_HEAD_SIZE];
+	const struct tracked_vcpu *vcpu;
+	int id;
+
+	if (!tracee_read(call->tid, call->argument, head, sizeof(head))) {
+		no_access(call, VCPU_ID_UNKNOWN);
+		return;
+	}
+	if (is_unremarkable(head))
+		return;
+	id = look_up(call);
+	vcpu = id < 0 ? NULL : tracked_find(&tracked, call->process, call->tid, call->fd, id);
+	if (vcpu)
+		trim_payload(call, vcpu, head);
 }
 
 // The requests that matter: all that the filter tells of.

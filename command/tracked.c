@@ -107,3 +107,12 @@ struct tracked_vcpu *tracked_learn(struct tracked *tracked, pid_t process, pid_t
 	vcpu->latest_xcr0 = guest_xcr0;
 	return vcpu;
 }
+
+uint64_t tracked_common_xcr0(const struct tracked *tracked)
+{
+	uint64_t common = UINT64_MAX;
+
+	for (size_t i = 0; i < tracked->vcpu_count; i++)
+		common &= tracked->vcpus[i].latest_xcr0;
+	return common;
+}

@@ -57,4 +57,7 @@ struct tracked_vcpu *tracked_find(const struct tracked *tracked, pid_t process, 
 // The same, added if it is not known, with what another table enumerates.
 struct tracked_vcpu *tracked_learn(struct tracked *tracked, pid_t process, pid_t tid, int fd, int id, uint64_t guest_xcr0);
 
+// What every vCPU that is known has, by the last table that was set.
+uint64_t tracked_common_xcr0(const struct tracked *tracked);
+
 #endif
