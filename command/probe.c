@@ -436,7 +436,14 @@ static void print_text(const struct probe *probe)
 	printf("verdict       %s%s\n", verdict_names[verdict(probe)], remedy(probe));
 }
 
-static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {0}};
+static const char help[] =
+	"usage: xsaveshim probe [--json]\n"
+	"\n"
+	"Asks this host's KVM whether it refuses xfeatures that a guest does not have, and whether it leaks some.\n"
+	"Exit status: 0 it does neither, 1 it does, 2 cannot tell.\n";
+
+static const struct option options[] = {
+	{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
 
 int probe_main(int argc, char **argv)
 {
@@ -444,8 +451,12 @@ int probe_main(int argc, char **argv)
 	bool json = false;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) == 'j')
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) == 'j')
 		json = true;
+	if (option == 'h') {
+		fputs(help, stdout);
+		return 0;
+	}
 	if (option != -1 || optind != argc) {
 		fprintf(stderr, "usage: xsaveshim probe [--json]\n");
 		return UNKNOWN;

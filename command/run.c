@@ -102,6 +102,17 @@ static enum mode parse_options(int argc, char **argv)
 	return mode;
 }
 
+void run_apply_options(struct settings *settings, int argc, char **argv)
+{
+	int option;
+
+	optind = 0;
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1)
+		if (option < SETTINGS)
+			settings_set(settings, (enum setting)option, optarg);
+}
+
 static void find_vmm(struct executable *vmm, const char *name)
 {
 	int error = executable_find(vmm, name);

@@ -1,0 +1,560 @@
+// SPDX-License-Identifier: MIT
+// xsaveshim status: the running VMMs, and whether the shim serves them. All of it is read from /proc.
+#include "command.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <linux/openat2.h>
+
+#include "status_parse.h"
+#include "xsaveshim/settings.h"
+
+#define VCPU_LINK "anon_inode:kvm-vcpu"
+#define LISTENER_LINK "anon_inode:seccomp notify"
+
+// More than the arguments and the environment of any process, for which the kernel has 6 MiB.
+#define TEXT_MAX (8 << 20)
+
+// The values of JSON's "verdict" and the exit status.
+enum verdict { PROTECTED, UNPROTECTED, UNKNOWN };
+
+// The values of JSON's "shim".
+enum shim { SHIM_NONE, SHIM_PRELOAD, SHIM_SUPERVISED };
+
+struct vmm {
+	pid_t pid;
+	uid_t uid;
+	unsigned int vcpus;
+	char name[256];
+	enum shim shim;
+	char library[PATH_MAX];	  // with SHIM_PRELOAD: as the VMM sees the file system
+	bool replaced;		  // that file has been removed or replaced since
+	struct settings settings; // not with SHIM_NONE
+};
+
+// A process that a supervisor watches.
+struct watched {
+	pid_t pid;
+	uid_t supervisor_uid;
+	struct settings settings;
+};
+
+struct status {
+	struct vmm *vmms;
+	size_t vmm_count;
+	struct watched *watched;
+	size_t watched_count;
+	unsigned int not_inspected; // processes that may be VMMs for all that can be told
+};
+
+// What the descriptors of a process tell.
+struct descriptors {
+	unsigned int vcpus;
+	bool listener; // of a seccomp filter's notifications
+};
+
+static void *grow(void *array, size_t count, size_t size)
+{
+	array = reallocarray(array, count + 1, size);
+	if (!array) {
+		perror("xsaveshim");
+		exit(UNKNOWN);
+	}
+	return array;
+}
+
+// The text of a file in /proc/PID, ended by a zero; never NULL. What cannot be read is empty.
+static char *read_text(int process, const char *file, size_t *size)
+{
+	int fd = openat(process, file, O_RDONLY | O_CLOEXEC);
+	size_t room = 4096;
+	char *text = grow(NULL, room, 1);
+	ssize_t got;
+
+	*size = 0;
+	while (fd >= 0 && *size < TEXT_MAX && (got = read(fd, text + *size, room - *size)) > 0) {
+		*size += (size_t)got;
+		if (*size == room) {
+			room *= 2;
+			text = grow(text, room, 1);
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	text[*size] = '\0';
+	return text;
+}
+
+// The settings file as the process sees it; where a process may have put anything in its place, only a file
+// is opened.
+static void load_settings_file(struct settings *settings, int process)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC,
+			       .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+	int root = openat(process, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int file = root < 0 ? -1 : (int)syscall(SYS_openat2, root, SETTINGS_FILE, &how, sizeof(how));
+	char path[32];
+	struct stat kind;
+
+	if (file >= 0 && !fstat(file, &kind) && S_ISREG(kind.st_mode)) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+		settings_load_file(settings, path);
+	}
+	if (file >= 0)
+		close(file);
+	if (root >= 0)
+		close(root);
+}
+
+struct environment {
+	char *text;
+	size_t size;
+};
+
+static const char *look_up(const char *key, void *context)
+{
+	const struct environment *environment = context;
+
+	return parse_environment(environment->text, environment->size, key);
+}
+
+// What a shim that starts in this process reads; the environment is the one that it was started with.
+static void load_settings(struct settings *settings, int process)
+{
+	struct environment environment;
+
+	environment.text = read_text(process, "environ", &environment.size);
+	settings_init(settings);
+	load_settings_file(settings, process);
+	settings_apply_environment(settings, look_up, &environment);
+	free(environment.text);
+}
+
+// The options that a supervisor was started with. Its command line is that of `xsaveshim run`, of which it is a fork.
+static void apply_options(struct settings *settings, int process)
+{
+	size_t size, argc = 0;
+	char *text = read_text(process, "cmdline", &size);
+	char **argv = NULL;
+
+	for (char *argument = text; argument < text + size; argument += strlen(argument) + 1) {
+		argv = grow(argv, argc + 1, sizeof(*argv));
+		argv[argc++] = argument;
+		argv[argc] = NULL;
+	}
+	if (argc > 1)
+		run_apply_options(settings, (int)argc - 1, argv + 1);
+	free(argv);
+	free(text);
+}
+
+static void find_name(struct vmm *vmm, int process)
+{
+	size_t size;
+	char *text = read_text(process, "cmdline", &size);
+
+	if (!parse_guest_name(text, size, vmm->name, sizeof(vmm->name))) {
+		free(text);
+		text = read_text(process, "comm", &size);
+		snprintf(vmm->name, sizeof(vmm->name), "%.*s", (int)strcspn(text, "\n"), text);
+	}
+	free(text);
+}
+
+// False, with errno set, where the mappings cannot be read. A process that has just ended has none.
+static bool find_library(struct vmm *vmm, int process)
+{
+	int fd = openat(process, "maps", O_RDONLY | O_CLOEXEC);
+	FILE *maps = fd < 0 ? NULL : fdopen(fd, "r");
+	size_t room = 0;
+	char *line = NULL;
+	bool any = false;
+
+	if (!maps)
+		return false;
+	while (vmm->shim == SHIM_NONE && getline(&line, &room, maps) > 0) {
+		any = true;
+		if (parse_shim_mapping(line, vmm->library, sizeof(vmm->library), &vmm->replaced))
+			vmm->shim = SHIM_PRELOAD;
+	}
+	free(line);
+	fclose(maps);
+	errno = ESRCH;
+	return any;
+}
+
+static bool is_denied(int error)
+{
+	return error == EACCES || error == EPERM;
+}
+
+static void inspect_descriptor(const char *link, struct descriptors *descriptors)
+{
+	if (!strncmp(link, VCPU_LINK, strlen(VCPU_LINK)))
+		descriptors->vcpus++;
+	else if (!strcmp(link, LISTENER_LINK))
+		descriptors->listener = true;
+}
+
+// False where the caller may not look at them. A process that has gone has none.
+static bool inspect_descriptors(int process, struct descriptors *descriptors)
+{
+	int fd = openat(process, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	bool allowed = true;
+
+	memset(descriptors, 0, sizeof(*descriptors));
+	if (!directory)
+		return !is_denied(errno);
+	while (allowed && (entry = readdir(directory))) {
+		char link[64];
+		ssize_t length = readlinkat(fd, entry->d_name, link, sizeof(link) - 1);
+
+		if (length < 0) {
+			allowed = !is_denied(errno);
+			continue;
+		}
+		link[length] = '\0';
+		inspect_descriptor(link, descriptors);
+	}
+	closedir(directory);
+	return allowed;
+}
+
+static pid_t read_pidfd(int directory, const char *name)
+{
+	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+	size_t room = 0;
+	char *line = NULL;
+	pid_t pid = 0;
+
+	while (file && !pid && getline(&line, &room, file) > 0)
+		pid = parse_pidfd_line(line);
+	free(line);
+	if (file)
+		fclose(file);
+	return pid;
+}
+
+// The effective user of a process; that of nobody else where it cannot be read.
+static uid_t read_uid(int process)
+{
+	size_t size;
+	char *text = read_text(process, "status", &size);
+	uid_t uid = parse_uid(text);
+
+	free(text);
+	return uid;
+}
+
+// Of a supervisor: the processes that it has a pidfd of.
+static void add_watched(struct status *status, int process)
+{
+	int fd = openat(process, "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	uid_t uid = read_uid(process);
+	struct settings settings;
+	const struct dirent *entry;
+
+	if (!directory)
+		return;
+	load_settings(&settings, process);
+	apply_options(&settings, process);
+	while ((entry = readdir(directory))) {
+		pid_t pid = entry->d_name[0] == '.' ? 0 : read_pidfd(fd, entry->d_name);
+
+		if (!pid)
+			continue;
+		status->watched = grow(status->watched, status->watched_count, sizeof(*status->watched));
+		status->watched[status->watched_count++] = (struct watched){pid, uid, settings};
+	}
+	closedir(directory);
+}
+
+// False where the caller may not look.
+static bool add_vmm(struct status *status, int process, pid_t pid, unsigned int vcpus)
+{
+	struct vmm *vmm;
+
+	status->vmms = grow(status->vmms, status->vmm_count, sizeof(*status->vmms));
+	vmm = &status->vmms[status->vmm_count];
+	memset(vmm, 0, sizeof(*vmm));
+	vmm->pid = pid;
+	vmm->uid = read_uid(process);
+	vmm->vcpus = vcpus;
+	if (!find_library(vmm, process))
+		return !is_denied(errno);
+	find_name(vmm, process);
+	if (vmm->shim == SHIM_PRELOAD)
+		load_settings(&vmm->settings, process);
+	status->vmm_count++;
+	return true;
+}
+
+static bool holds_no_files(int process)
+{
+	size_t size;
+	char *stat = read_text(process, "stat", &size);
+	bool none = parse_holds_no_files(stat);
+
+	free(stat);
+	return none;
+}
+
+static void inspect_process(struct status *status, int process, pid_t pid)
+{
+	struct descriptors descriptors;
+	bool allowed = inspect_descriptors(process, &descriptors);
+
+	if (allowed && descriptors.vcpus)
+		allowed = add_vmm(status, process, pid, descriptors.vcpus);
+	if (allowed && descriptors.listener)
+		add_watched(status, process);
+	if (!allowed && !holds_no_files(process))
+		status->not_inspected++;
+}
+
+static bool inspect_processes(struct status *status)
+{
+	DIR *proc = opendir("/proc");
+	const struct dirent *entry;
+
+	if (!proc)
+		return false;
+	while ((entry = readdir(proc))) {
+		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+		int process =
+			pid > 0 ? openat(dirfd(proc), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+
+		if (process < 0)
+			continue;
+		inspect_process(status, process, pid);
+		close(process);
+	}
+	closedir(proc);
+	// With hidepid=2, /proc does not even show the processes that the caller may not inspect: this is one of them.
+	if (access("/proc/1", F_OK))
+		status->not_inspected++;
+	return true;
+}
+
+// Anybody can have a pidfd of anything and a listener of his own: what looks like another user's supervisor is none.
+static bool is_supervisor_of(const struct watched *watched, const struct vmm *vmm)
+{
+	return watched->pid == vmm->pid && (watched->supervisor_uid == 0 || watched->supervisor_uid == vmm->uid);
+}
+
+// A preloaded shim serves a VMM before any supervisor sees its calls.
+static void find_supervisor(const struct status *status, struct vmm *vmm)
+{
+	for (size_t i = 0; vmm->shim == SHIM_NONE && i < status->watched_count; i++) {
+		if (is_supervisor_of(&status->watched[i], vmm)) {
+			vmm->shim = SHIM_SUPERVISED;
+			vmm->settings = status->watched[i].settings;
+		}
+	}
+}
+
+// A shim that does not trim what the VMM restores does not protect it.
+static bool is_protected(const struct vmm *vmm)
+{
+	enum trim_mode trim = (enum trim_mode)vmm->settings.value[SETTING_TRIM];
+
+	return vmm->shim != SHIM_NONE && (trim == TRIM_RESTORE || trim == TRIM_BOTH);
+}
+
+static size_t count_unprotected(const struct status *status)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < status->vmm_count; i++)
+		count += !is_protected(&status->vmms[i]);
+	return count;
+}
+
+static enum verdict verdict(const struct status *status)
+{
+	if (count_unprotected(status))
+		return UNPROTECTED;
+	return status->not_inspected ? UNKNOWN : PROTECTED;
+}
+
+// JSON's names of the settings, in their order.
+static const char *const setting_names[SETTINGS] = {"trim", "refused", "log", "log_level"};
+static const char *const shim_names[] = {"none", "preload", "supervised"};
+static const char *const verdict_names[] = {"protected", "unprotected", "unknown"};
+
+// For a terminal: everything but printable ASCII becomes a question mark.
+static char *clean(char *text)
+{
+	for (char *c = text; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	return text;
+}
+
+// JSON takes any text as it is, but for what is not UTF-8.
+static json_t *json_text(const char *text)
+{
+	json_t *json = json_string(text);
+	char *copy;
+
+	if (json)
+		return json;
+	copy = clean(strdup(text));
+	json = json_string(copy);
+	free(copy);
+	return json;
+}
+
+static json_t *json_settings(const struct settings *settings)
+{
+	json_t *json = json_object();
+
+	for (enum setting setting = 0; setting < SETTINGS; setting++)
+		json_object_set_new(json, setting_names[setting],
+				    json_text(settings_text(settings, setting)));
+	return json;
+}
+
+static json_t *json_vmm(const struct vmm *vmm)
+{
+	bool preload = vmm->shim == SHIM_PRELOAD;
+
+	return json_pack("{s:i, s:o, s:i, s:s, s:b, s:o, s:b, s:o}",
+			 "pid", vmm->pid,
+			 "name", json_text(vmm->name),
+			 "vcpus", vmm->vcpus,
+			 "shim", shim_names[vmm->shim],
+			 "protected", is_protected(vmm),
+			 "library", preload ? json_text(vmm->library) : json_null(),
+			 "library_replaced", preload && vmm->replaced,
+			 "settings", vmm->shim == SHIM_NONE ? json_null() : json_settings(&vmm->settings));
+}
+
+static void print_json(const struct status *status)
+{
+	json_t *vmms = json_array();
+	json_t *json;
+
+	for (size_t i = 0; i < status->vmm_count; i++)
+		json_array_append_new(vmms, json_vmm(&status->vmms[i]));
+	json = json_pack("{s:o, s:i, s:s}", "vmms", vmms, "not_inspected", status->not_inspected, "verdict",
+			 verdict_names[verdict(status)]);
+	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+	putchar('\n');
+	json_decref(json);
+}
+
+static void print_vmm(struct vmm *vmm, int name_width)
+{
+	printf("%7d  %5u  %-9s  %-19s  %-*s ", vmm->pid, vmm->vcpus, is_protected(vmm) ? "yes" : "NO",
+	       vmm->shim == SHIM_PRELOAD && vmm->replaced ? "preload (replaced)" : shim_names[vmm->shim],
+	       name_width, clean(vmm->name));
+	for (enum setting setting = 0; setting < SETTINGS && vmm->shim != SHIM_NONE; setting++) {
+		char value[PATH_MAX];
+
+		snprintf(value, sizeof(value), "%s", settings_text(&vmm->settings, setting));
+		printf(" %s=%s", setting_names[setting], clean(value));
+	}
+	putchar('\n');
+}
+
+static void print_table(const struct status *status)
+{
+	int name_width = (int)strlen("NAME");
+
+	for (size_t i = 0; i < status->vmm_count; i++) {
+		int width = (int)strlen(status->vmms[i].name);
+
+		if (width > name_width)
+			name_width = width;
+	}
+	printf("%7s  %5s  %-9s  %-19s  %-*s  %s\n", "PID", "VCPUS", "PROTECTED", "SHIM", name_width, "NAME",
+	       "SETTINGS");
+	for (size_t i = 0; i < status->vmm_count; i++)
+		print_vmm(&status->vmms[i], name_width);
+}
+
+static bool any_replaced(const struct status *status)
+{
+	for (size_t i = 0; i < status->vmm_count; i++)
+		if (status->vmms[i].shim == SHIM_PRELOAD && status->vmms[i].replaced)
+			return true;
+	return false;
+}
+
+static void print_text(const struct status *status)
+{
+	size_t unprotected = count_unprotected(status);
+
+	if (status->vmm_count)
+		print_table(status);
+	else
+		puts("no VMM found");
+	if (unprotected)
+		printf("%zu of %zu VMMs not protected: start them anew under `xsaveshim run` or with "
+		       "libxsaveshim.so preloaded, "
+		       "with XSAVESHIM_TRIM=restore or both\n",
+		       unprotected, status->vmm_count);
+	if (any_replaced(status))
+		puts("(replaced): the library's file is another by now; the VMM keeps the one that it was "
+		     "started with");
+	if (status->not_inspected)
+		printf("%u of the running processes could not be inspected: run this as root\n",
+		       status->not_inspected);
+}
+
+static const char help[] =
+	"usage: xsaveshim status [--json]\n"
+	"\n"
+	"Lists the running VMMs, and whether the shim trims what they restore.\n"
+	"Exit status: 0 all of them are protected, 1 one is not, 2 processes could not be inspected.\n";
+
+static const struct option options[] = {
+	{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+
+int status_main(int argc, char **argv)
+{
+	struct status status = {0};
+	enum verdict result;
+	bool json = false;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) == 'j')
+		json = true;
+	if (option == 'h') {
+		fputs(help, stdout);
+		return 0;
+	}
+	if (option != -1 || optind != argc) {
+		fprintf(stderr, "usage: xsaveshim status [--json]\n");
+		return UNKNOWN;
+	}
+	if (!inspect_processes(&status)) {
+		fprintf(stderr, "xsaveshim: /proc: %s: mount it, there is no other way to tell\n", strerror(errno));
+		return UNKNOWN;
+	}
+	for (size_t i = 0; i < status.vmm_count; i++)
+		find_supervisor(&status, &status.vmms[i]);
+	if (json)
+		print_json(&status);
+	else
+		print_text(&status);
+	result = verdict(&status);
+	free(status.vmms);
+	free(status.watched);
+	return result;
+}

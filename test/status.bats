@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # variables of lib.bash, of bats and of the world below
+# shellcheck disable=SC2317 # in_world runs the scenarios in a shell of their own
+# bats file_tags=kvm
+# `xsaveshim status`: which VMMs are running, which of them the shim serves, and what it makes of hostile ones.
+
+load lib
+
+command=$build/xsaveshim
+idle=$build/test/idle
+pretender=$build/test/pretender
+work=$BATS_TEST_TMPDIR
+
+setup() {
+  need_kvm
+}
+
+# in_world    runs the test's function `scenario` as root, where there are no other processes and everybody may open
+# /dev/kvm. What it starts ends with it; a command of it that fails, fails the test.
+in_world() {
+  {
+    declare -p build command idle pretender shim work
+    declare -f
+    echo "trap 'echo \"failed: \$BASH_COMMAND\" >&2' ERR; start_world; scenario"
+  } >"$work/script"
+  timeout $((60 * ${XSAVESHIM_TEST_SLOW:-1})) unshare --mount --pid --fork --kill-child --mount-proc \
+    bash -Eeuo pipefail "$work/script" 3>&-
+}
+
+start_world() {
+  local numbers
+  numbers=$((16#$(stat -c %t /dev/kvm)))\ $((16#$(stat -c %T /dev/kvm)))
+  mkdir "$work/world"
+  mount -t tmpfs -o mode=755 none "$work/world"
+  # shellcheck disable=SC2086 # two numbers
+  mknod -m 666 "$work/world/kvm" c $numbers
+  mount --bind "$work/world/kvm" /dev/kvm
+  mkfifo "$work/stdin"
+  exec 9<>"$work/stdin"
+  as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
+}
+
+# start [VARIABLE=VALUE]... COMMAND...    until it says that it is ready; sets pid
+start() {
+  local said
+  said=$(mktemp -p "$work")
+  env "$@" <&9 >"$said" &
+  pid=$!
+  until grep -q ready "$said"; do
+    kill -0 "$pid" || fail "it has ended: $*"
+    sleep 0.02
+  done
+}
+
+stop() {
+  kill "$pid"
+  wait "$pid" || true
+}
+
+# status STATUS [COMMAND...]    run by COMMAND, it exits so; sets text and json
+status() {
+  local expected=$1 result=0
+  shift
+  "$@" "$command" status >"$work/text" || result=$?
+  text=$(<"$work/text")
+  ((result == expected)) || fail "exit status $result, not $expected:" "$text"
+  result=0
+  "$@" "$command" status --json >"$work/json" || result=$?
+  json=$(<"$work/json")
+  ((result == expected)) || fail "exit status $result, not $expected, with --json:" "$json"
+  jq -e . <<<"$json" >/dev/null || fail "not JSON: $json"
+}
+
+# has EXPRESSION EXPECTED    in what status says in JSON
+has() {
+  local value
+  value=$(jq -r "$1" <<<"$json")
+  [[ $value == "$2" ]] || fail "expected $2, got $value from $1 in" "$json" "$text"
+}
+
+# line_of PID    in what status says in words
+line_of() {
+  grep -E "^ *$1 " <<<"$text" || fail "no line for $1:" "$text"
+}
+
+@test "where no VMM runs status says so, and all is well" {
+  scenario() {
+    status 0
+    [[ $text == "no VMM found" ]]
+    has ".vmms | length" 0
+    has .verdict protected
+  }
+  in_world
+}
+
+@test "a preloaded VMM and a bare one are told apart, with their vCPUs" {
+  scenario() {
+    start LD_PRELOAD="$shim" "$idle" 3; preloaded=$pid
+    start "$idle" 2; bare=$pid
+    status 1
+    has ".vmms | length" 2
+    has ".vmms[] | select(.pid == $preloaded) | [.vcpus, .shim, .protected, .library] | @tsv" \
+      "3	preload	true	$(realpath "$shim")"
+    has ".vmms[] | select(.pid == $bare) | [.vcpus, .shim, .protected, .library, .settings] | @json" \
+      "[2,\"none\",false,null,null]"
+    has .verdict unprotected
+    [[ $(line_of "$preloaded") =~ ^\ *$preloaded\ +3\ +yes\ +preload\ +idle\ +trim=restore ]]
+    [[ $(line_of "$bare") =~ ^\ *$bare\ +2\ +NO\ +none\ +idle\ *$ ]]
+    [[ $text == *"1 of 2 VMMs not protected: start them anew under \`xsaveshim run\`"* ]]
+  }
+  in_world
+}
+
+@test "where all VMMs are protected status says nothing more" {
+  scenario() {
+    start LD_PRELOAD="$shim" "$idle" 1
+    start LD_PRELOAD="$shim" XSAVESHIM_TRIM=both "$idle" 1
+    status 0
+    has .verdict protected
+    [[ $(wc -l <<<"$text") == 3 ]]
+  }
+  in_world
+}
+
+@test "a process without a vCPU is not a VMM" {
+  scenario() {
+    start "$idle" 0
+    status 0
+    has ".vmms | length" 0
+  }
+  in_world
+}
+
+@test "the columns are aligned under their headings" {
+  scenario() {
+    start LD_PRELOAD="$shim" "$idle" 1 -name a
+    start LD_PRELOAD="$shim" "$idle" 12 -name a-much-longer-name
+    status 0
+    heading=${text%%$'\n'*} column=${heading%%SETTINGS*}
+    while IFS= read -r line; do
+      [[ ${line:${#column}:5} == trim= ]] || fail "not aligned:" "$text"
+    done < <(tail -n +2 <<<"$text")
+  }
+  in_world
+}
+
+@test "a VMM whose shim does not trim what it restores is not protected" {
+  scenario() {
+    for trim in none save; do
+      start LD_PRELOAD="$shim" XSAVESHIM_TRIM="$trim" "$idle" 1
+      status 1
+      has ".vmms[] | [.shim, .protected, .settings.trim] | @tsv" "preload	false	$trim"
+      stop
+    done
+  }
+  in_world
+}
+
+@test "settings are those of the VMM's environment, then of the settings file as the VMM sees it" {
+  # the file is a link whose target exists only there
+  scenario() {
+    start LD_PRELOAD="$shim" XSAVESHIM_LOG=/a/b XSAVESHIM_TRIM=bad unshare --mount sh -c "
+      mount -t tmpfs none /etc && mount -t tmpfs none /mnt && ln -s /mnt/conf /etc/xsaveshim.conf &&
+      echo XSAVESHIM_REFUSED=abort >/mnt/conf && echo XSAVESHIM_LOG=none >>/mnt/conf &&
+      echo XSAVESHIM_TRIM=none >>/mnt/conf && exec \"$idle\" 1" 2>/dev/null
+    status 0
+    has ".vmms[].settings | tostring" \
+      "{\"trim\":\"restore\",\"refused\":\"abort\",\"log\":\"/a/b\",\"log_level\":\"notice\"}"
+    [[ $(line_of "$pid") == *" trim=restore refused=abort log=/a/b log_level=notice" ]]
+  }
+  in_world
+}
+
+@test "what is no file in the place of the settings file is not opened" {
+  # a FIFO: its writer would no longer wait once somebody had opened it to read
+  scenario() {
+    start LD_PRELOAD="$shim" unshare --mount sh -c "
+      mount -t tmpfs none /etc && touch /etc/xsaveshim.conf && exec \"$idle\" 1"
+    rm "/proc/$pid/root/etc/xsaveshim.conf"
+    mkfifo "/proc/$pid/root/etc/xsaveshim.conf"
+    (echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf"; touch "$work/read") &
+    status 0
+    has ".vmms[].settings.trim" restore
+    [[ ! -e $work/read ]]
+  }
+  in_world
+}
+
+@test "a library whose file was replaced or removed is still the VMM's shim, and status says so" {
+  scenario() {
+    for change in "cp -f --remove-destination $shim $work/libxsaveshim.so" "rm $work/libxsaveshim.so"; do
+      cp "$shim" "$work/libxsaveshim.so"
+      start LD_PRELOAD="$work/libxsaveshim.so" "$idle" 1
+      status 0
+      has ".vmms[].library_replaced" false
+      $change
+      status 0
+      has ".vmms[] | [.shim, .protected, .library_replaced, .library] | @tsv" \
+        "preload	true	true	$work/libxsaveshim.so"
+      [[ $(line_of "$pid") =~ \ yes\ +preload\ \(replaced\)\ +idle ]]
+      grep -q "^(replaced): " <<<"$text"
+      stop
+    done
+  }
+  in_world
+}
+
+@test "a library of another name is no shim" {
+  scenario() {
+    cp "$shim" "$work/not-libxsaveshim.so"
+    start LD_PRELOAD="$work/not-libxsaveshim.so" "$idle" 1
+    status 1
+    has ".vmms[].shim" none
+  }
+  in_world
+}
+
+@test "names are those that QEMU's options give, else the program's" {
+  scenario() {
+    name_is() {
+      start "$idle" 1 "${@:2}"
+      status 1
+      has ".vmms[].name" "$1"
+      stop
+    }
+    name_is idle
+    name_is web -name web
+    name_is web --name web,process=x
+    name_is web -m 16 -name guest=web,debug-threads=on -S
+    name_is web -name debug-threads=on,guest=web
+    name_is a,b=c -name guest=a,,b=c,debug-threads=on
+    name_is last -name first -name guest=last
+    name_is idle -name guest=
+    name_is idle -name
+  }
+  in_world
+}
+
+@test "a name can neither forge a line nor reach the terminal" {
+  scenario() {
+    name=$(printf "a\nb\e[31m\rc\u202e\x7f\xc2\x9b")
+    start "$idle" 1 -name "guest=$name"
+    status 1
+    has ".vmms[].name" "$name"
+    LC_ALL=C
+    [[ $(line_of "$pid") == *" a?b?[31m?c??????" || $(line_of "$pid") == *" a?b?[31m?c?????? "* ]] || fail "$text"
+    run_of_text=$(tr -d "\n -~" <<<"$text")
+    [[ ! $run_of_text ]] || fail "$text"
+    [[ $(wc -l <<<"$text") == 3 ]] || fail "$text"
+    # JSON as it stands on the terminal, too
+    [[ ! $(tr -d "\n -~\177" <<<"$json") ]] || fail "$json"
+  }
+  in_world
+}
+
+@test "a name that is not UTF-8 is still JSON" {
+  scenario() {
+    start "$idle" 1 -name "$(printf "a\xff\xfe\nb")"
+    status 1
+    has ".vmms[].name" "a???b"
+  }
+  in_world
+}
+
+@test "a program cannot pretend to have ended, or to be the kernel's, by its name" {
+  scenario() {
+    cp "$idle" "$work/world/x) Z 0 0"
+    start "${as_nobody[@]}" "$work/world/x) Z 0 0" 1
+    status 1
+    has ".vmms[].name" "x) Z 0 0"
+    start setpriv --clear-groups "$work/world/x) Z 0 0" 1
+    status 1 "${as_nobody[@]}"
+    has ".vmms | length" 1
+    has .not_inspected 2
+  }
+  in_world
+}
+
+@test "a command line of any length is read, and a name of any length cut" {
+  scenario() {
+    mapfile -t many < <(seq -f "%0100000g" 12)
+    long=$(printf "%0300d" 7)
+    start "$idle" 1 "${many[@]}" -name "$long"
+    status 1
+    has ".vmms[].name" "${long::255}"
+  }
+  in_world
+}
+
+@test "processes that the caller may not inspect are counted, and nothing is claimed of them" {
+  scenario() {
+    start "$idle" 1
+    bash -c "true & exec sleep 60" &
+    until grep -q "^State:.*zombie" /proc/[0-9]*/status; do sleep 0.02; done
+    hidden=0
+    for process in /proc/[0-9]*; do
+      grep -q "^State:.*zombie" "$process/status" || hidden=$((hidden + 1))
+    done
+    status 2 "${as_nobody[@]}"
+    has .not_inspected "$hidden"
+    has ".vmms | length" 0
+    has .verdict unknown
+    [[ $text == "no VMM found"*"$hidden of the running processes could not be inspected: run this as root" ]]
+    status 1
+    has .not_inspected 0
+  }
+  in_world
+}
+
+@test "where /proc hides what the caller may not inspect, status does not take it for nothing" {
+  scenario() {
+    mount -o remount,hidepid=2 /proc
+    start "$idle" 1
+    status 2 "${as_nobody[@]}"
+    has .not_inspected 1
+  }
+  in_world
+}
+
+@test "only the VMM's own user, and root, can supervise it" {
+  scenario() {
+    start "${as_nobody[@]}" "$idle" 1; vmm=$pid
+    start setpriv --reuid daemon --regid daemon --clear-groups "$pretender" "$vmm"; other=$pid
+    status 1
+    has ".vmms[].shim" none
+    kill "$other"
+    start "${as_nobody[@]}" "$pretender" "$vmm"
+    status 0
+    has ".vmms[] | [.shim, .protected] | @tsv" "supervised	true"
+    kill "$pid"
+    start "$pretender" "$vmm"
+    status 0
+    has ".vmms[].shim" supervised
+  }
+  in_world
+}
+
+@test "a supervisor of another VMM is none of this one" {
+  scenario() {
+    start "$idle" 1; vmm=$pid
+    start "$idle" 1
+    start "$pretender" "$pid"
+    status 1
+    has ".vmms[] | select(.pid == $vmm) | .shim" none
+  }
+  in_world
+}
+
+@test "VMMs that come and go while status looks do not confuse it" {
+  scenario() {
+    (while :; do timeout 0.02 "$idle" 4 <&9 >/dev/null || true; done) &
+    (while :; do LD_PRELOAD="$shim" timeout 0.02 "$idle" 4 <&9 >/dev/null || true; done) &
+    for ((i = 0; i < 20; i++)); do
+      result=0
+      json=$("$command" status --json) || result=$?
+      ((result <= 1)) || fail "exit status $result"
+      jq -e ".vmms | all(.vcpus > 0 and .vcpus <= 4 and .pid > 0)" <<<"$json" >/dev/null || fail "$json"
+    done
+  }
+  in_world
+}
+
+@test "status's JSON has the documented keys and no others" {
+  scenario() {
+    start LD_PRELOAD="$shim" "$idle" 1
+    status 0
+    has "[paths | map(if type == \"number\" then 0 else . end | tostring) | join(\".\")] | join(\" \")" \
+      "vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.shim vmms.0.protected vmms.0.library \
+vmms.0.library_replaced vmms.0.settings vmms.0.settings.trim vmms.0.settings.refused vmms.0.settings.log \
+vmms.0.settings.log_level not_inspected verdict"
+  }
+  in_world
+}
+
+@test "without /proc status says what is missing" {
+  scenario() {
+    umount -l /proc
+    umount -l /proc || true
+    mount -t tmpfs none /proc
+    result=0
+    "$command" status --json >"$work/out" 2>&1 || result=$?
+    ((result == 2))
+  }
+  in_world
+}
+
+@test "status knows --json and --help, and any other option is an error" {
+  run --separate-stderr "$command" status --help
+  [[ $status == 0 && $output == 'usage: xsaveshim status [--json]'* ]]
+  for word in --jsonn now; do
+    run --separate-stderr "$command" status "$word"
+    [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim status [--json]'* ]]
+  done
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`. It says "ready" once they are there, and waits for
+ * its standard input to end.
+ */
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static int check(int result, const char *call)
+{
+	if (result < 0) {
+		perror(call);
+		exit(2);
+	}
+	return result;
+}
+
+int main(int argc, char **argv)
+{
+	long vcpus = argc > 1 ? atol(argv[1]) : 0;
+	int kvm = check(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
+	int vm = check(ioctl(kvm, KVM_CREATE_VM, NULL), "KVM_CREATE_VM");
+	struct kvm_cpuid2 none = { 0 };
+	char c;
+
+	for (long i = 0; i < vcpus; i++) {
+		int vcpu = check(ioctl(vm, KVM_CREATE_VCPU, (void *)(uintptr_t)i), "KVM_CREATE_VCPU");
+
+		check(ioctl(vcpu, KVM_SET_CPUID2, &none), "KVM_SET_CPUID2");
+	}
+	puts("ready");
+	fflush(stdout);
+	while (read(STDIN_FILENO, &c, 1) > 0)
+		;
+	return 0;
+}
