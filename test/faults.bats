@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
+# bats file_tags=kvm
+# Races and faults: each test is named for one. Nothing may hang, and nothing may be lost in silence.
+
+load lib
+
+restore=(create 0 cpuid 0xd=0x7 set-xsave 0x207)
+restored='set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+event='level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru'
+
+setup() {
+  work=$BATS_TEST_TMPDIR
+}
+
+teardown() {
+  [[ -z ${vmm_pid:-} ]] || kill -KILL "$vmm_pid" 2>/dev/null || true
+}
+
+# storm_agrees NAME=VALUE...    64 threads; every outcome is the model's, every trim is reported once, no line is torn
+storm_agrees() {
+  local trims
+  run timeout 300 env "$@" XSAVESHIM_LOG="$work/log" "$build/test/storm" 64 20
+  ((status == 0)) || fail "exit status $status" "$output" || return
+  [[ $output =~ ^restores=[0-9]{5,}\ trims=([0-9]{4,})\ mismatches=0$ ]] || fail "$output" || return
+  trims=${BASH_REMATCH[1]}
+  run grep -cE '^xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=[0-2?] fd=[0-9]+ [a-z0-9_=, ]*$' \
+    "$work/log"
+  ((output == trims)) || fail "$trims trims, $output reports of them" || return
+  run grep -vE '^xsaveshim: level=(notice event=trim|error event=refused) [^:]*(reason=[a-z-]*(:[a-z0-9_,]*)?)?$' \
+    "$work/log"
+  [[ -z $output ]] || fail "torn lines:" "$output"
+}
+
+# ---- races ----
+
+@test "64 threads create, configure, restore and close vCPUs, with reused descriptors, forks and signals" {
+  storm_agrees LD_PRELOAD="$shim $standin" DEVICE=/dev/null
+}
+
+@test "64 threads do the same on real KVM" {
+  storm_agrees LD_PRELOAD="$shim"
+}
+
+@test "without the shim the storm is noticed" {
+  run timeout 60 env LD_PRELOAD="$standin" DEVICE=/dev/null "$build/test/storm" 4 2
+  ((status == 1)) || fail "exit status $status" "$output"
+  [[ $output =~ mismatches=[1-9] ]] || fail "$output"
+}
+
+# ---- where reports go ----
+
+@test "logging to a full disk: the line goes to stderr, and to the disk again once it has room" {
+  # shellcheck disable=SC2016 # expands inside
+  run --separate-stderr timeout 60 unshare "-${EUID:+r}m" bash -euc '
+    mount -t tmpfs -o size=8k none "$1"
+    export LD_PRELOAD="$2 $3" XSAVESHIM_LOG=$1/log DEVICE=/dev/null
+    : >"$1/log"
+    LD_PRELOAD= head -c 1M /dev/zero >"$1/fill" 2>/dev/null || true
+    "$4" "${@:5}"
+    LD_PRELOAD= rm "$1/fill"
+    "$4" "${@:5}"
+    LD_PRELOAD= cat "$1/log" >&4
+  ' - "$work" "$shim" "$standin" "$vmm" "${restore[@]}" 4>"$BATS_FILE_TMPDIR/log"
+  printed "$restored"
+  [[ $(grep -cxF -- "$restored" <<<"$output") == 2 ]] || fail "$(told)"
+  reported "$event"
+  stderr=$(<"$BATS_FILE_TMPDIR/log")
+  reported "$event"
+}
+
+@test "a closed stderr: from the start" {
+  run timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null bash -c 'exec "$@" 2>&-' - "$vmm" "${restore[@]}"
+  printed "$restored"
+}
+
+@test "a closed stderr: by the VMM, later" {
+  run_shimmed_standin create 0 cpuid 0xd=0x7 fd 2 close vcpu 0 set-xsave 0x207
+  printed "$restored"
+  reported_nothing
+}
+
+@test "a stderr whose reader has gone: a VMM that ignores SIGPIPE runs on" {
+  # shellcheck disable=SC2016 # expands inside
+  run timeout 60 bash -c 'trap "" PIPE; exec 4> >(exit 0); wait $!; exec env "${@:2}" 2>&4 4>&-' - \
+    "" LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}"
+  printed "$restored"
+}
+
+# A pipe without room, for a process to write to; its reader is this shell's descriptor 5.
+full_pipe() {
+  mkfifo "$work/pipe"
+  exec 5<>"$work/pipe"
+  dd if=/dev/zero of="$work/pipe" bs=4096 oflag=nonblock 2>/dev/null && fail 'dd came to an end' && return 1
+  dd if=/dev/zero of="$work/pipe" bs=1 oflag=nonblock 2>/dev/null && fail 'dd came to an end' && return 1
+  true
+}
+
+# Whether the VMM is in write(2, ...).
+writes_to_stderr() {
+  [[ $(cat "/proc/$vmm_pid/syscall") == '1 0x2 '* ]]
+}
+
+@test "a blocked stderr pipe: the restore waits for the pipe's reader and for nothing else, and loses nothing" {
+  full_pipe
+  env LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}" >"$work/out" 2>"$work/pipe" 3>&- 5<&- &
+  vmm_pid=$!
+  wait_for 20 writes_to_stderr
+  run timeout 20 grep -a -o -m 1 'xsaveshim: .*' <&5
+  wait_for 20 grep -qxF -- "$restored" "$work/out"
+  wait "$vmm_pid"
+  stderr=$output
+  reported "$event"
+}
+
+@test "a blocked FIFO as the log: the line goes to stderr, and nothing waits" {
+  full_pipe
+  run_shimmed_standin XSAVESHIM_LOG="$work/pipe" "${restore[@]}"
+  printed "$restored"
+  reported "$event"
+}
+
+@test "a blocked syslog: the line goes to stderr, and nothing waits" {
+  local restores=()
+  mkdir "$work/dev"
+  touch "$work/dev/null"
+  # A socket that nobody reads from has room for some lines, but not for all of these.
+  for _ in {1..600}; do restores+=(set-xsave 0x207); done
+  # shellcheck disable=SC2016 # expands inside
+  run --separate-stderr timeout 60 unshare "-${EUID:+r}m" bash -euc '
+    mount --bind /dev/null "$1/null"
+    mount --rbind "$1" /dev
+    socat -u UNIX-RECV:/dev/log OPEN:/dev/null 3>&- &
+    until [[ -S /dev/log ]]; do :; done
+    kill -STOP $!
+    env "${@:2}"
+    kill -KILL $!
+  ' - "$work/dev" LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG=syslog "$vmm" create 0 cpuid 0xd=0x7 \
+    "${restores[@]}"
+  printed "$restored"
+  [[ $(grep -cxF -- "$restored" <<<"$output") == 600 ]] || fail "$(told)"
+  grep -q 'event=trim' <<<"$stderr" || fail "$(told)"
+}
+
+# ---- settings ----
+
+@test "a hostile settings file: 200 of random bytes, and nothing but complaints comes of them" {
+  mkdir "$work/etc"
+  # shellcheck disable=SC2016 # expands inside
+  run --separate-stderr timeout 120 unshare "-${EUID:+r}m" bash -euc '
+    mount --bind "$1" /etc
+    for ((i = 1; i <= 200; i++)); do
+      { printf "XSAVESHIM_LOG=\nXSAVESHIM_TRIM="; head -c $((i * 80)) /dev/urandom; } >/etc/xsaveshim.conf
+      env "${@:2}"
+    done
+  ' - "$work/etc" LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}"
+  printed "$restored"
+  [[ $(grep -cxF -- "$restored" <<<"$output") == 200 ]] || fail "$(told)"
+  [[ $(grep -c ' event=trim ' <<<"$stderr") == 200 ]] || fail "$(told)"
+  run env LC_ALL=C grep -avE '^xsaveshim: level=(error event=setting|notice event=trim) [ -~]+$' <<<"$stderr"
+  [[ -z $output ]] || fail "not reports:" "$output"
+}
+
+# ---- resources ----
+
+@test "descriptor exhaustion: a vCPU that cannot be had is not one, those there are restored and reported" {
+  local creates=()
+  for id in {1..40}; do creates+=(create "$id"); done
+  # shellcheck disable=SC2016 # expands inside
+  run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
+    bash -c 'ulimit -n 32; exec "$@" 3>&- 4>&-' - "$vmm" create 0 cpuid 0xd=0x7 "${creates[@]}" vcpu 0 set-xsave 0x207
+  printed 'create 40: EMFILE' "$restored"
+  reported_nothing
+  stderr=$(<"$work/log")
+  reported "$event"
+}
+
+@test "descriptor exhaustion: a log that cannot be opened for it is told, and stderr used" {
+  run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin $build/test/nofiles.so" DEVICE=/dev/null \
+    XSAVESHIM_LOG="$work/log" "$vmm" fd 0 dup-to 40 "${restore[@]}" 3>&- 4>&-
+  printed "$restored"
+  reported "level=error event=log target=$work/log error=\"Too many open files\" using=stderr" "$event"
+}
+
+# ---- what the real ioctl may answer ----
+
+# Each errno, from each request that the shim acts on, arrives as it is; a refused restore is reported and not blamed
+# on the payload; from a request that failed nothing is learned.
+answers() { # ERRNO
+  local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
+  run_shimmed_standin STANDIN_ANSWER="KVM_SET_XSAVE=$1" "${restore[@]}"
+  printed "set-xsave 0x207: $1 xstate_bv=0x7 rest=same"
+  reported "$event" \
+    "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=$1 xstate_bv=0x7 reason=not-the-payload"
+  run_shimmed_standin STANDIN_ANSWER="KVM_SET_CPUID2=$1" STANDIN_SUPPORTED=0x3 "${restore[@]}"
+  printed "cpuid 0xd=0x7: $1" "$not_learned"
+  run_shimmed_standin STANDIN_ANSWER="KVM_GET_CPUID2=$1" create 0 cpuid 0xd=0x7 dup set-xsave 0x207 get-cpuid none
+  printed "$not_learned"
+  [[ $output == *"get-cpuid none: $1"* ]] || fail "$(told)"
+  reported_nothing
+  run_shimmed_standin STANDIN_ANSWER="KVM_CREATE_VCPU=$1" create 0
+  printed "create 0: $1"
+  reported_nothing
+  run_shimmed_standin XSAVESHIM_TRIM=both STANDIN_LEAK=0x200 STANDIN_ANSWER="KVM_GET_XSAVE=$1" \
+    create 0 cpuid 0xd=0x7 get-xsave
+  [[ $output == *"get-xsave: $1 xstate_bv=0xa5a5a5a5a5a5a5a5 "* ]] || fail "$(told)"
+  reported_nothing
+}
+
+@test "ENOSYS from the real ioctl" {
+  answers ENOSYS
+}
+
+@test "EINTR from the real ioctl" {
+  answers EINTR
+}
+
+@test "EIO from the real ioctl" {
+  answers EIO
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: MIT
+// storm THREADS ROUNDS: each thread makes and closes VMs and vCPUs, so that descriptor numbers are used again by others,
+// gives them CPUIDs or none, restores payloads into them, through duplicates and in forked children as well, while
+// signals arrive whose handler restores, too. Every outcome must be the model's. DEVICE stands in for /dev/kvm.
+// Prints "restores=N trims=N mismatches=N": trims are the reports that a shim owes.
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+
+#define XSTATE_BV 512
+#define MXCSR 24
+#define FP_SSE 3u
+#define MAX_THREADS 256
+#define VCPUS 3
+// Duplicates get numbers from here on, which no vCPU is created with: a shim knows nothing of them.
+#define DUPLICATES 3000
+
+// Shared with the children.
+static struct {
+	atomic_ulong restores, trims, mismatches;
+} *counts;
+
+static int kvm;
+static uint64_t supported;
+
+struct vcpu {
+	int fd;
+	bool has_cpuid;
+	uint32_t xcr0;
+};
+
+struct worker {
+	pthread_t thread;
+	uint64_t random;
+	unsigned long rounds;
+	struct vcpu steady;	// for the signal handler: nothing of it changes
+	unsigned char payload[sizeof(struct kvm_xsave)];
+	unsigned char handlers[sizeof(struct kvm_xsave)];
+};
+
+static struct worker workers[MAX_THREADS];
+static _Thread_local struct worker *self;
+
+static uint32_t draw(void)
+{
+	self->random = self->random * UINT64_C(6364136223846793005) + 1442695040888963407;
+	return (uint32_t)(self->random >> 33);
+}
+
+static _Noreturn void die(const char *what)
+{
+	perror(what);
+	exit(2);
+}
+
+// KVM_CREATE_VM gives up for a signal.
+static int must(int fd, unsigned int request, void *argument)
+{
+	int result;
+
+	do
+		result = ioctl(fd, request, argument);
+	while (result < 0 && errno == EINTR);
+	if (result < 0)
+		die("ioctl");
+	return result;
+}
+
+static uint32_t xcr0_of(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
+{
+	for (uint32_t i = 0; i < nent; i++)
+		if (entries[i].function == 0xd && !entries[i].index)
+			return entries[i].eax;
+	return 0;
+}
+
+static void set_cpuid(struct vcpu *vcpu, uint32_t xcr0)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 leaves[2];
+	} cpuid = {.head = {.nent = 2}, .leaves = {{.function = 1}, {.function = 0xd, .flags = 1, .eax = xcr0}}};
+
+	must(vcpu->fd, KVM_SET_CPUID2, &cpuid);
+	vcpu->has_cpuid = true;
+	vcpu->xcr0 = xcr0;
+}
+
+static void fill(unsigned char *payload, uint64_t xstate_bv)
+{
+	const uint32_t mxcsr = 0x1f80;
+
+	memset(payload, 0, sizeof(struct kvm_xsave));
+	memcpy(payload + MXCSR, &mxcsr, sizeof(mxcsr));
+	memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+}
+
+static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
+{
+	unsigned char expected[sizeof(struct kvm_xsave)];
+
+	fill(expected, xstate_bv);
+	return !memcmp(payload, expected, sizeof(expected));
+}
+
+// Async-signal-safe. in_child: where KVM may answer EIO.
+static void restore(struct vcpu vcpu, unsigned char *payload, uint64_t given, bool in_child)
+{
+	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | FP_SSE) : given;
+	int expected = written & ~supported ? EINVAL : 0;
+	int error;
+
+	fill(payload, given);
+	error = ioctl(vcpu.fd, KVM_SET_XSAVE, payload) ? errno : 0;
+	counts->restores++;
+	if (written != given)
+		counts->trims++;
+	if (is_filled(payload, written) && (error == expected || (in_child && error == EIO)))
+		return;
+	counts->mismatches++;
+	dprintf(1, "fd=%d cpuid=%d xcr0=%#x given=%#llx written=%#llx errno=%d\n", vcpu.fd, vcpu.has_cpuid, vcpu.xcr0,
+		(unsigned long long)given, *(unsigned long long *)(payload + XSTATE_BV), error);
+}
+
+static void on_signal(int number)
+{
+	int saved = errno;
+
+	(void)number;
+	if (self)
+		restore(self->steady, self->handlers, 0x2e7, false);
+	errno = saved;
+}
+
+// The kernel's own word is what counts for a duplicate, asked behind the shim's back. A stand-in keeps what it was given.
+static void restore_duplicate(struct vcpu vcpu)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid = {.head = {.nent = 256}};
+	struct vcpu duplicate = vcpu;
+
+	if (!syscall(SYS_ioctl, vcpu.fd, KVM_GET_CPUID2, &cpuid))
+		duplicate.xcr0 = xcr0_of(cpuid.entries, cpuid.head.nent);
+	else if (errno != ENOTTY)
+		die("KVM_GET_CPUID2");
+	duplicate.fd = fcntl(vcpu.fd, F_DUPFD_CLOEXEC, DUPLICATES);
+	if (duplicate.fd < 0)
+		die("F_DUPFD_CLOEXEC");
+	restore(duplicate, self->payload, draw() & 0x2ff, false);
+	close(duplicate.fd);
+}
+
+static void restore_in_child(struct vcpu vcpu)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child < 0)
+		die("fork");
+	if (!child) {
+		restore(vcpu, self->payload, 0x2e7, true);
+		_exit(0);
+	}
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			die("waitpid");
+	if (status)
+		counts->mismatches++;
+}
+
+static void make(struct vcpu *vcpu, int vm, int id)
+{
+	*vcpu = (struct vcpu){.fd = must(vm, KVM_CREATE_VCPU, (void *)(intptr_t)id)};
+}
+
+static void play_round(void)
+{
+	struct vcpu vcpus[VCPUS];
+	int vm = must(kvm, KVM_CREATE_VM, NULL);
+
+	for (int i = 0; i < VCPUS; i++) {
+		make(&vcpus[i], vm, i);
+		if (draw() % 4)
+			set_cpuid(&vcpus[i], draw() & 0x2ff);
+	}
+	for (int i = 0; i < 4 * VCPUS; i++) {
+		struct vcpu *vcpu = &vcpus[draw() % VCPUS];
+
+		if (!(draw() % 4))
+			set_cpuid(vcpu, draw() & 0x2ff);
+		restore(*vcpu, self->payload, draw() & 0x2ff, false);
+	}
+	restore_duplicate(vcpus[0]);
+	if (!(draw() % 8))
+		restore_in_child(vcpus[1]);
+	for (int i = 0; i < VCPUS; i++)
+		close(vcpus[i].fd);
+	close(vm);
+}
+
+static void *work(void *argument)
+{
+	struct worker *worker = argument;
+	int vm = must(kvm, KVM_CREATE_VM, NULL);
+
+	make(&worker->steady, vm, 0);
+	set_cpuid(&worker->steady, 0x7);
+	self = worker;
+	while (worker->rounds) {
+		play_round();
+		worker->rounds--;
+	}
+	self = NULL;
+	close(worker->steady.fd);
+	close(vm);
+	return NULL;
+}
+
+static void start(unsigned long threads, unsigned long rounds)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid = {.head = {.nent = 256}};
+	const char *device = getenv("DEVICE");
+	struct sigaction action = {.sa_handler = on_signal};
+	struct rlimit limit = {16384, 16384};
+
+	setrlimit(RLIMIT_NOFILE, &limit);
+	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm < 0 || counts == MAP_FAILED)
+		die("start");
+	must(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
+	supported = xcr0_of(cpuid.entries, cpuid.head.nent);
+	sigaction(SIGUSR1, &action, NULL);
+	for (unsigned long i = 0; i < threads; i++) {
+		workers[i].random = i + 1;
+		workers[i].rounds = rounds;
+		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
+			die("pthread_create");
+	}
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long threads = argc == 3 ? strtoul(argv[1], NULL, 0) : 0;
+	const struct timespec pause = {.tv_nsec = 200000};
+
+	if (!threads || threads > MAX_THREADS) {
+		fprintf(stderr, "usage: storm THREADS ROUNDS\n");
+		return 2;
+	}
+	start(threads, strtoul(argv[2], NULL, 0));
+	for (unsigned long i = 0; i < threads; i++) {
+		while (pthread_tryjoin_np(workers[i].thread, NULL)) {
+			pthread_kill(workers[i].thread, SIGUSR1);
+			nanosleep(&pause, NULL);
+		}
+	}
+	printf("restores=%lu trims=%lu mismatches=%lu\n", counts->restores, counts->trims, counts->mismatches);
+	return counts->mismatches ? 1 : 0;
+}
