@@ -559,6 +559,16 @@ static void step_mark(char *name)
 	(void)access(path, F_OK);
 }
 
+static void step_pause(char *arg)
+{
+	char byte;
+
+	(void)arg;
+	printf("\n");
+	while (read(STDIN_FILENO, &byte, 1) == 1 && byte != '\n')
+		;
+}
+
 static void run_steps(void);
 
 static void step_fork(char *arg)
@@ -684,6 +694,7 @@ static const struct step {
 	{ "libc", NULL, step_libc, "from here on: libc's ioctl" },
 	{ "wide", NULL, step_wide, "from here on: request numbers with the upper half set, as by a sign" },
 	{ "mark", "NAME", step_mark, "access(\"/mark-NAME\")" },
+	{ "pause", NULL, step_pause, "until a line has come in on standard input" },
 	{ "fork", NULL, step_fork, "the steps that follow, in a child" },
 	{ "exec", NULL, step_exec, "the steps that follow, in a new program that inherits the descriptor" },
 	{ "thread", NULL, step_thread, "the steps that follow, on another thread" },
