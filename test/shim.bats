@@ -244,15 +244,19 @@ check_cpuid() { # STEP LIST TRIMMED
   reported "$(trim_report '?' 0x207 0x7 0x7 pkru)"
 }
 
-@test "a descriptor beyond the table has KVM asked, however its CPUID was set" {
-  run_shimmed_standin STANDIN_HIGH_FDS=1 create 0 cpuid 0xd=0x7 set-xsave 0x207
-  [[ $(sed -n 's/^create 0: //p' <<<"$output") -ge 65536 ]]
-  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
-  vcpu_calls_were <<-EOF
-	KVM_SET_CPUID2 vcpu=0 xcr0=0x7
-	KVM_GET_CPUID2 vcpu=0
-	KVM_SET_XSAVE vcpu=0 xstate_bv=0x7
-	EOF
+@test "a descriptor from 65536 up, beyond the table, has KVM asked, however its CPUID was set" {
+  local number lowest
+  run_standin create 0
+  lowest=${output#create 0: }
+  for number in 65535 65536 100000 2000000000; do
+    run_shimmed_standin STANDIN_HIGH_FDS=$((number - lowest)) create 0 cpuid 0xd=0x7 set-xsave 0x207
+    printed "create 0: $number" 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+    {
+      echo "KVM_SET_CPUID2 vcpu=0 xcr0=0x7"
+      ((number < 65536)) || echo "KVM_GET_CPUID2 vcpu=0"
+      echo "KVM_SET_XSAVE vcpu=0 xstate_bv=0x7"
+    } | vcpu_calls_were
+  done
 }
 
 @test "where KVM cannot be asked the payload goes through untouched, and errno is the call's own" {

@@ -13,7 +13,7 @@
  *	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2 return
  *	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4: nent is not written
  *	STANDIN_STRICT=1	FP and SSE too are refused to a guest without them, as from 5.17 to 5.19.11
- *	STANDIN_HIGH_FDS=1	vCPU descriptors from 65536 up, whatever RLIMIT_NOFILE allows
+ *	STANDIN_HIGH_FDS=N	vCPU descriptors from N up, whatever RLIMIT_NOFILE allows
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -36,7 +36,6 @@
 
 #define MAGIC 0x6d766b2d646e6174u
 #define MAX_ENTRIES 256
-#define HIGH_FDS 65536
 #define PAYLOAD_SIZE 4096
 
 #define MXCSR 24
@@ -90,9 +89,14 @@ static uint64_t mask_from(const char *variable, uint64_t otherwise)
 	return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
+static int high_fds(void)
+{
+	return (int)mask_from("STANDIN_HIGH_FDS", 0);
+}
+
 static int real_fd(int fd)
 {
-	return fd >= HIGH_FDS ? fd - HIGH_FDS : fd;
+	return fd >= high_fds() ? fd - high_fds() : fd;
 }
 
 static bool load(int fd, struct object *object)
@@ -114,7 +118,7 @@ static int create(int kind, uint32_t id)
 
 	if (fd == -1 || store(fd, &object))
 		return -EMFILE;
-	return kind == VCPU && getenv("STANDIN_HIGH_FDS") ? fd + HIGH_FDS : fd;
+	return kind == VCPU ? fd + high_fds() : fd;
 }
 
 static uint64_t guest_xcr0(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
