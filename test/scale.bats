@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2154 # variables of lib.bash and of bats
+# bats file_tags=kvm
+# Many vCPUs, and many VMs: what one costs must not depend on how many there are or were.
+
+load lib
+
+# scaled WHAT COUNT    sets first, last (ns), shim, process (KiB)
+scaled() {
+  run timeout 600 env LD_PRELOAD="$shim" XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" "$build/test/scale" "$1" "$2"
+  ((status == 0)) || fail "exit status $status" "$output" || return
+  echo "# $output" >&3
+  [[ $output =~ ^count=$2\ first-ns=([0-9]+)\ last-ns=([0-9]+)\ shim-kib=(-?[0-9]+)\ process-kib=(-?[0-9]+)$ ]] ||
+    fail "$output" || return
+  first=${BASH_REMATCH[1]} last=${BASH_REMATCH[2]} shim_kib=${BASH_REMATCH[3]} process_kib=${BASH_REMATCH[4]}
+}
+
+@test "1,024 vCPUs in one VM are all trimmed, the last at the cost of the first" {
+  scaled vcpus 1024
+  [[ $(grep -c ' event=trim ' "$BATS_TEST_TMPDIR/log") == 1024 ]]
+  [[ $(grep -o ' vcpu=[0-9]*' "$BATS_TEST_TMPDIR/log" | sort -u | wc -l) == 1024 ]]
+  ((last < 2 * first)) || fail "$output"
+}
+
+@test "1,024 vCPUs take a page of the shim's memory for each 512, and one more where they start within one" {
+  scaled vcpus 1024
+  # And up to two pages that the first call through each path touches.
+  ((shim_kib >= 8 && shim_kib <= 20)) || fail "$output"
+}
+
+@test "2,000 short-lived VMs are all trimmed, and the shim's memory is after the last what it was before" {
+  scaled vms 2000
+  [[ $(grep -c ' event=trim ' "$BATS_TEST_TMPDIR/log") == 4000 ]]
+  ((shim_kib == 0)) || fail "$output"
+  ((process_kib <= 64)) || fail "$output"
+  ((last < 2 * first)) || fail "$output"
+}

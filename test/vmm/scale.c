@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT
+// scale vcpus N	N vCPUs in one VM, each given a CPUID and restored
+// scale vms N		N VMs with two vCPUs each, one after the other
+// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N": the median of what a restore takes of the thread's
+// time, in the first and in the last quarter of all; by how much the shim's memory, and the whole process's, has grown
+// since the first quarter (vms), or since there was none (vcpus).
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+
+#define XSTATE_BV 512
+
+static long *times;
+
+static _Noreturn void die(const char *what)
+{
+	perror(what);
+	exit(2);
+}
+
+static int must(int fd, unsigned int request, void *argument)
+{
+	int result = ioctl(fd, request, argument);
+
+	if (result < 0)
+		die("ioctl");
+	return result;
+}
+
+static long now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	return time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static void set_cpuid(int vcpu)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 leaf;
+	} cpuid = {.head = {.nent = 1}, .leaf = {.function = 0xd, .eax = 3}};
+
+	must(vcpu, KVM_SET_CPUID2, &cpuid);
+}
+
+// What a leaky host saved; returns how long it took.
+static long restore(int vcpu)
+{
+	static unsigned char payload[sizeof(struct kvm_xsave)];
+	uint64_t xstate_bv = 7;
+	long before;
+
+	memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+	before = now();
+	must(vcpu, KVM_SET_XSAVE, payload);
+	return now() - before;
+}
+
+// Resident KiB: of the shim's mappings and its zeroed data, which follows them without a name; or of everything.
+static long resident(bool shim)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "re");
+	char line[512];
+	unsigned long start, end, last_end = 0;
+	bool counts = false;
+	long sum = 0, kib;
+
+	if (!smaps)
+		die("smaps");
+	while (fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2) {
+			bool named = strstr(line, "/libxsaveshim.so");
+
+			counts = !shim || named || (counts && start == last_end && !strchr(line, '/') && !strchr(line, '['));
+			last_end = end;
+		} else if (counts && sscanf(line, "Rss: %ld kB", &kib) == 1) {
+			sum += kib;
+		}
+	}
+	fclose(smaps);
+	return sum;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const long *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static long median(long *values, size_t count)
+{
+	qsort(values, count, sizeof(*values), compare);
+	return values[count / 2];
+}
+
+static void many_vcpus(int kvm, long count)
+{
+	int vm = must(kvm, KVM_CREATE_VM, NULL);
+
+	for (long i = 0; i < count; i++) {
+		int vcpu = must(vm, KVM_CREATE_VCPU, (void *)(intptr_t)i);
+
+		set_cpuid(vcpu);
+		times[i] = restore(vcpu);
+	}
+}
+
+static void one_vm(int kvm, long *time)
+{
+	int vm = must(kvm, KVM_CREATE_VM, NULL);
+	int vcpus[] = {must(vm, KVM_CREATE_VCPU, (void *)0), must(vm, KVM_CREATE_VCPU, (void *)1)};
+
+	set_cpuid(vcpus[0]);
+	set_cpuid(vcpus[1]);
+	*time = restore(vcpus[0]);
+	restore(vcpus[1]);
+	close(vcpus[0]);
+	close(vcpus[1]);
+	close(vm);
+}
+
+int main(int argc, char **argv)
+{
+	struct rlimit limit = {4096, 4096};
+	long count = argc == 3 ? atol(argv[2]) : 0;
+	const char *device = getenv("DEVICE");
+	int kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);
+	long shim, process;
+
+	times = calloc((size_t)count, sizeof(*times));
+	if (kvm < 0 || count < 8 || !times)
+		die("scale");
+	setrlimit(RLIMIT_NOFILE, &limit);
+	memset(times, 1, (size_t)count * sizeof(*times));
+	shim = resident(true);
+	process = resident(false);
+	if (!strcmp(argv[1], "vcpus")) {
+		many_vcpus(kvm, count);
+	} else {
+		for (long i = 0; i < count; i++) {
+			if (i == count / 4) {
+				shim = resident(true);
+				process = resident(false);
+			}
+			one_vm(kvm, &times[i]);
+		}
+	}
+	shim = resident(true) - shim;
+	process = resident(false) - process;
+	printf("count=%ld first-ns=%ld last-ns=%ld shim-kib=%ld process-kib=%ld\n", count,
+	       median(times, (size_t)count / 4), median(times + count - count / 4, (size_t)count / 4), shim, process);
+	return 0;
+}
