@@ -32,6 +32,7 @@ fake_source() {
   cat >"$tree/Makefile" <<EOF
 allnoconfig:
 	cp \$(KCONFIG_ALLCONFIG) .config
+.PHONY: vmlinux
 vmlinux: arch/x86/kvm/cpuid.c arch/x86/kvm/x86.c
 	echo "\$(LOCALVERSION)" >>$work/made
 	touch half-made
