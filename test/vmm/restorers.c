@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT
+/*
+ * restorers THREADS ROUNDS BIT [interrupted]: each thread has a vCPU whose guest XCR0 is unlike the next one's, and
+ * restores a payload with FP, SSE, AVX and BIT into it, time and again, by system calls of its own. Prints a line for
+ * each vCPU, "ID: N", with how many payloads were trimmed to just what it has, after one with an error if there was any.
+ * interrupted: each thread gets a signal every half a millisecond.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define THREADS_MAX 64
+#define XSTATE_BV 512
+#define MXCSR 24
+
+static int vm;
+static int rounds;
+static uint64_t leaked;
+static int interrupted;
+
+/* FP and SSE, and AVX for every other. */
+static uint64_t xcr0_of(long id)
+{
+	return id % 2 ? 7 : 3;
+}
+
+static void ignore(int number)
+{
+	(void)number;
+}
+
+static void ask_for_signals(void)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
+	struct itimerspec often = {.it_interval.tv_nsec = 500000, .it_value.tv_nsec = 500000};
+	timer_t timer;
+
+	event._sigev_un._tid = (int)syscall(SYS_gettid);
+	if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &often, NULL))
+		perror("timer");
+}
+
+static int create_vcpu(long id)
+{
+	struct {
+		uint32_t nent, padding;
+		struct kvm_cpuid_entry2 leaf;
+	} cpuid = {.nent = 1, .leaf = {.function = 0xd, .eax = (uint32_t)xcr0_of(id)}};
+	int vcpu = (int)syscall(SYS_ioctl, vm, KVM_CREATE_VCPU, id);
+
+	return syscall(SYS_ioctl, vcpu, KVM_SET_CPUID2, &cpuid) ? -1 : vcpu;
+}
+
+static void *vcpu_main(void *arg)
+{
+	long id = (long)(intptr_t)arg;
+	unsigned char payload[sizeof(struct kvm_xsave)] = {0};
+	const uint32_t mxcsr = 0x1f80;
+	int vcpu = create_vcpu(id), trimmed = 0;
+
+	memcpy(payload + MXCSR, &mxcsr, sizeof(mxcsr));
+	if (vcpu == -1)
+		printf("%ld: %s\n", id, strerror(errno));
+	if (interrupted)
+		ask_for_signals();
+	for (int round = 0; vcpu != -1 && round < rounds; round++) {
+		uint64_t xstate_bv = leaked | 7;
+
+		memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+		if (syscall(SYS_ioctl, vcpu, KVM_SET_XSAVE, payload)) {
+			printf("%ld: %s\n", id, strerror(errno));
+			break;
+		}
+		memcpy(&xstate_bv, payload + XSTATE_BV, sizeof(xstate_bv));
+		trimmed += xstate_bv == xcr0_of(id);
+	}
+	printf("%ld: %d\n", id, trimmed);
+	return arg;
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = {.sa_handler = ignore, .sa_flags = SA_RESTART};
+	pthread_t threads[THREADS_MAX];
+	int count = argc > 3 ? atoi(argv[1]) : 0;
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (count < 1 || count > THREADS_MAX) {
+		fprintf(stderr, "usage: restorers THREADS ROUNDS BIT [interrupted]\n");
+		return 2;
+	}
+	rounds = atoi(argv[2]);
+	leaked = strtoull(argv[3], NULL, 0);
+	interrupted = argc > 4;
+	sigaction(SIGUSR1, &action, NULL);
+	vm = (int)syscall(SYS_ioctl, kvm, KVM_CREATE_VM, NULL);
+	for (long id = 0; id < count; id++)
+		if (pthread_create(&threads[id], NULL, vcpu_main, (void *)(intptr_t)id))
+			return 2;
+	for (int i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
+	return 0;
+}
