@@ -30,7 +30,7 @@ stop_host() {
   [[ ! -e $BATS_TEST_TMPDIR/host/init ]] || "$repo/test/systemd-ns" stop "$BATS_TEST_TMPDIR/host"
 }
 
-host() { timeout 120 "$repo/test/systemd-ns" exec "$BATS_TEST_TMPDIR/host" "$@"; }
+host() { timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) "$repo/test/systemd-ns" exec "$BATS_TEST_TMPDIR/host" "$@"; }
 
 # domain_xml [VAR=VALUE]...    the canary guest, QEMU's environment set through <qemu:env>
 domain_xml() {
@@ -64,7 +64,7 @@ guest_pid() { cat "$host_root/run/libvirt/qemu/guest.pid"; }
 # virsh's destroy, while a daemon that has just started reconnects to the domain, may find that it is gone already.
 restart_guest() {
   host virsh -q destroy guest || true
-  wait_for 10 guest_is_off
+  wait_for $((10 * ${XSAVESHIM_TEST_SLOW:-1})) guest_is_off
   host virsh -q start guest
 }
 
@@ -82,7 +82,7 @@ printed_more() { # SIZE-BEFORE LETTERS
 guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")
-  wait_for 10 printed_more "$size" "$1" || return
+  wait_for $((10 * ${XSAVESHIM_TEST_SLOW:-1})) printed_more "$size" "$1" || return
   tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" || fail "the guest printed other letters than $1"
 }
 
@@ -90,7 +90,7 @@ guest_prints() { # T|X
 start_leaky_guest() {
   host virsh -q define /srv/guest/leaky.xml
   host virsh -q start guest
-  wait_for 10 test -s "$serial"
+  wait_for $((10 * ${XSAVESHIM_TEST_SLOW:-1})) test -s "$serial"
   guest_prints T
 }
 
