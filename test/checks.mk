@@ -44,6 +44,23 @@ sanitize:
 	@test/sanitize $(BUILD)/address address $(SANITIZED_SUITES)
 	@test/sanitize $(BUILD)/thread thread $(SANITIZED_SUITES)
 
+# What it costs, next to what else could be used. Needs KVM.
+BENCH_ROUNDS ?= 11
+BENCHED := $(BUILD)/test/bench $(BUILD)/test/naive.so $(BUILD)/test/null.so
+
+$(BUILD)/test/bench: test/bench/bench.c
+	@mkdir -p $(@D)
+	$(COMPILE) -o $@ $<
+
+$(BUILD)/test/%.so: test/bench/%.so.c
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIC -shared -o $@ $< -ldl
+
+.PHONY: bench
+bench: all $(BENCHED) $(BUILD)/test/stepcount
+	test/bench/run $(BUILD) $(BENCH_ROUNDS) docs
+	scripts/readme docs/bench.md
+
 # What reads the code: everything it finds is an error. Of clang-tidy's checks those are left out which ask for
 # Annex K, which do not like integers in pointers (ioctl's arguments), or which are a matter of taste.
 SHIPPED := $(wildcard core/*.c preload/*.c command/*.c)
