@@ -195,7 +195,7 @@ void report_trim(const struct report_log *log, struct vcpu_call call, struct tri
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
 	struct report_line line;
 
-	if (!dropped)
+	if (!dropped || !is_logged(log, LOG_LEVEL_NOTICE))
 		return;
 	report_begin(&line, log, LOG_LEVEL_NOTICE, trim.written == trim.xstate_bv ? "would-trim" : "trim");
 	report_vcpu_call(&line, call);
