@@ -222,9 +222,9 @@ static bool is_unremarkable(const void *head)
 
 static void set_xsave(struct call *call)
 {
+	struct tracked_vcpu without_cpuid = {.vcpu = {.knowledge = VCPU_NO_CPUID}};
 	unsigned char head[XSTATE_HEAD_SIZE];
 	const struct tracked_vcpu *vcpu;
-	int id;
 
 	if (!tracee_read(call->tid, call->argument, head, sizeof(head))) {
 		no_access(call, VCPU_ID_UNKNOWN);
@@ -232,10 +232,11 @@ static void set_xsave(struct call *call)
 	}
 	if (is_unremarkable(head))
 		return;
-	id = look_up(call);
-	vcpu = id < 0 ? NULL : tracked_find(&tracked, call->process, call->tid, call->fd, id);
-	if (vcpu)
-		trim_payload(call, vcpu, head);
+	without_cpuid.vcpu.id = look_up(call);
+	if (without_cpuid.vcpu.id < 0)
+		return;
+	vcpu = tracked_find(&tracked, call->process, call->tid, call->fd, without_cpuid.vcpu.id);
+	trim_payload(call, vcpu ? vcpu : &without_cpuid, head);
 }
 
 // The requests that matter: all that the filter tells of.
