@@ -23,14 +23,17 @@ $(BUILD)/test/oracle: test/oracle/oracle.c $(CORE)
 
 # libFuzzer on what takes hostile input, for FUZZ_SECONDS in all.
 FUZZ_SECONDS ?= 60
-FUZZERS := cpuid payload settings proc
+FUZZERS := cpuid payload settings proc supervise
 FUZZ := $(BUILD)/fuzz
 FUZZ_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -O2 -g -fno-omit-frame-pointer \
 	-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
-$(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/*.c include/xsaveshim/*.h command/status_parse.*)
+$(FUZZ)/proc: EXTRA := command/status_parse.c
+$(FUZZ)/supervise: EXTRA := command/tracked.c -lseccomp
+
+$(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/*.c include/xsaveshim/*.h command/*)
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -o $@ $< $(wildcard core/*.c) $(if $(filter proc,$*),command/status_parse.c)
+	clang $(FUZZ_FLAGS) -o $@ $< $(wildcard core/*.c) $(EXTRA)
 
 .PHONY: fuzz
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS))

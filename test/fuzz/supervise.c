@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// The supervisor's handling of calls from processes whose memory and descriptors say anything, and something else each time
+// they are looked at. The kernel's part (tracee.h, and whether a caller waits still) is played by the input.
+#include "../../command/supervise.c"
+
+#include "fuzz.h"
+
+static struct input input;
+static const struct call *current;
+static uint64_t last_bv;
+
+static bool chance(void)
+{
+	return take(&input, 1) % 8 != 0;
+}
+
+static bool fails(void)
+{
+	static const int errors[] = {ESRCH, EPERM, EACCES, EFAULT, ENOENT, EIO};
+
+	if (chance())
+		return false;
+	errno = errors[take(&input, 1) % (sizeof(errors) / sizeof(errors[0]))];
+	return true;
+}
+
+int seccomp_notify_id_valid(int fd, uint64_t id)
+{
+	(void)fd;
+	(void)id;
+	return chance() ? 0 : -ENOENT;
+}
+
+bool tracee_read(pid_t tid, uint64_t address, void *to, size_t size)
+{
+	(void)tid;
+	(void)address;
+	if (fails())
+		return false;
+	memset(to, 0, size);
+	memcpy(to, input.data, size < input.size ? size : input.size);
+	take(&input, 8);
+	if (size > 8)
+		take(&input, 8);
+	if (size == XSTATE_HEAD_SIZE)
+		last_bv = xstate_bv(to);
+	return true;
+}
+
+int tracee_memory_open(pid_t tid)
+{
+	(void)tid;
+	return fails() ? -1 : 12345;
+}
+
+// What must never be dropped: what any table of this vCPU enumerates, FP and SSE.
+static uint64_t known_xcr0(void)
+{
+	uint64_t xcr0 = XFEATURE_FPSSE;
+	bool found = false;
+
+	for (size_t i = 0; i < tracked.vcpu_count; i++) {
+		const struct tracked_vcpu *vcpu = &tracked.vcpus[i];
+
+		if (vcpu->process == current->process && vcpu->fd == current->fd) {
+			xcr0 |= vcpu->vcpu.guest_xcr0;
+			found = true;
+		}
+	}
+	return found ? xcr0 : XFEATURE_FPSSE;
+}
+
+bool tracee_memory_write(int memory, uint64_t address, const void *from, size_t size)
+{
+	uint64_t written;
+
+	MUST(memory == 12345 && address == current->argument + XSTATE_BV_OFFSET && size == sizeof(written));
+	memcpy(&written, from, size);
+	MUST(!(written & ~last_bv));
+	MUST(tracked.vcpu_count && settings->value[SETTING_TRIM] != TRIM_NONE && settings->value[SETTING_TRIM] != TRIM_SAVE);
+	if (tracked.vcpu_count == 1)
+		MUST(written == (last_bv & known_xcr0()));
+	return !fails();
+}
+
+int tracee_vcpu_id(pid_t tid, int fd)
+{
+	(void)tid;
+	if (fails())
+		return -1;
+	return fd % 3 + (chance() ? 0 : 1);
+}
+
+// Threads 2n and 2n + 1 are of one process, this one or its parent.
+pid_t tracee_process(pid_t tid)
+{
+	return fails() ? -1 : tid / 2 % 2 ? getpid() : getppid();
+}
+
+bool tracee_shares_descriptors(pid_t tid, pid_t other)
+{
+	return chance() && (tid / 2 % 2 ? getpid() : getppid()) == other;
+}
+
+bool tracee_same_file(pid_t tid, int fd, pid_t other, int other_fd)
+{
+	return chance() && tid == other && fd % 4 == other_fd % 4;
+}
+
+static void handle_one(void)
+{
+	size_t which = take(&input, 1) % (WATCHED + 1);
+	struct call call = {
+		.ioctl = "ioctl",
+		.id = 1,
+		.tid = (pid_t)(take(&input, 1) % 4),
+		.fd = (int)(take(&input, 1) % 8),
+		.argument = take(&input, 1) % 4 ? 0x10000 : take(&input, 8),
+	};
+
+	current = &call;
+	if (which < WATCHED)
+		watched[which].handle(&call);
+	else if (tracked.process_count)
+		tracked_forget_process(&tracked, call.fd % tracked.process_count);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct settings chosen;
+
+	input = (struct input){data, size};
+	settings = &chosen;
+	chosen.value[SETTING_TRIM] = take(&input, 1) % 4;
+	host_xfeatures = take(&input, 2);
+	report_log = checked_log();
+	report_log.via = "supervisor";
+	while (input.size)
+		handle_one();
+	while (tracked.process_count)
+		tracked_forget_process(&tracked, 0);
+	MUST(!tracked.vcpu_count);
+	check_log();
+	return 0;
+}
