@@ -412,6 +412,7 @@ check_bad() { # KEY TOLD-VALUE SOURCE [SETTING]
 }
 
 @test "a value that XSAVESHIM_LOG does not take is told, and stderr used" {
+  cd "$BATS_TEST_TMPDIR"
   from_both XSAVESHIM_LOG file.log check_bad LOG file.log
   from_both XSAVESHIM_LOG ./file.log check_bad LOG ./file.log
   from_both XSAVESHIM_LOG '' check_bad LOG '""'
