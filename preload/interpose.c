@@ -74,12 +74,17 @@ static int start_and_call(int fd, unsigned long request, ...)
 {
 	va_list arguments;
 	void *argument;
+	ioctl_fn *next;
 
 	va_start(arguments, request);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
 	start();
-	return next_ioctl(fd, request, argument);
+	next = next_ioctl;
+	// In a program's .preinit_array libc has no environment yet: the settings are read again once it has.
+	if (!environ)
+		next_ioctl = start_and_call;
+	return next(fd, request, argument);
 }
 
 static inline int real_ioctl(int fd, unsigned long request, void *argument)
