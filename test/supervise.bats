@@ -1,0 +1,563 @@
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
+# shellcheck disable=SC2016 # what is in single quotes is for a shell further in
+# bats file_tags=kvm
+# `xsaveshim run --supervise` on real KVM: what the supervisor does for VMMs that no preload reaches, and how it comes
+# and goes.
+
+load lib
+
+xsaveshim=$build/xsaveshim
+static=$build/test/vmm-static
+musl=$build/test/vmm-musl
+work=$BATS_TEST_TMPDIR
+slow=${XSAVESHIM_TEST_SLOW:-1}
+
+# What most tests start from: a guest with FP, SSE and AVX, and a payload with a bit that this host's KVM does not know.
+setup() {
+  need_no_settings_file
+  need_kvm
+  read -r leaked leaked_name < <("$build/test/leakable")
+  printf -v leaky '%#x' $((leaked | 7))
+  guest=(create 0 cpuid 0xd=0x7)
+}
+
+teardown() {
+  if declare -F guest_stop_all >/dev/null; then guest_stop_all; fi
+  [[ ! ${public:-} ]] || rm -rf "$public"
+}
+
+# supervised [VARIABLE=VALUE]... STEP...    sets what `run` does
+supervised() {
+  local environment=()
+  while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
+  run --separate-stderr timeout $((60 * slow)) env "${environment[@]}" "$xsaveshim" run --supervise -- "$static" "$@"
+}
+
+bare() {
+  run --separate-stderr timeout $((60 * slow)) "$static" "$@"
+}
+
+trim_report() { # [VCPU [ALLOWED [XSTATE_BV]]]
+  local vcpu=${1:-0} allowed=${2:-0x7} xstate_bv=${3:-$leaky} dropped=$leaked_name
+  ((allowed == 7)) || dropped=$(names $((xstate_bv & ~allowed)))
+  echo "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=$vcpu fd=* xstate_bv=$xstate_bv `
+    `allowed=$allowed written=$allowed dropped=$dropped"
+}
+
+names() { # XFEATURES    of AVX and the leaked one
+  local list=()
+  ((($1 & 4) == 0)) || list+=(avx)
+  ((($1 & leaked) == 0)) || list+=("$leaked_name")
+  local IFS=,
+  echo "${list[*]}"
+}
+
+# ---- the rule ----
+
+@test "a static VMM on two threads with vCPUs of unlike XCR0: refused bare, each trimmed to its own when supervised" {
+  local program
+  for program in "$static" "$musl"; do
+    static=$program
+    bare "${guest[@]}" create 1 cpuid 0xd=0x3 thread vcpu 0 set-xsave "$leaky" thread vcpu 1 set-xsave "$leaky"
+    ((status == 0))
+    [[ $(grep -cx "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same" <<<"$output") == 2 ]] || fail "$(told)"
+    supervised "${guest[@]}" create 1 cpuid 0xd=0x3 thread vcpu 0 set-xsave "$leaky" thread vcpu 1 set-xsave "$leaky"
+    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" "set-xsave $leaky: 0 xstate_bv=0x3 rest=same"
+    reported "$(trim_report 0)" "$(trim_report 1 0x3)"
+  done
+}
+
+@test "sign-extended request numbers are taken for what they are" {
+  bare wide "${guest[@]}" set-xsave "$leaky"
+  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  supervised wide "${guest[@]}" set-xsave "$leaky"
+  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  supervised wide create 0 cpuid-v1 0xd=0x7 set-xsave "$leaky"
+  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+}
+
+@test "a clean payload passes without a report, at any alignment" {
+  supervised "${guest[@]}" set-xsave 0x7 set-xsave 0x7,shift=3
+  printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x7,shift=3: 0 xstate_bv=0x7 rest=same'
+  reported_nothing
+}
+
+@test "a payload is trimmed at any alignment, and nothing but its XSTATE_BV changes" {
+  local shift steps=()
+  for shift in 1 2 3 4 7 508 3577 3581 3583; do steps+=(set-xsave "$leaky,shift=$shift"); done
+  supervised "${guest[@]}" "${steps[@]}"
+  ((status == 0))
+  [[ $(grep -c '^set-xsave .*: 0 xstate_bv=0x7 rest=same$' <<<"$output") == 9 ]] || fail "$(told)"
+}
+
+@test "FP and SSE are kept whatever the guest's CPUID says" {
+  local list
+  for list in none 0x1 0xd=0x0 0xd=0x4; do
+    supervised create 0 cpuid "$list" set-xsave 0x3
+    ((status == 0))
+    [[ $output == *"set-xsave 0x3: "*" xstate_bv=0x3 rest=same" ]] || fail "$(told)"
+    reported_nothing
+  done
+}
+
+@test "a component that the guest's CPUID enumerates is never dropped; that KVM will refuse it is told, with the reason" {
+  printf -v shown '%#x' $((leaked | 7))
+  supervised create 0 cpuid "0xd=$shown" set-xsave "$leaky"
+  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  reported "level=error event=will-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$leaky reason=host-lacks:$leaked_name"
+}
+
+@test "what no kernel takes is told before it is refused" {
+  supervised create 5 cpuid 0xd=0x7 set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff
+  printed 'set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff: EINVAL xstate_bv=0x3 rest=same'
+  [[ $(wc -l <<<"$stderr") == 1 ]]
+  [[ $stderr =~ event=will-be-refused\ .*vcpu=5\ .*\ reason=xcomp-bv:0x9\;reserved-bytes\;mxcsr:0x[0-9a-f]+$ ]] || fail "$(told)"
+}
+
+@test "a vCPU without a CPUID is left alone" {
+  supervised create 0 set-xsave "$leaky"
+  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=will-be-refused*"vcpu=0 "* ]]
+}
+
+@test "KVM_SET_CPUID is learned from, too, and the first leaf that KVM goes by counts" {
+  supervised create 0 cpuid-v1 0x1,0xd=0x3,0xd=0x7 set-xsave 0x7
+  printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+  supervised create 0 cpuid 0xd.1=0x7,0xd.0=0x3 set-xsave 0x7
+  printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+}
+
+@test "XSAVESHIM_TRIM=none changes nothing and tells what would have been dropped" {
+  supervised XSAVESHIM_TRIM=none "${guest[@]}" set-xsave "$leaky"
+  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  [[ $(sed -n 1p <<<"$stderr") == *event=would-trim*" written=$leaky dropped=$leaked_name" ]] || fail "$(told)"
+  [[ $(sed -n 2p <<<"$stderr") == *event=will-be-refused*" reason=host-lacks:$leaked_name"* ]]
+  [[ $(wc -l <<<"$stderr") == 2 ]]
+}
+
+# ---- what it cannot see: did KVM take the table? ----
+
+@test "a table that KVM cannot have taken is not learned: too long, or not readable" {
+  supervised create 0 cpuid-too-many 0xd=0x3 cpuid-null set-xsave 0x7
+  printed 'cpuid-too-many 0xd=0x3: E2BIG' 'cpuid-null: EFAULT' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+  reported_nothing
+}
+
+@test "what a guest has by an earlier table is kept when a later one, with less, was refused" {
+  supervised "${guest[@]}" run cpuid 0xd=0x3 set-xsave 0x7
+  printed 'cpuid 0xd=0x3: EINVAL' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+}
+
+@test "what only an earlier table had is kept, and told, as it may have been the last that KVM took" {
+  supervised "${guest[@]}" cpuid 0xd=0x3 set-xsave "$leaky"
+  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(told)"
+  reported "$(trim_report)" \
+    "level=notice event=may-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 reason=guest-lacks:avx"
+}
+
+@test "a later table with more counts from then on" {
+  supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xsave 0x7
+  ((status == 0))
+  [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same
+set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(told)"
+}
+
+# ---- which vCPU is it? ----
+
+@test "a new vCPU that is given the number of a closed one is not taken for it" {
+  # the second VM is there before the first vCPU's number becomes free for its own
+  supervised create 0 cpuid 0xd=0x3 vm close create 0 set-xsave 0x7
+  [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(told)"
+  printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+  reported_nothing
+  supervised create 0 cpuid 0xd=0x7 vm close create 0 cpuid 0xd=0x3 set-xsave 0x7
+  printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+}
+
+@test "two VMs whose vCPUs have the same id are told apart" {
+  supervised create 0 cpuid 0xd=0x3 dup-to 20 vm create 0 cpuid 0xd=0x7 set-xsave 0x7 fd 20 set-xsave 0x7
+  ((status == 0))
+  [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same
+set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
+}
+
+@test "a duplicate of a vCPU's descriptor is that vCPU" {
+  supervised "${guest[@]}" dup set-xsave "$leaky" dup-to 900 set-xsave "$leaky"
+  ((status == 0))
+  [[ $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$(told)"
+  reported "$(trim_report)" "$(trim_report)"
+}
+
+@test "a duplicate that is put on another vCPU's number is the vCPU that it duplicates" {
+  supervised create 0 create 1
+  supervised create 0 cpuid 0xd=0x3 create 1 cpuid 0xd=0x7 vcpu 0 dup-to "$(sed -n 's/^create 1: //p' <<<"$output")" set-xsave 0x7
+  [[ $(sed -n 's/^create 1: //p' <<<"$output") == "$(sed -n 's/^dup-to .*: //p' <<<"$output")" ]] || fail "$(told)"
+  printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+}
+
+@test "a descriptor that is not a vCPU is never written through" {
+  local file
+  touch "$work/file"
+  for file in /dev/kvm /dev/null "$work/file"; do
+    supervised "${guest[@]}" close file "$file" set-xsave "$leaky"
+    [[ $(sed -n 's/^create 0: //p' <<<"$output") == "$(sed -n 's/^file .*: //p' <<<"$output")" ]] || fail "$(told)"
+    [[ $output == *"set-xsave $leaky: "E*" xstate_bv=$leaky rest=same" ]] || fail "$(told)"
+    reported_nothing
+  done
+}
+
+@test "vCPUs of a parent are none of its child's, whose own are told apart by process" {
+  supervised create 0 cpuid 0xd=0x3 fork set-xsave 0x7 vm create 0 cpuid 0xd=0x7 set-xsave 0x7
+  ((status == 0))
+  [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: EIO xstate_bv=0x7 rest=same
+set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(told)"
+}
+
+@test "a VMM is followed through exec, fork, threads and signal handlers" {
+  local how
+  for how in fork thread signal exec; do
+    supervised file /dev/null "$how" "${guest[@]}" set-xsave "$leaky"
+    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+    reported "$(trim_report)"
+  done
+}
+
+@test "several VMMs in one tree have vCPUs of their own, one after the other and at the same time" {
+  local script='vmm=$0
+    "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x7 >"$1/first"
+    "$vmm" create 0 cpuid 0xd=0x7 set-xsave 0x7 >"$1/second"
+    for i in 1 2 3 4 5 6 7 8; do
+      "$vmm" create 0 cpuid "0xd=$((3 | i % 2 << 2))" set-xsave 0x7 set-xsave 0x7 >"$1/$i" &
+    done
+    wait'
+  run --separate-stderr timeout $((60 * slow)) "$xsaveshim" run --supervise --log=none -- bash -c "$script" "$static" "$work"
+  ((status == 0))
+  grep -qx 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same' "$work/first"
+  grep -qx 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same' "$work/second"
+  [[ $(cat "$work"/[1357] | grep -cx 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same') == 8 ]]
+  [[ $(cat "$work"/[2468] | grep -cx 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same') == 8 ]]
+}
+
+@test "eight threads that restore at once are trimmed each to its own, signals or not" {
+  local mode
+  for mode in '' interrupted; do
+    # shellcheck disable=SC2086 # no word or one
+    run timeout $((60 * slow)) "$xsaveshim" run --supervise --log=none -- "$build/test/restorers" 8 $((1000 / slow)) "$leaked" $mode
+    ((status == 0))
+    [[ $(sort <<<"$output") == "$(printf "%d: $((1000 / slow))\n" {0..7})" ]] || fail "$output"
+  done
+}
+
+# ---- the VMM's memory ----
+
+@test "bad pointers are left to the kernel" {
+  local address
+  for address in 0 0x1000 0x7ffffffff000 0x800000000000 0xffff888000000000 0xffffffffffffffff; do
+    supervised "${guest[@]}" set-xsave-at "$address" set-xsave 0x7
+    printed "set-xsave-at $address: EFAULT" 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+    reported_nothing
+  done
+}
+
+@test "a payload in memory that the VMM made read-only is trimmed" {
+  supervised "${guest[@]}" set-xsave "$leaky,readonly"
+  printed "set-xsave $leaky,readonly: 0 xstate_bv=0x7 rest=same"
+  reported "$(trim_report)"
+}
+
+@test "a payload in a file that is mapped privately is trimmed in memory and not in the file" {
+  snapshot_file
+  run --separate-stderr "$xsaveshim" run --supervise -- "$build/test/mapped" private "$work/snapshot"
+  [[ $output == '0 xstate_bv=0x3' ]] || fail "$(told)"
+  reported "$(trim_report 0 0x3)"
+  cmp "$work/snapshot" "$work/snapshot.before"
+}
+
+@test "a payload in a file that is mapped to be shared, but not written to, is left alone and reported" {
+  snapshot_file
+  run --separate-stderr "$xsaveshim" run --supervise -- "$build/test/mapped" shared "$work/snapshot"
+  [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(told)"
+  [[ $stderr =~ ^xsaveshim:\ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ error= ]] || fail "$(told)"
+  cmp "$work/snapshot" "$work/snapshot.before"
+}
+
+snapshot_file() {
+  local byte bytes=''
+  for ((byte = 0; byte < 8; byte++)); do printf -v bytes '%s\\x%02x' "$bytes" $((leaky >> 8 * byte & 255)); done
+  # shellcheck disable=SC2059 # it is a format
+  { head -c 24 /dev/zero; printf '\x80\x1f'; head -c 486 /dev/zero; printf "$bytes"; head -c 3576 /dev/zero; } >"$work/snapshot"
+  [[ $(stat -c %s "$work/snapshot") == 4096 ]]
+  cp "$work/snapshot" "$work/snapshot.before"
+}
+
+# ---- sandboxes ----
+
+@test "in sandboxes like Firecracker's and Cloud Hypervisor's both the supervisor and the library do their work" {
+  local sandbox mode
+  for sandbox in firecracker cloud-hypervisor; do
+    run "$build/test/sandbox" "$sandbox"
+    [[ $output == "$sandbox: 0 xstate_bv=0x7" ]]
+    for mode in --supervise --preload; do
+      run --separate-stderr "$xsaveshim" run "$mode" -- "$build/test/sandbox" "$sandbox"
+      [[ $status == 0 && $output == "$sandbox: 0 xstate_bv=0x3" && $stderr == *event=trim*dropped=avx ]] || fail "$(told)"
+      run "$xsaveshim" run "$mode" -- "$build/test/sandbox" "$sandbox" break-out
+      ((status == 128 + 31)) # SIGSYS: the sandbox was there
+    done
+  done
+}
+
+@test "where any system call but ioctl and write is fatal the supervisor does its work" {
+  local program
+  for program in "$static" "$musl"; do
+    static=$program
+    supervised "${guest[@]}" confine set-xsave "$leaky"
+    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  done
+}
+
+@test "a container manager's supervisor, or another of ours, is told apart from a failure" {
+  run --separate-stderr "$xsaveshim" run --supervise -- "$xsaveshim" run --supervise -- "$static" mark a
+  [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(told)"
+  [[ $stderr == 'xsaveshim: cannot supervise: this process is supervised already, '*': use --preload, or start it outside' ]]
+}
+
+# ---- QEMU ----
+
+@test "real QEMU, supervised or with the library that run preloads, restores a leaky snapshot with its guest intact" {
+  local mode
+  # shellcheck source=test/qemu.bash
+  source "$BATS_TEST_DIRNAME/qemu.bash"
+  touch "$work/host-leaks"
+  guest_start source "LD_PRELOAD=$build/test/leak.so" "LEAK_BITS=$leaked" "LEAK_WHILE=$work/host-leaks"
+  guest_intact source
+  guest_save source "$work/image"
+  guest_restore bare "$work/image"
+  guest_lost bare
+  for mode in supervise preload; do
+    printf '#!/bin/sh\nexec %s run --%s -- qemu-system-x86_64 "$@"\n' "$xsaveshim" "$mode" >"$work/qemu"
+    chmod +x "$work/qemu"
+    qemu=$work/qemu
+    guest_restore "$mode" "$work/image"
+    guest_intact "$mode"
+    grep -qE "^xsaveshim: level=notice event=trim .*ioctl=KVM_SET_XSAVE vcpu=0 .* allowed=0x3 .* dropped=$leaked_name$" "$work/$mode/stderr"
+  done
+  grep -q via=supervisor "$work/supervise/stderr"
+  run ! grep -q via=supervisor "$work/preload/stderr"
+}
+
+# ---- settings ----
+
+@test "what a supervisor cannot do is refused before the VMM starts" {
+  local option
+  for option in --trim=save --trim=both --refused=abort; do
+    run --separate-stderr "$xsaveshim" run "$option" -- "$static" mark started
+    [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(told)"
+    [[ $stderr == 'xsaveshim: a supervisor '*'or --preload if the VMM is dynamically linked' ]] || fail "$(told)"
+  done
+}
+
+@test "reports go where the settings say, at the level that they say" {
+  supervised XSAVESHIM_LOG="$work/log" "${guest[@]}" set-xsave "$leaky"
+  reported_nothing
+  grep -q "event=trim via=supervisor .*dropped=$leaked_name$" "$work/log"
+  [[ $(stat -c %a "$work/log") == 600 && $(wc -l <"$work/log") == 1 ]]
+  supervised XSAVESHIM_LOG_LEVEL=error "${guest[@]}" set-xsave "$leaky"
+  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  reported_nothing
+  supervised XSAVESHIM_LOG_LEVEL=debug "${guest[@]}"
+  grep -qE 'level=debug event=learn via=supervisor ioctl=KVM_SET_CPUID2 vcpu=0 fd=[0-9]+ guest_xcr0=0x7 allowed=0x7' <<<"$stderr"
+}
+
+# ---- coming and going ----
+
+# start STEP...    a supervised VMM that has come to its first `pause`; sets pid, supervisor and in, a descriptor that
+# `resume` writes to
+start() {
+  mkfifo "$work/in"
+  exec {in}<>"$work/in"
+  "$xsaveshim" run --supervise -- "$static" mark "$work" "$@" <"$work/in" >"$work/out" 2>"$work/err" 3>&- &
+  pid=$!
+  wait_for $((10 * slow)) grep -q '^pause:' "$work/out"
+  find_supervisor "$work"
+}
+
+resume() {
+  echo >&"$in"
+}
+
+find_supervisor() { # WORD-OF-ITS-COMMAND-LINE
+  local candidate
+  supervisor=
+  for candidate in $(pgrep -f -- "$1"); do
+    [[ $(cat "/proc/$candidate/comm" 2>&1) != xsaveshim ]] || supervisor=$candidate
+  done
+  [[ $supervisor ]]
+}
+
+none_left() { # WORD-OF-THEIR-COMMAND-LINE
+  ! pgrep -f -- "$1" >/dev/null
+}
+
+field() { # PID NAME    of /proc/PID/status
+  sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"
+}
+
+@test "the VMM has no child, no pending signal and no descriptor that it would not have without a supervisor" {
+  local script='read -r children </proc/$$/task/$$/children; echo "children: $children"; grep -E "^(Sig|Shd)" /proc/$$/status; ls -l /proc/$$/fd | grep -c .; env | sort; umask'
+  # with SIGCHLD blocked, one that was sent would wait for the VMM
+  local blocked=(perl -MPOSIX -e 'sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
+  run "${blocked[@]}" bash -c "$script"
+  bare=$(grep -v '^SigQ\|^_=' <<<"$output")
+  grep -q '^SigBlk:.*00010200$' <<<"$bare"
+  run "${blocked[@]}" "$xsaveshim" run --supervise -- bash -c "$script"
+  diff -u <(echo "$bare") <(grep -v '^SigQ\|^_=' <<<"$output")
+}
+
+@test "the supervisor is nobody's child, in a session of its own, and holds neither descriptors nor a directory of the VMM" {
+  cd "$work"
+  start "${guest[@]}" pause
+  [[ $(field "$supervisor" PPid) != "$pid" && $(ps -o sid= -p "$supervisor") -ne $(ps -o sid= -p "$pid") ]]
+  [[ $(ps -o tty= -p "$supervisor") == \?* && $(readlink "/proc/$supervisor/cwd") == / ]]
+  [[ $(readlink "/proc/$supervisor/fd/0") == /dev/null && $(readlink "/proc/$supervisor/fd/1") == /dev/null ]]
+  [[ $(readlink "/proc/$supervisor/fd/2") == "$work/err" ]]
+  run ls -l "/proc/$supervisor/fd"
+  [[ $(sed -n 's/.* -> //p' <<<"$output" | sort) == "/dev/null
+/dev/null
+$work/err
+anon_inode:[pidfd]
+anon_inode:seccomp notify" ]] || fail "$output"
+  resume
+  wait "$pid"
+}
+
+@test "the terminal's and other signals do not end the supervisor" {
+  local signal
+  start "${guest[@]}" pause set-xsave "$leaky"
+  for signal in INT QUIT HUP TERM TSTP PIPE USR1 USR2 ALRM CHLD; do kill "-$signal" "$supervisor"; done
+  kill -INT -- "-$(ps -o sid= -p "$supervisor" | tr -d ' ')" 2>/dev/null || true
+  resume
+  wait "$pid"
+  grep -qx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" "$work/out"
+}
+
+@test "a VMM that nobody listens to any more is still served" {
+  mkfifo "$work/stderr"
+  exec {reader}<>"$work/stderr"
+  exec {writer}>"$work/stderr"
+  exec {reader}<&-
+  run timeout $((60 * slow)) "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky" 2>&"$writer"
+  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+}
+
+@test "a VMM that was started without standard streams is served" {
+  local log=$work/log
+  "$xsaveshim" run --supervise --log="$log" -- "$static" "${guest[@]}" set-xsave "$leaky" <&- >&- 2>&- || true
+  grep -q "event=trim .*dropped=$leaked_name$" "$log"
+}
+
+@test "the supervisor ends with the last process that it serves, and frees what was waiting for its standard error" {
+  start "${guest[@]}" fork pause
+  kill -KILL "$pid"
+  wait "$pid" || true
+  kill -0 "$supervisor"
+  resume
+  wait_for $((10 * slow)) none_left "$work"
+  # a pipe's reader sees its end
+  timeout $((10 * slow)) "$xsaveshim" run --supervise -- "$static" mark "$work" 2>&1 | cat >"$work/piped"
+  grep -q '^mark' "$work/piped"
+}
+
+@test "kill -9 of the supervisor: KVM_SET_XSAVE fails with ENOSYS, the VMM's other calls go on" {
+  start "${guest[@]}" get-xsave pause set-xsave "$leaky" set-xsave 0x7 get-xsave run
+  kill -KILL "$supervisor"
+  wait_for $((10 * slow)) none_left "xsaveshim run --supervise -- $static mark $work"
+  resume
+  wait "$pid"
+  grep -qx "set-xsave $leaky: ENOSYS xstate_bv=$leaky rest=same" "$work/out"
+  grep -qx "set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same" "$work/out"
+  [[ $(grep -c '^get-xsave: 0 ' "$work/out") == 2 && $(grep ^get-xsave "$work/out" | sort -u | wc -l) == 1 ]]
+  grep -qx 'run: 0 exit=hlt' "$work/out"
+}
+
+@test "kill -9 while a call waits for its answer: the call fails, and nothing hangs" {
+  start_stopped_call
+  kill -KILL "$supervisor"
+  wait "$pid"
+  grep -qx "set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same" "$work/out"
+}
+
+@test "a VMM can be killed while its call waits for an answer, and the supervisor goes on to the next" {
+  start_stopped_call
+  kill -KILL "$pid"
+  wait "$pid" || true
+  kill -CONT "$supervisor"
+  wait_for $((10 * slow)) none_left "$work"
+}
+
+# A VMM whose KVM_SET_XSAVE waits for a supervisor that is stopped.
+start_stopped_call() {
+  start "${guest[@]}" pause set-xsave 0x7
+  kill -STOP "$supervisor"
+  resume
+  wait_for $((10 * slow)) grep -q seccomp "/proc/$pid/wchan"
+}
+
+@test "a thousand starts and ends leave no process behind" {
+  local i
+  for ((i = 0; i < 1000; i++)); do
+    "$xsaveshim" run --supervise -- "$static" mark "$work" >/dev/null
+  done
+  wait_for $((10 * slow)) none_left "$work"
+}
+
+@test "three hundred VMMs, one after the other, leave no descriptor behind in their supervisor" {
+  mkfifo "$work/in"
+  exec {in}<>"$work/in"
+  "$xsaveshim" run --supervise -- bash -c 'for ((i = 0; i < 300; i++)); do "$0" create 0 cpuid 0xd=0x3; done; echo done; read' \
+    "$static" "$work" <"$work/in" >"$work/out" 3>&- &
+  wait_for $((60 * slow)) grep -qx 'done' "$work/out"
+  find_supervisor "$work"
+  [[ $(grep -c '^cpuid .*: 0$' "$work/out") == 300 ]]
+  [[ $(find "/proc/$supervisor/fd" -type l | wc -l) == 4 ]]
+  resume
+  wait_for $((10 * slow)) none_left "$work"
+}
+
+# ---- users ----
+
+# A device that everybody may open, and the programs where everybody can reach them.
+make_public() {
+  [[ $EUID == 0 ]] || skip "only root can make a device"
+  public=$(mktemp -d /tmp/xsaveshim-supervise.XXXXXX)
+  chmod 755 "$public"
+  # shellcheck disable=SC2046 # two numbers
+  mknod -m 666 "$public/kvm" c $((0x$(stat -c %t /dev/kvm))) $((0x$(stat -c %T /dev/kvm)))
+  cp "$xsaveshim" "$shim" "$static" "$public/"
+  nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
+}
+
+@test "as root the VMM runs without no_new_privs, so that a jailer can still become another user" {
+  make_public
+  run --separate-stderr "$public/xsaveshim" run --supervise -- sh -c \
+    'grep ^NoNewPrivs /proc/self/status; exec "$@"' sh "${nobody[@]}" env DEVICE="$public/kvm" "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
+  printed $'NoNewPrivs:\t0' "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  reported "$(trim_report)"
+}
+
+@test "a plain user's VMM is served, with no_new_privs" {
+  make_public
+  run --separate-stderr "${nobody[@]}" "$public/xsaveshim" run --supervise -- sh -c \
+    'grep ^NoNewPrivs /proc/self/status; exec "$@"' sh env DEVICE="$public/kvm" "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
+  printed $'NoNewPrivs:\t1' "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  reported "$(trim_report)"
+}
+
+@test "a VMM that the supervisor may not look at is let through, and every call is reported" {
+  make_public
+  chmod 711 "$public/vmm-static" # not to be read, and so not to be looked into
+  run --separate-stderr "${nobody[@]}" "$public/xsaveshim" run --supervise -- sh -c 'exec "$@"' sh \
+    env DEVICE="$public/kvm" "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
+  printed "cpuid 0xd=0x7: 0" "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  [[ $(grep -cE '^xsaveshim: level=error event=no-access via=supervisor ioctl=KVM_SET_(CPUID2|XSAVE) .* error=' <<<"$stderr") == 2 ]] || fail "$(told)"
+}
