@@ -218,3 +218,65 @@ answers() { # ERRNO
 @test "EIO from the real ioctl" {
   answers EIO
 }
+
+# ---- the supervisor ----
+
+# A supervised VMM with a vCPU, at its `pause`, and its supervisor: sets vmm_pid, supervisor and in, which it waits for.
+start_supervised() { # STEP...
+  local candidate
+  need_kvm
+  mkfifo "$work/in"
+  exec {in}<>"$work/in"
+  "$build/xsaveshim" run --supervise -- "$vmm" mark "$work" create 0 cpuid 0xd=0x7 pause "$@" \
+    <"$work/in" >"$work/out" 2>"$work/err" 3>&- &
+  vmm_pid=$!
+  wait_for 20 grep -q '^pause:' "$work/out"
+  for candidate in $(pgrep -f -- "mark $work"); do
+    ((candidate == vmm_pid)) || supervisor=$candidate
+  done
+  [[ $(</proc/"$supervisor"/comm) == xsaveshim ]]
+}
+
+waits_for_supervisor() {
+  grep -q seccomp "/proc/$vmm_pid/wchan"
+}
+
+@test "the supervisor under SIGSTOP: the restore waits for it, other calls do not, and nothing is lost" {
+  start_supervised get-xsave run set-xsave 0x1000000000000207
+  kill -STOP "$supervisor"
+  echo >&"$in"
+  wait_for 20 waits_for_supervisor
+  grep -qx 'run: 0 exit=hlt' "$work/out"
+  kill -CONT "$supervisor"
+  wait "$vmm_pid"
+  grep -qE '^set-xsave 0x1000000000000207: 0 xstate_bv=0x7 rest=same$' "$work/out"
+  stderr=$(<"$work/err")
+  reported "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x1000000000000207 `
+    `allowed=0x7 written=0x7 dropped=pkru,bit60"
+}
+
+@test "the supervisor killed, as the OOM killer does: the restore fails with ENOSYS, loudly, and other calls go on" {
+  start_supervised get-xsave run set-xsave 0x207
+  kill -KILL "$supervisor"
+  echo >&"$in"
+  wait "$vmm_pid"
+  grep -qx 'run: 0 exit=hlt' "$work/out"
+  grep -qx 'set-xsave 0x207: ENOSYS xstate_bv=0x207 rest=same' "$work/out"
+}
+
+@test "ptrace denied: the payload is let through as it is, and every call that could not be looked at is reported" {
+  local public
+  need_kvm
+  public=$(mktemp -d /tmp/xsaveshim-faults.XXXXXX)
+  chmod 755 "$public"
+  cp "$build/xsaveshim" "$vmm" "$public/"
+  chmod 711 "$public/vmm" # not to be read, and so not to be looked into
+  # shellcheck disable=SC2046 # two numbers
+  mknod -m 666 "$public/kvm" c $((0x$(stat -c %t /dev/kvm))) $((0x$(stat -c %T /dev/kvm)))
+  # shellcheck disable=SC2016 # expands inside
+  run --separate-stderr timeout 60 env DEVICE="$public/kvm" setpriv --reuid nobody --regid nogroup --clear-groups \
+    "$public/xsaveshim" run --supervise -- sh -c 'exec "$@"' - "$public/vmm" create 0 cpuid 0xd=0x7 set-xsave 0x1000000000000207
+  rm -rf "$public"
+  printed 'set-xsave 0x1000000000000207: EINVAL xstate_bv=0x1000000000000207 rest=same'
+  [[ $(grep -c '^xsaveshim: level=error event=no-access via=supervisor .* error=' <<<"$stderr") == 2 ]] || fail "$(told)"
+}
