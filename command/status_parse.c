@@ -130,5 +130,5 @@ pid_t parse_pidfd_line(const char *line)
 {
 	int pid;
 
-	return sscanf(line, "Pid: %d", &pid) == 1 && pid > 0 ? pid : 0;
+	return sscanf(line, "Pid: %d", &pid) == 1 ? pid : 0;
 }

@@ -27,8 +27,7 @@ bool parse_holds_no_files(const char *stat);
 // The effective user that /proc/PID/status tells; (uid_t)-1, which nobody is, where it does not.
 uid_t parse_uid(const char *status);
 
-// The process that a line of /proc/PID/fdinfo/N of a pidfd tells; 0 for any other line, and for one that has
-// ended.
+// The process that a line of a pidfd's /proc/PID/fdinfo/N tells, -1 once it has ended; 0 for any other line.
 pid_t parse_pidfd_line(const char *line);
 
 #endif

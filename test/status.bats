@@ -52,6 +52,19 @@ start() {
   done
 }
 
+# start_qemu NAME COMMAND...    COMMAND is what QEMU's command line is appended to
+start_qemu() {
+  local name=$1
+  shift
+  "$@" qemu-system-x86_64 -name "guest=$name,debug-threads=on" -nodefaults -machine pc,accel=kvm -cpu qemu64 -m 16 \
+    -smp 2 -display none -vga none -nic none -S <&9 >"$work/said.$name" 2>&1 &
+  pid=$!
+  until [[ $(find "/proc/$pid/fd" -lname 'anon_inode:kvm-vcpu:*' | wc -l) == 2 ]]; do
+    kill -0 "$pid" || fail "QEMU has ended: $(<"$work/said.$name")"
+    sleep 0.02
+  done
+}
+
 stop() {
   kill "$pid"
   wait "$pid" || true
@@ -159,29 +172,27 @@ line_of() {
 @test "settings are those of the VMM's environment, then of the settings file as the VMM sees it" {
   # the file is a link whose target exists only there
   scenario() {
-    start LD_PRELOAD="$shim" XSAVESHIM_LOG=/a/b XSAVESHIM_TRIM=bad unshare --mount sh -c "
+    start LD_PRELOAD="$shim" XSAVESHIM_LOG_LEVEL=error XSAVESHIM_LOG=/a/b XSAVESHIM_TRIM=bad unshare --mount sh -c "
       mount -t tmpfs none /etc && mount -t tmpfs none /mnt && ln -s /mnt/conf /etc/xsaveshim.conf &&
       echo XSAVESHIM_REFUSED=abort >/mnt/conf && echo XSAVESHIM_LOG=none >>/mnt/conf &&
       echo XSAVESHIM_TRIM=none >>/mnt/conf && exec \"$idle\" 1" 2>/dev/null
     status 0
     has ".vmms[].settings | tostring" \
-      "{\"trim\":\"restore\",\"refused\":\"abort\",\"log\":\"/a/b\",\"log_level\":\"notice\"}"
-    [[ $(line_of "$pid") == *" trim=restore refused=abort log=/a/b log_level=notice" ]]
+      "{\"trim\":\"restore\",\"refused\":\"abort\",\"log\":\"/a/b\",\"log_level\":\"error\"}"
+    [[ $(line_of "$pid") == *" trim=restore refused=abort log=/a/b log_level=error" ]]
   }
   in_world
 }
 
 @test "what is no file in the place of the settings file is not opened" {
-  # a FIFO: its writer would no longer wait once somebody had opened it to read
+  # a FIFO: had it been opened, its writer would have been let go
   scenario() {
     start LD_PRELOAD="$shim" unshare --mount sh -c "
-      mount -t tmpfs none /etc && touch /etc/xsaveshim.conf && exec \"$idle\" 1"
-    rm "/proc/$pid/root/etc/xsaveshim.conf"
-    mkfifo "/proc/$pid/root/etc/xsaveshim.conf"
-    (echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf"; touch "$work/read") &
+      mount -t tmpfs none /etc && mkfifo /etc/xsaveshim.conf && exec \"$idle\" 1"
+    (echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf") &
     status 0
     has ".vmms[].settings.trim" restore
-    [[ ! -e $work/read ]]
+    [[ $(timeout 10 cat "/proc/$pid/root/etc/xsaveshim.conf") == XSAVESHIM_TRIM=none ]]
   }
   in_world
 }
@@ -228,6 +239,7 @@ line_of() {
     name_is web --name web,process=x
     name_is web -m 16 -name guest=web,debug-threads=on -S
     name_is web -name debug-threads=on,guest=web
+    name_is web -name guest=web,on
     name_is a,b=c -name guest=a,,b=c,debug-threads=on
     name_is last -name first -name guest=last
     name_is idle -name guest=
@@ -264,13 +276,11 @@ line_of() {
 
 @test "a program cannot pretend to have ended, or to be the kernel's, by its name" {
   scenario() {
-    cp "$idle" "$work/world/x) Z 0 0"
-    start "${as_nobody[@]}" "$work/world/x) Z 0 0" 1
+    cp "$idle" "$work/world/) Z 0 0 0 0 0 0"
+    start "$work/world/) Z 0 0 0 0 0 0" 1
     status 1
-    has ".vmms[].name" "x) Z 0 0"
-    start setpriv --clear-groups "$work/world/x) Z 0 0" 1
-    status 1 "${as_nobody[@]}"
-    has ".vmms | length" 1
+    has ".vmms[].name" ") Z 0 0 0 0 0 0"
+    status 2 "${as_nobody[@]}"
     has .not_inspected 2
   }
   in_world
@@ -290,17 +300,20 @@ line_of() {
 @test "processes that the caller may not inspect are counted, and nothing is claimed of them" {
   scenario() {
     start "$idle" 1
-    bash -c "true & exec sleep 60" &
-    until grep -q "^State:.*zombie" /proc/[0-9]*/status; do sleep 0.02; done
-    hidden=0
-    for process in /proc/[0-9]*; do
-      grep -q "^State:.*zombie" "$process/status" || hidden=$((hidden + 1))
-    done
+    # a child that has ended, and that nobody waits for
+    # shellcheck disable=SC2016 # the inner shell's
+    bash -c 'until grep -qx sleep "/proc/$$/comm"; do sleep 0.02; done & exec sleep 60' &
+    until [[ $(ps --ppid $! -o stat=) == Z* && $(<"/proc/$!/comm") == sleep ]]; do sleep 0.02; done
+    hidden=3 # the shell, the VMM and the one that sleeps
     status 2 "${as_nobody[@]}"
     has .not_inspected "$hidden"
     has ".vmms | length" 0
     has .verdict unknown
     [[ $text == "no VMM found"*"$hidden of the running processes could not be inspected: run this as root" ]]
+    # root, but not over those who can do more
+    status 2 setpriv --bounding-set -sys_ptrace
+    has .not_inspected "$hidden"
+    has ".vmms | length" 0
     status 1
     has .not_inspected 0
   }
@@ -313,6 +326,71 @@ line_of() {
     start "$idle" 1
     status 2 "${as_nobody[@]}"
     has .not_inspected 1
+  }
+  in_world
+}
+
+@test "a preloaded QEMU, a supervised one and a bare one are told apart, by root and by their owner" {
+  scenario() {
+    local -A pids
+    for owner in root nobody; do
+      as_owner=(setpriv --reuid "$owner" --clear-groups)
+      start_qemu "preloaded-$owner" "${as_owner[@]}" env LD_PRELOAD="$shim" XSAVESHIM_REFUSED=abort
+      pids[preload]=$pid
+      start_qemu "supervised-$owner" "${as_owner[@]}" env XSAVESHIM_LOG_LEVEL=error XSAVESHIM_LOG=none \
+        "$command" run --supervise --log /a/log -- env -i
+      pids[supervised]=$pid
+      start_qemu "bare-$owner" "${as_owner[@]}"
+      pids[none]=$pid
+      for seen_by in root "$owner"; do
+        status 1 setpriv --reuid "$seen_by" --clear-groups
+        has ".vmms | length" 3
+        for shim_kind in preload supervised none; do
+          has ".vmms[] | select(.pid == ${pids[$shim_kind]}) | [.shim, .vcpus] | @tsv" "$shim_kind	2"
+        done
+        has "[.vmms[].name] | join(\" \")" "preloaded-$owner supervised-$owner bare-$owner"
+        has ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	stderr	notice"
+        has ".vmms[1].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	report	/a/log	error"
+      done
+      stop
+      status 0
+      kill -KILL "${pids[preload]}" "${pids[supervised]}"
+      wait "${pids[@]}" || true
+    done
+  }
+  in_world
+}
+
+@test "a VMM whose supervisor was killed is not protected" {
+  scenario() {
+    start "$command" run --supervise -- "$idle" 2
+    status 0
+    has ".vmms[] | [.shim, .protected, .name] | @tsv" "supervised	true	idle"
+    supervisor=$(find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" | cut -d / -f 3)
+    kill -KILL "$supervisor"
+    while [[ -e /proc/$supervisor ]]; do sleep 0.02; done
+    status 1
+    has ".vmms[].shim" none
+  }
+  in_world
+}
+
+@test "a supervised VMM that lets its parent end is still told to be supervised" {
+  scenario() {
+    "$command" run --supervise -- sh -c "$idle 1 <&9 9<&- >$work/said & echo \$!" >"$work/pid"
+    pid=$(<"$work/pid")
+    until grep -q ready "$work/said"; do sleep 0.02; done
+    status 0
+    has ".vmms[] | [.pid, .shim] | @tsv" "$pid	supervised"
+  }
+  in_world
+}
+
+@test "a supervised VMM whose calls are not trimmed is not protected" {
+  scenario() {
+    start "$command" run --supervise --trim=none -- "$idle" 1
+    status 1
+    has ".vmms[] | [.shim, .protected, .settings.trim] | @tsv" "supervised	false	none"
   }
   in_world
 }
@@ -360,6 +438,20 @@ line_of() {
   in_world
 }
 
+@test "a VMM that is ending is not taken for one without a shim" {
+  # its memory goes first, and takes a while, as it does with guests of many GiB
+  scenario() {
+    for ((i = 0; i < 5; i++)); do
+      start LD_PRELOAD="$shim" IDLE_MIB=256 "$idle" 1
+      kill "$pid"
+      until status 0; has ".vmms | length" 0 2>/dev/null; do
+        has ".vmms[].shim" preload
+      done
+    done
+  }
+  in_world
+}
+
 @test "status's JSON has the documented keys and no others" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1
@@ -374,12 +466,11 @@ vmms.0.settings.log_level not_inspected verdict"
 
 @test "without /proc status says what is missing" {
   scenario() {
-    umount -l /proc
-    umount -l /proc || true
-    mount -t tmpfs none /proc
-    result=0
-    "$command" status --json >"$work/out" 2>&1 || result=$?
+    local result=0
+    mount -t tmpfs -o mode=0 none /proc
+    "${as_nobody[@]}" "$command" status --json >"$work/out" 2>"$work/err" || result=$?
     ((result == 2))
+    [[ ! -s $work/out && $(<"$work/err") == "xsaveshim: /proc: "*": mount it"* ]]
   }
   in_world
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`. It says "ready" once they are there, and waits for
- * its standard input to end.
+ * A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`, with IDLE_MIB of memory. It says "ready" once they are
+ * there, and waits for its standard input to end.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ int main(int argc, char **argv)
 	long vcpus = argc > 1 ? atol(argv[1]) : 0;
 	int kvm = check(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
 	int vm = check(ioctl(kvm, KVM_CREATE_VM, NULL), "KVM_CREATE_VM");
+	const char *mib = getenv("IDLE_MIB");
 	struct kvm_cpuid2 none = { 0 };
 	char c;
 
@@ -33,6 +35,8 @@ int main(int argc, char **argv)
 
 		check(ioctl(vcpu, KVM_SET_CPUID2, &none), "KVM_SET_CPUID2");
 	}
+	if (mib)
+		memset(malloc((size_t)atol(mib) << 20), 1, (size_t)atol(mib) << 20);
 	puts("ready");
 	fflush(stdout);
 	while (read(STDIN_FILENO, &c, 1) > 0)
