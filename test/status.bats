@@ -335,7 +335,8 @@ line_of() {
     local -A pids
     for owner in root nobody; do
       as_owner=(setpriv --reuid "$owner" --clear-groups)
-      start_qemu "preloaded-$owner" "${as_owner[@]}" env LD_PRELOAD="$shim" XSAVESHIM_REFUSED=abort
+      start_qemu "preloaded-$owner" "${as_owner[@]}" env LD_PRELOAD="$shim" XSAVESHIM_REFUSED=abort \
+        XSAVESHIM_LOG_LEVEL=error XSAVESHIM_LOG=none
       pids[preload]=$pid
       start_qemu "supervised-$owner" "${as_owner[@]}" env XSAVESHIM_LOG_LEVEL=error XSAVESHIM_LOG=none \
         "$command" run --supervise --log /a/log -- env -i
@@ -349,7 +350,7 @@ line_of() {
           has ".vmms[] | select(.pid == ${pids[$shim_kind]}) | [.shim, .vcpus] | @tsv" "$shim_kind	2"
         done
         has "[.vmms[].name] | join(\" \")" "preloaded-$owner supervised-$owner bare-$owner"
-        has ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	stderr	notice"
+        has ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	none	error"
         has ".vmms[1].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	report	/a/log	error"
       done
       stop
@@ -441,8 +442,8 @@ line_of() {
 @test "a VMM that is ending is not taken for one without a shim" {
   # its memory goes first, and takes a while, as it does with guests of many GiB
   scenario() {
-    for ((i = 0; i < 5; i++)); do
-      start LD_PRELOAD="$shim" IDLE_MIB=256 "$idle" 1
+    for ((i = 0; i < 3; i++)); do
+      start LD_PRELOAD="$shim" IDLE_MIB=512 "$idle" 1
       kill "$pid"
       until status 0; has ".vmms | length" 0 2>/dev/null; do
         has ".vmms[].shim" preload
