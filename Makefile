@@ -14,8 +14,6 @@ BUILD ?= build
 CFLAGS ?= -O2
 WARNINGS := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion \
 	-Wno-sign-conversion -Wpointer-arith -Wcast-qual -Wundef -Wformat=2
-# The kernel's headers as system headers: a musl compiler does not look where Debian keeps them.
-KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(MULTIARCH)
 CPPFLAGS += -Iinclude -D_GNU_SOURCE= -DXSAVESHIM_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -MMD -MP
 
