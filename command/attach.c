@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // How a process comes to be supervised, before it is exec'ed into the VMM.
 //
-// The supervisor is a grandchild whose parent has ended, so that the VMM has no child that it did not make. It is there before
-// the filter is, which makes it the one process that the filter does not reach, and then fetches the listener.
+// The supervisor is a grandchild whose parent has ended, so that the VMM has no child that it did not make.
+// It is there before the filter is, which makes it the one process that the filter does not reach, and then
+// fetches the listener.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -45,23 +46,24 @@ static int hear(int socket)
 {
 	int value;
 
-	if (TEMP_FAILURE_RETRY(recv(socket, &value, sizeof(value), MSG_WAITALL)) != sizeof(value))
+	if (recv(socket, &value, sizeof(value), MSG_WAITALL) != sizeof(value))
 		exit(EXIT_OWN_FAILURE);
 	return value;
 }
 
-// As root without no_new_privs, so that a jailer can still become another user and a confined domain can be entered. libseccomp
-// would load the filter itself, but before 2.6 not so that a signal to a thread that waits for its answer waits, too.
+// As root without no_new_privs, so that a jailer can still become another user and a confined domain can be
+// entered. libseccomp would load the filter itself, but before 2.6 not so that a signal to a thread that
+// waits for its answer waits, too.
 static int load_filter(scmp_filter_ctx filter)
 {
 	struct sock_filter instructions[INSTRUCTIONS_MAX];
 	struct sock_fprog program = {.filter = instructions};
-	// It is no sandbox, and must not cost the VMM what kernels before 5.16 take from those in one (SPEC_ALLOW).
+	// It is no sandbox, and must not cost the VMM what kernels before 5.16 take from those in one
+	// (SPEC_ALLOW).
 	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
 			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 	int file = memfd_create("filter", MFD_CLOEXEC);
 	ssize_t size;
-	int listener;
 
 	if (file < 0 || seccomp_export_bpf(filter, file))
 		fail("the filter");
@@ -69,7 +71,8 @@ static int load_filter(scmp_filter_ctx filter)
 	close(file);
 	program.len = (unsigned short)((size_t)size / sizeof(instructions[0]));
 	do {
-		listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+		int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+
 		if (listener >= 0)
 			return listener;
 		if (errno == EINVAL && flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
@@ -80,12 +83,13 @@ static int load_filter(scmp_filter_ctx filter)
 			fail("no_new_privs");
 	} while (true);
 	if (errno == EBUSY)
-		errx(EXIT_OWN_FAILURE, "cannot supervise: this process is supervised already, by another "
-		     "xsaveshim or a container manager, and the kernel allows one supervisor: use --preload, or start it outside");
+		errx(EXIT_OWN_FAILURE, "cannot supervise: this process is supervised already, by another xsaveshim or a "
+		     "container manager, and the kernel allows one supervisor: use --preload, or start it outside");
 	fail("seccomp");
 }
 
-// The supervisor keeps nothing that the VMM has open but its standard error, where reports go; and no directory.
+// The supervisor keeps nothing that the VMM has open but its standard error, where reports go; and no
+// directory.
 static void let_go_of_everything(int *socket)
 {
 	bool has_stderr = fcntl(STDERR_FILENO, F_GETFD) >= 0;
@@ -105,23 +109,24 @@ static void let_go_of_everything(int *socket)
 		fail("/");
 }
 
-// What can be fetched from a process is a process whose memory can be written to: the kernel asks for the same permission.
+// What can be fetched from a process is a process whose memory can be written to: the kernel asks for the
+// same permission.
 static int fetch_listener(pid_t vmm, int number)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, vmm, 0);
 	int listener = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
 
 	if (listener < 0 && errno == EPERM)
-		errx(EXIT_OWN_FAILURE, "cannot supervise: this user may not write to the VMM's memory (kernel.yama.ptrace_scope "
-		     "of 2 or 3, or a security module): as root it may, with CAP_SYS_PTRACE");
+		errx(EXIT_OWN_FAILURE, "cannot supervise: this user may not write to the VMM's memory "
+		     "(kernel.yama.ptrace_scope of 2 or 3, or a security module): as root it may, with CAP_SYS_PTRACE");
 	if (listener < 0)
 		fail("the listener");
 	close(pidfd);
 	return listener;
 }
 
-static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings *settings, const char *program,
-				    const char *reason)
+static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings *settings,
+				    const char *program, const char *reason)
 {
 	let_go_of_everything(&socket);
 	tell(socket, getpid());
@@ -132,7 +137,8 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 	exit(0);
 }
 
-// A session of its own, for which the terminal's signals are not meant; nor are others': it ends with the VMM.
+// A session of its own, for which the terminal's signals are not meant; nor are others': it ends with the
+// VMM.
 static void leave_session(void)
 {
 	setsid();
@@ -140,7 +146,8 @@ static void leave_session(void)
 		signal(number, SIG_IGN);
 }
 
-// Clear of the descriptors that the VMM was started without, whose numbers mean something to it and to the supervisor.
+// Clear of the descriptors that the VMM was started without, whose numbers mean something to it and to the
+// supervisor.
 static int above_stdio(int fd)
 {
 	int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -172,7 +179,7 @@ void attach_supervisor(const struct settings *settings, const char *program, con
 		be_supervisor(sockets[1], vmm, settings, program, reason);
 	}
 	close(sockets[1]);
-	if (child < 0 || TEMP_FAILURE_RETRY(waitpid(child, NULL, __WALL)) < 0)
+	if (child < 0 || waitpid(child, NULL, __WALL) < 0)
 		fail("fork");
 	// For Yama, which lets only those look at a process that it has named; EINVAL without Yama.
 	prctl(PR_SET_PTRACER, hear(sockets[0]), 0, 0, 0);

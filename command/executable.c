@@ -36,7 +36,8 @@ static int cannot_execute(const char *path)
 	return 0;
 }
 
-// The search of execvp: an empty directory is the current one; a file that cannot be executed does not end it.
+// The search of execvp: an empty directory is the current one; a file that cannot be executed does not end
+// it.
 static int search_path(char path[PATH_MAX], const char *name)
 {
 	const char *directory = getenv("PATH");
@@ -46,7 +47,8 @@ static int search_path(char path[PATH_MAX], const char *name)
 		directory = "/bin:/usr/bin";
 	for (;;) {
 		size_t length = strcspn(directory, ":");
-		int size = snprintf(path, PATH_MAX, "%.*s%s%s", (int)length, directory, length ? "/" : "", name);
+		const char *slash = length ? "/" : "";
+		int size = snprintf(path, PATH_MAX, "%.*s%s%s", (int)length, directory, slash, name);
 		int error = size < PATH_MAX ? cannot_execute(path) : ENAMETOOLONG;
 
 		if (!error)
@@ -101,7 +103,8 @@ static bool read_interpreter(const char *line, char interpreter[PATH_MAX])
 	return copy(interpreter, line, strcspn(line, " \t\n")) && *interpreter;
 }
 
-// Reads the file that executable->program names. ELOOP: it is a script, and program now names its interpreter.
+// Reads the file that executable->program names. ELOOP: it is a script, and program now names its
+// interpreter.
 static int inspect(struct executable *executable)
 {
 	char line[SCRIPT_LINE_MAX + 1] = "";
@@ -126,13 +129,15 @@ static int follow(struct executable *executable)
 	int result;
 
 	strcpy(executable->program, executable->path);
-	for (unsigned int scripts = 0; (result = inspect(executable)) == ELOOP && scripts < SCRIPTS_MAX; scripts++) {
-		int error = cannot_execute(executable->program);
-
-		if (error)
-			return error;
+	for (unsigned int scripts = 0; scripts <= SCRIPTS_MAX; scripts++) {
+		result = inspect(executable);
+		if (result != ELOOP)
+			return result;
+		result = cannot_execute(executable->program);
+		if (result)
+			return result;
 	}
-	return result;
+	return ELOOP;
 }
 
 int executable_find(struct executable *executable, const char *name)
@@ -159,7 +164,8 @@ const char *executable_gains(const struct executable *executable)
 		return "is setuid";
 	if (status.st_mode & S_ISGID && status.st_mode & S_IXGRP && status.st_gid != getegid())
 		return "is setgid";
-	// security/commoncap.c: to root, file capabilities add nothing that would start secure-execution mode.
+	// security/commoncap.c: to root, file capabilities add nothing that would start secure-execution
+	// mode.
 	if (getuid() && getxattr(executable->program, "security.capability", NULL, 0) > 0)
 		return "has file capabilities";
 	return NULL;

@@ -22,15 +22,17 @@ struct executable {
 	enum executable_kind kind;
 };
 
-// Finds name as execvp does and follows #! lines as far as the kernel does. 0, or an errno: ENOENT where there is no such
-// command, EACCES and others where there is one that cannot be executed or read. program tells then which file it was.
+// Finds name as execvp does and follows #! lines as far as the kernel does. 0, or an errno: ENOENT where
+// there is no such command, EACCES and others where there is one that cannot be executed or read. program
+// tells then which file it was.
 int executable_find(struct executable *executable, const char *name);
 
 // The same for the program that is calling.
 int executable_self(struct executable *executable);
 
-// Why a loader would not take LD_PRELOAD from this caller's environment: "is setuid", "is setgid" or "has file
-// capabilities"; NULL: nothing that can be seen speaks against it. Source: ld.so(8), secure-execution mode.
+// Why a loader would not take LD_PRELOAD from this caller's environment: "is setuid", "is setgid" or "has
+// file capabilities"; NULL: nothing that can be seen speaks against it. Source: ld.so(8), secure-execution
+// mode.
 const char *executable_gains(const struct executable *executable);
 
 #endif

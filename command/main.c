@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (*word)
-		fprintf(stderr, "xsaveshim: unknown command '%s': run, probe, status, --help and --version are known\n", word);
+		fprintf(stderr, "xsaveshim: unknown command '%s': there are run, probe, status, --help, --version\n", word);
 	else
 		fputs(help, stderr);
 	return 2;

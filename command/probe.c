@@ -212,8 +212,8 @@ static bool create_payload(struct probe *probe, struct vm *vm)
 	int size = kvm_ioctl(vm->vm, KVM_CHECK_EXTENSION, (const void *)KVM_CAP_XSAVE2);
 
 	vm->payload_size = size > (int)sizeof(struct kvm_xsave) ? (size_t)size : sizeof(struct kvm_xsave);
-	vm->payload = malloc(vm->payload_size);
-	return vm->payload || failed(probe, "malloc");
+	vm->payload = map(vm->payload_size, -1);
+	return vm->payload != MAP_FAILED || failed(probe, "mmap");
 }
 
 // A guest that has just these xfeatures; with none, its CPUID is empty.

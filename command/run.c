@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM with the library preloaded where a loader will take it, and supervised where none will.
+// xsaveshim run: starts a VMM with the library preloaded where a loader will take it, and supervised where
+// none will.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -38,20 +39,20 @@ static const struct option options[] = {
 static const char help[] =
 	"usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n"
 	"\n"
-	"Starts a VMM so that what it restores is trimmed to what its guest has: with the library preloaded into a\n"
-	"dynamically linked VMM, supervised from outside if it is statically linked. The VMM keeps this process's\n"
-	"pid, standard input and output, and exit status.\n"
+	"Starts a VMM so that what it restores is trimmed to what its guest has: with the library preloaded into\n"
+	"a dynamically linked VMM, supervised from outside if it is statically linked. The VMM keeps this\n"
+	"process's pid, standard input and output, and exit status.\n"
 	"\n"
 	"  --trim=MODE        restore: trim what the VMM loads (default); save: what it saves;\n"
 	"                     both; none: change nothing, report what would have been dropped\n"
-	"  --refused=ACTION   report: report what KVM refuses all the same (default); abort: end the VMM, too\n"
+	"  --refused=ACTION   report: report what KVM refuses all the same (default); abort: end the VMM\n"
 	"  --log=TARGET       stderr (default), syslog, none, or an absolute path\n"
 	"  --log-level=LEVEL  notice (default), error or debug\n"
 	"  --preload          preload the library, whatever VMM is\n"
 	"  --supervise        supervise, whatever VMM is: static programs, system calls made without libc\n"
 	"  --help             print this\n"
 	"\n"
-	"Exit status: the VMM's; 127 if there is no VMM, 126 if it cannot be executed, 125 if xsaveshim fails.\n";
+	"Exit status: the VMM's; 127 if it is not found, 126 if it cannot be executed, 125 if xsaveshim fails.\n";
 
 static _Noreturn void fail_usage(void)
 {
@@ -66,7 +67,8 @@ static void set_variable(enum setting setting, const char *option, const char *v
 
 	settings_init(&scratch);
 	if (!settings_set(&scratch, setting, value))
-		errx(EXIT_OWN_FAILURE, "--%s takes one of %s, not '%s'", option, settings_accepted(setting), value);
+		errx(EXIT_OWN_FAILURE, "--%s takes one of %s, not '%s'", option, settings_accepted(setting),
+		     value);
 	if (setenv(settings_key(setting), value, 1))
 		err(EXIT_OWN_FAILURE, "--%s", option);
 }
@@ -113,13 +115,19 @@ void run_apply_options(struct settings *settings, int argc, char **argv)
 			settings_set(settings, (enum setting)option, optarg);
 }
 
+// As a shell does, for the errno of an exec.
+static _Noreturn void fail_exec(const char *what)
+{
+	err(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "%s", what);
+}
+
 static void find_vmm(struct executable *vmm, const char *name)
 {
 	int error = executable_find(vmm, name);
 
 	if (error) {
 		errno = error;
-		err(error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "%s", *vmm->program ? vmm->program : name);
+		fail_exec(*vmm->program ? vmm->program : name);
 	}
 	if (vmm->kind == EXECUTABLE_FOREIGN)
 		errx(EXIT_NOT_EXECUTABLE, "%s: not an x86-64 program, and xsaveshim serves no other", vmm->program);
@@ -135,13 +143,14 @@ static bool is_same_file(const char *a, const char *b)
 	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
-// The library speaks to the libc that it was built with. So does this command: what its loader finds, the VMM's finds
-// where it is the same one, and another's libc (musl's, say) would not take the library.
+// The library speaks to the libc that it was built with. So does this command: what its loader finds, the
+// VMM's finds where it is the same one, and another's libc (musl's, say) would not take the library.
 static bool has_our_loader(const struct executable *vmm)
 {
 	static struct executable self;
 
-	return vmm->kind == EXECUTABLE_DYNAMIC && !executable_self(&self) && is_same_file(vmm->loader, self.loader);
+	return vmm->kind == EXECUTABLE_DYNAMIC && !executable_self(&self) &&
+	       is_same_file(vmm->loader, self.loader);
 }
 
 // In a build tree the library lies beside the command; installed, the loader finds it by its bare name.
@@ -159,23 +168,27 @@ static const char *library(void)
 	return LIBRARY;
 }
 
-// A library that cannot be loaded would not keep the VMM from starting, unprotected. So it is loaded here first, without
-// a log, which is the VMM's to open.
+// A library that cannot be loaded would not keep the VMM from starting, unprotected. So it is loaded here
+// first, without a log, which is the VMM's to open.
 static void check_library(const char *name)
 {
 	const char *key = settings_key(SETTING_LOG);
-	char *target = getenv(key) ? strdup(getenv(key)) : NULL;
+	const char *before = getenv(key);
+	char *target = before ? strdup(before) : NULL;
+	const char *error;
 
-	if (strpbrk(name, ": "))
-		errx(EXIT_OWN_FAILURE, "LD_PRELOAD cannot name '%s': move it where there is no space or colon in its path", name);
 	setenv(key, "none", 1);
-	if (!dlopen(name, RTLD_NOW | RTLD_LOCAL))
-		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", dlerror());
+	error = dlopen(name, RTLD_NOW | RTLD_LOCAL) ? NULL : dlerror();
 	if (target)
 		setenv(key, target, 1);
 	else
 		unsetenv(key);
 	free(target);
+	if (error)
+		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", error);
+	if (strpbrk(name, ": "))
+		errx(EXIT_OWN_FAILURE, "LD_PRELOAD cannot name '%s': move it where its path has no space or colon",
+		     name);
 }
 
 static void warn_if_ignored(const struct executable *vmm)
@@ -183,11 +196,11 @@ static void warn_if_ignored(const struct executable *vmm)
 	const char *gains = executable_gains(vmm);
 
 	if (vmm->kind == EXECUTABLE_STATIC)
-		warnx("warning: %s is statically linked, so the library will not be in it, only in what it starts: "
-		      "use --supervise", vmm->program);
+		warnx("warning: %s is statically linked, so the library will not be in it, only in what it starts: use "
+		      "--supervise", vmm->program);
 	else if (gains)
-		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise", vmm->program,
-		      gains);
+		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise",
+		      vmm->program, gains);
 }
 
 // Ours first; what was to be preloaded before stays, behind it.
@@ -227,11 +240,11 @@ static void check_settings(const struct settings *settings)
 	enum trim_mode trim = (enum trim_mode)settings->value[SETTING_TRIM];
 
 	if (trim == TRIM_SAVE || trim == TRIM_BOTH)
-		errx(EXIT_OWN_FAILURE, "a supervisor cannot trim what KVM saves: use --trim=restore, or --preload if the "
-		     "VMM is dynamically linked");
+		errx(EXIT_OWN_FAILURE, "a supervisor cannot trim what KVM saves: use --trim=restore, or --preload "
+		     "if the VMM is dynamically linked");
 	if (settings->value[SETTING_REFUSED] == REFUSED_ABORT)
-		errx(EXIT_OWN_FAILURE, "a supervisor does not see what KVM refuses: use --refused=report, or --preload if the "
-		     "VMM is dynamically linked");
+		errx(EXIT_OWN_FAILURE, "a supervisor does not see what KVM refuses: use --refused=report, or --preload "
+		     "if the VMM is dynamically linked");
 }
 
 static const char *reason_for(enum mode mode, const struct executable *vmm)
@@ -263,5 +276,5 @@ int run_main(int argc, char **argv)
 		attach_supervisor(&settings, vmm.program, reason);
 	}
 	execv(vmm.path, argv);
-	err(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "%s", vmm.path);
+	fail_exec(vmm.path);
 }

@@ -396,27 +396,28 @@ static const char *const setting_names[SETTINGS] = {"trim", "refused", "log", "l
 static const char *const shim_names[] = {"none", "preload", "supervised"};
 static const char *const verdict_names[] = {"protected", "unprotected", "unknown"};
 
+struct clean_text {
+	char text[PATH_MAX];
+};
+
 // For a terminal: everything but printable ASCII becomes a question mark.
-static char *clean(char *text)
+static struct clean_text clean(const char *text)
 {
-	for (char *c = text; *c; c++)
+	struct clean_text clean;
+
+	snprintf(clean.text, sizeof(clean.text), "%s", text);
+	for (char *c = clean.text; *c; c++)
 		if (*c < ' ' || *c > '~')
 			*c = '?';
-	return text;
+	return clean;
 }
 
 // JSON takes any text as it is, but for what is not UTF-8.
 static json_t *json_text(const char *text)
 {
 	json_t *json = json_string(text);
-	char *copy;
 
-	if (json)
-		return json;
-	copy = clean(strdup(text));
-	json = json_string(copy);
-	free(copy);
-	return json;
+	return json ? json : json_string(clean(text).text);
 }
 
 static json_t *json_settings(const struct settings *settings)
@@ -458,17 +459,13 @@ static void print_json(const struct status *status)
 	json_decref(json);
 }
 
-static void print_vmm(struct vmm *vmm, int name_width)
+static void print_vmm(const struct vmm *vmm, int name_width)
 {
 	printf("%7d  %5u  %-9s  %-19s  %-*s ", vmm->pid, vmm->vcpus, is_protected(vmm) ? "yes" : "NO",
 	       vmm->shim == SHIM_PRELOAD && vmm->replaced ? "preload (replaced)" : shim_names[vmm->shim],
-	       name_width, clean(vmm->name));
-	for (enum setting setting = 0; setting < SETTINGS && vmm->shim != SHIM_NONE; setting++) {
-		char value[PATH_MAX];
-
-		snprintf(value, sizeof(value), "%s", settings_text(&vmm->settings, setting));
-		printf(" %s=%s", setting_names[setting], clean(value));
-	}
+	       name_width, clean(vmm->name).text);
+	for (enum setting setting = 0; setting < SETTINGS && vmm->shim != SHIM_NONE; setting++)
+		printf(" %s=%s", setting_names[setting], clean(settings_text(&vmm->settings, setting)).text);
 	putchar('\n');
 }
 

@@ -61,8 +61,8 @@ static bool still_waits(const struct call *call)
 	return !seccomp_notify_id_valid(listener, call->id);
 }
 
-// For a caller that this process may not look at, errno says why. A caller that has gone needs no answer, what is not a
-// vCPU none of ours, and for memory that is not there the kernel has EFAULT.
+// For a caller that this process may not look at, errno says why. A caller that has gone needs no answer,
+// what is not a vCPU none of ours, and for memory that is not there the kernel has EFAULT.
 static void no_access(const struct call *call, int id)
 {
 	const char *error = strerror(errno);
@@ -108,7 +108,7 @@ static bool read_table(const struct call *call, size_t entry_size, struct guest_
 static void learn(struct call *call, size_t entry_size, uint64_t (*xcr0)(const void *entries, uint32_t nent))
 {
 	int id = look_up(call);
-	struct guest_cpuid table;
+	struct guest_cpuid table = {0};
 
 	if (id < 0)
 		return;
@@ -148,11 +148,12 @@ static bool write_payload(const struct call *call, struct trim trim)
 		errno = ESRCH;
 		return false;
 	}
-	return tracee_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.written, sizeof(trim.written));
+	return tracee_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.written,
+				   sizeof(trim.written));
 }
 
-static void begin_payload_report(struct report_line *line, enum log_level level, const char *event,
-				 const struct call *call, struct vcpu vcpu, uint64_t xstate_bv)
+static void begin_payload(struct report_line *line, enum log_level level, const char *event,
+			  const struct call *call, struct vcpu vcpu, uint64_t xstate_bv)
 {
 	report_begin(line, &report_log, level, event);
 	report_vcpu_call(line, vcpu_call(call, vcpu));
@@ -166,7 +167,7 @@ static void not_trimmed(const struct call *call, struct vcpu vcpu, struct trim t
 
 	if (!still_waits(call))
 		return;
-	begin_payload_report(&line, LOG_LEVEL_ERROR, "not-trimmed", call, vcpu, trim.xstate_bv);
+	begin_payload(&line, LOG_LEVEL_ERROR, "not-trimmed", call, vcpu, trim.xstate_bv);
 	report_hex(&line, "allowed", trim.allowed);
 	report_text(&line, "error", error);
 	report_send(&line);
@@ -178,8 +179,8 @@ static bool is_refused(struct refusal refusal)
 	return refusal.host_lacks || refusal.xcomp_bv || refusal.reserved_bytes || refusal.mxcsr;
 }
 
-// What the supervisor will not see to happen, and the operator should know of: a payload that will be refused, and one with
-// xfeatures of a table that this vCPU may or may not have taken.
+// What the supervisor will not see to happen, and the operator should know of: a payload that will be
+// refused, and one with xfeatures of a table that this vCPU may or may not have taken.
 static void foretell(const struct call *call, const struct tracked_vcpu *vcpu, const void *head)
 {
 	struct refusal refusal = policy_diagnose(head, vcpu->vcpu, host_xfeatures);
@@ -187,11 +188,11 @@ static void foretell(const struct call *call, const struct tracked_vcpu *vcpu, c
 	struct report_line line;
 
 	if (is_refused(refusal)) {
-		begin_payload_report(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu, xstate_bv(head));
+		begin_payload(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu, xstate_bv(head));
 		report_reason(&line, refusal);
 		report_send(&line);
 	} else if (doubtful) {
-		begin_payload_report(&line, LOG_LEVEL_NOTICE, "may-be-refused", call, vcpu->vcpu, xstate_bv(head));
+		begin_payload(&line, LOG_LEVEL_NOTICE, "may-be-refused", call, vcpu->vcpu, xstate_bv(head));
 		report_reason(&line, (struct refusal){.guest_lacks = doubtful});
 		report_send(&line);
 	}
@@ -211,8 +212,8 @@ static void trim_payload(const struct call *call, const struct tracked_vcpu *vcp
 	foretell(call, vcpu, head);
 }
 
-// A payload that every known vCPU may have as it is, as nearly all are, needs no look at which vCPU it is for: that would take
-// longer than all the rest.
+// A payload that every known vCPU may have as it is, as nearly all are, needs no look at which vCPU it is
+// for: that would take longer than all the rest.
 static bool is_unremarkable(const void *head)
 {
 	struct refusal refusal = policy_diagnose(head, (struct vcpu){0}, host_xfeatures);
@@ -253,7 +254,8 @@ static const struct {
 
 #define WATCHED (sizeof(watched) / sizeof(watched[0]))
 
-// The kernel takes 32 bits of the request; QEMU up to 8.2 passes an int, so that bit 31 arrives sign-extended.
+// The kernel takes 32 bits of the request; QEMU up to 8.2 passes an int, so that bit 31 arrives
+// sign-extended.
 scmp_filter_ctx supervise_filter(void)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
@@ -303,11 +305,13 @@ static void answer(void)
 	seccomp_notify_respond(listener, &response);
 }
 
-// KVM's own word: what KVM_GET_SUPPORTED_CPUID says leaves out what this process has not asked permission for (AMX).
+// KVM's own word: what KVM_GET_SUPPORTED_CPUID says leaves out what this process has not asked permission for
+// (AMX).
 static uint64_t kvm_xfeatures(void)
 {
 	uint64_t xfeatures = xstate_host_xcr0();
-	struct kvm_device_attr attribute = {.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uint64_t)(uintptr_t)&xfeatures};
+	struct kvm_device_attr attribute = {
+		.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uint64_t)(uintptr_t)&xfeatures};
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	if (kvm >= 0) {
@@ -317,8 +321,8 @@ static uint64_t kvm_xfeatures(void)
 	return xfeatures;
 }
 
-// Waits for calls and for the end of processes. A process's end is looked at last, so that it is seen before a call from
-// another that was given its number.
+// Waits for calls and for the end of processes. A process's end is looked at last, so that it is seen before
+// a call from another that was given its number.
 static short wait_for_events(void)
 {
 	static struct pollfd *polls;
@@ -338,7 +342,8 @@ static short wait_for_events(void)
 	return polls[0].revents;
 }
 
-void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const char *program, const char *reason)
+void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const char *program,
+		       const char *reason)
 {
 	struct report_line line;
 

@@ -31,8 +31,9 @@ pid_t tracked_process(struct tracked *tracked, pid_t tid)
 	pid_t pid;
 	int pidfd;
 
-	// Reading a thread's process from /proc takes ten times as long, and it is needed once for each process: or more often
-	// where the process's first thread has ended before the others, or where this kernel was built without kcmp.
+	// Reading a thread's process from /proc takes ten times as long, and it is needed once for each
+	// process: or more often where the process's first thread has ended before the others, or where this
+	// kernel was built without kcmp.
 	for (size_t i = 0; i < tracked->process_count; i++)
 		if (tracee_shares_descriptors(tid, tracked->processes[i].pid))
 			return tracked->processes[i].pid;
@@ -88,13 +89,15 @@ struct tracked_vcpu *tracked_find(const struct tracked *tracked, pid_t process, 
 	for (size_t i = 0; i < tracked->vcpu_count; i++) {
 		struct tracked_vcpu *vcpu = &tracked->vcpus[i];
 
-		if (vcpu->process == process && vcpu->vcpu.id == id && tracee_same_file(tid, fd, tid, vcpu->fd))
+		if (vcpu->process == process && vcpu->vcpu.id == id &&
+		    tracee_same_file(tid, fd, tid, vcpu->fd))
 			return vcpu;
 	}
 	return NULL;
 }
 
-struct tracked_vcpu *tracked_learn(struct tracked *tracked, pid_t process, pid_t tid, int fd, int id, uint64_t guest_xcr0)
+struct tracked_vcpu *tracked_learn(struct tracked *tracked, pid_t process, pid_t tid, int fd, int id,
+				   uint64_t guest_xcr0)
 {
 	struct tracked_vcpu *vcpu = tracked_find(tracked, process, tid, fd, id);
 
