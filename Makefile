@@ -68,6 +68,8 @@ $(BUILD)/test/vmm-static: test/vmm/vmm.c
 	@mkdir -p $(@D)
 	$(COMPILE) -static -DRAW_IOCTL -pthread -o $@ $<
 
+# musl-gcc does not look where Debian keeps the kernel's headers.
+$(BUILD)/test/vmm-musl: KERNEL_HEADERS = -idirafter /usr/include -idirafter /usr/include/$(MULTIARCH)
 $(BUILD)/test/vmm-musl: CC := musl-gcc
 $(BUILD)/test/vmm-musl: test/vmm/vmm.c
 	@mkdir -p $(@D)
