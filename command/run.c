@@ -234,16 +234,13 @@ static void preload(struct settings *settings, const struct executable *vmm, con
 	report_send(&line);
 }
 
-// What needs to be seen after the kernel has made a call is not the supervisor's to see.
+// What KVM returns is not the supervisor's to see.
 static void check_settings(const struct settings *settings)
 {
 	enum trim_mode trim = (enum trim_mode)settings->value[SETTING_TRIM];
 
 	if (trim == TRIM_SAVE || trim == TRIM_BOTH)
 		errx(EXIT_OWN_FAILURE, "a supervisor cannot trim what KVM saves: use --trim=restore, or --preload "
-		     "if the VMM is dynamically linked");
-	if (settings->value[SETTING_REFUSED] == REFUSED_ABORT)
-		errx(EXIT_OWN_FAILURE, "a supervisor does not see what KVM refuses: use --refused=report, or --preload "
 		     "if the VMM is dynamically linked");
 }
 

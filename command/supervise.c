@@ -191,6 +191,8 @@ static void foretell(const struct call *call, const struct tracked_vcpu *vcpu, c
 		begin_payload(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu, xstate_bv(head));
 		report_reason(&line, refusal);
 		report_send(&line);
+		if (settings->value[SETTING_REFUSED] == REFUSED_ABORT)
+			tracked_kill_process(&tracked, call->process);
 	} else if (doubtful) {
 		begin_payload(&line, LOG_LEVEL_NOTICE, "may-be-refused", call, vcpu->vcpu, xstate_bv(head));
 		report_reason(&line, (struct refusal){.guest_lacks = doubtful});

@@ -3,6 +3,7 @@
 
 #include <err.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -46,6 +47,13 @@ pid_t tracked_process(struct tracked *tracked, pid_t tid)
 	tracked->processes = grow(tracked->processes, tracked->process_count, sizeof(*tracked->processes));
 	tracked->processes[tracked->process_count++] = (struct tracked_process){pid, pidfd};
 	return pid;
+}
+
+void tracked_kill_process(const struct tracked *tracked, pid_t pid)
+{
+	for (size_t i = 0; i < tracked->process_count; i++)
+		if (tracked->processes[i].pid == pid)
+			syscall(SYS_pidfd_send_signal, tracked->processes[i].pidfd, SIGKILL, NULL, 0);
 }
 
 static void forget_vcpu(struct tracked *tracked, size_t index)

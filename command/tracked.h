@@ -47,6 +47,9 @@ struct tracked {
 // looked at.
 pid_t tracked_process(struct tracked *tracked, pid_t tid);
 
+// Ends a process that is tracked, unless it has ended.
+void tracked_kill_process(const struct tracked *tracked, pid_t pid);
+
 // Forgets a process that has ended, by its place in processes.
 void tracked_forget_process(struct tracked *tracked, size_t index);
 

@@ -362,11 +362,20 @@ snapshot_file() {
 
 @test "what a supervisor cannot do is refused before the VMM starts" {
   local option
-  for option in --trim=save --trim=both --refused=abort; do
+  for option in --trim=save --trim=both; do
     run --separate-stderr "$xsaveshim" run "$option" -- "$static" mark started
     [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(told)"
     [[ $stderr == 'xsaveshim: a supervisor '*'or --preload if the VMM is dynamically linked' ]] || fail "$(told)"
   done
+}
+
+@test "XSAVESHIM_REFUSED=abort ends the VMM, after the report, before KVM refuses what it restores" {
+  supervised XSAVESHIM_REFUSED=abort create 0 cpuid "0xd=$leaky" set-xsave 0x7 set-xsave "$leaky" mark late
+  ((status == 128 + 9)) || fail "$(told)"
+  [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *"set-xsave $leaky"* ]] || fail "$(told)"
+  [[ $stderr == *"event=will-be-refused "*"reason=host-lacks:$leaked_name" && $(wc -l <<<"$stderr") == 1 ]] || fail "$(told)"
+  supervised XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
+  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
 @test "reports go where the settings say, at the level that they say" {
@@ -418,10 +427,10 @@ field() { # PID NAME    of /proc/PID/status
 @test "the VMM has no child, no pending signal and no descriptor that it would not have without a supervisor" {
   local script='read -r children </proc/$$/task/$$/children
     echo "children: $children"
-    grep -E "^(Sig|Shd)" /proc/$$/status
     echo /proc/self/fd/*
     env | sort
-    umask'
+    umask
+    exec grep -E "^(Sig|Shd)" /proc/self/status'
   # with SIGCHLD blocked, one that was sent would wait for the VMM
   local blocked=(perl -MPOSIX -e
     'sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
