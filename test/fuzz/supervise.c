@@ -123,6 +123,7 @@ static void handle_one(void)
 		watched[which].handle(&call);
 	else if (tracked.process_count)
 		tracked_forget_process(&tracked, call.fd % tracked.process_count);
+	current = NULL;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -35,13 +35,12 @@ static uint64_t supported_xfeatures(const struct kvm_cpuid2 *cpuid)
 int main(void)
 {
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + MAX_ENTRIES * sizeof(cpuid->entries[0]));
+	static _Alignas(8) char room[sizeof(struct kvm_cpuid2) + MAX_ENTRIES * sizeof(struct kvm_cpuid_entry2)];
+	struct kvm_cpuid2 *cpuid = (struct kvm_cpuid2 *)room;
 	uint64_t supported;
 
 	if (kvm < 0)
 		return fail("/dev/kvm");
-	if (!cpuid)
-		return fail("calloc");
 	cpuid->nent = MAX_ENTRIES;
 	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return fail("KVM_GET_SUPPORTED_CPUID");
