@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
+# bash's completion of the xsaveshim command.
+
+load lib
+
+# completes LINE    prints what is offered for its last word, sorted, one a line
+completes() {
+  run bash -c '
+    source /usr/share/bash-completion/bash_completion
+    source "$1"
+    COMP_LINE=$2 COMP_POINT=${#2}
+    read -ra COMP_WORDS <<<"$2"
+    [[ $2 != *" " ]] || COMP_WORDS+=("")
+    # bash splits at = and : as well
+    eval "COMP_WORDS=($(printf "%s\n" "${COMP_WORDS[@]}" | sed "s/=/\n=\n/g" | sed "s/.*/\"&\"/"))"
+    [[ $2 != *= ]] || COMP_WORDS[-1]=""
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    compopt() { :; }
+    _xsaveshim
+    printf "%s\n" "${COMPREPLY[@]}" | sort -u' completes "$repo/completions/xsaveshim" "$1"
+  ((status == 0)) || fail "$output"
+}
+
+offers() { # WORD...
+  [[ $output == "$(printf '%s\n' "$@" | sort -u)" ]] || fail "offered: $output"
+}
+
+@test "the commands and their options are offered" {
+  completes 'xsaveshim '
+  offers run probe status --help --version
+  completes 'xsaveshim st'
+  offers status
+  completes 'xsaveshim probe --'
+  offers --json --help
+  completes 'xsaveshim run --'
+  offers --trim= --refused= --log= --log-level= --preload --supervise --help --
+}
+
+@test "the values of run's options are those that it takes" {
+  local option accepted
+  for option in trim refused log log-level; do
+    accepted=$("$build/xsaveshim" run "--$option=?" 2>&1 | sed 's/.* one of \(.*\), not .*/\1/')
+    accepted=${accepted%,/absolute/path}
+    completes "xsaveshim run --$option "
+    offers "${accepted//,/$'\n'}"
+    completes "xsaveshim run --$option="
+    offers "${accepted//,/$'\n'}"
+  done
+}
+
+@test "the VMM and its arguments are completed as if they stood alone" {
+  mkdir "$BATS_TEST_TMPDIR/files"
+  cd "$BATS_TEST_TMPDIR/files"
+  touch disk.qcow2
+  completes 'xsaveshim run --trim both -- mktem'
+  offers mktemp
+  completes 'xsaveshim run mktem'
+  offers mktemp
+  completes 'xsaveshim run --trim=both -- cat disk'
+  offers disk.qcow2
+  completes 'xsaveshim run --preload cat disk'
+  offers disk.qcow2
+}
