@@ -135,10 +135,15 @@ guest_qmp() {
   printf '%s\n' "$answer"
 }
 
-read_answer() { # FD ID    sets answer
-  while read -r -t 0.1 -u "$1" answer; do
-    [[ $answer == *"\"id\": \"$2\""* ]] && return 0
+# read_answer FD ID    adds to answer what has come of the line so far
+read_answer() {
+  local part
+  while read -r -t 0.1 -u "$1" part; do
+    answer+=$part
+    [[ $answer != *"\"id\": \"$2\""* ]] || return 0
+    answer=
   done
+  answer+=$part
   return 1
 }
 
