@@ -541,7 +541,7 @@ int status_main(int argc, char **argv)
 		return UNKNOWN;
 	}
 	if (!inspect_processes(&status)) {
-		fprintf(stderr, "xsaveshim: /proc: %s: mount it, there is no other way to tell\n", strerror(errno));
+		fprintf(stderr, "xsaveshim: /proc: %s: it has to be mounted, and readable\n", strerror(errno));
 		return UNKNOWN;
 	}
 	for (size_t i = 0; i < status.vmm_count; i++)
