@@ -322,10 +322,12 @@ static void open_kvm(void)
 // ---- the judgement ----
 
 static char mismatch[160];
+static bool by_model;
 
 static bool disagree(const char *what, uint64_t value, const char *whose, uint64_t other)
 {
 	snprintf(mismatch, sizeof(mismatch), "%s 0x%" PRIx64 ", %s 0x%" PRIx64, what, value, whose, other);
+	by_model = strstr(whose, "model");
 	return false;
 }
 
@@ -395,16 +397,18 @@ static bool disagrees_alone(const struct table *table, bool with_kvm)
 	return set_table(table) && !table_agrees(table, &taken);
 }
 
-// Leaves out entries, then values, as long as it still fails.
+// Leaves out entries, then values, as long as it still fails in the eyes of the same judge.
 static void shrink(struct table *table, bool with_kvm)
 {
+	bool model = by_model;
+
 	for (uint32_t i = table->v2.nent; i-- > 0;) {
 		struct table without = *table;
 
 		memmove(&without.v2.entries[i], &without.v2.entries[i + 1],
 			(without.v2.nent - i - 1) * sizeof(without.v2.entries[0]));
 		without.v2.nent--;
-		if (disagrees_alone(&without, with_kvm))
+		if (disagrees_alone(&without, with_kvm) && by_model == model)
 			*table = without;
 	}
 	for (uint32_t i = 0; i < table->v2.nent; i++) {
@@ -415,7 +419,7 @@ static void shrink(struct table *table, bool with_kvm)
 			uint32_t value = *values[j];
 
 			*values[j] = 0;
-			if (!disagrees_alone(table, with_kvm))
+			if (!disagrees_alone(table, with_kvm) || by_model != model)
 				*values[j] = value;
 		}
 	}
