@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
+# shellcheck disable=SC2016 # what is in single quotes is for a shell further in
+# bats file_tags=testbed
+# The supervisor where Yama decides who may look at a process: in a testbed kernel, as few others have it at all levels.
+
+load lib
+
+# in_testbed SCRIPT    where /dev/kvm is everybody's; $scope, $as_nobody and $static there are what they say
+in_testbed() {
+  run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) fixed -- bash -c '
+    scope=/proc/sys/kernel/yama/ptrace_scope
+    as_nobody="setpriv --reuid nobody --regid nogroup --clear-groups"
+    xsaveshim=$0/xsaveshim
+    static=$0/test/vmm-static
+    [[ -w /dev/kvm ]] && '"$1" "$build"
+}
+
+served() { # how many restores were trimmed
+  [[ $status == 0 && $(grep -cx 'set-xsave 0x217: 0 xstate_bv=0x7 rest=same' <<<"$output") == "$1" ]] || fail "$(told)"
+  [[ $(grep -c '^xsaveshim: level=notice event=trim via=supervisor .*dropped=bndcsr,pkru$' <<<"$stderr") == "$1" ]] ||
+    fail "$(told)"
+}
+
+@test "a plain user's VMM is served under Yama's scopes 0 and 1, through exec and on threads" {
+  in_testbed '
+    for level in 0 1; do
+      echo $level >$scope
+      $as_nobody $xsaveshim run -- $static create 0 cpuid 0xd=0x7 set-xsave 0x217 thread set-xsave 0x217
+      $as_nobody $xsaveshim run --supervise -- sh -c "exec $static create 0 cpuid 0xd=0x7 set-xsave 0x217"
+    done'
+  served 6
+}
+
+@test "under scope 1 a plain user's VMM that is a child of what was started is let through, and reported" {
+  in_testbed '
+    echo 1 >$scope
+    $as_nobody $xsaveshim run --supervise -- sh -c "$static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
+  [[ $status == 0 && $output == *'set-xsave 0x217: EINVAL xstate_bv=0x217 rest=same' ]] || fail "$(told)"
+  [[ $(grep -c '^xsaveshim: level=error event=no-access via=supervisor ioctl=KVM_SET_' <<<"$stderr") == 2 ]] ||
+    fail "$(told)"
+}
+
+@test "under scope 2 a plain user's VMM is not started, and the user is told why; root's is served, its children too" {
+  in_testbed '
+    echo 2 >$scope
+    $as_nobody $xsaveshim run -- $static mark started
+    echo "exit status $?"
+    $xsaveshim run -- $static create 0 cpuid 0xd=0x7 set-xsave 0x217
+    $xsaveshim run --supervise -- sh -c "$as_nobody $static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
+  [[ $output == 'exit status 125'* && $output != *mark* ]] || fail "$(told)"
+  [[ $stderr == 'xsaveshim: cannot supervise: this user may not '*'(kernel.yama.ptrace_scope of 2 or 3'* ]] || fail "$(told)"
+  served 2
+}
