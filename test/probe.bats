@@ -6,6 +6,7 @@
 load lib
 
 command=$build/xsaveshim
+patience=$((60 * ${XSAVESHIM_TEST_SLOW:-1}))
 
 setup() {
   need_kvm
@@ -14,7 +15,7 @@ setup() {
 
 # probe [VARIABLE=VALUE]...    sets what `run` does, with the JSON in $output
 probe() {
-  run --separate-stderr timeout 60 env "$@" "$command" probe --json
+  run --separate-stderr timeout "$patience" env "$@" "$command" probe --json
 }
 
 # With the quirks of a KVM: see test/vmm/quirk.so.c
@@ -89,7 +90,7 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
 @test "probe says in words what it says in JSON" {
   probe
   json=$output
-  run --separate-stderr timeout 60 "$command" probe
+  run --separate-stderr timeout "$patience" "$command" probe
   [[ $stderr == '' && ${#lines[@]} -le 8 ]]
   for key in refuses leaks verdict; do
     grep -Eq "^$key +$(jq -r ".$key" <<<"$json")\b" <<<"$output" || fail "$key differs:" "$output" "$json"
@@ -216,7 +217,7 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
 @test "probe leaves no process and so no VM behind" {
   # in PID and mount namespaces of their own, where /proc shows nothing else
   # shellcheck disable=SC2016 # the inner shell's
-  run --separate-stderr timeout 60 unshare --pid --fork --mount-proc bash -c \
+  run --separate-stderr timeout "$patience" unshare --pid --fork --mount-proc bash -c \
     '"$0" probe >/dev/null; status=$?; echo "$status" /proc/[0-9]*' "$command"
   [[ $output =~ ^[012]\ /proc/1$ ]] || fail "$output"
 }

@@ -48,11 +48,13 @@ static long fail(int error)
 	return -1;
 }
 
+// In place of what the table has, or at its end: up to Linux 6.4, KVM_GET_CPUID2 leaves nent alone and the rest zero.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;
 
-	while (i < table->nent && table->entries[i].function != 0xd)
+	while (i < table->nent && table->entries[i].function != 0xd &&
+	       (table->entries[i].function || table->entries[i].eax))
 		i++;
 	if (i == table->nent)
 		table->nent++;
