@@ -64,6 +64,8 @@ trim_report() { # VCPU [ALLOWED]
 @test "KVM_SET_CPUID counts as well, and so does an empty table" {
   run_shimmed create 0 cpuid-v1 0xd=0x3 set-xsave "$leaky" create 1 cpuid none set-xsave "$leaky"
   [[ $(grep -cxF "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" <<<"$output") == 2 ]]
+  # a kernel that refuses FP and SSE to a guest without XSAVE adds a line of its own
+  stderr=$(grep -v ' event=load-widened ' <<<"$stderr")
   reported "$(trim_report 0)" "$(trim_report 1)"
 }
 
