@@ -109,6 +109,15 @@ static void let_go_of_everything(int *socket)
 		fail("/");
 }
 
+// Where /proc is missing, or shows another PID namespace, what it says of a number is not about the VMM.
+static void check_proc(void)
+{
+	char self[16] = "";
+
+	if (readlink("/proc/self", self, sizeof(self) - 1) < 0 || atoi(self) != getpid())
+		errx(EXIT_OWN_FAILURE, "cannot supervise: /proc is not that of this PID namespace: mount it");
+}
+
 // What can be fetched from a process is a process whose memory can be written to: the kernel asks for the
 // same permission.
 static int fetch_listener(pid_t vmm, int number)
@@ -129,6 +138,7 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 				    const char *program, const char *reason)
 {
 	let_go_of_everything(&socket);
+	check_proc();
 	tell(socket, getpid());
 	supervise_prepare(fetch_listener(vmm, hear(socket)), settings, vmm, program, reason);
 	tell(socket, 0);
@@ -174,8 +184,10 @@ void attach_supervisor(const struct settings *settings, const char *program, con
 	if (!child) {
 		leave_session();
 		child = fork();
+		if (child < 0)
+			fail("fork");
 		if (child)
-			_exit(child < 0);
+			_exit(0);
 		be_supervisor(sockets[1], vmm, settings, program, reason);
 	}
 	close(sockets[1]);

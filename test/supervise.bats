@@ -369,6 +369,15 @@ snapshot_file() {
   done
 }
 
+@test "where /proc shows another PID namespace the VMM is not started, as its memory could be another process's" {
+  [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
+  run --separate-stderr unshare --pid --fork "$xsaveshim" run --supervise -- "$static" mark started
+  [[ $status == 125 && -z $output ]] || fail "$(told)"
+  [[ $stderr == 'xsaveshim: cannot supervise: /proc is not that of this PID namespace: mount it' ]] || fail "$(told)"
+  run --separate-stderr unshare --pid --fork --mount-proc "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
+  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+}
+
 @test "XSAVESHIM_REFUSED=abort ends the VMM, after the report, before KVM refuses what it restores" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid "0xd=$leaky" set-xsave 0x7 set-xsave "$leaky" mark late
   ((status == 128 + 9)) || fail "$(told)"
