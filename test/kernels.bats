@@ -270,7 +270,8 @@ d" ]]
   [[ -z $output$stderr ]]
   enters fixed -- sh -c 'kill -TERM $$'
   ((status == 128 + 15))
-  enters fixed -- no-such-command
+  status=0
+  timeout 300 "$runner" fixed -- no-such-command 2>"$work/err" || status=$?
   ((status == 127))
 }
 
