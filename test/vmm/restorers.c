@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
- * restorers THREADS ROUNDS BIT [interrupted]: each thread has a vCPU whose guest XCR0 is unlike the next one's, and
+ * restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU whose guest XCR0 is unlike the next one's, and
  * restores a payload with FP, SSE, AVX and BIT into it, time and again, by system calls of its own. Prints a line for
  * each vCPU, "ID: N", with how many payloads were trimmed to just what it has, after one with an error if there was any.
- * interrupted: each thread gets a signal every half a millisecond.
+ * interrupted: each thread gets a signal every half a millisecond, after which the kernel goes on with the call.
+ * interruptible: SIGUSR1 interrupts a thread's call if the kernel lets it.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +27,7 @@
 static int vm;
 static int rounds;
 static uint64_t leaked;
-static int interrupted;
+static bool interrupted;
 
 /* FP and SSE, and AVX for every other. */
 static uint64_t xcr0_of(long id)
@@ -89,23 +91,28 @@ static void *vcpu_main(void *arg)
 
 int main(int argc, char **argv)
 {
-	struct sigaction action = {.sa_handler = ignore, .sa_flags = SA_RESTART};
+	struct sigaction action = {.sa_handler = ignore};
 	pthread_t threads[THREADS_MAX];
+	sigset_t signals;
 	int count = argc > 3 ? atoi(argv[1]) : 0;
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	if (count < 1 || count > THREADS_MAX) {
-		fprintf(stderr, "usage: restorers THREADS ROUNDS BIT [interrupted]\n");
+		fprintf(stderr, "usage: restorers THREADS ROUNDS BIT [interrupted|interruptible]\n");
 		return 2;
 	}
 	rounds = atoi(argv[2]);
 	leaked = strtoull(argv[3], NULL, 0);
-	interrupted = argc > 4;
+	interrupted = argc > 4 && !strcmp(argv[4], "interrupted");
+	action.sa_flags = interrupted ? SA_RESTART : 0;
 	sigaction(SIGUSR1, &action, NULL);
 	vm = (int)syscall(SYS_ioctl, kvm, KVM_CREATE_VM, NULL);
 	for (long id = 0; id < count; id++)
 		if (pthread_create(&threads[id], NULL, vcpu_main, (void *)(intptr_t)id))
 			return 2;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	for (int i = 0; i < count; i++)
 		pthread_join(threads[i], NULL);
 	return 0;
