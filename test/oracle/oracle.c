@@ -5,8 +5,8 @@
 //	Sets COUNT tables on a real vCPU. What the core calls the guest's XCR0 must be what KVM enforces (the XCR0 values
 //	that KVM_SET_XCRS takes, the XSTATE_BV bits that KVM_SET_XSAVE takes), what the core reads out of what
 //	KVM_GET_CPUID2 returns, and what a second model says.
-// oracle model COUNT [SEED [FIRST]]
-//	The same tables without a KVM: the core against the model.
+// oracle kvm COUNT [SEED [FIRST]], oracle model COUNT [SEED [FIRST]]
+//	The same with one judge: KVM alone, or the model alone, which needs no KVM.
 // oracle payload COUNT [SEED [FIRST]]
 //	Random payloads through ioctl(), with the shim preloaded: written == given & allowed, and no other byte changes.
 //
@@ -324,6 +324,8 @@ static void open_kvm(void)
 static char mismatch[160];
 static bool by_model;
 
+static bool ask_kvm, ask_model;
+
 static bool disagree(const char *what, uint64_t value, const char *whose, uint64_t other)
 {
 	snprintf(mismatch, sizeof(mismatch), "%s 0x%" PRIx64 ", %s 0x%" PRIx64, what, value, whose, other);
@@ -336,7 +338,7 @@ static bool core_agrees_with_model(const struct table *table)
 	uint64_t core = core_xcr0(table);
 	uint64_t model = model_xcr0(table);
 
-	return core == model || disagree("the core says", core, "the model says", model);
+	return !ask_model || core == model || disagree("the core says", core, "the model says", model);
 }
 
 static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
@@ -386,11 +388,11 @@ static bool table_agrees(const struct table *table, bool *taken)
 }
 
 // Whether the table by itself, on a new vCPU, is one that core and judge do not agree on.
-static bool disagrees_alone(const struct table *table, bool with_kvm)
+static bool disagrees_alone(const struct table *table)
 {
 	bool taken;
 
-	if (!with_kvm)
+	if (!ask_kvm)
 		return !core_agrees_with_model(table);
 	new_vcpu();
 	set_leaf(0);
@@ -398,7 +400,7 @@ static bool disagrees_alone(const struct table *table, bool with_kvm)
 }
 
 // Leaves out entries, then values, as long as it still fails in the eyes of the same judge.
-static void shrink(struct table *table, bool with_kvm)
+static void shrink(struct table *table)
 {
 	bool model = by_model;
 
@@ -408,7 +410,7 @@ static void shrink(struct table *table, bool with_kvm)
 		memmove(&without.v2.entries[i], &without.v2.entries[i + 1],
 			(without.v2.nent - i - 1) * sizeof(without.v2.entries[0]));
 		without.v2.nent--;
-		if (disagrees_alone(&without, with_kvm) && by_model == model)
+		if (disagrees_alone(&without) && by_model == model)
 			*table = without;
 	}
 	for (uint32_t i = 0; i < table->v2.nent; i++) {
@@ -419,17 +421,17 @@ static void shrink(struct table *table, bool with_kvm)
 			uint32_t value = *values[j];
 
 			*values[j] = 0;
-			if (!disagrees_alone(table, with_kvm) || by_model != model)
+			if (!disagrees_alone(table) || by_model != model)
 				*values[j] = value;
 		}
 	}
 }
 
-static int run_tables(uint64_t count, uint64_t seed, uint64_t first, bool with_kvm)
+static int run_tables(uint64_t count, uint64_t seed, uint64_t first)
 {
 	uint64_t refused = 0;
 
-	if (with_kvm) {
+	if (ask_kvm) {
 		open_kvm();
 		new_vcpu();
 		set_leaf(0);
@@ -438,14 +440,14 @@ static int run_tables(uint64_t count, uint64_t seed, uint64_t first, bool with_k
 		struct table table = random_table(seed, number);
 		bool taken = true;
 
-		if (with_kvm ? table_agrees(&table, &taken) : core_agrees_with_model(&table)) {
+		if (ask_kvm ? table_agrees(&table, &taken) : core_agrees_with_model(&table)) {
 			refused += !taken;
 			continue;
 		}
 		printf("mismatch at table %" PRIu64 " of seed %" PRIu64 ": %s\n", number, seed, mismatch);
-		if (disagrees_alone(&table, with_kvm)) {
-			shrink(&table, with_kvm);
-			disagrees_alone(&table, with_kvm);
+		if (disagrees_alone(&table)) {
+			shrink(&table);
+			disagrees_alone(&table);
 			printf("cut down: %s\n", mismatch);
 		} else {
 			puts("after another table only:");
@@ -544,11 +546,13 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (count) {
 		printf("seed=%" PRIu64 " first=%" PRIu64 "\n", seed, first);
-		if (!strcmp(argv[1], "cpuid") || !strcmp(argv[1], "model"))
-			return run_tables(count, seed, first, argv[1][0] == 'c');
+		ask_kvm = !strcmp(argv[1], "cpuid") || !strcmp(argv[1], "kvm");
+		ask_model = !strcmp(argv[1], "cpuid") || !strcmp(argv[1], "model");
+		if (ask_kvm || ask_model)
+			return run_tables(count, seed, first);
 		if (!strcmp(argv[1], "payload"))
 			return run_payloads(count, seed, first);
 	}
-	fputs("usage: oracle cpuid|model|payload COUNT [SEED [FIRST]]\n", stderr);
+	fputs("usage: oracle cpuid|kvm|model|payload COUNT [SEED [FIRST]]\n", stderr);
 	return EXIT_NO_KVM;
 }
