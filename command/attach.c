@@ -92,15 +92,12 @@ static int load_filter(scmp_filter_ctx filter)
 // directory.
 static void let_go_of_everything(int *socket)
 {
-	bool has_stderr = fcntl(STDERR_FILENO, F_GETFD) >= 0;
 	int null = open("/dev/null", O_RDWR);
 
 	if (null < 0)
 		fail("/dev/null");
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
-	if (!has_stderr)
-		dup2(null, STDERR_FILENO);
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	// As new as this call is what tells the supervisor of the end of the last VMM.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
