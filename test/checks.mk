@@ -39,7 +39,8 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/*.c include/xsaveshim/
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS))
 	@test/fuzz/run $(FUZZ_SECONDS) $(FUZZ) $(FUZZERS)
 
-# The suites with ASan and UBSan, then with TSan: what they run is built with the sanitizer, the shim included.
+# The suites with ASan and UBSan, then with TSan: what they run is built with the sanitizer, the shim included. The command
+# has no threads.
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
@@ -48,7 +49,6 @@ sanitize:
 	@test/sanitize $(BUILD)/address address everything $(SANITIZED)
 	@test/sanitize $(BUILD)/thread thread everything $(SANITIZED)
 	@test/sanitize $(BUILD)/address-command address command $(SANITIZED_COMMAND)
-	@test/sanitize $(BUILD)/thread-command thread command $(SANITIZED_COMMAND)
 
 # What it costs, next to what else could be used. Needs KVM.
 BENCH_ROUNDS ?= 11
