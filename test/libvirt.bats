@@ -199,11 +199,22 @@ assert_refused() { # REASON REMEDY [ARGUMENT...]    enable is refused with both,
   before=$(policy "$host_root")
   host chmod 600 "/${library:=$(cd "$host_root" && find usr/lib -name libxsaveshim.so)}"
   run -1 host xsaveshim-libvirt enable
-  [[ $output == *"a probe domain started without the library"*"undone"* ]]
+  [[ $output == *"a probe domain started without /$library"*"undone"* ]]
   [[ $(policy "$host_root") == "$before" ]]
   run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
   host chmod 644 "/$library"
   host xsaveshim-libvirt enable
+}
+
+@test "enable follows a library that has moved" {
+  host xsaveshim-libvirt enable
+  make -s -C "$repo" install BUILD="$build" LIBDIR=/usr/lib/moved DESTDIR="$BATS_TEST_TMPDIR/moved"
+  tar -C "$BATS_TEST_TMPDIR/moved" -c usr | host tar -C / -x
+  run -1 host xsaveshim-libvirt status
+  run -0 host xsaveshim-libvirt enable
+  [[ $output == *"a probe domain had /usr/lib/moved/libxsaveshim.so"* ]]
+  host grep -qz '^LD_PRELOAD=/usr/lib/moved/libxsaveshim.so$' "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
+  host xsaveshim-libvirt status
 }
 
 @test "enable refuses without permission" {
