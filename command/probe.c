@@ -410,7 +410,7 @@ static const char *remedy(const struct probe *probe)
 		return "; what KVM does not support no kernel takes: there the shim helps here, too";
 	case AFFECTED:
 		if (!is_refusing(probe))
-			return ": start VMMs here with XSAVESHIM_TRIM=save, or under the shim where this host's "
+			return ": start VMMs here with XSAVESHIM_TRIM=save, or under the shim where their "
 			       "guests go";
 		return leaks ? ": start VMMs under the shim, with XSAVESHIM_TRIM=both"
 			     : ": start VMMs under the shim";
@@ -438,7 +438,8 @@ static void print_text(const struct probe *probe)
 static const char help[] =
 	"usage: xsaveshim probe [--json]\n"
 	"\n"
-	"Asks this host's KVM whether it refuses xfeatures that a guest does not have, and whether it leaks some.\n"
+	"Asks this host's KVM whether it refuses xfeatures that a guest does not have, and whether it leaks\n"
+	"some.\n"
 	"Exit status: 0 it does neither, 1 it does, 2 cannot tell.\n";
 
 static const struct option options[] = {

@@ -42,16 +42,22 @@ struct vmm {
 	struct settings settings; // not with SHIM_NONE
 };
 
+struct supervisor {
+	uid_t uid;
+	struct settings settings;
+};
+
 // A process that a supervisor watches.
 struct watched {
 	pid_t pid;
-	uid_t supervisor_uid;
-	struct settings settings;
+	size_t supervisor; // its place in supervisors
 };
 
 struct status {
 	struct vmm *vmms;
 	size_t vmm_count;
+	struct supervisor *supervisors;
+	size_t supervisor_count;
 	struct watched *watched;
 	size_t watched_count;
 	unsigned int not_inspected; // processes that may be VMMs for all that can be told
@@ -140,7 +146,7 @@ static void load_settings(struct settings *settings, int process)
 	free(environment.text);
 }
 
-// The options that a supervisor was started with. Its command line is that of `xsaveshim run`, of which it is a fork.
+// The options that a supervisor was started with: as a fork of `xsaveshim run`, it has its command line.
 static void apply_options(struct settings *settings, int process)
 {
 	size_t size, argc = 0;
@@ -158,16 +164,25 @@ static void apply_options(struct settings *settings, int process)
 	free(text);
 }
 
+// The name of the program that a process runs.
+static void read_command(int process, char *command, size_t size)
+{
+	size_t length;
+	char *text = read_text(process, "comm", &length);
+
+	if (length && text[length - 1] == '\n')
+		text[length - 1] = '\0';
+	snprintf(command, size, "%s", text);
+	free(text);
+}
+
 static void find_name(struct vmm *vmm, int process)
 {
 	size_t size;
 	char *text = read_text(process, "cmdline", &size);
 
-	if (!parse_guest_name(text, size, vmm->name, sizeof(vmm->name))) {
-		free(text);
-		text = read_text(process, "comm", &size);
-		snprintf(vmm->name, sizeof(vmm->name), "%.*s", (int)strcspn(text, "\n"), text);
-	}
+	if (!parse_guest_name(text, size, vmm->name, sizeof(vmm->name)))
+		read_command(process, vmm->name, sizeof(vmm->name));
 	free(text);
 }
 
@@ -259,27 +274,43 @@ static uid_t read_uid(int process)
 	return uid;
 }
 
-// Of a supervisor: the processes that it has a pidfd of.
-static void add_watched(struct status *status, int process)
+static void add_watched(struct status *status, pid_t pid, size_t supervisor)
+{
+	status->watched = grow(status->watched, status->watched_count, sizeof(*status->watched));
+	status->watched[status->watched_count++] = (struct watched){pid, supervisor};
+}
+
+// Container managers have listeners, too.
+static bool is_ours(int process)
+{
+	char command[32];
+
+	read_command(process, command, sizeof(command));
+	return !strcmp(command, "xsaveshim");
+}
+
+// A supervisor, and the processes that it has a pidfd of.
+static void add_supervisor(struct status *status, int process)
 {
 	int fd = openat(process, "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-	uid_t uid = read_uid(process);
-	struct settings settings;
+	struct supervisor *supervisor;
 	const struct dirent *entry;
 
 	if (!directory)
 		return;
-	load_settings(&settings, process);
-	apply_options(&settings, process);
+	status->supervisors = grow(status->supervisors, status->supervisor_count, sizeof(*status->supervisors));
+	supervisor = &status->supervisors[status->supervisor_count];
+	supervisor->uid = read_uid(process);
+	load_settings(&supervisor->settings, process);
+	apply_options(&supervisor->settings, process);
 	while ((entry = readdir(directory))) {
 		pid_t pid = entry->d_name[0] == '.' ? 0 : read_pidfd(fd, entry->d_name);
 
-		if (!pid)
-			continue;
-		status->watched = grow(status->watched, status->watched_count, sizeof(*status->watched));
-		status->watched[status->watched_count++] = (struct watched){pid, uid, settings};
+		if (pid)
+			add_watched(status, pid, status->supervisor_count);
 	}
+	status->supervisor_count++;
 	closedir(directory);
 }
 
@@ -320,8 +351,8 @@ static void inspect_process(struct status *status, int process, pid_t pid)
 
 	if (allowed && descriptors.vcpus)
 		allowed = add_vmm(status, process, pid, descriptors.vcpus);
-	if (allowed && descriptors.listener)
-		add_watched(status, process);
+	if (allowed && descriptors.listener && is_ours(process))
+		add_supervisor(status, process);
 	if (!allowed && !holds_no_files(process))
 		status->not_inspected++;
 }
@@ -344,25 +375,27 @@ static bool inspect_processes(struct status *status)
 		close(process);
 	}
 	closedir(proc);
-	// With hidepid=2, /proc does not even show the processes that the caller may not inspect: this is one of them.
+	// With hidepid=2, /proc does not even show what the caller may not inspect. This is one of them.
 	if (access("/proc/1", F_OK))
 		status->not_inspected++;
 	return true;
 }
 
-// Anybody can have a pidfd of anything and a listener of his own: what looks like another user's supervisor is none.
-static bool is_supervisor_of(const struct watched *watched, const struct vmm *vmm)
+// Anybody can have a pidfd of anything and a listener of his own: of others, only root's supervisor is one.
+static bool serves(const struct supervisor *supervisor, const struct vmm *vmm)
 {
-	return watched->pid == vmm->pid && (watched->supervisor_uid == 0 || watched->supervisor_uid == vmm->uid);
+	return supervisor->uid == 0 || supervisor->uid == vmm->uid;
 }
 
 // A preloaded shim serves a VMM before any supervisor sees its calls.
 static void find_supervisor(const struct status *status, struct vmm *vmm)
 {
 	for (size_t i = 0; vmm->shim == SHIM_NONE && i < status->watched_count; i++) {
-		if (is_supervisor_of(&status->watched[i], vmm)) {
+		const struct supervisor *supervisor = &status->supervisors[status->watched[i].supervisor];
+
+		if (status->watched[i].pid == vmm->pid && serves(supervisor, vmm)) {
 			vmm->shim = SHIM_SUPERVISED;
-			vmm->settings = status->watched[i].settings;
+			vmm->settings = supervisor->settings;
 		}
 	}
 }
@@ -552,6 +585,7 @@ int status_main(int argc, char **argv)
 		print_text(&status);
 	result = verdict(&status);
 	free(status.vmms);
+	free(status.supervisors);
 	free(status.watched);
 	return result;
 }

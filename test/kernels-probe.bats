@@ -5,8 +5,8 @@
 
 load lib
 
-# says KERNEL STATUS REFUSES LEAKS VERDICT    of the kernel's own KVM, preloaded shim or not; and a small VMM, which loads
-# AVX and then x87 and SSE into a vCPU without XSAVE, gets the answers that follow
+# says KERNEL STATUS REFUSES LEAKS VERDICT AVX FPSSE LEAKED    probe, of that kernel's KVM, a preloaded shim or not. AVX and
+# FPSSE are what a small VMM is answered that loads these into a vCPU without XSAVE.
 says() {
   local expected
   # shellcheck disable=SC2016 # the inner shell's

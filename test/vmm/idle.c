@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`, with IDLE_MIB of memory. It says "ready" once they are
- * there, and waits for its standard input to end.
+ * A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`, with IDLE_MIB of memory. It says "ready" once
+ * they are there, and waits for its standard input to end.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>

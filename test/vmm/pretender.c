@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What looks like a supervisor from outside: `pretender PID...` has a seccomp listener, of a filter that stops nothing,
- * and a pidfd of each PID. It says "ready" and waits for its standard input to end.
+ * What looks like a supervisor from outside: `pretender PID...` has a seccomp listener, of a filter that stops
+ * nothing, and a pidfd of each PID. It says "ready" and waits for its standard input to end.
  */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -26,7 +26,8 @@ int main(int argc, char **argv)
 	char c;
 
 	check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter), "seccomp");
+	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter),
+	      "seccomp");
 	for (int i = 1; i < argc; i++)
 		check(syscall(SYS_pidfd_open, atoi(argv[i]), 0), "pidfd_open");
 	puts("ready");

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * A KVM with quirks, to be preloaded into `xsaveshim probe`, which calls syscall() and not ioctl(): what the real KVM
- * answers, changed as a test asks for.
+ * A KVM with quirks, to be preloaded into `xsaveshim probe`, which calls syscall() and not ioctl(): what the real
+ * KVM answers, changed as a test asks for.
  *
- *	QUIRK_FAIL=NUMBER:ERRNO	the request with this number (its last byte, as in KVM_RUN's 0x80) fails, ERRNO a number
+ *	QUIRK_FAIL=NUMBER:ERRNO	the request with this number (its last byte, 0x80 for KVM_RUN) fails
  *	QUIRK_SUPPORTED=XCR0	what KVM_GET_SUPPORTED_CPUID tells
  *	QUIRK_GUEST=XCR0	what KVM_GET_CPUID2 tells, as of a KVM that makes tables of its own
- *	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once KVM_SET_CPUID2 has set a table without entries
+ *	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once the vCPU's CPUID table is empty
  *	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
  *	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
  *	QUIRK_HIDE=MASK		... and do not return these
@@ -48,7 +48,7 @@ static long fail(int error)
 	return -1;
 }
 
-// In place of what the table has, or at its end: up to Linux 6.4, KVM_GET_CPUID2 leaves nent alone and the rest zero.
+// In place of what the table has, or at its end: up to Linux 6.4 KVM_GET_CPUID2 leaves nent alone, the rest zero.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;
@@ -126,7 +126,8 @@ __attribute__((visibility("default"))) long quirk_syscall(long number, ...)
 	va_end(arguments);
 	if (number != SYS_ioctl)
 		return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-	if (failing && sscanf(failing, "%i:%d", (int *)&failing_request, &error) == 2 && failing_request == _IOC_NR(a[1]))
+	if (failing && sscanf(failing, "%i:%d", (int *)&failing_request, &error) == 2 &&
+	    failing_request == _IOC_NR(a[1]))
 		return fail(error);
 	if ((uint32_t)a[1] == KVM_SET_XSAVE && refuses((const void *)a[2]))
 		return fail(EINVAL);
