@@ -252,7 +252,7 @@ line_of() {
 
 @test "a name can neither forge a line nor reach the terminal" {
   scenario() {
-    name=$(printf "a\nb\e[31m\rc\u202e\x7f\xc2\x9b")
+    name=$(printf "a\nb\e[31m\rc\xe2\x80\xae\x7f\xc2\x9b")
     start "$idle" 1 -name "guest=$name"
     status 1
     has ".vmms[].name" "$name"
