@@ -302,10 +302,10 @@ d" ]]
 
 @test "a command that takes too long is ended: 124, and what it had said so far" {
   SECONDS=0
-  enters --timeout 20 fixed -- sh -c 'echo started; sleep 100'
+  enters --timeout 15 fixed -- sh -c 'echo started; sleep 100'
   ((status == 124 && SECONDS < 60))
   [[ $output == started ]]
-  [[ $stderr == "test/kernels/run: timed out after 20 s: sh -c echo started; sleep 100" ]]
+  [[ $stderr == "test/kernels/run: timed out after 15 s: sh -c echo started; sleep 100" ]]
 }
 
 @test "what a command leaves running does not hold up the end" {
