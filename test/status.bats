@@ -440,7 +440,7 @@ line_of() {
   scenario() {
     (while :; do timeout 0.02 "$idle" 4 <&9 >/dev/null || true; done) &
     (while :; do LD_PRELOAD="$shim" timeout 0.02 "$idle" 4 <&9 >/dev/null || true; done) &
-    for ((i = 0; i < 20; i++)); do
+    for ((i = 0; i < 10; i++)); do
       result=0
       json=$("$command" status --json) || result=$?
       ((result <= 1)) || fail "exit status $result"
