@@ -458,7 +458,7 @@ line_of() {
   # its memory goes first, and takes a while, as it does with guests of many GiB
   scenario() {
     for ((i = 0; i < 3; i++)); do
-      start LD_PRELOAD="$shim" IDLE_MIB=512 "$idle" 1
+      start LD_PRELOAD="$shim" IDLE_MIB=256 "$idle" 1
       kill "$pid"
       until status 0; has ".vmms | length" 0 2>/dev/null; do
         has ".vmms[].shim" preload
