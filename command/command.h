@@ -3,6 +3,8 @@
 #ifndef XSAVESHIM_COMMAND_H
 #define XSAVESHIM_COMMAND_H
 
+#include <stdbool.h>
+
 #include "xsaveshim/settings.h"
 
 // What `run` itself could not do, as with env(1) and timeout(1); below 125 are the VMM's.
@@ -13,6 +15,10 @@
 int run_main(int argc, char **argv);
 int probe_main(int argc, char **argv);
 int status_main(int argc, char **argv);
+
+// The command line of a part that knows --json and --help alone. -1: go on, json says whether it was given; else the
+// exit status, having said why.
+int json_option(int argc, char **argv, const char *help, bool *json);
 
 // How status tells a supervised VMM from /proc, and what the supervisor keeps for it: it holds the listener
 // ("anon_inode:seccomp notify"), and of each process whose vCPUs it keeps track of a pidfd, whose fdinfo names the

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -442,25 +441,14 @@ static const char help[] =
 	"some.\n"
 	"Exit status: 0 it does neither, 1 it does, 2 cannot tell.\n";
 
-static const struct option options[] = {
-	{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
-
 int probe_main(int argc, char **argv)
 {
 	struct probe probe = {.host_xcr0 = xstate_host_xcr0()};
-	bool json = false;
-	int option;
+	bool json;
+	int ended = json_option(argc, argv, help, &json);
 
-	while ((option = getopt_long(argc, argv, "h", options, NULL)) == 'j')
-		json = true;
-	if (option == 'h') {
-		fputs(help, stdout);
-		return 0;
-	}
-	if (option != -1 || optind != argc) {
-		fprintf(stderr, "usage: xsaveshim probe [--json]\n");
-		return UNKNOWN;
-	}
+	if (ended >= 0)
+		return ended;
 	uname(&probe.host);
 	ask_kvm(&probe);
 	if (json)

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -553,26 +552,15 @@ static const char help[] =
 	"Lists the running VMMs, and whether the shim trims what they restore.\n"
 	"Exit status: 0 all of them are protected, 1 one is not, 2 processes could not be inspected.\n";
 
-static const struct option options[] = {
-	{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
-
 int status_main(int argc, char **argv)
 {
 	struct status status = {0};
 	enum verdict result;
-	bool json = false;
-	int option;
+	bool json;
+	int ended = json_option(argc, argv, help, &json);
 
-	while ((option = getopt_long(argc, argv, "h", options, NULL)) == 'j')
-		json = true;
-	if (option == 'h') {
-		fputs(help, stdout);
-		return 0;
-	}
-	if (option != -1 || optind != argc) {
-		fprintf(stderr, "usage: xsaveshim status [--json]\n");
-		return UNKNOWN;
-	}
+	if (ended >= 0)
+		return ended;
 	if (!inspect_processes(&status)) {
 		fprintf(stderr, "xsaveshim: /proc: %s: it has to be mounted, and readable\n", strerror(errno));
 		return UNKNOWN;
