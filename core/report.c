@@ -236,10 +236,11 @@ static const char *error_name(int error)
 	}
 }
 
-static void add_reason(struct report_line *line, const char *separator, const char *reason)
+static void add_reason(struct report_line *line, const char **separator, const char *reason)
 {
-	add(line, separator);
+	add(line, *separator);
 	add(line, reason);
+	*separator = ";";
 }
 
 void report_reason(struct report_line *line, struct refusal refusal)
@@ -248,28 +249,22 @@ void report_reason(struct report_line *line, struct refusal refusal)
 
 	add_key(line, "reason");
 	if (refusal.host_lacks) {
-		add_reason(line, separator, "host-lacks:");
+		add_reason(line, &separator, "host-lacks:");
 		add_xfeatures(line, refusal.host_lacks);
-		separator = ";";
 	}
 	if (refusal.guest_lacks) {
-		add_reason(line, separator, "guest-lacks:");
+		add_reason(line, &separator, "guest-lacks:");
 		add_xfeatures(line, refusal.guest_lacks);
-		separator = ";";
 	}
 	if (refusal.xcomp_bv) {
-		add_reason(line, separator, "xcomp-bv:");
+		add_reason(line, &separator, "xcomp-bv:");
 		add_hex(line, refusal.xcomp_bv);
-		separator = ";";
 	}
-	if (refusal.reserved_bytes) {
-		add_reason(line, separator, "reserved-bytes");
-		separator = ";";
-	}
+	if (refusal.reserved_bytes)
+		add_reason(line, &separator, "reserved-bytes");
 	if (refusal.mxcsr) {
-		add_reason(line, separator, "mxcsr:");
+		add_reason(line, &separator, "mxcsr:");
 		add_hex(line, refusal.mxcsr);
-		separator = ";";
 	}
 	if (!*separator)
 		add(line, "unknown");
