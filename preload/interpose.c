@@ -159,19 +159,25 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 	return vcpu_fd;
 }
 
+// The XCR0 of a table that KVM took or gave; it has been read or written by the kernel, so that it can be read here.
+static uint64_t table_xcr0(const void *table, uint64_t (*xcr0)(const void *entries, uint32_t nent))
+{
+	uint32_t nent;
+
+	memcpy(&nent, table, sizeof(nent));
+	return xcr0((const char *)table + sizeof(struct kvm_cpuid2), nent);
+}
+
 static int set_cpuid(int fd, unsigned long request, void *argument)
 {
 	int result = real_ioctl(fd, request, argument);
 
 	if (!result) {
 		bool v1 = (unsigned int)request == KVM_SET_CPUID;
-		const char *entries = (const char *)argument + sizeof(struct kvm_cpuid2);
 		struct vcpu vcpu = vcpus_get(&vcpus, fd);
-		uint32_t nent;
 
-		memcpy(&nent, argument, sizeof(nent));
 		vcpu.knowledge = VCPU_XCR0;
-		vcpu.guest_xcr0 = v1 ? guest_cpuid_v1_xcr0(entries, nent) : guest_cpuid_xcr0(entries, nent);
+		vcpu.guest_xcr0 = table_xcr0(argument, v1 ? guest_cpuid_v1_xcr0 : guest_cpuid_xcr0);
 		learn(v1 ? "KVM_SET_CPUID" : "KVM_SET_CPUID2", fd, vcpu);
 	}
 	return result;
@@ -194,13 +200,8 @@ static int get_supported_cpuid(int fd, unsigned long request, void *argument)
 {
 	int result = real_ioctl(fd, request, argument);
 
-	if (!result) {
-		const char *entries = (const char *)argument + sizeof(struct kvm_cpuid2);
-		uint32_t nent;
-
-		memcpy(&nent, argument, sizeof(nent));
-		atomic_store_explicit(&host_xfeatures, guest_cpuid_xcr0(entries, nent), memory_order_relaxed);
-	}
+	if (!result)
+		atomic_store_explicit(&host_xfeatures, table_xcr0(argument, guest_cpuid_xcr0), memory_order_relaxed);
 	return result;
 }
 
