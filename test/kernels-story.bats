@@ -5,6 +5,7 @@
 # by QEMU on the leaky one, and restored on the others, without the shim and with it. Writes the README's table of results.
 
 load lib
+load qemu
 
 # on KERNEL DEED...
 on() {
@@ -47,8 +48,7 @@ came_to() {
 
 # What a refused restore comes to: QEMU 8.2 and later exit.
 is_lost() { # KERNEL SNAPSHOT SHIM ANSWER
-  if [[ $(qemu-system-x86_64 --version) =~ version\ ([0-9]+)\.([0-9]+) ]] &&
-    ((BASH_REMATCH[1] * 100 + BASH_REMATCH[2] >= 802)); then
+  if qemu_exits_on_refusal; then
     came_to "$1" restore "$2" "$3" "$4" exited none
   else
     came_to "$1" restore "$2" "$3" "$4" running lost
