@@ -54,7 +54,7 @@ sanitize:
 BENCH_ROUNDS ?= 11
 BENCHED := $(BUILD)/test/bench $(BUILD)/test/naive.so $(BUILD)/test/null.so
 
-$(BUILD)/test/bench: test/bench/bench.c
+$(BUILD)/test/bench $(BUILD)/test/supervised: $(BUILD)/test/%: test/bench/%.c
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $<
 

@@ -1,19 +1,29 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the supervisor costs a VMM: one process as it is and one under `xsaveshim run --supervise` make the same calls in
- * turn, a batch each; the medians of all batches are told, in nanoseconds per call.
+ * What the supervisor costs a VMM: processes that differ in their seccomp filters alone make the same calls in turn, a batch
+ * each. A table tells the median of all batches, in nanoseconds per call; and what that is more than in the first process of
+ * its group: the median over the differences in each round, and the difference of the best batches.
  *
  *	supervised build/xsaveshim
  *
- * foreign: an ioctl that is none of the supervisor's business. It pays for the supervisor's filter and, in a VMM that has
- * no filter of its own, for the kernel's looking for filters at all: so it is measured in one that has, too.
- * cpuid, xsave: KVM_SET_CPUID2 and KVM_SET_XSAVE, which wait for the supervisor's answer. Nothing is trimmed.
+ * What of it is the kernel's share shows in processes that have nothing to do with xsaveshim.
+ * foreign: an ioctl that is none of the supervisor's business. There is a price for having any filter, even one that allows
+ * everything (which is not even run, since Linux 5.11), and one for running a filter that looks at an ioctl's request: no
+ * supervisor can do with less. A VMM that has such a filter of its own pays these two anyway.
+ * KVM_SET_XSAVE: waits for the supervisor's answer; nothing is trimmed. No supervisor can do with less than one that gives
+ * the same answer without a look. Without /dev/kvm the call is made on what is no vCPU: the kernel refuses that at once, and
+ * the supervisor, who sees that there is nothing to trim, does not look at the descriptor either way.
+ * KVM_SET_CPUID2: waits, too. Only where there is /dev/kvm.
  */
 #include <err.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,14 +35,23 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ROUNDS 200
+/* Newer than the headers of some distributions that this is built on. */
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+
+#define ROUNDS 201
 #define XSTATE_BV 512
 #define MXCSR 24
 
 enum kind { FOREIGN, CPUID, XSAVE };
 
-static const char *const kind_names[] = {"foreign", "cpuid", "xsave"};
-static const int calls_per_batch[] = {2000, 20, 100};
+static const char *const kind_names[] = {"foreign", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
+static const int calls_per_batch[] = {4000, 20, 100};
+
+/* What the program is as another process: argv[1]. */
+static char bare[] = "bare", allowing[] = "allowing", looking[] = "looking", answered[] = "answered";
 
 static unsigned char payload[sizeof(struct kvm_xsave)];
 static struct {
@@ -40,7 +59,11 @@ static struct {
 	struct kvm_cpuid_entry2 leaf;
 } cpuid = {.nent = 1, .leaf = {.function = 0xd, .eax = 3}};
 
-static void call(enum kind kind, int vcpu)
+/* The vCPU, or what is none. */
+static int vcpu;
+static bool has_kvm;
+
+static void call(enum kind kind)
 {
 	long result = 0;
 
@@ -50,7 +73,7 @@ static void call(enum kind kind, int vcpu)
 		result = syscall(SYS_ioctl, vcpu, KVM_SET_CPUID2, &cpuid);
 	else
 		result = syscall(SYS_ioctl, vcpu, KVM_SET_XSAVE, payload);
-	if (result)
+	if (result && (has_kvm || errno != ENOTTY))
 		err(1, "%s", kind_names[kind]);
 }
 
@@ -62,50 +85,113 @@ static double now(void)
 	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
-/* As those VMMs have that need a supervisor: which ioctl may be called depends on the request. */
-static void confine(void)
+/* The listener, if flags ask for one. */
+static int confine(struct sock_filter *filter, size_t length, unsigned long flags)
+{
+	struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
+	int result;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		err(1, "no_new_privs");
+	result = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program);
+	if (result < 0)
+		err(1, "a filter");
+	return result;
+}
+
+static void allow_everything(void)
+{
+	struct sock_filter filter[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+
+	confine(filter, sizeof(filter) / sizeof(filter[0]), 0);
+}
+
+/* As the filters of those VMMs do that need a supervisor. */
+static int look_at_request(uint32_t request, uint32_t action, unsigned long flags)
 {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 2),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, KVM_CREATE_VM, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, request, 1, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, action),
 	};
-	struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
-		err(1, "a filter");
+	return confine(filter, sizeof(filter) / sizeof(filter[0]), flags);
 }
 
-static double measure(enum kind kind, int vcpu)
+static _Noreturn void answer_everything(int listener)
+{
+	struct seccomp_notif request = {0};
+	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+	while (!ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &request)) {
+		response.id = request.id;
+		ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
+		memset(&request, 0, sizeof(request));
+	}
+	err(1, "a listener");
+}
+
+/* Its supervisor is there before the filter is, so as to have none, and shares the descriptors. */
+static void be_answered(void)
+{
+	int number[2], listener;
+	pid_t pid;
+
+	if (pipe2(number, O_CLOEXEC))
+		err(1, "pipe");
+	pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, 0);
+	if (pid < 0)
+		err(1, "clone");
+	if (!pid && read(number[0], &listener, sizeof(listener)) == sizeof(listener))
+		answer_everything(listener);
+	listener = look_at_request(KVM_SET_XSAVE, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+	if (write(number[1], &listener, sizeof(listener)) != sizeof(listener))
+		err(1, "pipe");
+}
+
+static double measure(enum kind kind)
 {
 	double start = now();
 
 	for (int i = 0; i < calls_per_batch[kind]; i++)
-		call(kind, vcpu);
+		call(kind);
 	return (now() - start) / calls_per_batch[kind];
 }
 
+static void create_vcpu(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int vm = (int)syscall(SYS_ioctl, kvm, KVM_CREATE_VM, 0);
+
+	has_kvm = kvm >= 0;
+	vcpu = has_kvm ? (int)syscall(SYS_ioctl, vm, KVM_CREATE_VCPU, 0) : open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (vcpu < 0)
+		err(1, "a vCPU");
+}
+
 /* Makes a batch of calls for each kind that is asked for, and answers with the time that one took. */
-static int be_vmm(int confined)
+static int be_vmm(const char *how)
 {
 	const uint64_t xstate_bv = 3;
 	const uint32_t mxcsr = 0x1f80;
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	int vm = (int)syscall(SYS_ioctl, kvm, KVM_CREATE_VM, 0);
-	int vcpu = (int)syscall(SYS_ioctl, vm, KVM_CREATE_VCPU, 0);
 	enum kind kind;
 
-	if (vcpu < 0)
-		err(1, "/dev/kvm");
 	memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
 	memcpy(payload + MXCSR, &mxcsr, sizeof(mxcsr));
-	if (confined)
-		confine();
+	create_vcpu();
+	if (!strcmp(how, allowing))
+		allow_everything();
+	else if (!strcmp(how, looking))
+		look_at_request(KVM_CREATE_VM, SECCOMP_RET_KILL_PROCESS, 0);
+	else if (!strcmp(how, answered))
+		be_answered();
 	while (read(STDIN_FILENO, &kind, sizeof(kind)) == sizeof(kind)) {
-		double time = measure(kind, vcpu);
+		double time = measure(kind);
 
 		if (write(STDOUT_FILENO, &time, sizeof(time)) != sizeof(time))
 			return 1;
@@ -114,10 +200,12 @@ static int be_vmm(int confined)
 }
 
 struct vmm {
+	const char *name;
 	int to, from;
+	double times[ROUNDS], added[ROUNDS];
 };
 
-static struct vmm start(char **argv)
+static void start(struct vmm *vmm, const char *name, char **argv)
 {
 	int to[2], from[2];
 	pid_t pid;
@@ -135,15 +223,17 @@ static struct vmm start(char **argv)
 	}
 	close(to[0]);
 	close(from[1]);
-	return (struct vmm){to[1], from[0]};
+	vmm->name = name;
+	vmm->to = to[1];
+	vmm->from = from[0];
 }
 
-static double ask(struct vmm vmm, enum kind kind)
+static double ask(const struct vmm *vmm, enum kind kind)
 {
 	double time;
 
-	if (write(vmm.to, &kind, sizeof(kind)) != sizeof(kind) || read(vmm.from, &time, sizeof(time)) != sizeof(time))
-		errx(1, "a VMM has ended");
+	if (write(vmm->to, &kind, sizeof(kind)) != sizeof(kind) || read(vmm->from, &time, sizeof(time)) != sizeof(time))
+		errx(1, "a VMM has ended: %s", vmm->name);
 	return time;
 }
 
@@ -160,38 +250,46 @@ static double median(double *times)
 	return times[ROUNDS / 2];
 }
 
-static void compete(const char *where, enum kind kind, struct vmm bare, struct vmm supervised)
+/* All of them in turn; what is added is added to the first. */
+static void compete(enum kind kind, struct vmm **vmms, size_t count)
 {
-	static double without[ROUNDS], with[ROUNDS];
-
 	for (int round = 0; round < ROUNDS; round++) {
-		without[round] = ask(bare, kind);
-		with[round] = ask(supervised, kind);
+		for (size_t i = 0; i < count; i++) {
+			vmms[i]->times[round] = ask(vmms[i], kind);
+			vmms[i]->added[round] = vmms[i]->times[round] - vmms[0]->times[round];
+		}
 	}
-	printf("%s, %s: bare %.0f ns, supervised %.0f ns, added %.0f ns", kind_names[kind], where, median(without),
-	       median(with), median(with) - median(without));
-	printf(" (best batches: %.0f, %.0f, added %.0f)\n", without[0], with[0], with[0] - without[0]);
+	for (size_t i = 0; i < count; i++) {
+		printf("| %s | %s | %.0f |", kind_names[kind], vmms[i]->name, median(vmms[i]->times));
+		if (i)
+			printf(" %.0f | %.0f |\n", median(vmms[i]->added), vmms[i]->times[0] - vmms[0]->times[0]);
+		else
+			puts(" | |");
+	}
 }
 
 int main(int argc, char **argv)
 {
-	char own[4096] = "", run[] = "run", supervise[] = "--supervise", be_plain[] = "be-plain", be_confined[] = "be-confined";
-	struct vmm bare, supervised;
+	static struct vmm plain, any_filter, filtered, supervised, filtered_supervised, answered_at_once;
+	char own[4096] = "", run[] = "run", supervise[] = "--supervise";
 
 	if (argc != 2)
 		errx(2, "usage: supervised XSAVESHIM");
-	if (!strcmp(argv[1], be_plain) || !strcmp(argv[1], be_confined))
-		return be_vmm(!strcmp(argv[1], be_confined));
+	if (!strcmp(argv[1], bare) || !strcmp(argv[1], allowing) || !strcmp(argv[1], looking) || !strcmp(argv[1], answered))
+		return be_vmm(argv[1]);
 	if (readlink("/proc/self/exe", own, sizeof(own) - 1) < 0)
 		err(1, "/proc/self/exe");
-	bare = start((char *[]){own, be_plain, NULL});
-	supervised = start((char *[]){argv[1], run, supervise, own, be_plain, NULL});
-	compete("no other filter", FOREIGN, bare, supervised);
-	compete("no other filter", CPUID, bare, supervised);
-	compete("no other filter", XSAVE, bare, supervised);
-	bare = start((char *[]){own, be_confined, NULL});
-	supervised = start((char *[]){argv[1], run, supervise, own, be_confined, NULL});
-	compete("behind a filter", FOREIGN, bare, supervised);
-	compete("behind a filter", XSAVE, bare, supervised);
+	start(&plain, "bare", (char *[]){own, bare, NULL});
+	start(&any_filter, "with a filter that allows everything", (char *[]){own, allowing, NULL});
+	start(&filtered, "with a filter that looks at the request", (char *[]){own, looking, NULL});
+	start(&answered_at_once, "answered without a look", (char *[]){own, answered, NULL});
+	start(&supervised, "supervised", (char *[]){argv[1], run, supervise, own, bare, NULL});
+	start(&filtered_supervised, "with such a filter, supervised", (char *[]){argv[1], run, supervise, own, looking, NULL});
+	puts("| call | process | ns | added, median | added, best |\n| --- | --- | --- | --- | --- |");
+	compete(FOREIGN, (struct vmm *[]){&plain, &any_filter, &filtered, &supervised}, 4);
+	compete(FOREIGN, (struct vmm *[]){&filtered, &filtered_supervised}, 2);
+	compete(XSAVE, (struct vmm *[]){&plain, &answered_at_once, &supervised}, 3);
+	if (!access("/dev/kvm", R_OK | W_OK))
+		compete(CPUID, (struct vmm *[]){&plain, &supervised}, 2);
 	return 0;
 }
