@@ -115,7 +115,7 @@ check: test-programs $(STATIC_VMMS)
 
 check-kernels: test-programs $(STATIC_VMMS)
 	@test/kernels/build
-	@test/run $(TESTBED_SUITES)
+	@test/run --parallel $(TESTBED_SUITES)
 
 -include test/checks.mk
 
