@@ -9,6 +9,12 @@ static struct input input;
 static const struct call *current;
 static uint64_t last_bv;
 
+// Descriptors n and n + 4 of a process are duplicates.
+static bool is_same_file(int fd, int other)
+{
+	return fd % 4 == other % 4;
+}
+
 static bool chance(void)
 {
 	return take(&input, 1) % 8 != 0;
@@ -53,21 +59,18 @@ int tracee_memory_open(pid_t tid)
 	return fails() ? -1 : 12345;
 }
 
-// What must never be dropped: what any table of this vCPU enumerates, FP and SSE.
-static uint64_t known_xcr0(void)
+// Whether this is what is left of the payload for a vCPU of the caller, under its own descriptor or a duplicate of it: what any
+// of its tables enumerates, FP and SSE.
+static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
-	uint64_t xcr0 = XFEATURE_FPSSE;
-	bool found = false;
-
 	for (size_t i = 0; i < tracked.vcpu_count; i++) {
 		const struct tracked_vcpu *vcpu = &tracked.vcpus[i];
 
-		if (vcpu->process == current->process && vcpu->fd == current->fd) {
-			xcr0 |= vcpu->vcpu.guest_xcr0;
-			found = true;
-		}
+		if (vcpu->process == current->process && is_same_file(vcpu->fd, current->fd) &&
+		    written == (last_bv & (vcpu->vcpu.guest_xcr0 | XFEATURE_FPSSE)))
+			return true;
 	}
-	return found ? xcr0 : XFEATURE_FPSSE;
+	return false;
 }
 
 bool tracee_memory_write(int memory, uint64_t address, const void *from, size_t size)
@@ -76,10 +79,8 @@ bool tracee_memory_write(int memory, uint64_t address, const void *from, size_t 
 
 	MUST(memory == 12345 && address == current->argument + XSTATE_BV_OFFSET && size == sizeof(written));
 	memcpy(&written, from, size);
-	MUST(!(written & ~last_bv));
-	MUST(tracked.vcpu_count && settings->value[SETTING_TRIM] != TRIM_NONE && settings->value[SETTING_TRIM] != TRIM_SAVE);
-	if (tracked.vcpu_count == 1)
-		MUST(written == (last_bv & known_xcr0()));
+	MUST(is_trimmed_for_a_vcpu(written));
+	MUST(settings->value[SETTING_TRIM] != TRIM_NONE && settings->value[SETTING_TRIM] != TRIM_SAVE);
 	return !fails();
 }
 
@@ -92,19 +93,30 @@ int tracee_vcpu_id(pid_t tid, int fd)
 }
 
 // Threads 2n and 2n + 1 are of one process, this one or its parent.
+static pid_t process_of(pid_t tid)
+{
+	static pid_t own, parent;
+
+	if (!own) {
+		own = getpid();
+		parent = getppid();
+	}
+	return tid / 2 % 2 ? own : parent;
+}
+
 pid_t tracee_process(pid_t tid)
 {
-	return fails() ? -1 : tid / 2 % 2 ? getpid() : getppid();
+	return fails() ? -1 : process_of(tid);
 }
 
 bool tracee_shares_descriptors(pid_t tid, pid_t other)
 {
-	return chance() && (tid / 2 % 2 ? getpid() : getppid()) == other;
+	return chance() && process_of(tid) == other;
 }
 
 bool tracee_same_file(pid_t tid, int fd, pid_t other, int other_fd)
 {
-	return chance() && tid == other && fd % 4 == other_fd % 4;
+	return chance() && tid == other && is_same_file(fd, other_fd);
 }
 
 static void handle_one(void)
