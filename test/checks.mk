@@ -1,19 +1,34 @@
 # SPDX-License-Identifier: MIT
 # Checks of the code beside the suites. Included by the Makefile.
 
+# Each check leaves rows of a table here: what ran, how much of it, the outcome. The README takes over the last run of each.
+RESULTS := $(BUILD)/results
+CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict oracle-bugs oracle-payloads coverage fuzz \
+	sanitize-address sanitize-thread sanitize-command)
+
+.PHONY: results
+results:
+	@(printf '| %s | %s | %s |\n' check 'what ran' outcome --- --- --- && cd $(RESULTS) && cat $(CHECKS)) \
+		>$(RESULTS)/checks.md
+	@scripts/readme $(RESULTS)/checks.md
+
 # Lines of the core that its own tests run, by file; fails below the bar, in percent.
 COVERAGE_BAR := 95
 COVERAGE := $(abspath $(BUILD))/coverage
 
 .PHONY: coverage
 coverage:
-	$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage' $(COVERAGE)/test/core
-	find $(COVERAGE) -name '*.gcda' -delete
-	BUILD=$(COVERAGE) bats --print-output-on-failure test/core.bats
-	cd $(COVERAGE) && gcov --no-output core/*.gcda | \
-		awk -v bar=$(COVERAGE_BAR) -F"[:% ']+" '/^File/ {file = $$2} \
+	@mkdir -p $(COVERAGE) $(RESULTS)
+	@$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage' $(COVERAGE)/test/core >$(COVERAGE)/make.log
+	@find $(COVERAGE) -name '*.gcda' -delete
+	@BUILD=$(COVERAGE) bats --formatter tap test/core.bats >$(COVERAGE)/results || { grep -v '^ok' $(COVERAGE)/results; exit 1; }
+	@cd $(COVERAGE) && gcov --no-output core/*.gcda | \
+		awk -v bar=$(COVERAGE_BAR) -v rows=$(abspath $(RESULTS))/coverage.rows -F"[:% ']+" '/^File/ {file = $$2} \
 			/^Lines/ && file ~ /^core/ {print file ": " $$3 " % of " $$5 " lines"; hit += $$3 * $$5; all += $$5} \
-			END {printf "the core: %.1f %% of %d lines\n", hit / all, all; exit hit < bar * all}'
+			END {covered = sprintf("%.1f %% of %d lines", hit / all, all); \
+				print "coverage: the core, by its own tests: " covered; \
+				print "| line coverage of the core | its own suite (test/core.bats) | " covered " |" >rows; \
+				exit hit < bar * all}'
 
 # KVM as the judge of the core.
 test-programs: $(BUILD)/test/oracle
@@ -21,8 +36,9 @@ $(BUILD)/test/oracle: test/oracle/oracle.c $(CORE)
 	@mkdir -p $(@D)
 	$(COMPILE) -o $@ $< $(CORE)
 
-# libFuzzer on what takes hostile input, for FUZZ_SECONDS in all.
+# libFuzzer on what takes hostile input, for FUZZ_SECONDS in all; or with FUZZ_RUNS executions by each fuzzer.
 FUZZ_SECONDS ?= 60
+FUZZ_RUNS ?=
 FUZZERS := cpuid payload settings proc supervise
 FUZZ := $(BUILD)/fuzz
 FUZZ_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -O2 -g -fno-omit-frame-pointer \
@@ -37,22 +53,24 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/*.c include/xsaveshim/
 
 .PHONY: fuzz
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS))
-	@test/fuzz/run $(FUZZ_SECONDS) $(FUZZ) $(FUZZERS)
+	@test/fuzz/run $(if $(FUZZ_RUNS),$(FUZZ_RUNS)x,$(FUZZ_SECONDS)) $(FUZZ) $(RESULTS)/fuzz.rows $(FUZZERS)
 
-# The suites with ASan and UBSan, then with TSan: what they run is built with the sanitizer, the shim included. The command
-# has no threads.
+# The suites with ASan and UBSan, then with TSan: what they run is built with the sanitizer, the shim included. Not run so: what is
+# about the built files (elf, install, packages), QEMU's own suites (demo, libvirt, qemu: QEMU has no sanitizer), times and memory
+# (scale), shells (completion), another libc (musl). The command has no threads for TSan.
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
 .PHONY: sanitize
 sanitize:
-	@test/sanitize $(BUILD)/address address everything $(SANITIZED)
-	@test/sanitize $(BUILD)/thread thread everything $(SANITIZED)
-	@test/sanitize $(BUILD)/address-command address command $(SANITIZED_COMMAND)
+	@test/sanitize $(BUILD)/address address everything $(RESULTS)/sanitize-address.rows $(SANITIZED)
+	@test/sanitize $(BUILD)/thread thread everything $(RESULTS)/sanitize-thread.rows $(SANITIZED)
+	@test/sanitize $(BUILD)/address-command address command $(RESULTS)/sanitize-command.rows $(SANITIZED_COMMAND)
 
-# What it costs, next to what else could be used. Needs KVM.
+# What it costs, next to what else could be used. Elsewhere than to docs the README does not take it over.
 BENCH_ROUNDS ?= 11
-BENCHED := $(BUILD)/test/bench $(BUILD)/test/naive.so $(BUILD)/test/null.so
+BENCH_OUTPUT ?= docs
+BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcount scale vmm standin.so)
 
 $(BUILD)/test/bench $(BUILD)/test/supervised: $(BUILD)/test/%: test/bench/%.c
 	@mkdir -p $(@D)
@@ -63,9 +81,11 @@ $(BUILD)/test/%.so: test/bench/%.so.c
 	$(COMPILE) -fPIC -shared -o $@ $< -ldl
 
 .PHONY: bench
-bench: all $(BENCHED) $(BUILD)/test/stepcount
-	test/bench/run $(BUILD) $(BENCH_ROUNDS) docs
-	scripts/readme docs/bench.md
+bench: all $(BENCHED)
+	@test/bench/run $(BUILD) $(BENCH_ROUNDS) $(BENCH_OUTPUT)
+ifeq ($(BENCH_OUTPUT),docs)
+	@scripts/readme docs/bench.md
+endif
 
 # What reads the code: everything it finds is an error. Of clang-tidy's checks those are left out which ask for
 # Annex K, which do not like integers in pointers (ioctl's arguments), or which are a matter of taste.
