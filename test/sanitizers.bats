@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
-# The shim in programs built with a sanitizer, whose runtime interposes ioctl itself.
+# The shim in programs built with a sanitizer, whose runtime interposes ioctl itself; and under valgrind, the library as it is
+# built for use.
 
 load lib
 
@@ -55,4 +56,27 @@ trims_in() {
 
 @test "a program built with LSan works with the shim as any other, which leaks nothing" {
   trims_in leak "$shim $standin"
+}
+
+# valgrind's words, if it has any, are on its own.
+in_memcheck() { # LD_PRELOAD STEP...
+  run --separate-stderr timeout 120 env LD_PRELOAD="$1" DEVICE=/dev/null valgrind -q --leak-check=full \
+    --log-file="$BATS_TEST_TMPDIR/memcheck.%p" "$vmm" "${@:2}"
+  cat "$BATS_TEST_TMPDIR"/memcheck.* >"$BATS_TEST_TMPDIR/said"
+  [[ ! -s $BATS_TEST_TMPDIR/said ]] || fail "$(<"$BATS_TEST_TMPDIR/said")"
+}
+
+@test "under valgrind the library as it is built reads and writes nothing but what it may: learning, trimming, asking KVM" {
+  in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207,shift=4 \
+    get-xsave get-xsave2 cpuid none set-xsave 0x207 cpuid-v1 0xd=0x7 dup set-xsave 0x207 thread set-xsave 0x207
+  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  [[ $(grep -c ' event=trim ' <<<"$stderr") == 5 ]] || fail "$(told)"
+}
+
+@test "under valgrind the library as it is built diagnoses refused payloads, and complains of settings, without a stray access" {
+  export XSAVESHIM_TRIM=wrong XSAVESHIM_LOG=/does/not/exist XSAVESHIM_LOG_LEVEL=debug
+  in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x17 set-xsave 0x13 set-xsave 0x3,xcomp_bv=1 \
+    set-xsave 0x3,reserved=7 set-xsave 0x3,mxcsr=0xffffffff cpuid-null set-xsave-at 0
+  [[ $(grep -c ' event=refused ' <<<"$stderr") == 4 && $stderr == *' event=setting '* && $stderr == *' event=log '* ]] ||
+    fail "$(told)"
 }
