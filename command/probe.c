@@ -437,9 +437,10 @@ static void print_text(const struct probe *probe)
 static const char help[] =
 	"usage: xsaveshim probe [--json]\n"
 	"\n"
-	"Asks this host's KVM whether it refuses xfeatures that a guest does not have, and whether it leaks\n"
-	"some.\n"
-	"Exit status: 0 it does neither, 1 it does, 2 cannot tell.\n";
+	"Asks this host's KVM whether it refuses xfeatures that a guest does not have,\n"
+	"and whether it leaks some.\n"
+	"\n"
+	"Exit status: 0 it does neither, 1 it does one or both, 2 cannot tell.\n";
 
 int probe_main(int argc, char **argv)
 {

@@ -23,7 +23,7 @@
 enum mode { MODE_AUTO, MODE_PRELOAD, MODE_SUPERVISE };
 
 // The settings' options are numbered as the settings are.
-enum { OPTION_PRELOAD = SETTINGS, OPTION_SUPERVISE, OPTION_HELP };
+enum { OPTION_PRELOAD = SETTINGS, OPTION_SUPERVISE };
 
 static const struct option options[] = {
 	{"trim", required_argument, NULL, SETTING_TRIM},
@@ -32,27 +32,31 @@ static const struct option options[] = {
 	{"log-level", required_argument, NULL, SETTING_LOG_LEVEL},
 	{"preload", no_argument, NULL, OPTION_PRELOAD},
 	{"supervise", no_argument, NULL, OPTION_SUPERVISE},
-	{"help", no_argument, NULL, OPTION_HELP},
+	{"help", no_argument, NULL, 'h'},
 	{0},
 };
 
 static const char help[] =
 	"usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n"
 	"\n"
-	"Starts a VMM so that what it restores is trimmed to what its guest has: with the library preloaded into\n"
-	"a dynamically linked VMM, supervised from outside if it is statically linked. The VMM keeps this\n"
-	"process's pid, standard input and output, and exit status.\n"
+	"Starts a VMM so that what it restores is trimmed to what its guest has: a\n"
+	"dynamically linked one with the library preloaded, a statically linked one\n"
+	"supervised from outside. The VMM keeps this process's pid, standard input and\n"
+	"output, and exit status.\n"
 	"\n"
-	"  --trim=MODE        restore: trim what the VMM loads (default); save: what it saves;\n"
-	"                     both; none: change nothing, report what would have been dropped\n"
-	"  --refused=ACTION   report: report what KVM refuses all the same (default); abort: end the VMM\n"
+	"  --trim=MODE        restore: trim what the VMM loads (default); save: what it\n"
+	"                     saves; both; none: report what would have been dropped\n"
+	"  --refused=ACTION   report: report what KVM refuses all the same (default);\n"
+	"                     abort: end the VMM, too\n"
 	"  --log=TARGET       stderr (default), syslog, none, or an absolute path\n"
 	"  --log-level=LEVEL  notice (default), error or debug\n"
 	"  --preload          preload the library, whatever VMM is\n"
-	"  --supervise        supervise, whatever VMM is: static programs, system calls made without libc\n"
-	"  --help             print this\n"
+	"  --supervise        supervise, whatever VMM is: one that makes system calls\n"
+	"                     without libc, or that starts static programs\n"
+	"  -h, --help         print this\n"
 	"\n"
-	"Exit status: the VMM's; 127 if it is not found, 126 if it cannot be executed, 125 if xsaveshim fails.\n";
+	"Exit status: the VMM's; 127 if it is not found, 126 if it cannot be executed,\n"
+	"125 if xsaveshim fails.\n";
 
 static _Noreturn void fail_usage(void)
 {
@@ -80,7 +84,7 @@ static enum mode parse_options(int argc, char **argv)
 	int index;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "+", options, &index)) != -1) {
+	while ((option = getopt_long(argc, argv, "+h", options, &index)) != -1) {
 		switch (option) {
 		case OPTION_PRELOAD:
 			mode = MODE_PRELOAD;
@@ -88,7 +92,7 @@ static enum mode parse_options(int argc, char **argv)
 		case OPTION_SUPERVISE:
 			mode = MODE_SUPERVISE;
 			break;
-		case OPTION_HELP:
+		case 'h':
 			fputs(help, stdout);
 			exit(0);
 		case '?':

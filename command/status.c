@@ -542,15 +542,17 @@ static void print_text(const struct status *status)
 		puts("(replaced): the library's file is another by now; the VMM keeps the one that it was "
 		     "started with");
 	if (status->not_inspected)
-		printf("%u of the running processes could not be inspected: run this as root\n",
-		       status->not_inspected);
+		printf("%u of the running processes could not be inspected: %s\n", status->not_inspected,
+		       geteuid() ? "run this as root" : "run this with all of root's capabilities, outside of any container");
 }
 
 static const char help[] =
 	"usage: xsaveshim status [--json]\n"
 	"\n"
 	"Lists the running VMMs, and whether the shim trims what they restore.\n"
-	"Exit status: 0 all of them are protected, 1 one is not, 2 processes could not be inspected.\n";
+	"\n"
+	"Exit status: 0 all of them are protected; 1 one is not; 2 none is seen that is\n"
+	"not, but some processes could not be inspected, as most cannot by a plain user.\n";
 
 int status_main(int argc, char **argv)
 {

@@ -54,14 +54,26 @@ teardown() {
 
 # ---- the command line ----
 
-@test "--help fits on a screen and names every option" {
-  local option
-  run_command run --help
-  ((status == 0 && $(wc -l <<<"$output") <= 24 && $(wc -L <<<"$output") <= 110))
-  for option in trim refused log log-level preload supervise; do grep -q -e "--$option" <<<"$output"; done
-  run_command --help
-  ((status == 0 && $(wc -l <<<"$output") <= 24))
-  grep -q 'xsaveshim status' <<<"$output"
+# helps [COMMAND]    --help and -h say the same, on a screen of 24 lines of 80 columns, whose last line is the shell's
+helps() {
+  local short
+  run_command "$@" -h
+  short=$output
+  run_command "$@" --help
+  [[ $status == 0 && -z $stderr && $output == "usage: xsaveshim "* && $output == "$short" ]] || fail "$(told)"
+  (($(wc -l <<<"$output") < 24 && $(wc -L <<<"$output") <= 80)) || fail "no screen for this:" "$output"
+}
+
+@test "--help fits on a screen and names every command, every option and the exit statuses" {
+  local word
+  helps
+  for word in run probe status --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
+  helps run
+  for word in --trim= --refused= --log= --log-level= --preload --supervise 127 126 125; do grep -qe "$word" <<<"$output"; done
+  for word in probe status; do
+    helps "$word"
+    grep -q 'Exit status: 0 .* 1 .* 2 ' <<<"${output//$'\n'/ }"
+  done
 }
 
 @test "--version says which" {

@@ -19,7 +19,7 @@ setup() {
 # /dev/kvm. What it starts ends with it; a command of it that fails, fails the test.
 in_world() {
   {
-    declare -p build command idle pretender shim work
+    declare -p build command idle pretender shim work ${manual+manual}
     declare -f
     echo "trap 'echo \"failed: \$BASH_COMMAND\" >&2' ERR; start_world; scenario"
   } >"$work/script"
@@ -318,10 +318,17 @@ line_of() {
     [[ $text == "no VMM found"*"$hidden of the running processes could not be inspected: run this as root" ]]
     # root, but not over those who can do more
     status 2 setpriv --bounding-set -sys_ptrace
+    [[ $text == *" could not be inspected: run this with all of root's capabilities, "* ]]
     has .not_inspected "$hidden"
     has ".vmms | length" 0
     status 1
     has .not_inspected 0
+    # one that is seen not to be protected is told, whatever else there is
+    start "${as_nobody[@]}" "$idle" 1
+    status 1 "${as_nobody[@]}"
+    has ".not_inspected > 0" true
+    has ".vmms[].pid" "$pid"
+    has .verdict unprotected
   }
   in_world
 }
@@ -468,10 +475,15 @@ line_of() {
   in_world
 }
 
-@test "status's JSON has the documented keys and no others" {
+@test "status's JSON has the keys that the manual names and no others" {
+  manual=$(sed -n '/^\.Ss status/,/^\.Sh /p' "$repo/man/xsaveshim.1")
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1
     status 0
+    has "keys_unsorted | join(\" \")" "$(sed -n "s/^\.It Li //p" <<<"$manual" | paste -sd " ")"
+    for key in $(jq -r ".vmms[0] | keys[], (.settings | keys[])" <<<"$json"); do
+      grep -q "^\.\(Pf ( \)\?Li $key\b" <<<"$manual" || fail "the manual does not tell of $key"
+    done
     has "[paths | map(if type == \"number\" then 0 else . end | tostring) | join(\".\")] | join(\" \")" \
       "vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.shim vmms.0.protected vmms.0.library \
 vmms.0.library_replaced vmms.0.settings vmms.0.settings.trim vmms.0.settings.refused vmms.0.settings.log \

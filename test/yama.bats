@@ -6,13 +6,15 @@
 
 load lib
 
-# in_testbed SCRIPT    where /dev/kvm is everybody's; $scope, $as_nobody and $static there are what they say
+# in_testbed SCRIPT    where /dev/kvm is everybody's; $scope, $as_nobody, $static and $musl there are what they
+# say
 in_testbed() {
   run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) fixed -- bash -c '
     scope=/proc/sys/kernel/yama/ptrace_scope
     as_nobody="setpriv --reuid nobody --regid nogroup --clear-groups"
     xsaveshim=$0/xsaveshim
     static=$0/test/vmm-static
+    musl=$0/test/vmm-musl
     [[ -w /dev/kvm ]] && '"$1" "$build"
 }
 
@@ -22,14 +24,19 @@ served() { # how many restores were trimmed
     fail "$(told)"
 }
 
-@test "a plain user's VMM is served under Yama's scopes 0 and 1, through exec and on threads" {
+@test "a plain user's VMM is served under Yama's scopes 0 and 1, through exec, on threads with vCPUs of unlike XCR0" {
   in_testbed '
     for level in 0 1; do
       echo $level >$scope
-      $as_nobody $xsaveshim run -- $static create 0 cpuid 0xd=0x7 set-xsave 0x217 thread set-xsave 0x217
+      for program in $static $musl; do
+        $as_nobody $xsaveshim run -- $program wide create 0 cpuid 0xd=0x7 create 1 cpuid 0xd=0x3 \
+          thread vcpu 0 set-xsave 0x217 thread vcpu 1 set-xsave 0x217
+      done
       $as_nobody $xsaveshim run --supervise -- sh -c "exec $static create 0 cpuid 0xd=0x7 set-xsave 0x217"
     done'
   served 6
+  [[ $(grep -cx 'set-xsave 0x217: 0 xstate_bv=0x3 rest=same' <<<"$output") == 4 ]] || fail "$(told)"
+  [[ $(grep -c 'event=trim via=supervisor .*dropped=avx,bndcsr,pkru$' <<<"$stderr") == 4 ]] || fail "$(told)"
 }
 
 @test "under scope 1 a plain user's VMM that is a child of what was started is let through, and reported" {
