@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The command's parts, each with a main of its own: argv[0] is the part's name, the result the exit status.
+// The command's parts, each with a main of its own: argv[0] is what messages call it, "xsaveshim run", the result the exit
+// status.
 #ifndef XSAVESHIM_COMMAND_H
 #define XSAVESHIM_COMMAND_H
 

@@ -27,10 +27,15 @@ static const char help[] =
 int main(int argc, char **argv)
 {
 	const char *word = argc > 1 ? argv[1] : "";
+	char title[32];
 
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-		if (!strcmp(word, parts[i].name))
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		if (!strcmp(word, parts[i].name)) {
+			snprintf(title, sizeof(title), "xsaveshim %s", word);
+			argv[1] = title;
 			return parts[i].main(argc - 1, argv + 1);
+		}
+	}
 	if (!strcmp(word, "--version")) {
 		puts("xsaveshim " XSAVESHIM_VERSION);
 		return 0;

@@ -18,7 +18,7 @@ int json_option(int argc, char **argv, const char *help, bool *json)
 		return 0;
 	}
 	if (option != -1 || optind != argc) {
-		fprintf(stderr, "usage: xsaveshim %s [--json]\n", argv[0]);
+		fprintf(stderr, "usage: %s [--json]\n", argv[0]);
 		return 2;
 	}
 	return -1;

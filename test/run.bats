@@ -103,7 +103,7 @@ helps() {
   for arguments in --frobnicate --trim '' '--preload --'; do
     # shellcheck disable=SC2086 # several words
     run_command run $arguments
-    [[ $status == 125 && -z $output && $stderr == *"Try 'xsaveshim run --help'." ]] || fail "$(told)"
+    [[ $status == 125 && -z $output && $stderr == "xsaveshim"*$'\n'"Try 'xsaveshim run --help'." ]] || fail "$(told)"
   done
 }
 
