@@ -243,7 +243,7 @@ start_supervised() { # STEP...
 }
 
 waits_for_supervisor() {
-  grep -q seccomp "/proc/$vmm_pid/wchan"
+  waits_in seccomp 16 "$vmm_pid" # ioctl()
 }
 
 @test "the supervisor under SIGSTOP: the restore waits for it, other calls do not, and nothing is lost" {

@@ -30,6 +30,15 @@ wait_for() {
   done
 }
 
+# Whether a process waits in a function of the kernel whose name has this in it; a kernel without symbols tells the system call.
+waits_in() { # PART-OF-NAME SYSTEM-CALL PID
+  if [[ -e /proc/$3/wchan ]]; then
+    grep -q "$1" "/proc/$3/wchan"
+  else
+    [[ $(<"/proc/$3/syscall") == "$2 "* ]]
+  fi
+}
+
 # The host's own settings would get into every run.
 need_no_settings_file() {
   [[ ! -e /etc/xsaveshim.conf ]] || fail "/etc/xsaveshim.conf exists; move it away while testing"

@@ -266,7 +266,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(told)"
     >"$work/out" 2>&"$err" 3>&- &
   pid=$!
   wait_for $((10 * slow)) find_supervisor "$work"
-  wait_for $((10 * slow)) grep -q pipe "/proc/$supervisor/wchan"
+  wait_for $((10 * slow)) waits_in pipe 1 "$supervisor" # write()
   kill -USR1 "$pid"
   cat <&"$err" >/dev/null 3>&- &
   reader=$!
@@ -551,7 +551,7 @@ start_stopped_call() {
   start "${guest[@]}" pause set-xsave 0x7
   kill -STOP "$supervisor"
   resume
-  wait_for $((10 * slow)) grep -q seccomp "/proc/$pid/wchan"
+  wait_for $((10 * slow)) waits_in seccomp 16 "$pid" # ioctl()
 }
 
 @test "starts and ends leave no process behind, be it a zombie: a thousand of them, or a hundred where all is slow" {
