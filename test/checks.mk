@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
 # Checks of the code beside the suites. Included by the Makefile.
 
-# Each check leaves rows of a table here: what ran, how much of it, the outcome. The README takes over the last run of each.
+# Each check leaves rows of a table here: what ran, how much of it, the outcome. The README takes over the last run of each that
+# was run.
 RESULTS := $(BUILD)/results
 CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict oracle-bugs oracle-payloads coverage fuzz \
 	sanitize-address sanitize-thread sanitize-command)
 
 .PHONY: results
 results:
-	@(printf '| %s | %s | %s |\n' check 'what ran' outcome --- --- --- && cd $(RESULTS) && cat $(CHECKS)) \
+	@(printf '| %s | %s | %s |\n' check 'what ran' outcome --- --- --- && cat $(wildcard $(addprefix $(RESULTS)/,$(CHECKS)))) \
 		>$(RESULTS)/checks.md
 	@scripts/readme $(RESULTS)/checks.md
 

@@ -124,7 +124,8 @@ static void restore(struct vcpu vcpu, unsigned char *payload, uint64_t given, bo
 {
 	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | FP_SSE) : given;
 	int expected = written & ~supported ? EINVAL : 0;
-	int error;
+	char line[128];
+	int error, length;
 
 	fill(payload, given);
 	error = ioctl(vcpu.fd, KVM_SET_XSAVE, payload) ? errno : 0;
@@ -134,8 +135,12 @@ static void restore(struct vcpu vcpu, unsigned char *payload, uint64_t given, bo
 	if (is_filled(payload, written) && (error == expected || (in_child && error == EIO)))
 		return;
 	counts->mismatches++;
-	dprintf(1, "fd=%d cpuid=%d xcr0=%#x given=%#llx written=%#llx errno=%d\n", vcpu.fd, vcpu.has_cpuid, vcpu.xcr0,
-		(unsigned long long)given, *(unsigned long long *)(payload + XSTATE_BV), error);
+	// Not dprintf(): it takes locks of stdio's.
+	length = snprintf(line, sizeof(line), "fd=%d cpuid=%d xcr0=%#x given=%#llx written=%#llx errno=%d\n", vcpu.fd,
+			  vcpu.has_cpuid, vcpu.xcr0, (unsigned long long)given,
+			  *(unsigned long long *)(payload + XSTATE_BV), error);
+	if (write(STDOUT_FILENO, line, (size_t)length) != length)
+		_exit(2);
 }
 
 static void on_signal(int number)
