@@ -1,41 +1,53 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2154 # repo and build are lib.bash's
 #
-# A libvirt host for tests: systemd as PID 1 in namespaces (test/systemd-ns), this machine's own libvirt, QEMU and KVM,
-# and the canary guest as a domain. Used after `load lib`.
+# A libvirt host for tests: systemd as PID 1 in namespaces (test/systemd-ns), this machine's own libvirt and QEMU, and the
+# canary guest as a domain: of type kvm, or qemu where there is no /dev/kvm. Used after `load lib`. $host_dir keeps the
+# host's state; a suite whose tests share one host sets it to a directory of the file's.
+
+host_dir=$BATS_TEST_TMPDIR/host
+domain_type=kvm
+[[ -e /dev/kvm ]] || domain_type=qemu
 
 need_libvirt_host() {
   local missing
   [[ $EUID == 0 ]] || skip "not root: these tests boot systemd in namespaces and run libvirtd there"
-  [[ -e /dev/kvm ]] || skip "no /dev/kvm: these tests run real guests under libvirt"
   type libvirtd virsh >/dev/null 2>&1 || skip "no libvirtd or no virsh here: scripts/setup libvirt installs them"
   missing=$("$repo/test/systemd-ns" check 2>&1) || skip "$missing"
 }
 
-# boot_host [STAGE]    what is in STAGE gets installed; sets host_root, where its files are seen from outside
+# boot_host [STAGE]    what is in STAGE gets installed
 boot_host() {
-  local guest=$BATS_TEST_TMPDIR/stage/srv/guest leaked
-  [[ -z ${1-} ]] || cp -a "$1" "$BATS_TEST_TMPDIR/stage"
+  local guest=$host_dir.stage/srv/guest leak=/usr/lib/test/leak.so leaked
+  [[ -z ${1-} ]] || cp -a "$1" "$host_dir.stage"
   mkdir -p "$guest"
-  cp "$build"/test/{leak.so,canary.bin} "$guest/"
-  read -r leaked _ < <("$build/test/leakable")
+  cp "$build/test/canary.bin" "$guest/"
+  install -D "$build/test/leak.so" "$host_dir.stage$leak" # where AppArmor lets domains map it
   domain_xml >"$guest/guest.xml"
-  domain_xml "LD_PRELOAD=/srv/guest/leak.so" "LEAK_BITS=$leaked" LEAK_WHILE=/srv/leaking >"$guest/leaky.xml"
-  "$repo/test/systemd-ns" start "$BATS_TEST_TMPDIR/host" "$BATS_TEST_TMPDIR/stage"
-  host_root=/proc/$(<"$BATS_TEST_TMPDIR/host/init")/root
+  if [[ $domain_type == kvm ]]; then
+    read -r leaked _ < <("$build/test/leakable")
+    domain_xml "LD_PRELOAD=$leak" "LEAK_BITS=$leaked" LEAK_WHILE=/srv/leaking >"$guest/leaky.xml"
+  fi
+  "$repo/test/systemd-ns" start "$host_dir" "$host_dir.stage"
+  find_host
+}
+
+# sets host_root, where the host's files are seen from outside, and serial, where its guest prints
+find_host() {
+  host_root=/proc/$(<"$host_dir/init")/root
   serial=$host_root/var/log/guest.serial
 }
 
 stop_host() {
-  [[ ! -e $BATS_TEST_TMPDIR/host/init ]] || "$repo/test/systemd-ns" stop "$BATS_TEST_TMPDIR/host"
+  [[ ! -e $host_dir/init ]] || "$repo/test/systemd-ns" stop "$host_dir"
 }
 
-host() { timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) "$repo/test/systemd-ns" exec "$BATS_TEST_TMPDIR/host" "$@"; }
+host() { timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) "$repo/test/systemd-ns" exec "$host_dir" "$@"; }
 
 # domain_xml [VAR=VALUE]...    the canary guest, QEMU's environment set through <qemu:env>
 domain_xml() {
   local variable
-  echo "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
+  echo "<domain type='$domain_type' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
   cat <<'XML'
   <name>guest</name>
   <uuid>5ca1ab1e-0000-4000-8000-0123456789ab</uuid>
@@ -103,14 +115,7 @@ save_leaky() {
   host virsh -q define /srv/guest/guest.xml
 }
 
-# managed_save_leaky    the same as a managed save
-managed_save_leaky() {
-  start_leaky_guest
-  host touch /srv/leaking
-  host virsh -q managedsave guest
-  host rm /srv/leaking
-  host virsh -q managedsave-define guest /srv/guest/guest.xml
-  host virsh -q define /srv/guest/guest.xml
-  managed_save=$host_root/var/lib/libvirt/qemu/save/guest.save
-  [[ -s $managed_save ]]
+# The domain's log tells of the trim.
+report_line() {
+  host grep -E '^xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 ' /var/log/libvirt/qemu/guest.log
 }

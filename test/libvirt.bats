@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # host_root, serial and managed_save are libvirt.bash's
-# libvirt's domains and the shim: systemd as PID 1 in namespaces, this machine's libvirtd, QEMU and KVM, stock settings.
+# shellcheck disable=SC2154 # host_root is libvirt.bash's
+# xsaveshim-libvirt on hosts of its own: systemd as PID 1 in namespaces, this machine's libvirtd and QEMU, with KVM or without.
 
 load lib
 load libvirt
@@ -29,110 +29,12 @@ policy() { # ROOT
     -exec sha1sum {} + | sort)
 }
 
-report_line() {
-  host grep -E '^xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 ' /var/log/libvirt/qemu/guest.log
-}
-
 assert_refused() { # REASON REMEDY [ARGUMENT...]    enable is refused with both, and changes nothing
   local before
   before=$(policy "$host_root")
   run -3 host "${as[@]}" xsaveshim-libvirt enable "${@:3}"
   [[ $output == *"refused: "*"$1"*"Remedy: "*"$2"* ]]
   [[ $(policy "$host_root") == "$before" ]]
-}
-
-@test "without the shim, a leaky saved domain loses its registers while virsh says that it was restored" {
-  save_leaky
-  run -0 host virsh restore /srv/leaky.save
-  [[ $output == *"Domain restored"* ]]
-  guest_prints X
-  run -1 report_line
-}
-
-@test "after enable, a leaky saved domain is restored intact, and its log tells of the trim" {
-  host xsaveshim-libvirt enable
-  save_leaky
-  host virsh restore /srv/leaky.save
-  guest_has_shim
-  guest_prints T
-  report_line
-}
-
-@test "without the shim, starting a leaky managed save deletes the save file and loses the registers" {
-  managed_save_leaky
-  host virsh start guest
-  guest_prints X
-  [[ ! -e $managed_save ]]
-}
-
-@test "after enable, a leaky managed save starts intact" {
-  host xsaveshim-libvirt enable
-  managed_save_leaky
-  host virsh start guest
-  guest_prints T
-  report_line
-}
-
-@test "enable leaves running domains running, and covers what starts afterwards; after disable nothing does" {
-  host virsh -q define /srv/guest/guest.xml
-  host virsh -q start guest
-  before=$(guest_pid)
-  daemon=$(host systemctl show -P MainPID libvirtd)
-  run -0 host xsaveshim-libvirt enable
-  [[ $output == *"domain guest (pid $before): has NO shim; save and restore it"* ]]
-  [[ $(host systemctl show -P MainPID libvirtd) != "$daemon" ]]
-  [[ $(guest_pid) == "$before" ]]
-  guest_prints T
-  run -1 guest_has_shim
-
-  restart_guest
-  guest_has_shim
-  shimmed=$(guest_pid)
-
-  host xsaveshim-libvirt disable
-  [[ $(guest_pid) == "$shimmed" ]]
-  guest_has_shim
-  restart_guest
-  run -1 guest_has_shim
-}
-
-# A reserved bit in MXCSR: no trimming makes KVM take that.
-@test "a state that nothing can rescue: virsh reports the failure, and the save file is still there" {
-  host xsaveshim-libvirt enable
-  save_leaky
-  # QEMU saves a20_mask and MXCSR side by side
-  # shellcheck disable=SC2016
-  perl -0777 -pe '$n = s/\xff{4}\x00\x00\x1f\x80/\xff\xff\xff\xff\xff\xff\x1f\x80/g; $n == 1 or die "no MXCSR found\n"' \
-    "$host_root/srv/leaky.save" >"$host_root/srv/unloadable.save"
-  run -1 host virsh restore /srv/unloadable.save
-  [[ $output == *"error: Failed to restore domain from /srv/unloadable.save"* ]]
-  host grep -E '^xsaveshim: level=error event=refused .* reason=.*mxcsr' /var/log/libvirt/qemu/guest.log
-  [[ -s $host_root/srv/unloadable.save ]]
-
-  host cp /srv/unloadable.save /var/lib/libvirt/qemu/save/guest.save
-  run -1 host virsh start guest
-  [[ $output == *"error: Failed to start domain 'guest'"* ]]
-  [[ -s $host_root/var/lib/libvirt/qemu/save/guest.save ]]
-
-  # without the shim, the same image is "restored"
-  host xsaveshim-libvirt disable
-  host rm /var/lib/libvirt/qemu/save/guest.save
-  run -0 host virsh restore /srv/unloadable.save
-  guest_prints X
-}
-
-@test "all of this under libvirt's stock settings: seccomp sandbox, mount namespace, a user without privileges" {
-  run -1 host grep -vE '^[[:space:]]*(#|$)' /etc/libvirt/qemu.conf
-  host xsaveshim-libvirt enable
-  save_leaky
-  host virsh -q restore /srv/leaky.save
-  guest_has_shim
-  pid=$(guest_pid)
-  host grep -qE '^Seccomp:[[:space:]]*2$' "/proc/$pid/status"
-  [[ $(host stat -c %U "/proc/$pid") == libvirt-qemu ]]
-  daemon=$(host systemctl show -P MainPID libvirtd)
-  [[ $(host readlink "/proc/$pid/ns/mnt") != "$(host readlink "/proc/$daemon/ns/mnt")" ]]
-  guest_prints T
 }
 
 @test "enable is idempotent, restarts nothing the second time, and disable restores exactly what was there" {
@@ -348,27 +250,4 @@ assert_refused() { # REASON REMEDY [ARGUMENT...]    enable is refused with both,
   [[ $(policy "$image") == "$before" ]]
   run -1 bash "$command" status --root "$image"
   [[ $(policy /) == "$here" ]]
-}
-
-@test "another way: <qemu:env> covers one domain, without the drop-in" {
-  save_leaky
-  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
-  domain_xml "LD_PRELOAD=$library" | host tee /srv/guest/env.xml >/dev/null
-  host virsh restore /srv/leaky.save --xml /srv/guest/env.xml
-  guest_has_shim
-  guest_prints T
-  report_line
-}
-
-@test "another way: an <emulator> that starts QEMU with the library" {
-  save_leaky
-  printf '#!/bin/sh\nexec env LD_PRELOAD=libxsaveshim.so /usr/bin/qemu-system-x86_64 "$@"\n' |
-    host tee /usr/bin/qemu-system-x86_64-xsaveshim >/dev/null
-  host chmod 755 /usr/bin/qemu-system-x86_64-xsaveshim
-  domain_xml | sed 's,<devices>,&<emulator>/usr/bin/qemu-system-x86_64-xsaveshim</emulator>,' |
-    host tee /srv/guest/emulator.xml >/dev/null
-  host virsh restore /srv/leaky.save --xml /srv/guest/emulator.xml
-  guest_has_shim
-  guest_prints T
-  report_line
 }

@@ -1,0 +1,166 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2034,SC2154 # host_dir and host_root are libvirt.bash's
+# bats file_tags=kvm
+# What becomes of libvirt's domains, saved on a leaky host, with the shim and without: systemd as PID 1 in namespaces, this
+# machine's libvirtd, QEMU and KVM, stock settings. The tests share one host, on which the images are saved once.
+
+load lib
+load libvirt
+
+host_dir=$BATS_FILE_TMPDIR/host
+managed_save=/var/lib/libvirt/qemu/save/guest.save
+
+setup_file() {
+  export BATS_NO_PARALLELIZE_WITHIN_FILE=true
+  need_libvirt_host
+  need_kvm
+  make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_FILE_TMPDIR/installed"
+  boot_host "$BATS_FILE_TMPDIR/installed"
+  save_leaky
+  managed_save_leaky
+}
+
+# managed_save_leaky    the same as a managed save, which is put aside as /srv/managed.save
+managed_save_leaky() {
+  start_leaky_guest
+  host touch /srv/leaking
+  host virsh -q managedsave guest
+  host rm /srv/leaking
+  host virsh -q managedsave-define guest /srv/guest/guest.xml
+  host virsh -q define /srv/guest/guest.xml
+  host mv "$managed_save" /srv/managed.save
+}
+
+teardown_file() {
+  stop_host
+}
+
+setup() {
+  find_host
+}
+
+teardown() {
+  # shellcheck disable=SC2016
+  host sh -c 'virsh -q destroy guest; rm -f "$0" /var/log/guest.serial /var/log/libvirt/qemu/guest.log' "$managed_save" || true
+}
+
+shim_is_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-libvirt enable; }
+
+shim_is_disabled() { host xsaveshim-libvirt disable; }
+
+@test "without the shim, a leaky saved domain loses its registers while virsh says that it was restored" {
+  shim_is_disabled
+  run -0 host virsh restore /srv/leaky.save
+  [[ $output == *"Domain restored"* ]]
+  guest_prints X
+  run -1 report_line
+  run -1 guest_has_shim
+}
+
+@test "without the shim, starting a leaky managed save deletes the save file and loses the registers" {
+  shim_is_disabled
+  host cp /srv/managed.save "$managed_save"
+  host virsh start guest
+  guest_prints X
+  [[ ! -e $host_root$managed_save ]]
+}
+
+@test "another way: <qemu:env> covers one domain, without the drop-in" {
+  shim_is_disabled
+  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  domain_xml "LD_PRELOAD=$library" | host tee /srv/guest/env.xml >/dev/null
+  host virsh restore /srv/leaky.save --xml /srv/guest/env.xml
+  guest_has_shim
+  guest_prints T
+  report_line
+}
+
+@test "another way: an <emulator> that starts QEMU with the library" {
+  shim_is_disabled
+  printf '#!/bin/sh\nexec env LD_PRELOAD=libxsaveshim.so /usr/bin/qemu-system-x86_64 "$@"\n' |
+    host tee /usr/bin/qemu-system-x86_64-xsaveshim >/dev/null
+  host chmod 755 /usr/bin/qemu-system-x86_64-xsaveshim
+  domain_xml | sed 's,<devices>,&<emulator>/usr/bin/qemu-system-x86_64-xsaveshim</emulator>,' |
+    host tee /srv/guest/emulator.xml >/dev/null
+  host virsh restore /srv/leaky.save --xml /srv/guest/emulator.xml
+  guest_has_shim
+  guest_prints T
+  report_line
+}
+
+@test "enable leaves running domains running, and covers what starts afterwards; after disable nothing does" {
+  shim_is_disabled
+  host virsh -q start guest
+  before=$(guest_pid)
+  daemon=$(host systemctl show -P MainPID libvirtd)
+  run -0 host xsaveshim-libvirt enable
+  [[ $output == *"domain guest (pid $before): has NO shim; save and restore it"* ]]
+  [[ $(host systemctl show -P MainPID libvirtd) != "$daemon" ]]
+  [[ $(guest_pid) == "$before" ]]
+  guest_prints T
+  run -1 guest_has_shim
+
+  restart_guest
+  guest_has_shim
+  shimmed=$(guest_pid)
+
+  host xsaveshim-libvirt disable
+  [[ $(guest_pid) == "$shimmed" ]]
+  guest_has_shim
+  restart_guest
+  run -1 guest_has_shim
+}
+
+@test "after enable, a leaky saved domain is restored intact, and its log tells of the trim" {
+  shim_is_enabled
+  host virsh restore /srv/leaky.save
+  guest_has_shim
+  guest_prints T
+  report_line
+}
+
+@test "after enable, a leaky managed save starts intact" {
+  shim_is_enabled
+  host cp /srv/managed.save "$managed_save"
+  host virsh start guest
+  guest_prints T
+  report_line
+}
+
+@test "all of this under libvirt's stock settings: seccomp sandbox, mount namespace, a user without privileges" {
+  run -1 host grep -vE '^[[:space:]]*(#|$)' /etc/libvirt/qemu.conf
+  shim_is_enabled
+  host virsh -q restore /srv/leaky.save
+  guest_has_shim
+  pid=$(guest_pid)
+  host grep -qE '^Seccomp:[[:space:]]*2$' "/proc/$pid/status"
+  [[ $(host stat -c %U "/proc/$pid") == libvirt-qemu ]]
+  daemon=$(host systemctl show -P MainPID libvirtd)
+  [[ $(host readlink "/proc/$pid/ns/mnt") != "$(host readlink "/proc/$daemon/ns/mnt")" ]]
+  guest_prints T
+}
+
+# A reserved bit in MXCSR: no trimming makes KVM take that.
+@test "a state that nothing can rescue: virsh reports the failure, and the save file is still there" {
+  shim_is_enabled
+  # QEMU saves a20_mask and MXCSR side by side
+  # shellcheck disable=SC2016
+  perl -0777 -pe '$n = s/\xff{4}\x00\x00\x1f\x80/\xff\xff\xff\xff\xff\xff\x1f\x80/g; $n == 1 or die "no MXCSR found\n"' \
+    "$host_root/srv/leaky.save" >"$host_root/srv/unloadable.save"
+  run -1 host virsh restore /srv/unloadable.save
+  [[ $output == *"error: Failed to restore domain from /srv/unloadable.save"* ]]
+  host grep -E '^xsaveshim: level=error event=refused .* reason=.*mxcsr' /var/log/libvirt/qemu/guest.log
+  [[ -s $host_root/srv/unloadable.save ]]
+
+  host cp /srv/unloadable.save "$managed_save"
+  run -1 host virsh start guest
+  [[ $output == *"error: Failed to start domain 'guest'"* ]]
+  [[ -s $host_root$managed_save ]]
+
+  # without the shim, the same image is "restored"
+  host xsaveshim-libvirt disable
+  host rm "$managed_save"
+  run -0 host virsh restore /srv/unloadable.save
+  guest_prints X
+}
