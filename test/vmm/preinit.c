@@ -4,12 +4,21 @@
 
 #include "story.h"
 
-static void before_all_constructors(void)
+/* libc has no environment yet, and getenv() finds nothing in it. */
+static void before_all_constructors(int argc, char **argv, char **environment)
 {
-	story("preinit", ioctl);
+	const char *device = NULL;
+
+	(void)argc;
+	(void)argv;
+	for (; *environment; environment++)
+		if (!strncmp(*environment, "DEVICE=", 7))
+			device = *environment + 7;
+	story_of(device, "preinit", ioctl);
 }
 
-__attribute__((section(".preinit_array"), used)) static void (*const preinit)(void) = before_all_constructors;
+__attribute__((section(".preinit_array"), used)) static void (*const preinit)(int, char **, char **) =
+	before_all_constructors;
 
 int main(void)
 {

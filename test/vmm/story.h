@@ -18,16 +18,15 @@ typedef int story_ioctl(int fd, unsigned long request, ...);
 
 /*
  * A whole restore in one breath: a payload with x87, SSE and AVX, as every host has them, and a guest without
- * AVX. Prints "WHEN: RESULT xstate_bv=AFTER". DEVICE in the environment stands in for /dev/kvm.
+ * AVX. Prints "WHEN: RESULT xstate_bv=AFTER".
  */
-static inline void story(const char *when, story_ioctl *call)
+static inline void story_of(const char *device, const char *when, story_ioctl *call)
 {
 	static struct {
 		uint32_t nent, padding;
 		struct kvm_cpuid_entry2 leaf;
 	} cpuid = { .nent = 1, .leaf = { .function = 0xd, .eax = 3 } };
 	static unsigned char payload[sizeof(struct kvm_xsave)];
-	const char *device = getenv("DEVICE");
 	int kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);
 	int vm = call(kvm, KVM_CREATE_VM, NULL);
 	int vcpu = call(vm, KVM_CREATE_VCPU, NULL);
@@ -43,6 +42,12 @@ static inline void story(const char *when, story_ioctl *call)
 	else
 		dprintf(1, "%s: %s xstate_bv=0x%llx\n", when, result ? errno_name(errno) : "0",
 			(unsigned long long)xstate_bv);
+}
+
+/* DEVICE in the environment stands in for /dev/kvm. */
+static inline void story(const char *when, story_ioctl *call)
+{
+	story_of(getenv("DEVICE"), when, call);
 }
 
 #endif
