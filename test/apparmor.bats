@@ -1,0 +1,133 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# shellcheck disable=SC2034,SC2154 # host_dir and host_root are libvirt.bash's
+# bats file_tags=testbed
+# libvirt's domains and the shim with AppArmor enforcing, in a testbed kernel: this machine's AppArmor policy, libvirtd and QEMU
+# on a host that the tests share. Each test is run by the bats inside; the one outside tells what came of it.
+
+load lib
+load libvirt
+
+host_dir=$BATS_FILE_TMPDIR/host
+local_rules=/etc/apparmor.d/local/abstractions/libvirt-qemu
+
+inside() { [[ -v XSAVESHIM_INSIDE ]]; }
+
+setup_file() {
+  export BATS_NO_PARALLELIZE_WITHIN_FILE=true
+  if inside; then
+    boot_confining_host
+  else
+    # bats puts its inner programs first, one of which is called bats
+    PATH=${PATH#"$BATS_LIBEXEC:"} XSAVESHIM_INSIDE=yes XSAVESHIM_TEST_SLOW=10 \
+      "$repo/test/kernels/run" --timeout 1200 fixed -- env BUILD="$build" bats --timing --formatter tap "$BATS_TEST_FILENAME" \
+      >"$BATS_FILE_TMPDIR/inside" 2>&1 || true
+  fi
+}
+
+# The image is saved by a domain that is confined, too.
+boot_confining_host() {
+  make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_FILE_TMPDIR/installed"
+  echo XSAVESHIM_LOG_LEVEL=debug >>"$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"
+  boot_host "$BATS_FILE_TMPDIR/installed"
+  host apparmor_parser --replace /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
+  save_leaky
+}
+
+teardown_file() {
+  ! inside || stop_host
+}
+
+setup() {
+  ! inside || find_host
+}
+
+teardown() {
+  ! inside || host sh -c 'virsh -q destroy guest; rm -f /var/log/libvirt/qemu/guest.log' || true
+}
+
+passed_inside() {
+  grep -qE "^ok $BATS_TEST_NUMBER " "$BATS_FILE_TMPDIR/inside" || fail "inside the testbed kernel:" "$(<"$BATS_FILE_TMPDIR/inside")"
+}
+
+guest_is_confined() {
+  [[ $(host cat "/proc/$(guest_pid)/attr/current") == "libvirt-5ca1ab1e-0000-4000-8000-0123456789ab (enforce)" ]]
+}
+
+denied() { # PATH
+  dmesg | grep -F 'apparmor="DENIED"' | grep -F "profile=\"libvirt-5ca1ab1e" | grep -qF "name=\"$1\""
+}
+
+# The library of a second installation in /opt, and its xsaveshim-libvirt as `in_opt xsaveshim-libvirt`.
+install_in_opt() {
+  make -s -C "$repo" install BUILD="$build" PREFIX=/opt DESTDIR="$BATS_FILE_TMPDIR/opt"
+  tar -C "$BATS_FILE_TMPDIR/opt" -c opt | host tar -C / -x
+  library=/$(cd "$host_root" && find opt -name libxsaveshim.so)
+}
+
+in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
+
+@test "after enable a confined domain has the library, a leaky image is restored intact, and its log tells of the trim" {
+  inside || { passed_inside; return; }
+  host xsaveshim-libvirt enable
+  host virsh -q restore /srv/leaky.save
+  guest_is_confined
+  guest_has_shim
+  guest_prints T
+  report_line
+}
+
+@test "a confined domain reads /etc/xsaveshim.conf, by the rule that enable adds and not without it" {
+  inside || { passed_inside; return; }
+  host xsaveshim-libvirt status
+  host virsh -q start guest
+  guest_is_confined
+  guest_prints T
+  host grep -q '^xsaveshim: level=debug ' /var/log/libvirt/qemu/guest.log
+  run -1 denied /etc/xsaveshim.conf
+
+  host mv /etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim /srv/
+  restart_guest
+  host mv /srv/xsaveshim /etc/apparmor.d/abstractions/libvirt-qemu.d/
+  guest_is_confined
+  guest_has_shim
+  guest_prints T
+  denied /etc/xsaveshim.conf
+}
+
+@test "a library in /opt, forced by hand, is kept out of a domain that starts all the same; enable finds that out and undoes itself" {
+  inside || { passed_inside; return; }
+  host xsaveshim-libvirt disable
+  install_in_opt
+  run -3 in_opt xsaveshim-libvirt enable
+  [[ $output == *"refused: AppArmor"* ]]
+
+  host install -D -m 644 /opt/share/xsaveshim/libvirt/drop-in.conf /etc/systemd/system/libvirtd.service.d/xsaveshim.conf
+  host systemctl daemon-reload
+  host systemctl restart libvirtd
+  host virsh -q start guest
+  guest_is_confined
+  run -1 guest_has_shim
+  denied "$library"
+  guest_prints T
+
+  # a comment is enough for enable to think that there is a rule
+  echo "# $library" | host tee -a "$local_rules" >/dev/null
+  run -1 in_opt xsaveshim-libvirt enable
+  [[ $output == *"a probe domain started without $library"*'apparmor="DENIED"'*"undone"* ]] || fail "$output"
+  [[ ! -e $host_root/etc/systemd/system/libvirtd.service.d/xsaveshim.conf ]]
+  run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
+}
+
+@test "with a local rule for it, a library in /opt is mapped by a confined domain" {
+  inside || { passed_inside; return; }
+  install_in_opt
+  echo "$library mr," | host tee -a "$local_rules" >/dev/null
+  run -0 in_opt xsaveshim-libvirt enable
+  [[ $output == *"a probe domain had $library"* ]]
+  host virsh -q restore /srv/leaky.save
+  guest_is_confined
+  host grep -qF " $library" "/proc/$(guest_pid)/maps"
+  guest_prints T
+  report_line
+}
