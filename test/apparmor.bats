@@ -18,9 +18,7 @@ setup_file() {
   if inside; then
     boot_confining_host
   else
-    # bats puts its inner programs first, one of which is called bats
-    PATH=${PATH#"$BATS_LIBEXEC:"} XSAVESHIM_INSIDE=yes XSAVESHIM_TEST_SLOW=10 \
-      "$repo/test/kernels/run" --timeout 1200 fixed -- env BUILD="$build" bats --timing --formatter tap "$BATS_TEST_FILENAME" \
+    BUILD=$build XSAVESHIM_INSIDE=yes "$repo/test/kernels/suite" fixed "$BATS_TEST_FILENAME" \
       >"$BATS_FILE_TMPDIR/inside" 2>&1 || true
   fi
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
-# bats file_tags=kvm
+# bats file_tags=kvm,cpus:2
 # Races and faults: each test is named for one. Nothing may hang, and nothing may be lost in silence.
 
 load lib

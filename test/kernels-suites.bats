@@ -10,29 +10,25 @@ setup() {
   cd "$repo" || return
 }
 
-# pass_on KERNEL SUITE...    all of them, none skipped
-pass_on() {
-  local kernel=$1
-  shift
-  # bats puts its inner programs first, one of which is called bats
-  PATH=${PATH#"$BATS_LIBEXEC:"} XSAVESHIM_TEST_SLOW=10 run timeout 1300 test/kernels/run --timeout 1200 "$kernel" -- test/run --here "${@/#/test/}"
-  if ((status != 0)) || [[ ! $output =~ [1-9][0-9]*\ passed,\ 0\ failed,\ 0\ skipped$ ]]; then
-    fail "$(grep -v '^ok [0-9]* [^#]*$' <<<"$output")"
+passes_on() { # KERNEL
+  BUILD=$build run test/kernels/suite "$1" test/kvm.bats
+  if ((status != 0)) || grep -q '^ok .*# skip' <<<"$output"; then
+    fail "exit status: $status" "$(grep -v '^ok [0-9]* [^#]*$' <<<"$output")"
   fi
 }
 
 @test "the small VMM's suite passes on the fixed kernel" {
-  pass_on fixed kvm.bats
+  passes_on fixed
 }
 
 @test "the small VMM's suite passes on the leaky kernel" {
-  pass_on leaky kvm.bats
+  passes_on leaky
 }
 
 @test "the small VMM's suite passes on the affected kernel" {
-  pass_on affected kvm.bats
+  passes_on affected
 }
 
 @test "the small VMM's suite passes on the strict kernel" {
-  pass_on affected-strict kvm.bats
+  passes_on affected-strict
 }

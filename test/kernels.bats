@@ -278,7 +278,7 @@ d" ]]
 @test "inside, a command finds the host's files, its directory, its arguments and its settings" {
   echo from-the-host >"$work/file"
   cd "$work"
-  XSAVESHIM_TRIM='save  me' enters fixed -- bash -c '
+  XSAVESHIM_TRIM='save  me' enters --cpus 2 fixed -- bash -c '
     printf "<%s>\n" "$@" "$PWD" "$XSAVESHIM_TRIM" "$(id -u)" "$(uname -r)" "$(nproc)"
     cat file - 2>&1
     [[ -r /dev/kvm && -w /dev/kvm && -c /dev/ptmx && -d /proc/self/fd ]] && echo devices' bash '' "a b" "it's" '$HOME'
