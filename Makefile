@@ -109,13 +109,16 @@ include packaging/packaging.mk
 TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
 SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
 
-.PHONY: check check-kernels
+.PHONY: check check-kernels check-apparmor
 check: test-programs $(STATIC_VMMS)
 	@test/run $(SUITES)
 
 check-kernels: test-programs $(STATIC_VMMS)
 	@test/kernels/build
-	@test/run --parallel $(TESTBED_SUITES)
+	@test/run --parallel $(filter-out test/apparmor.bats,$(TESTBED_SUITES))
+
+check-apparmor: test-programs
+	@test/run test/apparmor.bats
 
 -include test/checks.mk
 
