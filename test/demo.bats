@@ -38,7 +38,8 @@ run_demo_after() { # COMMAND [WRAPPER...]
 
 @test "the demo fails where the shim does not do its work" {
   need_kvm
-  cp -r "$build" "$BATS_TEST_TMPDIR/build"
+  mkdir "$BATS_TEST_TMPDIR/build"
+  cp -r "$build"/{core,preload,test} "$BATS_TEST_TMPDIR/build/"
   cp "$build/test/observe.so" "$BATS_TEST_TMPDIR/build/libxsaveshim.so"
   BUILD=$BATS_TEST_TMPDIR/build run --separate-stderr "$repo/scripts/demo"
   told
