@@ -69,7 +69,7 @@ sanitize:
 	@test/sanitize $(BUILD)/address-command address command $(RESULTS)/sanitize-command.rows $(SANITIZED_COMMAND)
 
 # What it costs, next to what else could be used. Elsewhere than to docs the README does not take it over.
-BENCH_ROUNDS ?= 11
+BENCH_ROUNDS ?= 31
 BENCH_OUTPUT ?= docs
 BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcount scale vmm standin.so)
 
