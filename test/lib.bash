@@ -45,7 +45,7 @@ need_no_settings_file() {
 }
 
 need_kvm() {
-  [[ -r /dev/kvm && -w /dev/kvm ]] || skip "no usable /dev/kvm here; \`make check-kernels\` runs this in the testbed"
+  [[ -r /dev/kvm && -w /dev/kvm ]] || skip "no usable /dev/kvm here; scripts/test runs this in a testbed kernel"
 }
 
 # The following run the VMM: [VARIABLE=VALUE]... STEP...    Steps: see `build/test/vmm`. They set what `run` does,
