@@ -18,6 +18,7 @@ setup() {
 
 teardown() {
   [[ -z ${vmm_pid:-} ]] || kill -KILL "$vmm_pid" 2>/dev/null || true
+  [[ -z ${group:-} ]] || wait_for 10 rmdir "$group"
 }
 
 # storm_agrees NAME=VALUE...    64 threads; every outcome is the model's, every trim is reported once, no line is torn
@@ -264,23 +265,21 @@ waits_for_supervisor() {
 
 # In a memory cgroup that another process fills, and is killed for next. Where none can be had: the signal that the OOM killer sends.
 oom_kill() { # PID
-  local group=/sys/fs/cgroup/xsaveshim-oom.$$
   if ((EUID != 0)) || ! grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
     echo "# no memory cgroups here: SIGKILL in place of the OOM killer" >&3
     kill -KILL "$1"
     return
   fi
+  group=/sys/fs/cgroup/xsaveshim-oom.$$
   mkdir "$group"
   echo 8M >"$group/memory.max"
   [[ ! -e $group/memory.swap.max ]] || echo 0 >"$group/memory.swap.max"
   echo 1000 >"/proc/$1/oom_score_adj"
   echo "$1" >"$group/cgroup.procs"
   # shellcheck disable=SC2016 # expands inside
-  run timeout 60 \
-    sh -c 'echo -500 >/proc/$$/oom_score_adj && echo $$ >"$1/cgroup.procs" && exec tail /dev/zero' - "$group"
+  run timeout 60 sh -c 'echo -500 >/proc/$$/oom_score_adj && echo $$ >"$1/cgroup.procs" && exec tail /dev/zero' - "$group"
   ((status == 128 + 9))
   grep -qx 'oom_kill 2' "$group/memory.events"
-  wait_for 10 rmdir "$group"
 }
 
 @test "the supervisor OOM-killed: the restore fails with ENOSYS, loudly, and other calls go on" {
