@@ -18,8 +18,8 @@ setup_file() {
   if inside; then
     boot_confining_host
   else
-    BUILD=$build XSAVESHIM_INSIDE=yes "$repo/test/kernels/suite" fixed "$BATS_TEST_FILENAME" \
-      >"$BATS_FILE_TMPDIR/inside" 2>&1 || true
+    cd "$repo" || return
+    BUILD=$build XSAVESHIM_INSIDE=yes test/run --kernel fixed "$BATS_TEST_FILENAME" >"$BATS_FILE_TMPDIR/inside" 2>&1 || true
   fi
 }
 
