@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: MIT
-// How a process comes to be supervised, before it is exec'ed into the VMM.
+// How a process gets its supervisor before it execs the VMM:
 //
-// The supervisor is a grandchild whose parent has ended, so that the VMM has no child that it did not make.
-// It is there before the filter is, which makes it the one process that the filter does not reach, and then
-// fetches the listener.
+//   VMM's process                                  supervisor
+//   1. forks it by way of a child that exits  ->   leaves the session, closes what it does not need
+//   2.                                        <-   sends its pid
+//   3. allows that pid to trace it (Yama)
+//   4. loads the filter, sends the number
+//      of the listener                        ->   takes a copy of the listener by pidfd_getfd()
+//   5.                                        <-   says that it is ready
+//   6. closes the listener with its exec           answers until the last filtered process has exited
+//
+// The supervisor is forked before the filter is loaded, so that the filter does not apply to it; its parent has exited, so that
+// the VMM has no child that it did not make.
+#include "attach.h"
+
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +30,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
-#include "command.h"
+#include "options.h"
 #include "supervise.h"
 
 // Newer than the headers of some distributions that this is built on.
@@ -35,41 +45,49 @@ static _Noreturn void fail(const char *what)
 	err(EXIT_OWN_FAILURE, "cannot supervise: %s", what);
 }
 
-static void tell(int socket, int value)
+static void send_number(int socket, int number)
 {
-	if (send(socket, &value, sizeof(value), MSG_NOSIGNAL) != sizeof(value))
+	if (send(socket, &number, sizeof(number), MSG_NOSIGNAL) != sizeof(number))
 		exit(EXIT_OWN_FAILURE);
 }
 
-// Where the other side has ended, it has said why.
-static int hear(int socket)
+// If the other side has ended, it has already printed why.
+static int receive_number(int socket)
 {
-	int value;
+	int number;
 
-	if (recv(socket, &value, sizeof(value), MSG_WAITALL) != sizeof(value))
+	if (recv(socket, &number, sizeof(number), MSG_WAITALL) != sizeof(number))
 		exit(EXIT_OWN_FAILURE);
-	return value;
+	return number;
 }
 
-// As root without no_new_privs, so that a jailer can still become another user and a confined domain can be
-// entered. libseccomp would load the filter itself, but before 2.6 not so that a signal to a thread that
-// waits for its answer waits, too.
-static int load_filter(scmp_filter_ctx filter)
+static struct sock_fprog export_filter(scmp_filter_ctx filter)
 {
-	struct sock_filter instructions[INSTRUCTIONS_MAX];
-	struct sock_fprog program = {.filter = instructions};
-	// It is no sandbox, and must not cost the VMM what kernels before 5.16 take from those in one
-	// (SPEC_ALLOW).
-	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
-			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+	static struct sock_filter instructions[INSTRUCTIONS_MAX];
 	int file = memfd_create("filter", MFD_CLOEXEC);
 	ssize_t size;
 
 	if (file < 0 || seccomp_export_bpf(filter, file))
-		fail("the filter");
+		fail("the filter cannot be exported");
 	size = pread(file, instructions, sizeof(instructions), 0);
+	if (size <= 0)
+		fail("the filter cannot be read");
+	if (size == sizeof(instructions))
+		errx(EXIT_OWN_FAILURE, "cannot supervise: the filter has more than %d instructions", INSTRUCTIONS_MAX - 1);
 	close(file);
-	program.len = (unsigned short)((size_t)size / sizeof(instructions[0]));
+	return (struct sock_fprog){(unsigned short)((size_t)size / sizeof(instructions[0])), instructions};
+}
+
+// Returns the listener. Sets no_new_privs only where the kernel demands it: without it a jailer can still become another user,
+// and a security module can still confine the VMM. libseccomp could load the filter itself, but before 2.6 not with
+// WAIT_KILLABLE_RECV, which keeps a signal from interrupting a call that waits for its answer.
+static int load_filter(scmp_filter_ctx filter)
+{
+	struct sock_fprog program = export_filter(filter);
+	// SPEC_ALLOW, because this filter is no sandbox: kernels before 5.16 slow down a process with a filter that lacks it.
+	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
+			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+
 	do {
 		int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 
@@ -83,13 +101,13 @@ static int load_filter(scmp_filter_ctx filter)
 			fail("no_new_privs");
 	} while (true);
 	if (errno == EBUSY)
-		errx(EXIT_OWN_FAILURE, "cannot supervise: this process is supervised already, by another xsaveshim or a "
-		     "container manager, and the kernel allows one supervisor: use --preload, or start it outside");
+		errx(EXIT_OWN_FAILURE, "cannot supervise: this process has a supervisor already, of another xsaveshim or of a "
+		     "container manager, and the kernel allows one: use --preload, or start the VMM outside");
 	fail("seccomp");
 }
 
-// The supervisor keeps nothing that the VMM has open but its standard error, where reports go; and no
-// directory.
+// The supervisor keeps its socket and standard error, where its reports go, and nothing else that the VMM has open; nor does it
+// keep a directory busy.
 static void let_go_of_everything(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -99,14 +117,15 @@ static void let_go_of_everything(int *socket)
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
 	*socket = dup2(*socket, STDERR_FILENO + 1);
-	// As new as this call is what tells the supervisor of the end of the last VMM.
+	// Linux 5.9 brought close_range() and the POLLHUP that says the last VMM has exited; older kernels are refused here.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
 		fail("this needs Linux 5.9 or later");
 	if (chdir("/"))
 		fail("/");
 }
 
-// Where /proc is missing, or shows another PID namespace, what it says of a number is not about the VMM.
+// The supervisor reads /proc by the pids that the kernel tells it. If /proc is missing, or is another PID namespace's, those
+// would be other processes.
 static void check_proc(void)
 {
 	char self[16] = "";
@@ -115,37 +134,36 @@ static void check_proc(void)
 		errx(EXIT_OWN_FAILURE, "cannot supervise: /proc is not that of this PID namespace: mount it");
 }
 
-// What can be fetched from a process is a process whose memory can be written to: the kernel asks for the
-// same permission.
-static int fetch_listener(pid_t vmm, int number)
+// pidfd_getfd() needs the same permission as writing the VMM's memory: if it works, trimming will.
+static int copy_listener(pid_t vmm, int number)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, vmm, 0);
 	int listener = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
 
 	if (listener < 0 && errno == EPERM)
 		errx(EXIT_OWN_FAILURE, "cannot supervise: this user may not write to the VMM's memory "
-		     "(kernel.yama.ptrace_scope of 2 or 3, or a security module): as root it may, with CAP_SYS_PTRACE");
+		     "(kernel.yama.ptrace_scope of 2 or 3, or a security module): start it as root, with CAP_SYS_PTRACE");
 	if (listener < 0)
-		fail("the listener");
+		fail("the listener cannot be copied");
 	close(pidfd);
 	return listener;
 }
 
-static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings *settings,
-				    const char *program, const char *reason)
+static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings *settings, const char *program,
+				    const char *reason)
 {
 	let_go_of_everything(&socket);
 	check_proc();
-	tell(socket, getpid());
-	supervise_prepare(fetch_listener(vmm, hear(socket)), settings, vmm, program, reason);
-	tell(socket, 0);
+	send_number(socket, getpid());
+	supervise_prepare(copy_listener(vmm, receive_number(socket)), settings, vmm, program, reason);
+	send_number(socket, 0);
 	close(socket);
 	supervise();
 	exit(0);
 }
 
-// A session of its own, for which the terminal's signals are not meant; nor are others': it ends with the
-// VMM.
+// The supervisor ends when the last VMM does. Signals from the terminal, and those that others send to end it, must not end it
+// before that.
 static void leave_session(void)
 {
 	setsid();
@@ -153,31 +171,25 @@ static void leave_session(void)
 		signal(number, SIG_IGN);
 }
 
-// Clear of the descriptors that the VMM was started without, whose numbers mean something to it and to the
-// supervisor.
-static int above_stdio(int fd)
+// Moves fd above the numbers of the standard streams. Where the VMM was started without one of these, its number must stay free:
+// neither the VMM nor the supervisor may take our socket for it.
+static int move_above_stdio(int fd)
 {
 	int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
 	if (above < 0)
-		fail("a descriptor");
+		fail("there is no descriptor left");
 	close(fd);
 	return above;
 }
 
-void attach_supervisor(const struct settings *settings, const char *program, const char *reason)
+// Forks the supervisor, by way of a child that exits at once.
+static void start_supervisor(int socket, const struct settings *settings, const char *program, const char *reason)
 {
-	scmp_filter_ctx filter = supervise_filter();
 	pid_t vmm = getpid();
-	pid_t child;
-	int sockets[2];
+	// A fork() without SIGCHLD: the VMM might have it blocked, and would find it pending.
+	pid_t child = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, 0);
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets))
-		fail("a socket");
-	sockets[0] = above_stdio(sockets[0]);
-	sockets[1] = above_stdio(sockets[1]);
-	// fork() without SIGCHLD, which, were it blocked, would await the VMM.
-	child = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, 0);
 	if (!child) {
 		leave_session();
 		child = fork();
@@ -185,15 +197,27 @@ void attach_supervisor(const struct settings *settings, const char *program, con
 			fail("fork");
 		if (child)
 			_exit(0);
-		be_supervisor(sockets[1], vmm, settings, program, reason);
+		be_supervisor(socket, vmm, settings, program, reason);
 	}
-	close(sockets[1]);
 	if (child < 0 || waitpid(child, NULL, __WALL) < 0)
 		fail("fork");
-	// For Yama, which lets only those look at a process that it has named; EINVAL without Yama.
-	prctl(PR_SET_PTRACER, hear(sockets[0]), 0, 0, 0);
-	tell(sockets[0], load_filter(filter));
-	hear(sockets[0]);
+}
+
+void attach_supervisor(const struct settings *settings, const char *program, const char *reason)
+{
+	scmp_filter_ctx filter = supervise_filter();
+	int sockets[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets))
+		fail("socketpair");
+	sockets[0] = move_above_stdio(sockets[0]);
+	sockets[1] = move_above_stdio(sockets[1]);
+	start_supervisor(sockets[1], settings, program, reason);
+	close(sockets[1]);
+	// Yama lets only the process named here trace this one. Without Yama the call fails with EINVAL.
+	prctl(PR_SET_PTRACER, receive_number(sockets[0]), 0, 0, 0);
+	send_number(sockets[0], load_filter(filter));
+	receive_number(sockets[0]);
 	close(sockets[0]);
 	seccomp_release(filter);
 }

@@ -12,7 +12,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-// fs/exec.c follows five #! lines and fails at the next; fs/binfmt_script.c sees 256 bytes of the first line.
+// fs/exec.c follows five #! lines and fails at the next; fs/binfmt_script.c reads 256 bytes of the first line.
 #define SCRIPTS_MAX 5
 #define SCRIPT_LINE_MAX 256
 
@@ -36,8 +36,8 @@ static int cannot_execute(const char *path)
 	return 0;
 }
 
-// The search of execvp: an empty directory is the current one; a file that cannot be executed does not end
-// it.
+// Searches PATH as execvp does: an empty entry means the current directory, and the search goes on after a file that cannot be
+// executed.
 static int search_path(char path[PATH_MAX], const char *name)
 {
 	const char *directory = getenv("PATH");
@@ -96,15 +96,14 @@ static enum executable_kind read_elf(int fd, char loader[PATH_MAX])
 	return EXECUTABLE_STATIC;
 }
 
-// The interpreter of a #! line; false where it names none.
+// Copies the interpreter that a #! line names. False where it names none.
 static bool read_interpreter(const char *line, char interpreter[PATH_MAX])
 {
 	line += strspn(line, " \t");
 	return copy(interpreter, line, strcspn(line, " \t\n")) && *interpreter;
 }
 
-// Reads the file that executable->program names. ELOOP: it is a script, and program now names its
-// interpreter.
+// Reads the file executable->program. ELOOP means that it is a script; program is then its interpreter.
 static int inspect(struct executable *executable)
 {
 	char line[SCRIPT_LINE_MAX + 1] = "";
@@ -164,8 +163,7 @@ const char *executable_gains(const struct executable *executable)
 		return "is setuid";
 	if (status.st_mode & S_ISGID && status.st_mode & S_IXGRP && status.st_gid != getegid())
 		return "is setgid";
-	// security/commoncap.c: to root, file capabilities add nothing that would start secure-execution
-	// mode.
+	// security/commoncap.c: file capabilities do not put root's programs into secure-execution mode.
 	if (getuid() && getxattr(executable->program, "security.capability", NULL, 0) > 0)
 		return "has file capabilities";
 	return NULL;

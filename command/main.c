@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The xsaveshim command: picks the part that is asked for.
+// The xsaveshim command: calls the subcommand that the command line names.
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +9,7 @@
 static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
-} parts[] = {{"run", run_main}, {"probe", probe_main}, {"status", status_main}};
+} subcommands[] = {{"run", run_main}, {"probe", probe_main}, {"status", status_main}};
 
 static const char help[] =
 	"usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n"
@@ -18,22 +19,23 @@ static const char help[] =
 	"\n"
 	"Lets unmodified VMMs restore guests that a leaky KVM host saved.\n"
 	"\n"
-	"  run     start a VMM so that what it restores is trimmed to what its guest has\n"
-	"  probe   does KVM on this host refuse such guests, or save them?\n"
-	"  status  which of the VMMs that are running here are protected?\n"
+	"  run     start a VMM and trim what it restores to what its guest has\n"
+	"  probe   ask this host's KVM whether it refuses such guests or leaks xfeatures\n"
+	"  status  list the running VMMs and whether xsaveshim protects them\n"
 	"\n"
-	"Each of them has a --help of its own; the manual is xsaveshim(1).\n";
+	"Each subcommand has its own --help. The manual is xsaveshim(1).\n";
 
 int main(int argc, char **argv)
 {
+	static char title[32];
 	const char *word = argc > 1 ? argv[1] : "";
-	char title[32];
 
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		if (!strcmp(word, parts[i].name)) {
+	for (size_t i = 0; i < sizeof(subcommands) / sizeof(subcommands[0]); i++) {
+		if (!strcmp(word, subcommands[i].name)) {
 			snprintf(title, sizeof(title), "xsaveshim %s", word);
 			argv[1] = title;
-			return parts[i].main(argc - 1, argv + 1);
+			program_invocation_short_name = title;
+			return subcommands[i].main(argc - 1, argv + 1);
 		}
 	}
 	if (!strcmp(word, "--version")) {
@@ -45,7 +47,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (*word)
-		fprintf(stderr, "xsaveshim: unknown command '%s': there are run, probe, status, --help, --version\n", word);
+		fprintf(stderr, "xsaveshim: unknown command '%s': use run, probe, status, --help or --version\n", word);
 	else
 		fputs(help, stderr);
 	return 2;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim probe: does this host refuse leaked xfeatures, does it leak some? KVM itself is asked, through a VM
-// of one page and one vCPU that is gone when the process ends.
+// xsaveshim probe: finds out whether this host's KVM refuses leaked xfeatures and whether it leaks some. It asks KVM, with a VM of
+// one page and one vCPU that ends with the process.
 #include "command.h"
 
 #include <errno.h>
@@ -19,7 +19,9 @@
 #include <jansson.h>
 #include <linux/kvm.h>
 
+#include "options.h"
 #include "xsaveshim/guest_cpuid.h"
+#include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
 #define DEVICE "/dev/kvm"
@@ -27,22 +29,31 @@
 	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (in a virtual "   \
 	"machine: nested virtualization on its host)"
 
-#define NOTHING_TO_SHOW "KVM supports no xfeature beyond x87 and SSE here that could show it"
+#define NOTHING_TO_SHOW "KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table is empty has "
 
 #define GUEST_PAGE 4096
-// Where a processor fetches its first instruction, and room that a guest of one page does not use
-// (KVM_SET_TSS_ADDR).
+// The page from which a processor fetches its first instruction, and an address that the guest does not use (KVM_SET_TSS_ADDR).
 #define RESET_PAGE 0xfffff000
 #define TSS_ADDRESS 0xfffbd000
 #define HLT 0xf4
 
-// The values of JSON's "verdict" and the exit status.
-enum verdict { UNAFFECTED, AFFECTED, UNKNOWN };
+// The exit status.
+enum verdict { VERDICT_UNAFFECTED, VERDICT_AFFECTED, VERDICT_UNKNOWN };
+
+static const char *const verdict_names[] = {
+	[VERDICT_UNAFFECTED] = "unaffected", [VERDICT_AFFECTED] = "affected", [VERDICT_UNKNOWN] = "unknown"};
+
+// STRICTLY: KVM refuses even x87 and SSE.
+enum finding { PENDING, NO, YES, STRICTLY, UNKNOWN };
+
+static const char *const refuses_names[] = {
+	[NO] = "no", [YES] = "affected", [STRICTLY] = "affected-strict", [UNKNOWN] = "unknown"};
+static const char *const leaks_names[] = {[NO] = "no", [YES] = "yes", [UNKNOWN] = "unknown"};
 
 struct answer {
-	const char *text; // NULL until it is known
-	char reason[640]; // why this is the answer, with the remedy where KVM could not be asked
+	enum finding finding;
+	char reason[640]; // why this is the answer, and where KVM could not be asked, what to do about it
 };
 
 struct probe {
@@ -50,8 +61,8 @@ struct probe {
 	uint64_t host_xcr0;
 	uint64_t kvm_xcr0; // what KVM supports; 0: not known
 	uint64_t leaked;
-	struct answer refuses; // "no", "affected", "affected-strict", "unknown"
-	struct answer leaks;   // "no", "yes", "unknown"
+	struct answer refuses;
+	struct answer leaks;
 };
 
 struct vm {
@@ -63,26 +74,26 @@ struct vm {
 	size_t payload_size;
 };
 
-// What there was to learn from a guest that has an xfeature beyond x87 and SSE, before it was taken away.
+// The control experiment: how KVM treats an xfeature of a guest that has it.
 struct control {
 	uint64_t xfeature; // 0: KVM supports none
-	int error;	   // of loading it
-	bool shown;	   // KVM_GET_XSAVE returned it
+	int error;	   // KVM_SET_XSAVE's errno, or 0
+	bool returned;	   // KVM_GET_XSAVE returned it
 };
 
 struct names {
 	char text[512];
 };
 
-// The first answer stands.
-__attribute__((format(printf, 3, 4))) static void set_answer(struct answer *answer, const char *text,
+// The first answer to a question stands.
+__attribute__((format(printf, 3, 4))) static void set_answer(struct answer *answer, enum finding finding,
 							     const char *format, ...)
 {
 	va_list arguments;
 
-	if (answer->text)
+	if (answer->finding != PENDING)
 		return;
-	answer->text = text;
+	answer->finding = finding;
 	va_start(arguments, format);
 	vsnprintf(answer->reason, sizeof(answer->reason), format, arguments);
 	va_end(arguments);
@@ -90,16 +101,15 @@ __attribute__((format(printf, 3, 4))) static void set_answer(struct answer *answ
 
 static void cannot_tell(struct probe *probe, const char *reason)
 {
-	set_answer(&probe->refuses, "unknown", "%s", reason);
-	set_answer(&probe->leaks, "unknown", "%s", reason);
+	set_answer(&probe->refuses, UNKNOWN, "%s", reason);
+	set_answer(&probe->leaks, UNKNOWN, "%s", reason);
 }
 
 static bool failed(struct probe *probe, const char *call)
 {
 	char reason[128];
 
-	snprintf(reason, sizeof(reason), "%s: %s: see what the kernel's log says (dmesg)", call,
-		 strerror(errno));
+	snprintf(reason, sizeof(reason), "%s: %s: look in the kernel's log (dmesg)", call, strerror(errno));
 	cannot_tell(probe, reason);
 	return false;
 }
@@ -121,7 +131,7 @@ static struct names xfeature_names(uint64_t xfeatures)
 	return names;
 }
 
-// Past libc: where the shim is preloaded into every program, it must not answer in the kernel's place.
+// Calls the kernel without libc, so that a library which is preloaded into every program cannot change the answers.
 static int kvm_ioctl(int fd, unsigned long request, const void *argument)
 {
 	return (int)syscall(SYS_ioctl, fd, request, argument);
@@ -134,12 +144,11 @@ static void explain_no_device(struct probe *probe)
 	char reason[256];
 
 	if (errno == ENOENT || errno == ENXIO || errno == ENODEV) {
-		cannot_tell(probe, "no " DEVICE ": " LOAD_KVM "; a container has to be given the device");
+		cannot_tell(probe, "no " DEVICE ": " LOAD_KVM "; to a container, pass the device");
 		return;
 	}
 	if (errno != EACCES || stat(DEVICE, &device)) {
-		snprintf(reason, sizeof(reason), DEVICE ": %s: run this as root, outside of any container",
-			 strerror(errno));
+		snprintf(reason, sizeof(reason), DEVICE ": %s: run this as root, outside of any container", strerror(errno));
 		cannot_tell(probe, reason);
 		return;
 	}
@@ -159,7 +168,7 @@ static bool open_device(struct probe *probe, struct vm *vm)
 		return false;
 	}
 	if (kvm_ioctl(vm->kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION) {
-		cannot_tell(probe, DEVICE " is not KVM's: remove it, " LOAD_KVM);
+		cannot_tell(probe, DEVICE " is another device: remove it, " LOAD_KVM);
 		return false;
 	}
 	table.nent = GUEST_CPUID_MAX_ENTRIES;
@@ -174,7 +183,7 @@ static void *map(size_t size, int fd)
 	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
 }
 
-// A guest whose first instruction, and every other, is HLT.
+// Creates a guest whose memory is full of HLT instructions.
 static bool create_guest(struct probe *probe, struct vm *vm)
 {
 	struct kvm_userspace_memory_region memory = {.guest_phys_addr = RESET_PAGE,
@@ -214,7 +223,13 @@ static bool create_payload(struct probe *probe, struct vm *vm)
 	return vm->payload != MAP_FAILED || failed(probe, "mmap");
 }
 
-// A guest that has just these xfeatures; with none, its CPUID is empty.
+// What KVM should accept of a guest with this XCR0.
+static uint64_t allowed_by(uint64_t guest_xcr0)
+{
+	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
+}
+
+// Gives the guest these xfeatures and no others. Without any its CPUID table is empty.
 static bool set_guest_xcr0(struct vm *vm, uint64_t xcr0)
 {
 	struct guest_cpuid table = {0};
@@ -224,7 +239,7 @@ static bool set_guest_xcr0(struct vm *vm, uint64_t xcr0)
 	return !kvm_ioctl(vm->vcpu, KVM_SET_CPUID2, &table);
 }
 
-// What the guest has according to KVM, which may have changed the table that it was given.
+// Asks KVM what the guest has: KVM may have changed the table that it was given.
 static bool get_guest_xcr0(struct vm *vm, uint64_t *xcr0)
 {
 	struct guest_cpuid table = {.nent = GUEST_CPUID_MAX_ENTRIES};
@@ -235,7 +250,7 @@ static bool get_guest_xcr0(struct vm *vm, uint64_t *xcr0)
 	return true;
 }
 
-// Returns 0 or an errno. No component is all zeroes, so that each that is loaded is in use.
+// Loads a payload and returns 0 or KVM_SET_XSAVE's errno. No component is all zeroes, so that none is in its initial state.
 static int set_xsave(struct vm *vm, uint64_t xstate_bv)
 {
 	const uint32_t mxcsr = 0x1f80;
@@ -257,29 +272,29 @@ static bool get_xstate_bv(struct vm *vm, uint64_t *bv)
 	return true;
 }
 
-// The lowest xfeature is AVX on any CPU of today, and needs no permission as AMX does.
+// Takes the lowest xfeature beyond x87 and SSE: on today's CPUs that is AVX, which needs no permission, as AMX would.
 static bool ask_control(struct probe *probe, struct vm *vm, struct control *control)
 {
-	uint64_t beyond = probe->kvm_xcr0 & ~XFEATURE_FPSSE;
+	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);
 	uint64_t bv;
 
 	control->xfeature = beyond & -beyond;
-	if (!set_guest_xcr0(vm, XFEATURE_FPSSE | control->xfeature))
+	if (!set_guest_xcr0(vm, allowed_by(control->xfeature)))
 		return failed(probe, "KVM_SET_CPUID2");
-	control->error = set_xsave(vm, XFEATURE_FPSSE | control->xfeature);
+	control->error = set_xsave(vm, allowed_by(control->xfeature));
 	if (!get_xstate_bv(vm, &bv))
 		return failed(probe, "KVM_GET_XSAVE");
-	control->shown = bv & control->xfeature;
+	control->returned = bv & control->xfeature;
 	return true;
 }
 
-// Runs the guest to its HLT, as what the kernel leaks may get into the vCPU's state only there.
+// Runs the guest to its HLT, because some kernels' leaks get into the vCPU's state only when it runs.
 static bool run_guest(struct vm *vm, const char **problem)
 {
 	if (kvm_ioctl(vm->vcpu, KVM_RUN, NULL))
 		*problem = strerror(errno);
 	else if (vm->run->exit_reason != KVM_EXIT_HLT)
-		*problem = "the guest did not come to its HLT";
+		*problem = "the guest did not reach its HLT";
 	else
 		return true;
 	return false;
@@ -296,22 +311,22 @@ static void judge_leaks(struct probe *probe, struct vm *vm, struct control contr
 		failed(probe, "KVM_GET_XSAVE");
 		return;
 	}
-	probe->leaked = bv & ~(guest_xcr0 | XFEATURE_FPSSE);
+	probe->leaked = bv & ~allowed_by(guest_xcr0);
 	if (probe->leaked)
-		set_answer(&probe->leaks, "yes", "KVM_GET_XSAVE returned %s of a guest that has none of it",
+		set_answer(&probe->leaks, YES, "KVM_GET_XSAVE returned %s, which the guest does not have",
 			   xfeature_names(probe->leaked).text);
 	else if (!ran)
-		set_answer(&probe->leaks, "unknown", "KVM_RUN: %s: see what the kernel's log says (dmesg)",
+		set_answer(&probe->leaks, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)",
 			   problem);
 	else if (!control.xfeature)
-		set_answer(&probe->leaks, "unknown", NOTHING_TO_SHOW);
-	else if (!control.shown)
-		set_answer(&probe->leaks, "unknown", "KVM does not return %s of a guest that has it, either",
+		set_answer(&probe->leaks, UNKNOWN, NOTHING_TO_SHOW);
+	else if (!control.returned)
+		set_answer(&probe->leaks, UNKNOWN, "KVM_GET_XSAVE does not return %s even if the guest has it",
 			   names.text);
 	else if (control.xfeature & guest_xcr0)
-		set_answer(&probe->leaks, "unknown", KVM_GIVES "%s", names.text);
+		set_answer(&probe->leaks, UNKNOWN, KVM_GIVES "%s", names.text);
 	else
-		set_answer(&probe->leaks, "no", "KVM_GET_XSAVE drops %s, which the guest does not have",
+		set_answer(&probe->leaks, NO, "KVM_GET_XSAVE leaves out %s, which the guest does not have",
 			   names.text);
 }
 
@@ -319,28 +334,28 @@ static void judge_refuses(struct probe *probe, struct vm *vm, struct control con
 {
 	struct names names = xfeature_names(control.xfeature);
 	int error = control.xfeature ? set_xsave(vm, control.xfeature) : 0;
-	int fpsse_error = set_xsave(vm, XFEATURE_FPSSE);
+	int fpsse_error = set_xsave(vm, allowed_by(0));
 
 	if (control.error)
-		set_answer(&probe->refuses, "unknown",
-			   "KVM_SET_XSAVE fails for a guest that has all of it, too: %s",
+		set_answer(&probe->refuses, UNKNOWN,
+			   "KVM_SET_XSAVE fails even for a guest that has every xfeature of the payload: %s",
 			   strerror(control.error));
 	else if (fpsse_error == EINVAL)
-		set_answer(&probe->refuses, "affected-strict",
+		set_answer(&probe->refuses, STRICTLY,
 			   "KVM_SET_XSAVE refuses even %s to a guest without XSAVE",
-			   xfeature_names(XFEATURE_FPSSE).text);
+			   xfeature_names(allowed_by(0)).text);
 	else if (error == EINVAL)
-		set_answer(&probe->refuses, "affected",
+		set_answer(&probe->refuses, YES,
 			   "KVM_SET_XSAVE refuses %s to a guest that does not have it", names.text);
 	else if (error || fpsse_error)
-		set_answer(&probe->refuses, "unknown", "KVM_SET_XSAVE: %s",
+		set_answer(&probe->refuses, UNKNOWN, "KVM_SET_XSAVE: %s",
 			   strerror(error ? error : fpsse_error));
 	else if (!control.xfeature)
-		set_answer(&probe->refuses, "unknown", NOTHING_TO_SHOW);
+		set_answer(&probe->refuses, UNKNOWN, NOTHING_TO_SHOW);
 	else if (control.xfeature & guest_xcr0)
-		set_answer(&probe->refuses, "unknown", KVM_GIVES "%s", names.text);
+		set_answer(&probe->refuses, UNKNOWN, KVM_GIVES "%s", names.text);
 	else
-		set_answer(&probe->refuses, "no", "KVM_SET_XSAVE takes %s, which the guest does not have",
+		set_answer(&probe->refuses, NO, "KVM_SET_XSAVE accepts %s, which the guest does not have",
 			   names.text);
 }
 
@@ -365,18 +380,22 @@ static void ask_kvm(struct probe *probe)
 
 static bool is_refusing(const struct probe *probe)
 {
-	return !strncmp(probe->refuses.text, "affected", strlen("affected"));
+	return probe->refuses.finding == YES || probe->refuses.finding == STRICTLY;
+}
+
+static bool is_leaking(const struct probe *probe)
+{
+	return probe->leaks.finding == YES;
 }
 
 static enum verdict verdict(const struct probe *probe)
 {
-	if (is_refusing(probe) || !strcmp(probe->leaks.text, "yes"))
-		return AFFECTED;
-	return strcmp(probe->refuses.text, "no") || strcmp(probe->leaks.text, "no") ? UNKNOWN : UNAFFECTED;
+	if (is_refusing(probe) || is_leaking(probe))
+		return VERDICT_AFFECTED;
+	if (probe->refuses.finding == NO && probe->leaks.finding == NO)
+		return VERDICT_UNAFFECTED;
+	return VERDICT_UNKNOWN;
 }
-
-static const char *const verdict_names[] = {
-	[UNAFFECTED] = "unaffected", [AFFECTED] = "affected", [UNKNOWN] = "unknown"};
 
 static json_t *hex(uint64_t value)
 {
@@ -389,8 +408,8 @@ static void print_json(const struct probe *probe)
 				 "kernel", probe->host.release,
 				 "host_xcr0", hex(probe->host_xcr0),
 				 "kvm_supported_xcr0", probe->kvm_xcr0 ? hex(probe->kvm_xcr0) : NULL,
-				 "refuses", probe->refuses.text,
-				 "leaks", probe->leaks.text,
+				 "refuses", refuses_names[probe->refuses.finding],
+				 "leaks", leaks_names[probe->leaks.finding],
 				 "leaked", hex(probe->leaked),
 				 "reason", "refuses", probe->refuses.reason, "leaks", probe->leaks.reason,
 				 "verdict", verdict_names[verdict(probe)]);
@@ -402,18 +421,15 @@ static void print_json(const struct probe *probe)
 
 static const char *remedy(const struct probe *probe)
 {
-	bool leaks = !strcmp(probe->leaks.text, "yes");
-
 	switch (verdict(probe)) {
-	case UNAFFECTED:
-		return "; what KVM does not support no kernel takes: there the shim helps here, too";
-	case AFFECTED:
+	case VERDICT_UNAFFECTED:
+		return "; no kernel accepts xfeatures that its KVM does not support: for these the shim helps here, too";
+	case VERDICT_AFFECTED:
 		if (!is_refusing(probe))
-			return ": start VMMs here with XSAVESHIM_TRIM=save, or under the shim where their "
-			       "guests go";
-		return leaks ? ": start VMMs under the shim, with XSAVESHIM_TRIM=both"
-			     : ": start VMMs under the shim";
-	case UNKNOWN:
+			return ": start VMMs here with XSAVESHIM_TRIM=save, or with the shim on the hosts that restore "
+			       "their guests";
+		return is_leaking(probe) ? ": start VMMs with the shim and XSAVESHIM_TRIM=both" : ": start VMMs with the shim";
+	case VERDICT_UNKNOWN:
 		break;
 	}
 	return "";
@@ -428,8 +444,8 @@ static void print_text(const struct probe *probe)
 	if (probe->kvm_xcr0)
 		printf("KVM supports  0x%" PRIx64 " (%s)\n", probe->kvm_xcr0,
 		       xfeature_names(probe->kvm_xcr0).text);
-	printf("refuses       %s: %s\n", probe->refuses.text, probe->refuses.reason);
-	printf("leaks         %s: %s\n", probe->leaks.text,
+	printf("refuses       %s: %s\n", refuses_names[probe->refuses.finding], probe->refuses.reason);
+	printf("leaks         %s: %s\n", leaks_names[probe->leaks.finding],
 	       same ? "for the same reason" : probe->leaks.reason);
 	printf("verdict       %s%s\n", verdict_names[verdict(probe)], remedy(probe));
 }
@@ -440,13 +456,13 @@ static const char help[] =
 	"Asks this host's KVM whether it refuses xfeatures that a guest does not have,\n"
 	"and whether it leaks some.\n"
 	"\n"
-	"Exit status: 0 it does neither, 1 it does one or both, 2 cannot tell.\n";
+	"Exit status: 0 it does neither; 1 it does one or both; 2 probe cannot tell.\n";
 
 int probe_main(int argc, char **argv)
 {
 	struct probe probe = {.host_xcr0 = xstate_host_xcr0()};
 	bool json;
-	int ended = json_option(argc, argv, help, &json);
+	int ended = options_parse_json(argc, argv, help, &json);
 
 	if (ended >= 0)
 		return ended;

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM with the library preloaded where a loader will take it, and supervised where
-// none will.
+// xsaveshim run: starts a VMM with the library preloaded where its loader will take it, else under a supervisor.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,114 +10,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "attach.h"
 #include "command.h"
 #include "executable.h"
-#include "supervise.h"
+#include "options.h"
 #include "xsaveshim/report.h"
 #include "xsaveshim/settings.h"
 
 #define LIBRARY "libxsaveshim.so"
 
-enum mode { MODE_AUTO, MODE_PRELOAD, MODE_SUPERVISE };
-
-// The settings' options are numbered as the settings are.
-enum { OPTION_PRELOAD = SETTINGS, OPTION_SUPERVISE };
-
-static const struct option options[] = {
-	{"trim", required_argument, NULL, SETTING_TRIM},
-	{"refused", required_argument, NULL, SETTING_REFUSED},
-	{"log", required_argument, NULL, SETTING_LOG},
-	{"log-level", required_argument, NULL, SETTING_LOG_LEVEL},
-	{"preload", no_argument, NULL, OPTION_PRELOAD},
-	{"supervise", no_argument, NULL, OPTION_SUPERVISE},
-	{"help", no_argument, NULL, 'h'},
-	{0},
-};
-
-static const char help[] =
-	"usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n"
-	"\n"
-	"Starts a VMM so that what it restores is trimmed to what its guest has: a\n"
-	"dynamically linked one with the library preloaded, a statically linked one\n"
-	"supervised from outside. The VMM keeps this process's pid, standard input and\n"
-	"output, and exit status.\n"
-	"\n"
-	"  --trim=MODE        restore: trim what the VMM loads (default); save: what it\n"
-	"                     saves; both; none: report what would have been dropped\n"
-	"  --refused=ACTION   report: report what KVM refuses all the same (default);\n"
-	"                     abort: end the VMM, too\n"
-	"  --log=TARGET       stderr (default), syslog, none, or an absolute path\n"
-	"  --log-level=LEVEL  notice (default), error or debug\n"
-	"  --preload          preload the library, whatever VMM is\n"
-	"  --supervise        supervise, whatever VMM is: one that makes system calls\n"
-	"                     without libc, or that starts static programs\n"
-	"  -h, --help         print this\n"
-	"\n"
-	"Exit status: the VMM's; 127 if it is not found, 126 if it cannot be executed,\n"
-	"125 if xsaveshim fails.\n";
-
-static _Noreturn void fail_usage(void)
-{
-	fputs("Try 'xsaveshim run --help'.\n", stderr);
-	exit(EXIT_OWN_FAILURE);
-}
-
-// To the VMM and to the supervisor alike, an option is the variable of the same setting.
-static void set_variable(enum setting setting, const char *option, const char *value)
-{
-	struct settings scratch;
-
-	settings_init(&scratch);
-	if (!settings_set(&scratch, setting, value))
-		errx(EXIT_OWN_FAILURE, "--%s takes one of %s, not '%s'", option, settings_accepted(setting),
-		     value);
-	if (setenv(settings_key(setting), value, 1))
-		err(EXIT_OWN_FAILURE, "--%s", option);
-}
-
-// Leaves optind at the VMM.
-static enum mode parse_options(int argc, char **argv)
-{
-	enum mode mode = MODE_AUTO;
-	int index;
-	int option;
-
-	while ((option = getopt_long(argc, argv, "+h", options, &index)) != -1) {
-		switch (option) {
-		case OPTION_PRELOAD:
-			mode = MODE_PRELOAD;
-			break;
-		case OPTION_SUPERVISE:
-			mode = MODE_SUPERVISE;
-			break;
-		case 'h':
-			fputs(help, stdout);
-			exit(0);
-		case '?':
-			fail_usage();
-		default:
-			set_variable((enum setting)option, options[index].name, optarg);
-		}
-	}
-	if (optind == argc) {
-		warnx("run: which VMM?");
-		fail_usage();
-	}
-	return mode;
-}
-
-void run_apply_options(struct settings *settings, int argc, char **argv)
-{
-	int option;
-
-	optind = 0;
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1)
-		if (option < SETTINGS)
-			settings_set(settings, (enum setting)option, optarg);
-}
-
-// As a shell does, for the errno of an exec.
+// Exits as a shell does after an exec that failed with this errno.
 static _Noreturn void fail_exec(const char *what)
 {
 	err(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "%s", what);
@@ -147,17 +47,16 @@ static bool is_same_file(const char *a, const char *b)
 	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
-// The library speaks to the libc that it was built with. So does this command: what its loader finds, the
-// VMM's finds where it is the same one, and another's libc (musl's, say) would not take the library.
+// The library needs the libc that it was built with, and this command was built with the same one. A VMM with this command's
+// loader has that libc; one with another loader (musl's, say) could not load the library.
 static bool has_our_loader(const struct executable *vmm)
 {
 	static struct executable self;
 
-	return vmm->kind == EXECUTABLE_DYNAMIC && !executable_self(&self) &&
-	       is_same_file(vmm->loader, self.loader);
+	return vmm->kind == EXECUTABLE_DYNAMIC && !executable_self(&self) && is_same_file(vmm->loader, self.loader);
 }
 
-// In a build tree the library lies beside the command; installed, the loader finds it by its bare name.
+// In a build tree the library lies beside the command. The loader finds an installed one by its bare name.
 static const char *library(void)
 {
 	static char path[PATH_MAX];
@@ -172,8 +71,8 @@ static const char *library(void)
 	return LIBRARY;
 }
 
-// A library that cannot be loaded would not keep the VMM from starting, unprotected. So it is loaded here
-// first, without a log, which is the VMM's to open.
+// The VMM would start, unprotected, without a library that its loader cannot load. So this process loads it first, with the
+// log set to none, because the log is the VMM's to open.
 static void check_library(const char *name)
 {
 	const char *key = settings_key(SETTING_LOG);
@@ -200,14 +99,13 @@ static void warn_if_ignored(const struct executable *vmm)
 	const char *gains = executable_gains(vmm);
 
 	if (vmm->kind == EXECUTABLE_STATIC)
-		warnx("warning: %s is statically linked, so the library will not be in it, only in what it starts: use "
-		      "--supervise", vmm->program);
+		warnx("warning: %s is statically linked, so it will run without the library, and only dynamic programs that it "
+		      "starts will have it: use --supervise", vmm->program);
 	else if (gains)
-		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise",
-		      vmm->program, gains);
+		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise", vmm->program, gains);
 }
 
-// Ours first; what was to be preloaded before stays, behind it.
+// Puts the library before what LD_PRELOAD names already.
 static void put_first(const char *name)
 {
 	const char *others = getenv("LD_PRELOAD");
@@ -228,7 +126,7 @@ static void preload(struct settings *settings, const struct executable *vmm, con
 	check_library(name);
 	warn_if_ignored(vmm);
 	put_first(name);
-	settings->problems = 0; // the library tells
+	settings->problems = 0; // the library reports them
 	report_open(&log, settings);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
 	report_text(&line, "mode", "preload");
@@ -238,8 +136,8 @@ static void preload(struct settings *settings, const struct executable *vmm, con
 	report_send(&line);
 }
 
-// What KVM returns is not the supervisor's to see.
-static void check_settings(const struct settings *settings)
+// The supervisor sees a call before the kernel makes it, so it never sees what KVM returns.
+static void check_trim_mode(const struct settings *settings)
 {
 	enum trim_mode trim = (enum trim_mode)settings->value[SETTING_TRIM];
 
@@ -248,9 +146,9 @@ static void check_settings(const struct settings *settings)
 		     "if the VMM is dynamically linked");
 }
 
-static const char *reason_for(enum mode mode, const struct executable *vmm)
+static const char *reason_for(enum run_mode mode, const struct executable *vmm)
 {
-	if (mode != MODE_AUTO)
+	if (mode != RUN_AUTO)
 		return "asked-for";
 	if (vmm->kind == EXECUTABLE_STATIC)
 		return "static";
@@ -261,19 +159,19 @@ int run_main(int argc, char **argv)
 {
 	static struct settings settings;
 	static struct executable vmm;
-	enum mode mode = parse_options(argc, argv);
+	enum run_mode mode = options_parse_run(argc, argv);
 	const char *reason;
 
 	argv += optind;
 	find_vmm(&vmm, argv[0]);
 	settings_load(&settings);
 	reason = reason_for(mode, &vmm);
-	if (mode == MODE_AUTO)
-		mode = has_our_loader(&vmm) ? MODE_PRELOAD : MODE_SUPERVISE;
-	if (mode == MODE_PRELOAD) {
+	if (mode == RUN_AUTO)
+		mode = has_our_loader(&vmm) ? RUN_PRELOAD : RUN_SUPERVISE;
+	if (mode == RUN_PRELOAD) {
 		preload(&settings, &vmm, reason);
 	} else {
-		check_settings(&settings);
+		check_trim_mode(&settings);
 		attach_supervisor(&settings, vmm.program, reason);
 	}
 	execv(vmm.path, argv);

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim status: the running VMMs, and whether the shim serves them. All of it is read from /proc.
+// xsaveshim status: lists the running VMMs and whether xsaveshim protects them. Everything is read from /proc.
+//
+// A supervisor is a process that holds the listener of a seccomp filter ("anon_inode:seccomp notify"), and a pidfd of each process
+// whose vCPUs it knows; the pidfd's fdinfo names that process ("Pid:").
 #include "command.h"
 
 #include <dirent.h>
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,7 +19,8 @@
 #include <jansson.h>
 #include <linux/openat2.h>
 
-#include "status_parse.h"
+#include "options.h"
+#include "proc_text.h"
 #include "xsaveshim/settings.h"
 
 #define VCPU_LINK "anon_inode:kvm-vcpu"
@@ -46,7 +51,7 @@ struct supervisor {
 	struct settings settings;
 };
 
-// A process that a supervisor watches.
+// A process that a supervisor serves.
 struct watched {
 	pid_t pid;
 	size_t supervisor; // its place in supervisors
@@ -59,10 +64,10 @@ struct status {
 	size_t supervisor_count;
 	struct watched *watched;
 	size_t watched_count;
-	unsigned int not_inspected; // processes that may be VMMs for all that can be told
+	unsigned int not_inspected; // processes that may be VMMs, but that the caller may not inspect
 };
 
-// What the descriptors of a process tell.
+// What the descriptors of a process are.
 struct descriptors {
 	unsigned int vcpus;
 	bool listener; // of a seccomp filter's notifications
@@ -71,14 +76,12 @@ struct descriptors {
 static void *grow(void *array, size_t count, size_t size)
 {
 	array = reallocarray(array, count + 1, size);
-	if (!array) {
-		perror("xsaveshim");
-		exit(UNKNOWN);
-	}
+	if (!array)
+		err(UNKNOWN, "cannot go on");
 	return array;
 }
 
-// The text of a file in /proc/PID, ended by a zero; never NULL. What cannot be read is empty.
+// Returns the text of a file in /proc/PID with a zero behind it, never NULL. A file that cannot be read gives an empty text.
 static char *read_text(int process, const char *file, size_t *size)
 {
 	int fd = openat(process, file, O_RDONLY | O_CLOEXEC);
@@ -100,8 +103,8 @@ static char *read_text(int process, const char *file, size_t *size)
 	return text;
 }
 
-// The settings file as the process sees it; where a process may have put anything in its place, only a file
-// is opened.
+// Reads the settings file in the process's own root directory. The process may have put anything there, so only a regular file
+// is opened for reading.
 static void load_settings_file(struct settings *settings, int process)
 {
 	struct open_how how = {.flags = O_PATH | O_CLOEXEC,
@@ -126,14 +129,14 @@ struct environment {
 	size_t size;
 };
 
-static const char *look_up(const char *key, void *context)
+static const char *environment_value(const char *key, void *context)
 {
 	const struct environment *environment = context;
 
-	return parse_environment(environment->text, environment->size, key);
+	return proc_environ_value(environment->text, environment->size, key);
 }
 
-// What a shim that starts in this process reads; the environment is the one that it was started with.
+// Works out the settings as the library in this process does: the settings file, then the environment at the program's start.
 static void load_settings(struct settings *settings, int process)
 {
 	struct environment environment;
@@ -141,11 +144,11 @@ static void load_settings(struct settings *settings, int process)
 	environment.text = read_text(process, "environ", &environment.size);
 	settings_init(settings);
 	load_settings_file(settings, process);
-	settings_apply_environment(settings, look_up, &environment);
+	settings_apply_environment(settings, environment_value, &environment);
 	free(environment.text);
 }
 
-// The options that a supervisor was started with: as a fork of `xsaveshim run`, it has its command line.
+// Applies the options of a supervisor, which is a fork of `xsaveshim run` and still has its command line.
 static void apply_options(struct settings *settings, int process)
 {
 	size_t size, argc = 0;
@@ -158,12 +161,12 @@ static void apply_options(struct settings *settings, int process)
 		argv[argc] = NULL;
 	}
 	if (argc > 1)
-		run_apply_options(settings, (int)argc - 1, argv + 1);
+		options_apply_run(settings, (int)argc - 1, argv + 1);
 	free(argv);
 	free(text);
 }
 
-// The name of the program that a process runs.
+// Reads the name of the program that a process runs.
 static void read_command(int process, char *command, size_t size)
 {
 	size_t length;
@@ -180,12 +183,12 @@ static void find_name(struct vmm *vmm, int process)
 	size_t size;
 	char *text = read_text(process, "cmdline", &size);
 
-	if (!parse_guest_name(text, size, vmm->name, sizeof(vmm->name)))
+	if (!proc_cmdline_guest_name(text, size, vmm->name, sizeof(vmm->name)))
 		read_command(process, vmm->name, sizeof(vmm->name));
 	free(text);
 }
 
-// False, with errno set, where the mappings cannot be read. A process that has just ended has none.
+// False, with errno set, where the mappings cannot be read. A process that has just exited has none.
 static bool find_library(struct vmm *vmm, int process)
 {
 	int fd = openat(process, "maps", O_RDONLY | O_CLOEXEC);
@@ -198,7 +201,7 @@ static bool find_library(struct vmm *vmm, int process)
 		return false;
 	while (vmm->shim == SHIM_NONE && getline(&line, &room, maps) > 0) {
 		any = true;
-		if (parse_shim_mapping(line, vmm->library, sizeof(vmm->library), &vmm->replaced))
+		if (proc_maps_shim(line, vmm->library, sizeof(vmm->library), &vmm->replaced))
 			vmm->shim = SHIM_PRELOAD;
 	}
 	free(line);
@@ -220,7 +223,7 @@ static void inspect_descriptor(const char *link, struct descriptors *descriptors
 		descriptors->listener = true;
 }
 
-// False where the caller may not look at them. A process that has gone has none.
+// False where the caller may not inspect them. A process that has exited has none.
 static bool inspect_descriptors(int process, struct descriptors *descriptors)
 {
 	int fd = openat(process, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -255,19 +258,19 @@ static pid_t read_pidfd(int directory, const char *name)
 	pid_t pid = 0;
 
 	while (file && !pid && getline(&line, &room, file) > 0)
-		pid = parse_pidfd_line(line);
+		pid = proc_fdinfo_pid(line);
 	free(line);
 	if (file)
 		fclose(file);
 	return pid;
 }
 
-// The effective user of a process; that of nobody else where it cannot be read.
+// Returns the effective user id of a process; (uid_t)-1, which is nobody's, where it cannot be read.
 static uid_t read_uid(int process)
 {
 	size_t size;
 	char *text = read_text(process, "status", &size);
-	uid_t uid = parse_uid(text);
+	uid_t uid = proc_status_uid(text);
 
 	free(text);
 	return uid;
@@ -279,7 +282,7 @@ static void add_watched(struct status *status, pid_t pid, size_t supervisor)
 	status->watched[status->watched_count++] = (struct watched){pid, supervisor};
 }
 
-// Container managers have listeners, too.
+// Whether the holder of a listener is a supervisor: container managers hold listeners, too.
 static bool is_ours(int process)
 {
 	char command[32];
@@ -288,7 +291,7 @@ static bool is_ours(int process)
 	return !strcmp(command, "xsaveshim");
 }
 
-// A supervisor, and the processes that it has a pidfd of.
+// Adds a supervisor, and the processes that it has a pidfd of.
 static void add_supervisor(struct status *status, int process)
 {
 	int fd = openat(process, "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -313,7 +316,7 @@ static void add_supervisor(struct status *status, int process)
 	closedir(directory);
 }
 
-// False where the caller may not look.
+// False where the caller may not inspect the process.
 static bool add_vmm(struct status *status, int process, pid_t pid, unsigned int vcpus)
 {
 	struct vmm *vmm;
@@ -337,7 +340,7 @@ static bool holds_no_files(int process)
 {
 	size_t size;
 	char *stat = read_text(process, "stat", &size);
-	bool none = parse_holds_no_files(stat);
+	bool none = proc_stat_holds_no_files(stat);
 
 	free(stat);
 	return none;
@@ -374,19 +377,20 @@ static bool inspect_processes(struct status *status)
 		close(process);
 	}
 	closedir(proc);
-	// With hidepid=2, /proc does not even show what the caller may not inspect. This is one of them.
+	// With hidepid=2, /proc hides what the caller may not inspect: then process 1 is missing.
 	if (access("/proc/1", F_OK))
 		status->not_inspected++;
 	return true;
 }
 
-// Anybody can have a pidfd of anything and a listener of his own: of others, only root's supervisor is one.
+// Any user can open a pidfd of any process and have a listener, so a supervisor counts only if it is root's or the VMM's own
+// user's.
 static bool serves(const struct supervisor *supervisor, const struct vmm *vmm)
 {
 	return supervisor->uid == 0 || supervisor->uid == vmm->uid;
 }
 
-// A preloaded shim serves a VMM before any supervisor sees its calls.
+// A VMM that has the library, too, is served by the library first: a supervisor sees what the library has already trimmed.
 static void find_supervisor(const struct status *status, struct vmm *vmm)
 {
 	for (size_t i = 0; vmm->shim == SHIM_NONE && i < status->watched_count; i++) {
@@ -399,7 +403,7 @@ static void find_supervisor(const struct status *status, struct vmm *vmm)
 	}
 }
 
-// A shim that does not trim what the VMM restores does not protect it.
+// A VMM is protected only where what it restores is trimmed.
 static bool is_protected(const struct vmm *vmm)
 {
 	enum trim_mode trim = (enum trim_mode)vmm->settings.value[SETTING_TRIM];
@@ -423,7 +427,7 @@ static enum verdict verdict(const struct status *status)
 	return status->not_inspected ? UNKNOWN : PROTECTED;
 }
 
-// JSON's names of the settings, in their order.
+// The names of the settings in JSON, in the order of enum setting.
 static const char *const setting_names[SETTINGS] = {"trim", "refused", "log", "log_level"};
 static const char *const shim_names[] = {"none", "preload", "supervised"};
 static const char *const verdict_names[] = {"protected", "unprotected", "unknown"};
@@ -432,7 +436,7 @@ struct clean_text {
 	char text[PATH_MAX];
 };
 
-// For a terminal: everything but printable ASCII becomes a question mark.
+// Makes a text safe for a terminal: anything but printable ASCII becomes a question mark.
 static struct clean_text clean(const char *text)
 {
 	struct clean_text clean;
@@ -444,7 +448,7 @@ static struct clean_text clean(const char *text)
 	return clean;
 }
 
-// JSON takes any text as it is, but for what is not UTF-8.
+// A JSON string may hold any text that is UTF-8; any other text is cleaned.
 static json_t *json_text(const char *text)
 {
 	json_t *json = json_string(text);
@@ -534,37 +538,37 @@ static void print_text(const struct status *status)
 	else
 		puts("no VMM found");
 	if (unprotected)
-		printf("%zu of %zu VMMs not protected: start them anew under `xsaveshim run` or with "
-		       "libxsaveshim.so preloaded, "
+		printf("%zu of %zu VMMs not protected: restart them under `xsaveshim run` or with libxsaveshim.so preloaded, "
 		       "with XSAVESHIM_TRIM=restore or both\n",
 		       unprotected, status->vmm_count);
 	if (any_replaced(status))
-		puts("(replaced): the library's file is another by now; the VMM keeps the one that it was "
-		     "started with");
+		puts("(replaced): the library's file has been removed or replaced; the VMM keeps the library that it was started "
+		     "with");
 	if (status->not_inspected)
 		printf("%u of the running processes could not be inspected: %s\n", status->not_inspected,
-		       geteuid() ? "run this as root" : "run this with all of root's capabilities, outside of any container");
+		       geteuid() ? "run this as root"
+				 : "run this with all of root's capabilities, outside of any container");
 }
 
 static const char help[] =
 	"usage: xsaveshim status [--json]\n"
 	"\n"
-	"Lists the running VMMs, and whether the shim trims what they restore.\n"
+	"Lists the running VMMs and whether xsaveshim trims what they restore.\n"
 	"\n"
-	"Exit status: 0 all of them are protected; 1 one is not; 2 none is seen that is\n"
-	"not, but some processes could not be inspected, as most cannot by a plain user.\n";
+	"Exit status: 0 all VMMs are protected; 1 a VMM is not protected; 2 no\n"
+	"unprotected VMM found, but some processes could not be inspected (run as root).\n";
 
 int status_main(int argc, char **argv)
 {
 	struct status status = {0};
 	enum verdict result;
 	bool json;
-	int ended = json_option(argc, argv, help, &json);
+	int ended = options_parse_json(argc, argv, help, &json);
 
 	if (ended >= 0)
 		return ended;
 	if (!inspect_processes(&status)) {
-		fprintf(stderr, "xsaveshim: /proc: %s: it has to be mounted, and readable\n", strerror(errno));
+		warn("cannot read /proc, which must be mounted and readable");
 		return UNKNOWN;
 	}
 	for (size_t i = 0; i < status.vmm_count; i++)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor does at each KVM call that it is told of, before the kernel makes the call.
+// The supervisor: what it does when the kernel notifies it of a KVM call, before the kernel makes the call.
 #include "supervise.h"
 
 #include <err.h>
@@ -15,8 +15,8 @@
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 
-#include "command.h"
-#include "tracee.h"
+#include "options.h"
+#include "remote.h"
 #include "tracked.h"
 #include "xsaveshim/guest_cpuid.h"
 #include "xsaveshim/policy.h"
@@ -32,7 +32,7 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-// A call that waits for an answer.
+// A call whose caller is blocked until the supervisor answers.
 struct call {
 	const char *ioctl;
 	uint64_t id;
@@ -47,7 +47,7 @@ static const struct settings *settings;
 static struct report_log report_log = {.fd = -1, .fallback_fd = -1, .via = "supervisor"};
 static struct tracked tracked;
 
-// The xfeatures that this host's KVM supports; where it does not tell, what the CPU has enabled.
+// The xfeatures that this host's KVM supports; the host's XCR0 where KVM cannot be asked.
 static uint64_t host_xfeatures;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -55,15 +55,15 @@ static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 	return (struct vcpu_call){call->ioctl, call->fd, vcpu};
 }
 
-// Whether what was looked at since the call was told belonged to the caller: it waits still.
+// True while the caller is still blocked in this call; checked after reading, as its tid may have been reused.
 static bool still_waits(const struct call *call)
 {
 	return !seccomp_notify_id_valid(listener, call->id);
 }
 
-// For a caller that this process may not look at, errno says why. A caller that has gone needs no answer,
-// what is not a vCPU none of ours, and for memory that is not there the kernel has EFAULT.
-static void no_access(const struct call *call, int id)
+// Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong where the descriptor is no vCPU
+// (ENOENT), where the caller has exited (ESRCH), and where the kernel itself will fail the call with EFAULT.
+static void report_no_access(const struct call *call, int id)
 {
 	const char *error = strerror(errno);
 	struct report_line line;
@@ -77,15 +77,15 @@ static void no_access(const struct call *call, int id)
 	report_send(&line);
 }
 
-// The id of the vCPU that a call is for, or -1. The call's process is known then.
-static int look_up(struct call *call)
+// Returns the id of the vCPU that the call is for and sets call->process; -1 where either cannot be found out.
+static int identify_vcpu(struct call *call)
 {
-	int id = tracee_vcpu_id(call->tid, call->fd);
+	int id = remote_vcpu_id(call->tid, call->fd);
 
 	call->process = id < 0 ? -1 : tracked_process(&tracked, call->tid);
 	if (call->process >= 0)
 		return id;
-	no_access(call, VCPU_ID_UNKNOWN);
+	report_no_access(call, VCPU_ID_UNKNOWN);
 	return -1;
 }
 
@@ -96,18 +96,19 @@ static void create_vcpu(struct call *call)
 		tracked_forget_closed(&tracked, call->process, call->tid, (int)call->argument);
 }
 
-// Reads the table that a call sets. False where the kernel will not take it either.
+// Reads the CPUID table that the call passes. False where the kernel will refuse it, too.
 static bool read_table(const struct call *call, size_t entry_size, struct guest_cpuid *table)
 {
-	return tracee_read(call->tid, call->argument, table, sizeof(struct kvm_cpuid2)) &&
+	return remote_read(call->tid, call->argument, table, sizeof(struct kvm_cpuid2)) &&
 	       table->nent <= GUEST_CPUID_MAX_ENTRIES &&
-	       tracee_read(call->tid, call->argument + sizeof(struct kvm_cpuid2), table->entries,
+	       remote_read(call->tid, call->argument + sizeof(struct kvm_cpuid2), table->entries,
 			   table->nent * entry_size);
 }
 
-static void learn(struct call *call, size_t entry_size, uint64_t (*xcr0)(const void *entries, uint32_t nent))
+static void learn_table(struct call *call, size_t entry_size,
+			uint64_t (*xcr0)(const void *entries, uint32_t nent))
 {
-	int id = look_up(call);
+	int id = identify_vcpu(call);
 	struct guest_cpuid table = {0};
 
 	if (id < 0)
@@ -115,12 +116,12 @@ static void learn(struct call *call, size_t entry_size, uint64_t (*xcr0)(const v
 	errno = 0;
 	if (!read_table(call, entry_size, &table)) {
 		if (errno)
-			no_access(call, id);
+			report_no_access(call, id);
 		return;
 	}
 	if (still_waits(call)) {
-		struct tracked_vcpu *vcpu = tracked_learn(&tracked, call->process, call->tid, call->fd, id,
-							  xcr0(table.entries, table.nent));
+		struct tracked_vcpu *vcpu = tracked_add_table(&tracked, call->process, call->tid, call->fd, id,
+							      xcr0(table.entries, table.nent));
 
 		report_learn(&report_log, vcpu_call(call, vcpu->vcpu));
 	}
@@ -128,18 +129,19 @@ static void learn(struct call *call, size_t entry_size, uint64_t (*xcr0)(const v
 
 static void set_cpuid(struct call *call)
 {
-	learn(call, sizeof(struct kvm_cpuid_entry), guest_cpuid_v1_xcr0);
+	learn_table(call, sizeof(struct kvm_cpuid_entry), guest_cpuid_v1_xcr0);
 }
 
 static void set_cpuid2(struct call *call)
 {
-	learn(call, sizeof(struct kvm_cpuid_entry2), guest_cpuid_xcr0);
+	learn_table(call, sizeof(struct kvm_cpuid_entry2), guest_cpuid_xcr0);
 }
 
-// Writes what is to be written of a payload. The memory is opened before the caller is known to wait still.
+// Writes the trimmed XSTATE_BV. It opens the memory before it checks that the caller still waits, so that the memory is the
+// caller's even if the tid is reused later.
 static bool write_payload(const struct call *call, struct trim trim)
 {
-	int memory = tracee_memory_open(call->tid);
+	int memory = remote_memory_open(call->tid);
 
 	if (memory < 0)
 		return false;
@@ -148,7 +150,7 @@ static bool write_payload(const struct call *call, struct trim trim)
 		errno = ESRCH;
 		return false;
 	}
-	return tracee_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.written,
+	return remote_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.written,
 				   sizeof(trim.written));
 }
 
@@ -160,7 +162,7 @@ static void begin_payload(struct report_line *line, enum log_level level, const 
 	report_hex(line, "xstate_bv", xstate_bv);
 }
 
-static void not_trimmed(const struct call *call, struct vcpu vcpu, struct trim trim)
+static void report_not_trimmed(const struct call *call, struct vcpu vcpu, struct trim trim)
 {
 	const char *error = strerror(errno);
 	struct report_line line;
@@ -173,31 +175,37 @@ static void not_trimmed(const struct call *call, struct vcpu vcpu, struct trim t
 	report_send(&line);
 }
 
-// What is wrong with a payload whatever the guest: no kernel takes it.
+static uint64_t allowed_by(uint64_t guest_xcr0)
+{
+	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
+}
+
+// What no KVM on this host accepts, whatever the guest's CPUID is.
 static bool is_refused(struct refusal refusal)
 {
 	return refusal.host_lacks || refusal.xcomp_bv || refusal.reserved_bytes || refusal.mxcsr;
 }
 
-// What the supervisor will not see to happen, and the operator should know of: a payload that will be
-// refused, and one with xfeatures of a table that this vCPU may or may not have taken.
-static void foretell(const struct call *call, const struct tracked_vcpu *vcpu, const void *head)
+// The supervisor does not see how a call ends, so it reports beforehand what KVM will refuse, and what KVM refuses if the vCPU
+// has the last table that was set and not an earlier one. Returns whether KVM will refuse the payload.
+static bool report_forecast(const struct call *call, const struct tracked_vcpu *vcpu, const void *head)
 {
 	struct refusal refusal = policy_diagnose(head, vcpu->vcpu, host_xfeatures);
-	uint64_t doubtful = xstate_bv(head) & vcpu->vcpu.guest_xcr0 & ~(vcpu->latest_xcr0 | XFEATURE_FPSSE);
+	uint64_t doubtful = xstate_bv(head) & vcpu->vcpu.guest_xcr0 & ~allowed_by(vcpu->latest_xcr0);
 	struct report_line line;
 
 	if (is_refused(refusal)) {
 		begin_payload(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu, xstate_bv(head));
 		report_reason(&line, refusal);
 		report_send(&line);
-		if (settings->value[SETTING_REFUSED] == REFUSED_ABORT)
-			tracked_kill_process(&tracked, call->process);
-	} else if (doubtful) {
+		return true;
+	}
+	if (doubtful) {
 		begin_payload(&line, LOG_LEVEL_NOTICE, "may-be-refused", call, vcpu->vcpu, xstate_bv(head));
 		report_reason(&line, (struct refusal){.guest_lacks = doubtful});
 		report_send(&line);
 	}
+	return false;
 }
 
 static void trim_payload(const struct call *call, const struct tracked_vcpu *vcpu, void *head)
@@ -206,21 +214,22 @@ static void trim_payload(const struct call *call, const struct tracked_vcpu *vcp
 	struct trim trim = policy_trim(mode, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
 
 	if (trim.written != trim.xstate_bv && !write_payload(call, trim)) {
-		not_trimmed(call, vcpu->vcpu, trim);
+		report_not_trimmed(call, vcpu->vcpu, trim);
 		return;
 	}
 	report_trim(&report_log, vcpu_call(call, vcpu->vcpu), trim);
 	xstate_set_bv(head, trim.written);
-	foretell(call, vcpu, head);
+	if (report_forecast(call, vcpu, head) && settings->value[SETTING_REFUSED] == REFUSED_ABORT)
+		tracked_kill_process(&tracked, call->process);
 }
 
-// A payload that every known vCPU may have as it is, as nearly all are, needs no look at which vCPU it is
-// for: that would take longer than all the rest.
+// True for a payload that every known vCPU may have as it is, as nearly all payloads are. The supervisor answers it without finding
+// out which vCPU it is for, which would take longer than everything else.
 static bool is_unremarkable(const void *head)
 {
 	struct refusal refusal = policy_diagnose(head, (struct vcpu){0}, host_xfeatures);
 
-	return !is_refused(refusal) && !(xstate_bv(head) & ~(tracked_common_xcr0(&tracked) | XFEATURE_FPSSE));
+	return !is_refused(refusal) && !(xstate_bv(head) & ~allowed_by(tracked_common_xcr0(&tracked)));
 }
 
 static void set_xsave(struct call *call)
@@ -229,20 +238,20 @@ static void set_xsave(struct call *call)
 	unsigned char head[XSTATE_HEAD_SIZE];
 	const struct tracked_vcpu *vcpu;
 
-	if (!tracee_read(call->tid, call->argument, head, sizeof(head))) {
-		no_access(call, VCPU_ID_UNKNOWN);
+	if (!remote_read(call->tid, call->argument, head, sizeof(head))) {
+		report_no_access(call, VCPU_ID_UNKNOWN);
 		return;
 	}
 	if (is_unremarkable(head))
 		return;
-	without_cpuid.vcpu.id = look_up(call);
+	without_cpuid.vcpu.id = identify_vcpu(call);
 	if (without_cpuid.vcpu.id < 0)
 		return;
 	vcpu = tracked_find(&tracked, call->process, call->tid, call->fd, without_cpuid.vcpu.id);
 	trim_payload(call, vcpu ? vcpu : &without_cpuid, head);
 }
 
-// The requests that matter: all that the filter tells of.
+// The requests that the filter notifies the supervisor of.
 static const struct {
 	unsigned int request;
 	const char *name;
@@ -256,8 +265,8 @@ static const struct {
 
 #define WATCHED (sizeof(watched) / sizeof(watched[0]))
 
-// The kernel takes 32 bits of the request; QEMU up to 8.2 passes an int, so that bit 31 arrives
-// sign-extended.
+// The filter compares the low 32 bits of the request, which is what the kernel takes: QEMU up to 8.2 passes an int, so that
+// bit 31 arrives sign-extended.
 scmp_filter_ctx supervise_filter(void)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
@@ -290,14 +299,14 @@ static void handle(const struct seccomp_notif *request)
 	}
 }
 
-// Whatever becomes of a call here, the kernel makes it.
+// Handles one notification. The kernel makes the call in any case.
 static void answer(void)
 {
 	struct seccomp_notif request = {0};
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
 
 	if (seccomp_notify_receive(listener, &request)) {
-		// ENOENT: the caller was killed before it could be heard.
+		// ENOENT: the caller was killed before the supervisor could receive its notification.
 		if (errno != ENOENT && errno != EINTR)
 			err(EXIT_FAILURE, "the supervisor ends");
 		return;
@@ -307,8 +316,8 @@ static void answer(void)
 	seccomp_notify_respond(listener, &response);
 }
 
-// KVM's own word: what KVM_GET_SUPPORTED_CPUID says leaves out what this process has not asked permission for
-// (AMX).
+// Asks KVM for KVM_X86_XCOMP_GUEST_SUPP, because KVM_GET_SUPPORTED_CPUID leaves out AMX where the process has not asked for
+// permission to use it.
 static uint64_t kvm_xfeatures(void)
 {
 	uint64_t xfeatures = xstate_host_xcr0();
@@ -323,8 +332,8 @@ static uint64_t kvm_xfeatures(void)
 	return xfeatures;
 }
 
-// Waits for calls and for the end of processes. A process's end is looked at last, so that it is seen before
-// a call from another that was given its number.
+// Waits for notifications and for processes that exit. It forgets these before any notification is received, so that a new
+// process which got the pid of an old one is not taken for it.
 static short wait_for_events(void)
 {
 	static struct pollfd *polls;
@@ -344,8 +353,7 @@ static short wait_for_events(void)
 	return polls[0].revents;
 }
 
-void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const char *program,
-		       const char *reason)
+void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const char *program, const char *reason)
 {
 	struct report_line line;
 
@@ -359,7 +367,7 @@ void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const c
 	report_int(&line, "pid", vmm);
 	report_send(&line);
 	host_xfeatures = kvm_xfeatures();
-	// Since Linux 6.6, and a matter of speed alone.
+	// For speed. Linux has it since 6.6; it is not needed.
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 }
 

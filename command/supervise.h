@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The supervisor: does the shim's work from outside, for VMMs that make their system calls without libc.
+// The supervisor: trims from another process, for VMMs that call the kernel without libc.
 //
-// Not thread-safe. Every function ends the program, with a message, where it cannot do its work.
+// Not thread-safe. Every function ends the program with a message where it fails.
 #ifndef XSAVESHIM_SUPERVISE_H
 #define XSAVESHIM_SUPERVISE_H
 
@@ -10,20 +10,14 @@
 
 #include "xsaveshim/settings.h"
 
-// Starts a supervisor for the calling process, which is then ready to be exec'ed into the VMM: its children,
-// signals, descriptors and environment are as before. program and reason, why it is this and not the preload,
-// are for the report.
-void attach_supervisor(const struct settings *settings, const char *program, const char *reason);
-
-// The filter that tells of the calls that matter and lets everything else pass. To be released by the caller.
+// The filter that notifies the supervisor of the watched ioctls and lets every other call pass. The caller releases it.
 scmp_filter_ctx supervise_filter(void);
 
-// Opens what the settings name, and reports what is supervised, and why. listener: what a process with the
-// filter is heard on.
-void supervise_prepare(int listener, const struct settings *settings, pid_t vmm, const char *program,
-		       const char *reason);
+// Opens the log that the settings name, and reports which program is supervised, and why. The kernel's notifications of the
+// filter's calls arrive on listener.
+void supervise_prepare(int listener, const struct settings *settings, pid_t vmm, const char *program, const char *reason);
 
-// Answers until the last process with the filter has gone.
+// Answers the notifications until the last process with the filter has exited.
 void supervise(void);
 
 #endif

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "tracee.h"
+#include "remote.h"
 
 static void *grow(void *items, size_t count, size_t size)
 {
@@ -32,13 +32,12 @@ pid_t tracked_process(struct tracked *tracked, pid_t tid)
 	pid_t pid;
 	int pidfd;
 
-	// Reading a thread's process from /proc takes ten times as long, and it is needed once for each
-	// process: or more often where the process's first thread has ended before the others, or where this
-	// kernel was built without kcmp.
+	// Reading a thread's process from /proc takes ten times as long as kcmp. It is needed once for each process; more often
+	// where the process's first thread has exited before the others, and where the kernel was built without kcmp.
 	for (size_t i = 0; i < tracked->process_count; i++)
-		if (tracee_shares_descriptors(tid, tracked->processes[i].pid))
+		if (remote_shares_descriptors(tid, tracked->processes[i].pid))
 			return tracked->processes[i].pid;
-	pid = tracee_process(tid);
+	pid = remote_process(tid);
 	if (pid < 0 || known_process(tracked, pid) == pid)
 		return pid;
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -80,7 +79,7 @@ void tracked_forget_closed(struct tracked *tracked, pid_t process, pid_t tid, in
 
 		if (vcpu->process != process || vcpu->vcpu.id != id)
 			continue;
-		now = tracee_vcpu_id(tid, vcpu->fd);
+		now = remote_vcpu_id(tid, vcpu->fd);
 		if (now >= 0 ? now != id : errno == ENOENT)
 			forget_vcpu(tracked, i);
 	}
@@ -98,14 +97,14 @@ struct tracked_vcpu *tracked_find(const struct tracked *tracked, pid_t process, 
 		struct tracked_vcpu *vcpu = &tracked->vcpus[i];
 
 		if (vcpu->process == process && vcpu->vcpu.id == id &&
-		    tracee_same_file(tid, fd, tid, vcpu->fd))
+		    remote_same_file(tid, fd, tid, vcpu->fd))
 			return vcpu;
 	}
 	return NULL;
 }
 
-struct tracked_vcpu *tracked_learn(struct tracked *tracked, pid_t process, pid_t tid, int fd, int id,
-				   uint64_t guest_xcr0)
+struct tracked_vcpu *tracked_add_table(struct tracked *tracked, pid_t process, pid_t tid, int fd, int id,
+				       uint64_t guest_xcr0)
 {
 	struct tracked_vcpu *vcpu = tracked_find(tracked, process, tid, fd, id);
 

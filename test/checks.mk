@@ -45,7 +45,7 @@ FUZZ := $(BUILD)/fuzz
 FUZZ_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -O2 -g -fno-omit-frame-pointer \
 	-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
-$(FUZZ)/proc: EXTRA := command/status_parse.c
+$(FUZZ)/proc: EXTRA := command/proc_text.c
 $(FUZZ)/supervise: EXTRA := command/tracked.c -lseccomp
 
 $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/*.c include/xsaveshim/*.h command/*)

@@ -84,18 +84,18 @@ helps() {
 
 @test "an unknown command is an error that names those there are" {
   run_command walk
-  fails_with 2 "xsaveshim: unknown command 'walk': there are run, probe, status, --help, --version"
+  fails_with 2 "xsaveshim: unknown command 'walk': use run, probe, status, --help or --version"
 }
 
 @test "a value that an option does not take is an error that names those it takes, and no VMM is started" {
   run_command run --trim=sometimes -- echo started
-  fails_with 125 "xsaveshim: --trim takes one of restore,save,both,none, not 'sometimes'"
+  fails_with 125 "xsaveshim run: --trim takes one of restore,save,both,none, not 'sometimes'"
   run_command run --refused=never echo started
-  fails_with 125 "xsaveshim: --refused takes one of report,abort, not 'never'"
+  fails_with 125 "xsaveshim run: --refused takes one of report,abort, not 'never'"
   run_command run --log=relative/path echo started
-  fails_with 125 "xsaveshim: --log takes one of stderr,syslog,none,/absolute/path, not 'relative/path'"
+  fails_with 125 "xsaveshim run: --log takes one of stderr,syslog,none,/absolute/path, not 'relative/path'"
   run_command run --log-level=loud echo started
-  fails_with 125 "xsaveshim: --log-level takes one of notice,error,debug, not 'loud'"
+  fails_with 125 "xsaveshim run: --log-level takes one of notice,error,debug, not 'loud'"
 }
 
 @test "an unknown option, an option without its value, and no VMM at all are errors with exit status 125" {
@@ -103,7 +103,7 @@ helps() {
   for arguments in --frobnicate --trim '' '--preload --'; do
     # shellcheck disable=SC2086 # several words
     run_command run $arguments
-    [[ $status == 125 && -z $output && $stderr == "xsaveshim"*$'\n'"Try 'xsaveshim run --help'." ]] || fail "$(told)"
+    [[ $status == 125 && -z $output && $stderr == "xsaveshim run: "*$'\n'"Try 'xsaveshim run --help'." ]] || fail "$(told)"
   done
 }
 
@@ -118,34 +118,34 @@ helps() {
 @test "exit status 127 where there is no such VMM, 126 where it cannot be executed" {
   expected=127
   run_command run -- no-such-vmm
-  fails_with 127 'xsaveshim: no-such-vmm: No such file or directory'
+  fails_with 127 'xsaveshim run: no-such-vmm: No such file or directory'
   run_command run -- "$work/nowhere/vmm"
-  fails_with 127 "xsaveshim: $work/nowhere/vmm: No such file or directory"
+  fails_with 127 "xsaveshim run: $work/nowhere/vmm: No such file or directory"
   run_command run -- ''
-  fails_with 127 'xsaveshim: : No such file or directory'
+  fails_with 127 'xsaveshim run: : No such file or directory'
   expected=126
   touch "$work/plain"
   run_command run -- "$work/plain"
-  fails_with 126 "xsaveshim: $work/plain: Permission denied"
+  fails_with 126 "xsaveshim run: $work/plain: Permission denied"
   run_command run -- "$work"
-  fails_with 126 "xsaveshim: $work: Permission denied"
+  fails_with 126 "xsaveshim run: $work: Permission denied"
 }
 
 @test "a script whose interpreter is not there is reported by the interpreter's name" {
   expected=127
   script "$work/script" '#!/nowhere/sh'
   run_command run -- "$work/script"
-  fails_with 127 'xsaveshim: /nowhere/sh: No such file or directory'
+  fails_with 127 'xsaveshim run: /nowhere/sh: No such file or directory'
 }
 
 @test "what is neither ELF nor a script is not executed" {
   script "$work/text" 'echo started'
   run_command run -- "$work/text"
-  fails_with 126 "xsaveshim: $work/text: neither an ELF program nor a script with a #! line"
+  fails_with 126 "xsaveshim run: $work/text: neither an ELF program nor a script with a #! line"
   printf '\177ELF' >"$work/stub"
   chmod +x "$work/stub"
   run_command run -- "$work/stub"
-  fails_with 126 "xsaveshim: $work/stub: not an x86-64 program, and xsaveshim serves no other"
+  fails_with 126 "xsaveshim run: $work/stub: not an x86-64 program, and xsaveshim serves no other"
 }
 
 @test "programs of another class or machine are refused" {
@@ -155,7 +155,7 @@ helps() {
     # shellcheck disable=SC2059 # it is a format
     printf "${at#*:}" | dd of="$work/other" bs=1 seek="${at%:*}" conv=notrunc status=none
     run_command run -- "$work/other"
-    fails_with 126 "xsaveshim: $work/other: not an x86-64 program, and xsaveshim serves no other"
+    fails_with 126 "xsaveshim run: $work/other: not an x86-64 program, and xsaveshim serves no other"
   done
 }
 
@@ -166,7 +166,7 @@ helps() {
   run_command PATH="$work/one:$work/two:$PATH" run -- tool
   [[ $output == "two: $work/two/tool" ]]
   run_command PATH="$work/one" run -- tool
-  fails_with 126 'xsaveshim: tool: Permission denied'
+  fails_with 126 'xsaveshim run: tool: Permission denied'
   cd "$work/two"
   for path in ":/nowhere" "/nowhere:" "/nowhere::/nowhere"; do
     run env PATH="$path" "$xsaveshim" run -- tool
@@ -190,8 +190,8 @@ helps() {
   took supervise asked-for "$vmm"
   run_command run --log-level=debug --supervise --preload -- "$build/test/vmm-static" mark a
   took preload asked-for "$build/test/vmm-static"
-  grep -qx "xsaveshim: warning: $build/test/vmm-static is statically linked, so the library will not be in it, `
-    `only in what it starts: use --supervise" <<<"$stderr"
+  grep -qx "xsaveshim run: warning: $build/test/vmm-static is statically linked, so it will run without the library, `
+    `and only dynamic programs that it starts will have it: use --supervise" <<<"$stderr"
 }
 
 @test "of a script the interpreter decides, through five scripts and no further" {
@@ -240,10 +240,10 @@ preloaded() { # prints LD_PRELOAD as the VMM has it
   cp "$xsaveshim" "$work/"
   xsaveshim=$work/xsaveshim
   run_command run -- echo started
-  fails_with 125 'xsaveshim: libxsaveshim.so: cannot open shared object file: *; is xsaveshim installed completely?'
+  fails_with 125 'xsaveshim run: libxsaveshim.so: cannot open shared object file: *; is xsaveshim installed completely?'
   echo 'not a library, and longer than the header of one: this line is' >"$work/libxsaveshim.so"
   run_command run -- echo started
-  fails_with 125 "xsaveshim: $work/libxsaveshim.so: *; is xsaveshim installed completely?"
+  fails_with 125 "xsaveshim run: $work/libxsaveshim.so: *; is xsaveshim installed completely?"
 }
 
 @test "a path that LD_PRELOAD cannot hold is an error" {
@@ -251,7 +251,7 @@ preloaded() { # prints LD_PRELOAD as the VMM has it
   cp "$xsaveshim" "$shim" "$work/a b/"
   xsaveshim="$work/a b/xsaveshim"
   run_command run -- echo started
-  fails_with 125 "xsaveshim: LD_PRELOAD cannot name '$work/a b/libxsaveshim.so': *"
+  fails_with 125 "xsaveshim run: LD_PRELOAD cannot name '$work/a b/libxsaveshim.so': *"
 }
 
 @test "what is preloaded trims, in the VMM and in what it starts" {
@@ -293,7 +293,7 @@ XSAVESHIM_TRIM=both" ]] || fail "$(told)"
 }
 
 ignored() { # FILE WHY    a warning, and nothing else
-  fails_with 0 "xsaveshim: warning: $1 $2, so its loader will ignore LD_PRELOAD: as root, use --supervise"
+  fails_with 0 "xsaveshim run: warning: $1 $2, so its loader will ignore LD_PRELOAD: as root, use --supervise"
 }
 
 @test "a setuid or setgid VMM gets a warning that its loader will ignore the library, and what to do" {

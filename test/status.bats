@@ -125,7 +125,7 @@ line_of() {
     has .verdict unprotected
     [[ $(line_of "$preloaded") =~ ^\ *$preloaded\ +3\ +yes\ +preload\ +idle\ +trim=restore ]]
     [[ $(line_of "$bare") =~ ^\ *$bare\ +2\ +NO\ +none\ +idle\ *$ ]]
-    [[ $text == *"1 of 2 VMMs not protected: start them anew under \`xsaveshim run\`"* ]]
+    [[ $text == *"1 of 2 VMMs not protected: restart them under \`xsaveshim run\`"* ]]
   }
   in_world
 }
@@ -498,7 +498,7 @@ vmms.0.settings.log_level not_inspected verdict"
     chmod 111 /proc
     "${as_nobody[@]}" "$command" status --json >"$work/out" 2>"$work/err" || result=$?
     ((result == 2))
-    [[ ! -s $work/out && $(<"$work/err") == "xsaveshim: /proc: Permission denied: "* ]]
+    [[ ! -s $work/out && $(<"$work/err") == "xsaveshim status: cannot read /proc, which must be mounted and readable: Permission denied" ]]
   }
   in_world
 }

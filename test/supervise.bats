@@ -348,7 +348,7 @@ snapshot_file() {
 @test "a container manager's supervisor, or another of ours, is told apart from a failure" {
   run --separate-stderr "$xsaveshim" run --supervise -- "$xsaveshim" run --supervise -- "$static" mark a
   [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(told)"
-  [[ $stderr == 'xsaveshim: cannot supervise: this process is supervised already, '*': use --preload, or '* ]]
+  [[ $stderr == 'xsaveshim run: cannot supervise: this process has a supervisor already, '*': use --preload, or '* ]]
 }
 
 # ---- QEMU ----
@@ -382,7 +382,7 @@ snapshot_file() {
   for option in --trim=save --trim=both; do
     run --separate-stderr "$xsaveshim" run "$option" -- "$static" mark started
     [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(told)"
-    [[ $stderr == 'xsaveshim: a supervisor '*'or --preload if the VMM is dynamically linked' ]] || fail "$(told)"
+    [[ $stderr == 'xsaveshim run: a supervisor '*'or --preload if the VMM is dynamically linked' ]] || fail "$(told)"
   done
 }
 
@@ -390,7 +390,7 @@ snapshot_file() {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr unshare --pid --fork "$xsaveshim" run --supervise -- "$static" mark started
   [[ $status == 125 && -z $output ]] || fail "$(told)"
-  [[ $stderr == 'xsaveshim: cannot supervise: /proc is not that of this PID namespace: mount it' ]] || fail "$(told)"
+  [[ $stderr == 'xsaveshim run: cannot supervise: /proc is not that of this PID namespace: mount it' ]] || fail "$(told)"
   run --separate-stderr unshare --pid --fork --mount-proc "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
   printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }

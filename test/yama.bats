@@ -56,6 +56,6 @@ served() { # how many restores were trimmed
     $xsaveshim run -- $static create 0 cpuid 0xd=0x7 set-xsave 0x217
     $xsaveshim run --supervise -- sh -c "$as_nobody $static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
   [[ $output == 'exit status 125'* && $output != *mark* ]] || fail "$(told)"
-  [[ $stderr == 'xsaveshim: cannot supervise: this user may not '*'(kernel.yama.ptrace_scope of 2 or 3'* ]] || fail "$(told)"
+  [[ $stderr == 'xsaveshim run: cannot supervise: this user may not '*'(kernel.yama.ptrace_scope of 2 or 3'* ]] || fail "$(told)"
   served 2
 }

@@ -2,7 +2,7 @@
 // What /proc says of a process that wants to deceive or to crash its reader.
 #include "fuzz.h"
 
-#include "status_parse.h"
+#include "proc_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -15,15 +15,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bool replaced;
 
 	MUST(line && out);
-	parse_guest_name(bytes, input.size, out, room);
+	proc_cmdline_guest_name(bytes, input.size, out, room);
 	MUST(memchr(out, '\0', room));
-	value = parse_environment(bytes, input.size, "LD_PRELOAD");
+	value = proc_environ_value(bytes, input.size, "LD_PRELOAD");
 	MUST(!value || (value > bytes && value < bytes + input.size));
 	MUST(!value || memchr(value, '\0', (size_t)(bytes + input.size - value)));
-	if (parse_shim_mapping(line, out, room, &replaced))
+	if (proc_maps_shim(line, out, room, &replaced))
 		MUST(memchr(out, '\0', room));
-	parse_holds_no_files(line);
-	parse_pidfd_line(line);
+	proc_stat_holds_no_files(line);
+	proc_fdinfo_pid(line);
 	free(out);
 	free(line);
 	free(bytes);

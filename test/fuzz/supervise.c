@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The supervisor's handling of calls from processes whose memory and descriptors say anything, and something else each time
-// they are looked at. The kernel's part (tracee.h, and whether a caller waits still) is played by the input.
+// they are looked at. The kernel's part (remote.h, and whether a caller waits still) is played by the input.
 #include "../../command/supervise.c"
 
 #include "fuzz.h"
@@ -37,7 +37,7 @@ int seccomp_notify_id_valid(int fd, uint64_t id)
 	return chance() ? 0 : -ENOENT;
 }
 
-bool tracee_read(pid_t tid, uint64_t address, void *to, size_t size)
+bool remote_read(pid_t tid, uint64_t address, void *to, size_t size)
 {
 	(void)tid;
 	(void)address;
@@ -53,7 +53,7 @@ bool tracee_read(pid_t tid, uint64_t address, void *to, size_t size)
 	return true;
 }
 
-int tracee_memory_open(pid_t tid)
+int remote_memory_open(pid_t tid)
 {
 	(void)tid;
 	return fails() ? -1 : 12345;
@@ -73,7 +73,7 @@ static bool is_trimmed_for_a_vcpu(uint64_t written)
 	return false;
 }
 
-bool tracee_memory_write(int memory, uint64_t address, const void *from, size_t size)
+bool remote_memory_write(int memory, uint64_t address, const void *from, size_t size)
 {
 	uint64_t written;
 
@@ -84,7 +84,7 @@ bool tracee_memory_write(int memory, uint64_t address, const void *from, size_t 
 	return !fails();
 }
 
-int tracee_vcpu_id(pid_t tid, int fd)
+int remote_vcpu_id(pid_t tid, int fd)
 {
 	(void)tid;
 	if (fails())
@@ -104,17 +104,17 @@ static pid_t process_of(pid_t tid)
 	return tid / 2 % 2 ? own : parent;
 }
 
-pid_t tracee_process(pid_t tid)
+pid_t remote_process(pid_t tid)
 {
 	return fails() ? -1 : process_of(tid);
 }
 
-bool tracee_shares_descriptors(pid_t tid, pid_t other)
+bool remote_shares_descriptors(pid_t tid, pid_t other)
 {
 	return chance() && process_of(tid) == other;
 }
 
-bool tracee_same_file(pid_t tid, int fd, pid_t other, int other_fd)
+bool remote_same_file(pid_t tid, int fd, pid_t other, int other_fd)
 {
 	return chance() && tid == other && is_same_file(fd, other_fd);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "status_parse.h"
+#include "proc_text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -9,8 +9,7 @@
 // PF_KTHREAD in include/linux/sched.h, part of the flags in /proc/PID/stat.
 #define KERNEL_THREAD 0x00200000u
 
-// Copies an option's value up to its end, a comma; two of them stand for one. Returns where the next option
-// begins.
+// Copies an option's value. A comma ends it; two commas stand for one. Returns where the next option begins.
 static const char *copy_value(const char *value, char *copy, size_t size)
 {
 	size_t used = 0;
@@ -25,7 +24,7 @@ static const char *copy_value(const char *value, char *copy, size_t size)
 	return value;
 }
 
-// In: what follows -name, as in "NAME", "NAME,process=P" or "debug-threads=on,guest=NAME".
+// option is the argument of -name: "NAME", "NAME,process=P" or "debug-threads=on,guest=NAME".
 static void copy_name(const char *option, char *name, size_t size)
 {
 	char other[1];
@@ -44,7 +43,7 @@ static void copy_name(const char *option, char *name, size_t size)
 	}
 }
 
-// The string that follows, or NULL at the end of the text or where it is cut off.
+// Returns the next string, or NULL at the end of the text and where the string is cut off.
 static const char *next_string(const char **at, const char *end)
 {
 	const char *string = *at;
@@ -56,7 +55,7 @@ static const char *next_string(const char **at, const char *end)
 	return string;
 }
 
-bool parse_guest_name(const char *cmdline, size_t size, char *name, size_t name_size)
+bool proc_cmdline_guest_name(const char *cmdline, size_t size, char *name, size_t name_size)
 {
 	const char *end = cmdline + size;
 	const char *argument;
@@ -72,7 +71,7 @@ bool parse_guest_name(const char *cmdline, size_t size, char *name, size_t name_
 	return name[0] != '\0';
 }
 
-const char *parse_environment(const char *environment, size_t size, const char *key)
+const char *proc_environ_value(const char *environment, size_t size, const char *key)
 {
 	const char *end = environment + size;
 	size_t length = strlen(key);
@@ -85,7 +84,7 @@ const char *parse_environment(const char *environment, size_t size, const char *
 }
 
 // ADDRESSES PERMISSIONS OFFSET DEVICE INODE PATH
-bool parse_shim_mapping(const char *line, char *path, size_t path_size, bool *replaced)
+bool proc_maps_shim(const char *line, char *path, size_t path_size, bool *replaced)
 {
 	const size_t name = strlen("/" LIBRARY), suffix = strlen(DELETED);
 	int start = 0;
@@ -105,9 +104,8 @@ bool parse_shim_mapping(const char *line, char *path, size_t path_size, bool *re
 	return true;
 }
 
-// PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ...: the name may hold anything, but nothing behind it a
-// bracket.
-bool parse_holds_no_files(const char *stat)
+// PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... The process chooses NAME, but no later field has a bracket.
+bool proc_stat_holds_no_files(const char *stat)
 {
 	const char *rest = strrchr(stat, ')');
 	unsigned int flags;
@@ -118,7 +116,7 @@ bool parse_holds_no_files(const char *stat)
 	return state == 'Z' || state == 'X' || flags & KERNEL_THREAD;
 }
 
-uid_t parse_uid(const char *status)
+uid_t proc_status_uid(const char *status)
 {
 	const char *line = strstr(status, "\nUid:");
 	unsigned int uid;
@@ -126,7 +124,7 @@ uid_t parse_uid(const char *status)
 	return line && sscanf(line, "\nUid: %*u %u", &uid) == 1 ? uid : (uid_t)-1;
 }
 
-pid_t parse_pidfd_line(const char *line)
+pid_t proc_fdinfo_pid(const char *line)
 {
 	int pid;
 

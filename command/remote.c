@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "tracee.h"
+#include "remote.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 
 #include <linux/kcmp.h>
 
-bool tracee_read(pid_t tid, uint64_t address, void *to, size_t size)
+bool remote_read(pid_t tid, uint64_t address, void *to, size_t size)
 {
 	struct iovec local = {to, size};
 	struct iovec remote = {(void *)(uintptr_t)address, size};
@@ -22,7 +22,7 @@ bool tracee_read(pid_t tid, uint64_t address, void *to, size_t size)
 	return got == (ssize_t)size;
 }
 
-int tracee_memory_open(pid_t tid)
+int remote_memory_open(pid_t tid)
 {
 	char path[64];
 
@@ -30,7 +30,7 @@ int tracee_memory_open(pid_t tid)
 	return open(path, O_WRONLY | O_CLOEXEC);
 }
 
-bool tracee_memory_write(int memory, uint64_t address, const void *from, size_t size)
+bool remote_memory_write(int memory, uint64_t address, const void *from, size_t size)
 {
 	ssize_t written = pwrite(memory, from, size, (off_t)address);
 	int error = errno;
@@ -40,7 +40,7 @@ bool tracee_memory_write(int memory, uint64_t address, const void *from, size_t 
 	return written == (ssize_t)size;
 }
 
-int tracee_vcpu_id(pid_t tid, int fd)
+int remote_vcpu_id(pid_t tid, int fd)
 {
 	char path[64];
 	char target[64];
@@ -58,7 +58,7 @@ int tracee_vcpu_id(pid_t tid, int fd)
 	return -1;
 }
 
-pid_t tracee_process(pid_t tid)
+pid_t remote_process(pid_t tid)
 {
 	char path[64];
 	char line[128];
@@ -75,12 +75,12 @@ pid_t tracee_process(pid_t tid)
 	return process;
 }
 
-bool tracee_shares_descriptors(pid_t tid, pid_t other)
+bool remote_shares_descriptors(pid_t tid, pid_t other)
 {
 	return syscall(SYS_kcmp, tid, other, KCMP_FILES, 0, 0) == 0;
 }
 
-bool tracee_same_file(pid_t tid, int fd, pid_t other, int other_fd)
+bool remote_same_file(pid_t tid, int fd, pid_t other, int other_fd)
 {
 	return syscall(SYS_kcmp, tid, other, KCMP_FILE, fd, other_fd) == 0;
 }
