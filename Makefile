@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-VERSION := 0.1.0
+VERSION := 0.2.0
 
 PREFIX ?= /usr
 # The loader's own directory, so that the bare name works in LD_PRELOAD: lib/x86_64-linux-gnu on Debian, lib64 on Fedora.
 MULTIARCH := $(shell $(CC) -print-multiarch)
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
+SBINDIR ?= $(PREFIX)/sbin
 MANDIR ?= $(PREFIX)/share/man
 DATADIR ?= $(PREFIX)/share/xsaveshim
 DOCDIR ?= $(PREFIX)/share/doc/xsaveshim
@@ -22,7 +23,11 @@ LIBRARY := $(BUILD)/libxsaveshim.so
 COMMAND := $(BUILD)/xsaveshim
 
 .PHONY: all
-all: $(LIBRARY) $(if $(wildcard command/main.c),$(COMMAND))
+all: $(LIBRARY) $(COMMAND) ## build the library and the command (the default)
+
+.PHONY: help
+help: ## print these lines
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
@@ -46,62 +51,84 @@ $(BUILD)/command/%.o: command/%.c
 $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lseccomp -ljansson -ldl
 
-# What the suites run: test/vmm/NAME.c is a program, test/vmm/NAME.so.c a library to preload.
-TEST_LIBRARIES := $(patsubst test/vmm/%.so.c,$(BUILD)/test/%.so,$(wildcard test/vmm/*.so.c))
-TEST_PROGRAMS := $(patsubst test/vmm/%.c,$(BUILD)/test/%,$(filter-out %.so.c,$(wildcard test/vmm/*.c)))
+# The programs that the suites run: test/ROOM/NAME.c becomes $(BUILD)/test/NAME, and test/ROOM/NAME.so.c a library to preload.
+ROOMS := vmm preload standins tools
+vpath %.c $(addprefix test/,$(ROOMS) core oracle bench)
+TEST_NAMES := $(basename $(notdir $(wildcard $(ROOMS:%=test/%/*.c)))) core oracle
+TEST_COMPILE = $(COMPILE) -Itest/include
 
 .PHONY: test-programs
-test-programs: all $(TEST_LIBRARIES) $(TEST_PROGRAMS) $(BUILD)/test/canary.bin
+test-programs: all $(TEST_NAMES:%=$(BUILD)/test/%) $(BUILD)/test/canary.bin ## build what the suites run
 
-$(BUILD)/test/%.so: test/vmm/%.so.c
+$(BUILD)/test/%.so: %.so.c
 	@mkdir -p $(@D)
-	$(COMPILE) -fPIC -shared -o $@ $< -ldl
+	$(TEST_COMPILE) -fPIC -shared -o $@ $< -ldl
 
-$(BUILD)/test/%: test/vmm/%.c $(CORE)
+# Only these two programs are linked with the core.
+$(BUILD)/test/core $(BUILD)/test/oracle: $(CORE)
+
+$(BUILD)/test/%: %.c
 	@mkdir -p $(@D)
-	$(COMPILE) -pthread -o $@ $< $(CORE) -ldl
+	$(TEST_COMPILE) -pthread -o $@ $(filter %.c %.o,$^) -ldl
 
 # Without libc's ioctl(), and without a loader: what only a supervisor reaches.
 STATIC_VMMS := $(BUILD)/test/vmm-static $(BUILD)/test/vmm-musl
 
 $(BUILD)/test/vmm-static: test/vmm/vmm.c
 	@mkdir -p $(@D)
-	$(COMPILE) -static -DRAW_IOCTL -pthread -o $@ $<
+	$(TEST_COMPILE) -static -DRAW_IOCTL -pthread -o $@ $<
 
 # musl-gcc does not look where Debian keeps the kernel's headers.
 $(BUILD)/test/vmm-musl: KERNEL_HEADERS = -idirafter /usr/include -idirafter /usr/include/$(MULTIARCH)
 $(BUILD)/test/vmm-musl: CC := musl-gcc
 $(BUILD)/test/vmm-musl: test/vmm/vmm.c
 	@mkdir -p $(@D)
-	$(COMPILE) $(KERNEL_HEADERS) -static -DRAW_IOCTL -pthread -o $@ $<
+	$(TEST_COMPILE) $(KERNEL_HEADERS) -static -DRAW_IOCTL -pthread -o $@ $<
 
 $(BUILD)/test/canary.bin: test/guest/canary.S
 	@mkdir -p $(@D)
 	$(AS) --32 -o $(@:.bin=.o) $<
 	$(LD) -m elf_i386 -Ttext=0x7c00 -e start --oformat binary -o $@ $(@:.bin=.o)
 
-# What is installed: MODE:FILE:PLACE. Uninstalling removes the same places, and the directories that are ours alone.
+# Everything that is installed, as HOW:MODE:FILE:PLACE. HOW is
+# copy: the file as it is; fill: the file with the directories below filled in;
+# settings: a file that its reader may change, so that neither installing nor uninstalling touches one that differs.
 INSTALLED := \
-	0644:$(LIBRARY):$(LIBDIR)/libxsaveshim.so \
-	0755:$(COMMAND):$(BINDIR)/xsaveshim \
-	0644:man/xsaveshim.1:$(MANDIR)/man1/xsaveshim.1 \
-	0644:man/libxsaveshim.7:$(MANDIR)/man7/libxsaveshim.7 \
-	0644:completions/xsaveshim:$(PREFIX)/share/bash-completion/completions/xsaveshim \
-	0644:README.md:$(DOCDIR)/README.md \
-	0644:LICENSE:$(DOCDIR)/LICENSE
-INSTALLED_DIRS = $(DOCDIR) $(DATADIR)
+	copy:0644:$(LIBRARY):$(LIBDIR)/libxsaveshim.so \
+	copy:0755:$(COMMAND):$(BINDIR)/xsaveshim \
+	settings:0644:etc/xsaveshim.conf:/etc/xsaveshim.conf \
+	fill:0755:libvirt/xsaveshim-libvirt:$(SBINDIR)/xsaveshim-libvirt \
+	fill:0644:libvirt/drop-in.conf:$(DATADIR)/libvirt/drop-in.conf \
+	copy:0644:libvirt/apparmor:$(DATADIR)/libvirt/apparmor \
+	copy:0644:completions/xsaveshim:$(PREFIX)/share/bash-completion/completions/xsaveshim \
+	copy:0644:man/xsaveshim.1:$(MANDIR)/man1/xsaveshim.1 \
+	copy:0644:man/xsaveshim.conf.5:$(MANDIR)/man5/xsaveshim.conf.5 \
+	copy:0644:man/libxsaveshim.7:$(MANDIR)/man7/libxsaveshim.7 \
+	copy:0644:man/xsaveshim-libvirt.8:$(MANDIR)/man8/xsaveshim-libvirt.8 \
+	copy:0644:README.md:$(DOCDIR)/README.md \
+	copy:0644:docs/libvirt.md:$(DOCDIR)/docs/libvirt.md \
+	copy:0644:LICENSE:$(DOCDIR)/LICENSE
+# Directories that hold nothing but our files, each before the one that it is in.
+OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
+FILL_IN := sed -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'
 
 .PHONY: install uninstall
-install: all
+install: all ## install under $(PREFIX), or below DESTDIR
 	@set -e; for item in $(INSTALLED); do \
-		(IFS=:; set -- $$item; install -D -m "$$1" "$$2" "$(DESTDIR)$$3"); \
+		(IFS=:; set -- $$item; how=$$1 mode=$$2 file=$$3 place="$(DESTDIR)$$4"; \
+		case $$how in \
+			copy) install -D -m $$mode $$file "$$place" ;; \
+			fill) $(FILL_IN) $$file | install -D -m $$mode /dev/stdin "$$place" ;; \
+			settings) test -e "$$place" || install -D -m $$mode $$file "$$place" ;; \
+		esac) \
 	done
 
-uninstall:
+uninstall: ## remove what install put there; changed settings stay
 	@set -e; for item in $(INSTALLED); do \
-		(IFS=:; set -- $$item; rm -f "$(DESTDIR)$$3"); \
+		(IFS=:; set -- $$item; how=$$1 file=$$3 place="$(DESTDIR)$$4"; \
+		test $$how = settings && ! cmp -s $$file "$$place" || rm -f "$$place"); \
 	done
-	@for dir in $(INSTALLED_DIRS); do rmdir "$(DESTDIR)$$dir" 2>/dev/null || true; done
+	@for dir in $(OUR_DIRS); do rmdir "$(DESTDIR)$$dir" 2>/dev/null || true; done
 
 include packaging/packaging.mk
 
@@ -110,20 +137,20 @@ TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
 SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
 
 .PHONY: check check-kernels check-apparmor
-check: test-programs $(STATIC_VMMS)
+check: test-programs $(STATIC_VMMS) ## run every suite that this machine can run (minutes)
 	@test/run $(SUITES)
 
-check-kernels: test-programs $(STATIC_VMMS)
+check-kernels: test-programs $(STATIC_VMMS) ## build the testbed's kernels once, and run the suites inside them (half an hour)
 	@test/kernels/build
 	@test/run --parallel $(filter-out test/apparmor.bats,$(TESTBED_SUITES))
 
-check-apparmor: test-programs
+check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed kernel
 	@test/run test/apparmor.bats
 
--include test/checks.mk
+include test/checks.mk
 
 .PHONY: clean
-clean:
+clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 -include $(wildcard $(BUILD)/*/*.d)

@@ -8,7 +8,7 @@ CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict 
 	sanitize-address sanitize-thread sanitize-command)
 
 .PHONY: results
-results:
+results: ## put the rows of the last checks into the documentation
 	@(printf '| %s | %s | %s |\n' check 'what ran' outcome --- --- --- && cat $(wildcard $(addprefix $(RESULTS)/,$(CHECKS)))) \
 		>$(RESULTS)/checks.md
 	@scripts/readme $(RESULTS)/checks.md
@@ -18,7 +18,7 @@ COVERAGE_BAR := 95
 COVERAGE := $(abspath $(BUILD))/coverage
 
 .PHONY: coverage
-coverage:
+coverage: ## measure what the core's own tests cover (a minute)
 	@mkdir -p $(COVERAGE) $(RESULTS)
 	@$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage' $(COVERAGE)/test/core >$(COVERAGE)/make.log
 	@find $(COVERAGE) -name '*.gcda' -delete
@@ -30,12 +30,6 @@ coverage:
 				print "coverage: the core, by its own tests: " covered; \
 				print "| line coverage of the core | its own suite (test/core.bats) | " covered " |" >rows; \
 				exit hit < bar * all}'
-
-# KVM as the judge of the core.
-test-programs: $(BUILD)/test/oracle
-$(BUILD)/test/oracle: test/oracle/oracle.c $(CORE)
-	@mkdir -p $(@D)
-	$(COMPILE) -o $@ $< $(CORE)
 
 # libFuzzer on what takes hostile input, for FUZZ_SECONDS in all; or with FUZZ_RUNS executions by each fuzzer.
 FUZZ_SECONDS ?= 60
@@ -53,7 +47,7 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/*.c include/xsaveshim/
 	clang $(FUZZ_FLAGS) -o $@ $< $(wildcard core/*.c) $(EXTRA)
 
 .PHONY: fuzz
-fuzz: $(addprefix $(FUZZ)/,$(FUZZERS))
+fuzz: $(addprefix $(FUZZ)/,$(FUZZERS)) ## run every fuzzer, FUZZ_SECONDS in all
 	@test/fuzz/run $(if $(FUZZ_RUNS),$(FUZZ_RUNS)x,$(FUZZ_SECONDS)) $(FUZZ) $(RESULTS)/fuzz.rows $(FUZZERS)
 
 # The suites with ASan and UBSan, then with TSan: what they run is built with the sanitizer, the shim included. Not run so: what is
@@ -63,26 +57,18 @@ SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
 .PHONY: sanitize
-sanitize:
-	@test/sanitize $(BUILD)/address address everything $(RESULTS)/sanitize-address.rows $(SANITIZED)
-	@test/sanitize $(BUILD)/thread thread everything $(RESULTS)/sanitize-thread.rows $(SANITIZED)
-	@test/sanitize $(BUILD)/address-command address command $(RESULTS)/sanitize-command.rows $(SANITIZED_COMMAND)
+sanitize: ## run suites under ASan and UBSan, and under TSan (half an hour)
+	@test/tools/sanitize $(BUILD)/address address everything $(RESULTS)/sanitize-address.rows $(SANITIZED)
+	@test/tools/sanitize $(BUILD)/thread thread everything $(RESULTS)/sanitize-thread.rows $(SANITIZED)
+	@test/tools/sanitize $(BUILD)/address-command address command $(RESULTS)/sanitize-command.rows $(SANITIZED_COMMAND)
 
 # What it costs, next to what else could be used. Elsewhere than to docs the README does not take it over.
 BENCH_ROUNDS ?= 31
 BENCH_OUTPUT ?= docs
 BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcount scale vmm standin.so)
 
-$(BUILD)/test/bench $(BUILD)/test/supervised: $(BUILD)/test/%: test/bench/%.c
-	@mkdir -p $(@D)
-	$(COMPILE) -o $@ $<
-
-$(BUILD)/test/%.so: test/bench/%.so.c
-	@mkdir -p $(@D)
-	$(COMPILE) -fPIC -shared -o $@ $< -ldl
-
 .PHONY: bench
-bench: all $(BENCHED)
+bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times, into BENCH_OUTPUT
 	@test/bench/run $(BUILD) $(BENCH_ROUNDS) $(BENCH_OUTPUT)
 ifeq ($(BENCH_OUTPUT),docs)
 	@scripts/readme docs/bench.md
@@ -91,12 +77,12 @@ endif
 # What reads the code: everything it finds is an error. Of clang-tidy's checks those are left out which ask for
 # Annex K, which do not like integers in pointers (ioctl's arguments), or which are a matter of taste.
 SHIPPED := $(wildcard core/*.c preload/*.c command/*.c)
-TESTS := $(wildcard test/vmm/*.c test/oracle/*.c test/fuzz/*.c test/bench/*.c)
+TESTS := $(wildcard test/*/*.c)
 SHELL_FILES = $(shell git ls-files | xargs awk \
 	'FNR == 1 && (/^\#!.*sh$$/ || FILENAME ~ /[.]ba(sh|ts)$$/) {print FILENAME} {nextfile}')
-LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand
+LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -Itest/include
 CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 --suppress=variableScope --suppress=arrayIndexThenCheck \
-	-Iinclude -Icommand -D_GNU_SOURCE=
+	-Iinclude -Icommand -Itest/include -D_GNU_SOURCE=
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
 TIDY_CHECKS := -*,clang-analyzer-*,-clang-analyzer-optin.*,-clang-analyzer-security.insecureAPI.*
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-valist.Uninitialized
@@ -105,7 +91,7 @@ TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-narrowing-conversions,-bugprone-suspic
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-result,-performance-no-int-to-ptr
 
 .PHONY: lint
-lint:
+lint: ## read the code with everything that finds faults in it
 	shellcheck -x -e SC2187 $(SHELL_FILES)
 	$(CPPCHECK) --enable=warning,style,performance,portability $(SHIPPED)
 	$(CPPCHECK) --enable=warning,performance,portability $(TESTS)

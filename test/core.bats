@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2154 # variables of lib.bash and of bats
-# The core, case by case: test/vmm/core.c carries out the sentence that a test's name is.
+# The core, case by case: test/core/core.c carries out the sentence that a test's name is.
 
 load lib
 

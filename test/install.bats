@@ -56,3 +56,28 @@ files() {
   [ "$(stat -c %i "$library")" != "$inode" ]
   cmp "$shim" "/proc/$$/fd/$held"
 }
+
+@test "make install and make uninstall keep settings that somebody changed" {
+  make -s install DESTDIR="$root"
+  echo XSAVESHIM_TRIM=none >>"$root/etc/xsaveshim.conf"
+  changed=$(<"$root/etc/xsaveshim.conf")
+  make -s install DESTDIR="$root"
+  [ "$(<"$root/etc/xsaveshim.conf")" = "$changed" ]
+  make -s uninstall DESTDIR="$root"
+  [ "$(files)" = "644 ./etc/xsaveshim.conf" ]
+  [ "$(<"$root/etc/xsaveshim.conf")" = "$changed" ]
+}
+
+@test "make install fills the installed directories into xsaveshim-libvirt and its drop-in" {
+  make -s install DESTDIR="$root" PREFIX=/opt/x LIBDIR=/opt/x/lib
+  grep -qx 'Environment=LD_PRELOAD=/opt/x/lib/libxsaveshim.so' "$root/opt/x/share/xsaveshim/libvirt/drop-in.conf"
+  grep -qx 'data=/opt/x/share/xsaveshim/libvirt' "$root/opt/x/sbin/xsaveshim-libvirt"
+  [ "$(stat -c %a "$root/opt/x/sbin/xsaveshim-libvirt")" = 755 ]
+  run -1 grep -r '@[A-Z]*@' "$root"
+}
+
+@test "make help names every target, each with what it does" {
+  run -0 make -s help
+  targets=$(sed -n 's/^\.PHONY: //p' Makefile packaging/*.mk test/*.mk | tr ' ' '\n' | grep -vx package-tree | sort)
+  [ "$(awk 'NF > 2 { print $1 }' <<<"$output" | sort)" = "$targets" ]
+}

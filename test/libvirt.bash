@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2154 # repo and build are lib.bash's
 #
-# A libvirt host for tests: systemd as PID 1 in namespaces (test/systemd-ns), this machine's own libvirt and QEMU, and the
+# A libvirt host for tests: systemd as PID 1 in namespaces (test/tools/systemd-ns), this machine's own libvirt and QEMU, and the
 # canary guest as a domain: of type kvm, or qemu where there is no /dev/kvm. Used after `load lib`. $host_dir keeps the
 # host's state; a suite whose tests share one host sets it to a directory of the file's.
 
@@ -13,7 +13,7 @@ need_libvirt_host() {
   local missing
   [[ $EUID == 0 ]] || skip "not root: these tests boot systemd in namespaces and run libvirtd there"
   type libvirtd virsh >/dev/null 2>&1 || skip "no libvirtd or no virsh here: scripts/setup libvirt installs them"
-  missing=$("$repo/test/systemd-ns" check 2>&1) || skip "$missing"
+  missing=$("$repo/test/tools/systemd-ns" check 2>&1) || skip "$missing"
 }
 
 # boot_host [STAGE]    what is in STAGE gets installed
@@ -28,7 +28,7 @@ boot_host() {
     read -r leaked _ < <("$build/test/leakable")
     domain_xml "LD_PRELOAD=$leak" "LEAK_BITS=$leaked" LEAK_WHILE=/srv/leaking >"$guest/leaky.xml"
   fi
-  "$repo/test/systemd-ns" start "$host_dir" "$host_dir.stage"
+  "$repo/test/tools/systemd-ns" start "$host_dir" "$host_dir.stage"
   find_host
 }
 
@@ -39,10 +39,10 @@ find_host() {
 }
 
 stop_host() {
-  [[ ! -e $host_dir/init ]] || "$repo/test/systemd-ns" stop "$host_dir"
+  [[ ! -e $host_dir/init ]] || "$repo/test/tools/systemd-ns" stop "$host_dir"
 }
 
-host() { timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) "$repo/test/systemd-ns" exec "$host_dir" "$@"; }
+host() { timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@"; }
 
 # domain_xml [VAR=VALUE]...    the canary guest, QEMU's environment set through <qemu:env>
 domain_xml() {

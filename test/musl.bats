@@ -12,8 +12,8 @@ setup_file() {
   mkdir -p "$BATS_FILE_TMPDIR/test"
   for name in vmm preinit dlopen threads stepcount standin.so constructor.so chain.so; do
     # shellcheck disable=SC2046,SC2086 # several words
-    musl-gcc -std=gnu11 -D_GNU_SOURCE -O2 $kernel -Wall -Wextra -pthread -fPIC \
-      $([[ $name != *.so ]] || echo -shared) -o "$BATS_FILE_TMPDIR/test/$name" "$repo/test/vmm/$name.c"
+    musl-gcc -std=gnu11 -D_GNU_SOURCE -O2 $kernel -I"$repo/test/include" -Wall -Wextra -pthread -fPIC \
+      $([[ $name != *.so ]] || echo -shared) -o "$BATS_FILE_TMPDIR/test/$name" "$repo"/test/*/"$name.c"
   done
 }
 

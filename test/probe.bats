@@ -18,7 +18,7 @@ probe() {
   run --separate-stderr timeout "$patience" env "$@" "$command" probe --json
 }
 
-# With the quirks of a KVM: see test/vmm/quirk.so.c
+# With the quirks of a KVM: see test/standins/quirk.so.c
 probe_quirk() {
   probe LD_PRELOAD="$build/test/quirk.so" "$@"
 }
