@@ -117,17 +117,17 @@ static void put_first(const char *name)
 	free(value);
 }
 
-static void preload(struct settings *settings, const struct executable *vmm, const char *reason)
+static void preload(const struct settings *settings, const struct executable *vmm, const char *reason)
 {
-	struct report_log log = {0};
+	struct log log = {0};
 	struct report_line line;
 	const char *name = library();
 
 	check_library(name);
 	warn_if_ignored(vmm);
 	put_first(name);
-	settings->problems = 0; // the library reports them
-	report_open(&log, settings);
+	// The library reports the settings' problems, and a log that cannot be opened.
+	log_open(&log, settings->log, settings->log_path, settings->log_level);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
 	report_text(&line, "mode", "preload");
 	report_text(&line, "reason", reason);
@@ -139,7 +139,7 @@ static void preload(struct settings *settings, const struct executable *vmm, con
 // The supervisor sees a call before the kernel makes it, so it never sees what KVM returns.
 static void check_trim_mode(const struct settings *settings)
 {
-	enum trim_mode trim = (enum trim_mode)settings->value[SETTING_TRIM];
+	enum trim_mode trim = settings->trim;
 
 	if (trim == TRIM_SAVE || trim == TRIM_BOTH)
 		errx(EXIT_OWN_FAILURE, "a supervisor cannot trim what KVM saves: use --trim=restore, or --preload "

@@ -406,7 +406,7 @@ static void find_supervisor(const struct status *status, struct vmm *vmm)
 // A VMM is protected only where what it restores is trimmed.
 static bool is_protected(const struct vmm *vmm)
 {
-	enum trim_mode trim = (enum trim_mode)vmm->settings.value[SETTING_TRIM];
+	enum trim_mode trim = vmm->settings.trim;
 
 	return vmm->shim != SHIM_NONE && (trim == TRIM_RESTORE || trim == TRIM_BOTH);
 }

@@ -44,11 +44,11 @@ struct call {
 
 static int listener;
 static const struct settings *settings;
-static struct report_log report_log = {.fd = -1, .fallback_fd = -1, .via = "supervisor"};
+static struct log report_log = {.fd = -1, .fallback_fd = -1, .via = "supervisor"};
 static struct tracked tracked;
 
-// The xfeatures that this host's KVM supports; the host's XCR0 where KVM cannot be asked.
-static uint64_t host_xfeatures;
+// What this host can load; its xfeatures are the host's XCR0 where KVM cannot be asked.
+static struct host host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 {
@@ -180,21 +180,15 @@ static uint64_t allowed_by(uint64_t guest_xcr0)
 	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
 }
 
-// What no KVM on this host accepts, whatever the guest's CPUID is.
-static bool is_refused(struct refusal refusal)
-{
-	return refusal.host_lacks || refusal.xcomp_bv || refusal.reserved_bytes || refusal.mxcsr;
-}
-
 // The supervisor does not see how a call ends, so it reports beforehand what KVM will refuse, and what KVM refuses if the vCPU
 // has the last table that was set and not an earlier one. Returns whether KVM will refuse the payload.
 static bool report_forecast(const struct call *call, const struct tracked_vcpu *vcpu, const void *head)
 {
-	struct refusal refusal = policy_diagnose(head, vcpu->vcpu, host_xfeatures);
+	struct refusal refusal = policy_diagnose(head, vcpu->vcpu, host);
 	uint64_t doubtful = xstate_bv(head) & vcpu->vcpu.guest_xcr0 & ~allowed_by(vcpu->latest_xcr0);
 	struct report_line line;
 
-	if (is_refused(refusal)) {
+	if (policy_always_refused(refusal)) {
 		begin_payload(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu, xstate_bv(head));
 		report_reason(&line, refusal);
 		report_send(&line);
@@ -210,7 +204,7 @@ static bool report_forecast(const struct call *call, const struct tracked_vcpu *
 
 static void trim_payload(const struct call *call, const struct tracked_vcpu *vcpu, void *head)
 {
-	enum trim_mode mode = (enum trim_mode)settings->value[SETTING_TRIM];
+	enum trim_mode mode = settings->trim;
 	struct trim trim = policy_trim(mode, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
 
 	if (trim.written != trim.xstate_bv && !write_payload(call, trim)) {
@@ -219,7 +213,7 @@ static void trim_payload(const struct call *call, const struct tracked_vcpu *vcp
 	}
 	report_trim(&report_log, vcpu_call(call, vcpu->vcpu), trim);
 	xstate_set_bv(head, trim.written);
-	if (report_forecast(call, vcpu, head) && settings->value[SETTING_REFUSED] == REFUSED_ABORT)
+	if (report_forecast(call, vcpu, head) && settings->refused == REFUSED_ABORT)
 		tracked_kill_process(&tracked, call->process);
 }
 
@@ -227,9 +221,9 @@ static void trim_payload(const struct call *call, const struct tracked_vcpu *vcp
 // out which vCPU it is for, which would take longer than everything else.
 static bool is_unremarkable(const void *head)
 {
-	struct refusal refusal = policy_diagnose(head, (struct vcpu){0}, host_xfeatures);
+	struct refusal refusal = policy_diagnose(head, (struct vcpu){0}, host);
 
-	return !is_refused(refusal) && !(xstate_bv(head) & ~allowed_by(tracked_common_xcr0(&tracked)));
+	return !policy_always_refused(refusal) && !(xstate_bv(head) & ~allowed_by(tracked_common_xcr0(&tracked)));
 }
 
 static void set_xsave(struct call *call)
@@ -356,18 +350,23 @@ static short wait_for_events(void)
 void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const char *program, const char *reason)
 {
 	struct report_line line;
+	int error;
 
 	listener = fd;
 	settings = loaded;
-	report_open(&report_log, settings);
+	error = log_open(&report_log, settings->log, settings->log_path, settings->log_level);
+	if (error)
+		report_log_failure(&report_log, settings_text(settings, SETTING_LOG), error);
+	report_settings(&report_log, settings);
 	report_begin(&line, &report_log, LOG_LEVEL_DEBUG, "run");
 	report_text(&line, "mode", "supervise");
 	report_text(&line, "reason", reason);
 	report_text(&line, "program", program);
 	report_int(&line, "pid", vmm);
 	report_send(&line);
-	host_xfeatures = kvm_xfeatures();
-	// For speed. Linux has it since 6.6; it is not needed.
+	host.xfeatures = kvm_xfeatures();
+	host.mxcsr_reserved = xstate_host_mxcsr_reserved();
+	// Since Linux 6.6, and a matter of speed alone.
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 }
 

@@ -10,17 +10,9 @@ static_assert(sizeof(struct kvm_cpuid_entry2) == 40, "an entry of KVM_SET_CPUID2
 static_assert(sizeof(struct kvm_cpuid_entry) == 24, "an entry of KVM_SET_CPUID's argument");
 static_assert(offsetof(struct guest_cpuid, entries) == sizeof(struct kvm_cpuid2), "guest_cpuid is a kvm_cpuid2");
 
-#define LEAF_XSTATE 0xd
-
 static uint64_t edx_eax(uint32_t edx, uint32_t eax)
 {
 	return (uint64_t)edx << 32 | eax;
-}
-
-static bool enumerates_xcr0(const struct kvm_cpuid_entry2 *entry)
-{
-	return entry->function == LEAF_XSTATE &&
-	       (!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0);
 }
 
 uint64_t guest_cpuid_xcr0(const void *entries, uint32_t nent)
@@ -29,7 +21,7 @@ uint64_t guest_cpuid_xcr0(const void *entries, uint32_t nent)
 		struct kvm_cpuid_entry2 entry;
 
 		memcpy(&entry, (const char *)entries + i * sizeof(entry), sizeof(entry));
-		if (enumerates_xcr0(&entry))
+		if (guest_cpuid_enumerates_xcr0(&entry))
 			return edx_eax(entry.edx, entry.eax);
 	}
 	return 0;
@@ -41,7 +33,7 @@ uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent)
 		struct kvm_cpuid_entry entry;
 
 		memcpy(&entry, (const char *)entries + i * sizeof(entry), sizeof(entry));
-		if (entry.function == LEAF_XSTATE)
+		if (entry.function == CPUID_LEAF_XSTATE)
 			return edx_eax(entry.edx, entry.eax);
 	}
 	return 0;
@@ -61,13 +53,13 @@ bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures)
 {
 	uint32_t i = 0;
 
-	while (i < table->nent && !enumerates_xcr0(&table->entries[i]))
+	while (i < table->nent && !guest_cpuid_enumerates_xcr0(&table->entries[i]))
 		i++;
 	if (i == GUEST_CPUID_MAX_ENTRIES)
 		return false;
 	if (i == table->nent)
 		table->entries[table->nent++] = (struct kvm_cpuid_entry2){
-			.function = LEAF_XSTATE,
+			.function = CPUID_LEAF_XSTATE,
 			.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 		};
 	table->entries[i].eax |= (uint32_t)xfeatures;

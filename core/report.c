@@ -1,42 +1,21 @@
 // SPDX-License-Identifier: MIT
+// Lines are put together by hand, not with snprintf(): a report may come from a signal handler, where POSIX does not allow
+// snprintf(), and from a thread with a small stack.
 #include "xsaveshim/report.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
-#include <unistd.h>
 
+#include "xsaveshim/settings.h"
 #include "xsaveshim/xstate.h"
-
-// A log descriptor is moved up here, out of the way of VMMs that close or expect the low numbers; below the usual soft limit of 1024.
-#define LOG_FD_MIN 1000
 
 static const char *const level_names[] = {
 	[LOG_LEVEL_NOTICE] = "notice", [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_DEBUG] = "debug"};
 
-static bool is_logged(const struct report_log *log, enum log_level level)
-{
-	if (log->fd < 0)
-		return false;
-	switch (log->level) {
-	case LOG_LEVEL_ERROR:
-		return level == LOG_LEVEL_ERROR;
-	case LOG_LEVEL_NOTICE:
-		return level != LOG_LEVEL_DEBUG;
-	case LOG_LEVEL_DEBUG:
-		break;
-	}
-	return true;
-}
-
 static void add_char(struct report_line *line, char c)
 {
 	// The last byte is the newline's.
-	if (line->length && line->length < sizeof(line->text) - 1)
+	if (!line->muted && line->length < sizeof(line->text) - 1)
 		line->text[line->length++] = c;
 }
 
@@ -88,15 +67,13 @@ static void add_xfeatures(struct report_line *line, uint64_t xfeatures)
 	}
 }
 
-void report_begin(struct report_line *line, const struct report_log *log, enum log_level level, const char *event)
+void report_begin(struct report_line *line, const struct log *log, enum log_level level, const char *event)
 {
 	line->log = log;
 	line->level = level;
 	line->length = 0;
-	if (!is_logged(log, level))
-		return;
-	line->text[line->length++] = 'x';
-	add(line, "saveshim:");
+	line->muted = !log_takes(log, level);
+	add(line, "xsaveshim:");
 	report_text(line, "level", level_names[level]);
 	report_text(line, "event", event);
 	if (log->via)
@@ -152,50 +129,18 @@ void report_vcpu_call(struct report_line *line, struct vcpu_call call)
 	report_int(line, "fd", call.fd);
 }
 
-// syscall() and not write(): the latter is a cancellation point, which ioctl() is not.
-static bool write_whole(int fd, const char *text, size_t size)
-{
-	long written;
-
-	do
-		written = syscall(SYS_write, fd, text, size);
-	while (written < 0 && errno == EINTR);
-	return written == (long)size;
-}
-
-// The priority that /dev/log wants first: facility daemon, severity notice, err or debug (RFC 3164, 4.1.1).
-static bool write_syslog(const struct report_line *line)
-{
-	static const char *const priorities[] = {
-		[LOG_LEVEL_NOTICE] = "<29>", [LOG_LEVEL_ERROR] = "<27>", [LOG_LEVEL_DEBUG] = "<31>"};
-	char datagram[4 + sizeof(line->text)];
-
-	memcpy(datagram, priorities[line->level], 4);
-	memcpy(datagram + 4, line->text, line->length);
-	return write_whole(line->log->fd, datagram, 4 + line->length);
-}
-
 void report_send(struct report_line *line)
 {
-	const struct report_log *log = line->log;
-	int saved = errno;
-	bool sent;
-
-	if (!line->length)
-		return;
-	line->text[line->length] = '\n';
-	sent = log->syslog ? write_syslog(line) : write_whole(log->fd, line->text, line->length + 1);
-	if (!sent && log->fallback_fd >= 0)
-		write_whole(log->fallback_fd, line->text, line->length + 1);
-	errno = saved;
+	if (!line->muted)
+		log_write(line->log, line->level, line->text, line->length);
 }
 
-void report_trim(const struct report_log *log, struct vcpu_call call, struct trim trim)
+void report_trim(const struct log *log, struct vcpu_call call, struct trim trim)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
 	struct report_line line;
 
-	if (!dropped || !is_logged(log, LOG_LEVEL_NOTICE))
+	if (!dropped || !log_takes(log, LOG_LEVEL_NOTICE))
 		return;
 	report_begin(&line, log, LOG_LEVEL_NOTICE, trim.written == trim.xstate_bv ? "would-trim" : "trim");
 	report_vcpu_call(&line, call);
@@ -270,7 +215,7 @@ void report_reason(struct report_line *line, struct refusal refusal)
 		add(line, "unknown");
 }
 
-void report_refused(const struct report_log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
+void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal)
 {
 	struct report_line line;
@@ -289,7 +234,7 @@ void report_refused(const struct report_log *log, struct vcpu_call call, int err
 	report_send(&line);
 }
 
-void report_learn(const struct report_log *log, struct vcpu_call call)
+void report_learn(const struct log *log, struct vcpu_call call)
 {
 	struct report_line line;
 
@@ -302,28 +247,33 @@ void report_learn(const struct report_log *log, struct vcpu_call call)
 	report_send(&line);
 }
 
-static void report_problems(const struct report_log *log, const struct settings *settings)
+static void report_problem(const struct log *log, const struct settings_problem *problem)
 {
-	unsigned int kept = sizeof(settings->problem) / sizeof(settings->problem[0]);
 	struct report_line line;
 
-	for (unsigned int i = 0; i < settings->problems && i < kept; i++) {
-		const struct settings_problem *problem = &settings->problem[i];
-
-		report_begin(&line, log, LOG_LEVEL_ERROR, "setting");
-		report_text(&line, "source", problem->source);
-		if (problem->line)
-			report_int(&line, "line", (int)problem->line);
-		report_text(&line, "key", problem->key);
-		report_text(&line, "value", problem->value);
-		if (problem->used) {
-			report_text(&line, "using", problem->used);
-			report_text(&line, "accepted", problem->accepted);
-		} else {
-			report_text(&line, "using", "nothing-of-it");
-		}
-		report_send(&line);
+	report_begin(&line, log, LOG_LEVEL_ERROR, "setting");
+	report_text(&line, "source", problem->source);
+	if (problem->line)
+		report_int(&line, "line", (int)problem->line);
+	report_text(&line, "key", problem->key);
+	report_text(&line, "value", problem->value);
+	if (problem->used) {
+		report_text(&line, "using", problem->used);
+		report_text(&line, "accepted", problem->accepted);
+	} else {
+		report_text(&line, "using", "nothing-of-it");
 	}
+	report_send(&line);
+}
+
+void report_settings(const struct log *log, const struct settings *settings)
+{
+	unsigned int room = sizeof(settings->problem) / sizeof(settings->problem[0]);
+	unsigned int kept = settings->problems < room ? settings->problems : room;
+	struct report_line line;
+
+	for (unsigned int i = 0; i < kept; i++)
+		report_problem(log, &settings->problem[i]);
 	if (settings->problems > kept) {
 		report_begin(&line, log, LOG_LEVEL_ERROR, "setting");
 		report_int(&line, "further-problems", (int)(settings->problems - kept));
@@ -331,79 +281,13 @@ static void report_problems(const struct report_log *log, const struct settings 
 	}
 }
 
-// Neither call may hold up the VMM's start, nor a later write the VMM: O_NONBLOCK is for a FIFO in the file's place.
-static int open_file(const char *path)
+void report_log_failure(const struct log *log, const char *target, int error)
 {
-	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
-		    S_IRUSR | S_IWUSR);
-}
-
-static int open_syslog(void)
-{
-	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address))) {
-		int error = errno;
-
-		close(fd);
-		errno = error;
-		return -1;
-	}
-	return fd;
-}
-
-// Returns fd, or a higher number for it where there is one.
-static int move_up(int fd)
-{
-	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
-
-	if (high < 0)
-		return fd;
-	close(fd);
-	return high;
-}
-
-static void open_target(struct report_log *log, const struct settings *settings)
-{
-	const char *target = settings_text(settings, SETTING_LOG);
 	struct report_line line;
-	int fd;
 
-	log->syslog = settings->value[SETTING_LOG] == LOG_SYSLOG;
-	fd = move_up(log->syslog ? open_syslog() : open_file(target));
-	if (fd < 0) {
-		const char *problem = strerror(errno);
-
-		log->syslog = false;
-		report_begin(&line, log, LOG_LEVEL_ERROR, "log");
-		report_text(&line, "target", target);
-		report_text(&line, "error", problem);
-		report_text(&line, "using", "stderr");
-		report_send(&line);
-		return;
-	}
-	log->fallback_fd = log->fd;
-	log->fd = fd;
-}
-
-void report_open(struct report_log *log, const struct settings *settings)
-{
-	// Where a process starts without a stderr, descriptor 2 is the next file that it opens: maybe a disk image.
-	log->fd = fcntl(STDERR_FILENO, F_GETFD) < 0 ? -1 : STDERR_FILENO;
-	log->fallback_fd = -1;
-	log->level = (enum log_level)settings->value[SETTING_LOG_LEVEL];
-	log->syslog = false;
-	switch ((enum log_target)settings->value[SETTING_LOG]) {
-	case LOG_STDERR:
-		break;
-	case LOG_NONE:
-		log->fd = -1;
-		break;
-	case LOG_SYSLOG:
-	case LOG_PATH:
-		open_target(log, settings);
-		break;
-	}
-	report_problems(log, settings);
+	report_begin(&line, log, LOG_LEVEL_ERROR, "log");
+	report_text(&line, "target", target);
+	report_text(&line, "error", strerror(error));
+	report_text(&line, "using", "stderr");
+	report_send(&line);
 }

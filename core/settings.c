@@ -31,14 +31,54 @@ const char *settings_accepted(enum setting setting)
 
 const char *settings_text(const struct settings *settings, enum setting setting)
 {
-	if (setting == SETTING_LOG && settings->value[SETTING_LOG] == LOG_PATH)
-		return settings->log_path;
-	return settings_table[setting].values[settings->value[setting]];
+	unsigned int value = 0;
+
+	switch (setting) {
+	case SETTING_TRIM:
+		value = settings->trim;
+		break;
+	case SETTING_REFUSED:
+		value = settings->refused;
+		break;
+	case SETTING_LOG:
+		if (settings->log == LOG_PATH)
+			return settings->log_path;
+		value = settings->log;
+		break;
+	case SETTING_LOG_LEVEL:
+		value = settings->log_level;
+		break;
+	case SETTINGS:
+		break;
+	}
+	return settings_table[setting].values[value];
+}
+
+// value: its place among the values of the settings_table, which is its place in its enum.
+static void store(struct settings *settings, enum setting setting, unsigned int value)
+{
+	switch (setting) {
+	case SETTING_TRIM:
+		settings->trim = (enum trim_mode)value;
+		break;
+	case SETTING_REFUSED:
+		settings->refused = (enum refused_action)value;
+		break;
+	case SETTING_LOG:
+		settings->log = (enum log_target)value;
+		break;
+	case SETTING_LOG_LEVEL:
+		settings->log_level = (enum log_level)value;
+		break;
+	case SETTINGS:
+		break;
+	}
 }
 
 void settings_init(struct settings *settings)
 {
-	memset(settings->value, 0, sizeof(settings->value));
+	for (enum setting setting = 0; setting < SETTINGS; setting++)
+		store(settings, setting, 0);
 	settings->log_path[0] = '\0';
 	settings->problems = 0;
 }
@@ -47,13 +87,13 @@ bool settings_set(struct settings *settings, enum setting setting, const char *v
 {
 	for (unsigned int i = 0; i < VALUES_MAX && settings_table[setting].values[i]; i++) {
 		if (!strcmp(value, settings_table[setting].values[i])) {
-			settings->value[setting] = i;
+			store(settings, setting, i);
 			return true;
 		}
 	}
 	if (setting == SETTING_LOG && value[0] == '/' && strlen(value) < sizeof(settings->log_path)) {
 		strcpy(settings->log_path, value);
-		settings->value[setting] = LOG_PATH;
+		settings->log = LOG_PATH;
 		return true;
 	}
 	return false;
@@ -67,20 +107,18 @@ static void copy_cut(char *to, size_t size, const char *from)
 	to[length] = '\0';
 }
 
+// NULL where no more problems are kept.
 static struct settings_problem *add_problem(struct settings *settings, const char *key, const char *value,
 					    const char *source, unsigned int line)
 {
-	static struct settings_problem surplus;
 	unsigned int i = settings->problems++;
-	bool fits = i < sizeof(settings->problem) / sizeof(settings->problem[0]);
-	struct settings_problem *problem = fits ? &settings->problem[i] : &surplus;
+	struct settings_problem *problem = &settings->problem[i];
 
+	if (i >= sizeof(settings->problem) / sizeof(settings->problem[0]))
+		return NULL;
+	*problem = (struct settings_problem){.source = source, .line = line};
 	copy_cut(problem->key, sizeof(problem->key), key);
 	copy_cut(problem->value, sizeof(problem->value), value);
-	problem->source = source;
-	problem->line = line;
-	problem->accepted = NULL;
-	problem->used = NULL;
 	return problem;
 }
 
@@ -91,8 +129,10 @@ static void set_or_note(struct settings *settings, enum setting setting, const c
 
 	if (settings_set(settings, setting, value))
 		return;
-	settings->value[setting] = 0;
+	store(settings, setting, 0);
 	problem = add_problem(settings, settings_key(setting), value, source, line);
+	if (!problem)
+		return;
 	problem->accepted = settings_accepted(setting);
 	problem->used = settings_text(settings, setting);
 }

@@ -37,10 +37,11 @@ static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
 static struct settings settings;
-static struct report_log report_log = {.fd = -1, .fallback_fd = -1};
+static struct log report_log = {.fd = -1, .fallback_fd = -1};
 
 // The xfeatures that this host's KVM supports, as it told the VMM; until then, what the CPU has enabled.
 static _Atomic uint64_t host_xfeatures;
+static uint32_t host_mxcsr_reserved;
 
 static int raw_ioctl(int fd, unsigned long request, ...)
 {
@@ -51,6 +52,15 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
 	return (int)syscall(SYS_ioctl, fd, request, argument);
+}
+
+static void open_log(void)
+{
+	int error = log_open(&report_log, settings.log, settings.log_path, settings.log_level);
+
+	if (error)
+		report_log_failure(&report_log, settings_text(&settings, SETTING_LOG), error);
+	report_settings(&report_log, &settings);
 }
 
 // Once: at the first call, or in our constructor if none came before it.
@@ -65,8 +75,9 @@ __attribute__((constructor)) static void start(void)
 	if (!next_ioctl)
 		next_ioctl = raw_ioctl;
 	atomic_store_explicit(&host_xfeatures, xstate_host_xcr0(), memory_order_relaxed);
+	host_mxcsr_reserved = xstate_host_mxcsr_reserved();
 	settings_load(&settings);
-	report_open(&report_log, &settings);
+	open_log();
 	errno = saved;
 }
 
@@ -142,8 +153,7 @@ static bool is_user_memory(const void *payload)
 
 static void trim_payload(const char *ioctl, enum xsave_direction direction, int fd, struct vcpu vcpu, void *payload)
 {
-	enum trim_mode mode = (enum trim_mode)settings.value[SETTING_TRIM];
-	struct trim trim = policy_trim(mode, direction, vcpu, xstate_bv(payload));
+	struct trim trim = policy_trim(settings.trim, direction, vcpu, xstate_bv(payload));
 
 	if (trim.written != trim.xstate_bv)
 		xstate_set_bv(payload, trim.written);
@@ -210,14 +220,14 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 	const char *ioctl = (unsigned int)request == KVM_GET_XSAVE ? "KVM_GET_XSAVE" : "KVM_GET_XSAVE2";
 	int result = real_ioctl(fd, request, payload);
 
-	if (!result && settings.value[SETTING_TRIM] != TRIM_RESTORE)
+	if (!result && settings.trim != TRIM_RESTORE)
 		trim_payload(ioctl, XSAVE_SAVE, fd, look_up(fd), payload);
 	return result;
 }
 
 // Loads a payload that KVM accepts only while the guest's CPUID enumerates FP and SSE, then puts the table back. Before
 // the vCPU's first KVM_RUN only: after it, KVM takes no other table, and the refusal stands.
-OUT_OF_LINE static int load_widened(int fd, unsigned long request, void *payload, struct vcpu vcpu)
+OUT_OF_LINE static int load_widened(int fd, unsigned long request, void *payload, struct vcpu vcpu, uint64_t missing)
 {
 	struct vcpu_call call = {"KVM_SET_XSAVE", fd, vcpu};
 	struct guest_cpuid table;
@@ -228,7 +238,7 @@ OUT_OF_LINE static int load_widened(int fd, unsigned long request, void *payload
 	if (!ask_cpuid(fd, &table))
 		return -1;
 	widened = table;
-	if (!guest_cpuid_widen(&widened, XFEATURE_FPSSE) || real_ioctl(fd, KVM_SET_CPUID2, &widened))
+	if (!guest_cpuid_widen(&widened, missing) || real_ioctl(fd, KVM_SET_CPUID2, &widened))
 		return -1;
 	result = real_ioctl(fd, request, payload);
 	if (real_ioctl(fd, KVM_SET_CPUID2, &table)) {
@@ -247,19 +257,26 @@ OUT_OF_LINE static int load_widened(int fd, unsigned long request, void *payload
 	return result;
 }
 
+static struct host host(void)
+{
+	return (struct host){
+		.xfeatures = atomic_load_explicit(&host_xfeatures, memory_order_relaxed),
+		.mxcsr_reserved = host_mxcsr_reserved,
+	};
+}
+
 // A KVM_SET_XSAVE that failed: what can still be done, or what is to be told.
 OUT_OF_LINE static int refused(int fd, unsigned long request, void *payload, struct vcpu vcpu, int result)
 {
-	uint64_t supported = atomic_load_explicit(&host_xfeatures, memory_order_relaxed);
-	enum trim_mode mode = (enum trim_mode)settings.value[SETTING_TRIM];
-	struct refusal refusal = policy_diagnose(payload, vcpu, supported);
+	struct refusal refusal = policy_diagnose(payload, vcpu, host());
 	int error = errno;
 
-	if (error == EINVAL && policy_refused_fpsse_alone(mode, refusal) && !load_widened(fd, request, payload, vcpu))
+	if (error == EINVAL && policy_refused_fpsse_alone(settings.trim, refusal) &&
+	    !load_widened(fd, request, payload, vcpu, refusal.guest_lacks))
 		return 0;
 	report_refused(&report_log, (struct vcpu_call){"KVM_SET_XSAVE", fd, vcpu}, error, xstate_bv(payload), refusal);
 	// Without atexit handlers, as the thread that restores may hold any lock; QEMU 8.2 and later end with 1 here, too.
-	if (settings.value[SETTING_REFUSED] == REFUSED_ABORT)
+	if (settings.refused == REFUSED_ABORT)
 		_exit(1);
 	errno = error;
 	return result;

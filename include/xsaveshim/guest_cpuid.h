@@ -13,12 +13,23 @@
 // KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h: KVM_SET_CPUID{,2} with more entries fails with E2BIG.
 #define GUEST_CPUID_MAX_ENTRIES 256
 
+// Intel SDM vol. 1, 13.2: processor extended state enumeration.
+#define CPUID_LEAF_XSTATE 0xd
+
 // A struct kvm_cpuid2 with room for every entry the kernel can have.
 struct guest_cpuid {
 	uint32_t nent;
 	uint32_t padding;
 	struct kvm_cpuid_entry2 entries[GUEST_CPUID_MAX_ENTRIES];
 };
+
+// Whether an entry of a KVM_SET_CPUID2 table enumerates the guest's XCR0 in EDX:EAX: function 0xD whose index is 0 or not
+// significant. The first such entry of a table counts. Needs no libc.
+static inline bool guest_cpuid_enumerates_xcr0(const struct kvm_cpuid_entry2 *entry)
+{
+	return entry->function == CPUID_LEAF_XSTATE &&
+	       (!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0);
+}
 
 // The guest XCR0 of a KVM_SET_CPUID2 table of nent struct kvm_cpuid_entry2: EDX:EAX of the first entry with function
 // 0xD whose index is 0 or not significant; 0 without such an entry. Bits this host lacks are kept.

@@ -1,19 +1,42 @@
 // SPDX-License-Identifier: MIT
 // The rule: what may be dropped from a payload, and why KVM may have refused one.
 //
-// Pure functions: thread- and async-signal-safe, nothing here fails or keeps state.
+// Pure functions: thread- and async-signal-safe. None of them fails or keeps state. The inline ones need no libc, so that a
+// BPF program can use them, too.
 #ifndef XSAVESHIM_POLICY_H
 #define XSAVESHIM_POLICY_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "xsaveshim/settings.h"
-#include "xsaveshim/vcpus.h"
+#include "xsaveshim/xstate.h"
+
+// Which payloads are trimmed: the default first.
+enum trim_mode { TRIM_RESTORE, TRIM_SAVE, TRIM_BOTH, TRIM_NONE };
 
 enum xsave_direction {
 	XSAVE_RESTORE,	// KVM_SET_XSAVE: the VMM's payload on its way to the kernel
 	XSAVE_SAVE,	// KVM_GET_XSAVE, KVM_GET_XSAVE2: the kernel's payload on its way to the VMM
+};
+
+enum vcpu_knowledge {
+	VCPU_UNKNOWN,	// never seen: not a vCPU, or one that came as a duplicate
+	VCPU_NO_CPUID,	// created, but without a CPUID table: KVM accepts every bit the host supports
+	VCPU_XCR0,	// its guest XCR0 is known
+};
+
+#define VCPU_ID_UNKNOWN (-1)
+
+struct vcpu {
+	enum vcpu_knowledge knowledge;
+	int id;			// KVM_CREATE_VCPU's argument, or VCPU_ID_UNKNOWN
+	uint64_t guest_xcr0;	// with VCPU_XCR0; else 0
+};
+
+// What this host can load.
+struct host {
+	uint64_t xfeatures;	// that its KVM supports, as far as known
+	uint32_t mxcsr_reserved;	// MXCSR bits that its CPU refuses
 };
 
 struct trim {
@@ -24,12 +47,28 @@ struct trim {
 
 // What a vCPU may have in XSTATE_BV. Only a vCPU whose guest XCR0 is known is ever limited. FP and SSE need no CPUID
 // bit: arch/x86/kvm/cpuid.c allows XFEATURE_MASK_FPSSE to every guest, and a guest without XSAVE has both.
-uint64_t policy_allowed(struct vcpu vcpu);
+static inline uint64_t policy_allowed(struct vcpu vcpu)
+{
+	return vcpu.knowledge == VCPU_XCR0 ? vcpu.guest_xcr0 | XFEATURE_FPSSE : UINT64_MAX;
+}
+
+static inline bool policy_mode_trims(enum trim_mode mode, enum xsave_direction direction)
+{
+	return mode == TRIM_BOTH || mode == (direction == XSAVE_RESTORE ? TRIM_RESTORE : TRIM_SAVE);
+}
 
 // What becomes of a payload with this xstate_bv that travels in this direction.
-struct trim policy_trim(enum trim_mode mode, enum xsave_direction direction, struct vcpu vcpu, uint64_t xstate_bv);
+static inline struct trim policy_trim(enum trim_mode mode, enum xsave_direction direction, struct vcpu vcpu,
+				      uint64_t xstate_bv)
+{
+	struct trim trim = {.xstate_bv = xstate_bv, .allowed = policy_allowed(vcpu), .written = xstate_bv};
 
-// What speaks against a payload that KVM_SET_XSAVE refused with EINVAL; all zero: nothing that is known.
+	if (policy_mode_trims(mode, direction))
+		trim.written &= trim.allowed;
+	return trim;
+}
+
+// Why KVM_SET_XSAVE may have refused a payload with EINVAL; all zero: no reason is known.
 // Source: fpu_copy_uabi_to_guest_fpstate and copy_uabi_to_xstate in arch/x86/kernel/fpu.
 struct refusal {
 	uint64_t host_lacks;	// XSTATE_BV bits that this host's KVM does not support
@@ -39,12 +78,15 @@ struct refusal {
 	uint32_t mxcsr;		// the MXCSR bits that this CPU does not have
 };
 
-// In: the payload's first XSTATE_HEAD_SIZE bytes as the kernel was given them, the vCPU, and the xfeatures this host's KVM
-// supports as far as known.
-struct refusal policy_diagnose(const void *head, struct vcpu vcpu, uint64_t host_xfeatures);
+// In: the payload's first XSTATE_HEAD_SIZE bytes as the kernel was given them.
+struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host host);
 
-// Whether the refusal is the one of kernels from 5.17 to 5.19.11: nothing is wrong but FP and SSE, in a guest whose
-// CPUID enumerates no XSAVE, which trimming must not drop. Such a payload loads while the guest's leaf 0xD is widened.
+// Whether every kernel of this host refuses such a payload, whatever the guest has.
+bool policy_always_refused(struct refusal refusal);
+
+// Whether the refusal is the one of kernels from 5.17 to 5.19.11: the payload has no fault but FP and SSE, in a guest whose
+// CPUID enumerates no XSAVE, and trimming must not drop these two. KVM takes such a payload while the guest's leaf 0xD is
+// widened by refusal.guest_lacks.
 bool policy_refused_fpsse_alone(enum trim_mode mode, struct refusal refusal);
 
 #endif

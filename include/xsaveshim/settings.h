@@ -10,6 +10,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "xsaveshim/log.h"
+#include "xsaveshim/policy.h"
+
 #define SETTINGS_FILE "/etc/xsaveshim.conf"
 
 // A larger file is not a settings file: it is reported and left alone.
@@ -17,11 +20,8 @@
 
 enum setting { SETTING_TRIM, SETTING_REFUSED, SETTING_LOG, SETTING_LOG_LEVEL, SETTINGS };
 
-// The values of each setting, the default first.
-enum trim_mode { TRIM_RESTORE, TRIM_SAVE, TRIM_BOTH, TRIM_NONE };
+// The default first.
 enum refused_action { REFUSED_REPORT, REFUSED_ABORT };
-enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
-enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
 // Something in the environment or in the file that is not a setting or not a value of one.
 struct settings_problem {
@@ -34,7 +34,10 @@ struct settings_problem {
 };
 
 struct settings {
-	unsigned int value[SETTINGS];	// one of the enums above
+	enum trim_mode trim;
+	enum refused_action refused;
+	enum log_target log;
+	enum log_level log_level;
 	char log_path[PATH_MAX];	// with LOG_PATH
 	struct settings_problem problem[8];
 	unsigned int problems;		// how many there were; the first 8 are kept

@@ -9,21 +9,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "xsaveshim/policy.h"
+
 #define VCPUS_MAX 65536
-
-#define VCPU_ID_UNKNOWN (-1)
-
-enum vcpu_knowledge {
-	VCPU_UNKNOWN,	// never seen: not a vCPU, or one that came as a duplicate
-	VCPU_NO_CPUID,	// created, but without a CPUID table: KVM accepts every bit the host supports
-	VCPU_XCR0,	// its guest XCR0 is known
-};
-
-struct vcpu {
-	enum vcpu_knowledge knowledge;
-	int id;			// KVM_CREATE_VCPU's argument, or VCPU_ID_UNKNOWN
-	uint64_t guest_xcr0;	// with VCPU_XCR0; else 0
-};
 
 // 512 KiB, of which only the pages of the descriptors in use are ever touched: 512 descriptors a page. All zeroes: all unknown.
 struct vcpus {

@@ -470,7 +470,7 @@ struct head {
 	unsigned char reserved;
 };
 
-static struct refusal diagnose(struct head head, struct vcpu vcpu, uint64_t host)
+static struct refusal diagnose(struct head head, struct vcpu vcpu, uint64_t xfeatures)
 {
 	unsigned char bytes[XSTATE_HEAD_SIZE + 1] = {0};
 	unsigned char *payload = bytes + 1;
@@ -479,7 +479,7 @@ static struct refusal diagnose(struct head head, struct vcpu vcpu, uint64_t host
 	memcpy(payload + 512, &head.xstate_bv, 8);
 	memcpy(payload + 520, &head.xcomp_bv, 8);
 	payload[575] = head.reserved;
-	return policy_diagnose(payload, vcpu, host);
+	return policy_diagnose(payload, vcpu, (struct host){xfeatures, xstate_host_mxcsr_reserved()});
 }
 
 static void same_refusal(const char *what, struct refusal got, struct refusal expected)
@@ -575,10 +575,10 @@ static void widen_when(void)
 static int report_pipe[2];
 static char report_text_read[4096];
 
-static struct report_log piped_log(enum log_level level)
+static struct log piped_log(enum log_level level)
 {
 	must(!pipe2(report_pipe, O_CLOEXEC | O_NONBLOCK), "pipe2");
-	return (struct report_log){.fd = report_pipe[1], .fallback_fd = -1, .level = level};
+	return (struct log){.fd = report_pipe[1], .fallback_fd = -1, .level = level};
 }
 
 // What one read(2) finds there; "" for nothing.
@@ -594,7 +594,7 @@ static const struct vcpu_call restore_call = {"KVM_SET_XSAVE", 14, {VCPU_XCR0, 0
 
 static void report_a_trim(void)
 {
-	struct report_log log = piped_log(LOG_LEVEL_NOTICE);
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
 
 	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
 	same_text("line", read_text(report_pipe[0]),
@@ -604,7 +604,7 @@ static void report_a_trim(void)
 
 static void report_a_would_be_trim(void)
 {
-	struct report_log log = piped_log(LOG_LEVEL_NOTICE);
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
 	struct vcpu_call call = {"KVM_GET_XSAVE2", 9, {VCPU_XCR0, VCPU_ID_UNKNOWN, 0}};
 
 	log.via = "supervisor";
@@ -616,7 +616,7 @@ static void report_a_would_be_trim(void)
 
 static void report_no_trim(void)
 {
-	struct report_log log = piped_log(LOG_LEVEL_DEBUG);
+	struct log log = piped_log(LOG_LEVEL_DEBUG);
 
 	report_trim(&log, restore_call, (struct trim){0x3, 0x7, 0x3});
 	same_text("line", read_text(report_pipe[0]), "");
@@ -637,7 +637,7 @@ static void report_a_refusal(void)
 		{{0}, "unknown"},
 		{{0x1, 0x2, 0x3, true, 0x4}, "host-lacks:x87;guest-lacks:sse;xcomp-bv:0x3;reserved-bytes;mxcsr:0x4"},
 	};
-	struct report_log log = piped_log(LOG_LEVEL_NOTICE);
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		char expected[256];
@@ -657,7 +657,7 @@ static void report_other_errors(void)
 	} rows[] = {
 		{EFAULT, "EFAULT"}, {EIO, "EIO"}, {EINTR, "EINTR"}, {ENOMEM, "ENOMEM"}, {ENOSYS, "ENOSYS"},
 		{EPERM, "EPERM"}, {EACCES, "EACCES"}, {EBADF, "EBADF"}, {ENOTTY, "ENOTTY"}, {EDOM, "33"}};
-	struct report_log log = piped_log(LOG_LEVEL_NOTICE);
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		char expected[256];
@@ -671,7 +671,7 @@ static void report_other_errors(void)
 
 static void report_what_was_learned(void)
 {
-	struct report_log log = piped_log(LOG_LEVEL_DEBUG);
+	struct log log = piped_log(LOG_LEVEL_DEBUG);
 
 	report_learn(&log, (struct vcpu_call){"KVM_CREATE_VCPU", 14, {VCPU_NO_CPUID, 2, 0}});
 	same_text("a new vCPU", read_text(report_pipe[0]),
@@ -691,7 +691,7 @@ static void report_levels(void)
 	};
 
 	for (enum log_level level = LOG_LEVEL_NOTICE; level <= LOG_LEVEL_DEBUG; level++) {
-		struct report_log log = piped_log(level);
+		struct log log = piped_log(level);
 
 		report_refused(&log, restore_call, EINVAL, 0x3, (struct refusal){0});
 		same("error", strlen(read_text(report_pipe[0])) > 0, expected[level][0]);
@@ -717,7 +717,7 @@ static void report_quotes(void)
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
-		struct report_log log = piped_log(LOG_LEVEL_NOTICE);
+		struct log log = piped_log(LOG_LEVEL_NOTICE);
 		struct report_line line;
 		char expected[128];
 
@@ -731,7 +731,7 @@ static void report_quotes(void)
 
 static void report_numbers(void)
 {
-	struct report_log log = piped_log(LOG_LEVEL_NOTICE);
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
 	struct report_line line;
 
 	report_begin(&line, &log, LOG_LEVEL_NOTICE, "test");
@@ -748,7 +748,7 @@ static void report_numbers(void)
 
 static void report_the_longest(void)
 {
-	struct report_log log = piped_log(LOG_LEVEL_NOTICE);
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
 	struct vcpu_call call = {"KVM_SET_XSAVE", -2147483647 - 1, {VCPU_XCR0, 2147483647, 0}};
 	const char *line;
 	size_t bits = 1;
@@ -763,7 +763,7 @@ static void report_the_longest(void)
 
 static void report_cut(void)
 {
-	struct report_log log = piped_log(LOG_LEVEL_NOTICE);
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
 	struct report_line line;
 	char word[400];
 	const char *text;
@@ -781,7 +781,7 @@ static void report_cut(void)
 
 static void report_nowhere(void)
 {
-	struct report_log log = {.fd = -1, .fallback_fd = -1, .level = LOG_LEVEL_DEBUG};
+	struct log log = {.fd = -1, .fallback_fd = -1, .level = LOG_LEVEL_DEBUG};
 	struct report_line line;
 
 	report_begin(&line, &log, LOG_LEVEL_ERROR, "test");
@@ -795,7 +795,7 @@ static void report_nowhere(void)
 
 static void report_to_a_full_disk(void)
 {
-	struct report_log log = piped_log(LOG_LEVEL_NOTICE);
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
 
 	log.fallback_fd = log.fd;
 	log.fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
@@ -819,7 +819,7 @@ static void report_to_syslog(void)
 		{LOG_LEVEL_ERROR, "<27>xsaveshim: level=error event=test"},
 		{LOG_LEVEL_DEBUG, "<31>xsaveshim: level=debug event=test"},
 	};
-	struct report_log log = piped_log(LOG_LEVEL_DEBUG);
+	struct log log = piped_log(LOG_LEVEL_DEBUG);
 	int sockets[2];
 
 	must(!socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets), "socketpair");
@@ -873,12 +873,22 @@ static struct settings settings_with(enum setting setting, const char *value)
 	return settings;
 }
 
+// As a front door opens its log.
+static void open_log(struct log *log, const struct settings *settings)
+{
+	int error = log_open(log, settings->log, settings->log_path, settings->log_level);
+
+	if (error)
+		report_log_failure(log, settings_text(settings, SETTING_LOG), error);
+	report_settings(log, settings);
+}
+
 static void open_stderr(void)
 {
 	struct settings settings = settings_with(SETTING_LOG, "stderr");
-	struct report_log log = {0};
+	struct log log = {0};
 
-	report_open(&log, &settings);
+	open_log(&log, &settings);
 	same("fd", (uint64_t)log.fd, STDERR_FILENO);
 	same("fallback", (uint64_t)log.fallback_fd, (uint64_t)-1);
 }
@@ -886,33 +896,33 @@ static void open_stderr(void)
 static void open_without_stderr(void)
 {
 	struct settings settings = settings_with(SETTING_LOG, "stderr");
-	struct report_log log = {0};
+	struct log log = {0};
 
 	close(STDERR_FILENO);
-	report_open(&log, &settings);
+	open_log(&log, &settings);
 	same("fd", (uint64_t)log.fd, (uint64_t)-1);
 }
 
 static void open_none(void)
 {
 	struct settings settings = settings_with(SETTING_LOG, "none");
-	struct report_log log = {0};
+	struct log log = {0};
 
-	report_open(&log, &settings);
+	open_log(&log, &settings);
 	same("fd", (uint64_t)log.fd, (uint64_t)-1);
 }
 
 static void open_a_file(void)
 {
 	struct settings settings;
-	struct report_log log = {0};
+	struct log log = {0};
 	struct stat status;
 
 	hide(SCRATCH);
 	umask(0);
 	settings = settings_with(SETTING_LOG, SCRATCH "/log");
 	for (int i = 0; i < 2; i++) {
-		report_open(&log, &settings);
+		open_log(&log, &settings);
 		report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
 		close(log.fd);
 	}
@@ -923,21 +933,21 @@ static void open_a_file(void)
 	same("out of the way", log.fd >= 1000, true);
 	same("fallback", (uint64_t)log.fallback_fd, STDERR_FILENO);
 	same("closed by exec", (uint64_t)fcntl(log.fd, F_GETFD), (uint64_t)-1);
-	report_open(&log, &settings);
+	open_log(&log, &settings);
 	same("closed by exec", (uint64_t)fcntl(log.fd, F_GETFD), FD_CLOEXEC);
 }
 
 static void open_a_link(void)
 {
 	struct settings settings;
-	struct report_log log = {0};
+	struct log log = {0};
 	int caught;
 
 	hide(SCRATCH);
 	must(!symlink(SCRATCH "/elsewhere", SCRATCH "/log"), "symlink");
 	settings = settings_with(SETTING_LOG, SCRATCH "/log");
 	caught = catch_stderr();
-	report_open(&log, &settings);
+	open_log(&log, &settings);
 	same_text("line", read_text(caught), "xsaveshim: level=error event=log target=" SCRATCH "/log "
 		  "error=\"Too many levels of symbolic links\" using=stderr\n");
 	same("fd", (uint64_t)log.fd, STDERR_FILENO);
@@ -948,13 +958,13 @@ static void open_syslog_socket(void)
 {
 	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
 	struct settings settings = settings_with(SETTING_LOG, "syslog");
-	struct report_log log = {0};
+	struct log log = {0};
 	int server;
 
 	hide("/dev");
 	server = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 	must(!bind(server, (const struct sockaddr *)&address, sizeof(address)), "/dev/log");
-	report_open(&log, &settings);
+	open_log(&log, &settings);
 	same("syslog", log.syslog, true);
 	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
 	same("datagram", !strncmp(read_text(server), "<29>xsaveshim: level=notice event=trim", 38), true);
@@ -963,12 +973,12 @@ static void open_syslog_socket(void)
 static void open_without_syslog(void)
 {
 	struct settings settings = settings_with(SETTING_LOG, "syslog");
-	struct report_log log = {0};
+	struct log log = {0};
 	int caught;
 
 	hide("/dev");
 	caught = catch_stderr();
-	report_open(&log, &settings);
+	open_log(&log, &settings);
 	same_text("line", read_text(caught), "xsaveshim: level=error event=log target=syslog "
 		  "error=\"No such file or directory\" using=stderr\n");
 	same("syslog", log.syslog, false);
@@ -979,12 +989,12 @@ static void open_reports_problems(void)
 {
 	static const char text[] = "XSAVESHIM_TRIM=all of it\nnonsense\n";
 	struct settings settings;
-	struct report_log log = {0};
+	struct log log = {0};
 	int caught = catch_stderr();
 
 	settings_init(&settings);
 	settings_apply_file(&settings, text, strlen(text), "/etc/xsaveshim.conf");
-	report_open(&log, &settings);
+	open_log(&log, &settings);
 	same_text("lines", read_text(caught),
 		  "xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=1 key=XSAVESHIM_TRIM "
 		  "value=\"all of it\" using=restore accepted=restore,save,both,none\n"
@@ -996,13 +1006,13 @@ static void open_counts_problems(void)
 {
 	static const char text[] = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n";
 	struct settings settings;
-	struct report_log log = {0};
+	struct log log = {0};
 	int caught = catch_stderr();
 	const char *lines;
 
 	settings_init(&settings);
 	settings_apply_file(&settings, text, strlen(text), "file");
-	report_open(&log, &settings);
+	open_log(&log, &settings);
 	lines = read_text(caught);
 	same("the eighth", strstr(lines, "line=8 ") != NULL, true);
 	same("the ninth", strstr(lines, "line=9 ") != NULL, false);
@@ -1043,7 +1053,9 @@ static void settings_values(void)
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct settings settings = settings_with(rows[i].setting, rows[i].text);
 
-		same(rows[i].text, settings.value[rows[i].setting], rows[i].value);
+		const unsigned int values[SETTINGS] = {settings.trim, settings.refused, settings.log, settings.log_level};
+
+		same(rows[i].text, values[rows[i].setting], rows[i].value);
 		same_text("as text", settings_text(&settings, rows[i].setting), rows[i].text);
 	}
 }
@@ -1070,7 +1082,7 @@ static void settings_longest_path(void)
 	path[0] = '/';
 	path[PATH_MAX] = '\0';
 	same("4096 characters", settings_set(&settings, SETTING_LOG, path), false);
-	same("log", settings.value[SETTING_LOG], LOG_STDERR);
+	same("log", settings.log, LOG_STDERR);
 	path[PATH_MAX - 1] = '\0';
 	same("4095 characters", settings_set(&settings, SETTING_LOG, path), true);
 	same_text("path", settings_text(&settings, SETTING_LOG), path);

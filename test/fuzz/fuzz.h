@@ -62,11 +62,11 @@ static inline void *take_rest(struct input *input)
 
 static int log_pipe[2];
 
-static inline struct report_log checked_log(void)
+static inline struct log checked_log(void)
 {
 	if (!log_pipe[1])
 		MUST(!pipe2(log_pipe, O_CLOEXEC | O_NONBLOCK));
-	return (struct report_log){.fd = log_pipe[1], .fallback_fd = -1, .level = LOG_LEVEL_DEBUG};
+	return (struct log){.fd = log_pipe[1], .fallback_fd = -1, .level = LOG_LEVEL_DEBUG};
 }
 
 // Every line logged so far is one line, begins as a report and has nothing that could deceive its reader.

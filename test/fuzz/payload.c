@@ -21,10 +21,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	enum trim_mode mode = (enum trim_mode)(take(&input, 1) % 4);
 	enum xsave_direction direction = (enum xsave_direction)(take(&input, 1) % 2);
 	struct vcpu vcpu = take_vcpu(&input);
-	uint64_t host = take(&input, 8);
+	struct host host = {take(&input, 8), (uint32_t)take(&input, 4)};
 	struct vcpu_call call = {direction ? "KVM_GET_XSAVE2" : "KVM_SET_XSAVE", (int)take(&input, 4), vcpu};
 	int error = (int)take(&input, 1);
-	struct report_log log = checked_log();
+	struct log log = checked_log();
 	struct refusal refusal;
 	struct trim trim;
 	char *memory, *head;

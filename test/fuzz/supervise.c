@@ -80,7 +80,7 @@ bool remote_memory_write(int memory, uint64_t address, const void *from, size_t 
 	MUST(memory == 12345 && address == current->argument + XSTATE_BV_OFFSET && size == sizeof(written));
 	memcpy(&written, from, size);
 	MUST(is_trimmed_for_a_vcpu(written));
-	MUST(settings->value[SETTING_TRIM] != TRIM_NONE && settings->value[SETTING_TRIM] != TRIM_SAVE);
+	MUST(settings->trim != TRIM_NONE && settings->trim != TRIM_SAVE);
 	return !fails();
 }
 
@@ -144,8 +144,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	input = (struct input){data, size};
 	settings = &chosen;
-	chosen.value[SETTING_TRIM] = take(&input, 1) % 4;
-	host_xfeatures = take(&input, 2);
+	chosen.trim = (enum trim_mode)(take(&input, 1) % 4);
+	host.xfeatures = take(&input, 2);
 	report_log = checked_log();
 	report_log.via = "supervisor";
 	while (input.size)
