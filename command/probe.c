@@ -24,6 +24,9 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
+// Newer than the headers of some distributions that this is built on: arch/x86/include/uapi/asm/prctl.h.
+#define ARCH_GET_XCOMP_GUEST_PERM 0x1024
+
 #define DEVICE "/dev/kvm"
 #define LOAD_KVM                                                                                             \
 	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (in a virtual "   \
@@ -59,7 +62,9 @@ struct answer {
 struct probe {
 	struct utsname host;
 	uint64_t host_xcr0;
-	uint64_t kvm_xcr0; // what KVM supports; 0: not known
+	uint64_t kvm_xcr0;   // what KVM supports; 0: not known
+	uint64_t permitted;  // what this process may give to guests; 0: not known
+	size_t payload_size; // 0: not known
 	uint64_t leaked;
 	struct answer refuses;
 	struct answer leaks;
@@ -219,6 +224,7 @@ static bool create_payload(struct probe *probe, struct vm *vm)
 	int size = kvm_ioctl(vm->vm, KVM_CHECK_EXTENSION, (const void *)KVM_CAP_XSAVE2);
 
 	vm->payload_size = size > (int)sizeof(struct kvm_xsave) ? (size_t)size : sizeof(struct kvm_xsave);
+	probe->payload_size = vm->payload_size;
 	vm->payload = map(vm->payload_size, -1);
 	return vm->payload != MAP_FAILED || failed(probe, "mmap");
 }
@@ -359,6 +365,14 @@ static void judge_refuses(struct probe *probe, struct vm *vm, struct control con
 			   names.text);
 }
 
+// Xfeatures that a guest gets only with a permission of its VMM's, such as AMX, are missing from what KVM supports unless this
+// process has the permission. Linux knows the call since 5.17.
+static void ask_permitted(struct probe *probe)
+{
+	if (syscall(SYS_arch_prctl, ARCH_GET_XCOMP_GUEST_PERM, &probe->permitted))
+		probe->permitted = 0;
+}
+
 static void ask_kvm(struct probe *probe)
 {
 	struct control control = {0};
@@ -404,10 +418,12 @@ static json_t *hex(uint64_t value)
 
 static void print_json(const struct probe *probe)
 {
-	json_t *json = json_pack("{s:s, s:o, s:o?, s:s, s:s, s:o, s:{s:s, s:s}, s:s}",
+	json_t *json = json_pack("{s:s, s:o, s:o?, s:o?, s:o?, s:s, s:s, s:o, s:{s:s, s:s}, s:s}",
 				 "kernel", probe->host.release,
 				 "host_xcr0", hex(probe->host_xcr0),
 				 "kvm_supported_xcr0", probe->kvm_xcr0 ? hex(probe->kvm_xcr0) : NULL,
+				 "permitted_xcr0", probe->permitted ? hex(probe->permitted) : NULL,
+				 "payload_size", probe->payload_size ? json_integer((json_int_t)probe->payload_size) : NULL,
 				 "refuses", refuses_names[probe->refuses.finding],
 				 "leaks", leaks_names[probe->leaks.finding],
 				 "leaked", hex(probe->leaked),
@@ -435,15 +451,23 @@ static const char *remedy(const struct probe *probe)
 	return "";
 }
 
+static void print_xfeatures(const char *title, uint64_t xfeatures)
+{
+	printf("%-12s  0x%" PRIx64 " (%s)\n", title, xfeatures, xfeature_names(xfeatures).text);
+}
+
 static void print_text(const struct probe *probe)
 {
 	bool same = !strcmp(probe->refuses.reason, probe->leaks.reason);
 
 	printf("kernel        %s\n", probe->host.release);
-	printf("host XCR0     0x%" PRIx64 " (%s)\n", probe->host_xcr0, xfeature_names(probe->host_xcr0).text);
+	print_xfeatures("host XCR0", probe->host_xcr0);
 	if (probe->kvm_xcr0)
-		printf("KVM supports  0x%" PRIx64 " (%s)\n", probe->kvm_xcr0,
-		       xfeature_names(probe->kvm_xcr0).text);
+		print_xfeatures("KVM supports", probe->kvm_xcr0);
+	if (probe->permitted)
+		print_xfeatures("permitted", probe->permitted);
+	if (probe->payload_size)
+		printf("payload       %zu bytes\n", probe->payload_size);
 	printf("refuses       %s: %s\n", refuses_names[probe->refuses.finding], probe->refuses.reason);
 	printf("leaks         %s: %s\n", leaks_names[probe->leaks.finding],
 	       same ? "for the same reason" : probe->leaks.reason);
@@ -467,6 +491,7 @@ int probe_main(int argc, char **argv)
 	if (ended >= 0)
 		return ended;
 	uname(&probe.host);
+	ask_permitted(&probe);
 	ask_kvm(&probe);
 	if (json)
 		print_json(&probe);

@@ -87,6 +87,34 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
   (((host >> 9 & 1) == $(grep -qw ospke /proc/cpuinfo && echo 1 || echo 0)))
 }
 
+# What the kernel itself answers, in decimal; nothing where it does not know the call.
+permitted_by_kernel() { # ARCH_GET_XCOMP_GUEST_PERM
+  perl -e '$mask = "\0" x 8; print unpack("Q", $mask) if syscall(158, 0x1024, $mask) == 0'
+}
+payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
+  perl -e 'open($kvm, "+<", "/dev/kvm") or die; $size = ioctl($kvm, 0xae03, 208); print $size > 4096 ? $size + 0 : 4096'
+}
+
+@test "probe tells how large a payload is and which xfeatures this process may give to guests" {
+  local permitted size
+  permitted=$(permitted_by_kernel)
+  size=$(payload_size_by_kvm)
+  probe
+  answered "$status" ".payload_size=$size" ".permitted_xcr0=$([[ $permitted ]] && printf '0x%x' "$permitted" || echo null)"
+  probe_quirk QUIRK_PAYLOAD=11008 QUIRK_PERMITTED=0x602e7
+  answered "$status" .payload_size=11008 .permitted_xcr0=0x602e7
+  run --separate-stderr env LD_PRELOAD="$build/test/quirk.so" QUIRK_PAYLOAD=11008 QUIRK_PERMITTED=0x602e7 "$command" probe
+  grep -qx 'payload       11008 bytes' <<<"$output"
+  grep -qx 'permitted     0x602e7 (x87,sse,avx,opmask,zmm_hi256,hi16_zmm,pkru,xtilecfg,xtiledata)' <<<"$output"
+}
+
+@test "a kernel that knows no permissions, and a KVM that cannot be asked for the payload's size, leave these unknown" {
+  probe_quirk QUIRK_PERMITTED=0
+  answered "$status" .permitted_xcr0=null
+  probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
+  answered 2 .payload_size=null
+}
+
 @test "probe says in words what it says in JSON" {
   probe
   json=$output

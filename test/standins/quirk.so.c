@@ -11,6 +11,8 @@
  *	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
  *	QUIRK_HIDE=MASK		... and do not return these
  *	QUIRK_EXIT=REASON	why KVM_RUN came to an end
+ *	QUIRK_PAYLOAD=BYTES	what KVM_CHECK_EXTENSION tells of KVM_CAP_XSAVE2
+ *	QUIRK_PERMITTED=XCR0	what ARCH_GET_XCOMP_GUEST_PERM tells; 0: no such call, as before Linux 5.17
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -28,6 +30,12 @@
 #ifndef KVM_GET_XSAVE2
 #define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
 #endif
+
+#ifndef KVM_CAP_XSAVE2
+#define KVM_CAP_XSAVE2 208
+#endif
+
+#define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 
 #define XSTATE_BV 512
 
@@ -107,6 +115,12 @@ static bool refuses(const void *payload)
 	return bv & refused;
 }
 
+static long permit(uint64_t *permitted)
+{
+	*permitted = mask("QUIRK_PERMITTED");
+	return *permitted ? 0 : fail(EINVAL);
+}
+
 // Another C name: what <unistd.h> declares differs from it in how it may be called.
 long quirk_syscall(long number, ...) __asm__("syscall");
 
@@ -124,6 +138,8 @@ __attribute__((visibility("default"))) long quirk_syscall(long number, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(arguments, long);
 	va_end(arguments);
+	if (number == SYS_arch_prctl && a[0] == ARCH_GET_XCOMP_GUEST_PERM && getenv("QUIRK_PERMITTED"))
+		return permit((uint64_t *)a[1]);
 	if (number != SYS_ioctl)
 		return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 	if (failing && sscanf(failing, "%i:%d", (int *)&failing_request, &error) == 2 &&
@@ -131,6 +147,8 @@ __attribute__((visibility("default"))) long quirk_syscall(long number, ...)
 		return fail(error);
 	if ((uint32_t)a[1] == KVM_SET_XSAVE && refuses((const void *)a[2]))
 		return fail(EINVAL);
+	if ((uint32_t)a[1] == KVM_CHECK_EXTENSION && a[2] == KVM_CAP_XSAVE2 && mask("QUIRK_PAYLOAD"))
+		return (long)mask("QUIRK_PAYLOAD");
 	result = next(number, a[0], a[1], a[2]);
 	if (result >= 0)
 		change_answer((int)a[0], (uint32_t)a[1], (void *)a[2]);
