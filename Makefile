@@ -93,6 +93,7 @@ $(BUILD)/test/canary.bin: test/guest/canary.S
 # Everything that is installed, as HOW:MODE:FILE:PLACE. HOW is
 # copy: the file as it is; fill: the file with the directories below filled in;
 # settings: a file that its reader may change, so that neither installing nor uninstalling touches one that differs.
+PAGES := README.md NEWS.md SECURITY.md LICENSE $(wildcard docs/*)
 INSTALLED := \
 	copy:0644:$(LIBRARY):$(LIBDIR)/libxsaveshim.so \
 	copy:0755:$(COMMAND):$(BINDIR)/xsaveshim \
@@ -105,9 +106,7 @@ INSTALLED := \
 	copy:0644:man/xsaveshim.conf.5:$(MANDIR)/man5/xsaveshim.conf.5 \
 	copy:0644:man/libxsaveshim.7:$(MANDIR)/man7/libxsaveshim.7 \
 	copy:0644:man/xsaveshim-libvirt.8:$(MANDIR)/man8/xsaveshim-libvirt.8 \
-	copy:0644:README.md:$(DOCDIR)/README.md \
-	copy:0644:docs/libvirt.md:$(DOCDIR)/docs/libvirt.md \
-	copy:0644:LICENSE:$(DOCDIR)/LICENSE
+	$(foreach page,$(PAGES),copy:0644:$(page):$(DOCDIR)/$(page))
 # Directories that hold nothing but our files, each before the one that it is in.
 OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
 FILL_IN := sed -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Packages, built from a copy of this tree, by make runs that know nothing of this one:
 # $(BUILD)/xsaveshim_VERSION_amd64.deb, $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm
-PACKAGED := Makefile README.md LICENSE command completions core docs etc include libvirt man packaging preload scripts test
+PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core docs etc include libvirt man packaging preload scripts test
 PACKAGE_TREE = $(abspath $(BUILD))/package/xsaveshim-$(VERSION)
 AFRESH := env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u BUILD -u VERSION
 # A Debian machine has the build dependencies, but not in rpm's database; and that script needs bash, whatever it says.

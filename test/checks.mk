@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
 # Checks of the code beside the suites. Included by the Makefile.
 
-# Each check leaves rows of a table here: what ran, how much of it, the outcome. The README takes over the last run of each that
-# was run.
+# Each check leaves rows of a table here: what ran, how much of it, the outcome. docs/ takes over the last run of each that was run.
 RESULTS := $(BUILD)/results
 CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict oracle-bugs oracle-payloads coverage fuzz \
 	sanitize-address sanitize-thread sanitize-command)
 
 .PHONY: results
-results: ## put the rows of the last checks into the documentation
-	@(printf '| %s | %s | %s |\n' check 'what ran' outcome --- --- --- && cat $(wildcard $(addprefix $(RESULTS)/,$(CHECKS)))) \
-		>$(RESULTS)/checks.md
-	@scripts/readme $(RESULTS)/checks.md
+results: ## put what the last checks, kernels and benchmarks left into docs/
+	@mkdir -p $(RESULTS)
+	@rows="$(wildcard $(addprefix $(RESULTS)/,$(CHECKS)))"; [ -z "$$rows" ] || \
+		(printf '| %s | %s | %s |\n' check 'what ran' outcome --- --- --- && cat $$rows) >$(RESULTS)/checks.md
+	@scripts/results $(RESULTS)
 
 # Lines of the core that its own tests run, by file; fails below the bar, in percent.
 COVERAGE_BAR := 95
@@ -62,17 +62,13 @@ sanitize: ## run suites under ASan and UBSan, and under TSan (half an hour)
 	@test/tools/sanitize $(BUILD)/thread thread everything $(RESULTS)/sanitize-thread.rows $(SANITIZED)
 	@test/tools/sanitize $(BUILD)/address-command address command $(RESULTS)/sanitize-command.rows $(SANITIZED_COMMAND)
 
-# What it costs, next to what else could be used. Elsewhere than to docs the README does not take it over.
+# What it costs, next to what else could be used.
 BENCH_ROUNDS ?= 31
-BENCH_OUTPUT ?= docs
 BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcount scale vmm standin.so)
 
 .PHONY: bench
-bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times, into BENCH_OUTPUT
-	@test/bench/run $(BUILD) $(BENCH_ROUNDS) $(BENCH_OUTPUT)
-ifeq ($(BENCH_OUTPUT),docs)
-	@scripts/readme docs/bench.md
-endif
+bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times (10 minutes)
+	@test/bench/run $(BUILD) $(BENCH_ROUNDS) $(RESULTS)
 
 # What reads the code: everything it finds is an error. Of clang-tidy's checks those are left out which ask for
 # Annex K, which do not like integers in pointers (ioctl's arguments), or which are a matter of taste.

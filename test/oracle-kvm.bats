@@ -11,7 +11,7 @@ judged_by() {
   run timeout 900 "$repo/test/kernels/run" --timeout 800 "$1" -- "${@:2}"
 }
 
-# For the README's table: what ran, how much of it, the outcome.
+# For the table in docs/testing.md: what ran, how much of it, the outcome.
 result() { # NAME WHAT HOW-MUCH OUTCOME
   mkdir -p "$build/results"
   echo "| $2 | $3 | $4 |" >"$build/results/oracle-$1.rows"
