@@ -73,7 +73,7 @@ files() {
   grep -qx 'Environment=LD_PRELOAD=/opt/x/lib/libxsaveshim.so' "$root/opt/x/share/xsaveshim/libvirt/drop-in.conf"
   grep -qx 'data=/opt/x/share/xsaveshim/libvirt' "$root/opt/x/sbin/xsaveshim-libvirt"
   [ "$(stat -c %a "$root/opt/x/sbin/xsaveshim-libvirt")" = 755 ]
-  run -1 grep -r '@[A-Z]*@' "$root"
+  run -1 grep -rI '@[A-Z]*@' "$root"
 }
 
 @test "make help names every target, each with what it does" {
