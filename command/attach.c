@@ -32,6 +32,7 @@
 
 #include "options.h"
 #include "supervise.h"
+#include "xsaveshim/record.h"
 
 // Newer than the headers of some distributions that this is built on.
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
@@ -39,6 +40,8 @@
 #endif
 
 #define INSTRUCTIONS_MAX 256
+
+static struct xsaveshim_record record = {.mark = RECORD_MARK};
 
 static _Noreturn void fail(const char *what)
 {
@@ -156,6 +159,7 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 	check_proc();
 	send_number(socket, getpid());
 	supervise_prepare(copy_listener(vmm, receive_number(socket)), settings, vmm, program, reason);
+	record_publish(&record, settings);
 	send_number(socket, 0);
 	close(socket);
 	supervise();

@@ -24,7 +24,7 @@
 
 struct tracked_process {
 	pid_t pid;
-	int pidfd;
+	int pidfd; // `xsaveshim status` reads from its fdinfo which processes a supervisor serves
 };
 
 struct tracked_vcpu {

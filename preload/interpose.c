@@ -14,6 +14,7 @@
 
 #include "xsaveshim/guest_cpuid.h"
 #include "xsaveshim/policy.h"
+#include "xsaveshim/record.h"
 #include "xsaveshim/report.h"
 #include "xsaveshim/settings.h"
 #include "xsaveshim/vcpus.h"
@@ -38,6 +39,7 @@ static ioctl_fn *next_ioctl = start_and_call;
 static struct vcpus vcpus;
 static struct settings settings;
 static struct log report_log = {.fd = -1, .fallback_fd = -1};
+static struct xsaveshim_record record = {.mark = RECORD_MARK};
 
 // The xfeatures that this host's KVM supports, as it told the VMM; until then, what the CPU has enabled.
 static _Atomic uint64_t host_xfeatures;
@@ -77,6 +79,7 @@ __attribute__((constructor)) static void start(void)
 	atomic_store_explicit(&host_xfeatures, xstate_host_xcr0(), memory_order_relaxed);
 	host_mxcsr_reserved = xstate_host_mxcsr_reserved();
 	settings_load(&settings);
+	record_publish(&record, &settings);
 	open_log();
 	errno = saved;
 }
@@ -105,6 +108,7 @@ static inline int real_ioctl(int fd, unsigned long request, void *argument)
 
 static void learn(const char *ioctl, int fd, struct vcpu vcpu)
 {
+	record_vcpu(&record);
 	vcpus_set(&vcpus, fd, vcpu);
 	report_learn(&report_log, (struct vcpu_call){ioctl, fd, vcpu});
 }
@@ -162,8 +166,11 @@ static void trim_payload(const char *ioctl, enum xsave_direction direction, int 
 
 static int create_vcpu(int fd, unsigned long request, void *argument)
 {
-	int vcpu_fd = real_ioctl(fd, request, argument);
+	int vcpu_fd;
 
+	// Before the call, so that from outside no vCPU is seen earlier than the note of it.
+	record_vcpu(&record);
+	vcpu_fd = real_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
 		learn("KVM_CREATE_VCPU", vcpu_fd, (struct vcpu){VCPU_NO_CPUID, (int)(intptr_t)argument, 0});
 	return vcpu_fd;

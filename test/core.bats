@@ -78,6 +78,9 @@ check() {
 @test "without /dev/log standard error says so and is the log" { check; }
 @test "every bad setting is a line that says what is used instead" { check; }
 @test "bad settings beyond the eighth are counted" { check; }
+@test "settings come out of a record as they were put in" { check; }
+@test "a record that was not published, or has another version, has no settings" { check; }
+@test "a record whose bytes are no settings is refused, and a path that does not end is cut" { check; }
 @test "the defaults are restore, report, stderr and notice" { check; }
 @test "each setting takes each of its values" { check; }
 @test "a value that is not one of a setting's is refused" { check; }
