@@ -17,9 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/kvm.h>
+#include "kvm.h"
 
-#define XSTATE_BV 512
 #define PAGE 4096
 #define FOREIGN 0x5678
 #define CHUNKS 40
@@ -38,15 +37,6 @@ static long now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-static int must(int fd, unsigned int request, void *argument)
-{
-	int result = ioctl(fd, request, argument);
-
-	if (result < 0)
-		die("ioctl");
-	return result;
 }
 
 static int fd, kvm, vm;
@@ -68,7 +58,7 @@ static void run_guest(void)
 
 static void restore(void)
 {
-	memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+	set_xstate_bv(payload, xstate_bv);
 	if (ioctl(fd, KVM_SET_XSAVE, payload))
 		die("KVM_SET_XSAVE");
 }
@@ -100,18 +90,12 @@ static void measure(void (*call)(void))
 
 static void make_vcpu(void)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 leaf;
-	} cpuid = {.head = {.nent = 1}, .leaf = {.function = 0xd, .eax = 3}};
-	const char *device = getenv("DEVICE");
+	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 
-	kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (kvm < 0)
-		die("/dev/kvm");
-	vm = must(kvm, KVM_CREATE_VM, NULL);
-	fd = must(vm, KVM_CREATE_VCPU, NULL);
-	must(fd, KVM_SET_CPUID2, &cpuid);
+	kvm = open_kvm();
+	vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
+	fd = kvm_ioctl(vm, KVM_CREATE_VCPU, NULL);
+	kvm_ioctl(fd, KVM_SET_CPUID2, &cpuid);
 }
 
 // out %al, $0x10, for ever
@@ -128,13 +112,13 @@ static void make_guest(void)
 		die("mmap");
 	memcpy(memory, code, sizeof(code));
 	region.userspace_addr = (uintptr_t)memory;
-	must(vm, KVM_SET_USER_MEMORY_REGION, &region);
-	must(fd, KVM_GET_SREGS, &sregs);
+	kvm_ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
+	kvm_ioctl(fd, KVM_GET_SREGS, &sregs);
 	sregs.cs.base = 0;
 	sregs.cs.selector = 0;
-	must(fd, KVM_SET_SREGS, &sregs);
-	must(fd, KVM_SET_REGS, &regs);
-	run = mmap(NULL, (size_t)must(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	kvm_ioctl(fd, KVM_SET_SREGS, &sregs);
+	kvm_ioctl(fd, KVM_SET_REGS, &regs);
+	run = mmap(NULL, (size_t)kvm_ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (run == MAP_FAILED)
 		die("kvm_run");
 }

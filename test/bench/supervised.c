@@ -1,25 +1,22 @@
 // SPDX-License-Identifier: MIT
-/*
- * What the supervisor costs a VMM: processes that differ in their seccomp filters alone make the same calls in turn, a batch
- * each. A table tells the median of all batches, in nanoseconds per call; and what that is more than in the first process of
- * its group: the median over the differences in each round, and the difference of the best batches.
- *
- *	supervised build/xsaveshim
- *
- * What of it is the kernel's share shows in processes that have nothing to do with xsaveshim.
- * foreign: an ioctl that is none of the supervisor's business. There is a price for having any filter, even one that allows
- * everything (which is not even run, since Linux 5.11), and one for running a filter that looks at an ioctl's request: no
- * supervisor can do with less. A VMM that has such a filter of its own pays these two anyway.
- * KVM_SET_XSAVE: waits for the supervisor's answer; nothing is trimmed. No supervisor can do with less than one that gives
- * the same answer without a look. Without /dev/kvm the call is made on what is no vCPU: the kernel refuses that at once, and
- * the supervisor, who sees that there is nothing to trim, does not look at the descriptor either way.
- * KVM_SET_CPUID2: waits, too. Only where there is /dev/kvm.
- */
+// What the supervisor costs a VMM: processes that differ in their seccomp filters alone make the same calls in turn, a batch
+// each. A table tells the median of all batches, in nanoseconds per call; and what that is more than in the first process of
+// its group: the median over the differences in each round, and the difference of the best batches.
+//
+//	supervised build/xsaveshim
+//
+// What of it is the kernel's share shows in processes that have nothing to do with xsaveshim.
+// foreign: an ioctl that is none of the supervisor's business. There is a price for having any filter, even one that allows
+// everything (which is not even run, since Linux 5.11), and one for running a filter that looks at an ioctl's request: no
+// supervisor can do with less. A VMM that has such a filter of its own pays these two anyway.
+// KVM_SET_XSAVE: waits for the supervisor's answer; nothing is trimmed. No supervisor can do with less than one that gives
+// the same answer without a look. Without /dev/kvm the call is made on what is no vCPU: the kernel refuses that at once, and
+// the supervisor, who sees that there is nothing to trim, does not look at the descriptor either way.
+// KVM_SET_CPUID2: waits, too. Only where there is /dev/kvm.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
-#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,44 +32,41 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Newer than the headers of some distributions that this is built on. */
+#include "kvm.h"
+
+// Newer than the headers of some distributions that this is built on.
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
 #define ROUNDS 201
-#define XSTATE_BV 512
-#define MXCSR 24
 
 enum kind { FOREIGN, CPUID, XSAVE };
 
 static const char *const kind_names[] = {"foreign", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
 static const int calls_per_batch[] = {4000, 20, 100};
 
-/* What the program is as another process: argv[1]. */
+// What the program is as another process: argv[1].
 static char bare[] = "bare", allowing[] = "allowing", looking[] = "looking", answered[] = "answered";
 
 static unsigned char payload[sizeof(struct kvm_xsave)];
-static struct {
-	uint32_t nent, padding;
-	struct kvm_cpuid_entry2 leaf;
-} cpuid = {.nent = 1, .leaf = {.function = 0xd, .eax = 3}};
+static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 
-/* The vCPU, or what is none. */
+// The vCPU, or what is none.
 static int vcpu;
 static bool has_kvm;
 
 static void call(enum kind kind)
 {
-	long result = 0;
+	int result = 0;
 
 	if (kind == FOREIGN)
-		syscall(SYS_ioctl, -1, KVM_GET_REGS, NULL);
+		raw_ioctl(-1, KVM_GET_REGS, NULL);
 	else if (kind == CPUID)
-		result = syscall(SYS_ioctl, vcpu, KVM_SET_CPUID2, &cpuid);
+		result = raw_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 	else
-		result = syscall(SYS_ioctl, vcpu, KVM_SET_XSAVE, payload);
+		result = raw_ioctl(vcpu, KVM_SET_XSAVE, payload);
 	if (result && (has_kvm || errno != ENOTTY))
 		err(1, "%s", kind_names[kind]);
 }
@@ -85,7 +79,7 @@ static double now(void)
 	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
-/* The listener, if flags ask for one. */
+// The listener, if flags ask for one.
 static int confine(struct sock_filter *filter, size_t length, unsigned long flags)
 {
 	struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
@@ -106,7 +100,7 @@ static void allow_everything(void)
 	confine(filter, sizeof(filter) / sizeof(filter[0]), 0);
 }
 
-/* As the filters of those VMMs do that need a supervisor. */
+// As the filters of those VMMs do that need a supervisor.
 static int look_at_request(uint32_t request, uint32_t action, unsigned long flags)
 {
 	struct sock_filter filter[] = {
@@ -136,7 +130,7 @@ static _Noreturn void answer_everything(int listener)
 	err(1, "a listener");
 }
 
-/* Its supervisor is there before the filter is, so as to have none, and shares the descriptors. */
+// Its supervisor is there before the filter is, so as to have none, and shares the descriptors.
 static void be_answered(void)
 {
 	int number[2], listener;
@@ -166,23 +160,21 @@ static double measure(enum kind kind)
 static void create_vcpu(void)
 {
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	int vm = (int)syscall(SYS_ioctl, kvm, KVM_CREATE_VM, 0);
+	int vm = raw_ioctl(kvm, KVM_CREATE_VM, NULL);
 
 	has_kvm = kvm >= 0;
-	vcpu = has_kvm ? (int)syscall(SYS_ioctl, vm, KVM_CREATE_VCPU, 0) : open("/dev/null", O_RDWR | O_CLOEXEC);
+	vcpu = has_kvm ? raw_ioctl(vm, KVM_CREATE_VCPU, NULL) : open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (vcpu < 0)
 		err(1, "a vCPU");
 }
 
-/* Makes a batch of calls for each kind that is asked for, and answers with the time that one took. */
+// Makes a batch of calls for each kind that is asked for, and answers with the time that one took.
 static int be_vmm(const char *how)
 {
-	const uint64_t xstate_bv = 3;
-	const uint32_t mxcsr = 0x1f80;
 	enum kind kind;
 
-	memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
-	memcpy(payload + MXCSR, &mxcsr, sizeof(mxcsr));
+	set_xstate_bv(payload, XFEATURES_FP_SSE);
+	set_mxcsr(payload, MXCSR_DEFAULT);
 	create_vcpu();
 	if (!strcmp(how, allowing))
 		allow_everything();
@@ -250,7 +242,7 @@ static double median(double *times)
 	return times[ROUNDS / 2];
 }
 
-/* All of them in turn; what is added is added to the first. */
+// All of them in turn; what is added is added to the first.
 static void compete(enum kind kind, struct vmm **vmms, size_t count)
 {
 	for (int round = 0; round < ROUNDS; round++) {

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-/* strerrorname_np() is glibc's alone, and these programs are built with musl too. */
+// strerrorname_np() is glibc's alone, and these programs are built with musl too.
 static const struct {
 	const char *name;
 	int number;
@@ -28,7 +28,7 @@ static inline const char *errno_name(int number)
 	return "an errno without a name here";
 }
 
-/* 0 if there is no such name */
+// 0 if there is no such name
 static inline int errno_number(const char *name)
 {
 	for (size_t i = 0; i < ERRNOS; i++)

@@ -4,47 +4,38 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "errnos.h"
-
-#define STORY_XSTATE_BV 512
+#include "kvm.h"
 
 typedef int story_ioctl(int fd, unsigned long request, ...);
 
-/*
- * A whole restore in one breath: a payload with x87, SSE and AVX, as every host has them, and a guest without
- * AVX. Prints "WHEN: RESULT xstate_bv=AFTER".
- */
+// A whole restore in one breath: a payload with x87, SSE and AVX, as every host has them, and a guest without
+// AVX. Prints "WHEN: RESULT xstate_bv=AFTER".
 static inline void story_of(const char *device, const char *when, story_ioctl *call)
 {
-	static struct {
-		uint32_t nent, padding;
-		struct kvm_cpuid_entry2 leaf;
-	} cpuid = { .nent = 1, .leaf = { .function = 0xd, .eax = 3 } };
+	static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 	static unsigned char payload[sizeof(struct kvm_xsave)];
 	int kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);
 	int vm = call(kvm, KVM_CREATE_VM, NULL);
 	int vcpu = call(vm, KVM_CREATE_VCPU, NULL);
 	int set_cpuid = call(vcpu, KVM_SET_CPUID2, &cpuid);
-	uint64_t xstate_bv = 7;
 	int result;
 
-	memcpy(payload + STORY_XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+	set_xstate_bv(payload, 7);
 	result = call(vcpu, KVM_SET_XSAVE, payload);
-	memcpy(&xstate_bv, payload + STORY_XSTATE_BV, sizeof(xstate_bv));
 	if (kvm == -1 || vm == -1 || vcpu == -1 || set_cpuid == -1)
 		dprintf(1, "%s: could not get as far as KVM_SET_XSAVE: %s\n", when, errno_name(errno));
 	else
 		dprintf(1, "%s: %s xstate_bv=0x%llx\n", when, result ? errno_name(errno) : "0",
-			(unsigned long long)xstate_bv);
+			(unsigned long long)get_xstate_bv(payload));
 }
 
-/* DEVICE in the environment stands in for /dev/kvm. */
+// DEVICE in the environment stands in for /dev/kvm.
 static inline void story(const char *when, story_ioctl *call)
 {
 	story_of(getenv("DEVICE"), when, call);

@@ -4,7 +4,6 @@
 // back as such a kernel would. (Without that, a bit this host lacks would break the source guest too: a VMM writes
 // what it read into the same vCPU when it resumes.)
 #include <dlfcn.h>
-#include <linux/kvm.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define XSTATE_BV_OFFSET 512
+#include "kvm.h"
 
 static int (*next_ioctl)(int fd, unsigned long request, ...);
 static const char *leak_while;
@@ -33,36 +32,23 @@ static bool leaking(void)
 	return leak_while && access(leak_while, F_OK) == 0;
 }
 
-static uint64_t read_xstate_bv(const char *payload)
-{
-	uint64_t xstate_bv;
-
-	memcpy(&xstate_bv, payload + XSTATE_BV_OFFSET, sizeof(xstate_bv));
-	return xstate_bv;
-}
-
-static void write_xstate_bv(char *payload, uint64_t xstate_bv)
-{
-	memcpy(payload + XSTATE_BV_OFFSET, &xstate_bv, sizeof(xstate_bv));
-}
-
 static int get_leaky(int fd, unsigned long request, char *payload)
 {
 	int result = next_ioctl(fd, request, payload);
 
 	if (result == 0)
-		write_xstate_bv(payload, read_xstate_bv(payload) | leak_bits);
+		set_xstate_bv(payload, get_xstate_bv(payload) | leak_bits);
 	return result;
 }
 
 static int set_leaky(int fd, unsigned long request, char *payload)
 {
-	const uint64_t xstate_bv = read_xstate_bv(payload);
+	const uint64_t xstate_bv = get_xstate_bv(payload);
 	int result;
 
-	write_xstate_bv(payload, xstate_bv & ~leak_bits);
+	set_xstate_bv(payload, xstate_bv & ~leak_bits);
 	result = next_ioctl(fd, request, payload);
-	write_xstate_bv(payload, xstate_bv);
+	set_xstate_bv(payload, xstate_bv);
 	return result;
 }
 

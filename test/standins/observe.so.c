@@ -7,7 +7,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,7 +15,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define XSTATE_BV_OFFSET 512
+#include "kvm.h"
 
 static int (*next_ioctl)(int fd, unsigned long request, ...);
 static int log_fd = -1;
@@ -34,10 +33,8 @@ static int observe(const char *name, int fd, unsigned long request, const char *
 {
 	int result = next_ioctl(fd, request, payload);
 	const int error = errno;
-	uint64_t xstate_bv;
 
-	memcpy(&xstate_bv, payload + XSTATE_BV_OFFSET, sizeof(xstate_bv));
-	dprintf(log_fd, "%s fd=%d xstate_bv=%#llx %s\n", name, fd, (unsigned long long)xstate_bv,
+	dprintf(log_fd, "%s fd=%d xstate_bv=%#llx %s\n", name, fd, (unsigned long long)get_xstate_bv(payload),
 		result < 0 ? strerrorname_np(error) : "ok");
 	errno = error;
 	return result;

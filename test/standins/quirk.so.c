@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: MIT
-/*
- * A KVM with quirks, to be preloaded into `xsaveshim probe`, which calls syscall() and not ioctl(): what the real
- * KVM answers, changed as a test asks for.
- *
- *	QUIRK_FAIL=NUMBER:ERRNO	the request with this number (its last byte, 0x80 for KVM_RUN) fails
- *	QUIRK_SUPPORTED=XCR0	what KVM_GET_SUPPORTED_CPUID tells
- *	QUIRK_GUEST=XCR0	what KVM_GET_CPUID2 tells, as of a KVM that makes tables of its own
- *	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once the vCPU's CPUID table is empty
- *	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
- *	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
- *	QUIRK_HIDE=MASK		... and do not return these
- *	QUIRK_EXIT=REASON	why KVM_RUN came to an end
- *	QUIRK_PAYLOAD=BYTES	what KVM_CHECK_EXTENSION tells of KVM_CAP_XSAVE2
- *	QUIRK_PERMITTED=XCR0	what ARCH_GET_XCOMP_GUEST_PERM tells; 0: no such call, as before Linux 5.17
- */
+// A KVM with quirks, to be preloaded into `xsaveshim probe`, which calls syscall() and not ioctl(): what the real
+// KVM answers, changed as a test asks for.
+//
+//	QUIRK_FAIL=NUMBER:ERRNO	the request with this number (its last byte, 0x80 for KVM_RUN) fails
+//	QUIRK_SUPPORTED=XCR0	what KVM_GET_SUPPORTED_CPUID tells
+//	QUIRK_GUEST=XCR0	what KVM_GET_CPUID2 tells, as of a KVM that makes tables of its own
+//	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once the vCPU's CPUID table is empty
+//	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
+//	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
+//	QUIRK_HIDE=MASK		... and do not return these
+//	QUIRK_EXIT=REASON	why KVM_RUN came to an end
+//	QUIRK_PAYLOAD=BYTES	what KVM_CHECK_EXTENSION tells of KVM_CAP_XSAVE2
+//	QUIRK_PERMITTED=XCR0	what ARCH_GET_XCOMP_GUEST_PERM tells; 0: no such call, as before Linux 5.17
 #include <dlfcn.h>
 #include <errno.h>
-#include <linux/kvm.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,17 +24,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#ifndef KVM_GET_XSAVE2
-#define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
-#endif
-
-#ifndef KVM_CAP_XSAVE2
-#define KVM_CAP_XSAVE2 208
-#endif
+#include "kvm.h"
 
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
-
-#define XSTATE_BV 512
 
 typedef long syscall_fn(long number, ...);
 
@@ -73,8 +62,6 @@ static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 
 static void change_answer(int fd, uint32_t request, void *argument)
 {
-	uint64_t bv;
-
 	switch (request) {
 	case KVM_GET_SUPPORTED_CPUID:
 		if (mask("QUIRK_SUPPORTED"))
@@ -89,9 +76,7 @@ static void change_answer(int fd, uint32_t request, void *argument)
 		break;
 	case KVM_GET_XSAVE:
 	case KVM_GET_XSAVE2:
-		memcpy(&bv, (char *)argument + XSTATE_BV, sizeof(bv));
-		bv = (bv | mask("QUIRK_LEAK")) & ~mask("QUIRK_HIDE");
-		memcpy((char *)argument + XSTATE_BV, &bv, sizeof(bv));
+		set_xstate_bv(argument, (get_xstate_bv(argument) | mask("QUIRK_LEAK")) & ~mask("QUIRK_HIDE"));
 		break;
 	case KVM_RUN:
 		if (mask("QUIRK_EXIT")) {
@@ -109,10 +94,8 @@ static void change_answer(int fd, uint32_t request, void *argument)
 static bool refuses(const void *payload)
 {
 	uint64_t refused = mask("QUIRK_ALWAYS_REFUSE") | (table_is_empty ? mask("QUIRK_REFUSE") : 0);
-	uint64_t bv;
 
-	memcpy(&bv, (const char *)payload + XSTATE_BV, sizeof(bv));
-	return bv & refused;
+	return get_xstate_bv(payload) & refused;
 }
 
 static long permit(uint64_t *permitted)

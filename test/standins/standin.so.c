@@ -1,23 +1,20 @@
 // SPDX-License-Identifier: MIT
-/*
- * A stand-in for KVM, to be preloaded behind the shim: LD_PRELOAD="libxsaveshim.so standin.so". It answers
- * the few requests the shim cares about as an affected kernel would, with exactly the quirk a test asks for,
- * and logs every call it gets. A VM or vCPU is a memfd and its state is the file's contents, so that
- * duplicates, inherited descriptors and reused numbers behave as the real ones do.
- *
- * Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID (/dev/null can be the VMM's device).
- *
- *	STANDIN_LOG=PATH	append a line per call
- *	STANDIN_ANSWER=REQUEST=EIO,...	nothing is done, and that errno or that number is returned
- *	STANDIN_SUPPORTED=MASK	what this host's KVM supports; 0x207 unless told
- *	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2 return
- *	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4: nent is not written
- *	STANDIN_STRICT=1	FP and SSE too are refused to a guest without them, as from 5.17 to 5.19.11
- *	STANDIN_HIGH_FDS=N	vCPU descriptors from N up, whatever RLIMIT_NOFILE allows
- */
+// A stand-in for KVM, to be preloaded behind the shim: LD_PRELOAD="libxsaveshim.so standin.so". It answers
+// the few requests the shim cares about as an affected kernel would, with exactly the quirk a test asks for,
+// and logs every call it gets. A VM or vCPU is a memfd and its state is the file's contents, so that
+// duplicates, inherited descriptors and reused numbers behave as the real ones do.
+//
+// Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID (/dev/null can be the VMM's device).
+//
+//	STANDIN_LOG=PATH	append a line per call
+//	STANDIN_ANSWER=REQUEST=EIO,...	nothing is done, and that errno or that number is returned
+//	STANDIN_SUPPORTED=MASK	what this host's KVM supports; 0x207 unless told
+//	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2 return
+//	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4: nent is not written
+//	STANDIN_STRICT=1	FP and SSE too are refused to a guest without them, as from 5.17 to 5.19.11
+//	STANDIN_HIGH_FDS=N	vCPU descriptors from N up, whatever RLIMIT_NOFILE allows
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/kvm.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,20 +26,10 @@
 #include <unistd.h>
 
 #include "errnos.h"
-
-#ifndef KVM_GET_XSAVE2
-#define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
-#endif
+#include "kvm.h"
 
 #define MAGIC 0x6d766b2d646e6174u
-#define MAX_ENTRIES 256
 #define PAYLOAD_SIZE 4096
-
-#define MXCSR 24
-#define XSTATE_BV 512
-#define XCOMP_BV 520
-#define EXTENDED 576
-#define FP_SSE 3u
 
 struct object {
 	uint64_t magic;
@@ -50,7 +37,7 @@ struct object {
 	uint32_t id;
 	bool has_cpuid;
 	uint32_t nent;
-	struct kvm_cpuid_entry2 entries[MAX_ENTRIES];
+	struct kvm_cpuid_entry2 entries[KVM_CPUID_ENTRIES_MAX];
 	unsigned char payload[PAYLOAD_SIZE];
 };
 
@@ -123,7 +110,7 @@ static int create(int kind, uint32_t id)
 
 static uint64_t guest_xcr0(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
 {
-	for (uint32_t i = 0; i < nent && i < MAX_ENTRIES; i++) {
+	for (uint32_t i = 0; i < nent && i < KVM_CPUID_ENTRIES_MAX; i++) {
 		const struct kvm_cpuid_entry2 *e = &entries[i];
 		bool any_index = !(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
 
@@ -137,7 +124,7 @@ static int set_cpuid2(int fd, struct object *vcpu, const struct kvm_cpuid2 *tabl
 {
 	if (!table)
 		return -EFAULT;
-	if (table->nent > MAX_ENTRIES)
+	if (table->nent > KVM_CPUID_ENTRIES_MAX)
 		return -E2BIG;
 	vcpu->has_cpuid = true;
 	vcpu->nent = table->nent;
@@ -149,7 +136,7 @@ static int set_cpuid(int fd, struct object *vcpu, const struct kvm_cpuid *table)
 {
 	if (!table)
 		return -EFAULT;
-	if (table->nent > MAX_ENTRIES)
+	if (table->nent > KVM_CPUID_ENTRIES_MAX)
 		return -E2BIG;
 	vcpu->has_cpuid = true;
 	vcpu->nent = table->nent;
@@ -212,10 +199,10 @@ static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)
 	if (!user_pointer(payload))
 		return -EFAULT;
 	if (vcpu->has_cpuid)
-		accepted &= guest_xcr0(vcpu->entries, vcpu->nent) | (getenv("STANDIN_STRICT") ? 0 : FP_SSE);
+		accepted &= guest_xcr0(vcpu->entries, vcpu->nent) | (getenv("STANDIN_STRICT") ? 0 : XFEATURES_FP_SSE);
 	if (word(payload, XSTATE_BV) & ~accepted || (word(payload, MXCSR) & 0xffff0000))
 		return -EINVAL;
-	for (size_t i = XCOMP_BV; i < EXTENDED; i++)
+	for (size_t i = XCOMP_BV; i < XSAVE_EXTENDED; i++)
 		if (payload[i])
 			return -EINVAL;
 	memcpy(vcpu->payload, payload, PAYLOAD_SIZE);
@@ -233,7 +220,7 @@ static int get_xsave(const struct object *vcpu, unsigned char *payload)
 	return 0;
 }
 
-/* True where STANDIN_ANSWER has one for this request. */
+// True where STANDIN_ANSWER has one for this request.
 static bool canned_answer(const char *name, int *answer)
 {
 	const char *text = getenv("STANDIN_ANSWER");
@@ -318,7 +305,7 @@ static int answer(int fd, uint32_t request, struct object *object, void *arg)
 	}
 }
 
-/* Another C name: <sys/ioctl.h> has its own idea of the types, which differs between libcs. */
+// Another C name: <sys/ioctl.h> has its own idea of the types, which differs between libcs.
 int standin_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
 
 __attribute__((visibility("default"))) int standin_ioctl(int fd, unsigned long request, ...)

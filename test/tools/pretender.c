@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
-/*
- * What looks like a supervisor from outside: `pretender PID...` has a seccomp listener, of a filter that stops
- * nothing, and a pidfd of each PID. It says "ready" and waits for its standard input to end.
- */
+// What looks like a supervisor from outside: `pretender PID...` has a seccomp listener, of a filter that stops
+// nothing, and a pidfd of each PID. It says "ready" and waits for its standard input to end.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdio.h>

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: MIT
-/*
- * stepcount LIBRARY: how many instructions does preloading LIBRARY add to an ioctl? Counted, not timed: a
- * child makes the calls between two breakpoints and is single-stepped from one to the other, without and with it.
- *
- *	KVM_RUN without=18 with=21 added=3
- *	0xae41 ...
- *
- * a line per request; none of them is the shim's business. The calls are made on descriptor -1, so that
- * libc's part of them is the same each time.
- */
+// stepcount LIBRARY: how many instructions does preloading LIBRARY add to an ioctl? Counted, not timed: a
+// child makes the calls between two breakpoints and is single-stepped from one to the other, without and with it.
+//
+//	KVM_RUN without=18 with=21 added=3
+//	0xae41 ...
+//
+// a line per request; none of them is the shim's business. The calls are made on descriptor -1, so that
+// libc's part of them is the same each time.
 #include <errno.h>
-#include <linux/kvm.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,13 +19,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifndef KVM_GET_XSAVE2
-#define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
-#endif
+#include "kvm.h"
 
 #define MAX_REQUESTS 1024
 
-/* What the shim has an eye on */
+// What the shim has an eye on
 static const uint32_t own[] = {
 	KVM_CREATE_VCPU, KVM_SET_CPUID, KVM_SET_CPUID2, KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID,
 	KVM_SET_XSAVE,   KVM_GET_XSAVE, KVM_GET_XSAVE2,
@@ -59,7 +54,7 @@ static void add(unsigned long request)
 		requests[count++] = request;
 }
 
-/* KVM_RUN first; then all KVM numbers without argument, what is near the shim's own, and what VMMs call. */
+// KVM_RUN first; then all KVM numbers without argument, what is near the shim's own, and what VMMs call.
 static void list_requests(void)
 {
 	static const unsigned long others[] = {
@@ -111,7 +106,7 @@ static _Noreturn void become_child(char *self, const char *library)
 	die("/proc/self/exe");
 }
 
-/* Goes on in the way asked for, to the child's next stop. */
+// Goes on in the way asked for, to the child's next stop.
 static void proceed(pid_t child, int how)
 {
 	int status;

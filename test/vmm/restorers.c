@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: MIT
-/*
- * restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU whose guest XCR0 is unlike the next one's, and
- * restores a payload with FP, SSE, AVX and BIT into it, time and again, by system calls of its own. Prints a line for
- * each vCPU, "ID: N", with how many payloads were trimmed to just what it has, after one with an error if there was any.
- * interrupted: each thread gets a signal every half a millisecond, after which the kernel goes on with the call.
- * interruptible: SIGUSR1 interrupts a thread's call if the kernel lets it.
- */
+// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU whose guest XCR0 is unlike the next one's, and
+// restores a payload with FP, SSE, AVX and BIT into it, time and again, by system calls of its own. Prints a line for
+// each vCPU, "ID: N", with how many payloads were trimmed to just what it has, after one with an error if there was any.
+// interrupted: each thread gets a signal every half a millisecond, after which the kernel goes on with the call.
+// interruptible: SIGUSR1 interrupts a thread's call if the kernel lets it.
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -20,16 +17,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kvm.h"
+
 #define THREADS_MAX 64
-#define XSTATE_BV 512
-#define MXCSR 24
 
 static int vm;
 static int rounds;
 static uint64_t leaked;
 static bool interrupted;
 
-/* FP and SSE, and AVX for every other. */
+// FP and SSE, and AVX for every other.
 static uint64_t xcr0_of(long id)
 {
 	return id % 2 ? 7 : 3;
@@ -53,37 +50,30 @@ static void ask_for_signals(void)
 
 static int create_vcpu(long id)
 {
-	struct {
-		uint32_t nent, padding;
-		struct kvm_cpuid_entry2 leaf;
-	} cpuid = {.nent = 1, .leaf = {.function = 0xd, .eax = (uint32_t)xcr0_of(id)}};
-	int vcpu = (int)syscall(SYS_ioctl, vm, KVM_CREATE_VCPU, id);
+	struct leaf_0xd cpuid = LEAF_0XD((uint32_t)xcr0_of(id));
+	int vcpu = raw_ioctl(vm, KVM_CREATE_VCPU, (void *)id);
 
-	return syscall(SYS_ioctl, vcpu, KVM_SET_CPUID2, &cpuid) ? -1 : vcpu;
+	return raw_ioctl(vcpu, KVM_SET_CPUID2, &cpuid) ? -1 : vcpu;
 }
 
 static void *vcpu_main(void *arg)
 {
 	long id = (long)(intptr_t)arg;
 	unsigned char payload[sizeof(struct kvm_xsave)] = {0};
-	const uint32_t mxcsr = 0x1f80;
 	int vcpu = create_vcpu(id), trimmed = 0;
 
-	memcpy(payload + MXCSR, &mxcsr, sizeof(mxcsr));
+	set_mxcsr(payload, MXCSR_DEFAULT);
 	if (vcpu == -1)
 		printf("%ld: %s\n", id, strerror(errno));
 	if (interrupted)
 		ask_for_signals();
 	for (int round = 0; vcpu != -1 && round < rounds; round++) {
-		uint64_t xstate_bv = leaked | 7;
-
-		memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
-		if (syscall(SYS_ioctl, vcpu, KVM_SET_XSAVE, payload)) {
+		set_xstate_bv(payload, leaked | 7);
+		if (raw_ioctl(vcpu, KVM_SET_XSAVE, payload)) {
 			printf("%ld: %s\n", id, strerror(errno));
 			break;
 		}
-		memcpy(&xstate_bv, payload + XSTATE_BV, sizeof(xstate_bv));
-		trimmed += xstate_bv == xcr0_of(id);
+		trimmed += get_xstate_bv(payload) == xcr0_of(id);
 	}
 	printf("%ld: %d\n", id, trimmed);
 	return arg;
@@ -95,7 +85,6 @@ int main(int argc, char **argv)
 	pthread_t threads[THREADS_MAX];
 	sigset_t signals;
 	int count = argc > 3 ? atoi(argv[1]) : 0;
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	if (count < 1 || count > THREADS_MAX) {
 		fprintf(stderr, "usage: restorers THREADS ROUNDS BIT [interrupted|interruptible]\n");
@@ -106,7 +95,7 @@ int main(int argc, char **argv)
 	interrupted = argc > 4 && !strcmp(argv[4], "interrupted");
 	action.sa_flags = interrupted ? SA_RESTART : 0;
 	sigaction(SIGUSR1, &action, NULL);
-	vm = (int)syscall(SYS_ioctl, kvm, KVM_CREATE_VM, NULL);
+	vm = raw_ioctl(open_kvm(), KVM_CREATE_VM, NULL);
 	for (long id = 0; id < count; id++)
 		if (pthread_create(&threads[id], NULL, vcpu_main, (void *)(intptr_t)id))
 			return 2;

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
-/*
- * A restore under an allow-list, as VMMs in Rust make it: "sandbox firecracker" on the main thread, where anything
- * else kills the process; "sandbox cloud-hypervisor" on a thread with a filter of its own, where anything else is
- * trapped. Both lists are shaped like those VMMs' own. With "break-out" behind it, one system call more.
- */
+// A restore under an allow-list, as VMMs in Rust make it: "sandbox firecracker" on the main thread, where anything
+// else kills the process; "sandbox cloud-hypervisor" on a thread with a filter of its own, where anything else is
+// trapped. Both lists are shaped like those VMMs' own. With "break-out" behind it, one system call more.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>

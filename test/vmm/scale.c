@@ -15,9 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/kvm.h>
-
-#define XSTATE_BV 512
+#include "kvm.h"
 
 static long *times;
 
@@ -25,15 +23,6 @@ static _Noreturn void die(const char *what)
 {
 	perror(what);
 	exit(2);
-}
-
-static int must(int fd, unsigned int request, void *argument)
-{
-	int result = ioctl(fd, request, argument);
-
-	if (result < 0)
-		die("ioctl");
-	return result;
 }
 
 static long now(void)
@@ -46,24 +35,20 @@ static long now(void)
 
 static void set_cpuid(int vcpu)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 leaf;
-	} cpuid = {.head = {.nent = 1}, .leaf = {.function = 0xd, .eax = 3}};
+	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 
-	must(vcpu, KVM_SET_CPUID2, &cpuid);
+	kvm_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 }
 
 // What a leaky host saved; returns how long it took.
 static long restore(int vcpu)
 {
 	static unsigned char payload[sizeof(struct kvm_xsave)];
-	uint64_t xstate_bv = 7;
 	long before;
 
-	memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+	set_xstate_bv(payload, 7);
 	before = now();
-	must(vcpu, KVM_SET_XSAVE, payload);
+	kvm_ioctl(vcpu, KVM_SET_XSAVE, payload);
 	return now() - before;
 }
 
@@ -107,10 +92,10 @@ static long median(long *values, size_t count)
 
 static void many_vcpus(int kvm, long count)
 {
-	int vm = must(kvm, KVM_CREATE_VM, NULL);
+	int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
 
 	for (long i = 0; i < count; i++) {
-		int vcpu = must(vm, KVM_CREATE_VCPU, (void *)(intptr_t)i);
+		int vcpu = kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)(intptr_t)i);
 
 		set_cpuid(vcpu);
 		times[i] = restore(vcpu);
@@ -119,8 +104,8 @@ static void many_vcpus(int kvm, long count)
 
 static void one_vm(int kvm, long *time)
 {
-	int vm = must(kvm, KVM_CREATE_VM, NULL);
-	int vcpus[] = {must(vm, KVM_CREATE_VCPU, (void *)0), must(vm, KVM_CREATE_VCPU, (void *)1)};
+	int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
+	int vcpus[] = {kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)0), kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)1)};
 
 	set_cpuid(vcpus[0]);
 	set_cpuid(vcpus[1]);
@@ -135,12 +120,11 @@ int main(int argc, char **argv)
 {
 	struct rlimit limit = {4096, 4096};
 	long count = argc == 3 ? atol(argv[2]) : 0;
-	const char *device = getenv("DEVICE");
-	int kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);
+	int kvm = open_kvm();
 	long shim, process;
 
 	times = calloc((size_t)count, sizeof(*times));
-	if (kvm < 0 || count < 8 || !times)
+	if (count < 8 || !times)
 		die("scale");
 	setrlimit(RLIMIT_NOFILE, &limit);
 	memset(times, 1, (size_t)count * sizeof(*times));

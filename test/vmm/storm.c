@@ -21,11 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/kvm.h>
+#include "kvm.h"
 
-#define XSTATE_BV 512
-#define MXCSR 24
-#define FP_SSE 3u
 #define MAX_THREADS 256
 #define VCPUS 3
 // Duplicates get numbers from here on, which no vCPU is created with: a shim knows nothing of them.
@@ -69,27 +66,6 @@ static _Noreturn void die(const char *what)
 	exit(2);
 }
 
-// KVM_CREATE_VM gives up for a signal.
-static int must(int fd, unsigned int request, void *argument)
-{
-	int result;
-
-	do
-		result = ioctl(fd, request, argument);
-	while (result < 0 && errno == EINTR);
-	if (result < 0)
-		die("ioctl");
-	return result;
-}
-
-static uint32_t xcr0_of(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
-{
-	for (uint32_t i = 0; i < nent; i++)
-		if (entries[i].function == 0xd && !entries[i].index)
-			return entries[i].eax;
-	return 0;
-}
-
 static void set_cpuid(struct vcpu *vcpu, uint32_t xcr0)
 {
 	struct {
@@ -97,18 +73,16 @@ static void set_cpuid(struct vcpu *vcpu, uint32_t xcr0)
 		struct kvm_cpuid_entry2 leaves[2];
 	} cpuid = {.head = {.nent = 2}, .leaves = {{.function = 1}, {.function = 0xd, .flags = 1, .eax = xcr0}}};
 
-	must(vcpu->fd, KVM_SET_CPUID2, &cpuid);
+	kvm_ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid);
 	vcpu->has_cpuid = true;
 	vcpu->xcr0 = xcr0;
 }
 
 static void fill(unsigned char *payload, uint64_t xstate_bv)
 {
-	const uint32_t mxcsr = 0x1f80;
-
 	memset(payload, 0, sizeof(struct kvm_xsave));
-	memcpy(payload + MXCSR, &mxcsr, sizeof(mxcsr));
-	memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+	set_mxcsr(payload, MXCSR_DEFAULT);
+	set_xstate_bv(payload, xstate_bv);
 }
 
 static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
@@ -122,7 +96,7 @@ static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
 // Async-signal-safe. in_child: where KVM may answer EIO.
 static void restore(struct vcpu vcpu, unsigned char *payload, uint64_t given, bool in_child)
 {
-	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | FP_SSE) : given;
+	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | XFEATURES_FP_SSE) : given;
 	int expected = written & ~supported ? EINVAL : 0;
 	char line[128];
 	int error, length;
@@ -138,7 +112,7 @@ static void restore(struct vcpu vcpu, unsigned char *payload, uint64_t given, bo
 	// Not dprintf(): it takes locks of stdio's.
 	length = snprintf(line, sizeof(line), "fd=%d cpuid=%d xcr0=%#x given=%#llx written=%#llx errno=%d\n", vcpu.fd,
 			  vcpu.has_cpuid, vcpu.xcr0, (unsigned long long)given,
-			  *(unsigned long long *)(payload + XSTATE_BV), error);
+			  (unsigned long long)get_xstate_bv(payload), error);
 	if (write(STDOUT_FILENO, line, (size_t)length) != length)
 		_exit(2);
 }
@@ -156,14 +130,11 @@ static void on_signal(int number)
 // The kernel's own word is what counts for a duplicate, asked behind the shim's back. A stand-in keeps what it was given.
 static void restore_duplicate(struct vcpu vcpu)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[256];
-	} cpuid = {.head = {.nent = 256}};
+	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};
 	struct vcpu duplicate = vcpu;
 
-	if (!syscall(SYS_ioctl, vcpu.fd, KVM_GET_CPUID2, &cpuid))
-		duplicate.xcr0 = xcr0_of(cpuid.entries, cpuid.head.nent);
+	if (!raw_ioctl(vcpu.fd, KVM_GET_CPUID2, &cpuid))
+		duplicate.xcr0 = (uint32_t)xcr0_of_table(&cpuid);
 	else if (errno != ENOTTY)
 		die("KVM_GET_CPUID2");
 	duplicate.fd = fcntl(vcpu.fd, F_DUPFD_CLOEXEC, DUPLICATES);
@@ -193,13 +164,13 @@ static void restore_in_child(struct vcpu vcpu)
 
 static void make(struct vcpu *vcpu, int vm, int id)
 {
-	*vcpu = (struct vcpu){.fd = must(vm, KVM_CREATE_VCPU, (void *)(intptr_t)id)};
+	*vcpu = (struct vcpu){.fd = kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)(intptr_t)id)};
 }
 
 static void play_round(void)
 {
 	struct vcpu vcpus[VCPUS];
-	int vm = must(kvm, KVM_CREATE_VM, NULL);
+	int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
 
 	for (int i = 0; i < VCPUS; i++) {
 		make(&vcpus[i], vm, i);
@@ -224,7 +195,7 @@ static void play_round(void)
 static void *work(void *argument)
 {
 	struct worker *worker = argument;
-	int vm = must(kvm, KVM_CREATE_VM, NULL);
+	int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
 
 	make(&worker->steady, vm, 0);
 	set_cpuid(&worker->steady, 0x7);
@@ -241,21 +212,17 @@ static void *work(void *argument)
 
 static void start(unsigned long threads, unsigned long rounds)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[256];
-	} cpuid = {.head = {.nent = 256}};
-	const char *device = getenv("DEVICE");
+	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};
 	struct sigaction action = {.sa_handler = on_signal};
 	struct rlimit limit = {16384, 16384};
 
 	setrlimit(RLIMIT_NOFILE, &limit);
 	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (kvm < 0 || counts == MAP_FAILED)
+	kvm = open_kvm();
+	if (counts == MAP_FAILED)
 		die("start");
-	must(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
-	supported = xcr0_of(cpuid.entries, cpuid.head.nent);
+	kvm_ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
+	supported = xcr0_of_table(&cpuid);
 	sigaction(SIGUSR1, &action, NULL);
 	for (unsigned long i = 0; i < threads; i++) {
 		workers[i].random = i + 1;

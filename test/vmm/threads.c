@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: MIT
-/*
- * Eight threads, each with a vCPU whose guest XCR0 is unlike the others', change its CPUID and load payloads
- * into it, all at once. Exit status 1, and a line, where a payload was not trimmed to its own vCPU's mask.
- * DEVICE in the environment stands in for /dev/kvm.
- */
+// Eight threads, each with a vCPU whose guest XCR0 is unlike the others', change its CPUID and load payloads
+// into it, all at once. Exit status 1, and a line, where a payload was not trimmed to its own vCPU's mask.
+// DEVICE in the environment stands in for /dev/kvm.
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -16,20 +13,17 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "kvm.h"
+
 #define THREADS 8
 #define ROUNDS 200
-#define XSTATE_BV 512
-#define FP_SSE 3u
 
 static int vm;
 static atomic_int failures;
 
 static int set_xcr0(int vcpu, uint32_t xcr0)
 {
-	struct {
-		uint32_t nent, padding;
-		struct kvm_cpuid_entry2 leaf;
-	} cpuid = { .nent = 1, .leaf = { .function = 0xd, .eax = xcr0 } };
+	struct leaf_0xd cpuid = LEAF_0XD(xcr0);
 
 	return ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 }
@@ -49,15 +43,14 @@ static void *vcpu_main(void *arg)
 	if (vcpu == -1)
 		fail(id, "KVM_CREATE_VCPU");
 	for (int round = 0; round < ROUNDS && !failures; round++) {
-		uint64_t xcr0 = FP_SSE | (uint64_t)(id + round) % THREADS << 2, sent = 0xff, seen;
+		uint64_t xcr0 = XFEATURES_FP_SSE | (uint64_t)(id + round) % THREADS << 2, sent = 0xff;
 
 		if (set_xcr0(vcpu, (uint32_t)xcr0))
 			fail(id, "KVM_SET_CPUID2");
-		memcpy(payload + XSTATE_BV, &sent, sizeof(sent));
-		/* KVM refuses what this host lacks; what the payload has become is the matter here. */
+		set_xstate_bv(payload, sent);
+		// KVM refuses what this host lacks; what the payload has become is the matter here.
 		ioctl(vcpu, KVM_SET_XSAVE, payload);
-		memcpy(&seen, payload + XSTATE_BV, sizeof(seen));
-		if (seen != (sent & xcr0))
+		if (get_xstate_bv(payload) != (sent & xcr0))
 			fail(id, "a payload was not trimmed to this vCPU's own mask");
 	}
 	return NULL;
@@ -65,15 +58,9 @@ static void *vcpu_main(void *arg)
 
 int main(void)
 {
-	const char *device = getenv("DEVICE");
-	int kvm = open(device ? device : "/dev/kvm", O_RDWR | O_CLOEXEC);
 	pthread_t threads[THREADS];
 
-	vm = ioctl(kvm, KVM_CREATE_VM, 0);
-	if (vm == -1) {
-		perror("KVM_CREATE_VM");
-		return 1;
-	}
+	vm = kvm_ioctl(open_kvm(), KVM_CREATE_VM, NULL);
 	for (long id = 0; id < THREADS; id++)
 		if (pthread_create(&threads[id], NULL, vcpu_main, (void *)(intptr_t)id))
 			return 1;

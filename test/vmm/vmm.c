@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: MIT
-/*
- * A scriptable VMM: carries out the steps given as arguments, in order, and prints a line for each: the step,
- * what its ioctl returned (or the name of its errno), and what became of the caller's memory.
- *
- *	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
- *
- * `vmm` alone lists the steps. DEVICE in the environment stands in for /dev/kvm. Every ioctl leaves through
- * do_ioctl(); with -DRAW_IOCTL, none through libc.
- */
+// A scriptable VMM: carries out the steps given as arguments, in order, and prints a line for each: the step,
+// what its ioctl returned (or the name of its errno), and what became of the caller's memory.
+//
+//	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
+//
+// `vmm` alone lists the steps. DEVICE in the environment stands in for /dev/kvm. Every ioctl leaves through
+// do_ioctl(); with -DRAW_IOCTL, none through libc.
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/filter.h>
-#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -28,32 +25,20 @@
 #include <unistd.h>
 
 #include "errnos.h"
-
-#ifndef KVM_GET_XSAVE2
-#define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
-#endif
-#ifndef KVM_CAP_XSAVE2
-#define KVM_CAP_XSAVE2 208
-#endif
+#include "kvm.h"
 
 #define PAGE 4096
 #define MAX_VCPUS 1024
-#define MAX_ENTRIES 256
-#define TOO_MANY_ENTRIES 100000 /* KVM takes 256, kernels before 5.12 took 80 */
+#define TOO_MANY_ENTRIES 100000 // KVM takes 256, kernels before 5.12 took 80
 #define GUEST_CODE 0x1000
 
-/* The payload, Intel SDM vol. 1, 13.4 */
+// The payload, Intel SDM vol. 1, 13.4
 #define FCW 0
-#define MXCSR 24
 #define ST0 32
 #define LEGACY_END 416
-#define XSTATE_BV 512
-#define XCOMP_BV 520
-#define RESERVED 528
-#define EXTENDED 576
 #define MAX_PAYLOAD (64 * 1024)
 
-/* No call sets it: an errno still at this value after a call was not touched */
+// No call sets it: an errno still at this value after a call was not touched
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
@@ -88,7 +73,7 @@ static uint64_t number(const char *text)
 	return value;
 }
 
-/* Ends the text at the first of the separators, and returns what follows; NULL where there is none. */
+// Ends the text at the first of the separators, and returns what follows; NULL where there is none.
 static char *cut(char *text, const char *separators)
 {
 	char *at = text ? strpbrk(text, separators) : NULL;
@@ -112,7 +97,7 @@ static long do_ioctl(int fd, uint32_t request, void *arg)
 #endif
 }
 
-/* Prints the result of the call just made; the step's own line is ended by the caller. */
+// Prints the result of the call just made; the step's own line is ended by the caller.
 static void print_result(long result)
 {
 	int error = errno;
@@ -136,24 +121,18 @@ static void select_fd(int fd)
 	printf(" %d", fd);
 }
 
-/* ---- virtual machines ---- */
+// ---- virtual machines ----
 
-static void open_kvm(void)
+static void need_kvm(void)
 {
-	const char *device = getenv("DEVICE");
-
-	if (kvm_fd != -1)
-		return;
-	device = device ? device : "/dev/kvm";
-	kvm_fd = open(device, O_RDWR | O_CLOEXEC);
 	if (kvm_fd == -1)
-		die(device, errno_name(errno));
+		kvm_fd = open_kvm();
 }
 
 static void step_vm(char *arg)
 {
 	(void)arg;
-	open_kvm();
+	need_kvm();
 	vm_fd = (int)do_ioctl(kvm_fd, KVM_CREATE_VM, NULL);
 	if (vm_fd == -1)
 		die("KVM_CREATE_VM", errno_name(errno));
@@ -183,8 +162,8 @@ static void step_vcpu(char *id)
 static void step_supported(char *arg)
 {
 	(void)arg;
-	open_kvm();
-	cpuid_table->nent = MAX_ENTRIES;
+	need_kvm();
+	cpuid_table->nent = KVM_CPUID_ENTRIES_MAX;
 	print_call(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid_table);
 	for (uint32_t i = 0; i < cpuid_table->nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &cpuid_table->entries[i];
@@ -219,7 +198,7 @@ static void prepare_run(struct kvm_run **run)
 
 	if (size <= 0 || code == MAP_FAILED)
 		die("run", "no memory for a guest");
-	memset(code, 0xf4, PAGE); /* hlt */
+	memset(code, 0xf4, PAGE); // hlt
 	region.userspace_addr = (uintptr_t)code;
 	if (do_ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region))
 		die("KVM_SET_USER_MEMORY_REGION", errno_name(errno));
@@ -234,7 +213,7 @@ static void prepare_run(struct kvm_run **run)
 		die("kvm_run", errno_name(errno));
 }
 
-/* For one vCPU: a guest that executes hlt, once per step. */
+// For one vCPU: a guest that executes hlt, once per step.
 static void step_run(char *arg)
 {
 	static struct kvm_run *run;
@@ -246,12 +225,10 @@ static void step_run(char *arg)
 	printf(" exit=%s", run->exit_reason == KVM_EXIT_HLT ? "hlt" : "other");
 }
 
-/* ---- CPUID ---- */
+// ---- CPUID ----
 
-/*
- * LIST: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". `.INDEX` sets KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
- * `:INDEX` does not.
- */
+// LIST: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". `.INDEX` sets KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+// `:INDEX` does not.
 static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 {
 	uint32_t count = 0;
@@ -263,7 +240,7 @@ static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 		struct kvm_cpuid_entry2 *e = &entries[count++];
 		char *index = strpbrk(text, ".:"), *value = cut(text, "="), *ecx = cut(value, "/");
 
-		if (count > MAX_ENTRIES)
+		if (count > KVM_CPUID_ENTRIES_MAX)
 			die(text, "one entry too many");
 		memset(e, 0, sizeof(*e));
 		if (index && *index == '.')
@@ -301,7 +278,7 @@ static void step_cpuid_v1(char *list)
 {
 	static struct {
 		uint32_t nent, padding;
-		struct kvm_cpuid_entry entries[MAX_ENTRIES];
+		struct kvm_cpuid_entry entries[KVM_CPUID_ENTRIES_MAX];
 	} v1;
 
 	v1.nent = parse_entries(list, cpuid_table->entries);
@@ -315,11 +292,11 @@ static void step_cpuid_v1(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
 }
 
-/* LIST is what the buffer holds before the call. */
+// LIST is what the buffer holds before the call.
 static void step_get_cpuid(char *list)
 {
 	parse_entries(list, cpuid_table->entries);
-	cpuid_table->nent = MAX_ENTRIES;
+	cpuid_table->nent = KVM_CPUID_ENTRIES_MAX;
 	print_call(vcpu_fd, KVM_GET_CPUID2, cpuid_table);
 	printf(" nent=%u", cpuid_table->nent);
 	for (uint32_t i = 0; i < cpuid_table->nent; i++) {
@@ -330,47 +307,33 @@ static void step_get_cpuid(char *list)
 	}
 }
 
-/* ---- XSAVE payloads ---- */
-
-static void put64(unsigned char *at, uint64_t value)
-{
-	memcpy(at, &value, sizeof(value));
-}
-
-static uint64_t get64(const unsigned char *at)
-{
-	uint64_t value;
-
-	memcpy(&value, at, sizeof(value));
-	return value;
-}
+// ---- XSAVE payloads ----
 
 static void fill_payload(unsigned char *payload)
 {
 	memset(payload, 0, payload_size);
 	payload[FCW] = 0x7f;
 	payload[FCW + 1] = 0x03;
-	payload[MXCSR] = 0x80;
-	payload[MXCSR + 1] = 0x1f;
+	set_mxcsr(payload, MXCSR_DEFAULT);
 	for (size_t i = ST0; i < payload_size; i++)
-		if (i < LEGACY_END || i >= EXTENDED)
+		if (i < LEGACY_END || i >= XSAVE_EXTENDED)
 			payload[i] = (unsigned char)(i * 7 + 1);
 }
 
 static void apply_option(unsigned char *payload, char *option)
 {
 	char *value = cut(option, "=");
-	uint32_t mxcsr;
+	uint64_t xcomp_bv;
 
 	if (!value)
 		die(option, "no such payload");
 	if (!strcmp(option, "xcomp_bv")) {
-		put64(payload + XCOMP_BV, number(value));
-	} else if (!strcmp(option, "reserved") && number(value) < EXTENDED - RESERVED) {
-		payload[RESERVED + number(value)] = 1;
+		xcomp_bv = number(value);
+		memcpy(payload + XCOMP_BV, &xcomp_bv, sizeof(xcomp_bv));
+	} else if (!strcmp(option, "reserved") && number(value) < XSAVE_EXTENDED - XSAVE_RESERVED) {
+		payload[XSAVE_RESERVED + number(value)] = 1;
 	} else if (!strcmp(option, "mxcsr")) {
-		mxcsr = (uint32_t)number(value);
-		memcpy(payload + MXCSR, &mxcsr, sizeof(mxcsr));
+		set_mxcsr(payload, (uint32_t)number(value));
 	} else {
 		die(option, "no such payload");
 	}
@@ -384,7 +347,7 @@ static void protect_payload(int protection)
 		die("mprotect", errno_name(errno));
 }
 
-/* Compares the payload with payload_before: XSTATE_BV is shown, anything else must be the same. */
+// Compares the payload with payload_before: XSTATE_BV is shown, anything else must be the same.
 static void print_payload(const unsigned char *payload)
 {
 	size_t i;
@@ -392,17 +355,15 @@ static void print_payload(const unsigned char *payload)
 	for (i = 0; i < payload_size; i++)
 		if (payload[i] != payload_before[i] && (i < XSTATE_BV || i >= XCOMP_BV))
 			break;
-	printf(" xstate_bv=0x%" PRIx64, get64(payload + XSTATE_BV));
+	printf(" xstate_bv=0x%" PRIx64, get_xstate_bv(payload));
 	if (i == payload_size)
 		printf(" rest=same");
 	else
 		printf(" rest=changed-at-%zu", i);
 }
 
-/*
- * SPEC: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The payload ends where its
- * mapping ends, so that touching what lies past it is fatal; `shift` moves it down, off its alignment.
- */
+// SPEC: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The payload ends where its
+// mapping ends, so that touching what lies past it is fatal; `shift` moves it down, off its alignment.
 static unsigned char *make_payload(char *spec, bool *readonly)
 {
 	unsigned char *payload = payload_end - payload_size;
@@ -420,7 +381,7 @@ static unsigned char *make_payload(char *spec, bool *readonly)
 			options[count++] = option;
 	}
 	fill_payload(payload);
-	put64(payload + XSTATE_BV, xstate_bv);
+	set_xstate_bv(payload, xstate_bv);
 	for (size_t i = 0; i < count; i++)
 		apply_option(payload, options[i]);
 	memcpy(payload_before, payload, payload_size);
@@ -450,7 +411,7 @@ static void step_set_xsave_at(char *address)
 	print_call(vcpu_fd, KVM_SET_XSAVE, (void *)(uintptr_t)number(address));
 }
 
-/* Any other request, given the address of a payload that it must not change. */
+// Any other request, given the address of a payload that it must not change.
 static void step_ioctl(char *request)
 {
 	char spec[] = "0xffffffffffffffff";
@@ -461,14 +422,14 @@ static void step_ioctl(char *request)
 static void get_payload(uint32_t request)
 {
 	unsigned char *payload = payload_end - payload_size;
-	uint64_t hash = 14695981039346656037U; /* FNV-1a */
+	uint64_t hash = 14695981039346656037U; // FNV-1a
 
 	memset(payload, 0xa5, payload_size);
 	print_call(vcpu_fd, request, payload);
 	for (size_t i = 0; i < payload_size; i++)
 		if (i < XSTATE_BV || i >= XCOMP_BV)
 			hash = (hash ^ payload[i]) * 1099511628211U;
-	printf(" xstate_bv=0x%" PRIx64 " rest=%016" PRIx64, get64(payload + XSTATE_BV), hash);
+	printf(" xstate_bv=0x%" PRIx64 " rest=%016" PRIx64, get_xstate_bv(payload), hash);
 }
 
 static void step_get_xsave(char *arg)
@@ -488,7 +449,7 @@ static void step_get_xsave_at(char *address)
 	print_call(vcpu_fd, KVM_GET_XSAVE, (void *)(uintptr_t)number(address));
 }
 
-/* ---- descriptors ---- */
+// ---- descriptors ----
 
 static void step_fd(char *fd)
 {
@@ -530,7 +491,7 @@ static void step_close(char *arg)
 		die("close", errno_name(errno));
 }
 
-/* ---- how the steps that follow are carried out ---- */
+// ---- how the steps that follow are carried out ----
 
 static void step_raw(char *arg)
 {
@@ -550,7 +511,7 @@ static void step_wide(char *arg)
 	wide = true;
 }
 
-/* A system call to find in a trace; the path does not exist. */
+// A system call to find in a trace; the path does not exist.
 static void step_mark(char *name)
 {
 	char path[64];
@@ -638,14 +599,14 @@ static void step_signal(char *arg)
 	exit(0);
 }
 
-/* From here on any system call but ioctl, write and exit is fatal. */
+// From here on any system call but ioctl, write and exit is fatal.
 static void step_confine(char *arg)
 {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 5, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 4, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_writev, 3, 0), /* musl's stdio */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_writev, 3, 0), // musl's stdio
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit, 2, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
@@ -658,11 +619,11 @@ static void step_confine(char *arg)
 		die("confine", errno_name(errno));
 }
 
-/* ---- the list ---- */
+// ---- the list ----
 
 static const struct step {
 	const char *name;
-	const char *arg; /* NULL: takes none */
+	const char *arg; // NULL: takes none
 	void (*run)(char *arg);
 	const char *what;
 } steps[] = {
@@ -742,7 +703,7 @@ static void *map(size_t size)
 
 int main(int argc, char **argv)
 {
-	static char buffer[BUFSIZ]; /* no allocation later, which `confine` would forbid */
+	static char buffer[BUFSIZ]; // no allocation later, which `confine` would forbid
 
 	if (argc < 2) {
 		for (const struct step *s = steps; s < steps + STEPS; s++)
