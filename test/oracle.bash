@@ -5,7 +5,7 @@
 
 seed=${XSAVESHIM_TEST_SEED:-$(($(date +%s%N) / 1000))}
 
-# The bugs that an oracle must catch: `sed` makes them in core/guest_cpuid.c.
+# The bugs that an oracle must catch: `sed` makes them in core/guest_cpuid.c or in its header.
 declare -gA bugs=(
   [index-ignored]='s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
@@ -14,13 +14,16 @@ declare -gA bugs=(
   [edx-dropped]='s/(uint64_t)edx << 32 | eax/(uint64_t)(edx \& 0) << 32 | eax/'
 )
 
-# oracle_with BUG    builds it, as $BATS_TEST_TMPDIR/BUG
+# oracle_with BUG    builds an oracle over a core with this bug, as $BATS_TEST_TMPDIR/BUG
 oracle_with() {
-  local core=$repo/core/guest_cpuid.c changed=$BATS_TEST_TMPDIR/$1.c
-  sed "${bugs[$1]}" "$core" >"$changed"
-  [[ $(diff "$core" "$changed" | grep -c '^>') == 1 ]] || fail "the bug $1 no longer applies exactly once" || return
-  gcc -std=gnu11 -D_GNU_SOURCE -O2 -I"$repo/include" -o "$BATS_TEST_TMPDIR/$1" "$repo/test/oracle/oracle.c" \
-    "$changed" "$repo"/core/{policy,xstate}.c
+  local tree=$BATS_TEST_TMPDIR/tree-$1 part changed
+  mkdir "$tree"
+  cp -r "$repo/core" "$repo/include" "$tree"
+  sed -i "${bugs[$1]}" "$tree"/core/guest_cpuid.c "$tree"/include/xsaveshim/guest_cpuid.h
+  changed=$(for part in core include; do diff -r "$repo/$part" "$tree/$part"; done | grep -c '^>') || true
+  [[ $changed == 1 ]] || fail "the bug $1 changes $changed lines of the core, and should change one" || return
+  gcc -std=gnu11 -D_GNU_SOURCE -O2 -I"$tree/include" -o "$BATS_TEST_TMPDIR/$1" "$repo/test/oracle/oracle.c" \
+    "$tree"/core/{guest_cpuid,policy,xstate}.c
 }
 
 # Standard input: what the oracle said, which must be of a table cut down to one or two entries.
