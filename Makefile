@@ -53,7 +53,7 @@ $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 
 # The programs that the suites run: test/ROOM/NAME.c becomes $(BUILD)/test/NAME, and test/ROOM/NAME.so.c a library to preload.
 ROOMS := vmm preload standins tools
-vpath %.c $(addprefix test/,$(ROOMS) core oracle bench)
+vpath %.c $(addprefix test/,$(ROOMS) oracle bench)
 TEST_NAMES := $(basename $(notdir $(wildcard $(ROOMS:%=test/%/*.c)))) core oracle
 TEST_COMPILE = $(COMPILE) -Itest/include
 
@@ -66,6 +66,14 @@ $(BUILD)/test/%.so: %.so.c
 
 # Only these two programs are linked with the core.
 $(BUILD)/test/core $(BUILD)/test/oracle: $(CORE)
+
+# The core's unit tests are one program of several files.
+$(BUILD)/test/core: $(patsubst test/core/%.c,$(BUILD)/test-core/%.o,$(wildcard test/core/*.c))
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl
+
+$(BUILD)/test-core/%.o: test/core/%.c
+	@mkdir -p $(@D)
+	$(TEST_COMPILE) -c -o $@ $<
 
 $(BUILD)/test/%: %.c
 	@mkdir -p $(@D)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck disable=SC2154 # variables of lib.bash and of bats
-# The core, case by case: test/core/core.c carries out the sentence that a test's name is.
+# The core, case by case: the program of test/core/ carries out the sentence that a test's name is.
 
 load lib
 
@@ -66,6 +66,8 @@ check() {
 @test "numbers are written whole, from the least to the most" { check; }
 @test "the names of all 64 xfeatures fit into a line" { check; }
 @test "a line too long is cut and still ends as a line" { check; }
+@test "every bad setting is a line that says what is used instead" { check; }
+@test "bad settings beyond the eighth are counted" { check; }
 @test "a log that is nowhere takes reports and keeps errno" { check; }
 @test "a line that a full disk does not take goes to the fallback, and errno is kept" { check; }
 @test "syslog gets each line with its priority, the fallback what syslog does not take" { check; }
@@ -76,8 +78,6 @@ check() {
 @test "a log file that is a symbolic link is refused, and standard error says so" { check; }
 @test "the log syslog is the socket /dev/log" { check; }
 @test "without /dev/log standard error says so and is the log" { check; }
-@test "every bad setting is a line that says what is used instead" { check; }
-@test "bad settings beyond the eighth are counted" { check; }
 @test "settings come out of a record as they were put in" { check; }
 @test "a record that was not published, or has another version, has no settings" { check; }
 @test "a record whose bytes are no settings is refused, and a path that does not end is cut" { check; }

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// The core's unit tests: each case is a sentence, and `core SENTENCE` carries it out. `core` alone lists them all.
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+
+static const struct test_case *const tables[] = {
+	guest_cpuid_cases, xstate_cases, vcpus_cases, policy_cases, report_cases, log_cases, record_cases, settings_cases,
+};
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; i < COUNT(tables); i++) {
+		for (const struct test_case *test = tables[i]; test->sentence; test++) {
+			if (argc < 2) {
+				puts(test->sentence);
+			} else if (!strcmp(argv[1], test->sentence)) {
+				test->check();
+				return failed;
+			}
+		}
+	}
+	if (argc < 2)
+		return 0;
+	fprintf(stderr, "core: no such case: %s\n", argv[1]);
+	return 2;
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+// policy.h: what is trimmed, and why KVM refused.
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+#include "kvm.h"
+#include "xsaveshim/policy.h"
+#include "xsaveshim/xstate.h"
+
+static const struct vcpu unknown = {VCPU_UNKNOWN, VCPU_ID_UNKNOWN, 0};
+
+static void allowed_is_xcr0_fp_sse(void)
+{
+	same("0", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0}), 0x3);
+	same("avx", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0x4}), 0x7);
+	same("0x2e7", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0x2e7}), 0x2e7);
+	same("bit 63", policy_allowed((struct vcpu){VCPU_XCR0, 0, UINT64_C(1) << 63}), UINT64_C(1) << 63 | 0x3);
+}
+
+static void allowed_without_xcr0(void)
+{
+	same("unknown", policy_allowed((struct vcpu){VCPU_UNKNOWN, 0, 0}), UINT64_MAX);
+	same("no CPUID yet", policy_allowed((struct vcpu){VCPU_NO_CPUID, 0, 0}), UINT64_MAX);
+}
+
+static void trim_keeps_what_cpuid_has(void)
+{
+	struct vcpu vcpu = {VCPU_XCR0, 0, UINT64_C(0x4000000e7)};
+	struct trim trim = policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, UINT64_C(0x4000002ff));
+
+	same("XSTATE_BV", trim.xstate_bv, UINT64_C(0x4000002ff));
+	same("allowed", trim.allowed, UINT64_C(0x4000000e7));
+	same("written", trim.written, UINT64_C(0x4000000e7));
+}
+
+static void trim_twice(void)
+{
+	for (uint64_t bv = 0; bv < 1024; bv++) {
+		for (uint64_t xcr0 = 0; xcr0 < 1024; xcr0 += 31) {
+			struct vcpu vcpu = {VCPU_XCR0, 0, xcr0};
+			uint64_t once = policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, bv).written;
+
+			same("once", once, bv & (xcr0 | 3));
+			same("twice", policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, once).written, once);
+		}
+	}
+}
+
+static void trim_modes(void)
+{
+	static const struct {
+		enum trim_mode mode;
+		uint64_t restored, saved;
+	} rows[] = {
+		{TRIM_RESTORE, 0x3, 0x207}, {TRIM_SAVE, 0x207, 0x3}, {TRIM_BOTH, 0x3, 0x3}, {TRIM_NONE, 0x207, 0x207}};
+	struct vcpu vcpu = {VCPU_XCR0, 0, 0};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		same("restored", policy_trim(rows[i].mode, XSAVE_RESTORE, vcpu, 0x207).written, rows[i].restored);
+		same("saved", policy_trim(rows[i].mode, XSAVE_SAVE, vcpu, 0x207).written, rows[i].saved);
+		same("allowed", policy_trim(rows[i].mode, XSAVE_RESTORE, vcpu, 0x207).allowed, 0x3);
+	}
+}
+
+static void trim_only_what_is_known(void)
+{
+	struct vcpu fresh = {VCPU_NO_CPUID, 0, 0};
+
+	same("unknown", policy_trim(TRIM_BOTH, XSAVE_RESTORE, unknown, UINT64_MAX).written, UINT64_MAX);
+	same("no CPUID yet", policy_trim(TRIM_BOTH, XSAVE_RESTORE, fresh, UINT64_MAX).written, UINT64_MAX);
+	same("saved", policy_trim(TRIM_BOTH, XSAVE_SAVE, fresh, UINT64_MAX).written, UINT64_MAX);
+}
+
+// A head that every KVM takes, but for what is set in it.
+struct head {
+	uint64_t xstate_bv;
+	uint64_t xcomp_bv;
+	uint32_t mxcsr;
+	unsigned char reserved;
+};
+
+static struct refusal diagnose(struct head head, struct vcpu vcpu, uint64_t xfeatures)
+{
+	unsigned char bytes[XSTATE_HEAD_SIZE + 1] = {0};
+	unsigned char *payload = bytes + 1;
+
+	set_mxcsr(payload, head.mxcsr);
+	set_xstate_bv(payload, head.xstate_bv);
+	memcpy(payload + XCOMP_BV, &head.xcomp_bv, 8);
+	payload[XSAVE_EXTENDED - 1] = head.reserved;
+	return policy_diagnose(payload, vcpu, (struct host){xfeatures, xstate_host_mxcsr_reserved()});
+}
+
+static void same_refusal(const char *what, struct refusal got, struct refusal expected)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%s, host lacks", what);
+	same(text, got.host_lacks, expected.host_lacks);
+	snprintf(text, sizeof(text), "%s, guest lacks", what);
+	same(text, got.guest_lacks, expected.guest_lacks);
+	snprintf(text, sizeof(text), "%s, XCOMP_BV", what);
+	same(text, got.xcomp_bv, expected.xcomp_bv);
+	snprintf(text, sizeof(text), "%s, reserved bytes", what);
+	same(text, got.reserved_bytes, expected.reserved_bytes);
+	snprintf(text, sizeof(text), "%s, MXCSR", what);
+	same(text, got.mxcsr, expected.mxcsr);
+}
+
+static const struct vcpu avx_guest = {VCPU_XCR0, 0, 0x7};
+
+static void diagnose_host(void)
+{
+	struct vcpu big = {VCPU_XCR0, 0, 0xe7};
+
+	same_refusal("zmm", diagnose((struct head){0xe7, 0, 0x1f80, 0}, big, 0x7), (struct refusal){.host_lacks = 0xe0});
+	same_refusal("x87, sse", diagnose((struct head){0x3, 0, 0x1f80, 0}, avx_guest, 0), (struct refusal){0});
+}
+
+static void diagnose_guest(void)
+{
+	same_refusal("pkru", diagnose((struct head){0x207, 0, 0x1f80, 0}, avx_guest, 0x2e7),
+		     (struct refusal){.guest_lacks = 0x200});
+	same_refusal("nothing known of the guest", diagnose((struct head){0x207, 0, 0x1f80, 0}, unknown, 0x2e7),
+		     (struct refusal){0});
+	same_refusal("no CPUID yet",
+		     diagnose((struct head){0x207, 0, 0x1f80, 0}, (struct vcpu){VCPU_NO_CPUID, 0, 0}, 0x2e7),
+		     (struct refusal){0});
+}
+
+static void diagnose_header(void)
+{
+	same_refusal("XCOMP_BV", diagnose((struct head){0x7, UINT64_C(1) << 63 | 7, 0x1f80, 0}, avx_guest, 0x7),
+		     (struct refusal){.xcomp_bv = UINT64_C(1) << 63 | 7});
+	same_refusal("reserved", diagnose((struct head){0x7, 0, 0x1f80, 1}, avx_guest, 0x7),
+		     (struct refusal){.reserved_bytes = true});
+}
+
+static void diagnose_mxcsr(void)
+{
+	struct refusal bad = {.mxcsr = 0x80000000};
+
+	same_refusal("x87", diagnose((struct head){0x1, 0, 0x80001f80, 0}, avx_guest, 0x7), bad);
+	same_refusal("sse", diagnose((struct head){0x2, 0, 0x80001f80, 0}, avx_guest, 0x7), bad);
+	same_refusal("avx", diagnose((struct head){0x4, 0, 0x80001f80, 0}, avx_guest, 0x7), bad);
+	same_refusal("none of them", diagnose((struct head){0, 0, 0x80001f80, 0}, avx_guest, 0x7), (struct refusal){0});
+}
+
+static void diagnose_fpsse(void)
+{
+	struct vcpu none = {VCPU_XCR0, 0, 0};
+
+	same_refusal("alone", diagnose((struct head){0x3, 0, 0x1f80, 0}, none, 0x207),
+		     (struct refusal){.guest_lacks = 0x3});
+	same_refusal("beside pkru", diagnose((struct head){0x203, 0, 0x1f80, 0}, none, 0x207),
+		     (struct refusal){.guest_lacks = 0x200});
+	same_refusal("beside a host's lack", diagnose((struct head){0x103, 0, 0x1f80, 0}, none, 0x7),
+		     (struct refusal){.host_lacks = 0x100, .guest_lacks = 0x100});
+	same_refusal("beside a lack of the host's alone",
+		     diagnose((struct head){0x103, 0, 0x1f80, 0}, (struct vcpu){VCPU_XCR0, 0, 0x100}, 0x7),
+		     (struct refusal){.host_lacks = 0x100});
+	same_refusal("beside XCOMP_BV", diagnose((struct head){0x3, 1, 0x1f80, 0}, none, 0x7),
+		     (struct refusal){.xcomp_bv = 1});
+	same_refusal("beside a reserved byte", diagnose((struct head){0x3, 0, 0x1f80, 1}, none, 0x7),
+		     (struct refusal){.reserved_bytes = true});
+	same_refusal("beside MXCSR", diagnose((struct head){0x3, 0, 0x80000000, 0}, none, 0x7),
+		     (struct refusal){.mxcsr = 0x80000000});
+}
+
+static void widen_when(void)
+{
+	struct refusal fpsse = {.guest_lacks = 0x3};
+
+	same("restore", policy_refused_fpsse_alone(TRIM_RESTORE, fpsse), true);
+	same("both", policy_refused_fpsse_alone(TRIM_BOTH, fpsse), true);
+	same("save", policy_refused_fpsse_alone(TRIM_SAVE, fpsse), false);
+	same("none", policy_refused_fpsse_alone(TRIM_NONE, fpsse), false);
+	same("pkru", policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){.guest_lacks = 0x200}), false);
+	same("nothing known", policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){0}), false);
+}
+
+const struct test_case policy_cases[] = {
+	{"a guest may have its XCR0 and, whatever that is, FP and SSE", allowed_is_xcr0_fp_sse},
+	{"a vCPU without a known XCR0 may have everything", allowed_without_xcr0},
+	{"no component that the guest's CPUID enumerates is dropped", trim_keeps_what_cpuid_has},
+	{"trimming twice is trimming once", trim_twice},
+	{"each mode trims in its own direction", trim_modes},
+	{"a vCPU without a known XCR0 is never trimmed", trim_only_what_is_known},
+	{"what the host lacks speaks against a payload, FP and SSE apart", diagnose_host},
+	{"what a known guest lacks speaks against a payload", diagnose_guest},
+	{"XCOMP_BV and reserved bytes speak against a payload", diagnose_header},
+	{"MXCSR speaks against a payload only where FP, SSE or AVX is loaded", diagnose_mxcsr},
+	{"FP and SSE speak against a payload only where nothing else does", diagnose_fpsse},
+	{"a payload is loaded widened only for FP and SSE alone, where restores are trimmed", widen_when},
+	{NULL, NULL},
+};

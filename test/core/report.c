@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+// report.h: the wording of every line.
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+#include "xsaveshim/report.h"
+#include "xsaveshim/settings.h"
+
+static void report_a_trim(void)
+{
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+
+	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
+	same_text("line", read_text(report_pipe[0]),
+		  "xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=14 xstate_bv=0x217 allowed=0x3 "
+		  "written=0x3 dropped=avx,bndcsr,pkru\n");
+}
+
+static void report_a_would_be_trim(void)
+{
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+	struct vcpu_call call = {"KVM_GET_XSAVE2", 9, {VCPU_XCR0, VCPU_ID_UNKNOWN, 0}};
+
+	log.via = "supervisor";
+	report_trim(&log, call, (struct trim){UINT64_C(0x8000000000000001), 0x3, UINT64_C(0x8000000000000001)});
+	same_text("line", read_text(report_pipe[0]),
+		  "xsaveshim: level=notice event=would-trim via=supervisor ioctl=KVM_GET_XSAVE2 vcpu=? fd=9 "
+		  "xstate_bv=0x8000000000000001 allowed=0x3 written=0x8000000000000001 dropped=bit63\n");
+}
+
+static void report_no_trim(void)
+{
+	struct log log = piped_log(LOG_LEVEL_DEBUG);
+
+	report_trim(&log, restore_call, (struct trim){0x3, 0x7, 0x3});
+	same_text("line", read_text(report_pipe[0]), "");
+}
+
+static void report_a_refusal(void)
+{
+	static const struct {
+		struct refusal refusal;
+		const char *reason;
+	} rows[] = {
+		{{.host_lacks = 0xe0}, "host-lacks:opmask,zmm_hi256,hi16_zmm"},
+		{{.guest_lacks = 0x200}, "guest-lacks:pkru"},
+		{{.xcomp_bv = 0x7}, "xcomp-bv:0x7"},
+		{{.reserved_bytes = true}, "reserved-bytes"},
+		{{.mxcsr = 0x10000}, "mxcsr:0x10000"},
+		{{.host_lacks = 0x100}, "host-lacks:pt"},
+		{{0}, "unknown"},
+		{{0x1, 0x2, 0x3, true, 0x4}, "host-lacks:x87;guest-lacks:sse;xcomp-bv:0x3;reserved-bytes;mxcsr:0x4"},
+	};
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char expected[256];
+
+		snprintf(expected, sizeof(expected), "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 "
+			 "fd=14 errno=EINVAL xstate_bv=0xe7 reason=%s\n", rows[i].reason);
+		report_refused(&log, restore_call, EINVAL, 0xe7, rows[i].refusal);
+		same_text("line", read_text(report_pipe[0]), expected);
+	}
+}
+
+static void report_other_errors(void)
+{
+	static const struct {
+		int error;
+		const char *name;
+	} rows[] = {
+		{EFAULT, "EFAULT"}, {EIO, "EIO"}, {EINTR, "EINTR"}, {ENOMEM, "ENOMEM"}, {ENOSYS, "ENOSYS"},
+		{EPERM, "EPERM"}, {EACCES, "EACCES"}, {EBADF, "EBADF"}, {ENOTTY, "ENOTTY"}, {EDOM, "33"}};
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char expected[256];
+
+		snprintf(expected, sizeof(expected), "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 "
+			 "fd=14 errno=%s xstate_bv=0x3 reason=not-the-payload\n", rows[i].name);
+		report_refused(&log, restore_call, rows[i].error, 0x3, (struct refusal){.host_lacks = 1});
+		same_text("line", read_text(report_pipe[0]), expected);
+	}
+}
+
+static void report_what_was_learned(void)
+{
+	struct log log = piped_log(LOG_LEVEL_DEBUG);
+
+	report_learn(&log, (struct vcpu_call){"KVM_CREATE_VCPU", 14, {VCPU_NO_CPUID, 2, 0}});
+	same_text("a new vCPU", read_text(report_pipe[0]),
+		  "xsaveshim: level=debug event=learn ioctl=KVM_CREATE_VCPU vcpu=2 fd=14\n");
+	report_learn(&log, (struct vcpu_call){"KVM_SET_CPUID2", 14, {VCPU_XCR0, 2, 0x204}});
+	same_text("its CPUID", read_text(report_pipe[0]),
+		  "xsaveshim: level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=2 fd=14 guest_xcr0=0x204 allowed=0x207\n");
+}
+
+static void report_levels(void)
+{
+	// Which of an error, a notice and a debug line is there.
+	static const bool expected[][3] = {
+		[LOG_LEVEL_ERROR] = {true, false, false},
+		[LOG_LEVEL_NOTICE] = {true, true, false},
+		[LOG_LEVEL_DEBUG] = {true, true, true},
+	};
+
+	for (enum log_level level = LOG_LEVEL_NOTICE; level <= LOG_LEVEL_DEBUG; level++) {
+		struct log log = piped_log(level);
+
+		report_refused(&log, restore_call, EINVAL, 0x3, (struct refusal){0});
+		same("error", strlen(read_text(report_pipe[0])) > 0, expected[level][0]);
+		report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
+		same("notice", strlen(read_text(report_pipe[0])) > 0, expected[level][1]);
+		report_learn(&log, restore_call);
+		same("debug", strlen(read_text(report_pipe[0])) > 0, expected[level][2]);
+	}
+}
+
+static void report_quotes(void)
+{
+	static const struct {
+		const char *value, *expected;
+	} rows[] = {
+		{"plain-1.0/x:y,z;?", "plain-1.0/x:y,z;?"},
+		{"", "\"\""},
+		{"two words", "\"two words\""},
+		{"a=b", "\"a=b\""},
+		{"say \"hi\" \\", "\"say ?hi? ?\""},
+		{"two\nlines\t", "\"two?lines?\""},
+		{"\xc3\xa9\x7f", "\"???\""},
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct log log = piped_log(LOG_LEVEL_NOTICE);
+		struct report_line line;
+		char expected[128];
+
+		snprintf(expected, sizeof(expected), "xsaveshim: level=notice event=test key=%s\n", rows[i].expected);
+		report_begin(&line, &log, LOG_LEVEL_NOTICE, "test");
+		report_text(&line, "key", rows[i].value);
+		report_send(&line);
+		same_text("line", read_text(report_pipe[0]), expected);
+	}
+}
+
+static void report_numbers(void)
+{
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+	struct report_line line;
+
+	report_begin(&line, &log, LOG_LEVEL_NOTICE, "test");
+	report_int(&line, "zero", 0);
+	report_int(&line, "least", -2147483647 - 1);
+	report_int(&line, "most", 2147483647);
+	report_hex(&line, "none", 0);
+	report_hex(&line, "all", UINT64_MAX);
+	report_send(&line);
+	same_text("line", read_text(report_pipe[0]),
+		  "xsaveshim: level=notice event=test zero=0 least=-2147483648 most=2147483647 none=0x0 "
+		  "all=0xffffffffffffffff\n");
+}
+
+static void report_the_longest(void)
+{
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+	struct vcpu_call call = {"KVM_SET_XSAVE", -2147483647 - 1, {VCPU_XCR0, 2147483647, 0}};
+	const char *line;
+	size_t bits = 1;
+
+	report_trim(&log, call, (struct trim){UINT64_MAX, 0, UINT64_MAX});
+	line = read_text(report_pipe[0]);
+	for (const char *c = line; *c; c++)
+		bits += *c == ',';
+	same("names", bits, 64);
+	same("whole", strlen(line) > 7 && !strcmp(line + strlen(line) - 7, ",bit63\n"), true);
+}
+
+static void report_cut(void)
+{
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+	struct report_line line;
+	char word[400];
+	const char *text;
+
+	memset(word, 'w', sizeof(word));
+	word[sizeof(word) - 1] = '\0';
+	report_begin(&line, &log, LOG_LEVEL_NOTICE, "test");
+	for (int i = 0; i < 4; i++)
+		report_text(&line, "word", word);
+	report_send(&line);
+	text = read_text(report_pipe[0]);
+	same("length", strlen(text), sizeof(line.text));
+	same("newlines", strchr(text, '\n') == text + strlen(text) - 1, true);
+}
+
+static void report_bad_settings(void)
+{
+	static const char text[] = "XSAVESHIM_TRIM=all of it\nnonsense\n";
+	struct settings settings;
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+
+	settings_init(&settings);
+	settings_apply_file(&settings, text, strlen(text), "/etc/xsaveshim.conf");
+	report_settings(&log, &settings);
+	same_text("lines", read_text(report_pipe[0]),
+		  "xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=1 key=XSAVESHIM_TRIM "
+		  "value=\"all of it\" using=restore accepted=restore,save,both,none\n"
+		  "xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=2 key=nonsense value=\"\" "
+		  "using=nothing-of-it\n");
+}
+
+static void report_many_bad_settings(void)
+{
+	static const char text[] = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n";
+	struct settings settings;
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+	const char *lines;
+
+	settings_init(&settings);
+	settings_apply_file(&settings, text, strlen(text), "file");
+	report_settings(&log, &settings);
+	lines = read_text(report_pipe[0]);
+	same("the eighth", strstr(lines, "line=8 ") != NULL, true);
+	same("the ninth", strstr(lines, "line=9 ") != NULL, false);
+	same("the rest", strstr(lines, "event=setting further-problems=3\n") != NULL, true);
+}
+
+const struct test_case report_cases[] = {
+	{"a trim is one line that names what was dropped", report_a_trim},
+	{"a trim that the settings forbid is told as one that would be", report_a_would_be_trim},
+	{"nothing to drop is no line", report_no_trim},
+	{"a refusal names each reason", report_a_refusal},
+	{"an errno other than EINVAL does not blame the payload", report_other_errors},
+	{"what was learned of a vCPU is a line at level debug", report_what_was_learned},
+	{"each log level has its lines and those of the levels above it", report_levels},
+	{"a value that logfmt could not tell apart is quoted", report_quotes},
+	{"numbers are written whole, from the least to the most", report_numbers},
+	{"the names of all 64 xfeatures fit into a line", report_the_longest},
+	{"a line too long is cut and still ends as a line", report_cut},
+	{"every bad setting is a line that says what is used instead", report_bad_settings},
+	{"bad settings beyond the eighth are counted", report_many_bad_settings},
+	{NULL, NULL},
+};

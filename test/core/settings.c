@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+// settings.h: values, the settings file, the environment.
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "xsaveshim/settings.h"
+
+static void settings_defaults(void)
+{
+	struct settings settings;
+
+	memset(&settings, 0xff, sizeof(settings));
+	settings_init(&settings);
+	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
+	same_text("refused", settings_text(&settings, SETTING_REFUSED), "report");
+	same_text("log", settings_text(&settings, SETTING_LOG), "stderr");
+	same_text("log level", settings_text(&settings, SETTING_LOG_LEVEL), "notice");
+	same("problems", settings.problems, 0);
+}
+
+static void settings_values(void)
+{
+	static const struct {
+		enum setting setting;
+		const char *text;
+		unsigned int value;
+	} rows[] = {
+		{SETTING_TRIM, "restore", TRIM_RESTORE}, {SETTING_TRIM, "save", TRIM_SAVE},
+		{SETTING_TRIM, "both", TRIM_BOTH}, {SETTING_TRIM, "none", TRIM_NONE},
+		{SETTING_REFUSED, "report", REFUSED_REPORT}, {SETTING_REFUSED, "abort", REFUSED_ABORT},
+		{SETTING_LOG, "stderr", LOG_STDERR}, {SETTING_LOG, "syslog", LOG_SYSLOG},
+		{SETTING_LOG, "none", LOG_NONE}, {SETTING_LOG, "/a/path", LOG_PATH},
+		{SETTING_LOG_LEVEL, "notice", LOG_LEVEL_NOTICE}, {SETTING_LOG_LEVEL, "error", LOG_LEVEL_ERROR},
+		{SETTING_LOG_LEVEL, "debug", LOG_LEVEL_DEBUG},
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct settings settings = settings_with(rows[i].setting, rows[i].text);
+
+		const unsigned int values[SETTINGS] = {settings.trim, settings.refused, settings.log, settings.log_level};
+
+		same(rows[i].text, values[rows[i].setting], rows[i].value);
+		same_text("as text", settings_text(&settings, rows[i].setting), rows[i].text);
+	}
+}
+
+static void settings_refuse(void)
+{
+	static const char *const bad[] = {"", "Restore", "restore ", "restor", "restoree", "relative/path", "0"};
+	struct settings settings;
+
+	settings_init(&settings);
+	for (enum setting setting = 0; setting < SETTINGS; setting++)
+		for (size_t i = 0; i < COUNT(bad); i++)
+			same(bad[i], settings_set(&settings, setting, bad[i]), false);
+	same("a path, elsewhere", settings_set(&settings, SETTING_TRIM, "/path"), false);
+}
+
+static void settings_longest_path(void)
+{
+	struct settings settings;
+	char path[PATH_MAX + 1];
+
+	settings_init(&settings);
+	memset(path, 'p', sizeof(path));
+	path[0] = '/';
+	path[PATH_MAX] = '\0';
+	same("4096 characters", settings_set(&settings, SETTING_LOG, path), false);
+	same("log", settings.log, LOG_STDERR);
+	path[PATH_MAX - 1] = '\0';
+	same("4095 characters", settings_set(&settings, SETTING_LOG, path), true);
+	same_text("path", settings_text(&settings, SETTING_LOG), path);
+}
+
+static struct settings settings_from(const char *text)
+{
+	struct settings settings;
+
+	settings_init(&settings);
+	settings_apply_file(&settings, text, strlen(text), "file");
+	return settings;
+}
+
+static void file_lines(void)
+{
+	struct settings settings = settings_from("# a comment\n\n  \t\n\tXSAVESHIM_TRIM = both \r\n  # another\n"
+						 "XSAVESHIM_LOG=/var/log/a=b c");
+
+	same("problems", settings.problems, 0);
+	same_text("trim", settings_text(&settings, SETTING_TRIM), "both");
+	same_text("log", settings_text(&settings, SETTING_LOG), "/var/log/a=b c");
+}
+
+static void file_last_line_wins(void)
+{
+	struct settings settings = settings_from("XSAVESHIM_TRIM=both\nXSAVESHIM_TRIM=save\n");
+
+	same_text("trim", settings_text(&settings, SETTING_TRIM), "save");
+	settings = settings_from("XSAVESHIM_TRIM=both\nXSAVESHIM_TRIM=nonsense\n");
+	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
+}
+
+static void same_problem(const struct settings *settings, unsigned int i, struct settings_problem expected)
+{
+	const struct settings_problem *got = &settings->problem[i];
+
+	same_text("key", got->key, expected.key);
+	same_text("value", got->value, expected.value);
+	same_text("source", got->source, expected.source);
+	same("line", got->line, expected.line);
+	same_text("accepted", got->accepted ? got->accepted : "no such key", expected.accepted);
+	same_text("used", got->used ? got->used : "nothing", expected.used);
+}
+
+static void file_problems(void)
+{
+	struct settings settings = settings_from("XSAVESHIM_TRIM=some\n\nXSAVESHIM_TRIMM=both\nXSAVESHIM_LOG\n=\n");
+
+	same("problems", settings.problems, 4);
+	same_problem(&settings, 0, (struct settings_problem){
+		"XSAVESHIM_TRIM", "some", "file", 1, "restore,save,both,none", "restore"});
+	same_problem(&settings, 1, (struct settings_problem){
+		"XSAVESHIM_TRIMM", "both", "file", 3, "no such key", "nothing"});
+	same_problem(&settings, 2, (struct settings_problem){
+		"XSAVESHIM_LOG", "", "file", 4, "stderr,syslog,none,/absolute/path", "stderr"});
+	same_problem(&settings, 3, (struct settings_problem){"", "", "file", 5, "no such key", "nothing"});
+}
+
+static void file_hostile(void)
+{
+	static char text[SETTINGS_FILE_MAX];
+	struct settings settings;
+
+	memset(text, 'a', sizeof(text));
+	settings_init(&settings);
+	settings_apply_file(&settings, text, sizeof(text), "file");
+	same("a line of 16 KiB", settings.problems, 1);
+	same_text("key", settings.problem[0].key, "line");
+	same_text("value", settings.problem[0].value, "too long");
+
+	memset(text, '\0', sizeof(text));
+	settings_init(&settings);
+	settings_apply_file(&settings, text, sizeof(text), "file");
+	same("a line of NULs longer than any", settings.problems, 1);
+
+	memset(text, '=', 4000);
+	settings_init(&settings);
+	settings_apply_file(&settings, text, 4000, "file");
+	same("a line of equals signs", settings.problems, 1);
+	same("cut value", strlen(settings.problem[0].value), sizeof(settings.problem[0].value) - 1);
+
+	memset(text, 'k', 4000);
+	settings_init(&settings);
+	settings_apply_file(&settings, text, 4000, "file");
+	same("cut key", strlen(settings.problem[0].key), sizeof(settings.problem[0].key) - 1);
+}
+
+static void file_line_lengths(void)
+{
+	static char text[PATH_MAX + 128];
+
+	memset(text, 'a', sizeof(text));
+	for (size_t length = PATH_MAX; length <= sizeof(text); length++) {
+		struct settings settings;
+
+		settings_init(&settings);
+		settings_apply_file(&settings, text, length, "file");
+		same("problems", settings.problems, 1);
+	}
+}
+
+static const char *lookup_one(const char *key, void *context)
+{
+	const char *const *one = context;
+
+	return strcmp(key, one[0]) ? NULL : one[1];
+}
+
+static void environment_over_file(void)
+{
+	struct settings settings = settings_from("XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=abort\n");
+	const char *one[] = {"XSAVESHIM_TRIM", "save"};
+
+	settings_apply_environment(&settings, lookup_one, one);
+	same_text("trim", settings_text(&settings, SETTING_TRIM), "save");
+	same_text("refused", settings_text(&settings, SETTING_REFUSED), "abort");
+}
+
+static void environment_problem(void)
+{
+	struct settings settings = settings_from("XSAVESHIM_TRIM=both\n");
+	const char *one[] = {"XSAVESHIM_TRIM", ""};
+
+	settings_apply_environment(&settings, lookup_one, one);
+	same("problems", settings.problems, 1);
+	same_problem(&settings, 0, (struct settings_problem){
+		"XSAVESHIM_TRIM", "", "environment", 0, "restore,save,both,none", "restore"});
+	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
+}
+
+static void write_file(const char *path, const char *text, size_t size)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	must(fd >= 0 && write(fd, text, size) == (ssize_t)size && !close(fd), path);
+}
+
+static void load_everything(void)
+{
+	static const char text[] = "XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=abort\n";
+	static struct settings settings;
+
+	hide("/etc");
+	write_file("/etc/xsaveshim.conf", text, strlen(text));
+	clearenv();
+	must(!setenv("XSAVESHIM_TRIM", "none", 1), "setenv");
+	settings_load(&settings);
+	same_text("from the environment", settings_text(&settings, SETTING_TRIM), "none");
+	same_text("from the file", settings_text(&settings, SETTING_REFUSED), "abort");
+	same_text("from neither", settings_text(&settings, SETTING_LOG), "stderr");
+	same("problems", settings.problems, 0);
+}
+
+static void load_no_file(void)
+{
+	static struct settings settings;
+
+	hide("/etc");
+	clearenv();
+	settings_load(&settings);
+	same("problems", settings.problems, 0);
+	must(!mkdir("/etc/xsaveshim.conf", 0700), "mkdir");
+	settings_load(&settings);
+	same("problems with a directory", settings.problems, 0);
+}
+
+static void load_size_limit(void)
+{
+	static char text[SETTINGS_FILE_MAX + 1];
+	static struct settings settings;
+
+	hide(SCRATCH);
+	memset(text, '\n', sizeof(text));
+	settings_init(&settings);
+	write_file(SCRATCH "/conf", text, SETTINGS_FILE_MAX);
+	settings_load_file(&settings, SCRATCH "/conf");
+	same("problems at the limit", settings.problems, 0);
+	memcpy(text, "XSAVESHIM_TRIM=both", 19);
+	write_file(SCRATCH "/conf", text, SETTINGS_FILE_MAX + 1);
+	settings_load_file(&settings, SCRATCH "/conf");
+	same("problems beyond it", settings.problems, 1);
+	same_text("value", settings.problem[0].value, "too large");
+	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
+}
+
+static void load_fifo(void)
+{
+	static struct settings settings;
+
+	hide(SCRATCH);
+	must(!mkfifo(SCRATCH "/conf", 0600), "mkfifo");
+	settings_init(&settings);
+	// Without a limit of our own: a hang is what the caller's timeout shows.
+	settings_load_file(&settings, SCRATCH "/conf");
+	same("problems", settings.problems, 0);
+}
+
+const struct test_case settings_cases[] = {
+	{"the defaults are restore, report, stderr and notice", settings_defaults},
+	{"each setting takes each of its values", settings_values},
+	{"a value that is not one of a setting's is refused", settings_refuse},
+	{"a log path may have 4095 characters and no more", settings_longest_path},
+	{"a settings file has comments, white space and values with equals signs", file_lines},
+	{"of two lines for one setting the last counts", file_last_line_wins},
+	{"a bad line of a settings file is kept with its number", file_problems},
+	{"a settings file without newlines, of NULs or of one character does no harm", file_hostile},
+	{"a line of a settings file may have any length, up to the longest and beyond", file_line_lengths},
+	{"the environment counts more than the settings file", environment_over_file},
+	{"a bad value in the environment means the default, not the file's value", environment_problem},
+	{"settings come from the environment, then the file, then the defaults", load_everything},
+	{"a settings file that is missing or cannot be read is no problem", load_no_file},
+	{"a settings file of more than 16 KiB is reported and left alone", load_size_limit},
+	{"a FIFO in the settings file's place holds up nothing", load_fifo},
+	{NULL, NULL},
+};

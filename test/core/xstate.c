@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+// xstate.h: the payload's header, the xfeatures' names, this host.
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+#include "kvm.h"
+#include "xsaveshim/xstate.h"
+
+// A payload of which every byte tells its place, at an address that is not a multiple of 8.
+static unsigned char *odd_payload(void)
+{
+	static _Alignas(8) unsigned char memory[4096 + 5];
+	unsigned char *payload = memory + 5;
+
+	for (size_t i = 0; i < 4096; i++)
+		payload[i] = (unsigned char)(i * 7 + i / 256 + 1);
+	return payload;
+}
+
+static uint64_t bytes_at(const unsigned char *payload, size_t offset, size_t size)
+{
+	uint64_t value = 0;
+
+	while (size--)
+		value = value << 8 | payload[offset + size];
+	return value;
+}
+
+static void payload_words(void)
+{
+	unsigned char *payload = odd_payload();
+
+	same("XSTATE_BV", xstate_bv(payload), bytes_at(payload, XSTATE_BV, 8));
+	same("XCOMP_BV", xstate_xcomp_bv(payload), bytes_at(payload, XCOMP_BV, 8));
+	same("MXCSR", xstate_mxcsr(payload), bytes_at(payload, MXCSR, 4));
+}
+
+static void payload_set_bv(void)
+{
+	unsigned char *payload = odd_payload();
+	unsigned char before[4096];
+
+	memcpy(before, payload, sizeof(before));
+	xstate_set_bv(payload, UINT64_C(0x8877665544332211));
+	for (size_t i = 0; i < sizeof(before); i++) {
+		char what[32];
+
+		snprintf(what, sizeof(what), "byte %zu", i);
+		same(what, payload[i], i >= XSTATE_BV && i < XCOMP_BV ? (i - XSTATE_BV + 1) * 0x11 : before[i]);
+	}
+}
+
+static void payload_reserved(void)
+{
+	unsigned char payload[XSTATE_HEAD_SIZE] = {0};
+
+	same("all 0", xstate_reserved_used(payload), false);
+	memset(payload, 0xff, XSAVE_RESERVED);
+	same("the bytes before", xstate_reserved_used(payload), false);
+	for (size_t i = XSAVE_RESERVED; i < XSAVE_EXTENDED; i++) {
+		payload[i] = 0x80;
+		same("a byte of 528 to 575", xstate_reserved_used(payload), true);
+		payload[i] = 0;
+	}
+}
+
+static void xfeature_names(void)
+{
+	static const char *const expected[] = {"x87", "sse", "avx", "bndregs", "bndcsr", "opmask", "zmm_hi256",
+		"hi16_zmm", "pt", "pkru", "pasid", "cet_u", "cet_s", "hdc", "uintr", "lbr", "hwp", "xtilecfg",
+		"xtiledata", "apx"};
+
+	for (unsigned int bit = 0; bit < 70; bit++) {
+		if (bit < COUNT(expected))
+			same_text("name", xfeature_name(bit) ? xfeature_name(bit) : "none", expected[bit]);
+		else
+			same("a bit without a name", xfeature_name(bit) != NULL, false);
+	}
+}
+
+// What the kernel found and enabled, as it tells every process.
+static void host_features(void)
+{
+	char line[8192];
+	bool avx = false;
+	FILE *cpuinfo = fopen("/proc/cpuinfo", "re");
+
+	must(cpuinfo, "/proc/cpuinfo");
+	while (fgets(line, sizeof(line), cpuinfo))
+		avx |= !strncmp(line, "flags", 5) && strstr(line, " avx ");
+	fclose(cpuinfo);
+	same("FP and SSE", xstate_host_xcr0() & XFEATURE_FPSSE, XFEATURE_FPSSE);
+	same("AVX", xstate_host_xcr0() & XFEATURE_AVX, avx ? XFEATURE_AVX : 0);
+	same("bit 63, which XCR0 never has", xstate_host_xcr0() >> 63, 0);
+}
+
+static void host_mxcsr(void)
+{
+	uint32_t reserved = xstate_host_mxcsr_reserved();
+	uint32_t initial = MXCSR_DEFAULT;
+	uint32_t most = ~reserved;
+
+	same("the initial value's bits", reserved & initial, 0);
+	// Bit 17 is AMD's misaligned exception mask.
+	same("the upper half", reserved & 0xfffd0000, 0xfffd0000);
+	// A reserved bit among them is fatal here.
+	__asm__ volatile("ldmxcsr %0" : : "m"(most));
+	__asm__ volatile("ldmxcsr %0" : : "m"(initial));
+}
+
+const struct test_case xstate_cases[] = {
+	{"the header's words are found at any alignment", payload_words},
+	{"setting XSTATE_BV changes its 8 bytes and no other", payload_set_bv},
+	{"each of the 48 reserved bytes is seen, and no other", payload_reserved},
+	{"xfeatures have the names of the manual, and none from bit 20 on", xfeature_names},
+	{"the host's XCR0 has what the kernel says it has enabled", host_features},
+	{"every MXCSR bit that is not reserved loads on this CPU", host_mxcsr},
+	{NULL, NULL},
+};
