@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # scripts/demo: its story, and what it says where it cannot be told.
 # bats file_tags=kvm
+# shellcheck disable=SC2154 # lib.bash sets build and repo
 
 load lib
 load qemu
