@@ -69,6 +69,7 @@ $(BUILD)/test/core $(BUILD)/test/oracle: $(CORE)
 
 # The core's unit tests are one program of several files.
 $(BUILD)/test/core: $(patsubst test/core/%.c,$(BUILD)/test-core/%.o,$(wildcard test/core/*.c))
+	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl
 
 $(BUILD)/test-core/%.o: test/core/%.c

@@ -30,7 +30,7 @@ static const char run_help[] =
 	"  --trim=MODE        restore: trim what the VMM restores (default); save: trim\n"
 	"                     what it saves; both; none: report, but trim nothing\n"
 	"  --refused=ACTION   what to do when KVM refuses a payload all the same:\n"
-	"                     report: report it; abort: also end the VMM\n"
+	"                     report: report it (default); abort: also end the VMM\n"
 	"  --log=TARGET       stderr (default), syslog, none, or an absolute path\n"
 	"  --log-level=LEVEL  notice (default), error or debug\n"
 	"  --preload          preload the library, whatever kind of program VMM is\n"

@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2034,SC2154 # host_dir and host_root are libvirt.bash's
 # bats file_tags=testbed
 # libvirt's domains and the shim with AppArmor enforcing, in a testbed kernel: this machine's AppArmor policy, libvirtd and QEMU
 # on a host that the tests share. Each test is run by the bats inside; the one outside tells what came of it.

@@ -88,7 +88,7 @@ TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-re
 
 .PHONY: lint
 lint: ## read the code with everything that finds faults in it
-	shellcheck -x -e SC2187 $(SHELL_FILES)
+	shellcheck $(SHELL_FILES)
 	$(CPPCHECK) --enable=warning,style,performance,portability $(SHIPPED)
 	$(CPPCHECK) --enable=warning,performance,portability $(TESTS)
 	$(TIDY) --checks='$(TIDY_SHIPPED)' $(SHIPPED) -- $(LINT_FLAGS)

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # The core, case by case: the program of test/core/ carries out the sentence that a test's name is.
 
 load lib

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 # scripts/demo: its story, and what it says where it cannot be told.
 # bats file_tags=kvm
-# shellcheck disable=SC2154 # lib.bash sets build and repo
 
 load lib
 load qemu

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
 # What the shared object exports, needs and promises; and what it costs, in instructions and in memory.
 
 load lib

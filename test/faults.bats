@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
 # bats file_tags=kvm,cpus:2
 # Races and faults: each test is named for one. Nothing may hang, and nothing may be lost in silence.
 
@@ -57,7 +56,6 @@ storm_agrees() {
 # ---- where reports go ----
 
 @test "logging to a full disk: the line goes to stderr, and to the disk again once it has room" {
-  # shellcheck disable=SC2016 # expands inside
   run --separate-stderr timeout 60 unshare "$own_mounts" bash -euc '
     mount -t tmpfs -o size=8k none "$1"
     export LD_PRELOAD="$2 $3" XSAVESHIM_LOG=$1/log DEVICE=/dev/null
@@ -87,7 +85,6 @@ storm_agrees() {
 }
 
 @test "a stderr whose reader has gone: a VMM that ignores SIGPIPE runs on" {
-  # shellcheck disable=SC2016 # expands inside
   run timeout 60 bash -c 'trap "" PIPE; exec 4> >(exit 0); wait $!; exec env "${@:2}" 2>&4 4>&-' - \
     "" LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}"
   printed "$restored"
@@ -132,7 +129,6 @@ writes_to_stderr() {
   touch "$work/dev/null"
   # A socket that nobody reads from has room for some lines, but not for all of these.
   for _ in {1..600}; do restores+=(set-xsave 0x207); done
-  # shellcheck disable=SC2016 # expands inside
   run --separate-stderr timeout 60 unshare "$own_mounts" bash -euc '
     mount --bind /dev/null "$1/null"
     mount --rbind "$1" /dev
@@ -154,7 +150,6 @@ writes_to_stderr() {
   local files=$((200 / slow))
   ((files == 200)) || echo "# $files files in place of 200: XSAVESHIM_TEST_SLOW=$slow" >&3
   mkdir "$work/etc"
-  # shellcheck disable=SC2016 # expands inside
   run --separate-stderr timeout 120 unshare "$own_mounts" bash -euc '
     mount --bind "$1" /etc
     for ((i = 1; i <= $2; i++)); do
@@ -174,7 +169,6 @@ writes_to_stderr() {
 @test "descriptor exhaustion: a vCPU that cannot be had is not one, those there are restored and reported" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
-  # shellcheck disable=SC2016 # expands inside
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
     bash -c 'ulimit -n 32; exec "$@" 3>&- 4>&-' - "$vmm" create 0 cpuid 0xd=0x7 "${creates[@]}" vcpu 0 set-xsave 0x207
   printed 'create 40: EMFILE' "$restored"
@@ -276,7 +270,6 @@ oom_kill() { # PID
   [[ ! -e $group/memory.swap.max ]] || echo 0 >"$group/memory.swap.max"
   echo 1000 >"/proc/$1/oom_score_adj"
   echo "$1" >"$group/cgroup.procs"
-  # shellcheck disable=SC2016 # expands inside
   run timeout 60 sh -c 'echo -500 >/proc/$$/oom_score_adj && echo $$ >"$1/cgroup.procs" && exec tail /dev/zero' - "$group"
   ((status == 128 + 9))
   grep -qx 'oom_kill 2' "$group/memory.events"
@@ -300,7 +293,6 @@ oom_kill() { # PID
   chmod 711 "$public/vmm" # not to be read, and so not to be looked into
   # shellcheck disable=SC2046 # two numbers
   mknod -m 666 "$public/kvm" c $((0x$(stat -c %t /dev/kvm))) $((0x$(stat -c %T /dev/kvm)))
-  # shellcheck disable=SC2016 # expands inside
   run --separate-stderr timeout 60 env DEVICE="$public/kvm" setpriv --reuid nobody --regid nogroup --clear-groups \
     "$public/xsaveshim" run --supervise -- sh -c 'exec "$@"' - "$public/vmm" create 0 cpuid 0xd=0x7 set-xsave 0x1000000000000207
   rm -rf "$public"

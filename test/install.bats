@@ -1,12 +1,11 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154,SC2164 # variables of lib.bash; bats stops where cd fails
 # What make install puts where, and that make uninstall takes it all away again.
 
 load lib
 
 setup() {
-  cd "$repo"
+  cd "$repo" || exit
   root=$BATS_TEST_TMPDIR/root
 }
 

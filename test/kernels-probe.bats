@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # bats file_tags=testbed
 # `xsaveshim probe` on kernels that are known to refuse, to leak, or to do neither.
 
@@ -9,7 +8,6 @@ load lib
 # FPSSE are what a small VMM is answered that loads these into a vCPU without XSAVE.
 says() {
   local expected
-  # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
     "$0" probe --json >/tmp/bare; echo "status $?"
     LD_PRELOAD=$1 "$0" probe --json | cmp /tmp/bare - || echo "the shim answered"

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # bats file_tags=testbed
 # The whole bug and its cure, on kernels that really leak and really refuse: a guest that watches its own registers is saved
 # by QEMU on the leaky one, and restored on the others, without the shim and with it. Writes the table of docs/testing.md.

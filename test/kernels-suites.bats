@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # bats file_tags=testbed
 # The suites that `make check` runs on this host's KVM, with the small VMM and with QEMU, on the KVM of the testbed's kernels.
 

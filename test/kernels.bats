@@ -3,9 +3,6 @@
 # a real kernel.
 
 # bats file_tags=testbed
-# shellcheck disable=SC2016 # what is in single quotes is for a shell further in
-# shellcheck disable=SC2030,SC2031 # each test is a subshell
-# shellcheck disable=SC2154 # lib.bash sets repo
 
 load lib
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2154 # the suites use these variables; bats sets the others
 #
 # What the suites share; `load lib` brings it in. $build is where `make test-programs` (or make BUILD=...) built.
 

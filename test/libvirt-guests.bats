@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2034,SC2154 # host_dir and host_root are libvirt.bash's
 # bats file_tags=kvm
 # What becomes of libvirt's domains, saved on a leaky host, with the shim and without: systemd as PID 1 in namespaces, this
 # machine's libvirtd, QEMU and KVM, stock settings. The tests share one host, on which the images are saved once.
@@ -41,7 +40,6 @@ setup() {
 }
 
 teardown() {
-  # shellcheck disable=SC2016
   host sh -c 'virsh -q destroy guest; rm -f "$0" /var/log/guest.serial /var/log/libvirt/qemu/guest.log' "$managed_save" || true
 }
 
@@ -145,7 +143,6 @@ shim_is_disabled() { host xsaveshim-libvirt disable; }
 @test "a state that nothing can rescue: virsh reports the failure, and the save file is still there" {
   shim_is_enabled
   # QEMU saves a20_mask and MXCSR side by side
-  # shellcheck disable=SC2016
   perl -0777 -pe '$n = s/\xff{4}\x00\x00\x1f\x80/\xff\xff\xff\xff\xff\xff\x1f\x80/g; $n == 1 or die "no MXCSR found\n"' \
     "$host_root/srv/leaky.save" >"$host_root/srv/unloadable.save"
   run -1 host virsh restore /srv/unloadable.save

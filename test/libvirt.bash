@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# shellcheck shell=bash disable=SC2154 # repo and build are lib.bash's
+# shellcheck shell=bash
 #
 # A libvirt host for tests: systemd as PID 1 in namespaces (test/tools/systemd-ns), this machine's own libvirt and QEMU, and the
 # canary guest as a domain: of type kvm, or qemu where there is no /dev/kvm. Used after `load lib`. $host_dir keeps the

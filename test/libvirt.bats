@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # host_root is libvirt.bash's
 # xsaveshim-libvirt on hosts of its own: systemd as PID 1 in namespaces, this machine's libvirtd and QEMU, with KVM or without.
 
 load lib
@@ -220,7 +219,6 @@ assert_refused() { # REASON REMEDY [ARGUMENT...]    enable is refused with both,
   host xsaveshim-libvirt disable
 
   # later versions end in this line
-  # shellcheck disable=SC2016
   host sed -i '$ainclude if exists <abstractions/libvirt-qemu.d>' /etc/apparmor.d/abstractions/libvirt-qemu
   host xsaveshim-libvirt enable
   [[ ! -s $host_root/etc/apparmor.d/local/abstractions/libvirt-qemu ]]

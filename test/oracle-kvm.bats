@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # bats file_tags=testbed
 # KVM as the judge of the core, in the testbed: a host's own KVM may rewrite leaf 0xD.
 
@@ -43,7 +42,6 @@ agrees() {
 @test "KVM by itself catches every bug within 1,000 tables, but for the dropped EDX, which the model does" {
   local bug
   for bug in "${!bugs[@]}"; do oracle_with "$bug"; done
-  # shellcheck disable=SC2016 # expands inside
   judged_by affected bash -c '
     for bug in "${@:3}"; do
       [[ $bug == edx-dropped ]] && judge=cpuid || judge=kvm

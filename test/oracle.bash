@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# shellcheck shell=bash disable=SC2034,SC2154 # variables of lib.bash and of bats
+# shellcheck shell=bash
 #
 # What the suites around the oracle (test/oracle/oracle.c) share; to be sourced after lib.bash.
 

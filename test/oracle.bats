@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # The core against a second model, and the shim's payloads, on random input. oracle-kvm.bats has KVM as the judge.
 
 load lib

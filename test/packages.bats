@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # host_root and others are libvirt.bash's
 # The packages: clean by their own ecosystems' rules, installed, upgraded and purged for real.
 
 load lib
@@ -172,7 +171,6 @@ boot_with_packages() {
   guest_has_shim
   library=/usr/lib/x86_64-linux-gnu/libxsaveshim.so
   inode=$(host stat -c %i "$library")
-  # shellcheck disable=SC2016
   host awk -v inode="$inode" '/libxsaveshim/ && $5 != inode { exit 1 }' "/proc/$(guest_pid)/maps"
 }
 

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # bats file_tags=kvm
 # `xsaveshim probe`: what it says of this host's KVM, of a KVM with quirks, and where it cannot ask.
 
@@ -49,7 +48,6 @@ need_xfeature() {
 
 # with_device MAJOR MINOR MODE GROUP COMMAND...    where /dev/kvm is another device node
 with_device() {
-  # shellcheck disable=SC2016 # the inner shell's
   unshare --mount sh -c '
     mount -t tmpfs -o mode=755 none "$0" && mknod -m "$3" "$0/kvm" c "$1" "$2" && chgrp "$4" "$0/kvm" &&
       mount --bind "$0/kvm" /dev/kvm && shift 4 && exec "$@"' "$BATS_TEST_TMPDIR" "$@"
@@ -245,7 +243,6 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
 
 @test "probe leaves no process and so no VM behind" {
   # in PID and mount namespaces of their own, where /proc shows nothing else
-  # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr timeout "$patience" unshare --pid --fork --mount-proc bash -c \
     '"$0" probe >/dev/null; status=$?; echo "$status" /proc/[0-9]*' "$command"
   [[ $output =~ ^[012]\ /proc/1$ ]] || fail "$output"

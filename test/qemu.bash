@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# shellcheck shell=bash disable=SC2154 # build and work are the caller's
+# shellcheck shell=bash
 #
 # Boots, saves, restores and watches the canary guest (test/guest/canary.S) under real QEMU and KVM.
 # To be sourced. The caller sets

@@ -3,7 +3,6 @@
 # (leak.so) an xfeature which this host's KVM does not support, and restored here without the shim and with it.
 
 # bats file_tags=kvm
-# shellcheck disable=SC2154 # lib.bash sets build, shim and repo
 
 load lib
 load qemu

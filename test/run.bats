@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
-# shellcheck disable=SC2016 # what is in single quotes is for a shell further in
 # `xsaveshim run`: what it makes of its command line, of the VMM's file and of its surroundings. No KVM is needed.
 
 load lib

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
 # The shim in programs built with a sanitizer, whose runtime interposes ioctl itself; and under valgrind, the library as it is
 # built for use.
 

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # bats file_tags=kvm
 # Many vCPUs, and many VMs: what one costs must not depend on how many there are or were.
 

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
 # Every setting: each value and each bad one, from the environment and from /etc/xsaveshim.conf; and where reports go.
 
 load lib
@@ -19,7 +18,6 @@ teardown() {
 privately() { # COMMAND...
   local unshare=(unshare -m)
   ((EUID == 0)) || unshare=(unshare -rm)
-  # shellcheck disable=SC2016 # expanded inside
   "${unshare[@]}" bash -euc '[[ ! -d $2 ]] || { mount --bind /dev/null "$2/null"; mount --rbind "$2" /dev; }
     mount --bind "$1" /etc
     shift 2
@@ -187,7 +185,6 @@ check_file() { # SOURCE [SETTING]
 }
 
 @test "a log file's descriptor is not inherited by a program that the VMM starts" {
-  # shellcheck disable=SC2016 # expanded by the shell that has the shim
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim" XSAVESHIM_LOG="$log" bash -c \
     'unset LD_PRELOAD; readlink /proc/$$/fd/*; echo then; readlink /proc/self/fd/{0..2000} || true'
   [[ ${output%%then*} == *"$log"* && ${output#*then} == */dev/* && ${output#*then} != *"$log"* ]] || fail "$(told)"

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
 # The shim in front of a stand-in for KVM: which calls it makes and what it does to their arguments.
 
 load lib

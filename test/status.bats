@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2030,SC2031,SC2034,SC2154 # variables of lib.bash, of bats and of the world below
-# shellcheck disable=SC2317 # in_world runs the scenarios in a shell of their own
 # bats file_tags=kvm
 # `xsaveshim status`: which VMMs are running, which of them the shim serves, and what it makes of hostile ones.
 
@@ -307,7 +305,6 @@ line_of() {
   scenario() {
     start "$idle" 1
     # a child that has ended, and that nobody waits for
-    # shellcheck disable=SC2016 # the inner shell's
     bash -c 'until grep -qx sleep "/proc/$$/comm"; do sleep 0.02; done & exec sleep 60' &
     until [[ $(ps --ppid $! -o stat=) == Z* && $(<"/proc/$!/comm") == sleep ]]; do sleep 0.02; done
     hidden=3 # the shell, the VMM and the one that sleeps

@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
-# shellcheck disable=SC2016 # what is in single quotes is for a shell further in
 # bats file_tags=kvm
 # `xsaveshim run --supervise` on real KVM: what the supervisor does for VMMs that no preload reaches, and how it
 # comes and goes.

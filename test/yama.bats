@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2030,SC2031,SC2154 # each test is a subshell; variables of lib.bash and of bats
-# shellcheck disable=SC2016 # what is in single quotes is for a shell further in
 # bats file_tags=testbed
 # The supervisor where Yama decides who may look at a process: in a testbed kernel, as few others have it at all levels.
 
