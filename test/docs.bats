@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# shellcheck disable=SC2154 # variables of lib.bash and of bats
 # The code, the manual, the README and the settings file name the same events, settings and xfeatures; and what the pages
 # refer to is there.
 
