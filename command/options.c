@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "xsaveshim/settings.h"
+
 // The options that are settings have the settings' numbers.
 enum { OPTION_PRELOAD = SETTINGS, OPTION_SUPERVISE };
 
@@ -87,17 +89,6 @@ enum run_mode options_parse_run(int argc, char **argv)
 		fail_usage();
 	}
 	return mode;
-}
-
-void options_apply_run(struct settings *settings, int argc, char **argv)
-{
-	int option;
-
-	optind = 0; // has getopt start anew
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, "+", run_options, NULL)) != -1)
-		if (option < SETTINGS)
-			settings_set(settings, (enum setting)option, optarg);
 }
 
 int options_parse_json(int argc, char **argv, const char *help, bool *json)

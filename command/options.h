@@ -7,8 +7,6 @@
 
 #include <stdbool.h>
 
-#include "xsaveshim/settings.h"
-
 // The exit status of `run` where it could not start the VMM, as with env(1) and timeout(1). Any other status is the VMM's.
 #define EXIT_OWN_FAILURE 125
 #define EXIT_NOT_EXECUTABLE 126
@@ -19,9 +17,6 @@ enum run_mode { RUN_AUTO, RUN_PRELOAD, RUN_SUPERVISE };
 // Parses the options of `run` and leaves optind at the VMM. An option that is a setting is put into this process's
 // environment, from which settings_load, the library and the supervisor read it. Exits after --help and after an error.
 enum run_mode options_parse_run(int argc, char **argv);
-
-// Applies the settings among the options in another process's `run` command line, from "run" on. Ignores everything else.
-void options_apply_run(struct settings *settings, int argc, char **argv);
 
 // Parses the options of a subcommand that has --json and --help only. Returns -1 where the subcommand is to go on, else the exit
 // status, having printed the help or the error.

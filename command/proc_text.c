@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "proc_text.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#define LIBRARY "libxsaveshim.so"
 #define DELETED " (deleted)"
 // PF_KTHREAD in include/linux/sched.h, part of the flags in /proc/PID/stat.
 #define KERNEL_THREAD 0x00200000u
@@ -55,52 +55,55 @@ static const char *next_string(const char **at, const char *end)
 	return string;
 }
 
+// Firecracker's --id, which its jailer takes, too, and passes on.
+static void copy_id(const char *argument, const char *next, char *name, size_t size)
+{
+	if (!strncmp(argument, "--id=", strlen("--id=")))
+		snprintf(name, size, "%s", argument + strlen("--id="));
+	else if (next && !strcmp(argument, "--id"))
+		snprintf(name, size, "%s", next);
+}
+
 bool proc_cmdline_guest_name(const char *cmdline, size_t size, char *name, size_t name_size)
 {
 	const char *end = cmdline + size;
-	const char *argument;
+	const char *argument, *next;
+	bool named = false;
 
 	name[0] = '\0';
-	while ((argument = next_string(&cmdline, end))) {
-		if (strcmp(argument, "-name") && strcmp(argument, "--name"))
-			continue;
-		argument = next_string(&cmdline, end);
-		if (argument)
-			copy_name(argument, name, name_size);
+	for (argument = next_string(&cmdline, end); argument; argument = next) {
+		next = next_string(&cmdline, end);
+		if (next && (!strcmp(argument, "-name") || !strcmp(argument, "--name"))) {
+			copy_name(next, name, name_size);
+			named = true;
+		} else if (!named) {
+			copy_id(argument, next, name, name_size);
+		}
 	}
 	return name[0] != '\0';
 }
 
-const char *proc_environ_value(const char *environment, size_t size, const char *key)
+// START-END PERMISSIONS OFFSET DEVICE INODE PATH
+bool proc_maps_file(const char *line, const char *name, struct proc_mapping *mapping, char *path, size_t path_size)
 {
-	const char *end = environment + size;
-	size_t length = strlen(key);
-	const char *string;
-
-	while ((string = next_string(&environment, end)))
-		if (!strncmp(string, key, length) && string[length] == '=')
-			return string + length + 1;
-	return NULL;
-}
-
-// ADDRESSES PERMISSIONS OFFSET DEVICE INODE PATH
-bool proc_maps_shim(const char *line, char *path, size_t path_size, bool *replaced)
-{
-	const size_t name = strlen("/" LIBRARY), suffix = strlen(DELETED);
-	int start = 0;
+	const size_t suffix = strlen(DELETED), name_length = strlen(name);
+	char permissions[5];
 	size_t length;
-	bool deleted;
+	int start = 0;
 
-	sscanf(line, "%*s %*s %*s %*s %*s %n", &start);
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %*s %n", &mapping->start, &mapping->end, permissions,
+		   &start) != 3 || !start)
+		return false;
 	line += start;
 	length = strcspn(line, "\n");
-	deleted = length > suffix && !strncmp(line + length - suffix, DELETED, suffix);
-	if (deleted)
+	mapping->writable = permissions[1] == 'w';
+	mapping->deleted = length > suffix && !strncmp(line + length - suffix, DELETED, suffix);
+	if (mapping->deleted)
 		length -= suffix;
-	if (!start || length < name || strncmp(line + length - name, "/" LIBRARY, name))
+	if (length <= name_length || line[length - name_length - 1] != '/' ||
+	    strncmp(line + length - name_length, name, name_length))
 		return false;
 	snprintf(path, path_size, "%.*s", (int)length, line);
-	*replaced = deleted;
 	return true;
 }
 
@@ -116,12 +119,20 @@ bool proc_stat_holds_no_files(const char *stat)
 	return state == 'Z' || state == 'X' || flags & KERNEL_THREAD;
 }
 
-uid_t proc_status_uid(const char *status)
+bool proc_status_uids(const char *status, uid_t uids[PROC_UIDS])
 {
 	const char *line = strstr(status, "\nUid:");
-	unsigned int uid;
 
-	return line && sscanf(line, "\nUid: %*u %u", &uid) == 1 ? uid : (uid_t)-1;
+	return line && sscanf(line, "\nUid: %u %u %u %u", &uids[0], &uids[1], &uids[2], &uids[3]) == PROC_UIDS;
+}
+
+// Documentation/filesystems/proc.rst: 2 is SECCOMP_MODE_FILTER.
+bool proc_status_is_filtered(const char *status)
+{
+	const char *line = strstr(status, "\nSeccomp:");
+	int mode;
+
+	return line && sscanf(line, "\nSeccomp: %d", &mode) == 1 && mode == 2;
 }
 
 pid_t proc_fdinfo_pid(const char *line)

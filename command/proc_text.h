@@ -7,24 +7,35 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
-// cmdline: writes the name that a VMM's command line gives its guest: QEMU's -name guest=NAME,... or -name NAME. False where there is
-// none, or an empty one. Cuts a name that is longer than name_size - 1.
+// cmdline: writes the name that a VMM's command line gives its guest: QEMU's -name guest=NAME,... or -name NAME, else Firecracker's
+// --id NAME. False where there is none, or an empty one. Cuts a name that is longer than name_size - 1.
 bool proc_cmdline_guest_name(const char *cmdline, size_t size, char *name, size_t name_size);
 
-// environ: the value of a variable, or NULL. The value ends within size bytes; one that is cut off does not count.
-const char *proc_environ_value(const char *environment, size_t size, const char *key);
+struct proc_mapping {
+	uint64_t start;
+	uint64_t end;
+	bool writable;
+	bool deleted;	// its file has since been removed or replaced
+};
 
-// maps: whether a line is a mapping of the library. If so, writes the path of the library's file, cut to fit, and whether that file
-// has since been removed or replaced.
-bool proc_maps_shim(const char *line, char *path, size_t path_size, bool *replaced);
+// maps: whether a line is a mapping of a file with this name. If so, fills in the mapping and writes the file's path, cut to fit.
+bool proc_maps_file(const char *line, const char *name, struct proc_mapping *mapping, char *path, size_t path_size);
 
 // stat: whether the process cannot hold a file, because it is a kernel thread or has exited.
 bool proc_stat_holds_no_files(const char *stat);
 
-// status: the effective user id; (uid_t)-1, which is nobody's, where there is none.
-uid_t proc_status_uid(const char *status);
+// The real, the effective, the saved and the file system's user id.
+#define PROC_UIDS 4
+#define PROC_UID_EFFECTIVE 1
+
+// status: reads the user ids. False where there are none.
+bool proc_status_uids(const char *status, uid_t uids[PROC_UIDS]);
+
+// status: whether the process has a seccomp filter.
+bool proc_status_is_filtered(const char *status);
 
 // fdinfo/N: the process that a line of a pidfd's file names, -1 if that process has exited; 0 for any other line.
 pid_t proc_fdinfo_pid(const char *line);

@@ -40,7 +40,6 @@ start_world() {
   mount --bind "$build" /media
   command=/media/xsaveshim
   shim=/media/libxsaveshim.so
-  # supervisors are told by their program's name
   cp "$pretender" "$work/world/xsaveshim"
 }
 
@@ -72,6 +71,26 @@ start_qemu() {
 stop() {
   kill "$pid"
   wait "$pid" || true
+}
+
+# kill_supervisor    the only one; processes come and go while find looks
+kill_supervisor() {
+  local supervisor
+  supervisor=$({ find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" 2>/dev/null || true; } | cut -d / -f 3)
+  kill -KILL "$supervisor"
+  while [[ -e /proc/$supervisor ]]; do sleep 0.02; done
+}
+
+# start_orphan [COMMAND...]    a VMM with the filter of a supervisor that was killed; sets pid
+start_orphan() {
+  start "$@" "$command" run --supervise -- "$idle" 1
+  kill_supervisor
+}
+
+# shim_is STATUS SHIM PROTECTED    of the only VMM
+shim_is() {
+  status "$1"
+  has ".vmms[] | [.shim, .protected] | @json" "[\"$2\",$3]"
 }
 
 # status STATUS [COMMAND...]    run by COMMAND, it exits so; sets text and json
@@ -188,8 +207,91 @@ line_of() {
   in_world
 }
 
-@test "what is no file in the place of the settings file is not opened" {
-  # a FIFO: had it been opened, its writer would have been let go
+@test "the settings are those that the VMM read, whatever its file says by now" {
+  scenario() {
+    start LD_PRELOAD="$shim" unshare --mount sh -c "
+      mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=abort >/etc/xsaveshim.conf && exec \"$idle\" 1"
+    echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf"
+    status 0
+    has ".vmms[].settings | [.trim, .refused] | @tsv" "restore	abort"
+    stop
+    start unshare --mount sh -c "
+      mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=abort >/etc/xsaveshim.conf && exec \"$command\" run --supervise -- \"$idle\" 1"
+    echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf"
+    status 0
+    has ".vmms[] | [.shim, .settings.trim, .settings.refused] | @tsv" "supervised	restore	abort"
+  }
+  in_world
+}
+
+@test "a settings file that the VMM's user could not read is not taken for the VMM's settings" {
+  scenario() {
+    start LD_PRELOAD="$shim" unshare --mount sh -c "
+      mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=abort >/etc/xsaveshim.conf && chmod 600 /etc/xsaveshim.conf &&
+      exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$idle\" 1" 2>/dev/null
+    status 0
+    has ".vmms[].settings.refused" report
+  }
+  in_world
+}
+
+@test "where the caller may not read a VMM's memory its settings are unknown, with exit status 2" {
+  scenario() {
+    start "${as_nobody[@]}" env LD_PRELOAD="$shim" "$idle" 1
+    install -m 000 /dev/null "$work/world/closed"
+    mount --bind "$work/world/closed" "/proc/$pid/mem"
+    # what else this user may not inspect would be exit status 2 anyway
+    status 2 "${as_nobody[@]}"
+    has ".vmms[] | [.shim, .protected, .settings] | @json" "[\"preload\",null,null]"
+    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +unknown\ +preload\ +idle\ *$ ]]
+    grep -q "^1 of 1 VMMs unknown: .*: run this as root$" <<<"$text" || fail "$text"
+  }
+  in_world
+}
+
+@test "a library that keeps no record, as those of other versions, leaves its VMM's protection unknown" {
+  scenario() {
+    mkdir "$work/other"
+    sed "s/xsaveshimrecord/xsaveshimRECORD/" "$shim" >"$work/other/libxsaveshim.so"
+    start LD_PRELOAD="$work/other/libxsaveshim.so" "$idle" 1
+    shim_is 2 preload null
+    has .not_inspected 0
+    has .verdict unknown
+    grep -q "^1 of 1 VMMs unknown: .*: restart them$" <<<"$text" || fail "$text"
+    # one that is known not to be protected counts for more
+    start "$idle" 1
+    status 1
+    has .verdict unprotected
+  }
+  in_world
+}
+
+@test "a VMM that has the library, but calls the kernel past libc, is not protected" {
+  scenario() {
+    start LD_PRELOAD="$shim" IDLE_RAW=1 "$idle" 1
+    shim_is 1 bypassed false
+    has ".vmms[] | [.library, .settings] | @json" "[\"$(realpath "$shim")\",null]"
+    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +NO\ +bypassed\ +idle\ *$ ]]
+    grep -q "^bypassed: .*xsaveshim run --supervise" <<<"$text" || fail "$text"
+    stop
+    start LD_PRELOAD="$shim" IDLE_RAW=1 "$command" run --supervise -- "$idle" 1
+    shim_is 0 supervised true
+  }
+  in_world
+}
+
+@test "vCPUs are counted once, though their statistics have descriptors of a like name" {
+  scenario() {
+    start IDLE_STATS=1 "$idle" 3
+    [[ $(find "/proc/$pid/fd" -lname "anon_inode:kvm-vcpu-stats:*" | wc -l) == 3 ]] || fail "no statistics"
+    status 1
+    has ".vmms[].vcpus" 3
+  }
+  in_world
+}
+
+@test "status opens nothing in the place of the settings file" {
+  # a FIFO: had status opened it, its writer would have been let go
   scenario() {
     start LD_PRELOAD="$shim" unshare --mount sh -c "
       mount -t tmpfs none /etc && mkfifo /etc/xsaveshim.conf && exec \"$idle\" 1"
@@ -230,7 +332,7 @@ line_of() {
   in_world
 }
 
-@test "names are those that QEMU's options give, else the program's" {
+@test "names are those that QEMU's options or Firecracker's give, else the program's" {
   scenario() {
     name_is() {
       start "$idle" 1 "${@:2}"
@@ -248,6 +350,11 @@ line_of() {
     name_is last -name first -name guest=last
     name_is idle -name guest=
     name_is idle -name
+    name_is web --id web --start-time-us 1 --api-sock /run/firecracker.socket
+    name_is web --api-sock /run/firecracker.socket --id=web
+    name_is idle --id
+    name_is web -name web --id other
+    name_is web --id other -name web
   }
   in_world
 }
@@ -377,9 +484,7 @@ line_of() {
     start "$command" run --supervise -- "$idle" 2
     status 0
     has ".vmms[] | [.shim, .protected, .name] | @tsv" "supervised	true	idle"
-    supervisor=$(find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" | cut -d / -f 3)
-    kill -KILL "$supervisor"
-    while [[ -e /proc/$supervisor ]]; do sleep 0.02; done
+    kill_supervisor
     status 1
     has ".vmms[].shim" none
   }
@@ -406,40 +511,96 @@ line_of() {
   in_world
 }
 
-@test "only the VMM's own user, and root, can supervise it" {
+@test "a VMM that root or its own user has under a supervisor is supervised, whoever it has become since" {
   scenario() {
-    start "${as_nobody[@]}" "$idle" 1; vmm=$pid
-    start setpriv --reuid daemon --regid daemon --clear-groups "$work/world/xsaveshim" "$vmm"
-    status 1
-    has ".vmms[].shim" none
-    start "${as_nobody[@]}" "$work/world/xsaveshim" "$vmm"
-    status 0
-    has ".vmms[] | [.shim, .protected] | @tsv" "supervised	true"
-    kill "$pid"
+    start "${as_nobody[@]}" "$command" run --supervise -- "$idle" 1
+    shim_is 0 supervised true
+    stop
+    start "$command" run --supervise -- "${as_nobody[@]}" "$idle" 1
+    shim_is 0 supervised true
+  }
+  in_world
+}
+
+@test "neither a process named xsaveshim is a supervisor nor a set-uid program behind that name" {
+  scenario() {
+    start_orphan; vmm=$pid
     start "$work/world/xsaveshim" "$vmm"
-    status 0
-    has ".vmms[].shim" supervised
+    shim_is 1 none false
+    stop
+    chmod u+s "$work/world/xsaveshim"
+    start "${as_nobody[@]}" "$work/world/xsaveshim" "$vmm"
+    [[ $(ps -o euser= "$pid") == root ]]
+    shim_is 1 none false
+  }
+  in_world
+}
+
+@test "this command is a supervisor for root and for the VMM's own user, not for another" {
+  # without settings yet, as it is stopped before its first instruction: unknown
+  scenario() {
+    start_orphan "${as_nobody[@]}"; vmm=$pid
+    start setpriv --reuid daemon --regid daemon --clear-groups "$pretender" "$vmm" -- "$command" status
+    shim_is 1 none false
+    stop
+    # root's, but for the real uid
+    start setpriv --ruid daemon --euid root --clear-groups "$pretender" "$vmm" -- "$command" status
+    shim_is 1 none false
+    stop
+    for owner in root nobody; do
+      start setpriv --reuid "$owner" --clear-groups "$pretender" "$vmm" -- "$command" status
+      shim_is 2 supervised null
+      stop
+    done
+  }
+  in_world
+}
+
+@test "a VMM without a seccomp filter is not supervised, whoever watches it" {
+  scenario() {
+    start "$idle" 1; vmm=$pid
+    start "$pretender" "$vmm" -- "$command" status
+    shim_is 1 none false
+  }
+  in_world
+}
+
+@test "a supervisor whose file was removed, by an upgrade say, still counts; another file of that name does not" {
+  scenario() {
+    mkdir "$work/old"
+    cp "$command" "$work/old/xsaveshim"
+    start "$work/old/xsaveshim" run --supervise -- "$idle" 1
+    shim_is 1 none false
+    cp --remove-destination "$command" "$work/old/xsaveshim"
+    shim_is 0 supervised true
+    rm "$work/old/xsaveshim"
+    shim_is 0 supervised true
+    stop
+    # a removed file of another name is another program
+    cp "$command" "$work/old/other"
+    start "$work/old/other" run --supervise -- "$idle" 1
+    rm "$work/old/other"
+    shim_is 1 none false
   }
   in_world
 }
 
 @test "a supervisor of another VMM is none of this one" {
   scenario() {
-    start "$idle" 1; vmm=$pid
-    start "$idle" 1
-    start "$work/world/xsaveshim" "$pid"
+    start_orphan; vmm=$pid
+    start "$command" run --supervise -- "$idle" 1
     status 1
     has ".vmms[] | select(.pid == $vmm) | .shim" none
+    has ".vmms[] | select(.pid == $pid) | .shim" supervised
   }
   in_world
 }
 
 @test "what another program watches is not supervised" {
   scenario() {
-    start "$idle" 1
-    start "$pretender" "$pid"
-    status 1
-    has ".vmms[].shim" none
+    start_orphan; vmm=$pid
+    start "$pretender" "$vmm"
+    shim_is 1 none false
   }
   in_world
 }

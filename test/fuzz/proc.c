@@ -11,19 +11,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *bytes = take_rest(&input);
 	char *line = strndup((const char *)input.data, input.size);
 	char *out = malloc(room);
-	const char *value;
-	bool replaced;
+	struct proc_mapping mapping;
+	uid_t uids[PROC_UIDS];
 
 	MUST(line && out);
 	proc_cmdline_guest_name(bytes, input.size, out, room);
 	MUST(memchr(out, '\0', room));
-	value = proc_environ_value(bytes, input.size, "LD_PRELOAD");
-	MUST(!value || (value > bytes && value < bytes + input.size));
-	MUST(!value || memchr(value, '\0', (size_t)(bytes + input.size - value)));
-	if (proc_maps_shim(line, out, room, &replaced))
+	if (proc_maps_file(line, "libxsaveshim.so", &mapping, out, room))
 		MUST(memchr(out, '\0', room));
 	proc_stat_holds_no_files(line);
 	proc_fdinfo_pid(line);
+	proc_status_uids(line, uids);
+	proc_status_is_filtered(line);
 	free(out);
 	free(line);
 	free(bytes);

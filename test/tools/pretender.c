@@ -1,36 +1,68 @@
 // SPDX-License-Identifier: MIT
-// What looks like a supervisor from outside: `pretender PID...` has a seccomp listener, of a filter that stops
-// nothing, and a pidfd of each PID. It says "ready" and waits for its standard input to end.
+// What looks like a supervisor from outside: `pretender PID... [-- PROGRAM ARGUMENT...]` has a seccomp listener, of a filter that
+// stops nothing, and a pidfd of each PID. With a PROGRAM a child has them that executes it and is stopped before its first
+// instruction. It says "ready" and waits for its standard input to end.
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-static void check(long result, const char *call)
+static long check(long result, const char *call)
 {
 	if (result < 0) {
 		perror(call);
 		exit(2);
 	}
+	return result;
+}
+
+// Both descriptors are made to be closed by exec.
+static void hold(long fd)
+{
+	check(fcntl((int)fd, F_SETFD, 0), "fcntl");
+}
+
+static pid_t start_stopped(char **program)
+{
+	pid_t child = (pid_t)check(fork(), "fork");
+
+	if (!child) {
+		check(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG");
+		check(ptrace(PTRACE_TRACEME, 0, NULL, NULL), "PTRACE_TRACEME");
+		execv(program[0], program);
+		check(-1, program[0]);
+	}
+	check(waitpid(child, NULL, 0), "waitpid");
+	return child;
 }
 
 int main(int argc, char **argv)
 {
 	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	struct sock_fprog filter = { 1, &allow };
+	pid_t child = 0;
 	char c;
+	int i;
 
 	check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-	check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter),
-	      "seccomp");
-	for (int i = 1; i < argc; i++)
-		check(syscall(SYS_pidfd_open, atoi(argv[i]), 0), "pidfd_open");
+	hold(check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter), "seccomp"));
+	for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		hold(check(syscall(SYS_pidfd_open, atoi(argv[i]), 0), "pidfd_open"));
+	if (i + 1 < argc)
+		child = start_stopped(argv + i + 1);
 	puts("ready");
 	fflush(stdout);
 	while (read(STDIN_FILENO, &c, 1) > 0)
 		;
+	if (child)
+		kill(child, SIGKILL);
 	return 0;
 }
