@@ -16,6 +16,13 @@
 #define SCRIPTS_MAX 5
 #define SCRIPT_LINE_MAX 256
 
+// The note in which Go's linker keeps the build id: ELF_NOTE_GOBUILDID_TAG in src/cmd/link/internal/ld/elf.go.
+#define GO_NOTE_NAME "Go\0"
+#define GO_NOTE_TYPE 4
+
+// More than the notes of any program.
+#define NOTES_MAX 65536
+
 static bool copy(char to[PATH_MAX], const char *from, size_t length)
 {
 	if (length >= PATH_MAX)
@@ -75,8 +82,45 @@ static bool read_at(int fd, uint64_t offset, void *to, size_t size)
 	return pread(fd, to, size, (off_t)offset) == (ssize_t)size;
 }
 
-static enum executable_kind read_elf(int fd, char loader[PATH_MAX])
+static size_t align_up(size_t size, size_t alignment)
 {
+	return (size + alignment - 1) / alignment * alignment;
+}
+
+static bool has_go_note(const char *notes, size_t size, size_t alignment)
+{
+	Elf64_Nhdr note;
+
+	for (size_t at = 0; at + sizeof(note) <= size;) {
+		const char *name = notes + at + sizeof(note);
+
+		memcpy(&note, notes + at, sizeof(note));
+		at += sizeof(note) + align_up(note.n_namesz, alignment);
+		if (note.n_type == GO_NOTE_TYPE && note.n_namesz == sizeof(GO_NOTE_NAME) && at <= size &&
+		    !memcmp(name, GO_NOTE_NAME, sizeof(GO_NOTE_NAME)))
+			return true;
+		at += align_up(note.n_descsz, alignment);
+	}
+	return false;
+}
+
+static bool is_go(int fd, const Elf64_Phdr *segment)
+{
+	char *notes;
+	bool found;
+
+	if (segment->p_type != PT_NOTE || segment->p_filesz > NOTES_MAX)
+		return false;
+	notes = malloc(segment->p_filesz + 1);
+	found = notes && read_at(fd, segment->p_offset, notes, segment->p_filesz) &&
+		has_go_note(notes, segment->p_filesz, segment->p_align == 8 ? 8 : 4);
+	free(notes);
+	return found;
+}
+
+static enum executable_kind read_elf(int fd, struct executable *executable)
+{
+	enum executable_kind kind = EXECUTABLE_STATIC;
 	Elf64_Ehdr header;
 	Elf64_Phdr segment;
 
@@ -86,14 +130,16 @@ static enum executable_kind read_elf(int fd, char loader[PATH_MAX])
 	for (unsigned int i = 0; i < header.e_phnum; i++) {
 		if (!read_at(fd, header.e_phoff + i * sizeof(segment), &segment, sizeof(segment)))
 			return EXECUTABLE_UNKNOWN;
+		executable->go |= is_go(fd, &segment);
 		if (segment.p_type != PT_INTERP)
 			continue;
-		if (segment.p_filesz > PATH_MAX || !read_at(fd, segment.p_offset, loader, segment.p_filesz))
+		if (segment.p_filesz > PATH_MAX ||
+		    !read_at(fd, segment.p_offset, executable->loader, segment.p_filesz))
 			return EXECUTABLE_UNKNOWN;
-		loader[PATH_MAX - 1] = '\0';
-		return EXECUTABLE_DYNAMIC;
+		executable->loader[PATH_MAX - 1] = '\0';
+		kind = EXECUTABLE_DYNAMIC;
 	}
-	return EXECUTABLE_STATIC;
+	return kind;
 }
 
 // Copies the interpreter that a #! line names. False where it names none.
@@ -116,7 +162,7 @@ static int inspect(struct executable *executable)
 	if (pread(fd, line, SCRIPT_LINE_MAX, 0) < 0)
 		result = errno;
 	else if (!memcmp(line, ELFMAG, SELFMAG))
-		executable->kind = read_elf(fd, executable->loader);
+		executable->kind = read_elf(fd, executable);
 	else if (line[0] == '#' && line[1] == '!' && read_interpreter(line + 2, executable->program))
 		result = ELOOP;
 	close(fd);

@@ -20,6 +20,7 @@ struct executable {
 	char program[PATH_MAX];	// the ELF file that the kernel loads: path, or the last #! interpreter that it leads to
 	char loader[PATH_MAX];	// with EXECUTABLE_DYNAMIC, the program's PT_INTERP
 	enum executable_kind kind;
+	bool go;		// written in Go, whose programs call the kernel without libc, dynamically linked or not
 };
 
 // Finds name as execvp does and follows #! lines as far as the kernel does. Returns 0 or an errno: ENOENT where there is no such

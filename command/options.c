@@ -26,7 +26,8 @@ static const char run_help[] =
 	"usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n"
 	"\n"
 	"Starts a VMM and trims what it restores to what its guest has. A dynamically\n"
-	"linked VMM gets the library preloaded; a supervisor process serves any other.\n"
+	"linked VMM gets the library preloaded; a supervisor process serves any other,\n"
+	"and one written in Go.\n"
 	"The VMM keeps this process's pid, standard streams and exit status.\n"
 	"\n"
 	"  --trim=MODE        restore: trim what the VMM restores (default); save: trim\n"
@@ -61,19 +62,19 @@ static void set_variable(enum setting setting, const char *option, const char *v
 		err(EXIT_OWN_FAILURE, "--%s", option);
 }
 
-enum run_mode options_parse_run(int argc, char **argv)
+struct run_options options_parse_run(int argc, char **argv)
 {
-	enum run_mode mode = RUN_AUTO;
+	struct run_options options = {RUN_AUTO, false};
 	int index;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "+h", run_options, &index)) != -1) {
 		switch (option) {
 		case OPTION_PRELOAD:
-			mode = RUN_PRELOAD;
+			options.mode = RUN_PRELOAD;
 			break;
 		case OPTION_SUPERVISE:
-			mode = RUN_SUPERVISE;
+			options.mode = RUN_SUPERVISE;
 			break;
 		case 'h':
 			fputs(run_help, stdout);
@@ -81,6 +82,7 @@ enum run_mode options_parse_run(int argc, char **argv)
 		case '?':
 			fail_usage();
 		default:
+			options.trim |= option == SETTING_TRIM;
 			set_variable((enum setting)option, run_options[index].name, optarg);
 		}
 	}
@@ -88,7 +90,7 @@ enum run_mode options_parse_run(int argc, char **argv)
 		warnx("the command line names no VMM");
 		fail_usage();
 	}
-	return mode;
+	return options;
 }
 
 int options_parse_json(int argc, char **argv, const char *help, bool *json)

@@ -101,6 +101,9 @@ static void warn_if_ignored(const struct executable *vmm)
 	if (vmm->kind == EXECUTABLE_STATIC)
 		warnx("warning: %s is statically linked, so it will run without the library, and only dynamic programs that it "
 		      "starts will have it: use --supervise", vmm->program);
+	else if (vmm->go)
+		warnx("warning: %s is written in Go, whose programs call the kernel without libc, so the library will not see its "
+		      "calls: use --supervise", vmm->program);
 	else if (gains)
 		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise", vmm->program, gains);
 }
@@ -136,14 +139,23 @@ static void preload(const struct settings *settings, const struct executable *vm
 	report_send(&line);
 }
 
-// The supervisor sees a call before the kernel makes it, so it never sees what KVM returns.
-static void check_trim_mode(const struct settings *settings)
+// The supervisor sees a call before the kernel makes it, so it never sees what KVM returns. A setting for every VMM of the host
+// must not keep one from starting, an option that names what is impossible must.
+static void limit_to_restores(struct settings *settings, bool is_option)
 {
-	enum trim_mode trim = settings->trim;
+	if (!policy_mode_trims(settings->trim, XSAVE_SAVE))
+		return;
+	if (is_option)
+		errx(EXIT_OWN_FAILURE, "a supervisor cannot trim what KVM saves: use --trim=restore, or --preload if the VMM is "
+		     "dynamically linked");
+	warnx("warning: %s=%s: a supervisor cannot trim what KVM saves, so it trims what the VMM restores and nothing else",
+	      settings_key(SETTING_TRIM), settings_text(settings, SETTING_TRIM));
+	settings->trim = TRIM_RESTORE;
+}
 
-	if (trim == TRIM_SAVE || trim == TRIM_BOTH)
-		errx(EXIT_OWN_FAILURE, "a supervisor cannot trim what KVM saves: use --trim=restore, or --preload "
-		     "if the VMM is dynamically linked");
+static bool is_for_library(const struct executable *vmm)
+{
+	return has_our_loader(vmm) && !vmm->go;
 }
 
 static const char *reason_for(enum run_mode mode, const struct executable *vmm)
@@ -152,6 +164,8 @@ static const char *reason_for(enum run_mode mode, const struct executable *vmm)
 		return "asked-for";
 	if (vmm->kind == EXECUTABLE_STATIC)
 		return "static";
+	if (vmm->go)
+		return "go";
 	return has_our_loader(vmm) ? "dynamic" : "other-loader";
 }
 
@@ -159,19 +173,17 @@ int run_main(int argc, char **argv)
 {
 	static struct settings settings;
 	static struct executable vmm;
-	enum run_mode mode = options_parse_run(argc, argv);
+	struct run_options options = options_parse_run(argc, argv);
 	const char *reason;
 
 	argv += optind;
 	find_vmm(&vmm, argv[0]);
 	settings_load(&settings);
-	reason = reason_for(mode, &vmm);
-	if (mode == RUN_AUTO)
-		mode = has_our_loader(&vmm) ? RUN_PRELOAD : RUN_SUPERVISE;
-	if (mode == RUN_PRELOAD) {
+	reason = reason_for(options.mode, &vmm);
+	if (options.mode == RUN_PRELOAD || (options.mode == RUN_AUTO && is_for_library(&vmm))) {
 		preload(&settings, &vmm, reason);
 	} else {
-		check_trim_mode(&settings);
+		limit_to_restores(&settings, options.trim);
 		attach_supervisor(&settings, vmm.program, reason);
 	}
 	execv(vmm.path, argv);

@@ -183,6 +183,45 @@ helps() {
   took supervise other-loader "$work/musl"
 }
 
+# A program whose notes are what the assembler is told, in an alloc section of this name
+noted() { # FILE SECTION ASSEMBLY
+  printf 'int main(void) { return 0; }\n__asm__(".section %s,\\"a\\",@note\\n%s\\n.text");\n' "$2" "$3" >"$work/noted.c"
+  gcc -o "$1" "$work/noted.c"
+}
+
+@test "a program in Go gets a supervisor though it is dynamically linked, as it calls the kernel without libc" {
+  local runc
+  runc=$(command -v runc) || fail "runc is missing: scripts/setup test"
+  [[ $(readelf -lW "$runc") == *"program interpreter: "* && $("$runc" --version) == *"go: go1"* ]]
+  run_command run --log-level=debug -- runc --version
+  took supervise go "$runc"
+  run_command run --preload -- runc --version
+  ((status == 0))
+  [[ $stderr == "xsaveshim run: warning: $runc is written in Go, whose programs call the kernel without libc, so the library `
+    `will not see its calls: use --supervise" ]] || fail "$(told)"
+  # the interpreter of a script decides, of either kind
+  script "$work/tool" "#!$runc --version"
+  run_command run --log-level=debug -- "$work/tool"
+  took supervise go "$runc"
+}
+
+@test "a program is known to be in Go by its linker's note alone, however the notes lie, and broken notes are none" {
+  local other='.long 4, 20, 3; .asciz \"GNU\"; .fill 20; .long 5, 3, 4; .asciz \"Goat\"; .fill 3; .fill 4'
+  local go='.long 4, 8, 4; .asciz \"Go\"; .fill 1; .asciz \"buildid\"'
+  noted "$work/go" .note.test "$other; $go"
+  run_command run --log-level=debug -- "$work/go"
+  took supervise go "$work/go"
+  noted "$work/other" .note.go.buildid "$other"
+  run_command run --log-level=debug -- "$work/other"
+  took preload dynamic "$work/other"
+  noted "$work/broken" .note.test '.long 0xfffffff0, 0xfffffff0, 4; .asciz \"Go\"'
+  run_command run --log-level=debug -- "$work/broken"
+  took preload dynamic "$work/broken"
+  noted "$work/type" .note.test '.long 4, 8, 1; .asciz \"Go\"; .fill 1; .asciz \"buildid\"'
+  run_command run --log-level=debug -- "$work/type"
+  took preload dynamic "$work/type"
+}
+
 @test "--preload and --supervise have their way" {
   run_command run --log-level=debug --supervise -- "$vmm" mark a
   took supervise asked-for "$vmm"

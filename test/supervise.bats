@@ -384,6 +384,22 @@ snapshot_file() {
   done
 }
 
+@test "a setting to trim what KVM saves does not keep a VMM from starting: the supervisor trims restores, and says so" {
+  local mode
+  for mode in both save; do
+    run --separate-stderr env XSAVESHIM_TRIM="$mode" "$xsaveshim" run -- "$static" "${guest[@]}" set-xsave "$leaky"
+    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+    [[ ${stderr%%$'\n'*} == "xsaveshim run: warning: XSAVESHIM_TRIM=$mode: a supervisor cannot trim what KVM saves, so it `
+      `trims what the VMM restores and nothing else" ]] || fail "$(told)"
+    stderr=${stderr#*$'\n'} reported "$(trim_report)"
+    # the settings file's, where nothing else sets it
+    run --separate-stderr unshare --mount sh -c 'mount -t tmpfs none /etc && echo "XSAVESHIM_TRIM=$0" >/etc/xsaveshim.conf &&
+      exec "$@"' "$mode" "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
+    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+    [[ $(grep -c "warning: XSAVESHIM_TRIM=$mode: " <<<"$stderr") == 1 ]] || fail "$(told)"
+  done
+}
+
 @test "where /proc shows another PID namespace the VMM is not started, as its memory could be another process's" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr unshare --pid --fork "$xsaveshim" run --supervise -- "$static" mark started
