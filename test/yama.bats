@@ -57,3 +57,16 @@ served() { # how many restores were trimmed
   [[ $stderr == 'xsaveshim run: cannot supervise: this user may not '*'(kernel.yama.ptrace_scope of 2 or 3'* ]] || fail "$(told)"
   served 2
 }
+
+@test "under scope 1 a plain user's status does not know what his own VMM got, and says so; root's does" {
+  in_testbed '
+    echo 1 >$scope
+    mkfifo /tmp/stdin && exec 9<>/tmp/stdin
+    $as_nobody env LD_PRELOAD=$0/libxsaveshim.so $0/test/idle 1 <&9 >/tmp/said &
+    until grep -q ready /tmp/said; do kill -0 $! || exit; sleep 0.1; done
+    for as_whom in "$as_nobody" ""; do
+      $as_whom $xsaveshim status --json >/tmp/json
+      echo $? $(jq -c ".vmms[] | [.shim, .protected, .settings.trim]" /tmp/json)
+    done'
+  [[ $status == 0 && $output == '2 ["preload",null,null]'$'\n''0 ["preload",true,"restore"]' ]] || fail "$(told)"
+}
