@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Checks of the code beside the suites. Included by the Makefile.
 
-# Each check leaves rows of a table here: what ran, how much of it, the outcome. docs/ takes over the last run of each that was run.
+# Each check leaves rows of a table here: what ran, how much of it, the outcome. docs/testing.md takes them over; its rows of checks
+# that have not run here stay.
 RESULTS := $(BUILD)/results
 CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict oracle-bugs oracle-payloads coverage fuzz \
 	sanitize-address sanitize-thread sanitize-command)
@@ -9,8 +10,10 @@ CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict 
 .PHONY: results
 results: ## put what the last checks, kernels and benchmarks left into docs/
 	@mkdir -p $(RESULTS)
-	@rows="$(wildcard $(addprefix $(RESULTS)/,$(CHECKS)))"; [ -z "$$rows" ] || \
-		(printf '| %s | %s | %s |\n' check 'what ran' outcome --- --- --- && cat $$rows) >$(RESULTS)/checks.md
+	@cat /dev/null $(wildcard $(addprefix $(RESULTS)/,$(CHECKS))) | awk -F '|' \
+		'FILENAME == "-" {row[$$2] = $$0; names[++count] = $$2; next} \
+		/^<!-- end checks -->$$/ {exit} here {print $$2 in row ? row[$$2] : $$0; delete row[$$2]} /^<!-- begin checks -->$$/ {here = 1} \
+		END {for (i = 1; i <= count; i++) if (names[i] in row) print row[names[i]]}' - docs/testing.md >$(RESULTS)/checks.md
 	@scripts/results $(RESULTS)
 
 # Lines of the core that its own tests run, by file; fails below the bar, in percent.
