@@ -99,4 +99,5 @@ lint: ## read the code with everything that finds faults in it
 	for source in $(SHIPPED); do \
 		$(CC) $(LINT_FLAGS) -O2 -fanalyzer -Werror -c -o /dev/null $$source || exit; \
 	done
+	@scripts/format --check
 	mandoc -T lint -W warning $(wildcard man/*)

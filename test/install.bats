@@ -74,9 +74,3 @@ files() {
   [ "$(stat -c %a "$root/opt/x/sbin/xsaveshim-libvirt")" = 755 ]
   run -1 grep -rI '@[A-Z]*@' "$root"
 }
-
-@test "make help names every target, each with what it does" {
-  run -0 make -s help
-  targets=$(sed -n 's/^\.PHONY: //p' Makefile packaging/*.mk test/*.mk | tr ' ' '\n' | grep -vx package-tree | sort)
-  [ "$(awk 'NF > 2 { print $1 }' <<<"$output" | sort)" = "$targets" ]
-}
