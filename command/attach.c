@@ -76,7 +76,8 @@ static struct sock_fprog export_filter(scmp_filter_ctx filter)
 	if (size <= 0)
 		fail("the filter cannot be read");
 	if (size == sizeof(instructions))
-		errx(EXIT_OWN_FAILURE, "cannot supervise: the filter has more than %d instructions", INSTRUCTIONS_MAX - 1);
+		errx(EXIT_OWN_FAILURE, "cannot supervise: the filter has more than %d instructions",
+		     INSTRUCTIONS_MAX - 1);
 	close(file);
 	return (struct sock_fprog){(unsigned short)((size_t)size / sizeof(instructions[0])), instructions};
 }
@@ -104,7 +105,8 @@ static int load_filter(scmp_filter_ctx filter)
 			fail("no_new_privs");
 	} while (true);
 	if (errno == EBUSY)
-		errx(EXIT_OWN_FAILURE, "cannot supervise: this process has a supervisor already, of another xsaveshim or of a "
+		errx(EXIT_OWN_FAILURE,
+		     "cannot supervise: this process has a supervisor already, of another xsaveshim or of a "
 		     "container manager, and the kernel allows one: use --preload, or start the VMM outside");
 	fail("seccomp");
 }
@@ -145,7 +147,8 @@ static int copy_listener(pid_t vmm, int number)
 
 	if (listener < 0 && errno == EPERM)
 		errx(EXIT_OWN_FAILURE, "cannot supervise: this user may not write to the VMM's memory "
-		     "(kernel.yama.ptrace_scope of 2 or 3, or a security module): start it as root, with CAP_SYS_PTRACE");
+				       "(kernel.yama.ptrace_scope of 2 or 3, or a security module): start it as root, "
+				       "with CAP_SYS_PTRACE");
 	if (listener < 0)
 		fail("the listener cannot be copied");
 	close(pidfd);

@@ -133,8 +133,7 @@ static enum executable_kind read_elf(int fd, struct executable *executable)
 		executable->go |= is_go(fd, &segment);
 		if (segment.p_type != PT_INTERP)
 			continue;
-		if (segment.p_filesz > PATH_MAX ||
-		    !read_at(fd, segment.p_offset, executable->loader, segment.p_filesz))
+		if (segment.p_filesz > PATH_MAX || !read_at(fd, segment.p_offset, executable->loader, segment.p_filesz))
 			return EXECUTABLE_UNKNOWN;
 		executable->loader[PATH_MAX - 1] = '\0';
 		kind = EXECUTABLE_DYNAMIC;

@@ -9,18 +9,18 @@
 #include <stdbool.h>
 
 enum executable_kind {
-	EXECUTABLE_DYNAMIC,	// x86-64, with a loader: LD_PRELOAD can reach it
-	EXECUTABLE_STATIC,	// x86-64, without one
-	EXECUTABLE_FOREIGN,	// ELF, but not for x86-64
-	EXECUTABLE_UNKNOWN,	// neither ELF nor a script
+	EXECUTABLE_DYNAMIC, // x86-64, with a loader: LD_PRELOAD can reach it
+	EXECUTABLE_STATIC,  // x86-64, without one
+	EXECUTABLE_FOREIGN, // ELF, but not for x86-64
+	EXECUTABLE_UNKNOWN, // neither ELF nor a script
 };
 
 struct executable {
 	char path[PATH_MAX];	// for execv
-	char program[PATH_MAX];	// the ELF file that the kernel loads: path, or the last #! interpreter that it leads to
+	char program[PATH_MAX]; // the ELF file that the kernel loads: path, or the last #! interpreter that it leads to
 	char loader[PATH_MAX];	// with EXECUTABLE_DYNAMIC, the program's PT_INTERP
 	enum executable_kind kind;
-	bool go;		// written in Go, whose programs call the kernel without libc, dynamically linked or not
+	bool go; // written in Go, whose programs call the kernel without libc, dynamically linked or not
 };
 
 // Finds name as execvp does and follows #! lines as far as the kernel does. Returns 0 or an errno: ENOENT where there is no such

@@ -390,8 +390,7 @@ bool inspect_processes(struct inspection *inspection)
 		return false;
 	while ((entry = readdir(proc))) {
 		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-		int process =
-			pid > 0 ? openat(dirfd(proc), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+		int process = pid > 0 ? openat(dirfd(proc), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 
 		if (process < 0)
 			continue;

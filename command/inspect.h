@@ -14,7 +14,7 @@
 
 enum shim {
 	SHIM_NONE,
-	SHIM_BYPASSED,		// the library is in the VMM, but the VMM calls the kernel without it
+	SHIM_BYPASSED, // the library is in the VMM, but the VMM calls the kernel without it
 	SHIM_PRELOAD,
 	SHIM_SUPERVISED,
 };
@@ -22,23 +22,23 @@ enum shim {
 // The file that a shim runs from, the library or the command, and the record that was found in its memory.
 struct image {
 	bool mapped;
-	char path[PATH_MAX];	// as the process sees the file system
-	bool replaced;		// the file has been removed or replaced since
-	bool known;		// the record could be read, so that the following hold
+	char path[PATH_MAX]; // as the process sees the file system
+	bool replaced;	     // the file has been removed or replaced since
+	bool known;	     // the record could be read, so that the following hold
 	bool vcpu_seen;
 	struct settings settings;
 };
 
 struct vmm {
 	pid_t pid;
-	uid_t uid;		// effective
-	bool filtered;		// has a seccomp filter
+	uid_t uid;     // effective
+	bool filtered; // has a seccomp filter
 	unsigned int vcpus;
 	char name[256];
 	enum shim shim;
 	struct image library;
 	bool settings_known;
-	struct settings settings;	// those of the shim that serves the VMM, if they are known
+	struct settings settings; // those of the shim that serves the VMM, if they are known
 };
 
 struct inspection {

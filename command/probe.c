@@ -28,8 +28,8 @@
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 
 #define DEVICE "/dev/kvm"
-#define LOAD_KVM                                                                                             \
-	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (in a virtual "   \
+#define LOAD_KVM \
+	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (in a virtual " \
 	"machine: nested virtualization on its host)"
 
 #define NOTHING_TO_SHOW "KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
@@ -91,8 +91,8 @@ struct names {
 };
 
 // The first answer to a question stands.
-__attribute__((format(printf, 3, 4))) static void set_answer(struct answer *answer, enum finding finding,
-							     const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void
+set_answer(struct answer *answer, enum finding finding, const char *format, ...)
 {
 	va_list arguments;
 
@@ -130,8 +130,8 @@ static struct names xfeature_names(uint64_t xfeatures)
 		if (!(xfeatures >> bit & 1))
 			continue;
 		snprintf(number, sizeof(number), "bit%u", bit);
-		used += (size_t)snprintf(names.text + used, sizeof(names.text) - used, "%s%s",
-					 used ? "," : "", xfeature_name(bit) ? xfeature_name(bit) : number);
+		used += (size_t)snprintf(names.text + used, sizeof(names.text) - used, "%s%s", used ? "," : "",
+					 xfeature_name(bit) ? xfeature_name(bit) : number);
 	}
 	return names;
 }
@@ -153,7 +153,8 @@ static void explain_no_device(struct probe *probe)
 		return;
 	}
 	if (errno != EACCES || stat(DEVICE, &device)) {
-		snprintf(reason, sizeof(reason), DEVICE ": %s: run this as root, outside of any container", strerror(errno));
+		snprintf(reason, sizeof(reason), DEVICE ": %s: run this as root, outside of any container",
+			 strerror(errno));
 		cannot_tell(probe, reason);
 		return;
 	}
@@ -191,8 +192,7 @@ static void *map(size_t size, int fd)
 // Creates a guest whose memory is full of HLT instructions.
 static bool create_guest(struct probe *probe, struct vm *vm)
 {
-	struct kvm_userspace_memory_region memory = {.guest_phys_addr = RESET_PAGE,
-						     .memory_size = GUEST_PAGE};
+	struct kvm_userspace_memory_region memory = {.guest_phys_addr = RESET_PAGE, .memory_size = GUEST_PAGE};
 	void *code = map(GUEST_PAGE, -1);
 	int size;
 
@@ -322,8 +322,7 @@ static void judge_leaks(struct probe *probe, struct vm *vm, struct control contr
 		set_answer(&probe->leaks, YES, "KVM_GET_XSAVE returned %s, which the guest does not have",
 			   xfeature_names(probe->leaked).text);
 	else if (!ran)
-		set_answer(&probe->leaks, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)",
-			   problem);
+		set_answer(&probe->leaks, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)", problem);
 	else if (!control.xfeature)
 		set_answer(&probe->leaks, UNKNOWN, NOTHING_TO_SHOW);
 	else if (!control.returned)
@@ -332,8 +331,7 @@ static void judge_leaks(struct probe *probe, struct vm *vm, struct control contr
 	else if (control.xfeature & guest_xcr0)
 		set_answer(&probe->leaks, UNKNOWN, KVM_GIVES "%s", names.text);
 	else
-		set_answer(&probe->leaks, NO, "KVM_GET_XSAVE leaves out %s, which the guest does not have",
-			   names.text);
+		set_answer(&probe->leaks, NO, "KVM_GET_XSAVE leaves out %s, which the guest does not have", names.text);
 }
 
 static void judge_refuses(struct probe *probe, struct vm *vm, struct control control, uint64_t guest_xcr0)
@@ -347,22 +345,19 @@ static void judge_refuses(struct probe *probe, struct vm *vm, struct control con
 			   "KVM_SET_XSAVE fails even for a guest that has every xfeature of the payload: %s",
 			   strerror(control.error));
 	else if (fpsse_error == EINVAL)
-		set_answer(&probe->refuses, STRICTLY,
-			   "KVM_SET_XSAVE refuses even %s to a guest without XSAVE",
+		set_answer(&probe->refuses, STRICTLY, "KVM_SET_XSAVE refuses even %s to a guest without XSAVE",
 			   xfeature_names(allowed_by(0)).text);
 	else if (error == EINVAL)
-		set_answer(&probe->refuses, YES,
-			   "KVM_SET_XSAVE refuses %s to a guest that does not have it", names.text);
+		set_answer(&probe->refuses, YES, "KVM_SET_XSAVE refuses %s to a guest that does not have it",
+			   names.text);
 	else if (error || fpsse_error)
-		set_answer(&probe->refuses, UNKNOWN, "KVM_SET_XSAVE: %s",
-			   strerror(error ? error : fpsse_error));
+		set_answer(&probe->refuses, UNKNOWN, "KVM_SET_XSAVE: %s", strerror(error ? error : fpsse_error));
 	else if (!control.xfeature)
 		set_answer(&probe->refuses, UNKNOWN, NOTHING_TO_SHOW);
 	else if (control.xfeature & guest_xcr0)
 		set_answer(&probe->refuses, UNKNOWN, KVM_GIVES "%s", names.text);
 	else
-		set_answer(&probe->refuses, NO, "KVM_SET_XSAVE accepts %s, which the guest does not have",
-			   names.text);
+		set_answer(&probe->refuses, NO, "KVM_SET_XSAVE accepts %s, which the guest does not have", names.text);
 }
 
 // Xfeatures that a guest gets only with a permission of its VMM's, such as AMX, are missing from what KVM supports unless this
@@ -418,17 +413,14 @@ static json_t *hex(uint64_t value)
 
 static void print_json(const struct probe *probe)
 {
-	json_t *json = json_pack("{s:s, s:o, s:o?, s:o?, s:o?, s:s, s:s, s:o, s:{s:s, s:s}, s:s}",
-				 "kernel", probe->host.release,
-				 "host_xcr0", hex(probe->host_xcr0),
-				 "kvm_supported_xcr0", probe->kvm_xcr0 ? hex(probe->kvm_xcr0) : NULL,
-				 "permitted_xcr0", probe->permitted ? hex(probe->permitted) : NULL,
-				 "payload_size", probe->payload_size ? json_integer((json_int_t)probe->payload_size) : NULL,
-				 "refuses", refuses_names[probe->refuses.finding],
-				 "leaks", leaks_names[probe->leaks.finding],
-				 "leaked", hex(probe->leaked),
-				 "reason", "refuses", probe->refuses.reason, "leaks", probe->leaks.reason,
-				 "verdict", verdict_names[verdict(probe)]);
+	json_t *json = json_pack(
+		"{s:s, s:o, s:o?, s:o?, s:o?, s:s, s:s, s:o, s:{s:s, s:s}, s:s}", "kernel", probe->host.release,
+		"host_xcr0", hex(probe->host_xcr0), "kvm_supported_xcr0", probe->kvm_xcr0 ? hex(probe->kvm_xcr0) : NULL,
+		"permitted_xcr0", probe->permitted ? hex(probe->permitted) : NULL, "payload_size",
+		probe->payload_size ? json_integer((json_int_t)probe->payload_size) : NULL, "refuses",
+		refuses_names[probe->refuses.finding], "leaks", leaks_names[probe->leaks.finding], "leaked",
+		hex(probe->leaked), "reason", "refuses", probe->refuses.reason, "leaks", probe->leaks.reason, "verdict",
+		verdict_names[verdict(probe)]);
 
 	json_dumpf(json, stdout, JSON_INDENT(2));
 	putchar('\n');
@@ -439,12 +431,14 @@ static const char *remedy(const struct probe *probe)
 {
 	switch (verdict(probe)) {
 	case VERDICT_UNAFFECTED:
-		return "; no kernel accepts xfeatures that its KVM does not support: for these the shim helps here, too";
+		return "; no kernel accepts xfeatures that its KVM does not support: for these the shim helps here, "
+		       "too";
 	case VERDICT_AFFECTED:
 		if (!is_refusing(probe))
 			return ": start VMMs here with XSAVESHIM_TRIM=save, or with the shim on the hosts that restore "
 			       "their guests";
-		return is_leaking(probe) ? ": start VMMs with the shim and XSAVESHIM_TRIM=both" : ": start VMMs with the shim";
+		return is_leaking(probe) ? ": start VMMs with the shim and XSAVESHIM_TRIM=both"
+					 : ": start VMMs with the shim";
 	case VERDICT_UNKNOWN:
 		break;
 	}

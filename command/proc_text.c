@@ -92,7 +92,8 @@ bool proc_maps_file(const char *line, const char *name, struct proc_mapping *map
 	int start = 0;
 
 	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %*s %n", &mapping->start, &mapping->end, permissions,
-		   &start) != 3 || !start)
+		   &start) != 3 ||
+	    !start)
 		return false;
 	line += start;
 	length = strcspn(line, "\n");

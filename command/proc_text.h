@@ -18,7 +18,7 @@ struct proc_mapping {
 	uint64_t start;
 	uint64_t end;
 	bool writable;
-	bool deleted;	// its file has since been removed or replaced
+	bool deleted; // its file has since been removed or replaced
 };
 
 // maps: whether a line is a mapping of a file with this name. If so, fills in the mapping and writes the file's path, cut to fit.

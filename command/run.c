@@ -99,13 +99,18 @@ static void warn_if_ignored(const struct executable *vmm)
 	const char *gains = executable_gains(vmm);
 
 	if (vmm->kind == EXECUTABLE_STATIC)
-		warnx("warning: %s is statically linked, so it will run without the library, and only dynamic programs that it "
-		      "starts will have it: use --supervise", vmm->program);
+		warnx("warning: %s is statically linked, so it will run without the library, and only dynamic programs "
+		      "that it "
+		      "starts will have it: use --supervise",
+		      vmm->program);
 	else if (vmm->go)
-		warnx("warning: %s is written in Go, whose programs call the kernel without libc, so the library will not see its "
-		      "calls: use --supervise", vmm->program);
+		warnx("warning: %s is written in Go, whose programs call the kernel without libc, so the library will "
+		      "not see its "
+		      "calls: use --supervise",
+		      vmm->program);
 	else if (gains)
-		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise", vmm->program, gains);
+		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise", vmm->program,
+		      gains);
 }
 
 // Puts the library before what LD_PRELOAD names already.
@@ -146,9 +151,11 @@ static void limit_to_restores(struct settings *settings, bool is_option)
 	if (!policy_mode_trims(settings->trim, XSAVE_SAVE))
 		return;
 	if (is_option)
-		errx(EXIT_OWN_FAILURE, "a supervisor cannot trim what KVM saves: use --trim=restore, or --preload if the VMM is "
+		errx(EXIT_OWN_FAILURE,
+		     "a supervisor cannot trim what KVM saves: use --trim=restore, or --preload if the VMM is "
 		     "dynamically linked");
-	warnx("warning: %s=%s: a supervisor cannot trim what KVM saves, so it trims what the VMM restores and nothing else",
+	warnx("warning: %s=%s: a supervisor cannot trim what KVM saves, so it trims what the VMM restores and nothing "
+	      "else",
 	      settings_key(SETTING_TRIM), settings_text(settings, SETTING_TRIM));
 	settings->trim = TRIM_RESTORE;
 }

@@ -44,7 +44,10 @@ static enum verdict verdict(const struct inspection *inspection)
 // The names of the settings in JSON, in the order of enum setting.
 static const char *const setting_names[SETTINGS] = {"trim", "refused", "log", "log_level"};
 static const char *const shim_names[] = {
-	[SHIM_NONE] = "none", [SHIM_BYPASSED] = "bypassed", [SHIM_PRELOAD] = "preload", [SHIM_SUPERVISED] = "supervised"};
+	[SHIM_NONE] = "none",
+	[SHIM_BYPASSED] = "bypassed",
+	[SHIM_PRELOAD] = "preload",
+	[SHIM_SUPERVISED] = "supervised"};
 static const char *const verdict_names[] = {
 	[PROTECTED] = "protected", [UNPROTECTED] = "unprotected", [UNKNOWN] = "unknown"};
 
@@ -77,8 +80,7 @@ static json_t *json_settings(const struct settings *settings)
 	json_t *json = json_object();
 
 	for (enum setting setting = 0; setting < SETTINGS; setting++)
-		json_object_set_new(json, setting_names[setting],
-				    json_text(settings_text(settings, setting)));
+		json_object_set_new(json, setting_names[setting], json_text(settings_text(settings, setting)));
 	return json;
 }
 
@@ -96,15 +98,12 @@ static json_t *json_vmm(const struct vmm *vmm)
 {
 	enum verdict known = protection(vmm);
 
-	return json_pack("{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}",
-			 "pid", vmm->pid,
-			 "name", json_text(vmm->name),
-			 "vcpus", vmm->vcpus,
-			 "shim", shim_names[vmm->shim],
-			 "protected", known == UNKNOWN ? json_null() : json_boolean(known == PROTECTED),
-			 "library", has_library(vmm) ? json_text(vmm->library.path) : json_null(),
-			 "library_replaced", is_replaced(vmm),
-			 "settings", vmm->settings_known ? json_settings(&vmm->settings) : json_null());
+	return json_pack(
+		"{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name", json_text(vmm->name), "vcpus",
+		vmm->vcpus, "shim", shim_names[vmm->shim], "protected",
+		known == UNKNOWN ? json_null() : json_boolean(known == PROTECTED), "library",
+		has_library(vmm) ? json_text(vmm->library.path) : json_null(), "library_replaced", is_replaced(vmm),
+		"settings", vmm->settings_known ? json_settings(&vmm->settings) : json_null());
 }
 
 static void print_json(const struct inspection *inspection)
@@ -161,18 +160,22 @@ static void print_notes(const struct inspection *inspection)
 		any_replaced |= is_replaced(&inspection->vmms[i]);
 	}
 	if (unprotected)
-		printf("%zu of %zu VMMs not protected: restart them under `xsaveshim run` or with libxsaveshim.so preloaded, "
+		printf("%zu of %zu VMMs not protected: restart them under `xsaveshim run` or with libxsaveshim.so "
+		       "preloaded, "
 		       "with XSAVESHIM_TRIM=restore or both\n",
 		       unprotected, inspection->vmm_count);
 	if (any_bypassed)
-		puts("bypassed: the VMM has the library, but calls the kernel without libc, so that the library does not see its "
+		puts("bypassed: the VMM has the library, but calls the kernel without libc, so that the library does "
+		     "not see its "
 		     "calls: restart it under `xsaveshim run --supervise`");
 	if (unknown)
 		printf("%zu of %zu VMMs unknown: %s\n", unknown, inspection->vmm_count,
 		       geteuid() ? "only root may read what settings their shim has: run this as root"
-				 : "their shim is not of this command's version, so its settings cannot be read: restart them");
+				 : "their shim is not of this command's version, so its settings cannot be read: "
+				   "restart them");
 	if (any_replaced)
-		puts("(replaced): the library's file has been removed or replaced; the VMM keeps the library that it was started "
+		puts("(replaced): the library's file has been removed or replaced; the VMM keeps the library that it "
+		     "was started "
 		     "with");
 	if (inspection->not_inspected)
 		printf("%u of the running processes could not be inspected: %s\n", inspection->not_inspected,

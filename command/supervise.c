@@ -105,8 +105,7 @@ static bool read_table(const struct call *call, size_t entry_size, struct guest_
 			   table->nent * entry_size);
 }
 
-static void learn_table(struct call *call, size_t entry_size,
-			uint64_t (*xcr0)(const void *entries, uint32_t nent))
+static void learn_table(struct call *call, size_t entry_size, uint64_t (*xcr0)(const void *entries, uint32_t nent))
 {
 	int id = identify_vcpu(call);
 	struct guest_cpuid table = {0};
@@ -120,8 +119,8 @@ static void learn_table(struct call *call, size_t entry_size,
 		return;
 	}
 	if (still_waits(call)) {
-		struct tracked_vcpu *vcpu = tracked_add_table(&tracked, call->process, call->tid, call->fd, id,
-							      xcr0(table.entries, table.nent));
+		struct tracked_vcpu *vcpu = tracked_add_table(
+			&tracked, call->process, call->tid, call->fd, id, xcr0(table.entries, table.nent));
 
 		report_learn(&report_log, vcpu_call(call, vcpu->vcpu));
 	}
@@ -150,12 +149,11 @@ static bool write_payload(const struct call *call, struct trim trim)
 		errno = ESRCH;
 		return false;
 	}
-	return remote_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.written,
-				   sizeof(trim.written));
+	return remote_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.written, sizeof(trim.written));
 }
 
-static void begin_payload(struct report_line *line, enum log_level level, const char *event,
-			  const struct call *call, struct vcpu vcpu, uint64_t xstate_bv)
+static void begin_payload(struct report_line *line, enum log_level level, const char *event, const struct call *call,
+			  struct vcpu vcpu, uint64_t xstate_bv)
 {
 	report_begin(line, &report_log, level, event);
 	report_vcpu_call(line, vcpu_call(call, vcpu));
@@ -315,8 +313,7 @@ static void answer(void)
 static uint64_t kvm_xfeatures(void)
 {
 	uint64_t xfeatures = xstate_host_xcr0();
-	struct kvm_device_attr attribute = {
-		.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uint64_t)(uintptr_t)&xfeatures};
+	struct kvm_device_attr attribute = {.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uint64_t)(uintptr_t)&xfeatures};
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	if (kvm >= 0) {

@@ -15,7 +15,8 @@ scmp_filter_ctx supervise_filter(void);
 
 // Opens the log that the settings name, and reports which program is supervised, and why. The kernel's notifications of the
 // filter's calls arrive on listener.
-void supervise_prepare(int listener, const struct settings *settings, pid_t vmm, const char *program, const char *reason);
+void supervise_prepare(int listener, const struct settings *settings, pid_t vmm, const char *program,
+		       const char *reason);
 
 // Answers the notifications until the last process with the filter has exited.
 void supervise(void);

@@ -96,8 +96,7 @@ struct tracked_vcpu *tracked_find(const struct tracked *tracked, pid_t process, 
 	for (size_t i = 0; i < tracked->vcpu_count; i++) {
 		struct tracked_vcpu *vcpu = &tracked->vcpus[i];
 
-		if (vcpu->process == process && vcpu->vcpu.id == id &&
-		    remote_same_file(tid, fd, tid, vcpu->fd))
+		if (vcpu->process == process && vcpu->vcpu.id == id && remote_same_file(tid, fd, tid, vcpu->fd))
 			return vcpu;
 	}
 	return NULL;

@@ -30,8 +30,8 @@ struct tracked_process {
 struct tracked_vcpu {
 	pid_t process;
 	int fd;
-	struct vcpu vcpu;		// guest_xcr0: what any of its tables enumerates
-	uint64_t latest_xcr0;		// what the last one enumerates
+	struct vcpu vcpu;     // guest_xcr0: what any of its tables enumerates
+	uint64_t latest_xcr0; // what the last one enumerates
 };
 
 struct tracked {

@@ -19,7 +19,8 @@ void record_publish(struct xsaveshim_record *record, const struct settings *sett
 bool record_settings(const struct xsaveshim_record *record, const char log_path[PATH_MAX], struct settings *settings)
 {
 	bool valid = record->version == RECORD_VERSION && record->trim <= TRIM_NONE &&
-		     record->refused <= REFUSED_ABORT && record->log <= LOG_PATH && record->log_level <= LOG_LEVEL_DEBUG;
+		     record->refused <= REFUSED_ABORT && record->log <= LOG_PATH &&
+		     record->log_level <= LOG_LEVEL_DEBUG;
 
 	settings_init(settings);
 	if (!valid)

@@ -215,8 +215,7 @@ void report_reason(struct report_line *line, struct refusal refusal)
 		add(line, "unknown");
 }
 
-void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
-		    struct refusal refusal)
+void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv, struct refusal refusal)
 {
 	struct report_line line;
 

@@ -108,8 +108,8 @@ static void copy_cut(char *to, size_t size, const char *from)
 }
 
 // NULL where no more problems are kept.
-static struct settings_problem *add_problem(struct settings *settings, const char *key, const char *value,
-					    const char *source, unsigned int line)
+static struct settings_problem *
+add_problem(struct settings *settings, const char *key, const char *value, const char *source, unsigned int line)
 {
 	unsigned int i = settings->problems++;
 	struct settings_problem *problem = &settings->problem[i];

@@ -32,7 +32,7 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 	if (fd < 0 || fd >= VCPUS_MAX)
 		return;
 	if (!(vcpu.guest_xcr0 & ~XCR0_MASK))
-		word = (uint64_t)vcpu.knowledge << KNOWLEDGE_SHIFT |
-		       ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT | vcpu.guest_xcr0;
+		word = (uint64_t)vcpu.knowledge << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |
+		       vcpu.guest_xcr0;
 	atomic_store_explicit(&vcpus->words[fd], word, memory_order_relaxed);
 }

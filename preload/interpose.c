@@ -329,7 +329,8 @@ static const struct {
 
 // The kernel takes 32 bits of the request; QEMU up to 8.2 passes an int, so that bit 31 arrives sign-extended.
 // Under a name of its own: <sys/ioctl.h> declares ioctl() variadic, and a variadic function could not tail-call.
-__attribute__((visibility("default"))) int interposed_ioctl(int fd, unsigned long request, void *argument) __asm__("ioctl");
+__attribute__((visibility("default"))) int
+interposed_ioctl(int fd, unsigned long request, void *argument) __asm__("ioctl");
 
 int interposed_ioctl(int fd, unsigned long request, void *argument)
 {

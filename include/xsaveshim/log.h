@@ -14,11 +14,11 @@ enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
 struct log {
-	int fd;			// -1: reports go nowhere
-	int fallback_fd;	// where a line goes that fd does not take; -1: nowhere
+	int fd;		 // -1: reports go nowhere
+	int fallback_fd; // where a line goes that fd does not take; -1: nowhere
 	enum log_level level;
-	bool syslog;		// fd is a socket to /dev/log
-	const char *via;	// a tag for every line, or NULL
+	bool syslog;	 // fd is a socket to /dev/log
+	const char *via; // a tag for every line, or NULL
 };
 
 // Opens the log. path: with LOG_PATH a file, which is appended to, created with mode 0600, and never opened through a symbolic

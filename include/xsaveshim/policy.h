@@ -15,34 +15,34 @@
 enum trim_mode { TRIM_RESTORE, TRIM_SAVE, TRIM_BOTH, TRIM_NONE };
 
 enum xsave_direction {
-	XSAVE_RESTORE,	// KVM_SET_XSAVE: the VMM's payload on its way to the kernel
-	XSAVE_SAVE,	// KVM_GET_XSAVE, KVM_GET_XSAVE2: the kernel's payload on its way to the VMM
+	XSAVE_RESTORE, // KVM_SET_XSAVE: the VMM's payload on its way to the kernel
+	XSAVE_SAVE,    // KVM_GET_XSAVE, KVM_GET_XSAVE2: the kernel's payload on its way to the VMM
 };
 
 enum vcpu_knowledge {
-	VCPU_UNKNOWN,	// never seen: not a vCPU, or one that came as a duplicate
-	VCPU_NO_CPUID,	// created, but without a CPUID table: KVM accepts every bit the host supports
-	VCPU_XCR0,	// its guest XCR0 is known
+	VCPU_UNKNOWN,  // never seen: not a vCPU, or one that came as a duplicate
+	VCPU_NO_CPUID, // created, but without a CPUID table: KVM accepts every bit the host supports
+	VCPU_XCR0,     // its guest XCR0 is known
 };
 
 #define VCPU_ID_UNKNOWN (-1)
 
 struct vcpu {
 	enum vcpu_knowledge knowledge;
-	int id;			// KVM_CREATE_VCPU's argument, or VCPU_ID_UNKNOWN
-	uint64_t guest_xcr0;	// with VCPU_XCR0; else 0
+	int id;		     // KVM_CREATE_VCPU's argument, or VCPU_ID_UNKNOWN
+	uint64_t guest_xcr0; // with VCPU_XCR0; else 0
 };
 
 // What this host can load.
 struct host {
-	uint64_t xfeatures;	// that its KVM supports, as far as known
-	uint32_t mxcsr_reserved;	// MXCSR bits that its CPU refuses
+	uint64_t xfeatures;	 // that its KVM supports, as far as known
+	uint32_t mxcsr_reserved; // MXCSR bits that its CPU refuses
 };
 
 struct trim {
-	uint64_t xstate_bv;	// as the payload has it
-	uint64_t allowed;	// what the guest may have: dropped is xstate_bv & ~allowed
-	uint64_t written;	// what the payload is to have: xstate_bv, or with trimming xstate_bv & allowed
+	uint64_t xstate_bv; // as the payload has it
+	uint64_t allowed;   // what the guest may have: dropped is xstate_bv & ~allowed
+	uint64_t written;   // what the payload is to have: xstate_bv, or with trimming xstate_bv & allowed
 };
 
 // What a vCPU may have in XSTATE_BV. Only a vCPU whose guest XCR0 is known is ever limited. FP and SSE need no CPUID
@@ -71,11 +71,11 @@ static inline struct trim policy_trim(enum trim_mode mode, enum xsave_direction 
 // Why KVM_SET_XSAVE may have refused a payload with EINVAL; all zero: no reason is known.
 // Source: fpu_copy_uabi_to_guest_fpstate and copy_uabi_to_xstate in arch/x86/kernel/fpu.
 struct refusal {
-	uint64_t host_lacks;	// XSTATE_BV bits that this host's KVM does not support
-	uint64_t guest_lacks;	// XSTATE_BV bits outside the guest's XCR0, which affected kernels refuse
-	uint64_t xcomp_bv;	// not 0: KVM takes the standard format only
-	bool reserved_bytes;	// a reserved byte of the header is not 0
-	uint32_t mxcsr;		// the MXCSR bits that this CPU does not have
+	uint64_t host_lacks;  // XSTATE_BV bits that this host's KVM does not support
+	uint64_t guest_lacks; // XSTATE_BV bits outside the guest's XCR0, which affected kernels refuse
+	uint64_t xcomp_bv;    // not 0: KVM takes the standard format only
+	bool reserved_bytes;  // a reserved byte of the header is not 0
+	uint32_t mxcsr;	      // the MXCSR bits that this CPU does not have
 };
 
 // In: the payload's first XSTATE_HEAD_SIZE bytes as the kernel was given them.

@@ -20,13 +20,13 @@
 // Define it static, with RECORD_MARK in place. Everything else starts out as zero.
 struct xsaveshim_record {
 	_Alignas(16) char mark[16];
-	_Atomic uint32_t version;	// RECORD_VERSION once the settings are in place; before that 0
-	_Atomic uint32_t vcpu_seen;	// in the library: 1 once it has seen a call for one of the VMM's vCPUs
-	uint32_t trim;			// the settings' enums
+	_Atomic uint32_t version;   // RECORD_VERSION once the settings are in place; before that 0
+	_Atomic uint32_t vcpu_seen; // in the library: 1 once it has seen a call for one of the VMM's vCPUs
+	uint32_t trim;		    // the settings' enums
 	uint32_t refused;
 	uint32_t log;
 	uint32_t log_level;
-	const char *log_path;		// with LOG_PATH; an address in the process that the record is of
+	const char *log_path; // with LOG_PATH; an address in the process that the record is of
 };
 
 // Puts the settings that are in use into the record, which points to their log_path from then on.

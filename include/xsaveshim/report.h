@@ -19,7 +19,7 @@ struct settings;
 struct report_line {
 	const struct log *log;
 	enum log_level level;
-	bool muted;		// the log does not take this level: nothing is added or sent
+	bool muted; // the log does not take this level: nothing is added or sent
 	size_t length;
 	char text[1024];
 };

@@ -25,12 +25,12 @@ enum refused_action { REFUSED_REPORT, REFUSED_ABORT };
 
 // Something in the environment or in the file that is not a setting or not a value of one.
 struct settings_problem {
-	char key[40];		// cut to fit
-	char value[80];		// cut to fit
-	const char *source;	// "environment", SETTINGS_FILE, ...
-	unsigned int line;	// in the file; 0 elsewhere
-	const char *accepted;	// the values the key takes; NULL: there is no such key
-	const char *used;	// the default in use instead; NULL: there is no such key
+	char key[40];	      // cut to fit
+	char value[80];	      // cut to fit
+	const char *source;   // "environment", SETTINGS_FILE, ...
+	unsigned int line;    // in the file; 0 elsewhere
+	const char *accepted; // the values the key takes; NULL: there is no such key
+	const char *used;     // the default in use instead; NULL: there is no such key
 };
 
 struct settings {
@@ -38,9 +38,9 @@ struct settings {
 	enum refused_action refused;
 	enum log_target log;
 	enum log_level log_level;
-	char log_path[PATH_MAX];	// with LOG_PATH
+	char log_path[PATH_MAX]; // with LOG_PATH
 	struct settings_problem problem[8];
-	unsigned int problems;		// how many there were; the first 8 are kept
+	unsigned int problems; // how many there were; the first 8 are kept
 };
 
 // Every setting at its default, no problem.

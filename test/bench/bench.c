@@ -118,7 +118,8 @@ static void make_guest(void)
 	sregs.cs.selector = 0;
 	kvm_ioctl(fd, KVM_SET_SREGS, &sregs);
 	kvm_ioctl(fd, KVM_SET_REGS, &regs);
-	run = mmap(NULL, (size_t)kvm_ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	run = mmap(NULL, (size_t)kvm_ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		   0);
 	if (run == MAP_FAILED)
 		die("kvm_run");
 }

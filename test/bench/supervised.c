@@ -267,7 +267,8 @@ int main(int argc, char **argv)
 
 	if (argc != 2)
 		errx(2, "usage: supervised XSAVESHIM");
-	if (!strcmp(argv[1], bare) || !strcmp(argv[1], allowing) || !strcmp(argv[1], looking) || !strcmp(argv[1], answered))
+	if (!strcmp(argv[1], bare) || !strcmp(argv[1], allowing) || !strcmp(argv[1], looking) ||
+	    !strcmp(argv[1], answered))
 		return be_vmm(argv[1]);
 	if (readlink("/proc/self/exe", own, sizeof(own) - 1) < 0)
 		err(1, "/proc/self/exe");
@@ -276,7 +277,8 @@ int main(int argc, char **argv)
 	start(&filtered, "with a filter that looks at the request", (char *[]){own, looking, NULL});
 	start(&answered_at_once, "answered without a look", (char *[]){own, answered, NULL});
 	start(&supervised, "supervised", (char *[]){argv[1], run, supervise, own, bare, NULL});
-	start(&filtered_supervised, "with such a filter, supervised", (char *[]){argv[1], run, supervise, own, looking, NULL});
+	start(&filtered_supervised, "with such a filter, supervised",
+	      (char *[]){argv[1], run, supervise, own, looking, NULL});
 	puts("| call | process | ns | added, median | added, best |\n| --- | --- | --- | --- | --- |");
 	compete(FOREIGN, (struct vmm *[]){&plain, &any_filter, &filtered, &supervised}, 4);
 	compete(FOREIGN, (struct vmm *[]){&filtered, &filtered_supervised}, 2);

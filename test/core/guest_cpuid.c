@@ -7,11 +7,18 @@
 
 // An entry of leaf 0xD with that subleaf; one whose index does not count; an entry of another leaf.
 #define SUBLEAF(number, xcr0) \
-	{.function = 0xd, .index = (number), .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, \
-	 .eax = (uint32_t)(xcr0), .edx = (uint32_t)((uint64_t)(xcr0) >> 32)}
+	{ \
+		.function = 0xd, .index = (number), .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = (uint32_t)(xcr0), \
+		.edx = (uint32_t)((uint64_t)(xcr0) >> 32) \
+	}
 #define FLAT(number, xcr0) \
-	{.function = 0xd, .index = (number), .eax = (uint32_t)(xcr0), .edx = (uint32_t)((uint64_t)(xcr0) >> 32)}
-#define OTHER(number) {.function = (number), .eax = 0xff, .ebx = 0xff, .ecx = 0xff, .edx = 0xff}
+	{ \
+		.function = 0xd, .index = (number), .eax = (uint32_t)(xcr0), .edx = (uint32_t)((uint64_t)(xcr0) >> 32) \
+	}
+#define OTHER(number) \
+	{ \
+		.function = (number), .eax = 0xff, .ebx = 0xff, .ecx = 0xff, .edx = 0xff \
+	}
 
 #define SAME_XCR0(expected, ...) \
 	do { \

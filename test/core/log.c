@@ -156,7 +156,8 @@ static void open_a_link(void)
 	settings = settings_with(SETTING_LOG, SCRATCH "/log");
 	caught = catch_stderr();
 	open_log(&log, &settings);
-	same_text("line", read_text(caught), "xsaveshim: level=error event=log target=" SCRATCH "/log "
+	same_text("line", read_text(caught),
+		  "xsaveshim: level=error event=log target=" SCRATCH "/log "
 		  "error=\"Too many levels of symbolic links\" using=stderr\n");
 	same("fd", (uint64_t)log.fd, STDERR_FILENO);
 	same("a file where the link leads", access(SCRATCH "/elsewhere", F_OK) == 0, false);
@@ -187,7 +188,8 @@ static void open_without_syslog(void)
 	hide("/dev");
 	caught = catch_stderr();
 	open_log(&log, &settings);
-	same_text("line", read_text(caught), "xsaveshim: level=error event=log target=syslog "
+	same_text("line", read_text(caught),
+		  "xsaveshim: level=error event=log target=syslog "
 		  "error=\"No such file or directory\" using=stderr\n");
 	same("syslog", log.syslog, false);
 	same("fd", (uint64_t)log.fd, STDERR_FILENO);

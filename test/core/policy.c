@@ -114,7 +114,8 @@ static void diagnose_host(void)
 {
 	struct vcpu big = {VCPU_XCR0, 0, 0xe7};
 
-	same_refusal("zmm", diagnose((struct head){0xe7, 0, 0x1f80, 0}, big, 0x7), (struct refusal){.host_lacks = 0xe0});
+	same_refusal("zmm", diagnose((struct head){0xe7, 0, 0x1f80, 0}, big, 0x7),
+		     (struct refusal){.host_lacks = 0xe0});
 	same_refusal("x87, sse", diagnose((struct head){0x3, 0, 0x1f80, 0}, avx_guest, 0), (struct refusal){0});
 }
 

@@ -58,8 +58,10 @@ static void report_a_refusal(void)
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		char expected[256];
 
-		snprintf(expected, sizeof(expected), "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 "
-			 "fd=14 errno=EINVAL xstate_bv=0xe7 reason=%s\n", rows[i].reason);
+		snprintf(expected, sizeof(expected),
+			 "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 "
+			 "fd=14 errno=EINVAL xstate_bv=0xe7 reason=%s\n",
+			 rows[i].reason);
 		report_refused(&log, restore_call, EINVAL, 0xe7, rows[i].refusal);
 		same_text("line", read_text(report_pipe[0]), expected);
 	}
@@ -70,16 +72,17 @@ static void report_other_errors(void)
 	static const struct {
 		int error;
 		const char *name;
-	} rows[] = {
-		{EFAULT, "EFAULT"}, {EIO, "EIO"}, {EINTR, "EINTR"}, {ENOMEM, "ENOMEM"}, {ENOSYS, "ENOSYS"},
-		{EPERM, "EPERM"}, {EACCES, "EACCES"}, {EBADF, "EBADF"}, {ENOTTY, "ENOTTY"}, {EDOM, "33"}};
+	} rows[] = {{EFAULT, "EFAULT"}, {EIO, "EIO"},	    {EINTR, "EINTR"}, {ENOMEM, "ENOMEM"}, {ENOSYS, "ENOSYS"},
+		    {EPERM, "EPERM"},	{EACCES, "EACCES"}, {EBADF, "EBADF"}, {ENOTTY, "ENOTTY"}, {EDOM, "33"}};
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		char expected[256];
 
-		snprintf(expected, sizeof(expected), "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 "
-			 "fd=14 errno=%s xstate_bv=0x3 reason=not-the-payload\n", rows[i].name);
+		snprintf(expected, sizeof(expected),
+			 "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 "
+			 "fd=14 errno=%s xstate_bv=0x3 reason=not-the-payload\n",
+			 rows[i].name);
 		report_refused(&log, restore_call, rows[i].error, 0x3, (struct refusal){.host_lacks = 1});
 		same_text("line", read_text(report_pipe[0]), expected);
 	}
@@ -94,7 +97,8 @@ static void report_what_was_learned(void)
 		  "xsaveshim: level=debug event=learn ioctl=KVM_CREATE_VCPU vcpu=2 fd=14\n");
 	report_learn(&log, (struct vcpu_call){"KVM_SET_CPUID2", 14, {VCPU_XCR0, 2, 0x204}});
 	same_text("its CPUID", read_text(report_pipe[0]),
-		  "xsaveshim: level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=2 fd=14 guest_xcr0=0x204 allowed=0x207\n");
+		  "xsaveshim: level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=2 fd=14 guest_xcr0=0x204 "
+		  "allowed=0x207\n");
 }
 
 static void report_levels(void)

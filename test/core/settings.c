@@ -30,19 +30,26 @@ static void settings_values(void)
 		const char *text;
 		unsigned int value;
 	} rows[] = {
-		{SETTING_TRIM, "restore", TRIM_RESTORE}, {SETTING_TRIM, "save", TRIM_SAVE},
-		{SETTING_TRIM, "both", TRIM_BOTH}, {SETTING_TRIM, "none", TRIM_NONE},
-		{SETTING_REFUSED, "report", REFUSED_REPORT}, {SETTING_REFUSED, "abort", REFUSED_ABORT},
-		{SETTING_LOG, "stderr", LOG_STDERR}, {SETTING_LOG, "syslog", LOG_SYSLOG},
-		{SETTING_LOG, "none", LOG_NONE}, {SETTING_LOG, "/a/path", LOG_PATH},
-		{SETTING_LOG_LEVEL, "notice", LOG_LEVEL_NOTICE}, {SETTING_LOG_LEVEL, "error", LOG_LEVEL_ERROR},
+		{SETTING_TRIM, "restore", TRIM_RESTORE},
+		{SETTING_TRIM, "save", TRIM_SAVE},
+		{SETTING_TRIM, "both", TRIM_BOTH},
+		{SETTING_TRIM, "none", TRIM_NONE},
+		{SETTING_REFUSED, "report", REFUSED_REPORT},
+		{SETTING_REFUSED, "abort", REFUSED_ABORT},
+		{SETTING_LOG, "stderr", LOG_STDERR},
+		{SETTING_LOG, "syslog", LOG_SYSLOG},
+		{SETTING_LOG, "none", LOG_NONE},
+		{SETTING_LOG, "/a/path", LOG_PATH},
+		{SETTING_LOG_LEVEL, "notice", LOG_LEVEL_NOTICE},
+		{SETTING_LOG_LEVEL, "error", LOG_LEVEL_ERROR},
 		{SETTING_LOG_LEVEL, "debug", LOG_LEVEL_DEBUG},
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct settings settings = settings_with(rows[i].setting, rows[i].text);
 
-		const unsigned int values[SETTINGS] = {settings.trim, settings.refused, settings.log, settings.log_level};
+		const unsigned int values[SETTINGS] = {
+			settings.trim, settings.refused, settings.log, settings.log_level};
 
 		same(rows[i].text, values[rows[i].setting], rows[i].value);
 		same_text("as text", settings_text(&settings, rows[i].setting), rows[i].text);
@@ -122,12 +129,14 @@ static void file_problems(void)
 	struct settings settings = settings_from("XSAVESHIM_TRIM=some\n\nXSAVESHIM_TRIMM=both\nXSAVESHIM_LOG\n=\n");
 
 	same("problems", settings.problems, 4);
-	same_problem(&settings, 0, (struct settings_problem){
-		"XSAVESHIM_TRIM", "some", "file", 1, "restore,save,both,none", "restore"});
-	same_problem(&settings, 1, (struct settings_problem){
-		"XSAVESHIM_TRIMM", "both", "file", 3, "no such key", "nothing"});
-	same_problem(&settings, 2, (struct settings_problem){
-		"XSAVESHIM_LOG", "", "file", 4, "stderr,syslog,none,/absolute/path", "stderr"});
+	same_problem(
+		&settings, 0,
+		(struct settings_problem){"XSAVESHIM_TRIM", "some", "file", 1, "restore,save,both,none", "restore"});
+	same_problem(&settings, 1,
+		     (struct settings_problem){"XSAVESHIM_TRIMM", "both", "file", 3, "no such key", "nothing"});
+	same_problem(&settings, 2,
+		     (struct settings_problem){"XSAVESHIM_LOG", "", "file", 4, "stderr,syslog,none,/absolute/path",
+					       "stderr"});
 	same_problem(&settings, 3, (struct settings_problem){"", "", "file", 5, "no such key", "nothing"});
 }
 
@@ -198,8 +207,9 @@ static void environment_problem(void)
 
 	settings_apply_environment(&settings, lookup_one, one);
 	same("problems", settings.problems, 1);
-	same_problem(&settings, 0, (struct settings_problem){
-		"XSAVESHIM_TRIM", "", "environment", 0, "restore,save,both,none", "restore"});
+	same_problem(
+		&settings, 0,
+		(struct settings_problem){"XSAVESHIM_TRIM", "", "environment", 0, "restore,save,both,none", "restore"});
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
 }
 

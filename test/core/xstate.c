@@ -67,9 +67,9 @@ static void payload_reserved(void)
 
 static void xfeature_names(void)
 {
-	static const char *const expected[] = {"x87", "sse", "avx", "bndregs", "bndcsr", "opmask", "zmm_hi256",
-		"hi16_zmm", "pt", "pkru", "pasid", "cet_u", "cet_s", "hdc", "uintr", "lbr", "hwp", "xtilecfg",
-		"xtiledata", "apx"};
+	static const char *const expected[] = {
+		"x87",	 "sse",	  "avx",   "bndregs", "bndcsr", "opmask", "zmm_hi256", "hi16_zmm", "pt",	"pkru",
+		"pasid", "cet_u", "cet_s", "hdc",     "uintr",	"lbr",	  "hwp",       "xtilecfg", "xtiledata", "apx"};
 
 	for (unsigned int bit = 0; bit < 70; bit++) {
 		if (bit < COUNT(expected))

@@ -60,7 +60,10 @@ struct leaf_0xd {
 	struct kvm_cpuid_entry2 entry;
 };
 
-#define LEAF_0XD(xcr0) {.nent = 1, .entry = {.function = 0xd, .eax = (xcr0)}}
+#define LEAF_0XD(xcr0) \
+	{ \
+		.nent = 1, .entry = {.function = 0xd, .eax = (xcr0) } \
+	}
 
 // Room for what KVM_GET_SUPPORTED_CPUID and KVM_GET_CPUID2 return.
 struct cpuid_table {

@@ -84,8 +84,8 @@ struct table {
 static uint32_t random_function(void)
 {
 	static const uint32_t near[] = {0xc, 0xe, 0x10d, 0x8000000d, 0x4000000d, 0xd0000000};
-	static const uint32_t known[] = {0, 1, 2, 4, 7, 0xa, 0xb, 0x12, 0x14, 0x1d, 0x40000000, 0x40000001,
-		0x80000000, 0x80000001};
+	static const uint32_t known[] = {
+		0, 1, 2, 4, 7, 0xa, 0xb, 0x12, 0x14, 0x1d, 0x40000000, 0x40000001, 0x80000000, 0x80000001};
 	uint32_t kind = below(10);
 
 	// KVM refuses a table with most random values of this leaf: seldom, or little else would be tried.
@@ -146,9 +146,9 @@ static void print_table(const struct table *table)
 	for (uint32_t i = 0; i < table->v2.nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &table->v2.entries[i];
 
-		printf("    function=0x%" PRIx32 " index=0x%" PRIx32 " flags=0x%" PRIx32 " eax=0x%" PRIx32 " ebx=0x%" PRIx32
-		       " ecx=0x%" PRIx32 " edx=0x%" PRIx32 "\n", e->function, e->index, e->flags, e->eax, e->ebx, e->ecx,
-		       e->edx);
+		printf("    function=0x%" PRIx32 " index=0x%" PRIx32 " flags=0x%" PRIx32 " eax=0x%" PRIx32
+		       " ebx=0x%" PRIx32 " ecx=0x%" PRIx32 " edx=0x%" PRIx32 "\n",
+		       e->function, e->index, e->flags, e->eax, e->ebx, e->ecx, e->edx);
 	}
 }
 
@@ -204,10 +204,10 @@ static struct {
 	int device;
 	int vm;
 	int vcpu;
-	uint64_t supported;	// xfeatures this KVM supports
-	bool affected;		// KVM_SET_XSAVE is limited to the guest's XCR0
-	bool strict;		// without FP and SSE for every guest
-	uint64_t xcr0s[64];	// XCR0 values for KVM_SET_XCRS that a CPU with all of supported could have
+	uint64_t supported; // xfeatures this KVM supports
+	bool affected;	    // KVM_SET_XSAVE is limited to the guest's XCR0
+	bool strict;	    // without FP and SSE for every guest
+	uint64_t xcr0s[64]; // XCR0 values for KVM_SET_XCRS that a CPU with all of supported could have
 	unsigned int count;
 } kvm;
 
@@ -277,9 +277,11 @@ static void new_vcpu(void)
 
 static void set_leaf(uint64_t xcr0)
 {
-	struct table table = {.v2 = {.nent = 1, .entries = {{
-		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-		.eax = (uint32_t)xcr0, .edx = (uint32_t)(xcr0 >> 32)}}}};
+	struct table table = {.v2 = {.nent = 1,
+				     .entries = {{.function = 0xd,
+						  .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+						  .eax = (uint32_t)xcr0,
+						  .edx = (uint32_t)(xcr0 >> 32)}}}};
 
 	if (!set_table(&table))
 		die(EXIT_NO_KVM, "KVM_SET_CPUID2");
@@ -315,8 +317,9 @@ static void open_kvm(void)
 	kvm.affected = !takes_xstate_bv(XFEATURE_AVX);
 	kvm.strict = !takes_xstate_bv(XFEATURE_SSE);
 	printf("KVM supports 0x%" PRIx64 ", %u values for XCR0 to try\n", kvm.supported, kvm.count);
-	printf("KVM_SET_XSAVE takes %s\n", kvm.strict ? "the guest's XCR0" :
-	       kvm.affected ? "the guest's XCR0, FP and SSE" : "what the host supports");
+	printf("KVM_SET_XSAVE takes %s\n", kvm.strict	  ? "the guest's XCR0"
+					   : kvm.affected ? "the guest's XCR0, FP and SSE"
+							  : "what the host supports");
 }
 
 // ---- the judgement ----

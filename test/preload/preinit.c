@@ -17,8 +17,8 @@ static void before_all_constructors(int argc, char **argv, char **environment)
 	story_of(device, "preinit", ioctl);
 }
 
-__attribute__((section(".preinit_array"), used)) static void (*const preinit)(int, char **, char **) =
-	before_all_constructors;
+__attribute__((section(".preinit_array"),
+	       used)) static void (*const preinit)(int, char **, char **) = before_all_constructors;
 
 int main(void)
 {

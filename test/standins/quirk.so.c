@@ -56,8 +56,7 @@ static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 	if (i == table->nent)
 		table->nent++;
 	table->entries[i] = (struct kvm_cpuid_entry2){
-		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = (uint32_t)xcr0
-	};
+		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = (uint32_t)xcr0};
 }
 
 static void change_answer(int fd, uint32_t request, void *argument)

@@ -45,17 +45,17 @@ static const struct {
 	const char *name;
 	uint32_t number;
 } requests[] = {
-	{ "KVM_CREATE_VM", KVM_CREATE_VM },
-	{ "KVM_CREATE_VCPU", KVM_CREATE_VCPU },
-	{ "KVM_CHECK_EXTENSION", KVM_CHECK_EXTENSION },
-	{ "KVM_GET_SUPPORTED_CPUID", KVM_GET_SUPPORTED_CPUID },
-	{ "KVM_SET_CPUID", KVM_SET_CPUID },
-	{ "KVM_SET_CPUID2", KVM_SET_CPUID2 },
-	{ "KVM_GET_CPUID2", KVM_GET_CPUID2 },
-	{ "KVM_SET_XSAVE", KVM_SET_XSAVE },
-	{ "KVM_GET_XSAVE", KVM_GET_XSAVE },
-	{ "KVM_GET_XSAVE2", KVM_GET_XSAVE2 },
-	{ "KVM_RUN", KVM_RUN },
+	{"KVM_CREATE_VM", KVM_CREATE_VM},
+	{"KVM_CREATE_VCPU", KVM_CREATE_VCPU},
+	{"KVM_CHECK_EXTENSION", KVM_CHECK_EXTENSION},
+	{"KVM_GET_SUPPORTED_CPUID", KVM_GET_SUPPORTED_CPUID},
+	{"KVM_SET_CPUID", KVM_SET_CPUID},
+	{"KVM_SET_CPUID2", KVM_SET_CPUID2},
+	{"KVM_GET_CPUID2", KVM_GET_CPUID2},
+	{"KVM_SET_XSAVE", KVM_SET_XSAVE},
+	{"KVM_GET_XSAVE", KVM_GET_XSAVE},
+	{"KVM_GET_XSAVE2", KVM_GET_XSAVE2},
+	{"KVM_RUN", KVM_RUN},
 };
 
 static const char *request_name(uint32_t request)
@@ -100,7 +100,7 @@ static int store(int fd, const struct object *object)
 
 static int create(int kind, uint32_t id)
 {
-	struct object object = { .magic = MAGIC, .kind = kind, .id = id };
+	struct object object = {.magic = MAGIC, .kind = kind, .id = id};
 	int fd = memfd_create(kind == VM ? "kvm-vm" : "kvm-vcpu", MFD_CLOEXEC);
 
 	if (fd == -1 || store(fd, &object))
@@ -143,9 +143,7 @@ static int set_cpuid(int fd, struct object *vcpu, const struct kvm_cpuid *table)
 	for (uint32_t i = 0; i < table->nent; i++) {
 		const struct kvm_cpuid_entry *e = &table->entries[i];
 
-		vcpu->entries[i] = (struct kvm_cpuid_entry2){
-			.function = e->function, .eax = e->eax, .edx = e->edx
-		};
+		vcpu->entries[i] = (struct kvm_cpuid_entry2){.function = e->function, .eax = e->eax, .edx = e->edx};
 	}
 	return store(fd, vcpu);
 }
@@ -171,11 +169,12 @@ static int get_supported_cpuid(struct kvm_cpuid2 *table)
 	if (table->nent < 2)
 		return -E2BIG;
 	table->nent = 2;
-	table->entries[0] = (struct kvm_cpuid_entry2){ .function = 1 };
+	table->entries[0] = (struct kvm_cpuid_entry2){.function = 1};
 	table->entries[1] = (struct kvm_cpuid_entry2){
-		.function = 0xd, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = (uint32_t)mask,
-		.edx = (uint32_t)(mask >> 32)
-	};
+		.function = 0xd,
+		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.eax = (uint32_t)mask,
+		.edx = (uint32_t)(mask >> 32)};
 	return 0;
 }
 

@@ -47,13 +47,14 @@ static pid_t start_stopped(char **program)
 int main(int argc, char **argv)
 {
 	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	struct sock_fprog filter = { 1, &allow };
+	struct sock_fprog filter = {1, &allow};
 	pid_t child = 0;
 	char c;
 	int i;
 
 	check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-	hold(check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter), "seccomp"));
+	hold(check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter),
+		   "seccomp"));
 	for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		hold(check(syscall(SYS_pidfd_open, atoi(argv[i]), 0), "pidfd_open"));
 	if (i + 1 < argc)

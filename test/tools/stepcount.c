@@ -25,8 +25,8 @@
 
 // What the shim has an eye on
 static const uint32_t own[] = {
-	KVM_CREATE_VCPU, KVM_SET_CPUID, KVM_SET_CPUID2, KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID,
-	KVM_SET_XSAVE,   KVM_GET_XSAVE, KVM_GET_XSAVE2,
+	KVM_CREATE_VCPU,	 KVM_SET_CPUID, KVM_SET_CPUID2, KVM_GET_CPUID2,
+	KVM_GET_SUPPORTED_CPUID, KVM_SET_XSAVE, KVM_GET_XSAVE,	KVM_GET_XSAVE2,
 };
 
 #define OWN (sizeof(own) / sizeof(own[0]))
@@ -58,10 +58,26 @@ static void add(unsigned long request)
 static void list_requests(void)
 {
 	static const unsigned long others[] = {
-		0, UINT32_MAX, FIONREAD, TIOCGWINSZ, KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS,
-		KVM_GET_MSRS, KVM_SET_MSRS, KVM_IRQ_LINE, KVM_SIGNAL_MSI, KVM_IOEVENTFD, KVM_GET_XCRS,
-		KVM_SET_XCRS, KVM_SET_USER_MEMORY_REGION, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS,
-		KVM_GET_LAPIC, KVM_SET_LAPIC,
+		0,
+		UINT32_MAX,
+		FIONREAD,
+		TIOCGWINSZ,
+		KVM_GET_REGS,
+		KVM_SET_REGS,
+		KVM_GET_SREGS,
+		KVM_SET_SREGS,
+		KVM_GET_MSRS,
+		KVM_SET_MSRS,
+		KVM_IRQ_LINE,
+		KVM_SIGNAL_MSI,
+		KVM_IOEVENTFD,
+		KVM_GET_XCRS,
+		KVM_SET_XCRS,
+		KVM_SET_USER_MEMORY_REGION,
+		KVM_GET_VCPU_EVENTS,
+		KVM_SET_VCPU_EVENTS,
+		KVM_GET_LAPIC,
+		KVM_SET_LAPIC,
 	};
 
 	add(KVM_RUN);
@@ -93,7 +109,7 @@ static _Noreturn void make_calls(void)
 
 static _Noreturn void become_child(char *self, const char *library)
 {
-	char *const args[] = { self, NULL };
+	char *const args[] = {self, NULL};
 
 	setenv("LD_BIND_NOW", "1", 1);
 	if (library)

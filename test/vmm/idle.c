@@ -49,7 +49,7 @@ int main(int argc, char **argv)
 	long vcpus = argc > 1 ? atol(argv[1]) : 0;
 	int vm = kvm_ioctl(open_kvm(), KVM_CREATE_VM, NULL);
 	const char *mib = getenv("IDLE_MIB");
-	struct kvm_cpuid2 none = { 0 };
+	struct kvm_cpuid2 none = {0};
 	char c;
 
 	for (long i = 0; i < vcpus; i++) {

@@ -67,7 +67,8 @@ static long resident(bool shim)
 		if (sscanf(line, "%lx-%lx ", &start, &end) == 2) {
 			bool named = strstr(line, "/libxsaveshim.so");
 
-			counts = !shim || named || (counts && start == last_end && !strchr(line, '/') && !strchr(line, '['));
+			counts = !shim || named ||
+				 (counts && start == last_end && !strchr(line, '/') && !strchr(line, '['));
 			last_end = end;
 		} else if (counts && sscanf(line, "Rss: %ld kB", &kib) == 1) {
 			sum += kib;

@@ -31,7 +31,7 @@
 // Shared with the children.
 static struct {
 	atomic_ulong restores, trims, mismatches;
-} *counts;
+} * counts;
 
 static int kvm;
 static uint64_t supported;
@@ -46,7 +46,7 @@ struct worker {
 	pthread_t thread;
 	uint64_t random;
 	unsigned long rounds;
-	struct vcpu steady;	// for the signal handler: nothing of it changes
+	struct vcpu steady; // for the signal handler: nothing of it changes
 	unsigned char payload[sizeof(struct kvm_xsave)];
 	unsigned char handlers[sizeof(struct kvm_xsave)];
 };

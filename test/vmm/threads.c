@@ -37,7 +37,7 @@ static void fail(long id, const char *what)
 static void *vcpu_main(void *arg)
 {
 	long id = (long)(intptr_t)arg;
-	unsigned char payload[sizeof(struct kvm_xsave)] = { 0 };
+	unsigned char payload[sizeof(struct kvm_xsave)] = {0};
 	int vcpu = ioctl(vm, KVM_CREATE_VCPU, id);
 
 	if (vcpu == -1)

@@ -190,8 +190,8 @@ static void step_size(char *arg)
 
 static void prepare_run(struct kvm_run **run)
 {
-	struct kvm_userspace_memory_region region = { .guest_phys_addr = GUEST_CODE, .memory_size = PAGE };
-	struct kvm_regs regs = { .rip = GUEST_CODE, .rflags = 2 };
+	struct kvm_userspace_memory_region region = {.guest_phys_addr = GUEST_CODE, .memory_size = PAGE};
+	struct kvm_regs regs = {.rip = GUEST_CODE, .rflags = 2};
 	struct kvm_sregs sregs;
 	unsigned char *code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	long size = do_ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
@@ -285,9 +285,8 @@ static void step_cpuid_v1(char *list)
 	for (uint32_t i = 0; i < v1.nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &cpuid_table->entries[i];
 
-		v1.entries[i] = (struct kvm_cpuid_entry){
-			.function = e->function, .eax = e->eax, .ecx = e->ecx, .edx = e->edx
-		};
+		v1.entries[i] =
+			(struct kvm_cpuid_entry){.function = e->function, .eax = e->eax, .ecx = e->ecx, .edx = e->edx};
 	}
 	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
 }
@@ -369,7 +368,7 @@ static unsigned char *make_payload(char *spec, bool *readonly)
 	unsigned char *payload = payload_end - payload_size;
 	char *save, *option = strtok_r(spec, ",", &save);
 	uint64_t xstate_bv = number(option);
-	char *options[8] = { NULL };
+	char *options[8] = {NULL};
 	size_t count = 0;
 
 	while ((option = strtok_r(NULL, ",", &save))) {
@@ -553,7 +552,7 @@ static void step_fork(char *arg)
 
 static void step_exec(char *arg)
 {
-	char *args[256] = { "vmm", "fd" }, fd[16];
+	char *args[256] = {"vmm", "fd"}, fd[16];
 	size_t count = 2;
 
 	(void)arg;
@@ -612,7 +611,7 @@ static void step_confine(char *arg)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog program = { .len = sizeof(filter) / sizeof(filter[0]), .filter = filter };
+	struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
 
 	(void)arg;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
@@ -627,40 +626,39 @@ static const struct step {
 	void (*run)(char *arg);
 	const char *what;
 } steps[] = {
-	{ "vm", NULL, step_vm, "create a VM; the first is created when it is needed" },
-	{ "create", "ID", step_create, "create a vCPU in the latest VM, and select it" },
-	{ "vcpu", "ID", step_vcpu, "select a vCPU created earlier" },
-	{ "supported", NULL, step_supported, "KVM_GET_SUPPORTED_CPUID" },
-	{ "size", NULL, step_size, "KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2); sets the size of payloads" },
-	{ "run", NULL, step_run, "KVM_RUN, of a guest that executes hlt" },
-	{ "cpuid", "LIST", step_cpuid,
-	  "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none" },
-	{ "cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID" },
-	{ "cpuid-too-many", "LIST", step_cpuid_too_many, "KVM_SET_CPUID2 with an nent that KVM refuses" },
-	{ "cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)" },
-	{ "get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST" },
-	{ "set-xsave", "SPEC", step_set_xsave,
-	  "KVM_SET_XSAVE: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]" },
-	{ "set-xsave-at", "ADDRESS", step_set_xsave_at, "KVM_SET_XSAVE of whatever is there" },
-	{ "get-xsave", NULL, step_get_xsave, "KVM_GET_XSAVE" },
-	{ "get-xsave2", NULL, step_get_xsave2, "KVM_GET_XSAVE2" },
-	{ "get-xsave-at", "ADDRESS", step_get_xsave_at, "KVM_GET_XSAVE to whatever is there" },
-	{ "ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload" },
-	{ "fd", "FD", step_fd, "select a descriptor by number" },
-	{ "file", "PATH", step_file, "open a file and select its descriptor" },
-	{ "dup", NULL, step_dup, "select a duplicate of the selected descriptor" },
-	{ "dup-to", "FD", step_dup_to, "the same, with that number" },
-	{ "close", NULL, step_close, "close the selected descriptor" },
-	{ "raw", NULL, step_raw, "from here on: system calls of our own instead of libc's ioctl" },
-	{ "libc", NULL, step_libc, "from here on: libc's ioctl" },
-	{ "wide", NULL, step_wide, "from here on: request numbers with the upper half set, as by a sign" },
-	{ "mark", "NAME", step_mark, "access(\"/mark-NAME\")" },
-	{ "pause", NULL, step_pause, "until a line has come in on standard input" },
-	{ "fork", NULL, step_fork, "the steps that follow, in a child" },
-	{ "exec", NULL, step_exec, "the steps that follow, in a new program that inherits the descriptor" },
-	{ "thread", NULL, step_thread, "the steps that follow, on another thread" },
-	{ "signal", NULL, step_signal, "the steps that follow, in a signal handler" },
-	{ "confine", NULL, step_confine, "from here on: any system call but ioctl, write and exit is fatal" },
+	{"vm", NULL, step_vm, "create a VM; the first is created when it is needed"},
+	{"create", "ID", step_create, "create a vCPU in the latest VM, and select it"},
+	{"vcpu", "ID", step_vcpu, "select a vCPU created earlier"},
+	{"supported", NULL, step_supported, "KVM_GET_SUPPORTED_CPUID"},
+	{"size", NULL, step_size, "KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2); sets the size of payloads"},
+	{"run", NULL, step_run, "KVM_RUN, of a guest that executes hlt"},
+	{"cpuid", "LIST", step_cpuid, "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none"},
+	{"cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID"},
+	{"cpuid-too-many", "LIST", step_cpuid_too_many, "KVM_SET_CPUID2 with an nent that KVM refuses"},
+	{"cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)"},
+	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST"},
+	{"set-xsave", "SPEC", step_set_xsave,
+	 "KVM_SET_XSAVE: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]"},
+	{"set-xsave-at", "ADDRESS", step_set_xsave_at, "KVM_SET_XSAVE of whatever is there"},
+	{"get-xsave", NULL, step_get_xsave, "KVM_GET_XSAVE"},
+	{"get-xsave2", NULL, step_get_xsave2, "KVM_GET_XSAVE2"},
+	{"get-xsave-at", "ADDRESS", step_get_xsave_at, "KVM_GET_XSAVE to whatever is there"},
+	{"ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload"},
+	{"fd", "FD", step_fd, "select a descriptor by number"},
+	{"file", "PATH", step_file, "open a file and select its descriptor"},
+	{"dup", NULL, step_dup, "select a duplicate of the selected descriptor"},
+	{"dup-to", "FD", step_dup_to, "the same, with that number"},
+	{"close", NULL, step_close, "close the selected descriptor"},
+	{"raw", NULL, step_raw, "from here on: system calls of our own instead of libc's ioctl"},
+	{"libc", NULL, step_libc, "from here on: libc's ioctl"},
+	{"wide", NULL, step_wide, "from here on: request numbers with the upper half set, as by a sign"},
+	{"mark", "NAME", step_mark, "access(\"/mark-NAME\")"},
+	{"pause", NULL, step_pause, "until a line has come in on standard input"},
+	{"fork", NULL, step_fork, "the steps that follow, in a child"},
+	{"exec", NULL, step_exec, "the steps that follow, in a new program that inherits the descriptor"},
+	{"thread", NULL, step_thread, "the steps that follow, on another thread"},
+	{"signal", NULL, step_signal, "the steps that follow, in a signal handler"},
+	{"confine", NULL, step_confine, "from here on: any system call but ioctl, write and exit is fatal"},
 };
 
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
