@@ -149,7 +149,7 @@ check: test-programs $(STATIC_VMMS) ## run every suite that this machine can run
 	@test/run $(SUITES)
 
 check-kernels: test-programs $(STATIC_VMMS) ## build the testbed's kernels once, and run the suites inside them (half an hour)
-	@test/kernels/build
+	@test/kernels/build || echo '# the suites that need a kernel which could not be built fail'
 	@test/run --parallel $(filter-out test/apparmor.bats,$(TESTBED_SUITES))
 
 check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed kernel
