@@ -27,6 +27,7 @@ boot_confining_host() {
   make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_FILE_TMPDIR/installed"
   echo XSAVESHIM_LOG_LEVEL=debug >>"$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"
   boot_host "$BATS_FILE_TMPDIR/installed"
+  host mkdir -p "$(dirname "$local_rules")" # Debian 12 has it
   host apparmor_parser --replace /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
   save_leaky
 }

@@ -54,6 +54,10 @@ offers() { # WORD...
   touch disk.qcow2
   completes 'xsaveshim run --trim both -- mktem'
   offers mktemp
+  completes 'xsaveshim run --trim=both --log=none -- mktem'
+  offers mktemp
+  completes 'xsaveshim run --trim=both mktem'
+  offers mktemp
   completes 'xsaveshim run mktem'
   offers mktemp
   completes 'xsaveshim run --trim=both -- cat disk'

@@ -47,21 +47,33 @@ shim_is_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-l
 
 shim_is_disabled() { host xsaveshim-libvirt disable; }
 
-@test "without the shim, a leaky saved domain loses its registers while virsh says that it was restored" {
-  shim_is_disabled
-  run -0 host virsh restore /srv/leaky.save
-  [[ $output == *"Domain restored"* ]]
-  guest_prints X
+# What becomes of an image that KVM refuses, without the shim: QEMU up to 8.1 runs on, later ones exit.
+loses_registers() { # virsh ARGUMENT...
+  if qemu_exits_on_refusal; then
+    run -1 host "$@"
+    host grep 'Failed to set XSAVE: Invalid argument' /var/log/libvirt/qemu/guest.log
+  else
+    run -0 host "$@"
+    guest_prints X
+    run -1 guest_has_shim
+  fi
   run -1 report_line
-  run -1 guest_has_shim
 }
 
-@test "without the shim, starting a leaky managed save deletes the save file and loses the registers" {
+@test "without the shim, a leaky saved domain loses its registers while virsh says that it was restored, or QEMU exits (8.2 and later)" {
+  shim_is_disabled
+  loses_registers virsh restore /srv/leaky.save
+}
+
+@test "without the shim, starting a leaky managed save deletes the save file and loses the registers, or QEMU exits (8.2 and later)" {
   shim_is_disabled
   host cp /srv/managed.save "$managed_save"
-  host virsh start guest
-  guest_prints X
-  [[ ! -e $host_root$managed_save ]]
+  loses_registers virsh start guest
+  if qemu_exits_on_refusal; then
+    [[ -s $host_root$managed_save ]]
+  else
+    [[ ! -e $host_root$managed_save ]]
+  fi
 }
 
 @test "another way: <qemu:env> covers one domain, without the drop-in" {
@@ -155,9 +167,8 @@ shim_is_disabled() { host xsaveshim-libvirt disable; }
   [[ $output == *"error: Failed to start domain 'guest'"* ]]
   [[ -s $host_root$managed_save ]]
 
-  # without the shim, the same image is "restored"
+  # without the shim, QEMU alone decides
   host xsaveshim-libvirt disable
-  host rm "$managed_save"
-  run -0 host virsh restore /srv/unloadable.save
-  guest_prints X
+  host rm "$managed_save" /var/log/libvirt/qemu/guest.log
+  loses_registers virsh restore /srv/unloadable.save
 }

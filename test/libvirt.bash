@@ -115,6 +115,8 @@ save_leaky() {
   host virsh -q define /srv/guest/guest.xml
 }
 
+qemu_exits_on_refusal() { (. "$repo/test/qemu.bash" && qemu_exits_on_refusal); }
+
 # The domain's log tells of the trim.
 report_line() {
   host grep -E '^xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 ' /var/log/libvirt/qemu/guest.log

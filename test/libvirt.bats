@@ -151,7 +151,8 @@ assert_refused() { # REASON REMEDY [ARGUMENT...]    enable is refused with both,
   library=/$(cd "$host_root" && find usr/local -name libxsaveshim.so)
   as=(env "PATH=/usr/local/sbin:$PATH")
   assert_refused "AppArmor" "'$library mr,'"
-  echo "$library mr," | host tee -a /etc/apparmor.d/local/abstractions/libvirt-qemu
+  remedy=$(sed -n 's/.*, or run: //p' <<<"$output")
+  host sh -c "$remedy"
   host "${as[@]}" xsaveshim-libvirt enable
   host "${as[@]}" xsaveshim-libvirt status
 }

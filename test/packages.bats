@@ -58,7 +58,7 @@ fresh_debian() {
 
 # Every file and what is in it, but for the package managers' own books.
 contents() {
-  (cd "$root" && find . \( -path ./var/lib/dpkg -o -path ./root/.rpmdb -o -path ./var/log -o -path ./var/cache \) -prune -o \
+  (cd "$root" && find . \( -path ./var/lib/dpkg -o -path ./root/.rpmdb -o -path ./var/lib/rpm -o -path ./var/log -o -path ./var/cache \) -prune -o \
     \( -type f ! -name ld.so.cache -exec sha1sum {} + -o ! -type f -printf '%y %p %l\n' \) | sort)
 }
 
@@ -70,7 +70,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
 }
 
 @test "rpmlint has nothing to say on the RPM and its spec" {
-  run -0 rpmlint -r "$repo/packaging/rpm/xsaveshim.rpmlintrc" "$rpm" "$BATS_FILE_TMPDIR/xsaveshim.spec"
+  run -0 rpmlint --ignore-unused-rpmlintrc -r "$repo/packaging/rpm/xsaveshim.rpmlintrc" "$rpm" "$BATS_FILE_TMPDIR/xsaveshim.spec"
   [[ $output == *" 0 errors, 0 warnings"* ]]
 }
 

@@ -45,7 +45,7 @@ guest_start() {
     echo "$BASHPID" >"$dir/pid"
     exec env "${environment[@]}" "$qemu" -name "$name" -nodefaults -machine pc,accel=kvm -cpu qemu64 -m 32 \
       -smp "$guest_vcpus" -bios "$build/test/canary.bin" -display none -vga none -nic none "${serials[@]}" \
-      -chardev "pipe,id=qmp,path=$dir/qmp" -mon chardev=qmp,mode=control "$@"
+      -qmp "pipe:$dir/qmp" "$@"
   ) </dev/null >"$dir/stdout" 2>>"$dir/stderr" 3>&- &
 }
 

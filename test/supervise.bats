@@ -451,7 +451,8 @@ find_supervisor() { # WORD-OF-ITS-COMMAND-LINE
   local candidate
   supervisor=
   for candidate in $(pgrep -f -- "$1"); do
-    [[ $(cat "/proc/$candidate/comm" 2>&1) != xsaveshim ]] || supervisor=$candidate
+    # the VMM, too, is called xsaveshim until its exec
+    [[ $candidate == "${pid-}" || $(cat "/proc/$candidate/comm" 2>&1) != xsaveshim ]] || supervisor=$candidate
   done
   [[ $supervisor ]]
 }

@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "errnos.h"
 #include "kvm.h"
 
-typedef int story_ioctl(int fd, unsigned long request, ...);
+/* Its request is an int in musl. */
+typedef __typeof__(ioctl) story_ioctl;
 
 // A whole restore in one breath: a payload with x87, SSE and AVX, as every host has them, and a guest without
 // AVX. Prints "WHEN: RESULT xstate_bv=AFTER".
