@@ -3,7 +3,7 @@ VERSION := 0.2.0
 
 PREFIX ?= /usr
 # The loader's own directory, so that the bare name works in LD_PRELOAD: lib/x86_64-linux-gnu on Debian, lib64 on Fedora.
-MULTIARCH := $(shell $(CC) -print-multiarch)
+MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin
@@ -145,7 +145,11 @@ TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
 SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
 
 .PHONY: check check-kernels check-apparmor
-check: test-programs $(STATIC_VMMS) ## run every suite that this machine can run (minutes)
+check: ## run every suite that this machine can run (minutes)
+	@type $(firstword $(CC)) bats musl-gcc >/dev/null 2>&1 && \
+		printf '#include <%s>\n' seccomp.h jansson.h linux/kvm.h | $(CC) -E - >/dev/null 2>&1 || \
+		{ echo 'make check: packages are missing; run: scripts/setup build test' >&2; exit 1; }
+	@$(MAKE) --no-print-directory test-programs $(STATIC_VMMS)
 	@test/run $(SUITES)
 
 check-kernels: test-programs $(STATIC_VMMS) ## build the testbed's kernels once, and run the suites inside them (half an hour)

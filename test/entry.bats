@@ -35,3 +35,17 @@ setup() {
   PATH=$BATS_TEST_TMPDIR/bin run -2 "$BATS_TEST_TMPDIR/bin/bash" test/run test/core.bats
   [ "$output" = "test/run: there is no bats; run: scripts/setup build test" ]
 }
+
+@test "make check without the suites' packages says in one line what installs them" {
+  run -2 --separate-stderr make check CC=/nonexistent/cc
+  [ "${stderr_lines[0]}" = "make check: packages are missing; run: scripts/setup build test" ]
+}
+
+@test "scripts/setup --help names every purpose, and a call without one is refused with that" {
+  run -0 scripts/setup --help
+  purposes=$(sed -nE 's/^ +debian:([a-z]+)\).*/\1/p' scripts/setup | sort)
+  [ "$(sed -nE 's/^([a-z]+)  +.*/\1/p' <<<"$output" | sort)" = "$purposes" ]
+  run -2 scripts/setup
+  [ "${lines[0]}" = "usage: scripts/setup PURPOSE..." ]
+  run -2 scripts/setup --purpose
+}
