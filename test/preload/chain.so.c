@@ -24,6 +24,7 @@ __attribute__((visibility("default"))) int chain_ioctl(int fd, unsigned long req
 	if (!next)
 		*(void **)&next = dlsym(RTLD_NEXT, "ioctl");
 	if ((uint32_t)request == KVM_SET_XSAVE && dladdr(&next, &self))
-		dprintf(2, "%s: xstate_bv=0x%llx\n", strrchr(self.dli_fname, '/') + 1, (unsigned long long)get_xstate_bv(arg));
+		dprintf(2, "%s: xstate_bv=0x%llx\n", strrchr(self.dli_fname, '/') + 1,
+			(unsigned long long)get_xstate_bv(arg));
 	return next(fd, request, arg);
 }
