@@ -238,10 +238,11 @@ static uint64_t allowed_by(uint64_t guest_xcr0)
 // Gives the guest these xfeatures and no others. Without any its CPUID table is empty.
 static bool set_guest_xcr0(struct vm *vm, uint64_t xcr0)
 {
+	struct guest_cpuid_change change;
 	struct guest_cpuid table = {0};
 
 	if (xcr0)
-		guest_cpuid_widen(&table, xcr0);
+		guest_cpuid_widen(&table, xcr0, &change);
 	return !kvm_ioctl(vm->vcpu, KVM_SET_CPUID2, &table);
 }
 

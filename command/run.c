@@ -127,15 +127,19 @@ static void put_first(const char *name)
 
 static void preload(const struct settings *settings, const struct executable *vmm, const char *reason)
 {
-	struct log log = {0};
+	struct log log;
 	struct report_line line;
 	const char *name = library();
 
 	check_library(name);
 	warn_if_ignored(vmm);
 	put_first(name);
+	log_init(&log, settings->log, settings->log_path, settings->log_level);
+	if (!log_takes(&log, LOG_LEVEL_DEBUG))
+		return;
 	// The library reports the settings' problems, and a log that cannot be opened.
-	log_open(&log, settings->log, settings->log_path, settings->log_level);
+	log.pid = getpid();
+	log_open(&log);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
 	report_text(&line, "mode", "preload");
 	report_text(&line, "reason", reason);

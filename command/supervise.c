@@ -44,7 +44,7 @@ struct call {
 
 static int listener;
 static const struct settings *settings;
-static struct log report_log = {.fd = -1, .fallback_fd = -1, .via = "supervisor"};
+static struct log report_log;
 static struct tracked tracked;
 
 // What this host can load; its xfeatures are the host's XCR0 where KVM cannot be asked.
@@ -72,7 +72,6 @@ static void report_no_access(const struct call *call, int id)
 		return;
 	report_begin(&line, &report_log, LOG_LEVEL_ERROR, "no-access");
 	report_vcpu_call(&line, vcpu_call(call, (struct vcpu){.id = id}));
-	report_int(&line, "pid", call->tid);
 	report_text(&line, "error", error);
 	report_send(&line);
 }
@@ -209,7 +208,7 @@ static void trim_payload(const struct call *call, const struct tracked_vcpu *vcp
 		report_not_trimmed(call, vcpu->vcpu, trim);
 		return;
 	}
-	report_trim(&report_log, vcpu_call(call, vcpu->vcpu), trim);
+	report_trim(&report_log, vcpu_call(call, vcpu->vcpu), trim, 1);
 	xstate_set_bv(head, trim.written);
 	if (report_forecast(call, vcpu, head) && settings->refused == REFUSED_ABORT)
 		tracked_kill_process(&tracked, call->process);
@@ -351,17 +350,20 @@ void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const c
 
 	listener = fd;
 	settings = loaded;
-	error = log_open(&report_log, settings->log, settings->log_path, settings->log_level);
-	if (error)
+	log_init(&report_log, settings->log, settings->log_path, settings->log_level);
+	report_log.via = "supervisor";
+	report_log.pid = vmm;
+	error = log_open(&report_log);
+	if (error > 0)
 		report_log_failure(&report_log, settings_text(settings, SETTING_LOG), error);
 	report_settings(&report_log, settings);
 	report_begin(&line, &report_log, LOG_LEVEL_DEBUG, "run");
 	report_text(&line, "mode", "supervise");
 	report_text(&line, "reason", reason);
 	report_text(&line, "program", program);
-	report_int(&line, "pid", vmm);
 	report_send(&line);
 	host.xfeatures = kvm_xfeatures();
+	host.xcr0 = xstate_host_xcr0();
 	host.mxcsr_reserved = xstate_host_mxcsr_reserved();
 	// Since Linux 6.6, and a matter of speed alone.
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);

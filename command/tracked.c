@@ -110,7 +110,7 @@ struct tracked_vcpu *tracked_add_table(struct tracked *tracked, pid_t process, p
 	if (!vcpu) {
 		tracked->vcpus = grow(tracked->vcpus, tracked->vcpu_count, sizeof(*tracked->vcpus));
 		vcpu = &tracked->vcpus[tracked->vcpu_count++];
-		*vcpu = (struct tracked_vcpu){process, fd, {VCPU_XCR0, id, 0}, 0};
+		*vcpu = (struct tracked_vcpu){process, fd, {VCPU_XCR0, id, 0, 0}, 0};
 	}
 	vcpu->vcpu.guest_xcr0 |= guest_xcr0;
 	vcpu->latest_xcr0 = guest_xcr0;

@@ -49,7 +49,7 @@ uint32_t guest_cpuid_count(const struct guest_cpuid *table)
 	return count;
 }
 
-bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures)
+bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures, struct guest_cpuid_change *change)
 {
 	uint32_t i = 0;
 
@@ -57,6 +57,7 @@ bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures)
 		i++;
 	if (i == GUEST_CPUID_MAX_ENTRIES)
 		return false;
+	*change = (struct guest_cpuid_change){table->nent, i, table->entries[i]};
 	if (i == table->nent)
 		table->entries[table->nent++] = (struct kvm_cpuid_entry2){
 			.function = CPUID_LEAF_XSTATE,
@@ -65,4 +66,10 @@ bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures)
 	table->entries[i].eax |= (uint32_t)xfeatures;
 	table->entries[i].edx |= (uint32_t)(xfeatures >> 32);
 	return true;
+}
+
+void guest_cpuid_put_back(struct guest_cpuid *table, const struct guest_cpuid_change *change)
+{
+	table->entries[change->index] = change->entry;
+	table->nent = change->nent;
 }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "xsaveshim/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -15,9 +16,167 @@
 // A log descriptor is moved up here, out of the way of VMMs that close or expect the low numbers; below the usual soft limit of 1024.
 #define LOG_FD_MIN 1000
 
+static_assert(sizeof(struct stat) == 144, "the kernel's struct stat of the old fstat(2) on x86-64 is libc's");
+
+static const struct sockaddr_un syslog_address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+
+static struct log_file no_file(void)
+{
+	return (struct log_file){.fd = -1};
+}
+
+// syscall() and not fstat(): glibc's makes newfstatat(2), for which Firecracker's filter kills.
+static bool look_at(int fd, struct stat *status)
+{
+	return fd >= 0 && !syscall(SYS_fstat, fd, status);
+}
+
+// The file that a descriptor stands for now.
+static struct log_file file_of(int fd)
+{
+	struct stat status;
+
+	return look_at(fd, &status) ? (struct log_file){fd, status.st_dev, status.st_ino} : no_file();
+}
+
+static bool is_still(struct log_file file)
+{
+	struct stat status;
+
+	return look_at(file.fd, &status) && status.st_dev == file.device && status.st_ino == file.inode;
+}
+
+static bool is_null_device(int fd)
+{
+	struct stat status;
+
+	return look_at(fd, &status) && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
+
+void log_init(struct log *log, enum log_target target, const char *path, enum log_level level)
+{
+	log->target = target;
+	log->path = path;
+	log->level = level;
+	log->standard_error = is_null_device(STDERR_FILENO) ? no_file() : file_of(STDERR_FILENO);
+	log->claimed = 0;
+	log->slots[0] = (struct log_files){no_file(), no_file()};
+	log->opened = target == LOG_NONE;
+}
+
+void log_init_fd(struct log *log, int fd, enum log_level level)
+{
+	log_init(log, LOG_PATH, NULL, level);
+	log->standard_error = no_file();
+	log->slots[0].file = file_of(fd);
+	log->opened = 1;
+}
+
+bool log_is_open(const struct log *log)
+{
+	return atomic_load_explicit(&log->opened, memory_order_acquire);
+}
+
+// Neither call may hold up the VMM, nor a later write: O_NONBLOCK is for a FIFO in the file's place.
+static int open_path(const char *path)
+{
+	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
+		    S_IRUSR | S_IWUSR);
+}
+
+static int open_syslog(void)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&syslog_address, sizeof(syslog_address))) {
+		int error = errno;
+
+		close(fd);
+		errno = error;
+		return -1;
+	}
+	return fd;
+}
+
+// The file, by a higher number for its descriptor where there is one.
+static struct log_file move_up(int fd)
+{
+	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
+
+	if (high < 0)
+		return file_of(fd);
+	close(fd);
+	return file_of(high);
+}
+
+static void close_files(const struct log_files *files)
+{
+	if (files->file.fd >= 0)
+		close(files->file.fd);
+	if (files->syslog.fd >= 0)
+		close(files->syslog.fd);
+}
+
+static int open_files(const struct log *log, struct log_files *files)
+{
+	int error = 0;
+	int fd = -1;
+
+	if (log->target == LOG_PATH) {
+		fd = open_path(log->path);
+		error = fd < 0 ? errno : 0;
+	}
+	files->file = move_up(fd);
+	fd = open_syslog();
+	if (fd < 0 && log->target == LOG_SYSLOG)
+		error = errno;
+	files->syslog = move_up(fd);
+	return error;
+}
+
+int log_open(struct log *log)
+{
+	unsigned int unopened = 0;
+	unsigned int slot;
+	int error;
+
+	if (log_is_open(log))
+		return -1;
+	slot = atomic_fetch_add_explicit(&log->claimed, 1, memory_order_relaxed);
+	if (slot >= LOG_OPENERS)
+		return -1;
+	error = open_files(log, &log->slots[slot]);
+	if (atomic_compare_exchange_strong_explicit(&log->opened, &unopened, slot + 1, memory_order_release,
+						    memory_order_relaxed))
+		return error;
+	close_files(&log->slots[slot]);
+	return -1;
+}
+
+static struct log_files files_of(const struct log *log)
+{
+	unsigned int opened = atomic_load_explicit(&log->opened, memory_order_acquire);
+
+	return opened ? log->slots[opened - 1] : (struct log_files){no_file(), no_file()};
+}
+
+void log_close(struct log *log)
+{
+	struct log_files files = files_of(log);
+
+	close_files(&files);
+}
+
+const char *log_fallback(const struct log *log)
+{
+	if (log->target != LOG_STDERR && log->standard_error.fd >= 0)
+		return "stderr";
+	return log->target != LOG_SYSLOG && files_of(log).syslog.fd >= 0 ? "syslog" : "none";
+}
+
 bool log_takes(const struct log *log, enum log_level level)
 {
-	if (log->fd < 0)
+	if (log->target == LOG_NONE)
 		return false;
 	switch (log->level) {
 	case LOG_LEVEL_ERROR:
@@ -30,95 +189,61 @@ bool log_takes(const struct log *log, enum log_level level)
 	return true;
 }
 
-// syscall() and not write(): the latter is a cancellation point, which ioctl() is not. The same goes for sendmsg().
-static bool write_line(int fd, const char *line, size_t length)
+// syscall() and not write() or sendmsg(): those are cancellation points, and ioctl() is none.
+static bool write_line(struct log_file file, const char *line, size_t length)
 {
 	long written;
 
+	if (!is_still(file))
+		return false;
 	do
-		written = syscall(SYS_write, fd, line, length);
+		written = syscall(SYS_write, file.fd, line, length);
 	while (written < 0 && errno == EINTR);
 	return written == (long)length;
 }
 
+static bool write_stderr(const struct log *log, const char *line, size_t length)
+{
+	return write_line(log->standard_error, line, length);
+}
+
 // In front of the line comes the priority that /dev/log wants: facility daemon, severity notice, err or debug (RFC 3164, 4.1.1).
-static bool send_line(int fd, enum log_level level, char *line, size_t length)
+// Where syslogd was started anew, the socket's peer is gone, and the address leads to the new one.
+static bool send_line(struct log_file syslog, enum log_level level, char *line, size_t length)
 {
 	static const char *const priorities[] = {
 		[LOG_LEVEL_NOTICE] = "<29>", [LOG_LEVEL_ERROR] = "<27>", [LOG_LEVEL_DEBUG] = "<31>"};
 	struct iovec parts[] = {{(void *)(uintptr_t)priorities[level], 4}, {line, length}};
-	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	struct msghdr to_peer = {.msg_iov = parts, .msg_iovlen = 2};
+	struct msghdr to_address = to_peer;
 	long sent;
 
+	if (!is_still(syslog))
+		return false;
+	to_address.msg_name = (void *)(uintptr_t)&syslog_address;
+	to_address.msg_namelen = sizeof(syslog_address);
 	do
-		sent = syscall(SYS_sendmsg, fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		sent = syscall(SYS_sendmsg, syslog.fd, &to_peer, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (sent < 0 && errno == EINTR);
+	if (sent < 0)
+		sent = syscall(SYS_sendmsg, syslog.fd, &to_address, MSG_DONTWAIT | MSG_NOSIGNAL);
 	return sent == (long)(4 + length);
 }
 
 void log_write(const struct log *log, enum log_level level, char *line, size_t length)
 {
+	struct log_files files = files_of(log);
 	int saved = errno;
-	bool written;
+	bool is_written = false;
 
 	line[length] = '\n';
-	written = log->syslog ? send_line(log->fd, level, line, length) : write_line(log->fd, line, length + 1);
-	if (!written && log->fallback_fd >= 0)
-		write_line(log->fallback_fd, line, length + 1);
+	if (log->target == LOG_PATH)
+		is_written = write_line(files.file, line, length + 1);
+	else if (log->target == LOG_SYSLOG)
+		is_written = send_line(files.syslog, level, line, length);
+	if (!is_written)
+		is_written = write_stderr(log, line, length + 1);
+	if (!is_written && log->target != LOG_SYSLOG)
+		send_line(files.syslog, level, line, length);
 	errno = saved;
-}
-
-// Neither call may hold up the VMM's start, nor a later write the VMM: O_NONBLOCK is for a FIFO in the file's place.
-static int open_file(const char *path)
-{
-	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
-		    S_IRUSR | S_IWUSR);
-}
-
-static int open_syslog(void)
-{
-	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address))) {
-		int error = errno;
-
-		close(fd);
-		errno = error;
-		return -1;
-	}
-	return fd;
-}
-
-// Returns fd, or a higher number for it where there is one.
-static int move_up(int fd)
-{
-	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
-
-	if (high < 0)
-		return fd;
-	close(fd);
-	return high;
-}
-
-int log_open(struct log *log, enum log_target target, const char *path, enum log_level level)
-{
-	int fd;
-
-	// Where a process starts without a stderr, descriptor 2 is the next file that it opens: maybe a disk image.
-	log->fd = fcntl(STDERR_FILENO, F_GETFD) < 0 ? -1 : STDERR_FILENO;
-	log->fallback_fd = -1;
-	log->level = level;
-	log->syslog = false;
-	if (target == LOG_NONE)
-		log->fd = -1;
-	if (target == LOG_NONE || target == LOG_STDERR)
-		return 0;
-	fd = move_up(target == LOG_SYSLOG ? open_syslog() : open_file(path));
-	if (fd < 0)
-		return errno;
-	log->syslog = target == LOG_SYSLOG;
-	log->fallback_fd = log->fd;
-	log->fd = fd;
-	return 0;
 }

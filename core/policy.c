@@ -1,16 +1,27 @@
 // SPDX-License-Identifier: MIT
 #include "xsaveshim/policy.h"
 
+#include <errno.h>
+
+// Which bits of xfeatures KVM does not take here, parted by the reason.
+static void diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host host)
+{
+	uint64_t lacking = xfeatures & ~(host.xfeatures | XFEATURE_FPSSE);
+
+	refusal->not_permitted = lacking & host.xcr0 & XFEATURE_XTILE;
+	refusal->host_lacks = lacking & ~refusal->not_permitted;
+}
+
 struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host host)
 {
 	uint64_t bv = xstate_bv(head);
 	struct refusal refusal = {
-		.host_lacks = bv & ~(host.xfeatures | XFEATURE_FPSSE),
 		.guest_lacks = vcpu.knowledge == VCPU_XCR0 ? bv & ~vcpu.guest_xcr0 : 0,
 		.xcomp_bv = xstate_xcomp_bv(head),
 		.reserved_bytes = xstate_reserved_used(head),
 	};
 
+	diagnose_host(&refusal, bv, host);
 	// The kernel looks at MXCSR only where a component that it belongs to is loaded.
 	if (bv & (XFEATURE_FPSSE | XFEATURE_AVX))
 		refusal.mxcsr = xstate_mxcsr(head) & host.mxcsr_reserved;
@@ -20,9 +31,22 @@ struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host h
 	return refusal;
 }
 
+struct refusal policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host host)
+{
+	struct refusal refusal = {.guest_lacks = vcpu.knowledge == VCPU_XCR0 ? xcr0 & ~(vcpu.guest_xcr0 | XFEATURE_FP) : 0};
+
+	diagnose_host(&refusal, xcr0, host);
+	return refusal;
+}
+
+bool policy_is_no_vcpu(int error)
+{
+	return error == EBADF || error == ENOTTY || error == EIO;
+}
+
 bool policy_always_refused(struct refusal refusal)
 {
-	return refusal.host_lacks || refusal.xcomp_bv || refusal.reserved_bytes || refusal.mxcsr;
+	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv || refusal.reserved_bytes || refusal.mxcsr;
 }
 
 bool policy_refused_fpsse_alone(enum trim_mode mode, struct refusal refusal)

@@ -69,6 +69,8 @@ static void add_xfeatures(struct report_line *line, uint64_t xfeatures)
 
 void report_begin(struct report_line *line, const struct log *log, enum log_level level, const char *event)
 {
+	int pid;
+
 	line->log = log;
 	line->level = level;
 	line->length = 0;
@@ -78,6 +80,9 @@ void report_begin(struct report_line *line, const struct log *log, enum log_leve
 	report_text(line, "event", event);
 	if (log->via)
 		report_text(line, "via", log->via);
+	pid = atomic_load_explicit(&log->pid, memory_order_relaxed);
+	if (pid)
+		report_int(line, "pid", pid);
 }
 
 static bool is_bare(const char *value)
@@ -119,6 +124,20 @@ void report_hex(struct report_line *line, const char *key, uint64_t value)
 	add_hex(line, value);
 }
 
+void report_xfeatures(struct report_line *line, const char *key, uint64_t xfeatures)
+{
+	add_key(line, key);
+	add_xfeatures(line, xfeatures);
+}
+
+void report_count(struct report_line *line, uint32_t count)
+{
+	if (count <= 1)
+		return;
+	add_key(line, "count");
+	add_number(line, count, 10);
+}
+
 void report_vcpu_call(struct report_line *line, struct vcpu_call call)
 {
 	report_text(line, "ioctl", call.ioctl);
@@ -135,7 +154,7 @@ void report_send(struct report_line *line)
 		log_write(line->log, line->level, line->text, line->length);
 }
 
-void report_trim(const struct log *log, struct vcpu_call call, struct trim trim)
+void report_trim(const struct log *log, struct vcpu_call call, struct trim trim, uint32_t count)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
 	struct report_line line;
@@ -147,8 +166,8 @@ void report_trim(const struct log *log, struct vcpu_call call, struct trim trim)
 	report_hex(&line, "xstate_bv", trim.xstate_bv);
 	report_hex(&line, "allowed", trim.allowed);
 	report_hex(&line, "written", trim.written);
-	add_key(&line, "dropped");
-	add_xfeatures(&line, dropped);
+	report_xfeatures(&line, "dropped", dropped);
+	report_count(&line, count);
 	report_send(&line);
 }
 
@@ -197,6 +216,10 @@ void report_reason(struct report_line *line, struct refusal refusal)
 		add_reason(line, &separator, "host-lacks:");
 		add_xfeatures(line, refusal.host_lacks);
 	}
+	if (refusal.not_permitted) {
+		add_reason(line, &separator, "not-permitted:");
+		add_xfeatures(line, refusal.not_permitted);
+	}
 	if (refusal.guest_lacks) {
 		add_reason(line, &separator, "guest-lacks:");
 		add_xfeatures(line, refusal.guest_lacks);
@@ -215,7 +238,9 @@ void report_reason(struct report_line *line, struct refusal refusal)
 		add(line, "unknown");
 }
 
-void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv, struct refusal refusal)
+// key is what value is called.
+static void report_refusal(const struct log *log, struct vcpu_call call, int error, const char *key, uint64_t value,
+			   struct refusal refusal, uint32_t count)
 {
 	struct report_line line;
 
@@ -225,11 +250,36 @@ void report_refused(const struct log *log, struct vcpu_call call, int error, uin
 		report_text(&line, "errno", error_name(error));
 	else
 		report_int(&line, "errno", error);
-	report_hex(&line, "xstate_bv", xstate_bv);
+	report_hex(&line, key, value);
 	if (error == EINVAL)
 		report_reason(&line, refusal);
 	else
 		report_text(&line, "reason", "not-the-payload");
+	report_count(&line, count);
+	report_send(&line);
+}
+
+void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv, struct refusal refusal,
+		    uint32_t count)
+{
+	report_refusal(log, call, error, "xstate_bv", xstate_bv, refusal, count);
+}
+
+void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0, struct refusal refusal,
+			 uint32_t count)
+{
+	report_refusal(log, call, error, "xcr0", xcr0, refusal, count);
+}
+
+void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost, uint32_t count)
+{
+	struct report_line line;
+
+	report_begin(&line, log, LOG_LEVEL_ERROR, "lost");
+	report_vcpu_call(&line, call);
+	report_hex(&line, "xcr0", xcr0);
+	report_xfeatures(&line, "lost", lost);
+	report_count(&line, count);
 	report_send(&line);
 }
 
@@ -287,6 +337,6 @@ void report_log_failure(const struct log *log, const char *target, int error)
 	report_begin(&line, log, LOG_LEVEL_ERROR, "log");
 	report_text(&line, "target", target);
 	report_text(&line, "error", strerror(error));
-	report_text(&line, "using", "stderr");
+	report_text(&line, "using", log_fallback(log));
 	report_send(&line);
 }

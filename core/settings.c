@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "xsaveshim/settings.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,16 +212,23 @@ void settings_load_file(struct settings *settings, const char *file)
 {
 	char text[SETTINGS_FILE_MAX + 1];
 	size_t size = 0;
-	ssize_t got;
+	ssize_t got = 0;
+	int error;
 	// A FIFO in the file's place must not hold up the VMM's start.
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno != ENOENT)
+			add_problem(settings, "file", strerror(errno), file, 0);
 		return;
+	}
 	while (size < sizeof(text) && (got = read(fd, text + size, sizeof(text) - size)) > 0)
 		size += (size_t)got;
+	error = got < 0 ? errno : 0;
 	close(fd);
-	if (size > SETTINGS_FILE_MAX)
+	if (error)
+		add_problem(settings, "file", strerror(error), file, 0);
+	else if (size > SETTINGS_FILE_MAX)
 		add_problem(settings, "file", "too large", file, 0);
 	else
 		settings_apply_file(settings, text, size, file);

@@ -56,6 +56,22 @@ uint32_t xstate_mxcsr(const void *payload)
 	return mxcsr;
 }
 
+bool xstate_xcrs_xcr0(const void *xcrs, uint64_t *xcr0)
+{
+	struct kvm_xcrs copy;
+
+	memcpy(&copy, xcrs, sizeof(copy));
+	if (copy.nr_xcrs > KVM_MAX_XCRS || copy.flags)
+		return false;
+	for (uint32_t i = 0; i < copy.nr_xcrs; i++) {
+		if (copy.xcrs[i].xcr == 0) {
+			*xcr0 = copy.xcrs[i].value;
+			return true;
+		}
+	}
+	return false;
+}
+
 const char *xfeature_name(unsigned int bit)
 {
 	return bit < sizeof(names) / sizeof(names[0]) ? names[bit] : NULL;

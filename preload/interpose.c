@@ -38,11 +38,12 @@ static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
 static struct settings settings;
-static struct log report_log = {.fd = -1, .fallback_fd = -1};
+static struct log report_log;
 static struct xsaveshim_record record = {.mark = RECORD_MARK};
 
 // The xfeatures that this host's KVM supports, as it told the VMM; until then, what the CPU has enabled.
-static _Atomic uint64_t host_xfeatures;
+static _Atomic uint64_t kvm_xfeatures;
+static uint64_t host_xcr0;
 static uint32_t host_mxcsr_reserved;
 
 static int raw_ioctl(int fd, unsigned long request, ...)
@@ -56,13 +57,22 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
+// Not before the process's first CPUID table or its first report: the library is loaded into libvirtd, shells and what they
+// start as well, none of which may notice it. From then on this is one comparison. errno stays as it was.
 static void open_log(void)
 {
-	int error = log_open(&report_log, settings.log, settings.log_path, settings.log_level);
+	int saved = errno;
+	int error;
 
-	if (error)
+	if (log_is_open(&report_log))
+		return;
+	atomic_store_explicit(&report_log.pid, getpid(), memory_order_relaxed);
+	error = log_open(&report_log);
+	if (error > 0)
 		report_log_failure(&report_log, settings_text(&settings, SETTING_LOG), error);
-	report_settings(&report_log, &settings);
+	if (error >= 0)
+		report_settings(&report_log, &settings);
+	errno = saved;
 }
 
 // Once: at the first call, or in our constructor if none came before it.
@@ -76,11 +86,12 @@ __attribute__((constructor)) static void start(void)
 	next_ioctl = __extension__(ioctl_fn *) dlsym(RTLD_NEXT, "ioctl");
 	if (!next_ioctl)
 		next_ioctl = raw_ioctl;
-	atomic_store_explicit(&host_xfeatures, xstate_host_xcr0(), memory_order_relaxed);
+	host_xcr0 = xstate_host_xcr0();
 	host_mxcsr_reserved = xstate_host_mxcsr_reserved();
+	atomic_store_explicit(&kvm_xfeatures, host_xcr0, memory_order_relaxed);
 	settings_load(&settings);
 	record_publish(&record, &settings);
-	open_log();
+	log_init(&report_log, settings.log, settings.log_path, settings.log_level);
 	errno = saved;
 }
 
@@ -110,6 +121,7 @@ static void learn(const char *ioctl, int fd, struct vcpu vcpu)
 {
 	record_vcpu(&record);
 	vcpus_set(&vcpus, fd, vcpu);
+	open_log();
 	report_learn(&report_log, (struct vcpu_call){ioctl, fd, vcpu});
 }
 
@@ -149,19 +161,27 @@ static struct vcpu look_up(int fd)
 	return vcpu.knowledge == VCPU_UNKNOWN ? ask(fd, vcpu) : vcpu;
 }
 
-// Memory that a payload may lie in: not the first page or the kernel's half, for which the kernel answers EFAULT.
-static bool is_user_memory(const void *payload)
+// Memory that an argument may lie in: not the first page or the kernel's half, for which the kernel answers EFAULT.
+static bool is_user_memory(const void *argument)
 {
-	return (uintptr_t)payload >= 4096 && !((uint64_t)(uintptr_t)payload >> 63);
+	return (uintptr_t)argument >= 4096 && !((uint64_t)(uintptr_t)argument >> 63);
 }
 
-static void trim_payload(const char *ioctl, enum xsave_direction direction, int fd, struct vcpu vcpu, void *payload)
+static void trim_payload(void *payload, struct trim trim)
 {
-	struct trim trim = policy_trim(settings.trim, direction, vcpu, xstate_bv(payload));
-
 	if (trim.written != trim.xstate_bv)
 		xstate_set_bv(payload, trim.written);
-	report_trim(&report_log, (struct vcpu_call){ioctl, fd, vcpu}, trim);
+}
+
+static void tell_trim(struct vcpu_call call, struct trim trim)
+{
+	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
+	uint32_t count = dropped ? vcpus_count(&vcpus, call.fd, VCPU_EVENT_TRIM, dropped) : 0;
+
+	if (!count)
+		return;
+	open_log();
+	report_trim(&report_log, call, trim, count);
 }
 
 static int create_vcpu(int fd, unsigned long request, void *argument)
@@ -172,29 +192,38 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 	record_vcpu(&record);
 	vcpu_fd = real_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
-		learn("KVM_CREATE_VCPU", vcpu_fd, (struct vcpu){VCPU_NO_CPUID, (int)(intptr_t)argument, 0});
+		vcpus_create(&vcpus, vcpu_fd, (int)(intptr_t)argument);
 	return vcpu_fd;
 }
 
-// The XCR0 of a table that KVM took or gave; it has been read or written by the kernel, so that it can be read here.
-static uint64_t table_xcr0(const void *table, uint64_t (*xcr0)(const void *entries, uint32_t nent))
+// How many entries of a table may be read. Before the call, and once: another thread may change nent behind the kernel's back.
+static uint32_t table_nent(const void *table)
 {
-	uint32_t nent;
+	uint32_t nent = 0;
 
-	memcpy(&nent, table, sizeof(nent));
-	return xcr0((const char *)table + sizeof(struct kvm_cpuid2), nent);
+	if (is_user_memory(table))
+		memcpy(&nent, table, sizeof(nent));
+	return nent < GUEST_CPUID_MAX_ENTRIES ? nent : GUEST_CPUID_MAX_ENTRIES;
+}
+
+static const void *table_entries(const void *table)
+{
+	return (const char *)table + sizeof(struct kvm_cpuid2);
 }
 
 static int set_cpuid(int fd, unsigned long request, void *argument)
 {
-	int result = real_ioctl(fd, request, argument);
+	bool v1 = (unsigned int)request == KVM_SET_CPUID;
+	uint32_t nent = table_nent(argument);
+	struct vcpu vcpu;
+	int result;
 
+	open_log();
+	result = real_ioctl(fd, request, argument);
 	if (!result) {
-		bool v1 = (unsigned int)request == KVM_SET_CPUID;
-		struct vcpu vcpu = vcpus_get(&vcpus, fd);
-
+		vcpu = vcpus_get(&vcpus, fd);
 		vcpu.knowledge = VCPU_XCR0;
-		vcpu.guest_xcr0 = table_xcr0(argument, v1 ? guest_cpuid_v1_xcr0 : guest_cpuid_xcr0);
+		vcpu.guest_xcr0 = (v1 ? guest_cpuid_v1_xcr0 : guest_cpuid_xcr0)(table_entries(argument), nent);
 		learn(v1 ? "KVM_SET_CPUID" : "KVM_SET_CPUID2", fd, vcpu);
 	}
 	return result;
@@ -215,10 +244,17 @@ static int get_cpuid2(int fd, unsigned long request, void *argument)
 
 static int get_supported_cpuid(int fd, unsigned long request, void *argument)
 {
+	uint32_t nent = table_nent(argument);
 	int result = real_ioctl(fd, request, argument);
 
-	if (!result)
-		atomic_store_explicit(&host_xfeatures, table_xcr0(argument, guest_cpuid_xcr0), memory_order_relaxed);
+	// KVM has written as many entries as it says, and no more than there was room for.
+	if (!result) {
+		uint32_t written = table_nent(argument);
+
+		atomic_store_explicit(&kvm_xfeatures,
+				      guest_cpuid_xcr0(table_entries(argument), written < nent ? written : nent),
+				      memory_order_relaxed);
+	}
 	return result;
 }
 
@@ -227,64 +263,92 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 	const char *ioctl = (unsigned int)request == KVM_GET_XSAVE ? "KVM_GET_XSAVE" : "KVM_GET_XSAVE2";
 	int result = real_ioctl(fd, request, payload);
 
-	if (!result && settings.trim != TRIM_RESTORE)
-		trim_payload(ioctl, XSAVE_SAVE, fd, look_up(fd), payload);
+	if (!result && settings.trim != TRIM_RESTORE) {
+		struct vcpu vcpu = look_up(fd);
+		struct trim trim = policy_trim(settings.trim, XSAVE_SAVE, vcpu, xstate_bv(payload));
+
+		trim_payload(payload, trim);
+		tell_trim((struct vcpu_call){ioctl, fd, vcpu}, trim);
+	}
 	return result;
 }
 
-// Loads a payload that KVM accepts only while the guest's CPUID enumerates FP and SSE, then puts the table back. Before
-// the vCPU's first KVM_RUN only: after it, KVM takes no other table, and the refusal stands.
-OUT_OF_LINE static int load_widened(int fd, unsigned long request, void *payload, struct vcpu vcpu, uint64_t missing)
+enum widened { WIDENED_NOT, WIDENED_LOADED, WIDENED_STUCK };
+
+// Before the vCPU's first KVM_RUN only: after it, KVM takes no other table. Out of line, so that the table, 10 KiB, is off the
+// stack again when a report is made.
+OUT_OF_LINE static enum widened load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t missing)
 {
-	struct vcpu_call call = {"KVM_SET_XSAVE", fd, vcpu};
+	struct guest_cpuid_change change;
 	struct guest_cpuid table;
-	struct guest_cpuid widened;
-	struct report_line line;
 	int result;
 
-	if (!ask_cpuid(fd, &table))
-		return -1;
-	widened = table;
-	if (!guest_cpuid_widen(&widened, missing) || real_ioctl(fd, KVM_SET_CPUID2, &widened))
-		return -1;
+	if (!ask_cpuid(fd, &table) || !guest_cpuid_widen(&table, missing, &change) ||
+	    real_ioctl(fd, KVM_SET_CPUID2, &table))
+		return WIDENED_NOT;
 	result = real_ioctl(fd, request, payload);
-	if (real_ioctl(fd, KVM_SET_CPUID2, &table)) {
+	guest_cpuid_put_back(&table, &change);
+	if (real_ioctl(fd, KVM_SET_CPUID2, &table))
+		return WIDENED_STUCK;
+	return result ? WIDENED_NOT : WIDENED_LOADED;
+}
+
+// Loads a payload that KVM takes only while the guest's CPUID enumerates what is missing, FP and SSE, then puts the table back.
+static bool load_widened(struct vcpu_call call, unsigned long request, void *payload, uint64_t missing)
+{
+	enum widened widened = load_with_table_widened(call.fd, request, payload, missing);
+	struct report_line line;
+
+	if (widened == WIDENED_NOT)
+		return false;
+	open_log();
+	if (widened == WIDENED_STUCK) {
 		report_begin(&line, &report_log, LOG_LEVEL_ERROR, "cpuid-left-widened");
 		report_vcpu_call(&line, call);
-		report_send(&line);
-		return -1;
-	}
-	if (!result) {
+	} else {
 		report_begin(&line, &report_log, LOG_LEVEL_NOTICE, "load-widened");
 		report_vcpu_call(&line, call);
 		report_hex(&line, "xstate_bv", xstate_bv(payload));
-		report_hex(&line, "guest_xcr0", vcpu.guest_xcr0);
-		report_send(&line);
+		report_hex(&line, "guest_xcr0", call.vcpu.guest_xcr0);
 	}
-	return result;
+	report_send(&line);
+	return widened == WIDENED_LOADED;
 }
 
 static struct host host(void)
 {
 	return (struct host){
-		.xfeatures = atomic_load_explicit(&host_xfeatures, memory_order_relaxed),
+		.xfeatures = atomic_load_explicit(&kvm_xfeatures, memory_order_relaxed),
+		.xcr0 = host_xcr0,
 		.mxcsr_reserved = host_mxcsr_reserved,
 	};
 }
 
-// A KVM_SET_XSAVE that failed: what can still be done, or what is to be told.
-OUT_OF_LINE static int refused(int fd, unsigned long request, void *payload, struct vcpu vcpu, int result)
+// The guest would run on without its state. Without atexit handlers, as the thread that restores may hold any lock; QEMU 8.2 and
+// later end with 1 here, too.
+static void guest_is_lost(void)
 {
-	struct refusal refusal = policy_diagnose(payload, vcpu, host());
-	int error = errno;
-
-	if (error == EINVAL && policy_refused_fpsse_alone(settings.trim, refusal) &&
-	    !load_widened(fd, request, payload, vcpu, refusal.guest_lacks))
-		return 0;
-	report_refused(&report_log, (struct vcpu_call){"KVM_SET_XSAVE", fd, vcpu}, error, xstate_bv(payload), refusal);
-	// Without atexit handlers, as the thread that restores may hold any lock; QEMU 8.2 and later end with 1 here, too.
 	if (settings.refused == REFUSED_ABORT)
 		_exit(1);
+}
+
+// A KVM_SET_XSAVE that failed: loads the payload in another way, or reports why there is none. Returns the call's result.
+OUT_OF_LINE static int refused(struct vcpu_call call, unsigned long request, void *payload, int result)
+{
+	int error = errno;
+	struct refusal refusal = policy_diagnose(payload, call.vcpu, host());
+	uint32_t count;
+
+	if (error == EINVAL && policy_refused_fpsse_alone(settings.trim, refusal) &&
+	    load_widened(call, request, payload, refusal.guest_lacks))
+		return 0;
+	count = vcpus_count(&vcpus, call.fd, VCPU_EVENT_REFUSED,
+			    refusal.host_lacks | refusal.not_permitted | refusal.guest_lacks);
+	if (count) {
+		open_log();
+		report_refused(&report_log, call, error, xstate_bv(payload), refusal, count);
+	}
+	guest_is_lost();
 	errno = error;
 	return result;
 }
@@ -292,20 +356,83 @@ OUT_OF_LINE static int refused(int fd, unsigned long request, void *payload, str
 static int set_xsave(int fd, unsigned long request, void *payload)
 {
 	int saved = errno;
-	struct vcpu vcpu;
+	struct vcpu_call call = {.ioctl = "KVM_SET_XSAVE", .fd = fd};
+	struct trim trim;
 	int result;
 
 	if (!is_user_memory(payload))
 		return real_ioctl(fd, request, payload);
-	vcpu = look_up(fd);
-	if (vcpu.knowledge == VCPU_UNKNOWN)
+	call.vcpu = look_up(fd);
+	if (call.vcpu.knowledge == VCPU_UNKNOWN)
 		return real_ioctl(fd, request, payload);
-	trim_payload("KVM_SET_XSAVE", XSAVE_RESTORE, fd, vcpu, payload);
+	trim = policy_trim(settings.trim, XSAVE_RESTORE, call.vcpu, xstate_bv(payload));
+	trim_payload(payload, trim);
 	result = real_ioctl(fd, request, payload);
+	if (result && policy_is_no_vcpu(errno)) {
+		if (trim.written != trim.xstate_bv)
+			xstate_set_bv(payload, trim.xstate_bv);
+		return result;
+	}
+	tell_trim(call, trim);
+	vcpus_set_dropped(&vcpus, fd, trim.xstate_bv & ~trim.written);
 	if (result)
-		result = refused(fd, request, payload, vcpu, result);
+		result = refused(call, request, payload, result);
 	if (!result)
 		errno = saved;
+	return result;
+}
+
+// The guest had enabled this XCR0 where it was saved: what of it the shim dropped before is lost, and what its CPUID does not
+// enumerate is its own all the same.
+OUT_OF_LINE static void xcr0_taken(struct vcpu_call call, uint64_t xcr0)
+{
+	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
+	uint64_t joins = policy_joins(call.vcpu, xcr0);
+	uint32_t count = lost ? vcpus_count(&vcpus, call.fd, VCPU_EVENT_LOST, lost) : 0;
+
+	if (joins) {
+		call.vcpu.enabled_xcr0 |= joins;
+		vcpus_set(&vcpus, call.fd, call.vcpu);
+	}
+	if (count) {
+		open_log();
+		report_lost(&report_log, call, xcr0, lost, count);
+	}
+	if (lost)
+		guest_is_lost();
+}
+
+OUT_OF_LINE static void xcr0_refused(struct vcpu_call call, uint64_t xcr0, int error)
+{
+	struct refusal refusal = policy_diagnose_xcr0(xcr0, call.vcpu, host());
+	uint32_t count = vcpus_count(&vcpus, call.fd, VCPU_EVENT_XCR0_REFUSED,
+				     refusal.host_lacks | refusal.not_permitted | refusal.guest_lacks);
+
+	if (count) {
+		open_log();
+		report_xcr0_refused(&report_log, call, error, xcr0, refusal, count);
+	}
+	guest_is_lost();
+}
+
+// Of the errors, EINVAL is KVM's word on the XCR0, and with EFAULT the argument cannot be read here either.
+static int set_xcrs(int fd, unsigned long request, void *argument)
+{
+	struct vcpu_call call = {.ioctl = "KVM_SET_XCRS", .fd = fd};
+	int result = real_ioctl(fd, request, argument);
+	int error = errno;
+	uint64_t xcr0;
+
+	if ((result && error != EINVAL) || !is_user_memory(argument) || !xstate_xcrs_xcr0(argument, &xcr0))
+		return result;
+	call.vcpu = result ? look_up(fd) : vcpus_get(&vcpus, fd);
+	if (call.vcpu.knowledge == VCPU_UNKNOWN)
+		return result;
+	if (result)
+		xcr0_refused(call, xcr0, error);
+	else
+		xcr0_taken(call, xcr0);
+	errno = error;
 	return result;
 }
 
@@ -325,6 +452,7 @@ static const struct {
 	[_IOC_NR(KVM_SET_XSAVE)] = {KVM_SET_XSAVE, set_xsave},
 	[_IOC_NR(KVM_GET_XSAVE)] = {KVM_GET_XSAVE, get_xsave},
 	[_IOC_NR(KVM_GET_XSAVE2)] = {KVM_GET_XSAVE2, get_xsave},
+	[_IOC_NR(KVM_SET_XCRS)] = {KVM_SET_XCRS, set_xcrs},
 };
 
 // The kernel takes 32 bits of the request; QEMU up to 8.2 passes an int, so that bit 31 arrives sign-extended.

@@ -89,7 +89,7 @@ printed() {
 reported() {
   local expected actual
   expected=$(printf 'xsaveshim: %s\n' "$@")
-  actual=$(sed -E 's/ fd=[0-9]+/ fd=*/' <<<"$stderr")
+  actual=$(sed -E 's/ pid=[0-9]+//; s/ fd=[0-9]+/ fd=*/' <<<"$stderr")
   [[ $actual == "$expected" ]] || fail "expected these reports:" "$expected" "$(told)"
 }
 

@@ -42,8 +42,18 @@ uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent);
 // leaves nent as the caller set it, so the entries themselves are counted, up to the last one that is not all zeroes.
 uint32_t guest_cpuid_count(const struct guest_cpuid *table);
 
+// What guest_cpuid_widen changed in a table.
+struct guest_cpuid_change {
+	uint32_t nent;		// before
+	uint32_t index;		// of the entry that was changed or appended
+	struct kvm_cpuid_entry2 entry; // before
+};
+
 // Adds xfeatures to what leaf 0xD, index 0, of the table enumerates, appending the leaf where there is none.
 // False where there is no room for it; the table is then unchanged.
-bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures);
+bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures, struct guest_cpuid_change *change);
+
+// Makes a table that guest_cpuid_widen has changed what it was before.
+void guest_cpuid_put_back(struct guest_cpuid *table, const struct guest_cpuid_change *change);
 
 #endif

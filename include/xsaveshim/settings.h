@@ -56,7 +56,7 @@ void settings_apply_file(struct settings *settings, const char *text, size_t siz
 void settings_apply_environment(struct settings *settings, const char *(*lookup)(const char *key, void *context),
 				void *context);
 
-// Applies file, if it can be read (a missing or unreadable file is no problem, one that is too large is).
+// Applies file. A missing file is no problem; one that cannot be read, or is too large, is.
 void settings_load_file(struct settings *settings, const char *file);
 
 // Everything: defaults, SETTINGS_FILE, this process's environment (not in a program that gained privileges by exec).

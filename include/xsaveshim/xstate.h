@@ -23,6 +23,7 @@
 #define XFEATURE_FP (UINT64_C(1) << 0)
 #define XFEATURE_SSE (UINT64_C(1) << 1)
 #define XFEATURE_AVX (UINT64_C(1) << 2)
+#define XFEATURE_XTILE (UINT64_C(3) << 17) // AMX: the only ones that a process needs the kernel's permission for
 #define XFEATURE_FPSSE (XFEATURE_FP | XFEATURE_SSE)
 
 // The payload's XSTATE_BV. In: at least XSTATE_HEAD_SIZE readable bytes.
@@ -39,6 +40,10 @@ bool xstate_reserved_used(const void *payload);
 
 // The payload's MXCSR.
 uint32_t xstate_mxcsr(const void *payload);
+
+// The XCR0 that a struct kvm_xcrs of KVM_SET_XCRS sets: the value of its first entry for XCR0 (kvm_vcpu_ioctl_x86_set_xcrs in
+// arch/x86/kvm/x86.c). False where it has none, or more entries than KVM takes. In: all of the struct's bytes, readable.
+bool xstate_xcrs_xcr0(const void *xcrs, uint64_t *xcr0);
 
 // The name of an xfeature in reports, or NULL for a bit (0 to 63) that has none.
 const char *xfeature_name(unsigned int bit);

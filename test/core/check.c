@@ -40,8 +40,11 @@ static char report_text_read[4096];
 
 struct log piped_log(enum log_level level)
 {
+	struct log log = {0};
+
 	must(!pipe2(report_pipe, O_CLOEXEC | O_NONBLOCK), "pipe2");
-	return (struct log){.fd = report_pipe[1], .fallback_fd = -1, .level = level};
+	log_init_fd(&log, report_pipe[1], level);
+	return log;
 }
 
 const char *read_text(int fd)
@@ -52,7 +55,7 @@ const char *read_text(int fd)
 	return report_text_read;
 }
 
-const struct vcpu_call restore_call = {"KVM_SET_XSAVE", 14, {VCPU_XCR0, 0, 0}};
+const struct vcpu_call restore_call = {"KVM_SET_XSAVE", 14, {VCPU_XCR0, 0, 0, 0}};
 
 void hide(const char *directory)
 {

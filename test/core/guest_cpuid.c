@@ -145,35 +145,44 @@ static void count_is_at_most_256(void)
 static void widen_adds_to_the_first(void)
 {
 	struct guest_cpuid table = {.nent = 3, .entries = {SUBLEAF(1, 0), SUBLEAF(0, 0x4), SUBLEAF(0, 0x8)}};
+	struct guest_cpuid before = table;
 	struct guest_cpuid expected = table;
+	struct guest_cpuid_change change;
 
 	expected.entries[1].eax = 0x7;
 	expected.entries[1].edx = 0x1;
-	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE | UINT64_C(1) << 32), true);
+	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE | UINT64_C(1) << 32, &change), true);
 	same("difference", memcmp(&table, &expected, sizeof(table)), 0);
+	guest_cpuid_put_back(&table, &change);
+	same("difference, put back", memcmp(&table, &before, sizeof(table)), 0);
 }
 
 static void widen_appends_the_leaf(void)
 {
 	struct guest_cpuid table = {.nent = 1, .entries = {OTHER(1)}};
+	struct guest_cpuid before = table;
 	struct guest_cpuid expected = {.nent = 2, .entries = {OTHER(1), SUBLEAF(0, XFEATURE_FPSSE)}};
+	struct guest_cpuid_change change;
 
-	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE), true);
+	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE, &change), true);
 	same("difference", memcmp(&table, &expected, sizeof(table)), 0);
+	guest_cpuid_put_back(&table, &change);
+	same("difference, put back", memcmp(&table, &before, sizeof(table)), 0);
 }
 
 static void widen_a_full_table(void)
 {
 	struct guest_cpuid table = {.nent = GUEST_CPUID_MAX_ENTRIES};
+	struct guest_cpuid_change change;
 	struct guest_cpuid before;
 
 	for (uint32_t i = 0; i < GUEST_CPUID_MAX_ENTRIES; i++)
 		table.entries[i] = (struct kvm_cpuid_entry2)OTHER(i + 0x100);
 	before = table;
-	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE), false);
+	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE, &change), false);
 	same("difference", memcmp(&table, &before, sizeof(table)), 0);
 	table.entries[GUEST_CPUID_MAX_ENTRIES - 1] = (struct kvm_cpuid_entry2)SUBLEAF(0, 0);
-	same("widened, with the leaf in the last place", guest_cpuid_widen(&table, XFEATURE_FPSSE), true);
+	same("widened, with the leaf in the last place", guest_cpuid_widen(&table, XFEATURE_FPSSE, &change), true);
 	same("nent", table.nent, GUEST_CPUID_MAX_ENTRIES);
 }
 

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: MIT
 // log.h: where lines go.
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,34 +17,68 @@
 #include "xsaveshim/report.h"
 #include "xsaveshim/settings.h"
 
-static void report_nowhere(void)
+// Standard error becomes a pipe, whose other end is returned.
+static int catch_stderr(void)
 {
-	struct log log = {.fd = -1, .fallback_fd = -1, .level = LOG_LEVEL_DEBUG};
-	struct report_line line;
+	int ends[2];
 
-	report_begin(&line, &log, LOG_LEVEL_ERROR, "test");
-	report_text(&line, "key", "value");
-	same("length", line.length, 0);
-	errno = 99;
-	report_send(&line);
-	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
-	same("errno", (uint64_t)errno, 99);
+	must(!pipe2(ends, O_CLOEXEC | O_NONBLOCK) && dup2(ends[1], STDERR_FILENO) >= 0, "pipe2");
+	return ends[0];
+}
+
+// As a front door opens its log. Returns what log_open did.
+static int open_log(struct log *log, const struct settings *settings)
+{
+	int error;
+
+	memset(log, 0, sizeof(*log));
+	log_init(log, settings->log, settings->log_path, settings->log_level);
+	error = log_open(log);
+	if (error > 0)
+		report_log_failure(log, settings_text(settings, SETTING_LOG), error);
+	report_settings(log, settings);
+	return error;
+}
+
+static int open_log_at(struct log *log, const char *target)
+{
+	static struct settings settings;
+
+	settings = settings_with(SETTING_LOG, target);
+	return open_log(log, &settings);
+}
+
+static void report_one(const struct log *log)
+{
+	report_trim(log, restore_call, (struct trim){0x217, 0x3, 0x3}, 1);
+}
+
+// A socket at /dev/log, in this process's view alone.
+static int serve_syslog(void)
+{
+	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+	int server = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	unlink("/dev/log");
+	must(server >= 0 && !bind(server, (const struct sockaddr *)&address, sizeof(address)), "/dev/log");
+	return server;
+}
+
+static bool got_datagram(int server)
+{
+	return !strncmp(read_text(server), "<29>xsaveshim: level=notice event=trim", 38);
 }
 
 static void report_to_a_full_disk(void)
 {
-	struct log log = piped_log(LOG_LEVEL_NOTICE);
+	int caught = catch_stderr();
+	struct log log;
 
-	log.fallback_fd = log.fd;
-	log.fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
-	must(log.fd >= 0, "/dev/full");
+	open_log_at(&log, "/dev/full");
 	errno = 99;
-	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
+	report_one(&log);
 	same("errno", (uint64_t)errno, 99);
-	same("line", strlen(read_text(report_pipe[0])) > 0, true);
-	log.fallback_fd = -1;
-	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
-	same("errno", (uint64_t)errno, 99);
+	same("line", strlen(read_text(caught)) > 0, true);
 }
 
 static void report_to_syslog(void)
@@ -53,150 +91,256 @@ static void report_to_syslog(void)
 		{LOG_LEVEL_ERROR, "<27>xsaveshim: level=error event=test"},
 		{LOG_LEVEL_DEBUG, "<31>xsaveshim: level=debug event=test"},
 	};
-	struct log log = piped_log(LOG_LEVEL_DEBUG);
-	int sockets[2];
+	int server, caught = catch_stderr();
+	struct log log;
 
-	must(!socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sockets), "socketpair");
-	log.fallback_fd = log.fd;
-	log.fd = sockets[0];
-	log.syslog = true;
+	hide("/dev");
+	server = serve_syslog();
+	open_log_at(&log, "syslog");
+	log.level = LOG_LEVEL_DEBUG;
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct report_line line;
 
 		report_begin(&line, &log, rows[i].level, "test");
 		report_send(&line);
-		same_text("datagram", read_text(sockets[1]), rows[i].expected);
+		same_text("datagram", read_text(server), rows[i].expected);
 	}
-	close(sockets[1]);
-	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
-	same("the line, after syslog has gone", strlen(read_text(report_pipe[0])) > 0, true);
-}
-
-// Standard error becomes a pipe, whose other end is returned.
-static int catch_stderr(void)
-{
-	int ends[2];
-
-	must(!pipe2(ends, O_CLOEXEC | O_NONBLOCK) && dup2(ends[1], STDERR_FILENO) >= 0, "pipe2");
-	return ends[0];
-}
-
-// As a front door opens its log.
-static void open_log(struct log *log, const struct settings *settings)
-{
-	int error = log_open(log, settings->log, settings->log_path, settings->log_level);
-
-	if (error)
-		report_log_failure(log, settings_text(settings, SETTING_LOG), error);
-	report_settings(log, settings);
+	close(server);
+	same_text("standard error, while syslog is there", read_text(caught), "");
+	report_one(&log);
+	same("the line, after syslog has gone", strlen(read_text(caught)) > 0, true);
+	server = serve_syslog();
+	report_one(&log);
+	same("datagram, after syslog was started anew", got_datagram(server), true);
 }
 
 static void open_stderr(void)
 {
-	struct settings settings = settings_with(SETTING_LOG, "stderr");
-	struct log log = {0};
+	int caught = catch_stderr();
+	struct log log;
 
-	open_log(&log, &settings);
-	same("fd", (uint64_t)log.fd, STDERR_FILENO);
-	same("fallback", (uint64_t)log.fallback_fd, (uint64_t)-1);
+	same("opened", (uint64_t)open_log_at(&log, "stderr"), 0);
+	report_one(&log);
+	same("line", strlen(read_text(caught)) > 0, true);
 }
 
 static void open_without_stderr(void)
 {
-	struct settings settings = settings_with(SETTING_LOG, "stderr");
-	struct log log = {0};
+	char path[] = "/tmp/xsaveshim-core.XXXXXX";
+	struct stat status;
+	struct log log;
+	int other;
 
+	hide("/dev");
 	close(STDERR_FILENO);
-	open_log(&log, &settings);
-	same("fd", (uint64_t)log.fd, (uint64_t)-1);
+	open_log_at(&log, "stderr");
+	other = mkstemp(path);
+	unlink(path);
+	same("the next file that is opened", (uint64_t)other, STDERR_FILENO);
+	report_one(&log);
+	same("its size", fstat(other, &status) ? 1 : (uint64_t)status.st_size, 0);
 }
 
 static void open_none(void)
 {
-	struct settings settings = settings_with(SETTING_LOG, "none");
-	struct log log = {0};
+	int caught = catch_stderr();
+	struct log log;
 
-	open_log(&log, &settings);
-	same("fd", (uint64_t)log.fd, (uint64_t)-1);
+	same("nothing to be opened", (uint64_t)open_log_at(&log, "none"), (uint64_t)-1);
+	errno = 99;
+	report_one(&log);
+	same("errno", (uint64_t)errno, 99);
+	same_text("line", read_text(caught), "");
 }
 
 static void open_a_file(void)
 {
-	struct settings settings;
-	struct log log = {0};
 	struct stat status;
+	struct log log;
+	int fd;
 
 	hide(SCRATCH);
 	umask(0);
-	settings = settings_with(SETTING_LOG, SCRATCH "/log");
 	for (int i = 0; i < 2; i++) {
-		open_log(&log, &settings);
-		report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
-		close(log.fd);
+		open_log_at(&log, SCRATCH "/log");
+		report_one(&log);
+		log_close(&log);
 	}
 	must(!stat(SCRATCH "/log", &status), SCRATCH "/log");
 	same("mode", status.st_mode & 07777, 0600);
 	same("two lines of the same length", (uint64_t)status.st_size % 2, 0);
 	same("appended", status.st_size > 200, true);
-	same("out of the way", log.fd >= 1000, true);
-	same("fallback", (uint64_t)log.fallback_fd, STDERR_FILENO);
-	same("closed by exec", (uint64_t)fcntl(log.fd, F_GETFD), (uint64_t)-1);
-	open_log(&log, &settings);
-	same("closed by exec", (uint64_t)fcntl(log.fd, F_GETFD), FD_CLOEXEC);
+	open_log_at(&log, SCRATCH "/log");
+	fd = log.slots[0].file.fd;
+	same("out of the way", fd >= 1000, true);
+	same("closed by exec", (uint64_t)fcntl(fd, F_GETFD), FD_CLOEXEC);
 }
 
 static void open_a_link(void)
 {
-	struct settings settings;
-	struct log log = {0};
+	struct log log;
 	int caught;
 
 	hide(SCRATCH);
 	must(!symlink(SCRATCH "/elsewhere", SCRATCH "/log"), "symlink");
-	settings = settings_with(SETTING_LOG, SCRATCH "/log");
 	caught = catch_stderr();
-	open_log(&log, &settings);
+	open_log_at(&log, SCRATCH "/log");
 	same_text("line", read_text(caught),
 		  "xsaveshim: level=error event=log target=" SCRATCH "/log "
 		  "error=\"Too many levels of symbolic links\" using=stderr\n");
-	same("fd", (uint64_t)log.fd, STDERR_FILENO);
 	same("a file where the link leads", access(SCRATCH "/elsewhere", F_OK) == 0, false);
 }
 
 static void open_syslog_socket(void)
 {
-	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
-	struct settings settings = settings_with(SETTING_LOG, "syslog");
-	struct log log = {0};
+	struct log log;
 	int server;
 
 	hide("/dev");
-	server = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-	must(!bind(server, (const struct sockaddr *)&address, sizeof(address)), "/dev/log");
-	open_log(&log, &settings);
-	same("syslog", log.syslog, true);
-	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
-	same("datagram", !strncmp(read_text(server), "<29>xsaveshim: level=notice event=trim", 38), true);
+	server = serve_syslog();
+	open_log_at(&log, "syslog");
+	report_one(&log);
+	same("datagram", got_datagram(server), true);
 }
 
 static void open_without_syslog(void)
 {
-	struct settings settings = settings_with(SETTING_LOG, "syslog");
-	struct log log = {0};
+	struct log log;
 	int caught;
 
 	hide("/dev");
 	caught = catch_stderr();
-	open_log(&log, &settings);
+	open_log_at(&log, "syslog");
 	same_text("line", read_text(caught),
 		  "xsaveshim: level=error event=log target=syslog "
 		  "error=\"No such file or directory\" using=stderr\n");
-	same("syslog", log.syslog, false);
-	same("fd", (uint64_t)log.fd, STDERR_FILENO);
+}
+
+static void open_later(void)
+{
+	struct settings settings = settings_with(SETTING_LOG, SCRATCH "/log");
+	struct log log = {0};
+
+	hide(SCRATCH);
+	log_init(&log, settings.log, settings.log_path, settings.log_level);
+	same("a file", access(SCRATCH "/log", F_OK) == 0, false);
+	same("open", log_is_open(&log), false);
+	same("opened", (uint64_t)log_open(&log), 0);
+	same("open", log_is_open(&log), true);
+	same("a file", access(SCRATCH "/log", F_OK) == 0, true);
+	same("opened again", (uint64_t)log_open(&log), (uint64_t)-1);
+}
+
+static void *open_and_count(void *argument)
+{
+	static _Atomic int waiting = 8;
+	struct log *log = argument;
+
+	atomic_fetch_sub(&waiting, 1);
+	while (atomic_load(&waiting) > 0)
+		;
+	return log_open(log) == 0 ? log : NULL;
+}
+
+static unsigned int open_descriptors(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	unsigned int count = 0;
+
+	must(directory != NULL, "/proc/self/fd");
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	return count;
+}
+
+static void open_by_many_threads(void)
+{
+	struct settings settings = settings_with(SETTING_LOG, SCRATCH "/log");
+	unsigned int before, winners = 0;
+	static struct log log;
+	pthread_t threads[8];
+	void *result;
+
+	hide(SCRATCH);
+	log_init(&log, settings.log, settings.log_path, settings.log_level);
+	before = open_descriptors();
+	for (size_t i = 0; i < COUNT(threads); i++)
+		must(!pthread_create(&threads[i], NULL, open_and_count, &log), "pthread_create");
+	for (size_t i = 0; i < COUNT(threads); i++) {
+		pthread_join(threads[i], &result);
+		winners += result != NULL;
+	}
+	same("winners", winners, 1);
+	same("descriptors", open_descriptors() - before, 1 + (access("/dev/log", F_OK) == 0));
+}
+
+static void stderr_becomes_null(void)
+{
+	int server, null = open("/dev/null", O_WRONLY | O_CLOEXEC), caught = catch_stderr();
+	struct log log;
+
+	must(null >= 0, "/dev/null");
+	hide("/dev");
+	server = serve_syslog();
+	open_log_at(&log, "stderr");
+	must(dup2(null, STDERR_FILENO) >= 0, "dup2");
+	report_one(&log);
+	same("datagram", got_datagram(server), true);
+	same_text("where standard error was", read_text(caught), "");
+}
+
+static void stderr_is_null_from_the_start(void)
+{
+	int server, null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	struct log log;
+
+	must(null >= 0 && dup2(null, STDERR_FILENO) >= 0, "/dev/null");
+	hide("/dev");
+	server = serve_syslog();
+	open_log_at(&log, "stderr");
+	report_one(&log);
+	same("datagram", got_datagram(server), true);
+}
+
+// Puts another file in the place of every descriptor that the log may write to, and returns it.
+static int take_over_all(const struct log *log)
+{
+	int disk = open(SCRATCH "/disk", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	must(disk >= 0 && dup2(disk, STDERR_FILENO) >= 0, SCRATCH "/disk");
+	if (log->slots[0].file.fd >= 0)
+		must(dup2(disk, log->slots[0].file.fd) >= 0, "the log's number");
+	if (log->slots[0].syslog.fd >= 0)
+		must(dup2(disk, log->slots[0].syslog.fd) >= 0, "syslog's number");
+	return disk;
+}
+
+static void numbers_taken_over(void)
+{
+	static const char *const targets[] = {"stderr", "syslog", SCRATCH "/log"};
+	int stderr_before = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 100);
+
+	hide("/dev");
+	hide(SCRATCH);
+	serve_syslog();
+	for (size_t i = 0; i < COUNT(targets); i++) {
+		struct stat status;
+		struct log log;
+		int disk;
+
+		must(dup2(stderr_before, STDERR_FILENO) >= 0, "dup2");
+		same("opened", (uint64_t)open_log_at(&log, targets[i]), 0);
+		disk = take_over_all(&log);
+		errno = 99;
+		report_one(&log);
+		same("errno", (uint64_t)errno, 99);
+		same(targets[i], fstat(disk, &status) ? 1 : (uint64_t)status.st_size, 0);
+		dup2(stderr_before, STDERR_FILENO);
+	}
 }
 
 const struct test_case log_cases[] = {
-	{"a log that is nowhere takes reports and keeps errno", report_nowhere},
 	{"a line that a full disk does not take goes to the fallback, and errno is kept", report_to_a_full_disk},
 	{"syslog gets each line with its priority, the fallback what syslog does not take", report_to_syslog},
 	{"the default log is standard error", open_stderr},
@@ -206,5 +350,10 @@ const struct test_case log_cases[] = {
 	{"a log file that is a symbolic link is refused, and standard error says so", open_a_link},
 	{"the log syslog is the socket /dev/log", open_syslog_socket},
 	{"without /dev/log standard error says so and is the log", open_without_syslog},
+	{"a log is not opened before it is asked for", open_later},
+	{"of many threads that open a log one does, and the others leave no descriptor", open_by_many_threads},
+	{"standard error that becomes /dev/null has its lines go to syslog", stderr_becomes_null},
+	{"standard error that is /dev/null from the start has its lines go to syslog", stderr_is_null_from_the_start},
+	{"a file that has taken over the log's number never gets a line", numbers_taken_over},
 	{NULL, NULL},
 };

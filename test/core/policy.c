@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // policy.h: what is trimmed, and why KVM refused.
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,25 +9,25 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
-static const struct vcpu unknown = {VCPU_UNKNOWN, VCPU_ID_UNKNOWN, 0};
+static const struct vcpu unknown = {VCPU_UNKNOWN, VCPU_ID_UNKNOWN, 0, 0};
 
 static void allowed_is_xcr0_fp_sse(void)
 {
-	same("0", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0}), 0x3);
-	same("avx", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0x4}), 0x7);
-	same("0x2e7", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0x2e7}), 0x2e7);
-	same("bit 63", policy_allowed((struct vcpu){VCPU_XCR0, 0, UINT64_C(1) << 63}), UINT64_C(1) << 63 | 0x3);
+	same("0", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0, 0}), 0x3);
+	same("avx", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0x4, 0}), 0x7);
+	same("0x2e7", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0x2e7, 0}), 0x2e7);
+	same("bit 63", policy_allowed((struct vcpu){VCPU_XCR0, 0, UINT64_C(1) << 63, 0}), UINT64_C(1) << 63 | 0x3);
 }
 
 static void allowed_without_xcr0(void)
 {
-	same("unknown", policy_allowed((struct vcpu){VCPU_UNKNOWN, 0, 0}), UINT64_MAX);
-	same("no CPUID yet", policy_allowed((struct vcpu){VCPU_NO_CPUID, 0, 0}), UINT64_MAX);
+	same("unknown", policy_allowed((struct vcpu){VCPU_UNKNOWN, 0, 0, 0}), UINT64_MAX);
+	same("no CPUID yet", policy_allowed((struct vcpu){VCPU_NO_CPUID, 0, 0, 0}), UINT64_MAX);
 }
 
 static void trim_keeps_what_cpuid_has(void)
 {
-	struct vcpu vcpu = {VCPU_XCR0, 0, UINT64_C(0x4000000e7)};
+	struct vcpu vcpu = {VCPU_XCR0, 0, UINT64_C(0x4000000e7), 0};
 	struct trim trim = policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, UINT64_C(0x4000002ff));
 
 	same("XSTATE_BV", trim.xstate_bv, UINT64_C(0x4000002ff));
@@ -38,7 +39,7 @@ static void trim_twice(void)
 {
 	for (uint64_t bv = 0; bv < 1024; bv++) {
 		for (uint64_t xcr0 = 0; xcr0 < 1024; xcr0 += 31) {
-			struct vcpu vcpu = {VCPU_XCR0, 0, xcr0};
+			struct vcpu vcpu = {VCPU_XCR0, 0, xcr0, 0};
 			uint64_t once = policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, bv).written;
 
 			same("once", once, bv & (xcr0 | 3));
@@ -54,7 +55,7 @@ static void trim_modes(void)
 		uint64_t restored, saved;
 	} rows[] = {
 		{TRIM_RESTORE, 0x3, 0x207}, {TRIM_SAVE, 0x207, 0x3}, {TRIM_BOTH, 0x3, 0x3}, {TRIM_NONE, 0x207, 0x207}};
-	struct vcpu vcpu = {VCPU_XCR0, 0, 0};
+	struct vcpu vcpu = {VCPU_XCR0, 0, 0, 0};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		same("restored", policy_trim(rows[i].mode, XSAVE_RESTORE, vcpu, 0x207).written, rows[i].restored);
@@ -65,7 +66,7 @@ static void trim_modes(void)
 
 static void trim_only_what_is_known(void)
 {
-	struct vcpu fresh = {VCPU_NO_CPUID, 0, 0};
+	struct vcpu fresh = {VCPU_NO_CPUID, 0, 0, 0};
 
 	same("unknown", policy_trim(TRIM_BOTH, XSAVE_RESTORE, unknown, UINT64_MAX).written, UINT64_MAX);
 	same("no CPUID yet", policy_trim(TRIM_BOTH, XSAVE_RESTORE, fresh, UINT64_MAX).written, UINT64_MAX);
@@ -85,11 +86,11 @@ static struct refusal diagnose(struct head head, struct vcpu vcpu, uint64_t xfea
 	unsigned char bytes[XSTATE_HEAD_SIZE + 1] = {0};
 	unsigned char *payload = bytes + 1;
 
-	set_mxcsr(payload, head.mxcsr);
-	set_xstate_bv(payload, head.xstate_bv);
-	memcpy(payload + XCOMP_BV, &head.xcomp_bv, 8);
-	payload[XSAVE_EXTENDED - 1] = head.reserved;
-	return policy_diagnose(payload, vcpu, (struct host){xfeatures, xstate_host_mxcsr_reserved()});
+	memcpy(payload + 24, &head.mxcsr, 4);
+	memcpy(payload + 512, &head.xstate_bv, 8);
+	memcpy(payload + 520, &head.xcomp_bv, 8);
+	payload[575] = head.reserved;
+	return policy_diagnose(payload, vcpu, (struct host){xfeatures, 0x60207, xstate_host_mxcsr_reserved()});
 }
 
 static void same_refusal(const char *what, struct refusal got, struct refusal expected)
@@ -98,6 +99,8 @@ static void same_refusal(const char *what, struct refusal got, struct refusal ex
 
 	snprintf(text, sizeof(text), "%s, host lacks", what);
 	same(text, got.host_lacks, expected.host_lacks);
+	snprintf(text, sizeof(text), "%s, not permitted", what);
+	same(text, got.not_permitted, expected.not_permitted);
 	snprintf(text, sizeof(text), "%s, guest lacks", what);
 	same(text, got.guest_lacks, expected.guest_lacks);
 	snprintf(text, sizeof(text), "%s, XCOMP_BV", what);
@@ -108,11 +111,11 @@ static void same_refusal(const char *what, struct refusal got, struct refusal ex
 	same(text, got.mxcsr, expected.mxcsr);
 }
 
-static const struct vcpu avx_guest = {VCPU_XCR0, 0, 0x7};
+static const struct vcpu avx_guest = {VCPU_XCR0, 0, 0x7, 0};
 
 static void diagnose_host(void)
 {
-	struct vcpu big = {VCPU_XCR0, 0, 0xe7};
+	struct vcpu big = {VCPU_XCR0, 0, 0xe7, 0};
 
 	same_refusal("zmm", diagnose((struct head){0xe7, 0, 0x1f80, 0}, big, 0x7),
 		     (struct refusal){.host_lacks = 0xe0});
@@ -126,7 +129,7 @@ static void diagnose_guest(void)
 	same_refusal("nothing known of the guest", diagnose((struct head){0x207, 0, 0x1f80, 0}, unknown, 0x2e7),
 		     (struct refusal){0});
 	same_refusal("no CPUID yet",
-		     diagnose((struct head){0x207, 0, 0x1f80, 0}, (struct vcpu){VCPU_NO_CPUID, 0, 0}, 0x2e7),
+		     diagnose((struct head){0x207, 0, 0x1f80, 0}, (struct vcpu){VCPU_NO_CPUID, 0, 0, 0}, 0x2e7),
 		     (struct refusal){0});
 }
 
@@ -150,7 +153,7 @@ static void diagnose_mxcsr(void)
 
 static void diagnose_fpsse(void)
 {
-	struct vcpu none = {VCPU_XCR0, 0, 0};
+	struct vcpu none = {VCPU_XCR0, 0, 0, 0};
 
 	same_refusal("alone", diagnose((struct head){0x3, 0, 0x1f80, 0}, none, 0x207),
 		     (struct refusal){.guest_lacks = 0x3});
@@ -159,7 +162,7 @@ static void diagnose_fpsse(void)
 	same_refusal("beside a host's lack", diagnose((struct head){0x103, 0, 0x1f80, 0}, none, 0x7),
 		     (struct refusal){.host_lacks = 0x100, .guest_lacks = 0x100});
 	same_refusal("beside a lack of the host's alone",
-		     diagnose((struct head){0x103, 0, 0x1f80, 0}, (struct vcpu){VCPU_XCR0, 0, 0x100}, 0x7),
+		     diagnose((struct head){0x103, 0, 0x1f80, 0}, (struct vcpu){VCPU_XCR0, 0, 0x100, 0}, 0x7),
 		     (struct refusal){.host_lacks = 0x100});
 	same_refusal("beside XCOMP_BV", diagnose((struct head){0x3, 1, 0x1f80, 0}, none, 0x7),
 		     (struct refusal){.xcomp_bv = 1});
@@ -181,6 +184,57 @@ static void widen_when(void)
 	same("nothing known", policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){0}), false);
 }
 
+static void diagnose_permission(void)
+{
+	struct vcpu amx = {VCPU_XCR0, 0, 0x60007, 0};
+
+	same_refusal("the CPU has it", diagnose((struct head){0x60007, 0, 0x1f80, 0}, amx, 0x7),
+		     (struct refusal){.not_permitted = 0x60000});
+	same_refusal("no CPU has it", policy_diagnose_xcr0(0x60007, amx, (struct host){0x7, 0x7, 0}),
+		     (struct refusal){.host_lacks = 0x60000});
+	same_refusal("PKRU needs no permission", policy_diagnose_xcr0(0x207, (struct vcpu){VCPU_XCR0, 0, 0x207, 0},
+								      (struct host){0x7, 0x207, 0}),
+		     (struct refusal){.host_lacks = 0x200});
+	same("refused by every kernel", policy_always_refused((struct refusal){.not_permitted = 0x60000}), true);
+}
+
+static void diagnose_an_xcr0(void)
+{
+	struct host host = {0x2e7, 0x2e7, 0};
+
+	same_refusal("avx", policy_diagnose_xcr0(0x7, (struct vcpu){VCPU_XCR0, 0, 0x3, 0}, host),
+		     (struct refusal){.guest_lacks = 0x4});
+	same_refusal("a guest without XSAVE", policy_diagnose_xcr0(0x3, (struct vcpu){VCPU_XCR0, 0, 0, 0}, host),
+		     (struct refusal){.guest_lacks = 0x2});
+	same_refusal("a bit that nobody has", policy_diagnose_xcr0(0x107, avx_guest, host),
+		     (struct refusal){.host_lacks = 0x100, .guest_lacks = 0x100});
+}
+
+static void xcr0_that_joins(void)
+{
+	struct vcpu vcpu = {VCPU_XCR0, 0, 0x3, 0};
+
+	same("within the CPUID", policy_joins(avx_guest, 0x7), 0);
+	same("beyond it", policy_joins(vcpu, 0x7), 0x4);
+	vcpu.enabled_xcr0 = 0x4;
+	same("allowed", policy_allowed(vcpu), 0x7);
+	same("joined already", policy_joins(vcpu, 0x7), 0);
+	same("no CPUID yet", policy_joins((struct vcpu){VCPU_NO_CPUID, 0, 0, 0}, 0x7), 0);
+	same("lost", policy_lost(0x204, 0x7), 0x4);
+	same("not used by the guest", policy_lost(0x200, 0x7), 0);
+}
+
+static void errors_of_no_vcpu(void)
+{
+	static const int errors[] = {EBADF, ENOTTY, EIO};
+
+	for (size_t i = 0; i < COUNT(errors); i++)
+		same("no vCPU", policy_is_no_vcpu(errors[i]), true);
+	same("EINVAL", policy_is_no_vcpu(EINVAL), false);
+	same("ENOSYS", policy_is_no_vcpu(ENOSYS), false);
+	same("EFAULT", policy_is_no_vcpu(EFAULT), false);
+}
+
 const struct test_case policy_cases[] = {
 	{"a guest may have its XCR0 and, whatever that is, FP and SSE", allowed_is_xcr0_fp_sse},
 	{"a vCPU without a known XCR0 may have everything", allowed_without_xcr0},
@@ -194,5 +248,9 @@ const struct test_case policy_cases[] = {
 	{"MXCSR speaks against a payload only where FP, SSE or AVX is loaded", diagnose_mxcsr},
 	{"FP and SSE speak against a payload only where nothing else does", diagnose_fpsse},
 	{"a payload is loaded widened only for FP and SSE alone, where restores are trimmed", widen_when},
+	{"AMX that the process has no permission for is told from what the host lacks", diagnose_permission},
+	{"an XCR0 is refused for what the guest or the host lacks", diagnose_an_xcr0},
+	{"what KVM took as XCR0 joins what the guest may have, and tells what was lost", xcr0_that_joins},
+	{"EBADF, ENOTTY and EIO are the errors of what is no vCPU of this process", errors_of_no_vcpu},
 	{NULL, NULL},
 };

@@ -12,7 +12,7 @@ static void report_a_trim(void)
 {
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
 
-	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
+	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3}, 1);
 	same_text("line", read_text(report_pipe[0]),
 		  "xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=14 xstate_bv=0x217 allowed=0x3 "
 		  "written=0x3 dropped=avx,bndcsr,pkru\n");
@@ -21,10 +21,10 @@ static void report_a_trim(void)
 static void report_a_would_be_trim(void)
 {
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
-	struct vcpu_call call = {"KVM_GET_XSAVE2", 9, {VCPU_XCR0, VCPU_ID_UNKNOWN, 0}};
+	struct vcpu_call call = {"KVM_GET_XSAVE2", 9, {VCPU_XCR0, VCPU_ID_UNKNOWN, 0, 0}};
 
 	log.via = "supervisor";
-	report_trim(&log, call, (struct trim){UINT64_C(0x8000000000000001), 0x3, UINT64_C(0x8000000000000001)});
+	report_trim(&log, call, (struct trim){UINT64_C(0x8000000000000001), 0x3, UINT64_C(0x8000000000000001)}, 1);
 	same_text("line", read_text(report_pipe[0]),
 		  "xsaveshim: level=notice event=would-trim via=supervisor ioctl=KVM_GET_XSAVE2 vcpu=? fd=9 "
 		  "xstate_bv=0x8000000000000001 allowed=0x3 written=0x8000000000000001 dropped=bit63\n");
@@ -34,7 +34,7 @@ static void report_no_trim(void)
 {
 	struct log log = piped_log(LOG_LEVEL_DEBUG);
 
-	report_trim(&log, restore_call, (struct trim){0x3, 0x7, 0x3});
+	report_trim(&log, restore_call, (struct trim){0x3, 0x7, 0x3}, 1);
 	same_text("line", read_text(report_pipe[0]), "");
 }
 
@@ -62,7 +62,7 @@ static void report_a_refusal(void)
 			 "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 "
 			 "fd=14 errno=EINVAL xstate_bv=0xe7 reason=%s\n",
 			 rows[i].reason);
-		report_refused(&log, restore_call, EINVAL, 0xe7, rows[i].refusal);
+		report_refused(&log, restore_call, EINVAL, 0xe7, rows[i].refusal, 1);
 		same_text("line", read_text(report_pipe[0]), expected);
 	}
 }
@@ -83,7 +83,7 @@ static void report_other_errors(void)
 			 "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 "
 			 "fd=14 errno=%s xstate_bv=0x3 reason=not-the-payload\n",
 			 rows[i].name);
-		report_refused(&log, restore_call, rows[i].error, 0x3, (struct refusal){.host_lacks = 1});
+		report_refused(&log, restore_call, rows[i].error, 0x3, (struct refusal){.host_lacks = 1}, 1);
 		same_text("line", read_text(report_pipe[0]), expected);
 	}
 }
@@ -92,10 +92,10 @@ static void report_what_was_learned(void)
 {
 	struct log log = piped_log(LOG_LEVEL_DEBUG);
 
-	report_learn(&log, (struct vcpu_call){"KVM_CREATE_VCPU", 14, {VCPU_NO_CPUID, 2, 0}});
+	report_learn(&log, (struct vcpu_call){"KVM_CREATE_VCPU", 14, {VCPU_NO_CPUID, 2, 0, 0}});
 	same_text("a new vCPU", read_text(report_pipe[0]),
 		  "xsaveshim: level=debug event=learn ioctl=KVM_CREATE_VCPU vcpu=2 fd=14\n");
-	report_learn(&log, (struct vcpu_call){"KVM_SET_CPUID2", 14, {VCPU_XCR0, 2, 0x204}});
+	report_learn(&log, (struct vcpu_call){"KVM_SET_CPUID2", 14, {VCPU_XCR0, 2, 0x204, 0}});
 	same_text("its CPUID", read_text(report_pipe[0]),
 		  "xsaveshim: level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=2 fd=14 guest_xcr0=0x204 "
 		  "allowed=0x207\n");
@@ -113,9 +113,9 @@ static void report_levels(void)
 	for (enum log_level level = LOG_LEVEL_NOTICE; level <= LOG_LEVEL_DEBUG; level++) {
 		struct log log = piped_log(level);
 
-		report_refused(&log, restore_call, EINVAL, 0x3, (struct refusal){0});
+		report_refused(&log, restore_call, EINVAL, 0x3, (struct refusal){0}, 1);
 		same("error", strlen(read_text(report_pipe[0])) > 0, expected[level][0]);
-		report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3});
+		report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3}, 1);
 		same("notice", strlen(read_text(report_pipe[0])) > 0, expected[level][1]);
 		report_learn(&log, restore_call);
 		same("debug", strlen(read_text(report_pipe[0])) > 0, expected[level][2]);
@@ -169,11 +169,11 @@ static void report_numbers(void)
 static void report_the_longest(void)
 {
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
-	struct vcpu_call call = {"KVM_SET_XSAVE", -2147483647 - 1, {VCPU_XCR0, 2147483647, 0}};
+	struct vcpu_call call = {"KVM_SET_XSAVE", -2147483647 - 1, {VCPU_XCR0, 2147483647, 0, 0}};
 	const char *line;
 	size_t bits = 1;
 
-	report_trim(&log, call, (struct trim){UINT64_MAX, 0, UINT64_MAX});
+	report_trim(&log, call, (struct trim){UINT64_MAX, 0, UINT64_MAX}, 1);
 	line = read_text(report_pipe[0]);
 	for (const char *c = line; *c; c++)
 		bits += *c == ',';
@@ -231,6 +231,32 @@ static void report_many_bad_settings(void)
 	same("the rest", strstr(lines, "event=setting further-problems=3\n") != NULL, true);
 }
 
+static void lines_name_the_process(void)
+{
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+
+	log.pid = 4711;
+	log.via = "supervisor";
+	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3}, 100);
+	same_text("line", read_text(report_pipe[0]),
+		  "xsaveshim: level=notice event=trim via=supervisor pid=4711 ioctl=KVM_SET_XSAVE vcpu=0 fd=14 "
+		  "xstate_bv=0x217 allowed=0x3 written=0x3 dropped=avx,bndcsr,pkru count=100\n");
+}
+
+static void report_xcr0(void)
+{
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+	struct vcpu_call call = {"KVM_SET_XCRS", 14, {VCPU_XCR0, 0, 0x3, 0}};
+
+	report_xcr0_refused(&log, call, EINVAL, 0x7, (struct refusal){.guest_lacks = 0x4}, 1);
+	same_text("refused", read_text(report_pipe[0]),
+		  "xsaveshim: level=error event=refused ioctl=KVM_SET_XCRS vcpu=0 fd=14 errno=EINVAL xcr0=0x7 "
+		  "reason=guest-lacks:avx\n");
+	report_lost(&log, call, 0x7, 0x4, 10);
+	same_text("lost", read_text(report_pipe[0]),
+		  "xsaveshim: level=error event=lost ioctl=KVM_SET_XCRS vcpu=0 fd=14 xcr0=0x7 lost=avx count=10\n");
+}
+
 const struct test_case report_cases[] = {
 	{"a trim is one line that names what was dropped", report_a_trim},
 	{"a trim that the settings forbid is told as one that would be", report_a_would_be_trim},
@@ -245,5 +271,7 @@ const struct test_case report_cases[] = {
 	{"a line too long is cut and still ends as a line", report_cut},
 	{"every bad setting is a line that says what is used instead", report_bad_settings},
 	{"bad settings beyond the eighth are counted", report_many_bad_settings},
+	{"each line names the process that it is about, and which time it is", lines_name_the_process},
+	{"an XCR0 that was refused, and state that was lost, are lines", report_xcr0},
 	{NULL, NULL},
 };

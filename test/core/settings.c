@@ -246,7 +246,8 @@ static void load_no_file(void)
 	same("problems", settings.problems, 0);
 	must(!mkdir("/etc/xsaveshim.conf", 0700), "mkdir");
 	settings_load(&settings);
-	same("problems with a directory", settings.problems, 0);
+	same("problems with a directory", settings.problems, 1);
+	same_text("value", settings.problem[0].value, "Is a directory");
 }
 
 static void load_size_limit(void)
@@ -293,7 +294,7 @@ const struct test_case settings_cases[] = {
 	{"the environment counts more than the settings file", environment_over_file},
 	{"a bad value in the environment means the default, not the file's value", environment_problem},
 	{"settings come from the environment, then the file, then the defaults", load_everything},
-	{"a settings file that is missing or cannot be read is no problem", load_no_file},
+	{"a settings file that is missing is no problem, one that cannot be read is", load_no_file},
 	{"a settings file of more than 16 KiB is reported and left alone", load_size_limit},
 	{"a FIFO in the settings file's place holds up nothing", load_fifo},
 	{NULL, NULL},

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "check.h"
+#include "xsaveshim/repeats.h"
 #include "xsaveshim/vcpus.h"
 
 static struct vcpus vcpus;
@@ -17,9 +18,11 @@ static void same_vcpu(const char *what, struct vcpu got, struct vcpu expected)
 	same(text, (uint64_t)got.id, (uint64_t)expected.id);
 	snprintf(text, sizeof(text), "%s, guest XCR0", what);
 	same(text, got.guest_xcr0, expected.guest_xcr0);
+	snprintf(text, sizeof(text), "%s, enabled XCR0", what);
+	same(text, got.enabled_xcr0, expected.enabled_xcr0);
 }
 
-static const struct vcpu unknown = {VCPU_UNKNOWN, VCPU_ID_UNKNOWN, 0};
+static const struct vcpu unknown = {VCPU_UNKNOWN, VCPU_ID_UNKNOWN, 0, 0};
 
 static void vcpus_start_unknown(void)
 {
@@ -30,13 +33,18 @@ static void vcpus_start_unknown(void)
 static void vcpus_keep(void)
 {
 	static const struct vcpu kept[] = {
-		{VCPU_NO_CPUID, 0, 0},
-		{VCPU_NO_CPUID, VCPU_ID_UNKNOWN, 0},
-		{VCPU_XCR0, 0, 0},
-		{VCPU_XCR0, 4095, 0x207},
-		{VCPU_XCR0, 65534, UINT64_C(0x3fffffffffff)},
-		{VCPU_XCR0, VCPU_ID_UNKNOWN, UINT64_C(0x200000000000)},
-		{VCPU_UNKNOWN, 3, 0},
+		{VCPU_NO_CPUID, 0, 0, 0},
+		{VCPU_NO_CPUID, VCPU_ID_UNKNOWN, 0, 0},
+		{VCPU_XCR0, 0, 0, 0},
+		{VCPU_XCR0, 4095, 0x207, 0},
+		{VCPU_XCR0, 65534, UINT64_C(0x3fffffffffff), 0},
+		{VCPU_XCR0, VCPU_ID_UNKNOWN, UINT64_C(0x200000000000), 0},
+		{VCPU_XCR0, 1, UINT64_C(1) << 46, 0},
+		{VCPU_XCR0, 1, UINT64_C(1) << 62 | 0x7, 0},
+		{VCPU_XCR0, 65534, UINT64_MAX, 0},
+		{VCPU_XCR0, 2, 0x3, 0x4},
+		{VCPU_XCR0, 2, 0x3, 0},
+		{VCPU_UNKNOWN, 3, 0, 0},
 	};
 
 	for (size_t i = 0; i < COUNT(kept); i++) {
@@ -49,7 +57,7 @@ static void vcpus_keep(void)
 
 static void vcpus_ends(void)
 {
-	const struct vcpu vcpu = {VCPU_XCR0, 1, 0x7};
+	const struct vcpu vcpu = {VCPU_XCR0, 1, 0x7, 0};
 
 	vcpus_set(&vcpus, 0, vcpu);
 	vcpus_set(&vcpus, VCPUS_MAX - 1, vcpu);
@@ -62,19 +70,55 @@ static void vcpus_outside(void)
 	static const int outside[] = {-1, -4096, VCPUS_MAX, VCPUS_MAX + 7, 0x7fffffff, -0x7fffffff - 1};
 
 	for (size_t i = 0; i < COUNT(outside); i++) {
-		vcpus_set(&vcpus, outside[i], (struct vcpu){VCPU_XCR0, 1, 0x7});
+		vcpus_set(&vcpus, outside[i], (struct vcpu){VCPU_XCR0, 1, 0x7, 0});
 		same_vcpu("outside", vcpus_get(&vcpus, outside[i]), unknown);
 	}
 	vcpus_start_unknown();
 }
 
-static void vcpus_bits_above_45(void)
+static void vcpus_count_events(void)
 {
-	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 1, 0x7});
-	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 1, UINT64_C(1) << 46});
-	same_vcpu("bit 46", vcpus_get(&vcpus, 14), unknown);
-	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 1, UINT64_C(1) << 63 | 0x7});
-	same_vcpu("bit 63", vcpus_get(&vcpus, 14), unknown);
+	static const unsigned int told[] = {1, 10, 11, 100, 1000};
+	size_t next = 0;
+
+	for (unsigned int i = 1; i <= 1000; i++) {
+		uint32_t count = vcpus_count(&vcpus, 14, VCPU_EVENT_TRIM, i == 11 ? 0x4 : 0x200);
+
+		if (count) {
+			same("told", count, next < COUNT(told) ? told[next] : 0);
+			next++;
+		}
+	}
+	same("times told", next, COUNT(told));
+	same("another event", vcpus_count(&vcpus, 14, VCPU_EVENT_LOST, 0x200), 1);
+	same("another vCPU", vcpus_count(&vcpus, 15, VCPU_EVENT_TRIM, 0x200), 1);
+}
+
+static void vcpus_start_anew(void)
+{
+	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 1, 0x3, 0x4});
+	vcpus_set_dropped(&vcpus, 14, 0x200);
+	for (int i = 0; i < 5; i++)
+		vcpus_count(&vcpus, 14, VCPU_EVENT_REFUSED, 0x200);
+	same("dropped", vcpus_dropped(&vcpus, 14), 0x200);
+	vcpus_create(&vcpus, 14, 7);
+	same_vcpu("created", vcpus_get(&vcpus, 14), (struct vcpu){VCPU_NO_CPUID, 7, 0, 0});
+	same("dropped of a new one", vcpus_dropped(&vcpus, 14), 0);
+	same("first event of a new one", vcpus_count(&vcpus, 14, VCPU_EVENT_REFUSED, 0x200), 1);
+	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
+	same_vcpu("with its table", vcpus_get(&vcpus, 14), (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
+}
+
+static void repeats_never_overflow(void)
+{
+	struct repeats repeats = {0x200, UINT32_MAX - 1};
+
+	same("before the last", repeats_add(&repeats, 0x200), false);
+	same("after it", repeats_add(&repeats, 0x200), false);
+	same("count", repeats.count, UINT32_MAX);
+	same("a new bit", repeats_add(&repeats, 0x1), true);
+	repeats = (struct repeats){0, 999999999};
+	same("the thousand millionth", repeats_add(&repeats, 0), true);
 }
 
 const struct test_case vcpus_cases[] = {
@@ -82,6 +126,8 @@ const struct test_case vcpus_cases[] = {
 	{"what is set for a vCPU is kept, and its neighbours stay as they were", vcpus_keep},
 	{"the first and the last descriptor of the table are kept apart", vcpus_ends},
 	{"a descriptor outside the table stays unknown and changes nothing", vcpus_outside},
-	{"a guest XCR0 with a bit above 45 makes the vCPU unknown", vcpus_bits_above_45},
+	{"an event is told at its 1st, 10th, 100th and 1,000th time, and when it has a new bit", vcpus_count_events},
+	{"a vCPU made anew starts anew", vcpus_start_anew},
+	{"the count of an event stops at its end, and a new bit is told all the same", repeats_never_overflow},
 	{NULL, NULL},
 };

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <linux/kvm.h>
+
 #include "check.h"
 #include "kvm.h"
 #include "xsaveshim/xstate.h"
@@ -31,9 +33,9 @@ static void payload_words(void)
 {
 	unsigned char *payload = odd_payload();
 
-	same("XSTATE_BV", xstate_bv(payload), bytes_at(payload, XSTATE_BV, 8));
-	same("XCOMP_BV", xstate_xcomp_bv(payload), bytes_at(payload, XCOMP_BV, 8));
-	same("MXCSR", xstate_mxcsr(payload), bytes_at(payload, MXCSR, 4));
+	same("XSTATE_BV", xstate_bv(payload), bytes_at(payload, 512, 8));
+	same("XCOMP_BV", xstate_xcomp_bv(payload), bytes_at(payload, 520, 8));
+	same("MXCSR", xstate_mxcsr(payload), bytes_at(payload, 24, 4));
 }
 
 static void payload_set_bv(void)
@@ -47,7 +49,7 @@ static void payload_set_bv(void)
 		char what[32];
 
 		snprintf(what, sizeof(what), "byte %zu", i);
-		same(what, payload[i], i >= XSTATE_BV && i < XCOMP_BV ? (i - XSTATE_BV + 1) * 0x11 : before[i]);
+		same(what, payload[i], i >= 512 && i < 520 ? (i - 511) * 0x11 : before[i]);
 	}
 }
 
@@ -56,9 +58,9 @@ static void payload_reserved(void)
 	unsigned char payload[XSTATE_HEAD_SIZE] = {0};
 
 	same("all 0", xstate_reserved_used(payload), false);
-	memset(payload, 0xff, XSAVE_RESERVED);
+	memset(payload, 0xff, 528);
 	same("the bytes before", xstate_reserved_used(payload), false);
-	for (size_t i = XSAVE_RESERVED; i < XSAVE_EXTENDED; i++) {
+	for (size_t i = 528; i < 576; i++) {
 		payload[i] = 0x80;
 		same("a byte of 528 to 575", xstate_reserved_used(payload), true);
 		payload[i] = 0;
@@ -98,7 +100,7 @@ static void host_features(void)
 static void host_mxcsr(void)
 {
 	uint32_t reserved = xstate_host_mxcsr_reserved();
-	uint32_t initial = MXCSR_DEFAULT;
+	uint32_t initial = 0x1f80;
 	uint32_t most = ~reserved;
 
 	same("the initial value's bits", reserved & initial, 0);
@@ -109,6 +111,24 @@ static void host_mxcsr(void)
 	__asm__ volatile("ldmxcsr %0" : : "m"(initial));
 }
 
+static void xcrs_words(void)
+{
+	struct kvm_xcrs xcrs = {.nr_xcrs = 3, .xcrs = {{.xcr = 1, .value = 9}, {.xcr = 0, .value = 0x207}, {.xcr = 0, .value = 1}}};
+	char bytes[sizeof(xcrs) + 1];
+	uint64_t xcr0 = 0;
+
+	memcpy(bytes + 1, &xcrs, sizeof(xcrs));
+	same("found", xstate_xcrs_xcr0(bytes + 1, &xcr0), true);
+	same("the first entry for XCR0", xcr0, 0x207);
+	xcrs.nr_xcrs = 1;
+	same("without one", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
+	xcrs.nr_xcrs = KVM_MAX_XCRS + 1;
+	same("too many", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
+	xcrs.nr_xcrs = 3;
+	xcrs.flags = 1;
+	same("flags, which KVM refuses", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
+}
+
 const struct test_case xstate_cases[] = {
 	{"the header's words are found at any alignment", payload_words},
 	{"setting XSTATE_BV changes its 8 bytes and no other", payload_set_bv},
@@ -116,5 +136,6 @@ const struct test_case xstate_cases[] = {
 	{"xfeatures have the names of the manual, and none from bit 20 on", xfeature_names},
 	{"the host's XCR0 has what the kernel says it has enabled", host_features},
 	{"every MXCSR bit that is not reserved loads on this CPU", host_mxcsr},
+	{"KVM_SET_XCRS sets the first XCR0 among its entries", xcrs_words},
 	{NULL, NULL},
 };

@@ -7,6 +7,7 @@
 static void check_widen(const void *entries, uint32_t nent, uint64_t xfeatures)
 {
 	static struct guest_cpuid table, widened;
+	struct guest_cpuid_change change;
 	uint64_t xcr0;
 
 	memset(&table, 0, sizeof(table));
@@ -16,12 +17,14 @@ static void check_widen(const void *entries, uint32_t nent, uint64_t xfeatures)
 	table.nent = guest_cpuid_count(&table);
 	xcr0 = guest_cpuid_xcr0(table.entries, table.nent);
 	widened = table;
-	if (!guest_cpuid_widen(&widened, xfeatures)) {
+	if (!guest_cpuid_widen(&widened, xfeatures, &change)) {
 		MUST(table.nent == GUEST_CPUID_MAX_ENTRIES && !xcr0 && !memcmp(&table, &widened, sizeof(table)));
 		return;
 	}
 	MUST(widened.nent <= GUEST_CPUID_MAX_ENTRIES && widened.nent - table.nent <= 1);
 	MUST(guest_cpuid_xcr0(widened.entries, widened.nent) == (xcr0 | xfeatures));
+	guest_cpuid_put_back(&widened, &change);
+	MUST(!memcmp(&table, &widened, sizeof(table)));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -42,10 +42,12 @@ static inline uint64_t take(struct input *input, size_t size)
 
 static inline struct vcpu take_vcpu(struct input *input)
 {
-	struct vcpu vcpu = {(enum vcpu_knowledge)(take(input, 1) % 3), (int)take(input, 4), 0};
+	struct vcpu vcpu = {(enum vcpu_knowledge)(take(input, 1) % 3), (int)take(input, 4), 0, 0};
 
-	if (vcpu.knowledge == VCPU_XCR0)
+	if (vcpu.knowledge == VCPU_XCR0) {
 		vcpu.guest_xcr0 = take(input, 8);
+		vcpu.enabled_xcr0 = take(input, 1);
+	}
 	return vcpu;
 }
 
@@ -64,9 +66,12 @@ static int log_pipe[2];
 
 static inline struct log checked_log(void)
 {
+	struct log log = {0};
+
 	if (!log_pipe[1])
 		MUST(!pipe2(log_pipe, O_CLOEXEC | O_NONBLOCK));
-	return (struct log){.fd = log_pipe[1], .fallback_fd = -1, .level = LOG_LEVEL_DEBUG};
+	log_init_fd(&log, log_pipe[1], LOG_LEVEL_DEBUG);
+	return log;
 }
 
 // Every line logged so far is one line, begins as a report and has nothing that could deceive its reader.

@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	enum trim_mode mode = (enum trim_mode)(take(&input, 1) % 4);
 	enum xsave_direction direction = (enum xsave_direction)(take(&input, 1) % 2);
 	struct vcpu vcpu = take_vcpu(&input);
-	struct host host = {take(&input, 8), (uint32_t)take(&input, 4)};
+	struct host host = {take(&input, 8), take(&input, 8), (uint32_t)take(&input, 4)};
 	struct vcpu_call call = {direction ? "KVM_GET_XSAVE2" : "KVM_SET_XSAVE", (int)take(&input, 4), vcpu};
 	int error = (int)take(&input, 1);
 	struct log log = checked_log();
@@ -37,9 +37,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_trim(trim, mode, direction, vcpu);
 	refusal = policy_diagnose(head, vcpu, host);
 	MUST(!(refusal.host_lacks & ~trim.xstate_bv) && !(refusal.guest_lacks & ~trim.xstate_bv));
-	report_trim(&log, call, trim);
+	report_trim(&log, call, trim, (uint32_t)take(&input, 4));
 	report_learn(&log, call);
-	report_refused(&log, call, error, trim.xstate_bv, refusal);
+	report_refused(&log, call, error, trim.xstate_bv, refusal, 1);
+	report_xcr0_refused(&log, call, error, trim.xstate_bv, policy_diagnose_xcr0(trim.xstate_bv, vcpu, host), 10);
+	report_lost(&log, call, trim.allowed, trim.xstate_bv, 100);
 	xstate_set_bv(head, trim.written);
 	MUST(xstate_bv(head) == trim.written);
 	check_log();
