@@ -58,6 +58,8 @@ void log_init(struct log *log, enum log_target target, const char *path, enum lo
 	log->target = target;
 	log->path = path;
 	log->level = level;
+	log->via = NULL;
+	log->pid = 0;
 	log->standard_error = is_null_device(STDERR_FILENO) ? no_file() : file_of(STDERR_FILENO);
 	log->claimed = 0;
 	log->slots[0] = (struct log_files){no_file(), no_file()};

@@ -173,10 +173,10 @@ static void trim_payload(void *payload, struct trim trim)
 		xstate_set_bv(payload, trim.written);
 }
 
-static void tell_trim(struct vcpu_call call, struct trim trim)
+static void tell_trim(struct vcpu_call call, enum vcpu_event event, struct trim trim)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
-	uint32_t count = dropped ? vcpus_count(&vcpus, call.fd, VCPU_EVENT_TRIM, dropped) : 0;
+	uint32_t count = dropped ? vcpus_count(&vcpus, call.fd, event, dropped) : 0;
 
 	if (!count)
 		return;
@@ -268,7 +268,7 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 		struct trim trim = policy_trim(settings.trim, XSAVE_SAVE, vcpu, xstate_bv(payload));
 
 		trim_payload(payload, trim);
-		tell_trim((struct vcpu_call){ioctl, fd, vcpu}, trim);
+		tell_trim((struct vcpu_call){ioctl, fd, vcpu}, VCPU_EVENT_TRIM_SAVED, trim);
 	}
 	return result;
 }
@@ -373,7 +373,7 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 			xstate_set_bv(payload, trim.xstate_bv);
 		return result;
 	}
-	tell_trim(call, trim);
+	tell_trim(call, VCPU_EVENT_TRIM, trim);
 	vcpus_set_dropped(&vcpus, fd, trim.xstate_bv & ~trim.written);
 	if (result)
 		result = refused(call, request, payload, result);

@@ -37,11 +37,14 @@ check() {
 @test "xfeatures have the names of the manual, and none from bit 20 on" { check; }
 @test "the host's XCR0 has what the kernel says it has enabled" { check; }
 @test "every MXCSR bit that is not reserved loads on this CPU" { check; }
+@test "KVM_SET_XCRS sets the first XCR0 among its entries" { check; }
 @test "every descriptor starts out unknown" { check; }
 @test "what is set for a vCPU is kept, and its neighbours stay as they were" { check; }
 @test "the first and the last descriptor of the table are kept apart" { check; }
 @test "a descriptor outside the table stays unknown and changes nothing" { check; }
-@test "a guest XCR0 with a bit above 45 makes the vCPU unknown" { check; }
+@test "an event is told at its 1st, 10th, 100th and 1,000th time, and when it has a new bit" { check; }
+@test "a vCPU made anew starts anew" { check; }
+@test "the count of an event stops at its end, and a new bit is told all the same" { check; }
 @test "a guest may have its XCR0 and, whatever that is, FP and SSE" { check; }
 @test "a vCPU without a known XCR0 may have everything" { check; }
 @test "no component that the guest's CPUID enumerates is dropped" { check; }
@@ -54,6 +57,10 @@ check() {
 @test "MXCSR speaks against a payload only where FP, SSE or AVX is loaded" { check; }
 @test "FP and SSE speak against a payload only where nothing else does" { check; }
 @test "a payload is loaded widened only for FP and SSE alone, where restores are trimmed" { check; }
+@test "AMX that the process has no permission for is told from what the host lacks" { check; }
+@test "an XCR0 is refused for what the guest or the host lacks" { check; }
+@test "what KVM took as XCR0 joins what the guest may have, and tells what was lost" { check; }
+@test "EBADF, ENOTTY and EIO are the errors of what is no vCPU of this process" { check; }
 @test "a trim is one line that names what was dropped" { check; }
 @test "a trim that the settings forbid is told as one that would be" { check; }
 @test "nothing to drop is no line" { check; }
@@ -65,7 +72,10 @@ check() {
 @test "numbers are written whole, from the least to the most" { check; }
 @test "the names of all 64 xfeatures fit into a line" { check; }
 @test "a line too long is cut and still ends as a line" { check; }
-@test "a log that is nowhere takes reports and keeps errno" { check; }
+@test "every bad setting is a line that says what is used instead" { check; }
+@test "bad settings beyond the eighth are counted" { check; }
+@test "each line names the process that it is about, and which time it is" { check; }
+@test "an XCR0 that was refused, and state that was lost, are lines" { check; }
 @test "a line that a full disk does not take goes to the fallback, and errno is kept" { check; }
 @test "syslog gets each line with its priority, the fallback what syslog does not take" { check; }
 @test "the default log is standard error" { check; }
@@ -75,8 +85,14 @@ check() {
 @test "a log file that is a symbolic link is refused, and standard error says so" { check; }
 @test "the log syslog is the socket /dev/log" { check; }
 @test "without /dev/log standard error says so and is the log" { check; }
-@test "every bad setting is a line that says what is used instead" { check; }
-@test "bad settings beyond the eighth are counted" { check; }
+@test "a log is not opened before it is asked for" { check; }
+@test "of many threads that open a log one does, and the others leave no descriptor" { check; }
+@test "standard error that becomes /dev/null has its lines go to syslog" { check; }
+@test "standard error that is /dev/null from the start has its lines go to syslog" { check; }
+@test "a file that has taken over the log's number never gets a line" { check; }
+@test "settings come out of a record as they were put in" { check; }
+@test "a record that was not published, or has another version, has no settings" { check; }
+@test "a record whose bytes are no settings is refused, and a path that does not end is cut" { check; }
 @test "the defaults are restore, report, stderr and notice" { check; }
 @test "each setting takes each of its values" { check; }
 @test "a value that is not one of a setting's is refused" { check; }
@@ -89,6 +105,6 @@ check() {
 @test "the environment counts more than the settings file" { check; }
 @test "a bad value in the environment means the default, not the file's value" { check; }
 @test "settings come from the environment, then the file, then the defaults" { check; }
-@test "a settings file that is missing or cannot be read is no problem" { check; }
+@test "a settings file that is missing is no problem, one that cannot be read is" { check; }
 @test "a settings file of more than 16 KiB is reported and left alone" { check; }
 @test "a FIFO in the settings file's place holds up nothing" { check; }

@@ -52,7 +52,7 @@ need_kvm() {
 
 run_vmm() {
   local environment=()
-  while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
+  while [[ ${1:-} =~ ^[A-Z_0-9]+= ]]; do environment+=("$1"); shift; done
   run --separate-stderr timeout 60 env "${environment[@]}" "$vmm" "$@"
 }
 

@@ -26,7 +26,7 @@ fails_with() {
 # took MODE REASON PROGRAM    what the report at level debug says
 took() {
   ((status == 0)) || fail "$(told)" || return
-  grep -qE "^xsaveshim: level=debug event=run( via=supervisor)? mode=$1 reason=$2 program=$3 " <<<"$stderr" ||
+  grep -qE "^xsaveshim: level=debug event=run( via=supervisor)? pid=[0-9]+ mode=$1 reason=$2 program=$3( |$)" <<<"$stderr" ||
     fail "$(told)"
 }
 
@@ -235,7 +235,7 @@ noted() { # FILE SECTION ASSEMBLY
   local n
   script "$work/1" "#!$build/test/vmm-static"
   run_command run --log-level=debug -- "$work/1"
-  grep -q " mode=supervise reason=static program=$build/test/vmm-static " <<<"$stderr"
+  grep -q " mode=supervise reason=static program=$build/test/vmm-static$" <<<"$stderr"
   script "$work/1" $'#! \t/bin/sh -e' 'echo started'
   for n in 2 3 4 5; do script "$work/$n" "#!$work/$((n - 1))"; done
   run_command run --log-level=debug -- "$work/5"
@@ -308,13 +308,16 @@ preloaded() { # prints LD_PRELOAD as the VMM has it
 XSAVESHIM_LOG_LEVEL=debug
 XSAVESHIM_REFUSED=abort
 XSAVESHIM_TRIM=both" ]] || fail "$(told)"
-  grep -q 'event=run mode=preload' "$work/log"
+  grep -q 'event=run pid=[0-9]* mode=preload' "$work/log"
   run_command XSAVESHIM_TRIM=none run -- sh -c 'env | grep -E "^XSAVESHIM_(TRIM|REFUSED|LOG)"'
   [[ $output == XSAVESHIM_TRIM=none ]]
 }
 
-@test "a bad value in the environment is reported once" {
+@test "a bad value in the environment is reported once, to who makes a VM" {
   run_command XSAVESHIM_TRIM=sometimes run -- true
+  ((status == 0))
+  reported_nothing
+  run_command XSAVESHIM_TRIM=sometimes LD_PRELOAD="$standin" DEVICE=/dev/null run -- "$vmm" create 0 cpuid 0xd=0x7
   ((status == 0))
   reported "level=error event=setting source=environment key=XSAVESHIM_TRIM value=sometimes using=restore `
     `accepted=restore,save,both,none"
@@ -325,6 +328,9 @@ XSAVESHIM_TRIM=both" ]] || fail "$(told)"
 
 @test "a log that only the VMM is to have is not opened twice over" {
   run_command run --log="$work/log" -- true
+  ((status == 0))
+  [[ ! -e $work/log ]]
+  run_command LD_PRELOAD="$standin" DEVICE=/dev/null run --log="$work/log" -- "$vmm" create 0 cpuid 0xd=0x7
   ((status == 0))
   [[ -f $work/log && ! -s $work/log ]]
 }

@@ -31,10 +31,34 @@ refused_report() { # XSTATE_BV REASON
 	EOF
 }
 
-@test "a trim is reported once per call, with what was dropped" {
-  run_shimmed_standin create 3 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x207 set-xsave 0x3
+@test "a trim is reported with what was dropped, and again when more is" {
+  run_shimmed_standin create 3 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x217 set-xsave 0x207 set-xsave 0x3
   printed 'set-xsave 0x217: 0 xstate_bv=0x3 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  reported "$(trim_report 3 0x217 0x3 0x3 avx,bndcsr,pkru)" "$(trim_report 3 0x207 0x3 0x3 avx,pkru)"
+  reported "$(trim_report 3 0x207 0x3 0x3 avx,pkru)" "$(trim_report 3 0x217 0x3 0x3 avx,bndcsr,pkru) count=2"
+}
+
+@test "a trim that repeats itself is reported at its 10th, 100th and 1,000th time, with the count" {
+  local restores=() report
+  report=$(trim_report 0 0x207 0x7 0x7 pkru)
+  for _ in {1..1005}; do restores+=(set-xsave 0x207); done
+  run_shimmed_standin create 0 cpuid 0xd=0x7 "${restores[@]}"
+  [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 1005 ]]
+  reported "$report" "$report count=10" "$report count=100" "$report count=1000"
+}
+
+@test "a vCPU made anew at the same descriptor has its reports anew" {
+  local report
+  report=$(trim_report 0 0x207 0x7 0x7 pkru)
+  run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207 close create 1 cpuid 0xd=0x7 set-xsave 0x207
+  [[ $(grep -c '^create [01]: 7$' <<<"$output") == 2 ]] || fail "$(told)"
+  reported "$report" "$(trim_report 1 0x207 0x7 0x7 pkru)"
+}
+
+@test "each report has the VMM's pid" {
+  run_shimmed_standin pid create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x7,xcomp_bv=1
+  [[ $(grep -cE ' event=(trim|refused) pid=[0-9]+ ioctl=' <<<"$stderr") == 2 ]] || fail "$(told)"
+  [[ $(sed -nE 's/.* pid=([0-9]+) .*/\1/p' <<<"$stderr" | sort -u) == "$(sed -n 's/^pid: //p' <<<"$output")" ]] ||
+    fail "$(told)"
 }
 
 @test "every dropped feature is named, one without a name by its number" {
@@ -150,8 +174,8 @@ check_cpuid() { # STEP LIST TRIMMED
 
 @test "the latest CPUID counts" {
   run_shimmed_standin create 0 cpuid 0xd=0x3 set-xsave 0x207 cpuid 0xd=0x207 set-xsave 0x207 \
-    cpuid-v1 0xd=0x7 set-xsave 0x207
-  reported "$(trim_report 0 0x207 0x3 0x3 avx,pkru)" "$(trim_report 0 0x207 0x7 0x7 pkru)"
+    cpuid-v1 0xd=0x7 set-xsave 0x217
+  reported "$(trim_report 0 0x207 0x3 0x3 avx,pkru)" "$(trim_report 0 0x217 0x7 0x7 bndcsr,pkru) count=2"
   vcpu_calls_were <<-EOF
 	KVM_SET_CPUID2 vcpu=0 xcr0=0x3
 	KVM_SET_XSAVE vcpu=0 xstate_bv=0x3
@@ -388,19 +412,24 @@ check_cpuid() { # STEP LIST TRIMMED
 
 @test "a refusal for what this host's CPU lacks says so where KVM was not heard telling" {
   run_shimmed_standin STANDIN_SUPPORTED=0x7 create 0 cpuid 0xd=0x4000000000000007 set-xsave 0x4000000000000007
-  reported "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=? fd=* errno=EINVAL xstate_bv=0x4000000000000007 `
+  reported "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=EINVAL xstate_bv=0x4000000000000007 `
     `reason=host-lacks:bit62"
   run_shimmed_standin STANDIN_SUPPORTED=0x7 create 0 cpuid 0xd=0x80007 set-xsave 0x80007
   reported "$(refused_report 0x80007 host-lacks:apx)"
 }
 
 @test "a refusal for XCOMP_BV, a reserved byte or MXCSR says so, and neither is touched" {
-  run_shimmed_standin create 0 cpuid 0xd=0x7 \
-    set-xsave 0x7,xcomp_bv=0x8000000000000007 set-xsave 0x7,reserved=0 set-xsave 0x7,reserved=47 \
-    set-xsave 0x7,mxcsr=0x80011f80
-  [[ $(grep -c ': EINVAL xstate_bv=0x7 rest=same$' <<<"$output") == 4 ]]
-  reported "$(refused_report 0x7 xcomp-bv:0x8000000000000007)" "$(refused_report 0x7 reserved-bytes)" \
-    "$(refused_report 0x7 reserved-bytes)" "$(refused_report 0x7 mxcsr:0x80010000)"
+  local payload
+  while read -r payload reason; do
+    run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave "0x7,$payload"
+    printed "set-xsave 0x7,$payload: EINVAL xstate_bv=0x7 rest=same"
+    reported "$(refused_report 0x7 "$reason")"
+  done <<-EOF
+	xcomp_bv=0x8000000000000007 xcomp-bv:0x8000000000000007
+	reserved=0 reserved-bytes
+	reserved=47 reserved-bytes
+	mxcsr=0x80011f80 mxcsr:0x80010000
+	EOF
 }
 
 @test "a refusal for several reasons names them all, after the trim's own report" {
@@ -425,7 +454,7 @@ check_cpuid() { # STEP LIST TRIMMED
 
 @test "a failure other than EINVAL is reported by its errno and not blamed on the payload" {
   local error
-  for error in EIO EINTR ENOSYS; do
+  for error in EINTR ENOSYS; do
     run_shimmed_standin STANDIN_ANSWER="KVM_SET_XSAVE=$error" create 0 cpuid 0xd=0x7 set-xsave 0x7
     reported "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=$error xstate_bv=0x7 `
       `reason=not-the-payload"
@@ -472,17 +501,19 @@ check_cpuid() { # STEP LIST TRIMMED
   line=$(grep '^get-xsave: 0 xstate_bv=0x207 rest=' <<<"$output")
   rest=${line##*rest=}
   for trim in save both; do
-    run_shimmed_standin STANDIN_LEAK=0x200 XSAVESHIM_TRIM=$trim create 0 cpuid 0xd=0x7 set-xsave 0x7 \
-      get-xsave get-xsave2
+    run_shimmed_standin STANDIN_LEAK=0x200 XSAVESHIM_TRIM=$trim create 0 cpuid 0xd=0x7 set-xsave 0x7 get-xsave \
+      create 1 cpuid 0xd=0x7 set-xsave 0x7 get-xsave2
     printed "get-xsave: 0 xstate_bv=0x7 rest=$rest" "get-xsave2: 0 xstate_bv=0x7 rest=$rest"
     reported \
       "level=notice event=trim ioctl=KVM_GET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru" \
-      "level=notice event=trim ioctl=KVM_GET_XSAVE2 vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru"
+      "level=notice event=trim ioctl=KVM_GET_XSAVE2 vcpu=1 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru"
     vcpu_calls_were <<-EOF
 	KVM_SET_CPUID2 vcpu=0 xcr0=0x7
 	KVM_SET_XSAVE vcpu=0 xstate_bv=0x7
 	KVM_GET_XSAVE vcpu=0
-	KVM_GET_XSAVE2 vcpu=0
+	KVM_SET_CPUID2 vcpu=1 xcr0=0x7
+	KVM_SET_XSAVE vcpu=1 xstate_bv=0x7
+	KVM_GET_XSAVE2 vcpu=1
 	EOF
   done
 }
@@ -490,6 +521,66 @@ check_cpuid() { # STEP LIST TRIMMED
 @test "what a KVM_GET_XSAVE that failed left in the buffer is not touched" {
   run_shimmed_standin STANDIN_ANSWER=KVM_GET_XSAVE=EIO XSAVESHIM_TRIM=both create 0 cpuid 0xd=0x7 get-xsave
   [[ $output == *'get-xsave: EIO xstate_bv=0xa5a5a5a5a5a5a5a5 rest='* ]]
+  reported_nothing
+}
+
+# ---- what the guest had enabled ----
+
+xcr0_report() { # EVENT FIELDS
+  echo "level=error event=$1 ioctl=KVM_SET_XCRS vcpu=0 fd=* $2"
+}
+
+@test "a KVM_SET_XCRS that KVM refuses is reported with what the guest's CPUID and the host lack" {
+  run_shimmed_standin supported create 0 cpuid 0xd=0x3 set-xcrs 0x7
+  printed 'set-xcrs 0x7: EINVAL'
+  reported "$(xcr0_report refused 'errno=EINVAL xcr0=0x7 reason=guest-lacks:avx')"
+  run_shimmed_standin STANDIN_SUPPORTED=0x3 supported create 0 cpuid 0xd=0x3 set-xcrs 0x7
+  reported "$(xcr0_report refused 'errno=EINVAL xcr0=0x7 reason=host-lacks:avx;guest-lacks:avx')"
+}
+
+@test "a KVM_SET_XCRS that KVM refuses after a payload was trimmed says what the trim cost: the guest is lost" {
+  run_shimmed_standin create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x7
+  printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same' 'set-xcrs 0x7: EINVAL'
+  reported "$(trim_report 0 0x7 0x3 0x3 avx)" "$(xcr0_report refused 'errno=EINVAL xcr0=0x7 reason=guest-lacks:avx')"
+}
+
+@test "XSAVESHIM_REFUSED=abort ends the VMM when KVM refuses KVM_SET_XCRS, or when state was lost" {
+  run_shimmed_standin XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 set-xcrs 0x7
+  ((status == 1)) || fail "$(told)"
+  run_shimmed_standin XSAVESHIM_REFUSED=abort STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x7
+  ((status == 1)) || fail "$(told)"
+  [[ $stderr == *' event=lost '* ]] || fail "$(told)"
+}
+
+@test "an XCR0 that KVM takes before the payload joins what the guest may have, whatever table is set in between" {
+  run_shimmed_standin STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xcrs 0x7 set-xsave 0x207 cpuid 0xd=0x3 set-xsave 0x7
+  printed 'set-xcrs 0x7: 0' 'set-xsave 0x207: EINVAL xstate_bv=0x7 rest=same'
+  [[ $stderr == *' xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru'* ]] || fail "$(told)"
+  [[ $stderr != *dropped=avx* ]] || fail "$(told)"
+}
+
+@test "an XCR0 that KVM takes after one of its bits was dropped is state that was lost, and says so" {
+  run_shimmed_standin STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xcrs 0x7
+  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same' 'set-xcrs 0x7: 0'
+  reported "$(trim_report 0 0x207 0x3 0x3 avx,pkru)" "$(xcr0_report lost 'xcr0=0x7 lost=avx')"
+}
+
+@test "an XCR0 within the guest's CPUID, or a drop of what it does not have, loses nothing and says nothing" {
+  run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x7 set-xcrs 0x7 set-xcrs 0x1
+  printed 'set-xcrs 0x7: 0' 'set-xcrs 0x1: 0'
+  reported_nothing
+  run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xcrs 0x7
+  reported "$(trim_report 0 0x207 0x7 0x7 pkru)"
+}
+
+@test "a payload that was loaded whole after one that was trimmed has lost nothing" {
+  run_shimmed_standin STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xsave 0x3 set-xcrs 0x7
+  reported "$(trim_report 0 0x7 0x3 0x3 avx)"
+}
+
+@test "KVM_SET_XCRS at an address that cannot be read, and of what is no vCPU, goes through as it is" {
+  run_shimmed_standin create 0 cpuid 0xd=0x7 set-xcrs-at 0 set-xcrs-at 0xffff800000000000 fd 0 set-xcrs 0x7
+  printed 'set-xcrs-at 0: EFAULT' 'set-xcrs-at 0xffff800000000000: EFAULT'
   reported_nothing
 }
 
@@ -505,11 +596,11 @@ check_cpuid() { # STEP LIST TRIMMED
 }
 
 @test "eight vCPUs changing and restoring at once are trimmed each to its own, and no report is torn" {
-  local log=$BATS_TEST_TMPDIR/log report='level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=[0-7] fd=[0-9]+'
+  local log=$BATS_TEST_TMPDIR/log report='level=notice event=trim pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=[0-7] fd=[0-9]+'
   timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG="$log" LD_PRELOAD="$shim $standin" STANDIN_SUPPORTED=0xff \
     "$build/test/threads"
-  [[ $(wc -l <"$log") -ge 1400 ]] # 8 vCPUs, 200 rounds, all but those with nothing to drop
-  report+=' xstate_bv=0xff allowed=0x([0-9a-f]+) written=0x\1 dropped=[a-z0-9_,]+'
+  [[ $(wc -l <"$log") -ge 24 ]] # of each vCPU's 175 trims the first, the 10th and the 100th, and those with a new bit
+  report+=' xstate_bv=0xff allowed=0x([0-9a-f]+) written=0x\1 dropped=[a-z0-9_,]+( count=[0-9]+)?'
   run grep -vxE "xsaveshim: $report" "$log"
   ((status == 1)) || fail "torn: $output"
 }
@@ -562,12 +653,12 @@ trace() { # LD_PRELOAD STEP...
   local file=$BATS_TEST_TMPDIR/trace preload=$1
   shift
   DEVICE=/dev/null timeout 60 strace -f -qq -s 200 -o "$file" -E LD_PRELOAD="$preload" \
-    "$vmm" "$@" mark end >/dev/null 2>&1
+    "$vmm" "$@" mark end >/dev/null 2>"$BATS_TEST_TMPDIR/stderr"
   sed -n '/mark-begin/,/mark-end/p' "$file" | sed -E 's/^[0-9]+ +//; s/0x[0-9a-f]{6,}/ADDRESS/g'
 }
 
-@test "on the path a normal VMM takes the shim makes no system call of its own" {
-  local steps=(supported create 0 mark begin get-xsave cpuid 0xd=0x7 set-xsave 0x7 get-cpuid none get-xsave
+@test "from the process's first CPUID table on, the shim makes no system call of its own on a normal VMM's path" {
+  local steps=(supported create 0 cpuid 0xd=0x7 mark begin create 1 get-xsave cpuid 0xd=0x7 set-xsave 0x7 get-cpuid none get-xsave
     cpuid-v1 0xd=0x7 set-xsave 0x7 ioctl 0xae80)
   trace "$standin" "${steps[@]}" >"$BATS_TEST_TMPDIR/without"
   trace "$shim $standin" "${steps[@]}" >"$BATS_TEST_TMPDIR/with"
@@ -575,12 +666,12 @@ trace() { # LD_PRELOAD STEP...
   diff -u "$BATS_TEST_TMPDIR/without" "$BATS_TEST_TMPDIR/with"
 }
 
-@test "a trim adds one system call, the write of its report" {
+@test "a trim adds the write of its report, and a look at where it goes" {
   local own='/^write\(1,/d' # the VMM's: it has other things to tell
   trace "$standin" create 0 cpuid 0xd=0x7 mark begin set-xsave 0x7 | sed -E "$own" >"$BATS_TEST_TMPDIR/without"
   trace "$shim $standin" create 0 cpuid 0xd=0x7 mark begin set-xsave 0x207 | sed -E "$own" >"$BATS_TEST_TMPDIR/with"
   grep -q pwrite "$BATS_TEST_TMPDIR/without" # the stand-in took the payload
   run diff "$BATS_TEST_TMPDIR/without" "$BATS_TEST_TMPDIR/with"
-  [[ $(grep -c '^[<>]' <<<"$output") == 1 ]] || fail "$output"
-  [[ $output == *'> write(2, "xsaveshim: level=notice event=trim '* ]]
+  [[ $(sed -nE 's/^> ([a-z0-9]+\([0-9]).*/\1/p' <<<"$output" | xargs) == 'fstat(2 write(2' ]] || fail "$output"
+  [[ $(grep -c '^[<>]' <<<"$output") == 2 ]] || fail "$output"
 }

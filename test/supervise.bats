@@ -427,7 +427,7 @@ snapshot_file() {
   printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   reported_nothing
   supervised XSAVESHIM_LOG_LEVEL=debug "${guest[@]}"
-  grep -qE 'event=learn via=supervisor ioctl=KVM_SET_CPUID2 vcpu=0 fd=[0-9]+ guest_xcr0=0x7 allowed=0x7$' <<<"$stderr"
+  grep -qE 'event=learn via=supervisor pid=[0-9]+ ioctl=KVM_SET_CPUID2 vcpu=0 fd=[0-9]+ guest_xcr0=0x7 allowed=0x7$' <<<"$stderr"
 }
 
 # ---- coming and going ----
@@ -630,6 +630,6 @@ make_public() {
   run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \
     sh -c 'exec "$@"' sh "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
   printed "cpuid 0xd=0x7: 0" "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
-  [[ $(grep -cE 'level=error event=no-access via=supervisor ioctl=KVM_SET_(CPUID2|XSAVE) .* error=' <<<"$stderr") == 2 ]] ||
+  [[ $(grep -cE 'level=error event=no-access via=supervisor pid=[0-9]+ ioctl=KVM_SET_(CPUID2|XSAVE) .* error=' <<<"$stderr") == 2 ]] ||
     fail "$(told)"
 }

@@ -12,6 +12,7 @@
 //	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2 return
 //	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4: nent is not written
 //	STANDIN_STRICT=1	FP and SSE too are refused to a guest without them, as from 5.17 to 5.19.11
+//	STANDIN_XCR0=MASK	what KVM_SET_XCRS takes whatever the guest's CPUID is, as a KVM does that rewrites tables
 //	STANDIN_HIGH_FDS=N	vCPU descriptors from N up, whatever RLIMIT_NOFILE allows
 #include <fcntl.h>
 #include <inttypes.h>
@@ -55,6 +56,7 @@ static const struct {
 	{"KVM_SET_XSAVE", KVM_SET_XSAVE},
 	{"KVM_GET_XSAVE", KVM_GET_XSAVE},
 	{"KVM_GET_XSAVE2", KVM_GET_XSAVE2},
+	{"KVM_SET_XCRS", KVM_SET_XCRS},
 	{"KVM_RUN", KVM_RUN},
 };
 
@@ -208,6 +210,15 @@ static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)
 	return store(fd, vcpu);
 }
 
+static int set_xcrs(const struct object *vcpu, const struct kvm_xcrs *xcrs)
+{
+	uint64_t accepted = guest_xcr0(vcpu->entries, vcpu->nent) | 1 | mask_from("STANDIN_XCR0", 0);
+
+	if (!user_pointer(xcrs))
+		return -EFAULT;
+	return xcrs->nr_xcrs > KVM_MAX_XCRS || xcrs->xcrs[0].value & ~accepted ? -EINVAL : 0;
+}
+
 static int get_xsave(const struct object *vcpu, unsigned char *payload)
 {
 	uint64_t xstate_bv = word(vcpu->payload, XSTATE_BV) | mask_from("STANDIN_LEAK", 0);
@@ -275,6 +286,8 @@ static int answer_vcpu(int fd, uint32_t request, struct object *vcpu, void *arg)
 	case KVM_GET_XSAVE:
 	case KVM_GET_XSAVE2:
 		return get_xsave(vcpu, arg);
+	case KVM_SET_XCRS:
+		return set_xcrs(vcpu, arg);
 	case KVM_RUN:
 		return 0;
 	default:

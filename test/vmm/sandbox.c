@@ -18,21 +18,22 @@
 struct sandbox {
 	const char *name;
 	unsigned int otherwise;
-	unsigned int calls[24];
+	unsigned int calls[32];
 };
 
 static const struct sandbox sandboxes[] = {
 	{"firecracker",
 	 SECCOMP_RET_KILL_PROCESS,
-	 {SYS_read, SYS_write, SYS_openat, SYS_close, SYS_fstat, SYS_newfstatat, SYS_lseek, SYS_brk, SYS_mmap,
-	  SYS_munmap, SYS_futex, SYS_getrandom, SYS_rt_sigreturn, SYS_sigaltstack, SYS_tkill, SYS_exit,
-	  SYS_exit_group}},
+	 {SYS_read,  SYS_write,	 SYS_openat,  SYS_close,     SYS_fstat,	       SYS_newfstatat,	SYS_lseek, SYS_brk,
+	  SYS_mmap,  SYS_munmap, SYS_futex,   SYS_getrandom, SYS_rt_sigreturn, SYS_sigaltstack, SYS_tkill, SYS_getpid,
+	  SYS_fcntl, SYS_socket, SYS_connect, SYS_sendmsg,   SYS_exit,	       SYS_exit_group}},
 	{"cloud-hypervisor",
 	 SECCOMP_RET_TRAP,
-	 {SYS_read,	  SYS_write, SYS_writev,    SYS_openat,		SYS_close,	  SYS_fstat,
-	  SYS_newfstatat, SYS_lseek, SYS_brk,	    SYS_mmap,		SYS_munmap,	  SYS_mprotect,
-	  SYS_madvise,	  SYS_futex, SYS_getrandom, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack,
-	  SYS_tgkill,	  SYS_exit,  SYS_exit_group}},
+	 {SYS_read,	  SYS_write,	 SYS_writev,	SYS_openat,	    SYS_close,	      SYS_fstat,
+	  SYS_newfstatat, SYS_lseek,	 SYS_brk,	SYS_mmap,	    SYS_munmap,	      SYS_mprotect,
+	  SYS_madvise,	  SYS_futex,	 SYS_getrandom, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack,
+	  SYS_tgkill,	  SYS_getpid,	 SYS_fcntl,	SYS_socket,	    SYS_connect,      SYS_sendmsg,
+	  SYS_exit,	  SYS_exit_group}},
 };
 
 static const unsigned int requests[] = {KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_SET_CPUID2, KVM_GET_CPUID2, KVM_SET_XSAVE};

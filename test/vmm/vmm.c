@@ -410,6 +410,24 @@ static void step_set_xsave_at(char *address)
 	print_call(vcpu_fd, KVM_SET_XSAVE, (void *)(uintptr_t)number(address));
 }
 
+static void step_set_xcrs(char *value)
+{
+	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = number(value)}}};
+
+	print_call(vcpu_fd, KVM_SET_XCRS, &xcrs);
+}
+
+static void step_set_xcrs_at(char *address)
+{
+	print_call(vcpu_fd, KVM_SET_XCRS, (void *)(uintptr_t)number(address));
+}
+
+static void step_pid(char *arg)
+{
+	(void)arg;
+	printf(" %d", getpid());
+}
+
 // Any other request, given the address of a payload that it must not change.
 static void step_ioctl(char *request)
 {
@@ -603,8 +621,9 @@ static void step_confine(char *arg)
 {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 5, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 6, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 5, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fstat, 4, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_writev, 3, 0), // musl's stdio
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit, 2, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
@@ -643,6 +662,9 @@ static const struct step {
 	{"get-xsave", NULL, step_get_xsave, "KVM_GET_XSAVE"},
 	{"get-xsave2", NULL, step_get_xsave2, "KVM_GET_XSAVE2"},
 	{"get-xsave-at", "ADDRESS", step_get_xsave_at, "KVM_GET_XSAVE to whatever is there"},
+	{"set-xcrs", "XCR0", step_set_xcrs, "KVM_SET_XCRS with this XCR0"},
+	{"set-xcrs-at", "ADDRESS", step_set_xcrs_at, "KVM_SET_XCRS of whatever is there"},
+	{"pid", NULL, step_pid, "tell the process's number"},
 	{"ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload"},
 	{"fd", "FD", step_fd, "select a descriptor by number"},
 	{"file", "PATH", step_file, "open a file and select its descriptor"},
@@ -658,7 +680,8 @@ static const struct step {
 	{"exec", NULL, step_exec, "the steps that follow, in a new program that inherits the descriptor"},
 	{"thread", NULL, step_thread, "the steps that follow, on another thread"},
 	{"signal", NULL, step_signal, "the steps that follow, in a signal handler"},
-	{"confine", NULL, step_confine, "from here on: any system call but ioctl, write and exit is fatal"},
+	{"confine", NULL, step_confine,
+	 "from here on: any system call but ioctl, write, the old fstat and exit is fatal"},
 };
 
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
