@@ -148,8 +148,8 @@ int log_open(struct log *log)
 	if (slot >= LOG_OPENERS)
 		return -1;
 	error = open_files(log, &log->slots[slot]);
-	if (atomic_compare_exchange_strong_explicit(&log->opened, &unopened, slot + 1, memory_order_release,
-						    memory_order_relaxed))
+	if (atomic_compare_exchange_strong_explicit(
+		    &log->opened, &unopened, slot + 1, memory_order_release, memory_order_relaxed))
 		return error;
 	close_files(&log->slots[slot]);
 	return -1;

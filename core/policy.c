@@ -33,7 +33,8 @@ struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host h
 
 struct refusal policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host host)
 {
-	struct refusal refusal = {.guest_lacks = vcpu.knowledge == VCPU_XCR0 ? xcr0 & ~(vcpu.guest_xcr0 | XFEATURE_FP) : 0};
+	struct refusal refusal = {
+		.guest_lacks = vcpu.knowledge == VCPU_XCR0 ? xcr0 & ~(vcpu.guest_xcr0 | XFEATURE_FP) : 0};
 
 	diagnose_host(&refusal, xcr0, host);
 	return refusal;
@@ -46,7 +47,8 @@ bool policy_is_no_vcpu(int error)
 
 bool policy_always_refused(struct refusal refusal)
 {
-	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv || refusal.reserved_bytes || refusal.mxcsr;
+	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv || refusal.reserved_bytes ||
+	       refusal.mxcsr;
 }
 
 bool policy_refused_fpsse_alone(enum trim_mode mode, struct refusal refusal)

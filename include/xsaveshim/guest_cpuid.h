@@ -44,8 +44,8 @@ uint32_t guest_cpuid_count(const struct guest_cpuid *table);
 
 // What guest_cpuid_widen changed in a table.
 struct guest_cpuid_change {
-	uint32_t nent;		// before
-	uint32_t index;		// of the entry that was changed or appended
+	uint32_t nent;		       // before
+	uint32_t index;		       // of the entry that was changed or appended
 	struct kvm_cpuid_entry2 entry; // before
 };
 

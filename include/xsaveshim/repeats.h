@@ -10,8 +10,8 @@
 
 // One kind of event of one vCPU. All zeroes: it has not happened yet.
 struct repeats {
-	uint64_t told;		// the bits of all times so far
-	uint32_t count;		// how many times; stays at UINT32_MAX
+	uint64_t told;	// the bits of all times so far
+	uint32_t count; // how many times; stays at UINT32_MAX
 };
 
 // 1, 10, 100, 1,000 ...

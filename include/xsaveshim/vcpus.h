@@ -15,10 +15,10 @@
 
 // The events that are reported at growing intervals (repeats.h), each counted for itself.
 enum vcpu_event {
-	VCPU_EVENT_TRIM,	// of what the VMM restores
-	VCPU_EVENT_TRIM_SAVED,	// of what the VMM saves
-	VCPU_EVENT_REFUSED,	// KVM_SET_XSAVE
-	VCPU_EVENT_XCR0_REFUSED,	// KVM_SET_XCRS
+	VCPU_EVENT_TRIM,	 // of what the VMM restores
+	VCPU_EVENT_TRIM_SAVED,	 // of what the VMM saves
+	VCPU_EVENT_REFUSED,	 // KVM_SET_XSAVE
+	VCPU_EVENT_XCR0_REFUSED, // KVM_SET_XCRS
 	VCPU_EVENT_LOST,
 	VCPU_EVENTS,
 };

@@ -192,8 +192,8 @@ static void diagnose_permission(void)
 		     (struct refusal){.not_permitted = 0x60000});
 	same_refusal("no CPU has it", policy_diagnose_xcr0(0x60007, amx, (struct host){0x7, 0x7, 0}),
 		     (struct refusal){.host_lacks = 0x60000});
-	same_refusal("PKRU needs no permission", policy_diagnose_xcr0(0x207, (struct vcpu){VCPU_XCR0, 0, 0x207, 0},
-								      (struct host){0x7, 0x207, 0}),
+	same_refusal("PKRU needs no permission",
+		     policy_diagnose_xcr0(0x207, (struct vcpu){VCPU_XCR0, 0, 0x207, 0}, (struct host){0x7, 0x207, 0}),
 		     (struct refusal){.host_lacks = 0x200});
 	same("refused by every kernel", policy_always_refused((struct refusal){.not_permitted = 0x60000}), true);
 }

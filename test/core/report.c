@@ -53,7 +53,8 @@ static void report_a_refusal(void)
 		{{0}, "unknown"},
 		{{.not_permitted = 0x60000}, "not-permitted:xtilecfg,xtiledata"},
 		{{0x1, 0x60000, 0x2, 0x3, true, 0x4},
-		 "host-lacks:x87;not-permitted:xtilecfg,xtiledata;guest-lacks:sse;xcomp-bv:0x3;reserved-bytes;mxcsr:0x4"},
+		 "host-lacks:x87;not-permitted:xtilecfg,xtiledata;guest-lacks:sse;xcomp-bv:0x3;reserved-bytes;mxcsr:"
+		 "0x4"},
 	};
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
 

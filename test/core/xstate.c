@@ -113,7 +113,8 @@ static void host_mxcsr(void)
 
 static void xcrs_words(void)
 {
-	struct kvm_xcrs xcrs = {.nr_xcrs = 3, .xcrs = {{.xcr = 1, .value = 9}, {.xcr = 0, .value = 0x207}, {.xcr = 0, .value = 1}}};
+	struct kvm_xcrs xcrs = {.nr_xcrs = 3,
+				.xcrs = {{.xcr = 1, .value = 9}, {.xcr = 0, .value = 0x207}, {.xcr = 0, .value = 1}}};
 	char bytes[sizeof(xcrs) + 1];
 	uint64_t xcr0 = 0;
 
