@@ -11,6 +11,7 @@ setup() {
 # The names of all events that the code reports: the string literals in the calls of report_begin(), and of every function
 # that is handed an event's name. A call from which no name can be read is printed as it stands.
 events_of_the_code() {
+  mapfile -t sources < <(find . -path './[^.]*.c' ! -path './build*' ! -path './test/*')
   # shellcheck disable=SC2016 # perl's own variables
   perl -0777 -e '
     my ($source, @found) = (join "\n", map { open my $file, "<", $_ or die "$_: $!"; <$file> } @ARGV);
@@ -22,7 +23,7 @@ events_of_the_code() {
       next if $arguments =~ /\bconst char \*event\b|\bevent\b[^"]*$/;
       push @found, $arguments =~ /"([^"]*)"/ ? $arguments =~ /"([^"]*)"/g : "no name in: $arguments";
     }
-    print map { "$_\n" } @found' core/*.c preload/*.c command/*.c | sort -u
+    print map { "$_\n" } @found' "${sources[@]}" | sort -u
 }
 
 # Each setting of the code, as KEY VALUE,VALUE...
