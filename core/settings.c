@@ -113,10 +113,11 @@ static struct settings_problem *
 add_problem(struct settings *settings, const char *key, const char *value, const char *source, unsigned int line)
 {
 	unsigned int i = settings->problems++;
-	struct settings_problem *problem = &settings->problem[i];
+	struct settings_problem *problem;
 
 	if (i >= sizeof(settings->problem) / sizeof(settings->problem[0]))
 		return NULL;
+	problem = &settings->problem[i];
 	*problem = (struct settings_problem){.source = source, .line = line};
 	copy_cut(problem->key, sizeof(problem->key), key);
 	copy_cut(problem->value, sizeof(problem->value), value);
