@@ -102,10 +102,8 @@ bool settings_set(struct settings *settings, enum setting setting, const char *v
 
 static void copy_cut(char *to, size_t size, const char *from)
 {
-	size_t length = strnlen(from, size - 1);
-
-	memcpy(to, from, length);
-	to[length] = '\0';
+	if (!memccpy(to, from, '\0', size))
+		to[size - 1] = '\0';
 }
 
 // NULL where no more problems are kept.

@@ -68,3 +68,33 @@ dynamic() { # TAG
 @test "4 instructions or fewer are added to KVM_RUN, 12 or fewer to any other foreign request" {
   cheap_enough
 }
+
+# build_with VARIABLE=VALUE...    all that is shipped, without a warning, and what its ioctl costs
+build_with() {
+  run env -u MAKEFLAGS -u MAKELEVEL make -s -C "$repo" BUILD="$BATS_TEST_TMPDIR/build" WERROR=-Werror "$@" all
+  ((status == 0)) || fail "$output" || return
+  [[ -z $output ]] || fail "$output" || return
+  shim=$BATS_TEST_TMPDIR/build/libxsaveshim.so
+}
+
+@test "a package's flags, with LTO and all of -fcf-protection, make no ioctl dearer" {
+  build_with CFLAGS='-O2 -g -flto=auto -ffat-lto-objects -fstack-protector-strong -fstack-clash-protection -fcf-protection'
+  cheap_enough
+}
+
+@test "built with clang no ioctl is dearer" {
+  build_with CC=clang
+  cheap_enough
+}
+
+@test "with -O3 and with -O0 everything builds" {
+  build_with CFLAGS=-O3
+  cheap_enough
+  rm -r "$BATS_TEST_TMPDIR/build"
+  build_with CFLAGS=-O0
+}
+
+@test "a process with a shadow stack keeps it, and ioctl begins without endbr64" {
+  readelf -nW "$shim" | grep -q 'x86 feature: .*SHSTK'
+  [[ $(objdump -d --disassemble=ioctl "$shim" | grep -A1 '<ioctl>:' | tail -n 1) != *endbr64* ]]
+}
