@@ -47,6 +47,44 @@ need_kvm() {
   [[ -r /dev/kvm && -w /dev/kvm ]] || skip "no usable /dev/kvm here; scripts/test runs this in a testbed kernel"
 }
 
+# What a command run by `privately` has as /etc and as /dev, where these directories exist; the host's own are not touched.
+etc=$BATS_TEST_TMPDIR/etc
+dev=$BATS_TEST_TMPDIR/dev
+
+in_private=(unshare -m)
+((EUID == 0)) || in_private=(unshare -rm)
+in_private+=(bash -euc '
+  if [[ -d $2 ]]; then
+    for node in null full kvm; do
+      [[ ! -e /dev/$node ]] || { : >>"$2/$node"; mount --bind "/dev/$node" "$2/$node"; }
+    done
+    mount --rbind "$2" /dev
+  fi
+  [[ ! -d $1 ]] || mount --bind "$1" /etc
+  shift 2
+  exec "$@"' - "$etc" "$dev")
+
+privately() { # COMMAND...
+  "${in_private[@]}" "$@"
+}
+
+# From here on `privately` has a /dev/log, whose messages go to the end of the file $messages. Again: syslogd is started anew.
+messages=$BATS_TEST_TMPDIR/messages
+
+listen() {
+  stop_listening
+  mkdir -p "$dev"
+  rm -f "$dev/log"
+  timeout 600 socat -u "UNIX-RECV:$dev/log" "OPEN:$messages,creat,append" 3>&- &
+  listener=$!
+  wait_for 10 test -S "$dev/log"
+}
+
+stop_listening() {
+  [[ -z ${listener:-} ]] || { kill "$listener"; wait "$listener"; } 2>/dev/null || true
+  listener=
+}
+
 # The following run the VMM: [VARIABLE=VALUE]... STEP...    Steps: see `build/test/vmm`. They set what `run` does,
 # with the VMM's lines in $output and the reports in $stderr.
 

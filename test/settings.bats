@@ -3,26 +3,14 @@
 
 load lib
 
-# The VMM runs with this directory as /etc and, where there is one, this as /dev; the host's own are not touched.
 setup() {
-  etc=$BATS_TEST_TMPDIR/etc
-  dev=$BATS_TEST_TMPDIR/dev
   log=$BATS_TEST_TMPDIR/log
   mkdir "$etc"
 }
 
 teardown() {
-  [[ -z ${listener:-} ]] || kill "$listener" 2>/dev/null || true
+  stop_listening
   [[ -z ${vmm_pid:-} ]] || kill "$vmm_pid" 2>/dev/null || true
-}
-
-privately() { # COMMAND...
-  local unshare=(unshare -m)
-  ((EUID == 0)) || unshare=(unshare -rm)
-  "${unshare[@]}" bash -euc '[[ ! -d $2 ]] || { mount --bind /dev/null "$2/null"; mount --rbind "$2" /dev; }
-    mount --bind "$1" /etc
-    shift 2
-    exec "$@"' - "$etc" "$dev" "$@"
 }
 
 # [VARIABLE=VALUE]... STEP...    in front of the stand-in for KVM, which leaks PKRU when asked for a payload
@@ -244,36 +232,27 @@ check_file() { # SOURCE [SETTING]
   [[ ! -s $log ]]
 }
 
-listen() {
-  mkdir "$dev"
-  : >"$dev/null"
-  timeout 60 socat -u "UNIX-RECV:$dev/log" "CREATE:$BATS_TEST_TMPDIR/messages" 3>&- &
-  listener=$!
-  wait_for 10 test -S "$dev/log"
-}
-
 check_syslog() { # SOURCE [SETTING]
-  : >"$BATS_TEST_TMPDIR/messages"
+  : >"$messages"
   run_private "${@:2}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
   trims_as_by_default
   reported_nothing
-  wait_for 10 grep -q event=refused "$BATS_TEST_TMPDIR/messages"
+  wait_for 10 grep -q event=refused "$messages"
   # datagrams, each with its priority: facility daemon, severity notice and then error
-  [[ $(sed -E 's/ pid=[0-9]+//g; s/ fd=[0-9]+/ fd=*/g' "$BATS_TEST_TMPDIR/messages") == \
-    "<29>xsaveshim: $trimmed<27>xsaveshim: $refusal" ]] || fail "$(cat "$BATS_TEST_TMPDIR/messages")"
+  [[ $(sed -E 's/ pid=[0-9]+//g; s/ fd=[0-9]+/ fd=*/g' "$messages") == \
+    "<29>xsaveshim: $trimmed<27>xsaveshim: $refusal" ]] || fail "$(cat "$messages")"
 }
 
 @test "XSAVESHIM_LOG=syslog reports to /dev/log" {
   listen
   check_syslog environment XSAVESHIM_LOG=syslog
   conf XSAVESHIM_LOG=syslog
-  : >"$BATS_TEST_TMPDIR/messages"
+  : >"$messages"
   check_syslog file
 }
 
 @test "where there is no /dev/log syslog is told missing, and stderr used" {
   mkdir "$dev"
-  : >"$dev/null"
   run_private XSAVESHIM_LOG=syslog "${trim_steps[@]}"
   trims_as_by_default
   reported 'level=error event=log target=syslog error="No such file or directory" using=stderr' "$trimmed"
