@@ -85,9 +85,11 @@ $(BUILD)/test-core/%.o: test/core/%.c
 	@mkdir -p $(@D)
 	$(TEST_COMPILE) -c -o $@ $<
 
+$(BUILD)/test/filtered: TEST_LIBS := -lseccomp
+
 $(BUILD)/test/%: %.c
 	@mkdir -p $(@D)
-	$(TEST_COMPILE) -pthread -o $@ $(filter %.c %.o,$^) -ldl
+	$(TEST_COMPILE) -pthread -o $@ $(filter %.c %.o,$^) -ldl $(TEST_LIBS)
 
 # Without libc's ioctl(), and without a loader: what only a supervisor reaches.
 STATIC_VMMS := $(BUILD)/test/vmm-static $(BUILD)/test/vmm-musl

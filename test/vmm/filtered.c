@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: MIT
+// A restore, and then a save, in the order of events of a real VMM, on the same threads, under its seccomp filter from the same
+// moment on. A system call that the filter does not let pass kills the process.
+//
+//	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
+//
+// XCR0 is what the guest's CPUID enumerates; "none": the guest has no XSAVE. The steps follow KVM_SET_CPUID2; each prints a line:
+//
+//	set-xsave=XSTATE_BV	KVM_SET_XSAVE
+//	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with an XCOMP_BV, which every KVM refuses
+//	set-xcrs=XCR0		KVM_SET_XCRS
+//	save			from here on the VMM saves: in Firecracker on the vCPU's thread, in StratoVirt on the main thread
+//	call=NAME[,NUMBER]...	that system call, with these arguments
+//	get-cpuid2		KVM_GET_CPUID2
+//	close=FD  open=FILE	the file gets the lowest number that is free
+//	meet=FIFO		waits until somebody opens the FIFO to read it
+#include <errno.h>
+#include <pthread.h>
+#include <seccomp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+
+#include "errnos.h"
+#include "filters.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+#define MAX_PAYLOAD (64 * 1024)
+
+struct vmm {
+	const char *name;
+	const struct allowed *allows;
+	size_t allowances;
+	bool all_threads; // the filter is for the threads that exist, too
+	void *(*thread)(void *nothing);
+	void (*main)(void);
+};
+
+static const struct vmm *vmm;
+static const char *guest_xcr0;
+static char **next_step;
+static int kvm, vm, vcpu;
+// Waits and wakes by private futexes alone, which StratoVirt's filter lets pass; pthread_join() makes others.
+static pthread_barrier_t turn;
+
+// Not printf(): under a filter nothing may be spent but write(2).
+static void say(const char *format, ...)
+{
+	char line[256];
+	va_list arguments;
+	int length;
+
+	va_start(arguments, format);
+	length = vsnprintf(line, sizeof(line), format, arguments);
+	va_end(arguments);
+	if (length < 0 || write(STDOUT_FILENO, line, (size_t)length) != length)
+		_exit(3);
+}
+
+static _Noreturn void die(const char *what, int error)
+{
+	say("filtered: %s: %s\n", what, errno_name(error));
+	_exit(2);
+}
+
+static void say_result(const char *step, long result)
+{
+	say("%s: %s\n", step, result < 0 ? errno_name(errno) : "0");
+}
+
+// Where the filter begins.
+static void enter(void)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int error = filter ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !error && i < vmm->allowances; i++) {
+		const struct allowed *a = &vmm->allows[i];
+
+		if (a->argument == ANY_ARGUMENT)
+			error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, a->syscall, 0);
+		else
+			error = seccomp_rule_add(
+				filter, SCMP_ACT_ALLOW, a->syscall, 1,
+				SCMP_CMP((unsigned int)a->argument, SCMP_CMP_MASKED_EQ, UINT32_MAX, a->value));
+	}
+	if (!error)
+		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, vmm->all_threads);
+	if (!error)
+		error = seccomp_load(filter);
+	if (error)
+		die("seccomp", -error);
+}
+
+// ---- steps ----
+
+static void get_supported_cpuid(void)
+{
+	static struct cpuid_table table = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};
+
+	kvm_ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &table);
+}
+
+static void set_cpuid2(void)
+{
+	static struct leaf_0xd table = LEAF_0XD(0);
+
+	table.entry.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+	if (strcmp(guest_xcr0, "none"))
+		table.entry.eax = (uint32_t)strtoul(guest_xcr0, NULL, 0);
+	else
+		table.nent = 0;
+	kvm_ioctl(vcpu, KVM_SET_CPUID2, &table);
+}
+
+static void set_xsave(const char *step, const char *xstate_bv, uint64_t xcomp_bv)
+{
+	static unsigned char payload[MAX_PAYLOAD];
+	long result;
+
+	set_mxcsr(payload, MXCSR_DEFAULT);
+	set_xstate_bv(payload, strtoull(xstate_bv, NULL, 0));
+	memcpy(payload + XCOMP_BV, &xcomp_bv, sizeof(xcomp_bv));
+	result = ioctl(vcpu, KVM_SET_XSAVE, payload);
+	say("%s: %s xstate_bv=%#llx\n", step, result ? errno_name(errno) : "0",
+	    (unsigned long long)get_xstate_bv(payload));
+}
+
+static void set_xcrs(const char *step, const char *xcr0)
+{
+	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs[0].value = strtoull(xcr0, NULL, 0)};
+
+	say_result(step, ioctl(vcpu, KVM_SET_XCRS, &xcrs));
+}
+
+static void get_cpuid2(const char *step)
+{
+	static struct cpuid_table table = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};
+
+	say_result(step, ioctl(vcpu, KVM_GET_CPUID2, &table));
+}
+
+// How this VMM saves.
+static void save(const char *step)
+{
+	static unsigned char payload[MAX_PAYLOAD];
+	uint32_t request = strcmp(vmm->name, "stratovirt") ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
+	long result;
+
+	if (!strcmp(vmm->name, "firecracker"))
+		get_cpuid2("get-cpuid2");
+	result = ioctl(vcpu, request, payload);
+	say("%s: %s xstate_bv=%#llx\n", step, result ? errno_name(errno) : "0",
+	    (unsigned long long)get_xstate_bv(payload));
+}
+
+static void call(const char *step, char *name_and_arguments)
+{
+	char *rest = name_and_arguments;
+	const char *name = strsep(&rest, ",");
+	int number = seccomp_syscall_resolve_name(name);
+	long arguments[6] = {0};
+
+	if (number < 0)
+		die(name, ENOSYS);
+	for (size_t i = 0; rest && i < LENGTH(arguments); i++)
+		arguments[i] = strtol(strsep(&rest, ","), NULL, 0);
+	say_result(step,
+		   syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]));
+}
+
+// The old open(2), which each filter lets pass; libc's makes openat(2).
+static int open_as_every_filter_allows(const char *path, int flags)
+{
+	int fd = (int)syscall(SYS_open, path, flags, 0600);
+
+	if (fd < 0)
+		die(path, errno);
+	return fd;
+}
+
+static void take(const char *step)
+{
+	char copy[256], *value = copy;
+	const char *name;
+
+	snprintf(copy, sizeof(copy), "%s", step);
+	name = strsep(&value, "=");
+	if (!strcmp(name, "get-cpuid2"))
+		get_cpuid2(step);
+	else if (!value)
+		die(step, EINVAL);
+	else if (!strcmp(name, "set-xsave"))
+		set_xsave(step, value, 0);
+	else if (!strcmp(name, "set-xsave-compacted"))
+		set_xsave(step, value, 1);
+	else if (!strcmp(name, "set-xcrs"))
+		set_xcrs(step, value);
+	else if (!strcmp(name, "call"))
+		call(step, value);
+	else if (!strcmp(name, "close"))
+		say_result(step, close(atoi(value)));
+	else if (!strcmp(name, "open"))
+		say("%s: %d\n", step, open_as_every_filter_allows(value, O_WRONLY | O_CREAT | O_APPEND));
+	else if (!strcmp(name, "meet"))
+		say_result(step, close(open_as_every_filter_allows(value, O_WRONLY)));
+	else
+		die(step, EINVAL);
+}
+
+static void restore_steps(void)
+{
+	while (*next_step && strcmp(*next_step, "save"))
+		take(*next_step++);
+}
+
+static void save_steps(void)
+{
+	if (*next_step)
+		save(*next_step++);
+	while (*next_step)
+		take(*next_step++);
+}
+
+// Without pthread_join() or the like, and without what exit() might do.
+static _Noreturn void end(void)
+{
+	say("end\n");
+	_exit(0);
+}
+
+// ---- the VMMs ----
+
+static void start_thread(void)
+{
+	pthread_t thread;
+	int error = pthread_create(&thread, NULL, vmm->thread, NULL);
+
+	if (error)
+		die("pthread_create", error);
+}
+
+static _Noreturn void wait_for_the_end(void)
+{
+	for (;;)
+		pause();
+}
+
+static void create_vcpu(void)
+{
+	vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
+	vcpu = kvm_ioctl(vm, KVM_CREATE_VCPU, NULL);
+}
+
+static void *firecracker_vcpu(void *nothing)
+{
+	pthread_barrier_wait(&turn);
+	enter();
+	save_steps();
+	end();
+	return nothing;
+}
+
+static void firecracker(void)
+{
+	start_thread();
+	kvm_ioctl(kvm, KVM_GET_API_VERSION, NULL);
+	get_supported_cpuid();
+	create_vcpu();
+	set_cpuid2();
+	restore_steps();
+	pthread_barrier_wait(&turn);
+	wait_for_the_end();
+}
+
+static void *cloud_hypervisor_vmm(void *nothing)
+{
+	enter();
+	create_vcpu();
+	get_supported_cpuid();
+	set_cpuid2();
+	restore_steps();
+	save_steps();
+	end();
+	return nothing;
+}
+
+static void cloud_hypervisor(void)
+{
+	kvm_ioctl(kvm, KVM_GET_API_VERSION, NULL);
+	start_thread();
+	wait_for_the_end();
+}
+
+static void *stratovirt_vcpu(void *nothing)
+{
+	// What libc calls when a thread begins is done.
+	pthread_barrier_wait(&turn);
+	pthread_barrier_wait(&turn);
+	get_supported_cpuid();
+	set_cpuid2();
+	restore_steps();
+	pthread_barrier_wait(&turn);
+	pthread_barrier_wait(&turn);
+	return nothing;
+}
+
+static void stratovirt(void)
+{
+	create_vcpu();
+	start_thread();
+	pthread_barrier_wait(&turn);
+	enter();
+	kvm_ioctl(kvm, KVM_GET_API_VERSION, NULL);
+	pthread_barrier_wait(&turn);
+	pthread_barrier_wait(&turn);
+	save_steps();
+	end();
+}
+
+#define VMM(text, name, all_threads, thread) \
+	{ \
+		text, name##_allows, LENGTH(name##_allows), all_threads, thread, name \
+	}
+
+static const struct vmm vmms[] = {
+	VMM("firecracker", firecracker, false, firecracker_vcpu),
+	VMM("cloud-hypervisor", cloud_hypervisor, false, cloud_hypervisor_vmm),
+	VMM("stratovirt", stratovirt, true, stratovirt_vcpu),
+};
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; i < LENGTH(vmms); i++)
+		if (argc > 2 && !strcmp(argv[1], vmms[i].name))
+			vmm = &vmms[i];
+	if (!vmm) {
+		fprintf(stderr, "usage: filtered firecracker|cloud-hypervisor|stratovirt XCR0|none STEP...\n");
+		return 2;
+	}
+	guest_xcr0 = argv[2];
+	next_step = argv + 3;
+	kvm = open_kvm();
+	pthread_barrier_init(&turn, NULL, 2);
+	vmm->main();
+	return 0;
+}
