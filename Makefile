@@ -64,10 +64,11 @@ $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 ROOMS := vmm preload standins tools
 vpath %.c $(addprefix test/,$(ROOMS) oracle bench)
 TEST_NAMES := $(basename $(notdir $(wildcard $(ROOMS:%=test/%/*.c)))) core oracle
+GUESTS := $(patsubst test/guest/%.S,$(BUILD)/test/%.bin,$(wildcard test/guest/*.S))
 TEST_COMPILE = $(COMPILE) -Itest/include
 
 .PHONY: test-programs
-test-programs: all $(TEST_NAMES:%=$(BUILD)/test/%) $(BUILD)/test/canary.bin ## build what the suites run
+test-programs: all $(TEST_NAMES:%=$(BUILD)/test/%) $(GUESTS) ## build what the suites run
 
 $(BUILD)/test/%.so: %.so.c
 	@mkdir -p $(@D)
@@ -105,7 +106,7 @@ $(BUILD)/test/vmm-musl: test/vmm/vmm.c
 	@mkdir -p $(@D)
 	$(TEST_COMPILE) $(KERNEL_HEADERS) -static -DRAW_IOCTL -pthread -o $@ $<
 
-$(BUILD)/test/canary.bin: test/guest/canary.S
+$(BUILD)/test/%.bin: test/guest/%.S
 	@mkdir -p $(@D)
 	$(AS) --32 -o $(@:.bin=.o) $<
 	$(LD) -m elf_i386 -Ttext=0x7c00 -e start --oformat binary -o $@ $(@:.bin=.o)

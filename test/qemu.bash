@@ -19,6 +19,8 @@
 # Each wait has a bound; a function that fails says what it waited for, and what QEMU said last.
 
 guest_vcpus=1
+# A command that QEMU is started by, such as one that changes its mounts
+guest_launcher=()
 qemu="qemu-system-x86_64"
 
 # QEMU 8.2 and later exit when KVM refuses a vCPU's state; earlier ones run on.
@@ -43,7 +45,7 @@ guest_start() {
   # descriptor 3 is bats' own: a guest that kept it would keep bats waiting
   (
     echo "$BASHPID" >"$dir/pid"
-    exec env "${environment[@]}" "$qemu" -name "$name" -nodefaults -machine pc,accel=kvm -cpu qemu64 -m 32 \
+    exec "${guest_launcher[@]}" env "${environment[@]}" "$qemu" -name "$name" -nodefaults -machine pc,accel=kvm -cpu qemu64 -m 32 \
       -smp "$guest_vcpus" -bios "$build/test/canary.bin" -display none -vga none -nic none "${serials[@]}" \
       -qmp "pipe:$dir/qmp" "$@"
   ) </dev/null >"$dir/stdout" 2>>"$dir/stderr" 3>&- &

@@ -20,6 +20,7 @@ setup() {
 
 teardown() {
   guest_stop_all
+  stop_listening
 }
 
 # start_leaky NAME [-- QEMU-ARGUMENT...]    a guest on a leaky host, up and running
@@ -58,8 +59,8 @@ assert_trims() {
     bv=${BASH_REMATCH[1]}
     (((bv & ~allowed) == leaked))
     expected="xsaveshim: level=notice event=trim ioctl=$ioctl vcpu=$vcpu fd=F xstate_bv=$bv allowed=$allowed"
-    expected+=$(printf ' written=%#x dropped=%s' $((bv & allowed)) "$leaked_name")
-    [[ $(sed -E 's/ fd=[0-9]+ / fd=F /' <<<"$line") == "$expected" ]]
+    expected+=$(printf ' written=0x%x dropped=%s' $((bv & allowed)) "$leaked_name")
+    [[ $(sed -E 's/ pid=[0-9]+ / /; s/ fd=[0-9]+ / fd=F /' <<<"$line") == "$expected" ]]
   done
 }
 
@@ -157,6 +158,44 @@ session_of() { # PID
   [[ $(session_of "$(<"$work/shimmed/pid")") != "$(session_of $$)" ]]
 }
 
+# Its default settings: QEMU points descriptor 2 at /dev/null before the payload is loaded.
+daemonized_tells_syslog() { # VIA LAUNCHER...
+  local daemon
+  start_leaky source
+  guest_save source "$work/image"
+  guest_stop source
+  listen
+  guest_launcher=("${in_private[@]}" "${@:2}")
+  guest_restore daemon "$work/image" -- -daemonize -pidfile "$work/daemon/pid"
+  guest_launcher=()
+  guest_intact daemon
+  daemon=$(<"$work/daemon/pid")
+  [[ $(readlink "/proc/$daemon/fd/2") == /dev/null && $(session_of "$daemon") != "$(session_of $$)" ]]
+  wait_for 10 grep -q dropped= "$messages"
+  cat "$messages"
+  [[ $(<"$messages") =~ ^"<29>xsaveshim: level=notice event=trim $1pid=$daemon ioctl=KVM_SET_XSAVE vcpu=0 fd="[0-9]+\ [^\<]*\ dropped=$leaked_name$ ]]
+  run ! grep xsaveshim "$work/daemon/stderr"
+}
+
+@test "a QEMU that daemonizes before its payload comes in is reported in syslog, with the daemon's pid" {
+  daemonized_tells_syslog "" env "LD_PRELOAD=$shim"
+}
+
+# Each read of the port makes QEMU get a payload from KVM and set it again.
+@test "a guest that reads VMware's port for ever on a leaky host gets a handful of reports, at growing counts" {
+  guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
+  guest_wait flood "it has read the port 20,000 times" longer_than "$work/flood/serial.0" 20
+  guest_stop flood
+  run ! grep -q X "$work/flood/serial.0"
+  grep -c . "$work/flood/stderr"
+  (($(grep -c '^xsaveshim:' "$work/flood/stderr") <= 6))
+  grep -qE "^xsaveshim: level=notice event=trim .* dropped=$leaked_name count=10000$" "$work/flood/stderr"
+}
+
+longer_than() { # FILE SIZE
+  (($(stat -c %s "$1") > $2))
+}
+
 @test "XSAVESHIM_TRIM=save on the leaky host writes a snapshot that restores without the shim" {
   guest_start untrimmed "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}"
   guest_intact untrimmed
@@ -166,7 +205,6 @@ session_of() { # PID
 
   guest_start trimmed "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" XSAVESHIM_TRIM=save
   guest_intact trimmed
-  : >"$work/trimmed/stderr"
   guest_save trimmed "$work/trimmed.image"
   assert_trims "$work/trimmed/stderr" 'KVM_GET_XSAVE2'
   guest_restore clean "$work/trimmed.image" "LD_PRELOAD=$observe" "OBSERVE_LOG=$work/observed"
@@ -179,7 +217,7 @@ session_of() { # PID
   guest_save source "$work/image"
   guest_restore observed "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none
   guest_lost observed
-  local about="ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+"
+  local about="pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+"
   local would_trim="event=would-trim $about xstate_bv=(0x[0-9a-f]+) allowed=0x3 written=\\1 dropped=$leaked_name"
   local refused="event=refused $about errno=EINVAL xstate_bv=0x[0-9a-f]+ reason=host-lacks:$leaked_name.*"
   grep -xE "xsaveshim: level=notice $would_trim" "$work/observed/stderr"
@@ -242,7 +280,6 @@ session_of() { # PID
       guest_qmp guest human-monitor-command '{"command-line": "loadvm leaky"}' || qemu_exits_on_refusal
       guest_lost guest
     else
-      : >"$work/guest/stderr"
       guest_hmp guest "loadvm leaky"
       guest_intact guest
       assert_trims "$work/guest/stderr"

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+# A guest that reads VMware's port for ever. At each read QEMU fetches the vCPU's whole state from KVM, and gives it back.
+# It prints T on COM1 after each 1,000 reads that were answered; X where one was not.
+#
+# A 64 KiB firmware image, as canary.S is.
+.code16
+
+.globl start
+# F000:0000, where the reset vector leads
+start:
+	cli
+more:
+	mov	$1000, %si
+read:
+	mov	$0x564d5868, %eax	# "VMXh"
+	xor	%ebx, %ebx
+	mov	$10, %ecx		# the version, please: the answer has "VMXh" in EBX
+	mov	$0x5658, %dx
+	in	%dx, %eax
+	cmp	$0x564d5868, %ebx
+	mov	$'X', %al
+	jne	print
+	dec	%si
+	jnz	read
+	mov	$'T', %al
+print:
+	mov	$0x3f8, %dx
+	out	%al, %dx
+	jmp	more
+
+.org start + 0xfff0
+	ljmp	$0xf000, $0
+.org start + 0x10000
