@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+# Programs that are no VMMs, and get the library all the same: those that a daemon with LD_PRELOAD starts. They must not notice it.
+
+load lib
+
+setup() {
+  need_no_settings_file
+  log=$BATS_TEST_TMPDIR/log
+  mkdir "$etc"
+  printf '%s\n' "XSAVESHIM_LOG=$log" XSAVESHIM_TRIM=mistake XSAVESHIM_REFUSED= 'no setting' XSAVESHIM_LOG_LEVEL=debug \
+    >"$etc/xsaveshim.conf"
+}
+
+# traced NAME COMMAND...    with a file $BATS_TEST_TMPDIR/NAME.PID for what each of its processes called
+traced() {
+  local name=$1 preload=()
+  shift
+  [[ $name != shimmed ]] || preload=(-E "LD_PRELOAD=$shim")
+  run privately timeout 120 strace -ff -qq -o "$BATS_TEST_TMPDIR/$name" "${preload[@]}" "$@"
+  ((status == 0)) || fail "exit status $status" "$output"
+}
+
+# What the processes did that others may notice, in no particular order, without what differs from run to run: pids and addresses.
+effects() { # NAME
+  local calls='write|writev|pwrite64|pwritev2?|sendto|sendmsg|sendmmsg|socket|socketpair|connect|bind|dup[23]?|fcntl|pipe2?|eventfd2'
+  calls+='|memfd_create|openat|open|creat|mkdir|mknod|rename|unlink|ftruncate|kill|tgkill|getpid|prctl|rt_sigaction|ioctl'
+  cat "$BATS_TEST_TMPDIR/$1".* | grep -E "^($calls)\(" |
+    sed -E 's/0x[0-9a-f]+/ADDRESS/g; s/^(write\([0-9]+), .*/\1/; s/= [0-9]+$/= NUMBER/; s/\(([0-9]+), F_/(FD, F_/' | sort
+}
+
+# All that the library calls, once in each program: what the loader did just before, and a look at standard error.
+looks_at_its_settings_once() { # PROGRAMS
+  local file calls programs=0 loads
+  for file in "$BATS_TEST_TMPDIR"/shimmed.*; do
+    loads=$(grep -c '^execve(.* = 0$' "$file") || continue
+    programs=$((programs + loads))
+    [[ $loads == "$(grep -c 'xsaveshim\.conf' "$file")" ]] || fail "$file: $loads programs" "$(grep xsaveshim "$file")" || return
+    calls=$(grep -A 5 'xsaveshim\.conf' "$file" | sed -nE 's/^(fstat\(2|[a-z0-9]+).*/\1/p' | head -n 5 | xargs)
+    [[ $calls == 'openat read read close fstat(2' ]] || fail "$calls" "$(grep -A 5 'xsaveshim\.conf' "$file")" || return
+  done
+  ((programs >= $1)) || fail "$programs programs were traced"
+}
+
+goes_unnoticed() { # PROGRAMS COMMAND...
+  local bare_output
+  traced bare "${@:2}"
+  bare_output=$output
+  traced shimmed "${@:2}"
+  [[ $output == "$bare_output" ]] || fail "the output differs" "$(diff <(echo "$bare_output") <(echo "$output"))" || return
+  grep -q 'libxsaveshim\.so.* = [0-9]' "$BATS_TEST_TMPDIR"/shimmed.* || fail "the library was not loaded" || return
+  diff -u <(effects bare) <(effects shimmed | grep -vE '^openat\(AT_FDCWD, "[^"]*/(libxsaveshim\.so|xsaveshim\.conf)", O_RDONLY') ||
+    fail "the effects differ" || return
+  [[ ! -e $log ]] || fail "there is a log: $(<"$log")" || return
+  looks_at_its_settings_once "$1"
+}
+
+@test "under a settings file full of mistakes true(1) writes nothing, opens no log and keeps no descriptor" {
+  goes_unnoticed 1 /bin/true
+}
+
+@test "under a settings file full of mistakes a shell and what it starts write nothing, open no log and keep no descriptor" {
+  goes_unnoticed 4 bash -c 'echo out; echo error >&2; /bin/true | cat; ls /proc/self/fd'
+}
+
+@test "under a settings file full of mistakes Python and ten children write nothing, open no log and keep no descriptor" {
+  goes_unnoticed 6 /usr/bin/python3 -c '
+import os, subprocess
+print(os.listdir("/proc/self/fd"), flush=True)
+for _ in range(5):
+    subprocess.run(["/bin/true"], check=True)
+    child = os.fork()
+    if not child:
+        print(os.listdir("/proc/self/fd"), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+'
+}
