@@ -143,7 +143,12 @@ install: all ## install under $(PREFIX), or below DESTDIR
 		esac) \
 	done
 
-uninstall: ## remove what install put there; changed settings stay
+# A drop-in that names a library which is gone would have ld.so complain in the log of every domain. Exit status 1: it is
+# gone, and the daemon does not restart.
+uninstall: ## remove what install put there, and what xsaveshim-libvirt enabled; changed settings stay
+	@if grep -qs '=$(LIBDIR)/libxsaveshim\.so$$' "$(DESTDIR)"/etc/systemd/system/*.service.d/xsaveshim.conf; then \
+		bash libvirt/xsaveshim-libvirt disable $(if $(DESTDIR),--root "$(DESTDIR)") || test $$? -eq 1; \
+	fi
 	@set -e; for item in $(INSTALLED); do \
 		(IFS=:; set -- $$item; how=$$1 file=$$3 place="$(DESTDIR)$$4"; \
 		test $$how = settings && ! cmp -s $$file "$$place" || rm -f "$$place"); \

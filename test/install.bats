@@ -46,6 +46,37 @@ files() {
   [ ! -e "$root/usr/share/doc/xsaveshim" ]
 }
 
+# An image of a host, with this tree installed and a library enabled for its libvirtd.
+make_enabled_image() { # LIBRARY
+  make -s install DESTDIR="$root"
+  mkdir -p "$root/etc/systemd/system/libvirtd.service.d"
+  sed "s,=/.*/libxsaveshim.so$,=$1," "$root/usr/share/xsaveshim/libvirt/drop-in.conf" \
+    >"$root/etc/systemd/system/libvirtd.service.d/xsaveshim.conf"
+}
+
+@test "make uninstall takes away a drop-in that names the library, which would be gone" {
+  make_enabled_image "/usr/lib/$(gcc -print-multiarch)/libxsaveshim.so"
+  make -s uninstall DESTDIR="$root"
+  [ -z "$(files)" ]
+}
+
+@test "make uninstall leaves a drop-in that names another library, which stays" {
+  make_enabled_image /opt/lib/libxsaveshim.so
+  make -s uninstall DESTDIR="$root"
+  [ "$(files)" = "644 ./etc/systemd/system/libvirtd.service.d/xsaveshim.conf" ]
+}
+
+@test "make uninstall removes nothing where it cannot take the drop-in away, and says why" {
+  make_enabled_image "/usr/lib/$(gcc -print-multiarch)/libxsaveshim.so"
+  before=$(files)
+  unshare=(unshare -m)
+  [ "$EUID" = 0 ] || unshare=(unshare -rm)
+  run -2 "${unshare[@]}" sh -c 'mount --bind "$0/etc" "$0/etc" && mount -o remount,bind,ro "$0/etc" &&
+    make -s uninstall DESTDIR="$0"' "$root"
+  [[ $output == *"cannot write to $root/etc"* ]]
+  [ "$(files)" = "$before" ]
+}
+
 @test "installing over a running copy leaves the mapped library as it is" {
   make -s install DESTDIR="$root"
   library=$(find "$root" -name libxsaveshim.so)

@@ -172,3 +172,57 @@ loses_registers() { # virsh ARGUMENT...
   host rm "$managed_save" /var/log/libvirt/qemu/guest.log
   loses_registers virsh restore /srv/unloadable.save
 }
+
+# ---- XSAVESHIM_LOG=/path, for domains ----
+
+domains_log=/var/log/xsaveshim/domains.log
+
+# Settings that the library complains about, with a log in a directory of the domains' user; libvirtd's own stderr in /srv/libvirtd.err.
+configure_log() {
+  host install -d -o libvirt-qemu -g libvirt-qemu -m 700 "$(dirname "$domains_log")"
+  printf '%s\n' XSAVESHIM_REFUSED=abort "XSAVESHIM_LOG=$domains_log" XSAVESHIM_TRIM=everything 'no such setting' |
+    host tee /etc/xsaveshim.conf >/dev/null
+  host mkdir -p /etc/systemd/system/libvirtd.service.d
+  printf '%s\n' '[Service]' 'StandardError=append:/srv/libvirtd.err' | host tee /etc/systemd/system/libvirtd.service.d/stderr.conf >/dev/null
+  host systemctl daemon-reload
+}
+
+unconfigure_log() {
+  make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/installed"
+  host tee /etc/xsaveshim.conf <"$BATS_TEST_TMPDIR/installed/etc/xsaveshim.conf" >/dev/null
+  host rm -rf /etc/systemd/system/libvirtd.service.d/stderr.conf "$(dirname "$domains_log")" /srv/libvirtd.err
+  host systemctl daemon-reload
+}
+
+# Each process inside that has the library, but for QEMUs, as: its name and what its descriptors are.
+descriptors_with_library() {
+  host sh -c 'for maps in $(grep -l libxsaveshim /proc/[0-9]*/maps 2>/dev/null); do
+    process=${maps%/maps}
+    case $(cat "$process/comm") in qemu*) ;; *) echo "$(cat "$process/comm"): $(readlink "$process"/fd/* | tr "\n" " ")" ;; esac
+  done'
+}
+
+@test "with a log file for domains and mistakes in the settings, libvirtd opens nothing and says nothing, a domain writes its reports there" {
+  shim_is_disabled
+  configure_log
+  host xsaveshim-libvirt enable
+  host rm -r "$domains_log" /var/cache/libvirt/qemu/capabilities # the probe domain's log, and what libvirtd will ask QEMU and KVM
+  host systemctl restart libvirtd
+  host virsh -q domcapabilities >/dev/null
+  daemon=$(host systemctl show -P MainPID libvirtd)
+  host grep -q libxsaveshim "/proc/$daemon/maps"
+  run -0 descriptors_with_library
+  [[ $output == *libvirtd:* && $output != *"$domains_log"* && $output != *xsaveshim.conf* ]] || fail "$output"
+  run -1 host test -e "$domains_log"
+  run -1 host grep xsaveshim: /srv/libvirtd.err
+
+  host virsh -q restore /srv/leaky.save
+  guest_has_shim
+  guest_prints T
+  [[ $(host stat -c '%U %a' "$domains_log") == "libvirt-qemu 600" ]]
+  host grep -E "^xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE .* pid=$(guest_pid)\>" "$domains_log"
+  host grep -E '^xsaveshim: level=error event=setting .* key=XSAVESHIM_TRIM value=everything ' "$domains_log"
+  run -1 host grep xsaveshim: /var/log/libvirt/qemu/guest.log
+  run -1 host grep xsaveshim: /srv/libvirtd.err
+  unconfigure_log
+}

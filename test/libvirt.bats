@@ -36,6 +36,55 @@ assert_refused() { # REASON REMEDY [ARGUMENT...]    enable is refused with both,
   [[ $(policy "$host_root") == "$before" ]]
 }
 
+# While /srv/hold exists, libvirt waits before it starts a domain. To be called before libvirtd runs.
+hold_domains() {
+  host mkdir -p /etc/libvirt/hooks
+  printf '%s\n' '#!/bin/sh' '[ "$2" = prepare ] || exit 0' 'touch /srv/held' \
+    'for i in $(seq 600); do [ -e /srv/hold ] || exit 0; sleep 0.1; done' | host tee /etc/libvirt/hooks/qemu >/dev/null
+  host chmod 755 /etc/libvirt/hooks/qemu
+}
+
+start_enable() { # NAME    in the background, in a session of its own; $NAME.told is what it said, $NAME.status what it ended with
+  local name=$BATS_TEST_TMPDIR/$1
+  rm -f "$name.status" "$host_root/srv/$1.pid"
+  {
+    status=0
+    host setsid --wait sh -c 'echo $$ >"/srv/$0.pid"; exec xsaveshim-libvirt enable' "$1" >"$name.told" 2>&1 || status=$?
+    echo "$status" >"$name.status"
+  } 3>&- &
+}
+
+# start_enable NAME, until its probe domain is held
+start_held_enable() {
+  rm -f "$host_root/srv/held"
+  touch "$host_root/srv/hold"
+  start_enable "$1"
+  wait_for $((60 * ${XSAVESHIM_TEST_SLOW:-1})) test -e "$host_root/srv/held"
+}
+
+release_domains() { rm "$host_root/srv/hold"; }
+
+ended() { [[ -s $BATS_TEST_TMPDIR/$1.status ]]; } # NAME
+
+ended_with() { # STATUS NAME
+  wait_for $((120 * ${XSAVESHIM_TEST_SLOW:-1})) ended "$2"
+  [[ $(<"$BATS_TEST_TMPDIR/$2.status") == "$1" ]] || fail "$2 ended with $(<"$BATS_TEST_TMPDIR/$2.status"):" "$(told_by "$2")"
+}
+
+told_by() { cat "$BATS_TEST_TMPDIR/$1.told"; } # NAME
+
+ended_or_waits() { ended "$1" || told_by "$1" | grep -q 'waiting for another'; } # NAME
+
+no_probe_is_left() {
+  [[ -z $(host virsh -q list --all) ]]
+  run -0 host find /var/log/libvirt /run/libvirt /etc/libvirt /var/lib/libvirt -name '*xsaveshim-probe*'
+  [[ -z $output ]]
+}
+
+daemon_has_no_library() {
+  run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
+}
+
 @test "enable is idempotent, restarts nothing the second time, and disable restores exactly what was there" {
   before=$(policy "$host_root")
   host xsaveshim-libvirt enable
@@ -54,9 +103,83 @@ assert_refused() { # REASON REMEDY [ARGUMENT...]    enable is refused with both,
 
 @test "enable starts its probe and leaves no trace of it" {
   host xsaveshim-libvirt enable
-  [[ -z $(host virsh -q list --all) ]]
-  run -0 host find /var/log/libvirt /run/libvirt /etc/libvirt /var/lib/libvirt -name '*xsaveshim-probe*'
+  no_probe_is_left
+}
+
+@test "of two enables at once the second waits for the first, and both are done" {
+  hold_domains
+  start_held_enable first
+  start_enable second
+  wait_for $((30 * ${XSAVESHIM_TEST_SLOW:-1})) ended_or_waits second
+  release_domains
+  ended_with 0 first
+  ended_with 0 second
+  host xsaveshim-libvirt status
+  no_probe_is_left
+}
+
+@test "enable that a signal ends, alone or with all that it has started, is undone, and no probe domain is left" {
+  before=$(policy "$host_root")
+  hold_domains
+  for signal in "kill -TERM" "kill -HUP" "pkill -TERM --session" "pkill -INT --session"; do
+    start_held_enable ended
+    # shellcheck disable=SC2086
+    host $signal "$(<"$host_root/srv/ended.pid")"
+    release_domains
+    ended_with 1 ended
+    [[ $(told_by ended) == *"undone: nothing of it is left in place"* ]]
+    [[ $(policy "$host_root") == "$before" ]]
+    daemon_has_no_library
+    no_probe_is_left
+  done
+}
+
+@test "enable that a signal ends where all was in place before leaves it in place" {
+  hold_domains
+  host xsaveshim-libvirt enable
+  enabled=$(policy "$host_root")
+  start_held_enable ended
+  host kill -TERM "$(<"$host_root/srv/ended.pid")"
+  release_domains
+  ended_with 1 ended
+  [[ $(told_by ended) == *"interrupted; what was in place before still is"* ]]
+  [[ $(policy "$host_root") == "$enabled" ]]
+  host xsaveshim-libvirt status
+  no_probe_is_left
+}
+
+@test "disable destroys a probe domain that an enable, killed, has left" {
+  before=$(policy "$host_root")
+  hold_domains
+  start_held_enable killed
+  host pkill -KILL --session "$(<"$host_root/srv/killed.pid")"
+  release_domains
+  wait_for $((30 * ${XSAVESHIM_TEST_SLOW:-1})) host virsh -q domid xsaveshim-probe
+  host xsaveshim-libvirt disable
+  no_probe_is_left
+  [[ $(policy "$host_root") == "$before" ]]
+}
+
+@test "disable takes everything away where the daemon cannot restart, and says so" {
+  before=$(policy "$host_root")
+  host xsaveshim-libvirt enable
+  echo 'no such setting' | host tee -a /etc/libvirt/libvirtd.conf
+  run -1 host xsaveshim-libvirt disable
+  [[ $output == *"could not restart libvirtd.service; see: systemctl status libvirtd.service"* ]]
+  [[ $(policy "$host_root") == "$before" ]]
+}
+
+@test "make uninstall disables first: no domain is started with a library that has gone" {
+  host mkdir /srv/tree
+  tar -C "$repo" -c Makefile README.md NEWS.md SECURITY.md LICENSE command completions docs etc libvirt man packaging test |
+    host tar -C /srv/tree -x
+  host xsaveshim-libvirt enable
+  host make -s -C /srv/tree uninstall
+  run -0 host find /etc/systemd /etc/apparmor.d /usr/sbin /usr/lib -name '*xsaveshim*' -not -path '*/doc/*'
   [[ -z $output ]]
+  host virsh -q define /srv/guest/guest.xml
+  host virsh -q start guest
+  run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
 }
 
 @test "--dry-run tells what would be done and does nothing" {
@@ -102,7 +225,7 @@ assert_refused() { # REASON REMEDY [ARGUMENT...]    enable is refused with both,
   run -1 host xsaveshim-libvirt enable
   [[ $output == *"a probe domain started without /$library"*"undone"* ]]
   [[ $(policy "$host_root") == "$before" ]]
-  run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
+  daemon_has_no_library
   host chmod 644 "/$library"
   host xsaveshim-libvirt enable
 }

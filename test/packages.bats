@@ -174,6 +174,17 @@ boot_with_packages() {
   host awk -v inode="$inode" '/libxsaveshim/ && $5 != inode { exit 1 }' "/proc/$(guest_pid)/maps"
 }
 
+@test "the package can be removed where libvirtd cannot restart, and its drop-in goes with it" {
+  boot_with_packages
+  host dpkg -i "/$(basename "$deb")"
+  host xsaveshim-libvirt enable
+  echo 'no such setting' | host tee -a /etc/libvirt/libvirtd.conf
+  run -0 host dpkg --remove xsaveshim
+  [[ $output == *"could not restart libvirtd.service"* ]]
+  run -0 host find /etc/systemd /etc/apparmor.d /usr/sbin -name 'xsaveshim*'
+  [[ -z $output ]]
+}
+
 @test "removing the package disables it first, and running domains stay up" {
   boot_with_packages
   host dpkg -i "/$(basename "$deb")"
