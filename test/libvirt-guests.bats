@@ -220,9 +220,20 @@ descriptors_with_library() {
   guest_has_shim
   guest_prints T
   [[ $(host stat -c '%U %a' "$domains_log") == "libvirt-qemu 600" ]]
-  host grep -E "^xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE .* pid=$(guest_pid)\>" "$domains_log"
-  host grep -E '^xsaveshim: level=error event=setting .* key=XSAVESHIM_TRIM value=everything ' "$domains_log"
+  host grep -E "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE " "$domains_log"
+  host grep -E '^xsaveshim: level=error event=setting .*key=XSAVESHIM_TRIM value=everything ' "$domains_log"
   run -1 host grep xsaveshim: /var/log/libvirt/qemu/guest.log
   run -1 host grep xsaveshim: /srv/libvirtd.err
   unconfigure_log
+}
+
+@test "a settings file that domains may not read is reported in the domain's log, and the domain is restored intact" {
+  shim_is_enabled
+  host chmod 600 /etc/xsaveshim.conf
+  host virsh -q restore /srv/leaky.save
+  host chmod 644 /etc/xsaveshim.conf
+  guest_prints T
+  report_line
+  host grep -E '^xsaveshim: level=error event=setting .*source=/etc/xsaveshim.conf key=file value="Permission denied"' \
+    /var/log/libvirt/qemu/guest.log
 }

@@ -117,7 +117,7 @@ save_leaky() {
 
 qemu_exits_on_refusal() { (. "$repo/test/qemu.bash" && qemu_exits_on_refusal); }
 
-# The domain's log tells of the trim.
+# The running guest's log tells of the trim.
 report_line() {
-  host grep -E '^xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 ' /var/log/libvirt/qemu/guest.log
+  host grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE vcpu=0 " /var/log/libvirt/qemu/guest.log
 }
