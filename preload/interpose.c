@@ -293,14 +293,10 @@ OUT_OF_LINE static enum widened load_with_table_widened(int fd, unsigned long re
 	return result ? WIDENED_NOT : WIDENED_LOADED;
 }
 
-// Loads a payload that KVM takes only while the guest's CPUID enumerates what is missing, FP and SSE, then puts the table back.
-static bool load_widened(struct vcpu_call call, unsigned long request, void *payload, uint64_t missing)
+OUT_OF_LINE static void tell_widened(struct vcpu_call call, enum widened widened, const void *payload)
 {
-	enum widened widened = load_with_table_widened(call.fd, request, payload, missing);
 	struct report_line line;
 
-	if (widened == WIDENED_NOT)
-		return false;
 	open_log();
 	if (widened == WIDENED_STUCK) {
 		report_begin(&line, &report_log, LOG_LEVEL_ERROR, "cpuid-left-widened");
@@ -312,6 +308,15 @@ static bool load_widened(struct vcpu_call call, unsigned long request, void *pay
 		report_hex(&line, "guest_xcr0", call.vcpu.guest_xcr0);
 	}
 	report_send(&line);
+}
+
+// Loads a payload that KVM takes only while the guest's CPUID enumerates what is missing, FP and SSE, then puts the table back.
+static bool load_widened(struct vcpu_call call, unsigned long request, void *payload, uint64_t missing)
+{
+	enum widened widened = load_with_table_widened(call.fd, request, payload, missing);
+
+	if (widened != WIDENED_NOT)
+		tell_widened(call, widened, payload);
 	return widened == WIDENED_LOADED;
 }
 

@@ -84,6 +84,34 @@ storm_agrees() {
   reported_nothing
 }
 
+@test "a disk image that the VMM opened in the place of stderr and of the log never gets a report" {
+  local target
+  for target in stderr "$work/log" syslog; do
+    rm -f "$work"/disk* && : >"$work/disk"
+    run_shimmed_standin XSAVESHIM_LOG="$target" create 0 cpuid 0xd=0x7 file "$work/disk" dup-to 2 dup-to 1000 dup-to 1001 \
+      vcpu 0 set-xsave 0x207 set-xsave 0x7,xcomp_bv=1
+    printed "$restored" 'dup-to 2: 2' 'dup-to 1000: 1000'
+    [[ ! -s $work/disk ]] || fail "$target: in the disk image:" "$(cat "$work/disk")"
+  done
+  rm -f "$work/disk2" && : >"$work/disk2"
+  run_shimmed_standin create 0 cpuid 0xd=0x7 fd 2 close file "$work/disk2" vcpu 0 set-xsave 0x207
+  printed "$restored" "file $work/disk2: 2"
+  [[ ! -s $work/disk2 ]] || fail "in the disk image:" "$(cat "$work/disk2")"
+}
+
+@test "a table whose nent another thread changes when KVM has taken it is read no further than KVM did" {
+  run_shimmed_standin STANDIN_NENT_AFTER=256 create 0 cpuid-edge 0x1=0x1,0x7=0x1 set-xsave 0x7
+  printed 'cpuid-edge 0x1=0x1,0x7=0x1: 0' 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+}
+
+@test "a vCPU's descriptor that is another file by now: its payload is left alone, nothing is reported, nobody aborted" {
+  need_kvm
+  run_shimmed XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 close file /dev/null set-xsave 0x7 close set-xsave 0x7
+  printed 'set-xsave 0x7: ENOTTY xstate_bv=0x7 rest=same' 'set-xsave 0x7: EBADF xstate_bv=0x7 rest=same'
+  [[ $(sed -nE 's/^(create 0|file .*): ([0-9]+)$/\2/p' <<<"$output" | uniq | wc -l) == 1 ]] || fail "$(told)"
+  reported_nothing
+}
+
 @test "a stderr whose reader has gone: a VMM that ignores SIGPIPE runs on" {
   run timeout 60 bash -c 'trap "" PIPE; exec 4> >(exit 0); wait $!; exec env "${@:2}" 2>&4 4>&-' - \
     "" LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}"

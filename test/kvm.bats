@@ -160,6 +160,46 @@ trim_report() { # VCPU [ALLOWED]
   reported_nothing
 }
 
+# On a kernel that refuses FP and SSE to a guest without XSAVE the payload is loaded under a widened table.
+@test "a thread with a stack of 16 KiB loads what a guest without XSAVE has" {
+  run_shimmed create 0 cpuid 0x1=0x1 small-thread set-xsave 0x3
+  printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
+}
+
+# Whether this KVM keeps the leaf 0xD that it is given; PVM's, for one, rewrites it, and its KVM_SET_XCRS goes by that.
+table=0x0=0xd,0x1=0x0/0x4000000,0xd.0=0x3
+keeps_the_table() {
+  run_vmm create 0 cpuid "$table" get-cpuid none
+  grep -q '^get-cpuid none: .* 0xd.0=0x3' <<<"$output"
+}
+
+@test "an XCR0 before the payload: a KVM that keeps the table refuses it, and one that rewrites it takes it and keeps the state" {
+  local keeps=false
+  ! keeps_the_table || keeps=true
+  run_shimmed create 0 cpuid "$table" set-xcrs 0x7 set-xsave 0x7
+  if $keeps; then
+    printed 'set-xcrs 0x7: EINVAL' 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+    [[ $stderr == *' event=refused '*' ioctl=KVM_SET_XCRS vcpu=0 '*' xcr0=0x7 reason=guest-lacks:avx'* ]] || fail "$(told)"
+  else
+    printed 'set-xcrs 0x7: 0' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+    reported_nothing
+  fi
+}
+
+@test "an XCR0 after a payload that was trimmed: refused or taken, the shim says that the guest is lost" {
+  local keeps=false
+  ! keeps_the_table || keeps=true
+  run_shimmed create 0 cpuid "$table" set-xsave 0x7 set-xcrs 0x7
+  if $keeps; then
+    printed 'set-xcrs 0x7: EINVAL'
+    [[ $stderr == *' event=trim '*' event=refused '*' ioctl=KVM_SET_XCRS vcpu=0 '*' reason=guest-lacks:avx'* ]] || fail "$(told)"
+  else
+    printed 'set-xcrs 0x7: 0'
+    [[ $stderr == *' event=trim '*' level=error event=lost '*' ioctl=KVM_SET_XCRS vcpu=0 '*' xcr0=0x7 lost=avx'* ]] ||
+      fail "$(told)"
+  fi
+}
+
 @test "KVM's refusals for XCOMP_BV, a reserved byte and MXCSR are told by their reason" {
   run_shimmed create 0 cpuid 0xd=0x3 set-xsave 0x3,xcomp_bv=0x8000000000000000 \
     create 1 cpuid 0xd=0x3 set-xsave 0x3,reserved=0 create 2 cpuid 0xd=0x3 set-xsave 0x3,reserved=47 \

@@ -10,6 +10,7 @@
 //	STANDIN_ANSWER=REQUEST=EIO,...	nothing is done, and that errno or that number is returned
 //	STANDIN_SUPPORTED=MASK	what this host's KVM supports; 0x207 unless told
 //	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2 return
+//	STANDIN_NENT_AFTER=N	what nent of the caller's table is right after KVM_SET_CPUID2, as if another thread had written it
 //	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4: nent is not written
 //	STANDIN_STRICT=1	FP and SSE too are refused to a guest without them, as from 5.17 to 5.19.11
 //	STANDIN_XCR0=MASK	what KVM_SET_XCRS takes whatever the guest's CPUID is, as a KVM does that rewrites tables
@@ -122,7 +123,7 @@ static uint64_t guest_xcr0(const struct kvm_cpuid_entry2 *entries, uint32_t nent
 	return 0;
 }
 
-static int set_cpuid2(int fd, struct object *vcpu, const struct kvm_cpuid2 *table)
+static int set_cpuid2(int fd, struct object *vcpu, struct kvm_cpuid2 *table)
 {
 	if (!table)
 		return -EFAULT;
@@ -131,6 +132,7 @@ static int set_cpuid2(int fd, struct object *vcpu, const struct kvm_cpuid2 *tabl
 	vcpu->has_cpuid = true;
 	vcpu->nent = table->nent;
 	memcpy(vcpu->entries, table->entries, table->nent * sizeof(table->entries[0]));
+	table->nent = (uint32_t)mask_from("STANDIN_NENT_AFTER", table->nent);
 	return store(fd, vcpu);
 }
 

@@ -261,6 +261,21 @@ static void step_cpuid(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID2, cpuid_table);
 }
 
+// The table ends where its memory ends.
+static void step_cpuid_edge(char *list)
+{
+	size_t size = 16 << 10;
+	char *memory = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint32_t nent = parse_entries(list, cpuid_table->entries);
+	size_t length = sizeof(*cpuid_table) + nent * sizeof(cpuid_table->entries[0]);
+
+	if (memory == MAP_FAILED || mprotect(memory + size, size, PROT_NONE))
+		die("cpuid-edge", errno_name(errno));
+	cpuid_table->nent = nent;
+	memcpy(memory + size - length, cpuid_table, length);
+	print_call(vcpu_fd, KVM_SET_CPUID2, memory + size - length);
+}
+
 static void step_cpuid_too_many(char *list)
 {
 	parse_entries(list, cpuid_table->entries);
@@ -591,14 +606,31 @@ static void *thread_main(void *arg)
 	return arg;
 }
 
-static void step_thread(char *arg)
+static _Noreturn void run_in_thread(const pthread_attr_t *attributes)
 {
 	pthread_t thread;
 
 	printf("\n");
-	if (pthread_create(&thread, NULL, thread_main, arg) || pthread_join(thread, NULL))
+	if (pthread_create(&thread, attributes, thread_main, NULL) || pthread_join(thread, NULL))
 		die("thread", "cannot start one");
 	exit(0);
+}
+
+static void step_thread(char *arg)
+{
+	(void)arg;
+	run_in_thread(NULL);
+}
+
+// With the least stack that POSIX has a thread ask for.
+static void step_small_thread(char *arg)
+{
+	pthread_attr_t attributes;
+
+	(void)arg;
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, 16384);
+	run_in_thread(&attributes);
 }
 
 static void on_signal(int number)
@@ -654,6 +686,7 @@ static const struct step {
 	{"cpuid", "LIST", step_cpuid, "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none"},
 	{"cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID"},
 	{"cpuid-too-many", "LIST", step_cpuid_too_many, "KVM_SET_CPUID2 with an nent that KVM refuses"},
+	{"cpuid-edge", "LIST", step_cpuid_edge, "KVM_SET_CPUID2 of a table that ends where its memory ends"},
 	{"cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)"},
 	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST"},
 	{"set-xsave", "SPEC", step_set_xsave,
@@ -679,6 +712,7 @@ static const struct step {
 	{"fork", NULL, step_fork, "the steps that follow, in a child"},
 	{"exec", NULL, step_exec, "the steps that follow, in a new program that inherits the descriptor"},
 	{"thread", NULL, step_thread, "the steps that follow, on another thread"},
+	{"small-thread", NULL, step_small_thread, "the same, with a stack of 16 KiB"},
 	{"signal", NULL, step_signal, "the steps that follow, in a signal handler"},
 	{"confine", NULL, step_confine,
 	 "from here on: any system call but ioctl, write, the old fstat and exit is fatal"},
