@@ -2,7 +2,8 @@
 VERSION := 0.2.0
 
 PREFIX ?= /usr
-# The loader's own directory, so that the bare name works in LD_PRELOAD: lib/x86_64-linux-gnu on Debian, lib64 on Fedora.
+# The loader searches this directory by itself, so that LD_PRELOAD can name the library without a path: lib/x86_64-linux-gnu on
+# Debian, lib64 on Fedora.
 MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
@@ -39,7 +40,7 @@ $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
 	$(LIBRARY_COMPILE) -c -o $@ $<
 
-# No vector register on the path of an ioctl.
+# The compiler must not use a vector register on the path of an ioctl.
 $(BUILD)/preload/%.o: preload/%.c
 	@mkdir -p $(@D)
 	$(LIBRARY_COMPILE) -mgeneral-regs-only -c -o $@ $<
@@ -92,14 +93,14 @@ $(BUILD)/test/%: %.c
 	@mkdir -p $(@D)
 	$(TEST_COMPILE) -pthread -o $@ $(filter %.c %.o,$^) -ldl $(TEST_LIBS)
 
-# Without libc's ioctl(), and without a loader: what only a supervisor reaches.
+# VMMs without libc's ioctl() and without a loader: only the supervisor can serve them.
 STATIC_VMMS := $(BUILD)/test/vmm-static $(BUILD)/test/vmm-musl
 
 $(BUILD)/test/vmm-static: test/vmm/vmm.c
 	@mkdir -p $(@D)
 	$(TEST_COMPILE) -static -DRAW_IOCTL -pthread -o $@ $<
 
-# musl-gcc does not look where Debian keeps the kernel's headers.
+# musl-gcc does not search the directory in which Debian keeps the kernel's headers.
 $(BUILD)/test/vmm-musl: KERNEL_HEADERS = -idirafter /usr/include -idirafter /usr/include/$(MULTIARCH)
 $(BUILD)/test/vmm-musl: CC := musl-gcc
 $(BUILD)/test/vmm-musl: test/vmm/vmm.c

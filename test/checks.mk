@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Checks of the code beside the suites. Included by the Makefile.
+# The checks that are no suites. The Makefile includes this file.
 
 # Each check leaves rows of a table here: what ran, how much of it, the outcome. docs/testing.md takes them over; its rows of checks
 # that have not run here stay.
@@ -16,7 +16,7 @@ results: ## put what the last checks, kernels and benchmarks left into docs/
 		END {for (i = 1; i <= count; i++) if (names[i] in row) print row[names[i]]}' - docs/testing.md >$(RESULTS)/checks.md
 	@scripts/results $(RESULTS)
 
-# Lines of the core that its own tests run, by file; fails below the bar, in percent.
+# Measures which lines of each file of the core its unit tests run. Fails if the sum is below this bar, in percent.
 COVERAGE_BAR := 95
 COVERAGE := $(abspath $(BUILD))/coverage
 
@@ -34,7 +34,7 @@ coverage: ## measure what the core's own tests cover (a minute)
 				print "| line coverage of the core | its own suite (test/core.bats) | " covered " |" >rows; \
 				exit hit < bar * all}'
 
-# libFuzzer on what takes hostile input, for FUZZ_SECONDS in all; or with FUZZ_RUNS executions by each fuzzer.
+# libFuzzer feeds the functions that read hostile input, for FUZZ_SECONDS in all; or each fuzzer makes FUZZ_RUNS executions.
 FUZZ_SECONDS ?= 60
 FUZZ_RUNS ?=
 FUZZERS := cpuid payload settings proc supervise
@@ -73,8 +73,8 @@ BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcoun
 bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times (10 minutes)
 	@test/bench/run $(BUILD) $(BENCH_ROUNDS) $(RESULTS)
 
-# What reads the code: everything it finds is an error. Of clang-tidy's checks those are left out which ask for
-# Annex K, which do not like integers in pointers (ioctl's arguments), or which are a matter of taste.
+# Static analysis: every finding is an error. We leave out those checks of clang-tidy that ask for C11's Annex K, that forbid
+# integers in pointers (ioctl's arguments are such), or that are a matter of taste.
 SHIPPED := $(wildcard core/*.c preload/*.c command/*.c)
 TESTS := $(wildcard test/*/*.c)
 SHELL_FILES = $(shell git ls-files | xargs awk \

@@ -24,12 +24,13 @@ wait_for() {
   local end=$((SECONDS + $1))
   shift
   until "$@"; do
-    ((SECONDS < end)) || fail "time is up, waited in vain for: $*" || return
+    ((SECONDS < end)) || fail "time is up, this never succeeded: $*" || return
     sleep 0.02
   done
 }
 
-# Whether a process waits in a function of the kernel whose name has this in it; a kernel without symbols tells the system call.
+# Whether a process waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols only shows the system
+# call in which the process waits.
 waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   if [[ -e /proc/$3/wchan ]]; then
     grep -q "$1" "/proc/$3/wchan"
@@ -38,7 +39,7 @@ waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   fi
 }
 
-# The host's own settings would get into every run.
+# The shim in every test would read this host's settings.
 need_no_settings_file() {
   [[ ! -e /etc/xsaveshim.conf ]] || fail "/etc/xsaveshim.conf exists; move it away while testing"
 }
@@ -98,7 +99,7 @@ run_shimmed() {
   run_vmm LD_PRELOAD="$shim" "$@"
 }
 
-# In front of the stand-in for KVM, which keeps a list of the calls it gets.
+# Runs the VMM with the stand-in for KVM, which writes a list of the calls it gets.
 run_standin() {
   rm -f "$calls"
   run_vmm LD_PRELOAD="$standin" STANDIN_LOG="$calls" DEVICE=/dev/null "$@"
@@ -113,7 +114,7 @@ told() {
   [[ ! -e $calls ]] || { echo "--- calls:"; cat "$calls"; }
 }
 
-# The VMM came to its end, and printed these lines among others.
+# Checks that the VMM succeeded, and that these lines are among those that it printed.
 printed() {
   local line
   (($#)) || fail "printed: which lines?" || return
@@ -123,7 +124,7 @@ printed() {
   done
 }
 
-# These and no other reports, in this order. `fd=*` matches any descriptor.
+# Checks that the shim wrote these reports in this order, and no other. `fd=*` stands for any descriptor.
 reported() {
   local expected actual
   expected=$(printf 'xsaveshim: %s\n' "$@")
@@ -135,12 +136,12 @@ reported_nothing() {
   [[ -z $stderr ]] || fail "there should be no report" "$(told)"
 }
 
-# Standard input: the calls that KVM's stand-in got for vCPUs, in this order.
+# Checks that the stand-in got the calls on standard input for vCPUs, in this order and no other.
 vcpu_calls_were() {
   diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(told)"
 }
 
-# The library adds 1 to 4 instructions to KVM_RUN and 1 to 12 to any other request that is not its business.
+# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other request that it only passes on.
 cheap_enough() {
   run --separate-stderr timeout 120 "$build/test/stepcount" "$shim"
   ((status == 0)) || fail "$stderr" || return

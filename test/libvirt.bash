@@ -16,7 +16,7 @@ need_libvirt_host() {
   missing=$("$repo/test/tools/systemd-ns" check 2>&1) || skip "$missing"
 }
 
-# boot_host [STAGE]    what is in STAGE gets installed
+# boot_host [STAGE]    boots the host, with the files below the directory STAGE in it
 boot_host() {
   local guest=$host_dir.stage/srv/guest leak=/usr/lib/test/leak.so leaked
   [[ -z ${1-} ]] || cp -a "$1" "$host_dir.stage"
@@ -73,7 +73,7 @@ XML
 
 guest_pid() { cat "$host_root/run/libvirt/qemu/guest.pid"; }
 
-# virsh's destroy, while a daemon that has just started reconnects to the domain, may find that it is gone already.
+# A daemon that has just started reconnects to the domain. If virsh destroys the domain then, the domain may already be gone.
 restart_guest() {
   host virsh -q destroy guest || true
   wait_for $((10 * ${XSAVESHIM_TEST_SLOW:-1})) guest_is_off
@@ -90,7 +90,7 @@ printed_more() { # SIZE-BEFORE LETTERS
   (($(tail -c "+$(($1 + 1))" "$serial" | tr -cd "$2" | wc -c) >= 3))
 }
 
-# The running guest prints, from now on, this letter.
+# Checks that the running guest prints this letter from now on.
 guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")
@@ -98,7 +98,7 @@ guest_prints() { # T|X
   tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" || fail "the guest printed other letters than $1"
 }
 
-# A guest, running on a leaky host: what is saved of it while /srv/leaking exists carries bits that no KVM here takes.
+# Starts a guest on a leaky host: while /srv/leaking exists, what libvirt saves has xfeatures that no KVM here accepts.
 start_leaky_guest() {
   host virsh -q define /srv/guest/leaky.xml
   host virsh -q start guest

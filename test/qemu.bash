@@ -12,11 +12,11 @@
 # A guest is a directory, $work/NAME, with
 #
 #     serial.N        what vCPU N printed: T while its canary was intact, X once it was lost
-#     stderr          what QEMU, and a shim preloaded into it, said
+#     stderr          what QEMU, and a shim preloaded into it, printed
 #     qmp.in qmp.out  its monitor
 #     pid             QEMU's
 #
-# Each wait has a bound; a function that fails says what it waited for, and what QEMU said last.
+# Each wait has a bound. A function that fails prints what it waited for, and the last lines that QEMU printed.
 
 guest_vcpus=1
 # A command that QEMU is started by, such as one that changes its mounts
@@ -42,7 +42,7 @@ guest_start() {
     : >"$dir/serial.$n"
     serials+=(-serial "file:$dir/serial.$n")
   done
-  # descriptor 3 is bats' own: a guest that kept it would keep bats waiting
+  # bats waits until every process has closed its descriptor 3, so QEMU must not inherit it.
   (
     echo "$BASHPID" >"$dir/pid"
     exec "${guest_launcher[@]}" env "${environment[@]}" "$qemu" -name "$name" -nodefaults -machine pc,accel=kvm -cpu qemu64 -m 32 \
@@ -99,8 +99,8 @@ guest_intact() { # NAME
   fi
 }
 
-# What comes of a refused restore: QEMU exits and says why (8.2 and later), or claims that the guest runs, whose
-# first vCPU has lost its canary. (The others never start: that they should run was among what went lost.)
+# After KVM has refused a payload, QEMU 8.2 and later exit with a message. Earlier ones claim that the guest runs, but its first
+# vCPU has lost its canary. (The other vCPUs never start: the state that makes them runnable was lost, too.)
 guest_lost() { # NAME
   if qemu_exits_on_refusal; then
     guest_exits "$1" 1 && grep -q 'Failed to set XSAVE: Invalid argument' "$work/$1/stderr"
@@ -129,7 +129,7 @@ guest_qmp() {
   local dir=$work/$1 id=$EPOCHREALTIME in out answer=
   guest_wait "$1" "its monitor" test -p "$dir/qmp.in" || return 1
   exec {in}<>"$dir/qmp.in" {out}<>"$dir/qmp.out"
-  # capabilities are negotiated once; a second time is an error that nobody reads
+  # QMP wants capabilities to be negotiated first. A second negotiation is an error, which does no harm.
   printf '{"execute": "%s", "arguments": %s, "id": "%s"}\n' qmp_capabilities '{}' hello "$2" "${3:-{\}}" "$id" >&"$in"
   guest_wait "$1" "an answer to $2" read_answer "$out" "$id"
   exec {in}>&- {out}>&-
@@ -153,14 +153,14 @@ guest_status() { # NAME    running, paused, postmigrate ...
   [[ $(guest_qmp "$1" query-status) =~ \"status\":\ \"([a-z-]+)\" ]] && echo "${BASH_REMATCH[1]}"
 }
 
-# guest_hmp NAME COMMAND    a command of the human monitor that says nothing unless it fails
+# guest_hmp NAME COMMAND    runs a command of the human monitor, one that prints nothing unless it fails
 guest_hmp() {
   local answer
   answer=$(guest_qmp "$1" human-monitor-command "{\"command-line\": \"$2\"}") || return 1
   [[ $answer == *'"return": ""'* ]] || { echo "guest $1: $2: $answer" >&2; return 1; }
 }
 
-# guest_migrate NAME URI [completed|failed]    until it has come to that
+# guest_migrate NAME URI [completed|failed]    waits until the migration has this status
 guest_migrate() {
   guest_qmp "$1" migrate "{\"uri\": \"$2\"}" >/dev/null &&
     guest_wait "$1" "migration ${3:-completed}" migration_is "$1" "${3:-completed}"
@@ -170,7 +170,7 @@ migration_is() { # NAME STATUS
   [[ $(guest_qmp "$1" query-migrate) == *"\"status\": \"$2\""* ]]
 }
 
-# guest_save NAME FILE    as `virsh save` does: the guest's whole state into a file; the guest stays stopped
+# guest_save NAME FILE    saves the guest's whole state to a file, as `virsh save` does; the guest stays stopped
 guest_save() {
   guest_migrate "$1" "exec:cat >$2"
 }

@@ -13,7 +13,7 @@ setup_file() {
 }
 
 sanitized() { # NAME FLAG...
-  gcc -std=gnu11 -D_GNU_SOURCE -O1 -g -pthread -fno-sanitize-recover=all "${@:2}" -o "$BATS_FILE_TMPDIR/$1" \
+  gcc -std=gnu11 -D_GNU_SOURCE -O1 -g -pthread -I"$BATS_TEST_DIRNAME/include" -fno-sanitize-recover=all "${@:2}" -o "$BATS_FILE_TMPDIR/$1" \
     "$BATS_TEST_DIRNAME/vmm/vmm.c"
 }
 

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-// strerrorname_np() is glibc's alone, and these programs are built with musl too.
+// Only glibc has strerrorname_np(), and we build these programs with musl, too.
 static const struct {
 	const char *name;
 	int number;

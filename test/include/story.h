@@ -16,7 +16,7 @@
 /* Its request is an int in musl. */
 typedef __typeof__(ioctl) story_ioctl;
 
-// A whole restore in one breath: a payload with x87, SSE and AVX, as every host has them, and a guest without
+// A whole restore in one function: a payload with x87, SSE and AVX, which every host has, and a guest without
 // AVX. Prints "WHEN: RESULT xstate_bv=AFTER".
 static inline void story_of(const char *device, const char *when, story_ioctl *call)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A library that restores a vCPU from its constructor, as early as its place in the link map has that run.
+// A library whose constructor restores a vCPU. Its place in the link map decides how early that is.
 #include <sys/ioctl.h>
 
 #include "story.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Prints an xfeature that this host's KVM does not support, as "0x200 pkru": leaked into a snapshot, it is refused
-// by KVM_SET_XSAVE on this host whatever its kernel. Exit status 2, and why, where there is none to be found.
+// by KVM_SET_XSAVE on this host, whatever its kernel. If there is none, it prints why and exits with status 2.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>

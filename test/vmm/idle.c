@@ -31,7 +31,7 @@ static int call_named(int fd, unsigned int request, const void *argument, const 
 	return result;
 }
 
-// In small pages, so that giving them back takes its time.
+// In small pages, which the kernel takes longer to free.
 static void fill(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

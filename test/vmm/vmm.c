@@ -38,7 +38,7 @@
 #define LEGACY_END 416
 #define MAX_PAYLOAD (64 * 1024)
 
-// No call sets it: an errno still at this value after a call was not touched
+// No call sets errno to this value. If errno has it after a call, the call did not touch errno.
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
@@ -97,7 +97,7 @@ static long do_ioctl(int fd, uint32_t request, void *arg)
 #endif
 }
 
-// Prints the result of the call just made; the step's own line is ended by the caller.
+// Prints the result of the last call, on the step's line, which the caller ends.
 static void print_result(long result)
 {
 	int error = errno;
@@ -543,7 +543,7 @@ static void step_wide(char *arg)
 	wide = true;
 }
 
-// A system call to find in a trace; the path does not exist.
+// Makes a system call that is easy to find in a trace. The path does not exist.
 static void step_mark(char *name)
 {
 	char path[64];
