@@ -349,7 +349,8 @@ static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
 	uint64_t accepted = kvm.supported;
 
 	if (kvm.affected)
-		accepted &= kvm.strict ? xcr0 : policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = xcr0});
+		accepted &=
+			kvm.strict ? xcr0 : policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = xcr0});
 	return takes_xstate_bv(bv) == !(bv & ~accepted) ||
 	       disagree("the core says", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV", bv);
 }
