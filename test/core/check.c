@@ -27,14 +27,6 @@ void same_text(const char *what, const char *got, const char *expected)
 	failed = true;
 }
 
-void must(bool done, const char *what)
-{
-	if (done)
-		return;
-	perror(what);
-	exit(2);
-}
-
 int report_pipe[2];
 static char report_text_read[4096];
 
