@@ -122,6 +122,8 @@ static void let_go_of_everything(int *socket)
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
 	*socket = dup2(*socket, STDERR_FILENO + 1);
+	if (*socket < 0)
+		fail("the socket cannot be kept");
 	// Linux 5.9 brought close_range() and the POLLHUP that says the last VMM has exited; older kernels are refused here.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
 		fail("this needs Linux 5.9 or later");

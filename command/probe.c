@@ -144,7 +144,7 @@ static int kvm_ioctl(int fd, unsigned long request, const void *argument)
 
 static void explain_no_device(struct probe *probe)
 {
-	struct group *group;
+	const struct group *group;
 	struct stat device;
 	char reason[256];
 
@@ -236,7 +236,7 @@ static uint64_t allowed_by(uint64_t guest_xcr0)
 }
 
 // Gives the guest these xfeatures and no others. Without any its CPUID table is empty.
-static bool set_guest_xcr0(struct vm *vm, uint64_t xcr0)
+static bool set_guest_xcr0(const struct vm *vm, uint64_t xcr0)
 {
 	struct guest_cpuid_change change;
 	struct guest_cpuid table = {0};
@@ -247,7 +247,7 @@ static bool set_guest_xcr0(struct vm *vm, uint64_t xcr0)
 }
 
 // Asks KVM what the guest has: KVM may have changed the table that it was given.
-static bool get_guest_xcr0(struct vm *vm, uint64_t *xcr0)
+static bool get_guest_xcr0(const struct vm *vm, uint64_t *xcr0)
 {
 	struct guest_cpuid table = {.nent = GUEST_CPUID_MAX_ENTRIES};
 
@@ -269,7 +269,7 @@ static int set_xsave(struct vm *vm, uint64_t xstate_bv)
 	return kvm_ioctl(vm->vcpu, KVM_SET_XSAVE, vm->payload) ? errno : 0;
 }
 
-static bool get_xstate_bv(struct vm *vm, uint64_t *bv)
+static bool get_xstate_bv(const struct vm *vm, uint64_t *bv)
 {
 	bool fits = vm->payload_size == sizeof(struct kvm_xsave);
 
@@ -296,7 +296,7 @@ static bool ask_control(struct probe *probe, struct vm *vm, struct control *cont
 }
 
 // Runs the guest to its HLT, because some kernels' leaks get into the vCPU's state only when it runs.
-static bool run_guest(struct vm *vm, const char **problem)
+static bool run_guest(const struct vm *vm, const char **problem)
 {
 	if (kvm_ioctl(vm->vcpu, KVM_RUN, NULL))
 		*problem = strerror(errno);
@@ -307,7 +307,7 @@ static bool run_guest(struct vm *vm, const char **problem)
 	return false;
 }
 
-static void judge_leaks(struct probe *probe, struct vm *vm, struct control control, uint64_t guest_xcr0)
+static void judge_leaks(struct probe *probe, const struct vm *vm, struct control control, uint64_t guest_xcr0)
 {
 	struct names names = xfeature_names(control.xfeature);
 	const char *problem;

@@ -15,8 +15,11 @@ static const char *copy_value(const char *value, char *copy, size_t size)
 	size_t used = 0;
 
 	for (; *value; value++) {
-		if (*value == ',' && *++value != ',')
-			break;
+		if (*value == ',') {
+			value++;
+			if (*value != ',')
+				break;
+		}
 		if (used + 1 < size)
 			copy[used++] = *value;
 	}

@@ -118,7 +118,7 @@ static void learn_table(struct call *call, size_t entry_size, uint64_t (*xcr0)(c
 		return;
 	}
 	if (still_waits(call)) {
-		struct tracked_vcpu *vcpu = tracked_add_table(
+		const struct tracked_vcpu *vcpu = tracked_add_table(
 			&tracked, call->process, call->tid, call->fd, id, xcr0(table.entries, table.nent));
 
 		report_learn(&report_log, vcpu_call(call, vcpu->vcpu));

@@ -104,7 +104,7 @@ static void make_guest(void)
 	static const unsigned char code[] = {0xe6, 0x10, 0xeb, 0xfc};
 	struct kvm_userspace_memory_region region = {.guest_phys_addr = PAGE, .memory_size = PAGE};
 	struct kvm_regs regs = {.rip = PAGE, .rflags = 2};
-	struct kvm_sregs sregs;
+	struct kvm_sregs sregs = {0};
 	void *memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	make_vcpu();
