@@ -25,8 +25,11 @@ CORE := $(patsubst core/%.c,$(BUILD)/core/%.o,$(wildcard core/*.c))
 LIBRARY := $(BUILD)/libxsaveshim.so
 COMMAND := $(BUILD)/xsaveshim
 
+HOST := $(if $(shell command -v clang && command -v bpftool),$(BUILD)/xsaveshim-host)
+
 .PHONY: all
-all: $(LIBRARY) $(COMMAND) ## build the library and the command (the default)
+all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host-wide door (the default)
+	$(if $(HOST),,@echo 'make: without clang and bpftool the host-wide door (xsaveshim host) is not built: scripts/setup build')
 
 .PHONY: help
 help: ## print these lines
@@ -60,6 +63,32 @@ $(BUILD)/command/%.o: command/%.c
 
 $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lseccomp -ljansson -ldl
+
+# The host-wide door: BPF programs, and the helper that `xsaveshim host` executes.
+HOST_OBJECTS := $(patsubst host/%.c,$(BUILD)/host/%.o,$(filter-out %.bpf.c,$(wildcard host/*.c))) $(BUILD)/command/proc_text.o
+BPF_COMPILE = clang -std=gnu11 -g -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ -D__TARGET_ARCH_x86 -Iinclude \
+	-idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
+
+# bpftool leaves out what is for debuggers alone.
+$(BUILD)/host/programs.bpf.o: host/programs.bpf.c
+	@mkdir -p $(@D)
+	$(BPF_COMPILE) -c -o $@.tmp $<
+	bpftool gen object $@ $@.tmp
+	@rm $@.tmp
+
+$(BUILD)/host/programs.skel.h: $(BUILD)/host/programs.bpf.o
+	(echo '// NOLINTBEGIN' && bpftool gen skeleton $< name programs && echo '// NOLINTEND') >$@
+
+# What bpftool writes is not held to our warnings and lint.
+$(BUILD)/host/door.o: $(BUILD)/host/programs.skel.h
+$(BUILD)/host/door.o: CPPFLAGS += -isystem $(BUILD)/host
+
+$(BUILD)/host/%.o: host/%.c
+	@mkdir -p $(@D)
+	$(COMPILE) -fPIE -c -o $@ $<
+
+$(BUILD)/xsaveshim-host: $(HOST_OBJECTS) $(CORE)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lbpf -ljansson
 
 # The programs that the suites run: test/ROOM/NAME.c becomes $(BUILD)/test/NAME, and test/ROOM/NAME.so.c a library to preload.
 ROOMS := vmm preload standins tools

@@ -9,12 +9,13 @@
 static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
-} subcommands[] = {{"run", run_main}, {"probe", probe_main}, {"status", status_main}};
+} subcommands[] = {{"run", run_main}, {"probe", probe_main}, {"status", status_main}, {"host", host_main}};
 
 static const char help[] =
 	"usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n"
 	"       xsaveshim probe [--json]\n"
 	"       xsaveshim status [--json]\n"
+	"       xsaveshim host enable|disable|status|watch\n"
 	"       xsaveshim --help | --version\n"
 	"\n"
 	"Lets unmodified VMMs restore guests that a leaky KVM host saved.\n"
@@ -22,6 +23,7 @@ static const char help[] =
 	"  run     start a VMM and trim what it restores to what its guest has\n"
 	"  probe   ask this host's KVM whether it refuses such guests or leaks xfeatures\n"
 	"  status  list the running VMMs and whether xsaveshim protects them\n"
+	"  host    protect every VMM of this host, running ones too, from inside its kernel\n"
 	"\n"
 	"Each subcommand has its own --help. The manual is xsaveshim(1).\n";
 
@@ -47,7 +49,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (*word)
-		fprintf(stderr, "xsaveshim: unknown command '%s': use run, probe, status, --help or --version\n", word);
+		fprintf(stderr, "xsaveshim: unknown command '%s': use run, probe, status, host, --help or --version\n",
+			word);
 	else
 		fputs(help, stderr);
 	return 2;

@@ -83,6 +83,8 @@ void report_begin(struct report_line *line, const struct log *log, enum log_leve
 	pid = atomic_load_explicit(&log->pid, memory_order_relaxed);
 	if (pid)
 		report_int(line, "pid", pid);
+	for (const struct log_field *field = log->fields; field && field->key; field++)
+		report_text(line, field->key, field->value);
 }
 
 static bool is_bare(const char *value)
@@ -145,7 +147,8 @@ void report_vcpu_call(struct report_line *line, struct vcpu_call call)
 		report_text(line, "vcpu", "?");
 	else
 		report_int(line, "vcpu", call.vcpu.id);
-	report_int(line, "fd", call.fd);
+	if (call.fd >= 0)
+		report_int(line, "fd", call.fd);
 }
 
 void report_send(struct report_line *line)

@@ -75,11 +75,11 @@ bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times (10 minutes)
 
 # Static analysis: every finding is an error. We leave out those checks of clang-tidy that ask for C11's Annex K, that forbid
 # integers in pointers (ioctl's arguments are such), or that are a matter of taste.
-SHIPPED := $(wildcard core/*.c preload/*.c command/*.c)
+SHIPPED := $(filter-out %.bpf.c,$(wildcard core/*.c preload/*.c command/*.c host/*.c))
 TESTS := $(wildcard test/*/*.c)
 SHELL_FILES = $(shell git ls-files | xargs awk \
 	'FNR == 1 && (/^\#!.*sh$$/ || FILENAME ~ /[.]ba(sh|ts)$$/) {print FILENAME} {nextfile}')
-LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -Itest/include
+LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -Itest/include -isystem $(BUILD)/host
 # What cppcheck finds that is a matter of taste, that gcc's -Wshadow sees with more sense, that tells of cppcheck itself; that does
 # not know must(), which ends a test program; and integers in pointers.
 CPPCHECK_TASTE := variableScope arrayIndexThenCheck shadowFunction shadowVariable normalCheckLevelMaxBranches \
@@ -99,6 +99,8 @@ TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-re
 READERS := $(addprefix lint-,shell cppcheck tidy analyzer format man)
 .PHONY: lint $(READERS)
 lint: $(READERS) ## read the code with everything that finds faults in it
+
+lint-tidy lint-analyzer: $(BUILD)/host/programs.skel.h
 
 lint-shell:
 	shellcheck $(SHELL_FILES)

@@ -27,7 +27,7 @@ offers() { # WORD...
 
 @test "the commands and their options are offered" {
   completes 'xsaveshim '
-  offers run probe status --help --version
+  offers run probe status host --help --version
   completes 'xsaveshim st'
   offers status
   completes 'xsaveshim probe --'

@@ -37,11 +37,18 @@ struct log_files {
 	struct log_file syslog; // a socket, connected to /dev/log
 };
 
+// What else a line says.
+struct log_field {
+	const char *key; // NULL: the end of an array of them
+	const char *value;
+};
+
 struct log {
 	enum log_target target;
 	const char *path; // with LOG_PATH; the caller's string
 	enum log_level level;
 	const char *via; // a tag for every line, or NULL
+	const struct log_field *fields; // more of every line, or NULL
 	_Atomic int pid; // the process that lines are about; 0: lines do not say
 	struct log_file standard_error;
 	_Atomic unsigned int claimed; // slots

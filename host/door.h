@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+// The BPF programs as they are attached, pinned, found and asked for.
+#ifndef XSAVESHIM_HOST_DOOR_H
+#define XSAVESHIM_HOST_DOOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "selftest.h"
+#include "shared.h"
+
+#define BPFFS "/sys/fs/bpf"
+#define PINS BPFFS "/xsaveshim"
+
+// Programs that are attached. Found by their name, as pins are seen in one bpffs instance alone.
+struct door {
+	uint32_t program; // the id of the entry's; 0: there are none
+	bool pinned;	  // in this bpffs instance
+	int settings_map, counts_map, events_map;
+	struct host_settings settings;
+};
+
+enum force { IN_FORCE, NOT_IN_FORCE, CANNOT_TELL };
+
+struct verdict {
+	enum force force;
+	struct selftest selftest;
+	char reason[400]; // why it is so
+};
+
+// Waits until no other process changes what is attached. The kernel lets go of the lock when this process ends, or at door_unlock.
+bool door_lock(void);
+void door_unlock(void);
+
+// Ends what a process that was killed left half-way: what was proven is pinned, anything else is removed. With the lock.
+void door_clean_up(void);
+
+// Loads and attaches programs of this version, and sees that they work; then they take the place of those that are pinned, if any.
+// False, with the reason on stderr and nothing changed, where that cannot be done. With the lock.
+bool door_enable(struct host_settings settings);
+
+// Removes the pins. With the lock.
+void door_unpin(void);
+
+// The programs that are pinned here, else those that are attached at all; close it. False: there are none.
+bool door_find(struct door *door);
+void door_close(struct door *door);
+
+// Asks KVM whether the programs do what they are set to do.
+struct verdict door_judge(const struct door *door);
+
+// Waits, for some seconds at most, until no programs are found; true if that came.
+bool door_wait_gone(struct door *left);
+
+bool door_counts(const struct door *door, uint64_t counts[HOST_COUNTS]);
+
+#endif

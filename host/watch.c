@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: MIT
+#include "watch.h"
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/libbpf.h>
+#include <linux/kvm.h>
+
+#include "../command/proc_text.h"
+#include "door.h"
+#include "xsaveshim/log.h"
+#include "xsaveshim/report.h"
+#include "xsaveshim/xstate.h"
+
+#define CHECK_SECONDS 5
+#define WATCH_LOCK "/run/xsaveshim-host-watch.lock"
+
+#define CGROUPS "/sys/fs/cgroup"
+// include/linux/exportfs.h: a handle that is the id of a cgroup.
+#define FILEID_KERNFS 0xfe
+
+struct watcher {
+	struct log log;
+	struct host host;
+	uint32_t program; // whose reports are read; 0: none
+	struct ring_buffer *ring;
+	bool judged;
+	enum force force;
+};
+
+// ---- whose ----
+
+// What a report says of the process that it is about.
+struct process {
+	char vm[256];
+	char cgroup[512];
+	struct log_field fields[4];
+};
+
+static bool read_file(const char *path, char *text, size_t size, size_t *got)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, text, size);
+
+	if (fd >= 0)
+		close(fd);
+	*got = length < 0 ? 0 : (size_t)length;
+	return length > 0;
+}
+
+// The name that QEMU's command line gives to its guest, which is the domain's under libvirt.
+static bool find_vm(unsigned int pid, char *name, size_t size)
+{
+	static char cmdline[65536];
+	char path[32];
+	size_t got;
+
+	snprintf(path, sizeof(path), "/proc/%u/cmdline", pid);
+	return read_file(path, cmdline, sizeof(cmdline), &got) && proc_cmdline_guest_name(cmdline, got, name, size);
+}
+
+// systemd writes an unusual byte of a unit's name as \xNN.
+static void unescape(char *text)
+{
+	char *to = text;
+
+	while (*text) {
+		char digits[3] = "";
+		char *end = digits;
+		unsigned long byte = 0;
+
+		if (text[0] == '\\' && text[1] == 'x') {
+			memcpy(digits, text + 2, strnlen(text + 2, 2));
+			byte = strtoul(digits, &end, 16);
+		}
+		*to++ = end == digits + 2 ? (char)byte : *text;
+		text += end == digits + 2 ? 4 : 1;
+	}
+	*to = '\0';
+}
+
+// The path below the cgroup file system's root. False for the root itself, which tells nothing.
+static bool find_cgroup(uint64_t id, char *name, size_t size)
+{
+	_Alignas(struct file_handle) char room[sizeof(struct file_handle) + sizeof(id)];
+	struct file_handle *handle = (struct file_handle *)room;
+	char link[32], path[512];
+	int root = open(CGROUPS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ssize_t length = -1;
+	int fd;
+
+	handle->handle_bytes = sizeof(id);
+	handle->handle_type = FILEID_KERNFS;
+	memcpy(handle->f_handle, &id, sizeof(id));
+	fd = root < 0 ? -1 : open_by_handle_at(root, handle, O_PATH | O_CLOEXEC);
+	if (fd >= 0) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		length = readlink(link, path, sizeof(path) - 1);
+		close(fd);
+	}
+	if (root >= 0)
+		close(root);
+	if (length <= (ssize_t)strlen(CGROUPS))
+		return false;
+	path[length] = '\0';
+	unescape(path);
+	snprintf(name, size, "%s", path + strlen(CGROUPS));
+	return true;
+}
+
+static void describe(struct process *process, const struct host_event *event)
+{
+	struct log_field *field = process->fields;
+
+	*field++ = (struct log_field){"comm", event->comm};
+	if (find_vm(event->pid, process->vm, sizeof(process->vm)))
+		*field++ = (struct log_field){"vm", process->vm};
+	if (find_cgroup(event->cgroup, process->cgroup, sizeof(process->cgroup)))
+		*field++ = (struct log_field){"cgroup", process->cgroup};
+	*field = (struct log_field){NULL, NULL};
+}
+
+// ---- reports ----
+
+static const char *ioctl_name(uint32_t ioctl)
+{
+	switch (ioctl) {
+	case KVM_SET_XSAVE:
+		return "KVM_SET_XSAVE";
+	case KVM_GET_XSAVE:
+		return "KVM_GET_XSAVE";
+	case KVM_GET_XSAVE2:
+		return "KVM_GET_XSAVE2";
+	default:
+		return "KVM_SET_XCRS";
+	}
+}
+
+static struct refusal diagnose(const struct host_event *event, struct host host)
+{
+	unsigned char head[XSTATE_HEAD_SIZE] = {0};
+
+	memcpy(head + XSTATE_BV_OFFSET, event->header, sizeof(event->header));
+	memcpy(head + XSTATE_MXCSR_OFFSET, &event->mxcsr, sizeof(event->mxcsr));
+	return policy_diagnose(head, event->vcpu, host);
+}
+
+static void report_not_trimmed(const struct log *log, struct vcpu_call call, const struct host_event *event)
+{
+	struct report_line line;
+
+	report_begin(&line, log, LOG_LEVEL_ERROR, "not-trimmed");
+	report_vcpu_call(&line, call);
+	report_hex(&line, "xstate_bv", event->trim.xstate_bv);
+	report_hex(&line, "allowed", event->trim.allowed);
+	report_text(&line, "reason", "memory-not-writable");
+	report_count(&line, event->count);
+	report_send(&line);
+}
+
+static int handle_event(void *context, void *data, size_t size)
+{
+	struct watcher *watcher = context;
+	const struct host_event *event = data;
+	struct vcpu_call call = {ioctl_name(event->ioctl), -1, event->vcpu};
+	struct log *log = &watcher->log;
+	struct process process = {.vm = ""};
+
+	if (size != sizeof(*event))
+		return 0;
+	describe(&process, event);
+	log->pid = (int)event->pid;
+	log->fields = process.fields;
+	switch ((enum host_event_kind)event->kind) {
+	case HOST_EVENT_TRIM:
+		report_trim(log, call, event->trim, event->count);
+		break;
+	case HOST_EVENT_NOT_TRIMMED:
+		report_not_trimmed(log, call, event);
+		break;
+	case HOST_EVENT_REFUSED:
+		report_refused(log, call, event->error, event->trim.xstate_bv, diagnose(event, watcher->host),
+			       event->count);
+		break;
+	case HOST_EVENT_XCR0_REFUSED:
+		report_xcr0_refused(log, call, event->error, event->xcr0,
+				    policy_diagnose_xcr0(event->xcr0, event->vcpu, watcher->host), event->count);
+		break;
+	case HOST_EVENT_LOST:
+		report_lost(log, call, event->xcr0, event->lost, event->count);
+		break;
+	case HOST_EVENT_KINDS:
+		break;
+	}
+	log->pid = 0;
+	log->fields = NULL;
+	return 0;
+}
+
+static void begin_force(struct report_line *line, const struct log *log, enum force force)
+{
+	switch (force) {
+	case IN_FORCE:
+		report_begin(line, log, LOG_LEVEL_NOTICE, "in-force");
+		break;
+	case NOT_IN_FORCE:
+		report_begin(line, log, LOG_LEVEL_ERROR, "not-in-force");
+		break;
+	case CANNOT_TELL:
+		report_begin(line, log, LOG_LEVEL_ERROR, "cannot-tell");
+		break;
+	}
+}
+
+static void report_force(struct watcher *watcher, const struct verdict *verdict)
+{
+	struct report_line line;
+
+	if (watcher->judged && watcher->force == verdict->force)
+		return;
+	watcher->judged = true;
+	watcher->force = verdict->force;
+	begin_force(&line, &watcher->log, verdict->force);
+	report_text(&line, "reason", verdict->reason);
+	report_send(&line);
+}
+
+// ---- the programs ----
+
+// Reads what other programs report, if the door is another's by now.
+static void turn_to(struct watcher *watcher, const struct door *door)
+{
+	if (watcher->program == door->program)
+		return;
+	ring_buffer__free(watcher->ring);
+	watcher->ring = door->events_map < 0 ? NULL : ring_buffer__new(door->events_map, handle_event, watcher, NULL);
+	watcher->program = door->program;
+}
+
+static void check(struct watcher *watcher)
+{
+	struct verdict verdict;
+	struct door door;
+	// An `enable` or `disable` that is under way comes to its end first.
+	bool locked = door_lock();
+
+	if (watcher->ring)
+		ring_buffer__consume(watcher->ring);
+	door_find(&door);
+	turn_to(watcher, &door);
+	verdict = door_judge(&door);
+	door_close(&door);
+	if (locked)
+		door_unlock();
+	if (verdict.selftest.supported)
+		watcher->host.xfeatures = verdict.selftest.supported;
+	report_force(watcher, &verdict);
+}
+
+static time_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
+}
+
+static void read_reports(struct watcher *watcher)
+{
+	time_t end = now() + CHECK_SECONDS;
+
+	while (now() < end) {
+		if (!watcher->ring)
+			sleep(1);
+		else
+			ring_buffer__poll(watcher->ring, 1000);
+	}
+}
+
+// Reports are for one reader: each is given out once.
+static bool is_only_watcher(void)
+{
+	int fd = open(WATCH_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	return fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB);
+}
+
+int watch(void)
+{
+	static struct watcher watcher;
+
+	if (!is_only_watcher()) {
+		warnx("another `xsaveshim host watch` reads the reports already");
+		return 1;
+	}
+	log_init_fd(&watcher.log, STDOUT_FILENO, LOG_LEVEL_DEBUG);
+	watcher.log.via = "host";
+	watcher.host = (struct host){xstate_host_xcr0(), xstate_host_xcr0(), xstate_host_mxcsr_reserved()};
+	for (;;) {
+		check(&watcher);
+		read_reports(&watcher);
+	}
+}

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: MIT
+# The host-wide door on this kernel, whichever it is: what enables it, what it does, what ends it. It needs root and a kernel that lets
+# BPF programs write. kernels-host.bats runs this suite inside testbed kernels.
+
+load lib
+
+host() { "$build/xsaveshim" host "$@"; }
+
+# Why these tests cannot run here; nothing: they can.
+obstacle() {
+  if [[ $EUID != 0 ]]; then
+    echo "not root"
+  elif [[ ! -e $build/xsaveshim-host ]]; then
+    echo "xsaveshim-host was not built: that takes clang and bpftool"
+  elif [[ ! -e /sys/bus/event_source/devices/kprobe ]]; then
+    echo "this kernel has no kprobes"
+  elif grep -qF -e '[integrity]' -e '[confidentiality]' /sys/kernel/security/lockdown; then
+    echo "this kernel is locked down"
+  fi
+}
+
+setup_file() {
+  obstacle=$(obstacle)
+  export obstacle
+  [[ $obstacle || $("$build/xsaveshim" host status) == "not in force: it is not enabled" ]] ||
+    fail "the host-wide door is in use on this machine: these tests would disable it"
+}
+
+setup() {
+  [[ ! $obstacle ]] || skip "$obstacle; make check-kernels runs this in testbed kernels"
+}
+
+teardown() {
+  [[ ! $obstacle ]] || return 0
+  [[ ! -v watcher ]] || kill -KILL "$watcher" 2>/dev/null || true
+  host disable >/dev/null
+  leaves_nothing
+}
+
+leaves_nothing() {
+  [[ -z $(find /sys/fs/bpf -name 'xsaveshim*') ]] || fail "pins are left:" "$(find /sys/fs/bpf -name 'xsaveshim*')"
+}
+
+enable() {
+  run --separate-stderr timeout 60 "$build/xsaveshim" host enable "$@"
+  [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
+}
+
+# cannot_enable REASON-PATTERN [COMMAND-BEFORE...]
+cannot_enable() {
+  run --separate-stderr timeout 60 "${@:2}" "$build/xsaveshim" host enable
+  [[ $status == 1 && -z $output ]] || fail "exit status $status" "$output" "$stderr" || return
+  [[ $stderr == "xsaveshim host: cannot be enabled: "$1 && $stderr != *$'\n'* ]] || fail "said: $stderr" || return
+  leaves_nothing
+}
+
+# status_is EXIT-STATUS FIRST-LINE-PATTERN
+status_is() {
+  run --separate-stderr timeout 60 "$build/xsaveshim" host status
+  # shellcheck disable=SC2053 # a pattern
+  [[ $status == "$1" && ${lines[0]} == $2 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
+}
+
+count() { # NAME    as `host status --json` has it
+  host status --json | jq -e ".counts.$1"
+}
+
+counts_are() { # NAME=NUMBER...
+  local json expected
+  json=$(host status --json)
+  for expected in "$@"; do
+    [[ $(jq ".counts.${expected%=*}" <<<"$json") == "${expected#*=}" ]] || fail "expected $expected" "$json" || return
+  done
+}
+
+# Payloads with AVX and PKRU, which the guest does not have; AVX any KVM could load.
+loads() { # XSTATE_BV-AFTERWARDS
+  run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207
+  [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(told)"
+}
+
+start_watch() {
+  "$build/xsaveshim" host watch >"$BATS_TEST_TMPDIR/watch" 2>&1 3>&- &
+  watcher=$!
+}
+
+watch_told() { # PATTERN
+  grep -q "$1" "$BATS_TEST_TMPDIR/watch"
+}
+
+# These and no other reports of that event came, whatever the process.
+watch_told_of() { # EVENT LINE...
+  local event=$1 actual
+  shift
+  actual=$(grep "event=$event " "$BATS_TEST_TMPDIR/watch" | sed -E 's/ pid=[0-9]+/ pid=*/; s/ cgroup=[^ ]*//')
+  [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch told:" "$(cat "$BATS_TEST_TMPDIR/watch")"
+}
+
+in_force='in force: * was cleared from what a VM loaded whose guest has none'
+
+@test "enabled, it trims what any VMM loads; disabled, it does not" {
+  loads 0x207
+  enable
+  [[ $output == "enabled: trim=both refused=report" ]]
+  status_is 0 "$in_force"
+  loads 0x3
+  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  counts_are seen=1 trimmed=1 not_trimmed=0 refused=0 missed=0 killed=0
+  run host disable
+  [[ $status == 0 && $output == disabled ]]
+  status_is 1 'not in force: it is not enabled'
+  loads 0x207
+}
+
+@test "its settings are its own options', whatever the other doors' file and environment say" {
+  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable
+  [[ $output == "enabled: trim=both refused=report" ]]
+  loads 0x3
+}
+
+@test "with trim=none it keeps the payload and tells what it would have dropped" {
+  enable --trim=none
+  status_is 0 'in force: the programs saw what a VM loaded and saved'
+  loads 0x207
+  counts_are would_trim=1 trimmed=0
+}
+
+@test "with trim=save it keeps what is loaded" {
+  enable --trim=save
+  status_is 0 'in force: the programs saw what a VM loaded and saved'
+  loads 0x207
+}
+
+@test "enabled again it takes the new settings, and at no time a payload goes untrimmed" {
+  local loader
+  enable
+  while :; do "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207; done >"$BATS_TEST_TMPDIR/loads" 3>&- &
+  loader=$!
+  wait_for 20 grep -q set-xsave "$BATS_TEST_TMPDIR/loads"
+  for _ in 1 2 3; do enable --trim=restore; done
+  [[ $output == "enabled: trim=restore refused=report" ]]
+  kill "$loader"
+  wait "$loader" || true
+  (($(grep -c 'set-xsave 0x207: 0 xstate_bv=0x3 ' "$BATS_TEST_TMPDIR/loads") > 3))
+  run grep -v -e '^create' -e '^cpuid' -e '^set-xsave 0x207: 0 xstate_bv=0x3 ' "$BATS_TEST_TMPDIR/loads"
+  [[ -z $output ]] || fail "$output"
+  [[ $(find /sys/fs/bpf/xsaveshim -type f | wc -l) == 3 ]]
+}
+
+@test "two that enable at once both succeed, and one set of programs is left" {
+  "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
+  enable --trim=both
+  wait $!
+  status_is 0 "$in_force"
+  [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
+}
+
+@test "SIGTERM at any moment of enabling leaves everything or nothing" {
+  local i enabler
+  for i in {1..12}; do
+    "$build/xsaveshim" host enable >/dev/null 2>&1 3>&- &
+    enabler=$!
+    sleep "0.$((i * 7 % 10))$i"
+    kill -TERM "$enabler" 2>/dev/null || true
+    wait "$enabler" || true
+    if [[ -e /sys/fs/bpf/xsaveshim ]]; then
+      [[ $(find /sys/fs/bpf -type f -path '*xsaveshim*' | wc -l) == 3 ]]
+      host disable
+    fi
+    leaves_nothing
+  done
+}
+
+@test "what SIGKILL left half-way the next status removes" {
+  enable
+  mkdir /sys/fs/bpf/xsaveshim-new
+  bpftool link pin id "$(bpftool -j link show pinned /sys/fs/bpf/xsaveshim/exit | jq .id)" /sys/fs/bpf/xsaveshim-new/exit
+  status_is 0 "$in_force"
+  [[ ! -e /sys/fs/bpf/xsaveshim-new ]]
+  rm /sys/fs/bpf/xsaveshim/entry
+  status_is 1 'not in force: it is not enabled'
+  leaves_nothing
+}
+
+@test "what was proven before SIGKILL came the next status puts in place" {
+  enable
+  mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
+  status_is 0 "$in_force"
+  [[ -e /sys/fs/bpf/xsaveshim/entry && ! -e /sys/fs/bpf/xsaveshim-new ]]
+}
+
+@test "killing the command or the watch does not end it" {
+  enable
+  start_watch
+  wait_for 20 watch_told event=in-force
+  kill -KILL "$watcher"
+  wait "$watcher" || true
+  loads 0x3
+}
+
+@test "pinned in another bpffs instance, it is in force and cannot be disabled from there" {
+  enable
+  mount -t bpf bpf /sys/fs/bpf
+  status_is 0 "in force, pinned elsewhere: *"
+  run --separate-stderr host disable
+  umount /sys/fs/bpf
+  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled from here: '*'another bpffs instance'* ]]
+  loads 0x3
+}
+
+@test "where kernel.ftrace_enabled is 0, it is not in force, and cannot be enabled" {
+  enable
+  sysctl -q kernel.ftrace_enabled=0
+  status_is 1 'not in force: *sysctl kernel.ftrace_enabled=1'
+  host disable
+  cannot_enable '*sysctl kernel.ftrace_enabled=1' || { sysctl -q kernel.ftrace_enabled=1; false; }
+  sysctl -q kernel.ftrace_enabled=1
+}
+
+@test "a plain user cannot enable it, nor root without CAP_SYS_ADMIN" {
+  cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
+  cannot_enable 'root lacks the capability CAP_SYS_ADMIN *' setpriv --bounding-set -sys_admin
+  cannot_enable 'this is root of a user namespace alone: *' unshare --user --map-root-user
+}
+
+@test "without the kernel's BTF it cannot be enabled" {
+  cannot_enable '*no /sys/kernel/btf/vmlinux*' unshare --mount sh -c 'mount -t tmpfs none /sys/kernel/btf && exec "$@"' -
+}
+
+@test "without a bpffs it cannot be enabled" {
+  cannot_enable '/sys/fs/bpf is not mounted*' unshare --mount sh -c 'mount -t tmpfs none /sys/fs/bpf && exec "$@"' -
+}
+
+@test "a wrong command line is refused, with the reason" {
+  run --separate-stderr host enable --trim=all
+  [[ $status == 2 && ${stderr_lines[0]} == "xsaveshim host: --trim takes one of restore,save,both,none, not 'all'" ]]
+  run --separate-stderr host stop
+  [[ $status == 2 && $stderr == "xsaveshim host: unknown command 'stop': use enable, disable, status, watch or --help" ]]
+  run --separate-stderr host disable now
+  [[ $status == 2 && ${stderr_lines[0]} == "xsaveshim host: unexpected argument 'now'" ]]
+}
+
+@test "watch tells what was trimmed and what KVM refused, with the process and its cgroup, and no report of the self-test" {
+  start_watch
+  enable
+  wait_for 20 watch_told event=in-force
+  run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x203,xcomp_bv=1
+  wait_for 20 watch_told event=refused
+  watch_told_of trim \
+    'level=notice event=trim via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 xstate_bv=0x207 allowed=0x3 written=0x3 dropped=avx,pkru'
+  watch_told_of refused \
+    'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
+}
+
+@test "an event of a vCPU is told when it has a new bit, else at its 10th, 100th ... time, and a new vCPU starts anew" {
+  local hundred=()
+  for _ in {1..99}; do hundred+=(set-xsave 0x203); done
+  enable
+  start_watch
+  wait_for 20 watch_told event=in-force
+  run_vmm create 0 cpuid 0xd=0x3 "${hundred[@]}" set-xsave 0x207 create 1 cpuid 0xd=0x3 set-xsave 0x203
+  run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
+  wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 5))'
+  counts_are trimmed=102 lost_reports=0
+  [[ $(grep -oE 'vcpu=.*' "$BATS_TEST_TMPDIR/watch") == "vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru
+vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru count=10
+vcpu=0 xstate_bv=0x207 allowed=0x3 written=0x3 dropped=avx,pkru count=100
+vcpu=1 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru
+vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
+}
+
+@test "watch says when the door stops to be in force" {
+  enable
+  start_watch
+  wait_for 20 watch_told event=in-force
+  host disable
+  wait_for 20 watch_told 'level=error event=not-in-force via=host reason="it is not enabled"'
+  enable
+  wait_for 20 eval '(($(grep -c event=in-force "$BATS_TEST_TMPDIR/watch") == 2))'
+  loads 0x3
+  wait_for 20 watch_told event=trim
+}
+
+@test "a second watch says that there is one" {
+  start_watch
+  wait_for 20 watch_told event=
+  run --separate-stderr host watch
+  [[ $status == 1 && $stderr == 'xsaveshim host: another `xsaveshim host watch` reads the reports already' ]]
+}
+
+@test "a payload in memory that cannot be written is told, and what becomes of it is KVM's" {
+  local kind before after
+  for kind in readonly copied absent userfaultfd; do
+    before+=$("$build/test/pages" "$kind")$'\n'
+  done
+  enable
+  start_watch
+  wait_for 20 watch_told event=in-force
+  for kind in readonly copied absent userfaultfd; do
+    after+=$("$build/test/pages" "$kind")$'\n'
+  done
+  [[ $before == "$after" ]] || fail "before:" "$before" "after:" "$after"
+  wait_for 20 eval '(($(grep -oE "event=(not-trimmed|refused) .*pid=[0-9]*" "$BATS_TEST_TMPDIR/watch" | sort -u -t= -k4 | wc -l) == 4))'
+}
+
+@test "with refused=abort it ends the VMM that KVM refuses, and no other" {
+  enable --refused=abort
+  run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
+  ((status == 0))
+  run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203,xcomp_bv=1
+  ((status == 137)) || fail "$(told)"
+  run_vmm create 0 cpuid 0xd=0x3 set-xsave-at 0
+  ((status == 0)) || fail "$(told)"
+  "$build/xsaveshim" probe || (($? < 2))
+  counts_are killed=1
+}
+
+@test "KVM_SET_XCRS: what KVM refuses is told, and what it takes of state that was dropped" {
+  enable
+  start_watch
+  wait_for 20 watch_told event=in-force
+  run_vmm create 0 cpuid 0xd=0x3 set-xcrs 0x7
+  # a table that grows afterwards stands in for a KVM that has more than the VMM set
+  run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
+  run_vmm create 0 cpuid 0xd=0x7 set-xcrs 0x7 cpuid 0xd=0x3 set-xsave 0x7
+  [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(told)"
+  wait_for 20 watch_told event=lost
+  watch_told_of lost 'level=error event=lost via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 xcr0=0x7 lost=avx'
+  watch_told_of refused \
+    'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 errno=EINVAL xcr0=0x7 reason=guest-lacks:avx'
+}
+
+@test "a static VMM is trimmed, too, and one that is under a supervisor or the library as well" {
+  enable
+  run --separate-stderr "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
+  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  run --separate-stderr "$build/xsaveshim" run --supervise -- "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
+  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  run --separate-stderr "$build/xsaveshim" run -- "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207
+  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x3 written=0x3 dropped=avx,pkru'
+  counts_are trimmed=1
+}
