@@ -6,10 +6,22 @@
 load lib
 load qemu
 
-# on KERNEL DEED...
+# on [OPTION VALUE] KERNEL DEED...
 on() {
+  local options=()
+  [[ $1 != --* ]] || { options=("$1" "$2") && shift 2; }
   XSAVESHIM_TESTBED_OUT=$out XSAVESHIM_TEST_SLOW=${XSAVESHIM_TEST_SLOW:-6} \
-    timeout 600 "$repo/test/kernels/run" --timeout 500 "$1" -- "$repo/test/kernels/story" "$@"
+    timeout 600 "$repo/test/kernels/run" --timeout 500 "${options[@]}" "$1" -- "$repo/test/kernels/story" "$@"
+}
+
+# Two machines at once, with a line from the one to the other.
+migrates_live() {
+  local receiver
+  on --link "$BATS_FILE_TMPDIR/line,server=on" affected receive:live:without &
+  receiver=$!
+  wait_for 60 test -S "$BATS_FILE_TMPDIR/line"
+  on --link "$BATS_FILE_TMPDIR/line,server=off" leaky send:live:host
+  wait "$receiver"
 }
 
 # What does not come to its end leaves its rows out, which fails the tests that look for them.
@@ -17,10 +29,13 @@ setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
   mkdir "$out"
-  on leaky save:file:without save:smp2:without save:disk:without save:clean:saving &&
-    on affected restore:{file,smp2,disk}:{without,with} restore:file:observing restore:clean:without &&
-    on fixed restore:file:{without,with} &&
-    on affected-strict restore:file:{without,with} || echo "# the story broke off" >&3
+  on leaky save:{file,smp2,disk}:without save:clean:saving save:{cleanhost,cleanhost-smp2,diskcleanhost}:host &&
+    on affected restore:{file,smp2,disk}:{without,with,host} restore:file:{observing,waiting} restore:clean:without \
+      restore:{cleanhost,cleanhost-smp2,diskcleanhost}:without &&
+    on fixed restore:{file,smp2}:{without,with,host} &&
+    on affected-strict restore:file:{without,with} &&
+    on debian restore:file:{without,host} &&
+    migrates_live || echo "# the story broke off" >&3
 }
 
 teardown_file() {
@@ -33,6 +48,8 @@ teardown_file() {
     {
       did = ($2 == "save" ? "saves" : "restores") (index($3, "clean") ? " the clean snapshot" : " the leaky snapshot")
       if ($2 == "save") did = "saves"
+      if ($2 == "send") did = "sends, live"
+      if ($2 == "receive") did = "receives what was sent"
       did = did (index($3, "smp2") ? ", two vCPUs" : index($3, "disk") ? ", savevm" : "")
       printf "| %s | %s | %s | %s | %s | %s |\n", $1, did, $4, $5, $6, $7 == "lost" ? "**lost its registers**" : $7
     }' "$out/rows.tsv" >"$build/results/kernels.md"
@@ -58,7 +75,7 @@ is_lost() { # KERNEL SNAPSHOT SHIM ANSWER
 reports_were() {
   local file=$out/$1-$2-$3.reports
   shift 3
-  diff -u <(printf 'xsaveshim: %s\n' "$@") <(sed -E 's/ fd=[0-9]+/ fd=*/' "$file")
+  diff -u <(printf 'xsaveshim: %s\n' "$@") <(sed -E 's/ pid=[0-9]+//; s/ fd=[0-9]+/ fd=*/' "$file")
 }
 
 trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 written=0x3 dropped=avx,bndcsr,pkru'
@@ -111,4 +128,36 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   came_to affected-strict restore file with '0x3 EINVAL, 0x3 ok' running intact
   reports_were affected-strict file with "level=notice $trimmed" \
     "level=notice event=load-widened ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x3 guest_xcr0=0x0"
+}
+
+@test "the host-wide door, enabled while QEMU runs on the leaky kernel, has it save what restores on the affected one without it" {
+  came_to leaky save cleanhost host '0x3 ok' postmigrate intact
+  came_to affected restore cleanhost without '0x3 ok' running intact
+  came_to leaky save cleanhost-smp2 host '0x3 ok' postmigrate intact
+  came_to affected restore cleanhost-smp2 without '0x3 ok, 0x3 ok' running intact
+  came_to leaky save diskcleanhost host '0x3 ok' running intact
+  came_to affected restore diskcleanhost without '0x3 ok' running intact
+}
+
+@test "so has it a live migration from the leaky kernel to the affected one, where there is neither door nor shim" {
+  came_to leaky send live host '0x3 ok' postmigrate intact
+  came_to affected receive live without '0x3 ok' running intact
+}
+
+@test "on the affected kernel a plain QEMU restores what is lost otherwise, by way of the host-wide door" {
+  came_to affected restore file host '0x3 ok' running intact
+  came_to affected restore smp2 host '0x3 ok, 0x3 ok' running intact
+  came_to affected restore disk host '0x3 ok' running intact
+}
+
+@test "so does a QEMU that waited with -incoming defer before the door was enabled" {
+  came_to affected restore file waiting '0x3 ok' running intact
+}
+
+@test "on the fixed kernel and on Debian's own, which lack BNDCSR, the guest is lost without the host-wide door, and intact with it" {
+  came_to fixed restore file host '0x3 ok' running intact
+  is_lost fixed smp2 without '0x217 EINVAL, 0x217 EINVAL'
+  came_to fixed restore smp2 host '0x3 ok, 0x3 ok' running intact
+  is_lost debian file without '0x217 EINVAL'
+  came_to debian restore file host '0x3 ok' running intact
 }
