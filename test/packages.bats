@@ -74,6 +74,33 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   [[ $output == *" 0 errors, 0 warnings"* ]]
 }
 
+@test "make dist makes the same archive of a commit twice, and the packages are built from it" {
+  mkdir "$BATS_TEST_TMPDIR/clone"
+  tar -C "$repo" --exclude=./.git --exclude=./build -c . | tar -C "$BATS_TEST_TMPDIR/clone" --no-same-owner -x
+  cd "$BATS_TEST_TMPDIR/clone"
+  unset BUILD MAKEFLAGS MAKELEVEL
+  git init -q
+  git add -A
+  git -c user.name=test -c user.email=test@packages.invalid commit -qm test
+  version=$(sed -n 's/^VERSION := //p' Makefile)
+  archive=xsaveshim-$version.tar.gz
+  make -s dist BUILD=first
+  find . -path ./.git -prune -o -exec touch {} +
+  umask 077
+  make -s dist BUILD=second
+  cmp "first/$archive" "second/$archive"
+  (cd second && sha256sum -c "$archive.sha256")
+
+  umask 022
+  tar -xf "first/$archive"
+  make -s -C "xsaveshim-$version" deb rpm >log 2>&1 || fail "$(tail -n 20 log)"
+  [[ -s xsaveshim-$version/build/xsaveshim_${version}_amd64.deb && -s xsaveshim-$version/build/xsaveshim-$version-1.x86_64.rpm ]]
+
+  echo >>README.md
+  run -2 make -s dist BUILD=third
+  [[ $output == *"commit what has changed first"* && ! -e third ]]
+}
+
 @test "the Debian package installs in a fresh Debian, and purging it leaves nothing behind" {
   fresh_debian
   before=$(contents)
