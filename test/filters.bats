@@ -196,6 +196,8 @@ every_log_at_every_level() { # DOOR VMM
 
 # ---- where the log does not take a line ----
 
+# StratoVirt points descriptor 2 at /dev/null before KVM_CREATE_VM where it becomes a daemon, QEMU after KVM_SET_CPUID2.
+
 # each DOOR COMMAND...    the command, with the door and each VMM behind it
 each() {
   local name
@@ -217,6 +219,10 @@ stderr_closed() {
 
 stderr_null() {
   restores_and_tells_in syslog "$@" close=2 open=/dev/null
+}
+
+stderr_null_from_the_start() {
+  restores_and_tells_in syslog "$@" close=2 open=/dev/null start
 }
 
 stderr_taken_over() {
@@ -241,6 +247,7 @@ no_syslog() {
   listen
   each library stderr_closed
   each library stderr_null
+  each library stderr_null_from_the_start
   each library stderr_taken_over
 }
 

@@ -6,6 +6,7 @@
 //
 // XCR0 is what the guest's CPUID enumerates; "none": the guest has no XSAVE. The steps follow KVM_SET_CPUID2; each prints a line:
 //
+//	start			the steps up to this one come before the VM, on the main thread, without a filter
 //	set-xsave=XSTATE_BV	KVM_SET_XSAVE
 //	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with an XCOMP_BV, which every KVM refuses
 //	set-xcrs=XCR0		KVM_SET_XCRS
@@ -207,6 +208,19 @@ static void take(const char *step)
 		die(step, EINVAL);
 }
 
+static void first_steps(void)
+{
+	char **start = next_step;
+
+	while (*start && strcmp(*start, "start"))
+		start++;
+	if (!*start)
+		return;
+	while (next_step < start)
+		take(*next_step++);
+	next_step++;
+}
+
 static void restore_steps(void)
 {
 	while (*next_step && strcmp(*next_step, "save"))
@@ -341,6 +355,7 @@ int main(int argc, char **argv)
 	next_step = argv + 3;
 	kvm = open_kvm();
 	pthread_barrier_init(&turn, NULL, 2);
+	first_steps();
 	vmm->main();
 	return 0;
 }
