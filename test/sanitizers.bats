@@ -23,7 +23,8 @@ trims_in() {
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
   ((status == 0)) || fail "$(told)"
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(told)"
-  [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 3 && $(wc -l <<<"$stderr") == 3 ]] ||
+  # the thread's trim repeats what was reported of the duplicate
+  [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 2 && $(wc -l <<<"$stderr") == 2 ]] ||
     fail "$(told)"
 }
 
@@ -69,13 +70,14 @@ in_memcheck() { # LD_PRELOAD STEP...
   in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207,shift=4 \
     get-xsave get-xsave2 cpuid none set-xsave 0x207 cpuid-v1 0xd=0x7 dup set-xsave 0x207 thread set-xsave 0x207
   printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  [[ $(grep -c ' event=trim ' <<<"$stderr") == 5 ]] || fail "$(told)"
+  [[ $(grep -c ' event=trim ' <<<"$stderr") == 3 ]] || fail "$(told)"
 }
 
 @test "under valgrind the library as it is built diagnoses refused payloads, and complains of settings, without a stray access" {
   export XSAVESHIM_TRIM=wrong XSAVESHIM_LOG=/does/not/exist XSAVESHIM_LOG_LEVEL=debug
-  in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x17 set-xsave 0x13 set-xsave 0x3,xcomp_bv=1 \
-    set-xsave 0x3,reserved=7 set-xsave 0x3,mxcsr=0xffffffff cpuid-null set-xsave-at 0
-  [[ $(grep -c ' event=refused ' <<<"$stderr") == 4 && $stderr == *' event=setting '* && $stderr == *' event=log '* ]] ||
+  in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x17 set-xsave 0x13 \
+    create 1 cpuid 0xd=0x7 set-xsave 0x3,xcomp_bv=1 create 2 cpuid 0xd=0x7 set-xsave 0x3,reserved=7 \
+    create 3 cpuid 0xd=0x7 set-xsave 0x3,mxcsr=0xffffffff set-xcrs 0xff cpuid-null set-xsave-at 0
+  [[ $(grep -c ' event=refused ' <<<"$stderr") == 5 && $stderr == *' event=setting '* && $stderr == *' event=log '* ]] ||
     fail "$(told)"
 }
