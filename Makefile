@@ -13,6 +13,9 @@ DATADIR ?= $(PREFIX)/share/xsaveshim
 DOCDIR ?= $(PREFIX)/share/doc/xsaveshim
 
 BUILD ?= build
+# One name for one directory: what the compiler notes of headers goes by the object's name, so that by another name, such as the
+# absolute one that the suites give, no object would be rebuilt when a header changes.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 CFLAGS ?= -O2
 # make check, make lint and CI set WERROR: a compiler newer than ours may warn of more, and must not keep anybody from building.
 WERROR ?=

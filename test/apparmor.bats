@@ -25,7 +25,6 @@ setup_file() {
 # The image is saved by a domain that is confined, too.
 boot_confining_host() {
   make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_FILE_TMPDIR/installed"
-  echo XSAVESHIM_LOG_LEVEL=debug >>"$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"
   boot_host "$BATS_FILE_TMPDIR/installed"
   host mkdir -p "$(dirname "$local_rules")" # Debian 12 has it
   host apparmor_parser --replace /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
@@ -56,6 +55,11 @@ denied() { # PATH
   dmesg | grep -F 'apparmor="DENIED"' | grep -F "profile=\"libvirt-5ca1ab1e" | grep -qF "name=\"$1\""
 }
 
+# The installed settings, and these.
+set_settings() { # LINE...
+  { cat "$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"; printf '%s\n' "$@"; } | host tee /etc/xsaveshim.conf >/dev/null
+}
+
 # The library of a second installation in /opt, and its xsaveshim-libvirt as `in_opt xsaveshim-libvirt`.
 install_in_opt() {
   make -s -C "$repo" install BUILD="$build" PREFIX=/opt DESTDIR="$BATS_FILE_TMPDIR/opt"
@@ -78,6 +82,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
 @test "a confined domain reads /etc/xsaveshim.conf, by the rule that enable adds and not without it" {
   inside || { passed_inside; return; }
   host xsaveshim-libvirt status
+  set_settings XSAVESHIM_LOG_LEVEL=debug
   host virsh -q start guest
   guest_is_confined
   guest_prints T
@@ -91,6 +96,31 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   guest_has_shim
   guest_prints T
   denied /etc/xsaveshim.conf
+  set_settings
+}
+
+@test "a confined domain writes a log file by the rule in the snippet's comment; without it, the domain's own log has it all" {
+  inside || { passed_inside; return; }
+  log=/var/log/xsaveshim/domains.log
+  rule=$(sed -n 's,^#  */PATH \(.*\)$,\1,p' "$repo/libvirt/apparmor")
+  host install -d -o libvirt-qemu -g libvirt-qemu -m 700 "$(dirname "$log")"
+  set_settings "XSAVESHIM_LOG=$log"
+  host xsaveshim-libvirt enable
+  host virsh -q restore /srv/leaky.save
+  guest_is_confined
+  guest_prints T
+  denied "$log"
+  host grep -E "^xsaveshim: level=error event=log .*target=$log " /var/log/libvirt/qemu/guest.log
+  report_line
+  host virsh -q destroy guest
+
+  echo "$log $rule" | host tee -a "$local_rules" >/dev/null
+  host virsh -q restore /srv/leaky.save
+  guest_is_confined
+  guest_prints T
+  host grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) " "$log"
+  host sed -i "\\#^$log #d" "$local_rules"
+  set_settings
 }
 
 @test "a library in /opt, forced by hand, is kept out of a domain that starts all the same; enable finds that out and undoes itself" {

@@ -230,6 +230,19 @@ daemon_has_no_library() {
   host xsaveshim-libvirt enable
 }
 
+@test "a probe domain that does not start is told with the end of its log, and everything is undone" {
+  before=$(policy "$host_root")
+  host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-real
+  printf '%s\n' '#!/bin/sh' 'case "$*" in *xsaveshim-probe*) echo "this QEMU is broken" >&2; exit 1 ;; esac' \
+    'exec /usr/bin/qemu-real "$@"' | host tee /usr/bin/qemu-system-x86_64
+  host chmod 755 /usr/bin/qemu-system-x86_64
+  run -1 host xsaveshim-libvirt enable
+  [[ $output == *"cannot start a probe domain"*"The end of its log:"*"this QEMU is broken"*"undone: nothing"* ]]
+  [[ $(policy "$host_root") == "$before" ]]
+  daemon_has_no_library
+  no_probe_is_left
+}
+
 @test "enable follows a library that has moved" {
   host xsaveshim-libvirt enable
   make -s -C "$repo" install BUILD="$build" LIBDIR=/usr/lib/moved DESTDIR="$BATS_TEST_TMPDIR/moved"
