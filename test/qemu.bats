@@ -95,6 +95,35 @@ session_of() { # PID
   assert_trims "$work/shimmed/stderr"
 }
 
+# Whatever this KVM makes of KVM_SET_XCRS: upstream's refuses what the guest's CPUID lacks, PVM's takes it.
+@test "a guest that had enabled AVX is told lost where its CPUID lacks AVX, and restored whole where it has it" {
+  leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
+  start_leaky source -- -cpu qemu64,+xsave,+avx
+  guest_save source "$work/image"
+
+  guest_restore same "$work/image" "LD_PRELOAD=$shim" -- -cpu qemu64,+xsave,+avx
+  guest_intact same
+  # PVM offers no guest AVX, so that the CPUID lacks it here as well
+  if ! grep -q "host doesn't support requested feature: .*avx" "$work/same/stderr"; then
+    [[ ! -s $work/same/stderr ]] || fail "$(<"$work/same/stderr")"
+  fi
+
+  guest_restore lacking "$work/image" "LD_PRELOAD=$shim" -- -cpu qemu64,+xsave
+  guest_wait lacking "a report on KVM_SET_XCRS" grep -qE \
+    'level=error event=(refused .* reason=guest-lacks:avx|lost .* lost=avx)' "$work/lacking/stderr"
+  grep -qE 'event=trim .* dropped=(.*,)?avx' "$work/lacking/stderr"
+  [[ $(grep -c 'level=error .* ioctl=KVM_SET_XCRS vcpu=0 .* xcr0=0x7 ' "$work/lacking/stderr") == 1 ]]
+}
+
+@test "with XSAVESHIM_REFUSED=abort QEMU ends where a guest's AVX is lost" {
+  leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
+  start_leaky source -- -cpu qemu64,+xsave,+avx
+  guest_save source "$work/image"
+  guest_restore lacking "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_REFUSED=abort -- -cpu qemu64,+xsave
+  guest_exits lacking 1
+  grep -qE 'level=error event=(refused|lost) .* ioctl=KVM_SET_XCRS' "$work/lacking/stderr"
+}
+
 @test "a live migration from a leaky host: registers lost without the shim, intact with it" {
   start_leaky source
   await_migration bare
