@@ -65,7 +65,7 @@ $(BUILD)/command/%.o: command/%.c
 	$(COMPILE) $(HARDENING) -fPIE -c -o $@ $<
 
 $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lseccomp -ljansson -ldl
+	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -pthread -o $@ $^ -lseccomp -ljansson -ldl
 
 # The host-wide door: BPF programs, and the helper that `xsaveshim host` executes.
 HOST_OBJECTS := $(patsubst host/%.c,$(BUILD)/host/%.o,$(filter-out %.bpf.c,$(wildcard host/*.c))) $(BUILD)/command/proc_text.o

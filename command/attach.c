@@ -121,6 +121,8 @@ static void let_go_of_everything(int *socket)
 		fail("/dev/null");
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
+	if (fcntl(STDERR_FILENO, F_GETFD) < 0)
+		dup2(null, STDERR_FILENO);
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	if (*socket < 0)
 		fail("the socket cannot be kept");
@@ -168,7 +170,6 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 	send_number(socket, 0);
 	close(socket);
 	supervise();
-	exit(0);
 }
 
 // The supervisor ends when the last VMM does. Signals from the terminal, and those that others send to end it, must not end it

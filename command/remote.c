@@ -58,29 +58,37 @@ int remote_vcpu_id(pid_t tid, int fd)
 	return -1;
 }
 
-pid_t remote_process(pid_t tid)
+bool remote_process(pid_t tid, pid_t *process, pid_t *parent)
 {
 	char path[64];
 	char line[128];
-	pid_t process = -1;
+	int found = 0;
 	FILE *status;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", tid);
 	status = fopen(path, "re");
 	if (!status)
-		return -1;
-	while (fgets(line, sizeof(line), status) && sscanf(line, "Tgid: %d", &process) != 1)
-		;
+		return false;
+	while (found < 2 && fgets(line, sizeof(line), status))
+		found += sscanf(line, "Tgid: %d", process) == 1 || sscanf(line, "PPid: %d", parent) == 1;
 	fclose(status);
-	return process;
+	errno = ESRCH;
+	return found == 2;
 }
 
-bool remote_shares_descriptors(pid_t tid, pid_t other)
+bool remote_shares_memory(pid_t tid, pid_t other)
 {
-	return syscall(SYS_kcmp, tid, other, KCMP_FILES, 0, 0) == 0;
+	return syscall(SYS_kcmp, tid, other, KCMP_VM, 0, 0) == 0;
 }
 
 bool remote_same_file(pid_t tid, int fd, pid_t other, int other_fd)
 {
 	return syscall(SYS_kcmp, tid, other, KCMP_FILE, fd, other_fd) == 0;
+}
+
+bool remote_has_another_file(pid_t pid, int fd, int own_fd)
+{
+	long order = syscall(SYS_kcmp, pid, getpid(), KCMP_FILE, fd, own_fd);
+
+	return order > 0 || (order < 0 && (errno == EBADF || errno == ESRCH));
 }

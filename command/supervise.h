@@ -18,7 +18,7 @@ scmp_filter_ctx supervise_filter(void);
 void supervise_prepare(int listener, const struct settings *settings, pid_t vmm, const char *program,
 		       const char *reason);
 
-// Answers the notifications until the last process with the filter has exited.
-void supervise(void);
+// Answers the notifications; ends the program when the last process with the filter has exited.
+_Noreturn void supervise(void);
 
 #endif

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -58,7 +59,9 @@ void log_init(struct log *log, enum log_target target, const char *path, enum lo
 	log->target = target;
 	log->path = path;
 	log->level = level;
+	log->polls = false;
 	log->via = NULL;
+	log->fields = NULL;
 	log->pid = 0;
 	log->standard_error = is_null_device(STDERR_FILENO) ? no_file() : file_of(STDERR_FILENO);
 	log->claimed = 0;
@@ -192,11 +195,12 @@ bool log_takes(const struct log *log, enum log_level level)
 }
 
 // syscall() and not write() or sendmsg(): those are cancellation points, and ioctl() is none.
-static bool write_line(struct log_file file, const char *line, size_t length)
+static bool write_line(const struct log *log, struct log_file file, const char *line, size_t length)
 {
+	struct pollfd target = {.fd = file.fd, .events = POLLOUT};
 	long written;
 
-	if (!is_still(file))
+	if (!is_still(file) || (log->polls && poll(&target, 1, 0) != 1))
 		return false;
 	do
 		written = syscall(SYS_write, file.fd, line, length);
@@ -206,7 +210,7 @@ static bool write_line(struct log_file file, const char *line, size_t length)
 
 static bool write_stderr(const struct log *log, const char *line, size_t length)
 {
-	return write_line(log->standard_error, line, length);
+	return write_line(log, log->standard_error, line, length);
 }
 
 // In front of the line comes the priority that /dev/log wants: facility daemon, severity notice, err or debug (RFC 3164, 4.1.1).
@@ -240,7 +244,7 @@ void log_write(const struct log *log, enum log_level level, char *line, size_t l
 
 	line[length] = '\n';
 	if (log->target == LOG_PATH)
-		is_written = write_line(files.file, line, length + 1);
+		is_written = write_line(log, files.file, line, length + 1);
 	else if (log->target == LOG_SYSLOG)
 		is_written = send_line(files.syslog, level, line, length);
 	if (!is_written)

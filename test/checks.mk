@@ -5,7 +5,7 @@
 # that have not run here stay.
 RESULTS := $(BUILD)/results
 CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict oracle-bugs oracle-payloads coverage fuzz \
-	sanitize-address sanitize-thread sanitize-command)
+	sanitize-address sanitize-thread sanitize-command sanitize-supervisor)
 
 .PHONY: results
 results: ## put what the last checks, kernels and benchmarks left into docs/
@@ -55,7 +55,7 @@ fuzz: $(addprefix $(FUZZ)/,$(FUZZERS)) ## run every fuzzer, FUZZ_SECONDS in all
 
 # The suites with ASan and UBSan, then with TSan: what they run is built with the sanitizer, the shim included. Not run so: what is
 # about the built files (elf, install, packages), QEMU's own suites (demo, libvirt, qemu: QEMU has no sanitizer), times and memory
-# (scale), shells (completion), another libc (musl). The command has no threads for TSan.
+# (scale), shells (completion), another libc (musl).
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
@@ -64,6 +64,7 @@ sanitize: ## run suites under ASan and UBSan, and under TSan (half an hour)
 	@test/tools/sanitize $(BUILD)/address address everything $(RESULTS)/sanitize-address.rows $(SANITIZED)
 	@test/tools/sanitize $(BUILD)/thread thread everything $(RESULTS)/sanitize-thread.rows $(SANITIZED)
 	@test/tools/sanitize $(BUILD)/address-command address command $(RESULTS)/sanitize-command.rows $(SANITIZED_COMMAND)
+	@test/tools/sanitize $(BUILD)/thread-command thread command $(RESULTS)/sanitize-supervisor.rows test/supervise.bats
 
 # What it costs, next to what else could be used.
 BENCH_ROUNDS ?= 31

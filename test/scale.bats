@@ -34,3 +34,19 @@ scaled() {
   ((process_kib <= 64)) || fail "$output"
   ((last < 2 * first)) || fail "$output"
 }
+
+@test "2,000 VMMs under one supervisor are all trimmed, the last at the cost of the first" {
+  need_kvm
+  # the soft limit that most systems have
+  run bash -c 'ulimit -Sn 1024; exec timeout 300 "$@"' - "$build/xsaveshim" run --supervise --log=none -- "$build/test/many" 2000
+  ((status == 0)) || fail "exit status $status" "$output"
+  echo "# $output" >&3
+  [[ $output =~ ^trimmed=2000\ first-ns=([0-9]+)\ last-ns=([0-9]+)$ ]] || fail "$output"
+  ((2 * BASH_REMATCH[2] <= 3 * BASH_REMATCH[1])) || fail "$output"
+}
+
+@test "more VMMs than their supervisor can have descriptors are all trimmed" {
+  need_kvm
+  run bash -c 'ulimit -n 64; exec timeout 60 "$@"' - "$build/xsaveshim" run --supervise --log=none -- "$build/test/many" 200
+  [[ $status == 0 && $output == trimmed=200\ * ]] || fail "exit status $status" "$output"
+}

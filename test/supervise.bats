@@ -138,6 +138,62 @@ names() { # XFEATURES    of AVX and the leaked one
   [[ $(wc -l <<<"$stderr") == 2 ]]
 }
 
+# ---- KVM_SET_XCRS: what the guest had enabled ----
+
+@test "an XCR0 that is set before the payload is the guest's own: its state is kept, though the CPUID lacks it" {
+  supervised create 0 cpuid 0xd=0x3 set-xcrs 0x7 set-xsave "$leaky"
+  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(told)"
+  reported "$(trim_report)"
+}
+
+@test "an XCR0 that has what was dropped before tells that the guest will be lost, and abort ends the VMM" {
+  local lost="level=error event=will-be-lost via=supervisor ioctl=KVM_SET_XCRS vcpu=0 fd=* xcr0=0x7 lost=avx"
+  supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 set-xsave 0x7
+  [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
+  reported "$(trim_report 0 0x3 0x7)" "$lost"
+  supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 mark late
+  ((status == 128 + 9)) || fail "$(told)"
+  [[ $output == *$'\nset-xcrs 0x3: '* && $output != *mark* ]] || fail "$(told)"
+  reported "$(trim_report 0 0x3 0x7)" "$lost"
+}
+
+@test "an XCR0 that has nothing of what was dropped is no loss, nor one that cannot be read" {
+  supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x7 set-xsave "$leaky" set-xcrs 0x7 set-xcrs-at 0x1000
+  printed 'set-xcrs-at 0x1000: EFAULT'
+  reported "$(trim_report)"
+  supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xsave 0x3 set-xcrs 0x7
+  reported "$(trim_report 0 0x3 0x7)"
+  supervised XSAVESHIM_TRIM=none create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x7
+  [[ $stderr != *will-be-lost* ]] || fail "$(told)"
+}
+
+# ---- repeats ----
+
+@test "an event of a vCPU is told once, and then at its 10th, 100th, 1,000th time; another event, or another bit, at once" {
+  local steps=() i
+  printf -v other '%#x' $((leaky | 1 << 62))
+  for ((i = 0; i < 1000; i++)); do steps+=(set-xsave "$leaky"); done
+  supervised create 0 cpuid 0xd=0x7 "${steps[@]}" set-xsave 0x7,xcomp_bv=1 set-xsave 0x7,xcomp_bv=1 set-xsave "$other"
+  ((status == 0))
+  reported "$(trim_report)" "$(trim_report) count="{10,100,1000} \
+    "level=error event=will-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 reason=xcomp-bv:0x1" \
+    "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$other allowed=0x7 written=0x7 `
+      `dropped=$leaked_name,bit62 count=1001"
+}
+
+@test "a vCPU that is made anew is told anew" {
+  supervised "${guest[@]}" set-xsave "$leaky" set-xsave "$leaky" vm close create 0 cpuid 0xd=0x7 set-xsave "$leaky"
+  [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(told)"
+  reported "$(trim_report)" "$(trim_report)"
+}
+
+@test "what is doubtful is told at growing intervals, too" {
+  local steps=() i
+  for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
+  supervised create 0 cpuid 0xd=0x7 cpuid 0xd=0x3 "${steps[@]}"
+  [[ $(grep -c may-be-refused <<<"$stderr") == 2 && $stderr == *' count=10' ]] || fail "$(told)"
+}
+
 # ---- what it cannot see: did KVM take the table? ----
 
 @test "a table that KVM cannot have taken is not learned: too long, or not readable" {
@@ -189,7 +245,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
   supervised "${guest[@]}" dup set-xsave "$leaky" dup-to 900 set-xsave "$leaky"
   ((status == 0))
   [[ $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$(told)"
-  reported "$(trim_report)" "$(trim_report)"
+  reported "$(trim_report)"
 }
 
 @test "a duplicate that is put on another vCPU's number is the vCPU that it duplicates" {
@@ -199,6 +255,15 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
   supervised create 0 cpuid 0xd=0x3 create 1 cpuid 0xd=0x7 vcpu 0 dup-to "$second" set-xsave 0x7
   printed "create 1: $second" "dup-to $second: $second"
   printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+}
+
+@test "a duplicate that is put on the number of another VM's vCPU with the same id may have what either has" {
+  local first second
+  supervised create 0 vm create 0
+  { read -r first; read -r second; } < <(sed -n 's/^create 0: //p' <<<"$output")
+  supervised create 0 cpuid 0xd=0x7 vm create 0 cpuid 0xd=0x3 fd "$first" dup-to "$second" set-xsave "$leaky"
+  printed "dup-to $second: $second"
+  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(told)"
 }
 
 @test "a descriptor that is not a vCPU is never written through" {
@@ -257,20 +322,103 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(told)"
 }
 
 @test "a signal does not interrupt a call that the supervisor is at work on" {
-  mkfifo "$work/err"
-  exec {err}<>"$work/err"
-  timeout 2 dd if=/dev/zero bs=4096 status=none >&"$err" || true # full: the report has to wait
-  "$xsaveshim" run --supervise -- "$build/test/restorers" 1 1 "$leaked" interruptible "$work" \
-    >"$work/out" 2>&"$err" 3>&- &
-  pid=$!
-  wait_for $((10 * slow)) find_supervisor "$work"
-  wait_for $((10 * slow)) waits_in pipe 1 "$supervisor" # write()
+  start_hanging vcpu "$leaky"
   kill -USR1 "$pid"
-  cat <&"$err" >/dev/null 3>&- &
-  reader=$!
+  resume
   wait "$pid"
-  kill "$reader"
-  [[ $(<"$work/out") == '0: 1' ]] || fail "$(<"$work/out")"
+  [[ $(sed -n 2p "$work/out") == '0 xstate_bv=0x7' ]] || fail "$(<"$work/out")"
+}
+
+# ---- whose call is it? ----
+
+@test "a helper with its own memory that shares the descriptors gets its EIO: nothing is trimmed, told or ended" {
+  local mode
+  supervised "${guest[@]}" helper set-xsave "$leaky"
+  printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
+  reported_nothing
+  for mode in helper fork; do
+    supervised XSAVESHIM_REFUSED=abort create 0 cpuid "0xd=$leaky" "$mode" set-xsave "$leaky"
+    printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
+    reported_nothing
+  done
+}
+
+@test "a child that shares the VMM's memory is served as the VMM is" {
+  supervised "${guest[@]}" vfork set-xsave "$leaky"
+  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  reported "$(trim_report)"
+}
+
+@test "pid= is the process that makes the call, as the supervisor sees it" {
+  local pids
+  run --separate-stderr "$xsaveshim" run --supervise -- sh -c '"$@"; "$@"; true' sh "$static" pid "${guest[@]}" set-xsave "$leaky"
+  pids=$(sed -n 's/^pid: //p' <<<"$output")
+  [[ $(wc -l <<<"$pids") == 2 && $(sed -n 's/.* pid=\([0-9]*\) .*/\1/p' <<<"$stderr") == "$pids" ]] || fail "$(told)"
+  [[ $EUID == 0 ]] || return 0
+  run --separate-stderr "$xsaveshim" run --supervise -- unshare --pid --fork "$static" pid "${guest[@]}" set-xsave "$leaky"
+  printed 'pid: 1'
+  [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(told)"
+}
+
+# start_hanging WHERE XSTATE_BV    a VMM whose payload nobody can read before `resume`; sets what `start` does
+start_hanging() {
+  [[ $EUID == 0 ]] || skip "only root can make a system call wait for a userfaultfd"
+  mkfifo "$work/in"
+  exec {in}<>"$work/in"
+  "$xsaveshim" run --supervise -- bash -c 'exec "$0" "$@"' "$build/test/hang" "$@" <"$work/in" >"$work/out" 2>"$work/err" 3>&- &
+  pid=$!
+  wait_for $((10 * slow)) grep -q '^calls ' "$work/out"
+  wait_for $((10 * slow)) waits_in seccomp 16 "$pid" # ioctl()
+}
+
+@test "a payload that hangs whoever reads it holds up its own caller alone" {
+  local i
+  mkfifo "$work/never"
+  exec {in}<>"$work/never"
+  run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- bash -c '
+    set -m # each in a process group, with what puts its payload there
+    for ((i = 0; i < 10; i++)); do
+      "$1" vcpu "$3" >"$4/$i" &
+      hanging+=($!)
+    done <&"$5"
+    for ((i = 0; i < 10; i++)); do
+      until grep -q calls "$4/$i"; do sleep 0.02; done
+    done
+    for ((i = 0; i < 10; i++)); do "$2" create 0 cpuid 0xd=0x7 set-xsave "$3"; done
+    kill -KILL "${hanging[@]/#/-}"' bash "$build/test/hang" "$static" "$leaky" "$work" "$in"
+  exec {in}>&-
+  [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 10 ]] || fail "$(told)"
+}
+
+@test "what is no vCPU is never read from, so that nobody waits for it" {
+  mkfifo "$work/never"
+  exec {in}<>"$work/never"
+  run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$build/test/hang" nothing "$leaky" <&"$in"
+  [[ $status == 0 && ${lines[1]} == ENOTTY ]] || fail "$(told)"
+  reported_nothing
+}
+
+@test "a process that gets the pid of a dead caller is not ended in its place" {
+  [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
+  run --separate-stderr timeout $((60 * slow)) unshare --pid --fork --kill-child --mount-proc bash -c '
+    mkfifo "$4/in" "$4/other"
+    exec 8<>"$4/in" 9<>"$4/other"
+    "$0" run --supervise --refused=abort -- "$1" child "$3" <&8 >"$4/out" 8<&- 9<&- &
+    until grep -q calls "$4/out"; do sleep 0.02; done
+    caller=$(sed -n "s/^calls //p" "$4/out")
+    until [[ $(<"/proc/$caller/syscall") == "16 "* ]]; do sleep 0.02; done
+    sleep 0.1
+    kill -KILL "$caller"
+    while [[ -e /proc/$caller ]]; do sleep 0.02; done
+    echo $((caller - 1)) >/proc/sys/kernel/ns_last_pid
+    "$2" create 0 pause <&9 >"$4/innocent" 8<&- 9<&- &
+    [[ $! == "$caller" ]] || exit 3
+    until grep -q pause "$4/innocent"; do sleep 0.02; done
+    echo >&8
+    while pgrep -x "xsaveshim|hang" >/dev/null; do sleep 0.02; done
+    echo >&9
+    wait "$caller" && echo alive' "$xsaveshim" "$build/test/hang" "$static" "$leaky" "$work"
+  [[ $status == 0 && $output == alive ]] || fail "$(told)"
 }
 
 # ---- the VMM's memory ----
@@ -489,9 +637,12 @@ field() { # PID NAME    of /proc/PID/status
   [[ $(readlink "/proc/$supervisor/fd/0") == /dev/null && $(readlink "/proc/$supervisor/fd/1") == /dev/null ]]
   [[ $(readlink "/proc/$supervisor/fd/2") == "$work/err" ]]
   run ls -l "/proc/$supervisor/fd"
-  [[ $(sed -n 's/.* -> //p' <<<"$output" | sort) == "/dev/null
+  # and a socket where there is a syslog
+  [[ $(sed -n '/ socket:/d; s/.* -> //p' <<<"$output" | sort) == "/dev/null
 /dev/null
 $work/err
+anon_inode:[eventpoll]
+anon_inode:[eventpoll]
 anon_inode:[pidfd]
 anon_inode:seccomp notify" ]] || fail "$output"
   resume
@@ -514,6 +665,48 @@ anon_inode:seccomp notify" ]] || fail "$output"
   exec {reader}<&-
   run timeout $((60 * slow)) "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky" 2>&"$writer"
   printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+}
+
+@test "a standard error that nobody reads holds up no VMM" {
+  mkfifo "$work/stderr"
+  exec {full}<>"$work/stderr"
+  timeout 2 dd if=/dev/zero bs=4096 status=none >&"$full" || true
+  run bash -c 'exec "$@" 2>&$0' "$full" timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$static" \
+    "${guest[@]}" set-xsave "$leaky" create 1 cpuid 0xd=0x7 set-xsave "$leaky"
+  [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$output"
+}
+
+@test "who waits for the end of the standard error of a VMM that becomes a daemon does not wait for the VM's end" {
+  local qemu
+  command -v qemu-system-x86_64 >/dev/null || skip "QEMU is not installed"
+  timeout $((60 * slow)) "$xsaveshim" run --supervise -- qemu-system-x86_64 -accel kvm -machine pc -nodefaults -display none -S \
+    -name "guest=$work" -pidfile "$work/pid" -daemonize 2>&1 3>&- | cat >"$work/said"
+  ((PIPESTATUS[0] == 0)) || fail "$(<"$work/said")"
+  qemu=$(<"$work/pid")
+  kill -0 "$qemu"
+  find_supervisor "$work"
+  [[ $(readlink "/proc/$supervisor/fd/2") == /dev/null ]]
+  kill -KILL "$qemu"
+  wait_for $((10 * slow)) none_left "$work"
+}
+
+@test "the supervisor keeps its standard error while any of what it serves has it, and lets go of it a moment later" {
+  mkfifo "$work/stderr" "$work/in"
+  exec {in}<>"$work/in"
+  timeout $((60 * slow)) cat "$work/stderr" >"$work/err" 3>&- &
+  reader=$!
+  # the shell has it while the first VMM runs
+  "$xsaveshim" run --supervise -- bash -c '"$@" 2>/dev/null; exec "$@" 2>/dev/null' bash "$static" mark "$work" \
+    "${guest[@]}" pause set-xsave "$leaky" <"$work/in" >"$work/out" 2>"$work/stderr" 3>&- &
+  pid=$!
+  wait_for $((10 * slow)) grep -q '^pause:' "$work/out"
+  find_supervisor "$work"
+  resume
+  wait_for $((10 * slow)) grep -q 'event=trim' "$work/err"
+  wait "$reader"
+  [[ $(readlink "/proc/$supervisor/fd/2") == /dev/null && $(grep -c '^pause:' "$work/out") == 2 ]]
+  resume
+  wait "$pid"
 }
 
 @test "a VMM that was started without standard streams is served" {
@@ -561,10 +754,15 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
+is_stopped() { # PID    all of its threads
+  ! grep -L $'^State:\tT' "/proc/$1"/task/*/status | grep -q .
+}
+
 # A VMM whose KVM_SET_XSAVE waits for a supervisor that is stopped.
 start_stopped_call() {
   start "${guest[@]}" pause set-xsave 0x7
   kill -STOP "$supervisor"
+  wait_for $((10 * slow)) is_stopped "$supervisor"
   resume
   wait_for $((10 * slow)) waits_in seccomp 16 "$pid" # ioctl()
 }
@@ -589,7 +787,8 @@ start_stopped_call() {
   wait_for 300 grep -qx 'done' "$work/out"
   find_supervisor "$work"
   [[ $(grep -c '^cpuid .*: 0$' "$work/out") == $((1000 / slow)) ]]
-  [[ $(find "/proc/$supervisor/fd" -type l | wc -l) == 4 ]]
+  run find "/proc/$supervisor/fd" -lname '*pidfd*'
+  [[ -z $output && $(find "/proc/$supervisor/fd" -type l | wc -l) -le 7 ]]
   resume
   wait_for $((10 * slow)) none_left "$work"
 }

@@ -6,7 +6,7 @@
 #include "fuzz.h"
 
 static struct input input;
-static const struct call *current;
+static const struct seccomp_notif *current;
 static uint64_t last_bv;
 
 // Descriptors n and n + 4 of a process are duplicates.
@@ -60,15 +60,19 @@ int remote_memory_open(pid_t tid)
 }
 
 // Whether this is what is left of the payload for a vCPU of the caller, under its own descriptor or a duplicate of it: what any
-// of its tables enumerates, FP and SSE.
+// of its tables enumerates, what KVM_SET_XCRS added, FP and SSE.
 static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
-	for (size_t i = 0; i < tracked.vcpu_count; i++) {
-		const struct tracked_vcpu *vcpu = &tracked.vcpus[i];
+	for (size_t i = 0; i < tracked.process_count; i++) {
+		const struct tracked_process *process = tracked.processes[i];
 
-		if (vcpu->process == current->process && is_same_file(vcpu->fd, current->fd) &&
-		    written == (last_bv & (vcpu->vcpu.guest_xcr0 | XFEATURE_FPSSE)))
-			return true;
+		for (size_t j = 0; j < process->vcpu_count; j++) {
+			const struct tracked_vcpu *vcpu = &process->vcpus[j];
+
+			if (vcpu->vcpu.knowledge == VCPU_XCR0 && is_same_file(vcpu->fd, (int)current->data.args[0]) &&
+			    written == (last_bv & policy_allowed(vcpu->vcpu)))
+				return true;
+		}
 	}
 	return false;
 }
@@ -77,7 +81,7 @@ bool remote_memory_write(int memory, uint64_t address, const void *from, size_t 
 {
 	uint64_t written;
 
-	MUST(memory == 12345 && address == current->argument + XSTATE_BV_OFFSET && size == sizeof(written));
+	MUST(memory == 12345 && address == current->data.args[2] + XSTATE_BV_OFFSET && size == sizeof(written));
 	memcpy(&written, from, size);
 	MUST(is_trimmed_for_a_vcpu(written));
 	MUST(settings->trim != TRIM_NONE && settings->trim != TRIM_SAVE);
@@ -104,12 +108,14 @@ static pid_t process_of(pid_t tid)
 	return tid / 2 % 2 ? own : parent;
 }
 
-pid_t remote_process(pid_t tid)
+bool remote_process(pid_t tid, pid_t *process, pid_t *parent)
 {
-	return fails() ? -1 : process_of(tid);
+	*process = process_of(tid);
+	*parent = process_of(tid + 2);
+	return !fails();
 }
 
-bool remote_shares_descriptors(pid_t tid, pid_t other)
+bool remote_shares_memory(pid_t tid, pid_t other)
 {
 	return chance() && process_of(tid) == other;
 }
@@ -119,29 +125,34 @@ bool remote_same_file(pid_t tid, int fd, pid_t other, int other_fd)
 	return chance() && tid == other && is_same_file(fd, other_fd);
 }
 
+bool remote_has_another_file(pid_t pid, int fd, int own_fd)
+{
+	return pid && fd == own_fd && chance();
+}
+
 static void handle_one(void)
 {
 	size_t which = take(&input, 1) % (WATCHED + 1);
-	struct call call = {
-		.ioctl = "ioctl",
-		.id = 1,
-		.tid = (pid_t)(take(&input, 1) % 4),
-		.fd = (int)(take(&input, 1) % 8),
-		.argument = take(&input, 1) % 4 ? 0x10000 : take(&input, 8),
-	};
+	struct seccomp_notif request = {.id = 1, .pid = (uint32_t)(take(&input, 1) % 4)};
 
-	current = &call;
-	if (which < WATCHED)
-		watched[which].handle(&call);
-	else if (tracked.process_count)
-		tracked_forget_process(&tracked, call.fd % tracked.process_count);
-	current = NULL;
+	request.data.args[0] = take(&input, 1) % 8;
+	request.data.args[2] = take(&input, 1) % 4 ? 0x10000 : take(&input, 8);
+	if (which < WATCHED) {
+		request.data.args[1] = watched[which].request;
+		current = &request;
+		handle(&request);
+		current = NULL;
+	} else if (tracked.process_count) {
+		tracked_forget_process(&tracked, tracked.processes[request.data.args[0] % tracked.process_count]);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct settings chosen;
 
+	if (!tracked.exits)
+		tracked_init(&tracked, 1024);
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim_mode)(take(&input, 1) % 4);
@@ -151,8 +162,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (input.size)
 		handle_one();
 	while (tracked.process_count)
-		tracked_forget_process(&tracked, 0);
-	MUST(!tracked.vcpu_count);
+		tracked_forget_process(&tracked, tracked.processes[0]);
 	check_log();
 	return 0;
 }

@@ -11,6 +11,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -564,14 +565,14 @@ static void step_pause(char *arg)
 
 static void run_steps(void);
 
-static void step_fork(char *arg)
+// The steps that follow are carried out by a child; this process ends as that does.
+static void go_on_in_child(unsigned long flags)
 {
 	int status;
 	pid_t pid;
 
-	(void)arg;
 	printf("\n");
-	pid = fork();
+	pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
 	if (pid == -1)
 		die("fork", errno_name(errno));
 	if (!pid)
@@ -581,6 +582,34 @@ static void step_fork(char *arg)
 	if (WIFSIGNALED(status))
 		die("fork", strsignal(WTERMSIG(status)));
 	exit(WEXITSTATUS(status));
+}
+
+static void step_fork(char *arg)
+{
+	(void)arg;
+	go_on_in_child(0);
+}
+
+static void step_helper(char *arg)
+{
+	(void)arg;
+	go_on_in_child(CLONE_FILES);
+}
+
+// As vfork() is used: the child shares the memory, and this process stands still until it ends.
+static void step_vfork(char *arg)
+{
+	pid_t pid;
+
+	(void)arg;
+	printf("\n");
+	pid = vfork();
+	if (pid == -1)
+		die("vfork", errno_name(errno));
+	if (pid)
+		exit(0);
+	run_steps();
+	_exit(0);
 }
 
 static void step_exec(char *arg)
@@ -710,6 +739,8 @@ static const struct step {
 	{"mark", "NAME", step_mark, "access(\"/mark-NAME\")"},
 	{"pause", NULL, step_pause, "until a line has come in on standard input"},
 	{"fork", NULL, step_fork, "the steps that follow, in a child"},
+	{"vfork", NULL, step_vfork, "the same, in a child that shares the memory"},
+	{"helper", NULL, step_helper, "the same, in a child that shares the descriptors"},
 	{"exec", NULL, step_exec, "the steps that follow, in a new program that inherits the descriptor"},
 	{"thread", NULL, step_thread, "the steps that follow, on another thread"},
 	{"small-thread", NULL, step_small_thread, "the same, with a stack of 16 KiB"},

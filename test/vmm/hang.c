@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+// hang vcpu|nothing|child XSTATE_BV: a restore whose payload is not there yet, whoever reads it waits. Prints "calls PID" and makes the
+// call, by a system call of its own; then prints what it returned and what became of XSTATE_BV. A process of its own puts the payload
+// there once a line has come in on standard input; it outlives the caller, but not for ever.
+// vcpu: into a vCPU whose guest has FP, SSE and AVX. nothing: into descriptor 0, which is none. child: by a child of the process that
+// created the vCPU.
+// SIGUSR1 interrupts the call if the kernel lets it.
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "errnos.h"
+#include "kvm.h"
+
+#define PAGE 4096
+#define SERVE_SECONDS 300
+
+static unsigned char source[sizeof(struct kvm_xsave)] __attribute__((aligned(PAGE)));
+
+static _Noreturn void die(const char *what)
+{
+	perror(what);
+	exit(2);
+}
+
+static void ignore(int number)
+{
+	(void)number;
+}
+
+static int create_vcpu(void)
+{
+	struct leaf_0xd cpuid = LEAF_0XD(7);
+	int vcpu = raw_ioctl(raw_ioctl(open_kvm(), KVM_CREATE_VM, NULL), KVM_CREATE_VCPU, NULL);
+
+	if (raw_ioctl(vcpu, KVM_SET_CPUID2, &cpuid))
+		die("KVM_SET_CPUID2");
+	return vcpu;
+}
+
+// Memory that nobody can read before the userfaultfd, which is returned, is served.
+static int make_payload(unsigned char **payload)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	struct uffdio_register range = {.range.len = PAGE, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	*payload = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	range.range.start = (uintptr_t)*payload;
+	if (fd < 0 || *payload == MAP_FAILED || raw_ioctl(fd, UFFDIO_API, &api) ||
+	    raw_ioctl(fd, UFFDIO_REGISTER, &range))
+		die("userfaultfd");
+	return fd;
+}
+
+static _Noreturn void serve(int fd, const unsigned char *payload)
+{
+	struct uffdio_copy copy = {.dst = (uintptr_t)payload, .src = (uintptr_t)source, .len = PAGE};
+	char byte;
+
+	alarm(SERVE_SECONDS);
+	while (read(STDIN_FILENO, &byte, 1) == 1 && byte != '\n')
+		;
+	raw_ioctl(fd, UFFDIO_COPY, &copy);
+	exit(0);
+}
+
+static void restore(int vcpu)
+{
+	unsigned char *payload;
+	int fd = make_payload(&payload);
+	pid_t server = fork();
+	int result;
+
+	if (server < 0)
+		die("fork");
+	if (!server)
+		serve(fd, payload);
+	printf("calls %d\n", getpid());
+	result = raw_ioctl(vcpu, KVM_SET_XSAVE, payload);
+	printf("%s", result ? errno_name(errno) : "0");
+	if (vcpu)
+		printf(" xstate_bv=%#llx", (unsigned long long)get_xstate_bv(payload));
+	kill(server, SIGKILL);
+	printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = {.sa_handler = ignore};
+	int vcpu, status = 0;
+
+	if (argc != 3) {
+		fprintf(stderr, "usage: hang vcpu|nothing|child XSTATE_BV\n");
+		return 2;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	sigaction(SIGUSR1, &action, NULL);
+	set_xstate_bv(source, strtoull(argv[2], NULL, 0));
+	set_mxcsr(source, MXCSR_DEFAULT);
+	vcpu = strcmp(argv[1], "nothing") ? create_vcpu() : STDIN_FILENO;
+	if (!strcmp(argv[1], "child") && fork()) {
+		wait(&status);
+		return 0;
+	}
+	restore(vcpu);
+	return 0;
+}
