@@ -251,10 +251,24 @@ no_syslog() {
   each library stderr_taken_over
 }
 
+@test "the supervisor under each filter: a standard error that the VMM has closed, pointed at /dev/null, or given to its disk image" {
+  listen
+  each supervisor stderr_closed
+  each supervisor stderr_null
+  each supervisor stderr_null_from_the_start
+  each supervisor stderr_taken_over
+}
+
 @test "the library under each filter: a log on a full disk, with and without a standard error" {
   listen
   each library log_full
   each library log_full_and_no_stderr
+}
+
+@test "the supervisor under each filter: a log on a full disk, with and without a standard error" {
+  listen
+  each supervisor log_full
+  each supervisor log_full_and_no_stderr
 }
 
 starts_without_stderr() { # DOOR VMM
@@ -366,6 +380,20 @@ full_pipe_with_a_reader() { # DOOR VMM
   done
 }
 
+@test "the supervisor under each filter: KVM_SET_XCRS taken, refused, and taken for state that is lost" {
+  local name
+  for name in "${vmms[@]}"; do
+    run_filtered supervisor "$name" 0x7 set-xsave=0x7 set-xcrs=0x7
+    ended 'set-xcrs=0x7: 0' end
+    told_in none ""
+    run_filtered supervisor "$name" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
+    ended "set-xcrs=$leaky: EINVAL" end
+    run_filtered supervisor "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
+    ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
+    told_in stderr "notice:trim:KVM_SET_XSAVE error:will-be-lost:KVM_SET_XCRS"
+  done
+}
+
 aborts() { # EVENTS DOOR VMM [VARIABLE=VALUE]... XCR0 STEP...
   local expected=$1 how=1
   shift
@@ -382,6 +410,14 @@ aborts() { # EVENTS DOOR VMM [VARIABLE=VALUE]... XCR0 STEP...
     aborts error:refused:KVM_SET_XSAVE library "$name" 0x7 set-xsave-compacted=0x7
     aborts error:refused:KVM_SET_XCRS library "$name" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
     aborts "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS" library "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
+  done
+}
+
+@test "the supervisor under each filter: abort ends the VMM where a payload will be refused, or state will be lost" {
+  local name
+  for name in "${vmms[@]}"; do
+    aborts error:will-be-refused:KVM_SET_XSAVE supervisor "$name" 0x7 set-xsave-compacted=0x7
+    aborts "notice:trim:KVM_SET_XSAVE error:will-be-lost:KVM_SET_XCRS" supervisor "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
   done
 }
 

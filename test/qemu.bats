@@ -210,6 +210,10 @@ daemonized_tells_syslog() { # VIA LAUNCHER...
   daemonized_tells_syslog "" env "LD_PRELOAD=$shim"
 }
 
+@test "a supervised QEMU that daemonizes before its payload comes in is reported in syslog, with the daemon's pid" {
+  daemonized_tells_syslog "via=supervisor " "$build/xsaveshim" run --supervise --
+}
+
 # Each read of the port makes QEMU get a payload from KVM and set it again.
 @test "a guest that reads VMware's port for ever on a leaky host gets a handful of reports, at growing counts" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
