@@ -8,6 +8,8 @@ MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin
+LIBEXECDIR ?= $(PREFIX)/libexec
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 MANDIR ?= $(PREFIX)/share/man
 DATADIR ?= $(PREFIX)/share/xsaveshim
 DOCDIR ?= $(PREFIX)/share/doc/xsaveshim
@@ -161,9 +163,14 @@ INSTALLED := \
 	copy:0644:man/libxsaveshim.7:$(MANDIR)/man7/libxsaveshim.7 \
 	copy:0644:man/xsaveshim-libvirt.8:$(MANDIR)/man8/xsaveshim-libvirt.8 \
 	$(foreach page,$(PAGES),copy:0644:$(page):$(DOCDIR)/$(page))
+ifneq ($(HOST),)
+INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
+	fill:0644:host/xsaveshim-host.service:$(UNITDIR)/xsaveshim-host.service \
+	fill:0644:host/xsaveshim-host-watch.service:$(UNITDIR)/xsaveshim-host-watch.service
+endif
 # Directories that hold nothing but our files, each before the one that it is in.
 OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
-FILL_IN := sed -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'
+FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'
 
 .PHONY: install uninstall
 install: all ## install under $(PREFIX), or below DESTDIR

@@ -64,13 +64,13 @@ contents() {
 
 run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
 
-@test "lintian has nothing to say on the Debian package" {
-  run -0 lintian --allow-root --fail-on error,warning "$deb"
+@test "lintian has nothing to say on the Debian packages" {
+  run -0 lintian --allow-root --fail-on error,warning "$deb" "${deb/xsaveshim_/xsaveshim-host_}"
   [[ -z $output ]]
 }
 
-@test "rpmlint has nothing to say on the RPM and its spec" {
-  run -0 rpmlint --ignore-unused-rpmlintrc -r "$repo/packaging/rpm/xsaveshim.rpmlintrc" "$rpm" "$BATS_FILE_TMPDIR/xsaveshim.spec"
+@test "rpmlint has nothing to say on the RPMs and their spec" {
+  run -0 rpmlint --ignore-unused-rpmlintrc -r "$repo/packaging/rpm/xsaveshim.rpmlintrc" "$rpm" "${rpm/xsaveshim-0/xsaveshim-host-0}" "$BATS_FILE_TMPDIR/xsaveshim.spec"
   [[ $output == *" 0 errors, 0 warnings"* ]]
 }
 
