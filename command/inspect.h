@@ -17,6 +17,7 @@ enum shim {
 	SHIM_BYPASSED, // the library is in the VMM, but the VMM calls the kernel without it
 	SHIM_PRELOAD,
 	SHIM_SUPERVISED,
+	SHIM_HOST, // the host-wide door: no process shows it
 };
 
 // The file that a shim runs from, the library or the command, and the record that was found in its memory.

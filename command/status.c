@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 
+#include "host.h"
 #include "inspect.h"
 #include "options.h"
 
@@ -47,7 +48,8 @@ static const char *const shim_names[] = {
 	[SHIM_NONE] = "none",
 	[SHIM_BYPASSED] = "bypassed",
 	[SHIM_PRELOAD] = "preload",
-	[SHIM_SUPERVISED] = "supervised"};
+	[SHIM_SUPERVISED] = "supervised",
+	[SHIM_HOST] = "host"};
 static const char *const verdict_names[] = {
 	[PROTECTED] = "protected", [UNPROTECTED] = "unprotected", [UNKNOWN] = "unknown"};
 
@@ -75,12 +77,18 @@ static json_t *json_text(const char *text)
 	return json ? json : json_string(clean(text).text);
 }
 
-static json_t *json_settings(const struct settings *settings)
+// The host-wide door has no log of its own.
+static enum setting settings_count(const struct vmm *vmm)
+{
+	return vmm->shim == SHIM_HOST ? SETTING_LOG : SETTINGS;
+}
+
+static json_t *json_settings(const struct vmm *vmm)
 {
 	json_t *json = json_object();
 
-	for (enum setting setting = 0; setting < SETTINGS; setting++)
-		json_object_set_new(json, setting_names[setting], json_text(settings_text(settings, setting)));
+	for (enum setting setting = 0; setting < settings_count(vmm); setting++)
+		json_object_set_new(json, setting_names[setting], json_text(settings_text(&vmm->settings, setting)));
 	return json;
 }
 
@@ -98,12 +106,11 @@ static json_t *json_vmm(const struct vmm *vmm)
 {
 	enum verdict known = protection(vmm);
 
-	return json_pack(
-		"{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name", json_text(vmm->name), "vcpus",
-		vmm->vcpus, "shim", shim_names[vmm->shim], "protected",
-		known == UNKNOWN ? json_null() : json_boolean(known == PROTECTED), "library",
-		has_library(vmm) ? json_text(vmm->library.path) : json_null(), "library_replaced", is_replaced(vmm),
-		"settings", vmm->settings_known ? json_settings(&vmm->settings) : json_null());
+	return json_pack("{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name", json_text(vmm->name),
+			 "vcpus", vmm->vcpus, "shim", shim_names[vmm->shim], "protected",
+			 known == UNKNOWN ? json_null() : json_boolean(known == PROTECTED), "library",
+			 has_library(vmm) ? json_text(vmm->library.path) : json_null(), "library_replaced",
+			 is_replaced(vmm), "settings", vmm->settings_known ? json_settings(vmm) : json_null());
 }
 
 static void print_json(const struct inspection *inspection)
@@ -128,7 +135,7 @@ static void print_vmm(const struct vmm *vmm, int name_width)
 	snprintf(shim, sizeof(shim), "%s%s", shim_names[vmm->shim], is_replaced(vmm) ? " (replaced)" : "");
 	printf("%7d  %5u  %-9s  %-19s  %-*s ", vmm->pid, vmm->vcpus, words[protection(vmm)], shim, name_width,
 	       clean(vmm->name).text);
-	for (enum setting setting = 0; setting < SETTINGS && vmm->settings_known; setting++)
+	for (enum setting setting = 0; setting < settings_count(vmm) && vmm->settings_known; setting++)
 		printf(" %s=%s", setting_names[setting], clean(settings_text(&vmm->settings, setting)).text);
 	putchar('\n');
 }
@@ -162,7 +169,7 @@ static void print_notes(const struct inspection *inspection)
 	if (unprotected)
 		printf("%zu of %zu VMMs not protected: restart them under `xsaveshim run` or with libxsaveshim.so "
 		       "preloaded, "
-		       "with XSAVESHIM_TRIM=restore or both\n",
+		       "with XSAVESHIM_TRIM=restore or both, or enable `xsaveshim host`\n",
 		       unprotected, inspection->vmm_count);
 	if (any_bypassed)
 		puts("bypassed: the VMM has the library, but calls the kernel without libc, so that the library does "
@@ -200,6 +207,25 @@ static const char help[] =
 	"Exit status: 0 all VMMs are protected; 1 a VMM is not protected; 2 no\n"
 	"unprotected VMM found, but some processes could not be inspected (run as root).\n";
 
+// What no shim protects the host-wide door may.
+static void look_at_host(struct inspection *inspection)
+{
+	struct settings settings;
+
+	if (count(inspection, PROTECTED) == inspection->vmm_count || !host_in_force(&settings) ||
+	    !policy_mode_trims(settings.trim, XSAVE_RESTORE))
+		return;
+	for (size_t i = 0; i < inspection->vmm_count; i++) {
+		struct vmm *vmm = &inspection->vmms[i];
+
+		if (protection(vmm) == PROTECTED)
+			continue;
+		vmm->shim = SHIM_HOST;
+		vmm->settings_known = true;
+		vmm->settings = settings;
+	}
+}
+
 int status_main(int argc, char **argv)
 {
 	struct inspection inspection;
@@ -213,6 +239,7 @@ int status_main(int argc, char **argv)
 		warn("cannot read /proc, which must be mounted and readable");
 		return UNKNOWN;
 	}
+	look_at_host(&inspection);
 	if (json)
 		print_json(&inspection);
 	else
