@@ -3,27 +3,10 @@
 # BPF programs write. kernels-host.bats runs this suite inside testbed kernels.
 
 load lib
-
-host() { "$build/xsaveshim" host "$@"; }
-
-# Why these tests cannot run here; nothing: they can.
-obstacle() {
-  if [[ $EUID != 0 ]]; then
-    echo "not root"
-  elif [[ ! -e $build/xsaveshim-host ]]; then
-    echo "xsaveshim-host was not built: that takes clang and bpftool"
-  elif [[ ! -e /sys/bus/event_source/devices/kprobe ]]; then
-    echo "this kernel has no kprobes"
-  elif grep -qF -e '[integrity]' -e '[confidentiality]' /sys/kernel/security/lockdown; then
-    echo "this kernel is locked down"
-  fi
-}
+load host
 
 setup_file() {
-  obstacle=$(obstacle)
-  export obstacle
-  [[ $obstacle || $("$build/xsaveshim" host status) == "not in force: it is not enabled" ]] ||
-    fail "the host-wide door is in use on this machine: these tests would disable it"
+  find_obstacle
 }
 
 setup() {
@@ -35,65 +18,6 @@ teardown() {
   [[ ! -v watcher ]] || kill -KILL "$watcher" 2>/dev/null || true
   host disable >/dev/null
   leaves_nothing
-}
-
-leaves_nothing() {
-  [[ -z $(find /sys/fs/bpf -name 'xsaveshim*') ]] || fail "pins are left:" "$(find /sys/fs/bpf -name 'xsaveshim*')"
-}
-
-enable() {
-  run --separate-stderr timeout 60 "$build/xsaveshim" host enable "$@"
-  [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
-}
-
-# cannot_enable REASON-PATTERN [COMMAND-BEFORE...]
-cannot_enable() {
-  run --separate-stderr timeout 60 "${@:2}" "$build/xsaveshim" host enable
-  [[ $status == 1 && -z $output ]] || fail "exit status $status" "$output" "$stderr" || return
-  [[ $stderr == "xsaveshim host: cannot be enabled: "$1 && $stderr != *$'\n'* ]] || fail "said: $stderr" || return
-  leaves_nothing
-}
-
-# status_is EXIT-STATUS FIRST-LINE-PATTERN
-status_is() {
-  run --separate-stderr timeout 60 "$build/xsaveshim" host status
-  # shellcheck disable=SC2053 # a pattern
-  [[ $status == "$1" && ${lines[0]} == $2 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
-}
-
-count() { # NAME    as `host status --json` has it
-  host status --json | jq -e ".counts.$1"
-}
-
-counts_are() { # NAME=NUMBER...
-  local json expected
-  json=$(host status --json)
-  for expected in "$@"; do
-    [[ $(jq ".counts.${expected%=*}" <<<"$json") == "${expected#*=}" ]] || fail "expected $expected" "$json" || return
-  done
-}
-
-# Payloads with AVX and PKRU, which the guest does not have; AVX any KVM could load.
-loads() { # XSTATE_BV-AFTERWARDS
-  run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207
-  [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(told)"
-}
-
-start_watch() {
-  "$build/xsaveshim" host watch >"$BATS_TEST_TMPDIR/watch" 2>&1 3>&- &
-  watcher=$!
-}
-
-watch_told() { # PATTERN
-  grep -q "$1" "$BATS_TEST_TMPDIR/watch"
-}
-
-# These and no other reports of that event came, whatever the process.
-watch_told_of() { # EVENT LINE...
-  local event=$1 actual
-  shift
-  actual=$(grep "event=$event " "$BATS_TEST_TMPDIR/watch" | sed -E 's/ pid=[0-9]+/ pid=*/; s/ cgroup=[^ ]*//')
-  [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch told:" "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
 in_force='in force: * was cleared from what a VM loaded whose guest has none'
@@ -340,4 +264,19 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru" ]] || fail "$(cat "
   printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x3 written=0x3 dropped=avx,pkru'
   counts_are trimmed=1
+}
+
+@test "xsaveshim status calls a VMM without a shim protected, by host, while the door is in force" {
+  local pid
+  mkfifo "$BATS_TEST_TMPDIR/in"
+  "$vmm" create 0 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
+  pid=$!
+  wait_for 20 grep -q create "$BATS_TEST_TMPDIR/out"
+  shim_of() { "$build/xsaveshim" status --json | jq -c ".vmms[] | select(.pid == $pid) | [.shim, .protected, .settings]"; }
+  [[ $(shim_of) == '["none",false,null]' ]] || fail "$(shim_of)"
+  enable
+  [[ $(shim_of) == '["host",true,{"trim":"both","refused":"report"}]' ]] || fail "$(shim_of)"
+  enable --trim=save
+  [[ $(shim_of) == '["none",false,null]' ]] || fail "$(shim_of)"
+  kill "$pid"
 }

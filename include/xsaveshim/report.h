@@ -27,7 +27,7 @@ struct report_line {
 // Which ioctl on which vCPU a report is about.
 struct vcpu_call {
 	const char *ioctl;
-	int fd;			// -1: not known
+	int fd; // -1: not known
 	struct vcpu vcpu;
 };
 

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+# The host-wide door where many threads of VMMs come at once, and while it is enabled and disabled. Run by kernels-host.bats on kernels that
+# preempt themselves and on others.
+
+load lib
+load host
+load qemu
+
+setup_file() {
+  find_obstacle
+}
+
+setup() {
+  [[ ! $obstacle ]] || skip "$obstacle; make check-kernels runs this in testbed kernels"
+  work=$BATS_TEST_TMPDIR/guests
+  mkdir "$work"
+}
+
+teardown() {
+  [[ ! $obstacle ]] || return 0
+  [[ ! -v crowd ]] || kill -KILL "$crowd" 2>/dev/null || true
+  guest_stop_all
+  host disable >/dev/null
+}
+
+# What the kernel may say: a program that can write a process's memory is loaded, and what KVM says of VMs.
+kernel_says_nothing_new() {
+  run grep -vE -e 'bpf_probe_write_user|callbacks suppressed|bpf_get_probe_write_proto' \
+    -e 'rcu_tasks_wait_gp|user requested TSC rate|kvm.*(unhandled|ignored|supported)|SEV|cgroup|systemd' <(dmesg | tail -n "+$((before + 1))")
+  [[ -z $output ]] || fail "the kernel says:" "$output"
+}
+
+@test "64 threads: each load is trimmed or told, and 'missed' is what the exits did not see" {
+  local crowd_said counts rounds=$((3000 / ${XSAVESHIM_TEST_SLOW:-1}))
+  before=$(dmesg | wc -l)
+  enable
+  crowd_said=$("$build/test/crowd" 64 "$rounds")
+  [[ $crowd_said =~ ^loads=([0-9]+)\ untrimmed=([0-9]+)\ refusals=([0-9]+)\ saves=([0-9]+)$ ]]
+  local loads=${BASH_REMATCH[1]} untrimmed=${BASH_REMATCH[2]} refusals=${BASH_REMATCH[3]} saves=${BASH_REMATCH[4]}
+  counts=$(host status --json | jq .counts)
+  echo "# $crowd_said $(tr -d ' \n' <<<"$counts")" >&3
+  ((loads == 64 * rounds && refusals == loads && saves == loads))
+  jq -e --argjson calls $((loads + refusals + saves)) --argjson loads "$loads" --argjson untrimmed "$untrimmed" \
+    --argjson refusals "$refusals" '.seen == $calls and .trimmed + .not_trimmed >= $loads and .not_trimmed >= $untrimmed and
+      .refused + .missed >= $refusals and .missed >= 0' <<<"$counts"
+  kernel_says_nothing_new
+}
+
+# disturb ROUNDS    enables and disables it so often, while a guest runs
+disturb() {
+  guest_start guest
+  guest_intact guest
+  for ((i = 0; i < $1; i++)); do
+    host enable >/dev/null
+    host disable >/dev/null
+  done
+  guest_intact guest
+  leaves_nothing
+  kernel_says_nothing_new
+}
+
+@test "enabled and disabled again and again, it leaves a guest that runs intact" {
+  before=$(dmesg | wc -l)
+  disturb $((100 / ${XSAVESHIM_TEST_SLOW:-1}))
+}
+
+@test "the same under a crowd" {
+  before=$(dmesg | wc -l)
+  nice -n 19 "$build/test/crowd" 8 0 3>&- &
+  crowd=$!
+  disturb $((20 / ${XSAVESHIM_TEST_SLOW:-1}))
+}

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+# bats file_tags=testbed
+# The host-wide door on the testbed's kernels: its own suites, KVM as its judge, and what keeps a kernel from having it.
+
+load lib
+load oracle
+
+setup() {
+  cd "$repo" || return
+}
+
+# passes [OPTION VALUE]... KERNEL COMMAND... SUITE    all of its tests, none skipped
+passes() {
+  local options=()
+  while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
+  # PATH begins with bats' inner programs, one of which is called bats, too.
+  run env PATH="${PATH#"${BATS_LIBEXEC:+$BATS_LIBEXEC:}"}" timeout -k 30 900 test/kernels/run --timeout 850 "${options[@]}" "$1" -- \
+    env XSAVESHIM_TEST_SLOW=10 BUILD="$build" "${@:2:$#-2}" bats --formatter tap "${!#}"
+  if ((status != 0)) || grep -qE '^not ok|# skip' <<<"$output" || ! grep -q '^ok ' <<<"$output"; then
+    fail "$(grep -v '^ok [0-9]* [^#]*$' <<<"$output")"
+  fi
+}
+
+# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...
+inside() {
+  local options=()
+  [[ $1 != --icount ]] || { options=("$1") && shift; }
+  while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
+  run --separate-stderr timeout 600 test/kernels/run --timeout 500 "${options[@]}" "$1" -- bash -c "$2" "$build" "${@:3}"
+}
+
+# Before a command: KVM's module without a description of its own, as Proxmox's 5.15 has it. Then a kretprobe watches the exit.
+no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
+
+@test "its suite passes on the fixed kernel" {
+  passes fixed test/host.bats
+}
+
+@test "its suite passes on Debian's kernel, whose KVM is a module, without the module's BTF" {
+  passes debian "${no_module_btf[@]}" test/host.bats
+}
+
+@test "many threads at once: on Debian's kernel that preempts itself" {
+  passes --cpus 2 --append preempt=full debian test/host-crowd.bats
+}
+
+@test "many threads at once: on Debian's kernel that does not, without the module's BTF" {
+  passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
+}
+
+@test "a kernel that is locked down is told before its verifier says anything" {
+  local mode
+  for mode in integrity confidentiality; do
+    inside --append "lockdown=$mode" fixed '"$0/xsaveshim" host enable'
+    ((status == 1)) || fail "$output" "$stderr"
+    [[ $stderr == "xsaveshim host: cannot be enabled: this kernel is locked down (/sys/kernel/security/lockdown says $mode, "* ]] ||
+      fail "$stderr"
+    [[ $stderr != *$'\n'* ]] || fail "$stderr"
+  done
+}
+
+@test "where KVM's module is missing it cannot be enabled, and where it was loaded anew it is not in force" {
+  # shellcheck disable=SC2016 # the inner shell's
+  inside debian '
+    "$@" "$0/xsaveshim" host enable && rmmod kvm_amd kvm || echo "rmmod failed"
+    insmod "$XSAVESHIM_TESTBED_MODULES"/*-kvm.ko && insmod "$XSAVESHIM_TESTBED_MODULES"/*-kvm-amd.ko
+    "$0/xsaveshim" host status | head -n 1
+    "$0/xsaveshim" host disable
+    rmmod kvm_amd kvm
+    "$0/xsaveshim" host enable 2>&1' "${no_module_btf[@]}"
+  [[ $output == "enabled: trim=both refused=report
+not in force: the programs are attached, but the kernel does not call them: KVM has been loaded anew, say: enable it again
+disabled
+xsaveshim host: cannot be enabled: KVM is not loaded, and \`modprobe kvm_amd\` does not load it: see what the kernel's log says (dmesg)" ]] ||
+    fail "$output" "$stderr"
+}
+
+# For docs/testing.md: what ran, how much of it, the outcome.
+result() { # NAME WHAT HOW-MUCH OUTCOME
+  mkdir -p "$build/results"
+  echo "| $2 | $3 | $4 |" >"$build/results/oracle-$1.rows"
+}
+
+@test "20,000 random tables and payloads on an affected kernel: it writes given & allowed and nothing else" {
+  # shellcheck disable=SC2016 # the inner shell's
+  inside affected '"$0/xsaveshim" host enable && "$0/test/oracle" payload 20000 "$1"' "$seed"
+  [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output" "$stderr"
+  result host 'KVM as the oracle: the host-wide door' '20,000 random payloads, each with a random CPUID table, on the affected kernel' '0 mismatches'
+}
+
+# Bugs in the door's own reading of the table, and in the core's headers that it is compiled from: FILE and what `sed` makes of it.
+declare -gA door_bugs=(
+  [index-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
+  [flag-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
+  [last-match-wins]='host/programs.bpf.c s/&entries\[i\]/\&entries[nent - 1 - i]/'
+  [edx-dropped]='host/programs.bpf.c s/(uint64_t)entry.edx << 32 | entry.eax/entry.eax/'
+  [fpsse-dropped]='include/xsaveshim/policy.h s/ | vcpu.enabled_xcr0 | XFEATURE_FPSSE/ | vcpu.enabled_xcr0/'
+  [empty-table-unlimited]='host/programs.bpf.c s/past->empty_table = is_empty/past->empty_table = false/'
+)
+
+# door_with BUG    builds it, as $BATS_TEST_TMPDIR/BUG/build/xsaveshim-host
+door_with() {
+  local tree=$BATS_TEST_TMPDIR/$1 file=${door_bugs[$1]%% *} change=${door_bugs[$1]#* }
+  mkdir "$tree"
+  cp -r Makefile core command include host preload test packaging "$tree"
+  sed -i "$change" "$tree/$file"
+  [[ $(diff "$file" "$tree/$file" | grep -c '^>') == 1 ]] || fail "the bug $1 no longer applies exactly once" || return
+  make -s -C "$tree" BUILD=build build/xsaveshim-host
+}
+
+@test "each bug that is put into it is caught within 1,000 tables" {
+  local bug
+  for bug in "${!door_bugs[@]}"; do door_with "$bug"; done
+  # shellcheck disable=SC2016 # the inner shell's
+  inside affected '
+    for bug in "${@:3}"; do
+      "$1/$bug/build/xsaveshim-host" enable >/dev/null || echo "$bug: cannot be enabled"
+      echo "$bug: $("$0/test/oracle" payload 1000 "$2" | tail -n 1)"
+      "$1/$bug/build/xsaveshim-host" disable >/dev/null
+    done' "$BATS_TEST_TMPDIR" "$seed" "${!door_bugs[@]}"
+  for bug in "${!door_bugs[@]}"; do
+    grep -q "^$bug: mismatch at payload" <<<"$output" || fail "not caught: $bug" "$output" "$stderr"
+  done
+  result host-bugs 'the oracle itself' "${#door_bugs[@]} bugs put into the host-wide door (${!door_bugs[*]})" 'each caught within 1,000 tables'
+}
+
+# Instructions that the whole machine executes for a call, by the pair of programs that is attached. Rows for docs/bench.md.
+@test "it adds nothing to KVM_RUN and to a foreign descriptor's ioctl, and at most 1,000 instructions to a foreign vCPU ioctl" {
+  # shellcheck disable=SC2016 # the inner shell's
+  inside --icount debian '
+    measure() { "$0/test/callcost" | sed "s/^/$1 /"; }
+    measure none
+    "$0/xsaveshim" host enable >/dev/null && measure fexit
+    "$@" bash -c "\"\$0/xsaveshim\" host enable >/dev/null && \"\$0/test/callcost\" | sed \"s/^/kretprobe /\"" "$0"' "${no_module_btf[@]}"
+  ((status == 0)) || fail "$output" "$stderr"
+  local -A ticks=()
+  local pair call count
+  while read -r pair call count; do ticks[$pair:$call]=$count; done <<<"$output"
+  for pair in fexit kretprobe; do
+    for call in KVM_RUN foreign-descriptor; do
+      [[ ${ticks[none:$call]} -gt 0 && ${ticks[$pair:$call]} == "${ticks[none:$call]}" ]] || fail "$output" || return
+    done
+    [[ $((${ticks[$pair:foreign-vcpu-ioctl]} - ${ticks[none:foreign-vcpu-ioctl]})) -le 1000 ]] || fail "$output" || return
+  done
+  mkdir -p "$build/results"
+  printf '%s\n' "$output" >"$build/results/host-cost"
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// crowd THREADS ROUNDS: each thread has a VM, whose guest has FP and SSE alone, and makes three calls a round: it loads a payload with AVX
+// and PKRU, loads one that KVM refuses whatever it has, and saves. ROUNDS 0: until it is ended. Prints how many calls there were, and
+// how many payloads still had AVX after they were loaded.
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "kvm.h"
+
+#define MAX_THREADS 256
+#define GIVEN 0x207
+
+static atomic_ulong loads, untrimmed, refusals, saves;
+static unsigned long rounds;
+static int device;
+
+static void *crowd(void *unused)
+{
+	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
+	unsigned char payload[sizeof(struct kvm_xsave)] = {0};
+	const uint64_t compact = 1;
+	int vcpu = kvm_ioctl(kvm_ioctl(device, KVM_CREATE_VM, NULL), KVM_CREATE_VCPU, NULL);
+
+	(void)unused;
+	kvm_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
+	for (unsigned long round = 0; !rounds || round < rounds; round++) {
+		memset(payload, 0, sizeof(payload));
+		set_mxcsr(payload, MXCSR_DEFAULT);
+		set_xstate_bv(payload, GIVEN);
+		raw_ioctl(vcpu, KVM_SET_XSAVE, payload);
+		loads++;
+		untrimmed += get_xstate_bv(payload) != XFEATURES_FP_SSE;
+		memcpy(payload + XCOMP_BV, &compact, sizeof(compact));
+		set_xstate_bv(payload, XFEATURES_FP_SSE);
+		refusals += raw_ioctl(vcpu, KVM_SET_XSAVE, payload) < 0;
+		saves += !raw_ioctl(vcpu, KVM_GET_XSAVE, payload);
+	}
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	static pthread_t threads[MAX_THREADS];
+	int count = argc == 3 ? atoi(argv[1]) : 0;
+
+	if (count < 1 || count > MAX_THREADS) {
+		fputs("usage: crowd THREADS ROUNDS\n", stderr);
+		return 2;
+	}
+	rounds = strtoul(argv[2], NULL, 0);
+	device = open(kvm_device(), O_RDWR | O_CLOEXEC);
+	for (int i = 0; i < count; i++)
+		pthread_create(&threads[i], NULL, crowd, NULL);
+	for (int i = 0; i < count; i++)
+		pthread_join(threads[i], NULL);
+	printf("loads=%lu untrimmed=%lu refusals=%lu saves=%lu\n", loads, untrimmed, refusals, saves);
+	return 0;
+}
