@@ -19,6 +19,8 @@
 #include <jansson.h>
 #include <linux/kvm.h>
 
+#include "../host/shared.h"
+#include "host.h"
 #include "options.h"
 #include "xsaveshim/guest_cpuid.h"
 #include "xsaveshim/policy.h"
@@ -33,7 +35,7 @@
 	"machine: nested virtualization on its host)"
 
 #define NOTHING_TO_SHOW "KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
-#define KVM_GIVES "this KVM changes CPUID tables: a guest whose table is empty has "
+#define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
 #define GUEST_PAGE 4096
 // The page from which a processor fetches its first instruction, and an address that the guest does not use (KVM_SET_TSS_ADDR).
@@ -66,6 +68,8 @@ struct probe {
 	uint64_t permitted;  // what this process may give to guests; 0: not known
 	size_t payload_size; // 0: not known
 	uint64_t leaked;
+	bool hidden; // the host-wide door clears what KVM may leak
+	bool cured;  // the host-wide door clears what KVM would refuse
 	struct answer refuses;
 	struct answer leaks;
 };
@@ -235,11 +239,15 @@ static uint64_t allowed_by(uint64_t guest_xcr0)
 	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
 }
 
-// Gives the guest these xfeatures and no others. Without any its CPUID table is empty.
+// Gives the guest these xfeatures and no others. What else is in its CPUID table tells the host-wide door that this only asks.
 static bool set_guest_xcr0(const struct vm *vm, uint64_t xcr0)
 {
 	struct guest_cpuid_change change;
-	struct guest_cpuid table = {0};
+	struct guest_cpuid table = {.nent = 1,
+				    .entries = {{.function = HOST_ASKING_LEAF,
+						 .ebx = HOST_ASKING_EBX,
+						 .ecx = HOST_ASKING_ECX,
+						 .edx = HOST_ASKING_EDX}}};
 
 	if (xcr0)
 		guest_cpuid_widen(&table, xcr0, &change);
@@ -257,8 +265,8 @@ static bool get_guest_xcr0(const struct vm *vm, uint64_t *xcr0)
 	return true;
 }
 
-// Loads a payload and returns 0 or KVM_SET_XSAVE's errno. No component is all zeroes, so that none is in its initial state.
-static int set_xsave(struct vm *vm, uint64_t xstate_bv)
+// No component is all zeroes, so that none is in its initial state.
+static void fill_payload(const struct vm *vm, uint64_t xstate_bv)
 {
 	const uint32_t mxcsr = 0x1f80;
 
@@ -266,7 +274,26 @@ static int set_xsave(struct vm *vm, uint64_t xstate_bv)
 	memset(vm->payload + XSTATE_BV_OFFSET, 0, XSTATE_HEAD_SIZE - XSTATE_BV_OFFSET);
 	memcpy(vm->payload + XSTATE_MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
 	xstate_set_bv(vm->payload, xstate_bv);
-	return kvm_ioctl(vm->vcpu, KVM_SET_XSAVE, vm->payload) ? errno : 0;
+}
+
+// Loads a payload and returns 0 or KVM_SET_XSAVE's errno: KVM's own, as the host-wide door cannot change memory that is read-only.
+static int set_xsave(const struct vm *vm, uint64_t xstate_bv)
+{
+	int error;
+
+	fill_payload(vm, xstate_bv);
+	mprotect(vm->payload, vm->payload_size, PROT_READ);
+	error = kvm_ioctl(vm->vcpu, KVM_SET_XSAVE, vm->payload) ? errno : 0;
+	mprotect(vm->payload, vm->payload_size, PROT_READ | PROT_WRITE);
+	return error;
+}
+
+// Whether a VMM's payload loses an xfeature that its guest does not have, before KVM sees it.
+static bool is_cleared(const struct vm *vm, uint64_t xfeature)
+{
+	fill_payload(vm, allowed_by(0) | xfeature);
+	kvm_ioctl(vm->vcpu, KVM_SET_XSAVE, vm->payload);
+	return !(xstate_bv(vm->payload) & xfeature);
 }
 
 static bool get_xstate_bv(const struct vm *vm, uint64_t *bv)
@@ -322,6 +349,8 @@ static void judge_leaks(struct probe *probe, const struct vm *vm, struct control
 	if (probe->leaked)
 		set_answer(&probe->leaks, YES, "KVM_GET_XSAVE returned %s, which the guest does not have",
 			   xfeature_names(probe->leaked).text);
+	else if (probe->hidden)
+		set_answer(&probe->leaks, UNKNOWN, "not visible while `xsaveshim host` is in force");
 	else if (!ran)
 		set_answer(&probe->leaks, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)", problem);
 	else if (!control.xfeature)
@@ -369,6 +398,16 @@ static void ask_permitted(struct probe *probe)
 		probe->permitted = 0;
 }
 
+// Finds the host-wide door by what it does. What it is set to only root can be told.
+static void look_for_door(struct probe *probe, const struct vm *vm, uint64_t guest_xcr0)
+{
+	uint64_t allowed = allowed_by(guest_xcr0);
+	struct settings settings;
+
+	probe->cured = is_cleared(vm, ~allowed & (allowed + 1));
+	probe->hidden = host_in_force(&settings) ? policy_mode_trims(settings.trim, XSAVE_SAVE) : probe->cured;
+}
+
 static void ask_kvm(struct probe *probe)
 {
 	struct control control = {0};
@@ -383,6 +422,7 @@ static void ask_kvm(struct probe *probe)
 	else if (!get_guest_xcr0(&vm, &guest_xcr0))
 		failed(probe, "KVM_GET_CPUID2");
 	else {
+		look_for_door(probe, &vm, guest_xcr0);
 		judge_leaks(probe, &vm, control, guest_xcr0);
 		judge_refuses(probe, &vm, control, guest_xcr0);
 	}
@@ -396,6 +436,12 @@ static bool is_refusing(const struct probe *probe)
 static bool is_leaking(const struct probe *probe)
 {
 	return probe->leaks.finding == YES;
+}
+
+// Of a guest without XSAVE a strict kernel refuses even what the door keeps.
+static bool is_cured(const struct probe *probe)
+{
+	return probe->cured && probe->refuses.finding == YES;
 }
 
 static enum verdict verdict(const struct probe *probe)
@@ -415,13 +461,13 @@ static json_t *hex(uint64_t value)
 static void print_json(const struct probe *probe)
 {
 	json_t *json = json_pack(
-		"{s:s, s:o, s:o?, s:o?, s:o?, s:s, s:s, s:o, s:{s:s, s:s}, s:s}", "kernel", probe->host.release,
+		"{s:s, s:o, s:o?, s:o?, s:o?, s:s, s:b, s:s, s:o, s:{s:s, s:s}, s:s}", "kernel", probe->host.release,
 		"host_xcr0", hex(probe->host_xcr0), "kvm_supported_xcr0", probe->kvm_xcr0 ? hex(probe->kvm_xcr0) : NULL,
 		"permitted_xcr0", probe->permitted ? hex(probe->permitted) : NULL, "payload_size",
 		probe->payload_size ? json_integer((json_int_t)probe->payload_size) : NULL, "refuses",
-		refuses_names[probe->refuses.finding], "leaks", leaks_names[probe->leaks.finding], "leaked",
-		hex(probe->leaked), "reason", "refuses", probe->refuses.reason, "leaks", probe->leaks.reason, "verdict",
-		verdict_names[verdict(probe)]);
+		refuses_names[probe->refuses.finding], "cured_by_host", is_cured(probe), "leaks",
+		leaks_names[probe->leaks.finding], "leaked", hex(probe->leaked), "reason", "refuses",
+		probe->refuses.reason, "leaks", probe->leaks.reason, "verdict", verdict_names[verdict(probe)]);
 
 	json_dumpf(json, stdout, JSON_INDENT(2));
 	putchar('\n');
@@ -435,6 +481,8 @@ static const char *remedy(const struct probe *probe)
 		return "; no kernel accepts xfeatures that its KVM does not support: for these the shim helps here, "
 		       "too";
 	case VERDICT_AFFECTED:
+		if (is_cured(probe) && !is_leaking(probe))
+			return "; VMMs need no shim here while `xsaveshim host` is in force";
 		if (!is_refusing(probe))
 			return ": start VMMs here with XSAVESHIM_TRIM=save, or with the shim on the hosts that restore "
 			       "their guests";
@@ -463,7 +511,8 @@ static void print_text(const struct probe *probe)
 		print_xfeatures("permitted", probe->permitted);
 	if (probe->payload_size)
 		printf("payload       %zu bytes\n", probe->payload_size);
-	printf("refuses       %s: %s\n", refuses_names[probe->refuses.finding], probe->refuses.reason);
+	printf("refuses       %s: %s%s\n", refuses_names[probe->refuses.finding], probe->refuses.reason,
+	       is_cured(probe) ? "; cured by xsaveshim host" : "");
 	printf("leaks         %s: %s\n", leaks_names[probe->leaks.finding],
 	       same ? "for the same reason" : probe->leaks.reason);
 	printf("verdict       %s%s\n", verdict_names[verdict(probe)], remedy(probe));

@@ -33,3 +33,28 @@ says() {
 @test "the affected-strict kernel refuses even x87 and SSE" {
   says affected-strict 1 affected-strict no affected EINVAL EINVAL 0x0
 }
+
+# says_with_door KERNEL REFUSES CURED LEAKS VERDICT    probe, while the host-wide door is in force
+says_with_door() {
+  # shellcheck disable=SC2016 # the inner shell's
+  run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
+    "$0" host enable >/dev/null
+    "$0" probe --json | jq -r "[.refuses, .cured_by_host, .leaks, .verdict] | @tsv"
+    setpriv --reuid 65534 --clear-groups "$0" probe --json | jq -r "[.refuses, .cured_by_host, .leaks, .verdict] | @tsv"
+    "$0" probe | grep -oE "cured by xsaveshim host$|not visible while.*"
+    "$0" host status --json | jq -c "[.counts.seen < 20, .counts.trimmed, .counts.not_trimmed, .counts.refused]"' "$build/xsaveshim"
+  shift
+  local expected
+  expected=$(printf '%s\t%s\t%s\t%s\n' "$@" "$@")
+  [[ $2 == false ]] || expected+=$'\ncured by xsaveshim host'
+  expected+=$'\nnot visible while `xsaveshim host` is in force\n[true,0,0,0]'
+  [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr" "expected:" "$expected"
+}
+
+@test "through the host-wide door probe sees that the affected kernel refuses, and is not counted as a VMM" {
+  says_with_door affected affected true unknown affected
+}
+
+@test "the host-wide door hides what the leaky kernel leaks, and probe says so" {
+  says_with_door leaky no false unknown unknown
+}

@@ -5,7 +5,7 @@
 //	QUIRK_FAIL=NUMBER:ERRNO	the request with this number (its last byte, 0x80 for KVM_RUN) fails
 //	QUIRK_SUPPORTED=XCR0	what KVM_GET_SUPPORTED_CPUID tells
 //	QUIRK_GUEST=XCR0	what KVM_GET_CPUID2 tells, as of a KVM that makes tables of its own
-//	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once the vCPU's CPUID table is empty
+//	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once the vCPU's CPUID table enumerates no XCR0
 //	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
 //	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
 //	QUIRK_HIDE=MASK		... and do not return these
@@ -30,7 +30,7 @@
 
 typedef long syscall_fn(long number, ...);
 
-static bool table_is_empty;
+static bool has_no_xcr0;
 
 static uint64_t mask(const char *variable)
 {
@@ -43,6 +43,14 @@ static long fail(int error)
 {
 	errno = error;
 	return -1;
+}
+
+static bool has_leaf_0xd(const struct kvm_cpuid2 *table)
+{
+	for (uint32_t i = 0; i < table->nent; i++)
+		if (table->entries[i].function == 0xd)
+			return true;
+	return false;
 }
 
 // In place of what the table has, or at its end: up to Linux 6.4 KVM_GET_CPUID2 leaves nent alone, the rest zero.
@@ -67,7 +75,7 @@ static void change_answer(int fd, uint32_t request, void *argument)
 			set_table(argument, mask("QUIRK_SUPPORTED"));
 		break;
 	case KVM_SET_CPUID2:
-		table_is_empty = !((const struct kvm_cpuid2 *)argument)->nent;
+		has_no_xcr0 = !has_leaf_0xd(argument);
 		break;
 	case KVM_GET_CPUID2:
 		if (mask("QUIRK_GUEST"))
@@ -92,7 +100,7 @@ static void change_answer(int fd, uint32_t request, void *argument)
 
 static bool refuses(const void *payload)
 {
-	uint64_t refused = mask("QUIRK_ALWAYS_REFUSE") | (table_is_empty ? mask("QUIRK_REFUSE") : 0);
+	uint64_t refused = mask("QUIRK_ALWAYS_REFUSE") | (has_no_xcr0 ? mask("QUIRK_REFUSE") : 0);
 
 	return get_xstate_bv(payload) & refused;
 }
