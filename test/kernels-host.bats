@@ -145,3 +145,33 @@ door_with() {
   mkdir -p "$build/results"
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
+
+@test "systemd's units enable it before libvirt, put its reports into the journal, and disable it; installing enables neither" {
+  make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
+  # shellcheck disable=SC2016 # the inner shell's
+  inside fixed '
+    export XSAVESHIM_TEST_SLOW=10
+    host() { test/tools/systemd-ns exec /tmp/host "$@" 2>&1; }
+    test/tools/systemd-ns start /tmp/host "$1" || exit
+    host systemctl is-enabled xsaveshim-host xsaveshim-host-watch
+    host systemd-analyze verify xsaveshim-host.service xsaveshim-host-watch.service
+    host systemctl show -p Before --value xsaveshim-host | grep -ow libvirtd.service
+    host systemctl start xsaveshim-host xsaveshim-host-watch
+    host xsaveshim host status | head -n 1
+    "$0/test/vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 | tail -n 1
+    for _ in {1..100}; do host journalctl -t xsaveshim -o cat | grep -o "event=trim via=host" && break; sleep 0.2; done
+    host systemctl reload xsaveshim-host
+    host systemctl kill -s KILL xsaveshim-host-watch
+    host xsaveshim host status | head -n 1
+    host systemctl stop xsaveshim-host
+    host xsaveshim host status
+    test/tools/systemd-ns stop /tmp/host' "$BATS_TEST_TMPDIR/stage"
+  [[ $output == "disabled
+disabled
+libvirtd.service
+in force: avx was cleared from what a VM loaded whose guest has none
+set-xsave 0x207: 0 xstate_bv=0x3 rest=same
+event=trim via=host
+in force: avx was cleared from what a VM loaded whose guest has none
+not in force: it is not enabled" ]] || fail "$output" "$stderr"
+}
