@@ -117,6 +117,7 @@ static bool has_privilege(void)
 
 static int disable(int argc, char **argv)
 {
+	struct verdict verdict;
 	struct door door;
 
 	if (argc > 1) {
@@ -143,8 +144,11 @@ static int disable(int argc, char **argv)
 		door_close(&door);
 		return 1;
 	}
-	if (door_judge(&door).force == IN_FORCE)
+	verdict = door_judge(&door);
+	if (verdict.selftest.cleared) {
+		warnx("the pins are gone, but %s", verdict.reason);
 		return 1;
+	}
 	puts("disabled");
 	return 0;
 }
