@@ -121,7 +121,7 @@ door_with() {
   for bug in "${!door_bugs[@]}"; do
     grep -q "^$bug: mismatch at payload" <<<"$output" || fail "not caught: $bug" "$output" "$stderr"
   done
-  result host-bugs 'the oracle itself' "${#door_bugs[@]} bugs put into the host-wide door (${!door_bugs[*]})" 'each caught within 1,000 tables'
+  result host-bugs 'the oracle itself: the host-wide door' "${#door_bugs[@]} bugs put into the host-wide door (${!door_bugs[*]})" 'each caught within 1,000 tables'
 }
 
 # Instructions that the whole machine executes for a call, by the pair of programs that is attached. Rows for docs/bench.md.
