@@ -4,7 +4,8 @@ VERSION := 0.2.0
 PREFIX ?= /usr
 # The loader searches this directory by itself, so that LD_PRELOAD can name the library without a path: lib/x86_64-linux-gnu on
 # Debian, lib64 on Fedora.
-MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
+# A compiler that does not tell it, such as clang: the distribution's.
+MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
 SBINDIR ?= $(PREFIX)/sbin

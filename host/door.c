@@ -39,7 +39,8 @@ static int lock_fd = -1;
 // libbpf's first complaint, for what nothing else explains.
 static char complaint[200];
 
-static int keep_complaint(enum libbpf_print_level level, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static int
+keep_complaint(enum libbpf_print_level level, const char *format, va_list arguments)
 {
 	if (level == LIBBPF_WARN && !complaint[0]) {
 		vsnprintf(complaint, sizeof(complaint), format, arguments);

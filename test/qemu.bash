@@ -7,6 +7,7 @@
 #     build           the build directory, made
 #     work            a scratch directory, which the caller removes after guest_stop_all
 #     guest_vcpus     how many vCPUs guests have from here on, 1 to 4 (default 1)
+#     guest_machine   QEMU's arguments for their memory and what they boot (default: the canary)
 #
 # and may export XSAVESHIM_TEST_SLOW=N to have N times the patience (KVM emulated by TCG).
 # A guest is a directory, $work/NAME, with
@@ -19,6 +20,7 @@
 # Each wait has a bound. A function that fails prints what it waited for, and the last lines that QEMU printed.
 
 guest_vcpus=1
+guest_machine=(-m 32 -bios "$build/test/canary.bin")
 # A command that QEMU is started by, such as one that changes its mounts
 guest_launcher=()
 qemu="qemu-system-x86_64"
@@ -45,8 +47,8 @@ guest_start() {
   # bats waits until every process has closed its descriptor 3, so QEMU must not inherit it.
   (
     echo "$BASHPID" >"$dir/pid"
-    exec "${guest_launcher[@]}" env "${environment[@]}" "$qemu" -name "$name" -nodefaults -machine pc,accel=kvm -cpu qemu64 -m 32 \
-      -smp "$guest_vcpus" -bios "$build/test/canary.bin" -display none -vga none -nic none "${serials[@]}" \
+    exec "${guest_launcher[@]}" env "${environment[@]}" "$qemu" -name "$name" -nodefaults -machine pc,accel=kvm -cpu qemu64 \
+      "${guest_machine[@]}" -smp "$guest_vcpus" -display none -vga none -nic none "${serials[@]}" \
       -qmp "pipe:$dir/qmp" "$@"
   ) </dev/null >"$dir/stdout" 2>>"$dir/stderr" 3>&- &
 }

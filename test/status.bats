@@ -40,6 +40,8 @@ start_world() {
   mount --bind "$build" /media
   command=/media/xsaveshim
   shim=/media/libxsaveshim.so
+  idle=/media/test/idle
+  pretender=/media/test/pretender
   cp "$pretender" "$work/world/xsaveshim"
 }
 

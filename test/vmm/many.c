@@ -67,11 +67,16 @@ static long median(struct result *results)
 int main(int argc, char **argv)
 {
 	int count = argc == 2 ? atoi(argv[1]) : 0, trimmed = 0, ends[2];
-	struct result *results = calloc((size_t)(count < COUNTED ? COUNTED : count), sizeof(*results));
+	static struct result *results;
 
-	if (count < COUNTED || !results || pipe(ends)) {
+	if (count < COUNTED) {
 		fprintf(stderr, "usage: many COUNT    at least %d\n", COUNTED);
 		return 2;
+	}
+	results = calloc((size_t)count, sizeof(*results));
+	if (!results || pipe(ends)) {
+		perror("many");
+		exit(2);
 	}
 	for (int i = 0; i < count; i++) {
 		pid_t pid = fork();
