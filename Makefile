@@ -202,7 +202,7 @@ include packaging/packaging.mk
 TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
 SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
 
-.PHONY: check check-kernels check-apparmor
+.PHONY: check check-kernels check-apparmor check-distributions
 check: ## run every suite that this machine can run (minutes)
 	@type $(firstword $(CC)) bats musl-gcc >/dev/null 2>&1 && \
 		printf '#include <%s>\n' seccomp.h jansson.h linux/kvm.h | $(CC) -E - >/dev/null 2>&1 || \
@@ -216,6 +216,10 @@ check-kernels: test-programs $(STATIC_VMMS) ## build the testbed's kernels once,
 
 check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed kernel
 	@test/run test/apparmor.bats
+
+DISTRIBUTIONS ?= trixie testing
+check-distributions: ## run scripts/demo and scripts/test in the Debians of DISTRIBUTIONS, made once and kept (an hour)
+	@test/distributions/check $(RESULTS)/distributions.md $(DISTRIBUTIONS)
 
 include test/checks.mk
 

@@ -49,3 +49,49 @@ setup() {
   [ "${lines[0]}" = "usage: scripts/setup PURPOSE..." ]
   run -2 scripts/setup --purpose
 }
+
+# A machine that has dnf and rpm and no apt-get: what dnf is asked to install is installed from then on, but for a package called
+# $unknown.
+fake_fedora() {
+  local tool bin=$BATS_TEST_TMPDIR/bin
+  mkdir "$bin" "$BATS_TEST_TMPDIR/db"
+  for tool in bash env sed tr mktemp rm tail cat flock id; do ln -s "$(type -P "$tool")" "$bin/"; done
+  : >"$BATS_TEST_TMPDIR/installed"
+  cat >"$bin/rpm" <<EOF
+#!/usr/bin/env bash
+if [[ \$1 == --eval ]]; then echo "$BATS_TEST_TMPDIR/db"; else cat "$BATS_TEST_TMPDIR/installed"; fi
+EOF
+  cat >"$bin/dnf" <<EOF
+#!/usr/bin/env bash
+echo "\$*" >>"$BATS_TEST_TMPDIR/calls"
+for package; do
+  [[ \$package == -* || \$package == install ]] || [[ \$package == "\$unknown" ]] || echo "\$package" >>"$BATS_TEST_TMPDIR/installed"
+  [[ \$package != "\$unknown" ]] || { echo "No match for argument: \$package"; exit 1; }
+done
+EOF
+  chmod +x "$bin"/{rpm,dnf}
+  export PATH=$bin
+}
+
+@test "scripts/setup with dnf installs every purpose's packages in one call, and nothing the second time" {
+  purposes=$(sed -nE 's/^ +debian:([a-z]+)\).*/\1/p' scripts/setup)
+  [ "$(sed -nE 's/^ +fedora:([a-z]+)\).*/\1/p' scripts/setup | sort)" = "$(sort <<<"$purposes")" ]
+  real=$PATH
+  fake_fedora
+  # shellcheck disable=SC2086 # a word for each
+  run -0 scripts/setup $purposes
+  # shellcheck disable=SC2086
+  run -0 scripts/setup $purposes
+  PATH=$real
+  [ -z "$output" ]
+  [ "$(wc -l <"$BATS_TEST_TMPDIR/calls")" = 1 ]
+  grep -qE '^install -y --setopt=install_weak_deps=False gcc .*qemu-system-x86-core .*rpm-build' "$BATS_TEST_TMPDIR/calls"
+}
+
+@test "scripts/setup with dnf names what could not be installed, and what dnf said of it" {
+  real=$PATH
+  fake_fedora
+  unknown=qemu-img run -1 scripts/setup demo
+  PATH=$real
+  [[ $output == *"No match for argument: qemu-img"*"scripts/setup: could not install: qemu-img" ]]
+}
