@@ -43,7 +43,7 @@ help: ## print these lines
 
 # What is linked into the library. Without LTO, at which endbr64 would come back: it costs every ioctl an instruction. With what a
 # shadow stack needs, so that a process that has one keeps it.
-LIBRARY_COMPILE = $(COMPILE) -fPIC -fvisibility=hidden -fno-lto -fcf-protection=return
+LIBRARY_COMPILE = $(COMPILE) -fPIC -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
