@@ -31,7 +31,7 @@ CORE := $(patsubst core/%.c,$(BUILD)/core/%.o,$(wildcard core/*.c))
 LIBRARY := $(BUILD)/libxsaveshim.so
 COMMAND := $(BUILD)/xsaveshim
 
-HOST := $(if $(shell command -v clang && command -v bpftool),$(BUILD)/xsaveshim-host)
+HOST := $(if $(and $(shell command -v clang),$(shell command -v bpftool)),$(BUILD)/xsaveshim-host)
 
 .PHONY: all
 all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host-wide door (the default)
