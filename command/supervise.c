@@ -412,7 +412,7 @@ static void set_xsave(struct call *call)
 // have even if its CPUID does not enumerate it: a VMM that KVM refuses it never loads the payload.
 static void set_xcrs(struct call *call)
 {
-	struct kvm_xcrs xcrs;
+	struct kvm_xcrs xcrs = {0};
 	struct tracked_vcpu *vcpu;
 	struct report_line line;
 	uint64_t xcr0, lost;
