@@ -23,7 +23,7 @@ static const char help[] =
 	"  run     start a VMM and trim what it restores to what its guest has\n"
 	"  probe   ask this host's KVM whether it refuses such guests or leaks xfeatures\n"
 	"  status  list the running VMMs and whether xsaveshim protects them\n"
-	"  host    protect every VMM of this host, running ones too, from inside its kernel\n"
+	"  host    protect every VMM of this host, running ones too, in its kernel\n"
 	"\n"
 	"Each subcommand has its own --help. The manual is xsaveshim(1).\n";
 

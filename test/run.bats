@@ -65,7 +65,7 @@ helps() {
 @test "--help fits on a screen and names every command, every option and the exit statuses" {
   local word
   helps
-  for word in run probe status --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
+  for word in run probe status host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
   helps run
   for word in --trim= --refused= --log= --log-level= --preload --supervise 127 126 125; do grep -qe "$word" <<<"$output"; done
   for word in probe status; do
@@ -82,7 +82,7 @@ helps() {
 
 @test "an unknown command is an error that names those there are" {
   run_command walk
-  fails_with 2 "xsaveshim: unknown command 'walk': use run, probe, status, --help or --version"
+  fails_with 2 "xsaveshim: unknown command 'walk': use run, probe, status, host, --help or --version"
 }
 
 @test "a value that an option does not take is an error that names those it takes, and no VMM is started" {
