@@ -91,6 +91,8 @@ __attribute__((constructor)) static void start(void)
 	atomic_store_explicit(&kvm_xfeatures, host_xcr0, memory_order_relaxed);
 	settings_load(&settings);
 	record_publish(&record, &settings);
+	// Calls from a program's .preinit_array come here more than once.
+	log_close(&report_log);
 	log_init(&report_log, settings.log, settings.log_path, settings.log_level);
 	errno = saved;
 }

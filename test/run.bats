@@ -326,6 +326,12 @@ XSAVESHIM_TRIM=both" ]] || fail "$(told)"
   [[ $(grep -c 'event=setting via=supervisor .* value=sometimes' <<<"$stderr") == 1 ]]
 }
 
+@test "a log that cannot be opened is reported once, by the VMM's library and not by run as well" {
+  run_command LD_PRELOAD="$standin" DEVICE=/dev/null run --log=/nonexistent/log --log-level=debug -- "$vmm" create 0 cpuid 0xd=0x7
+  ((status == 0))
+  [[ $(grep -c ' event=log ' <<<"$stderr") == 1 ]] || fail "$(told)"
+}
+
 @test "a log that only the VMM is to have is not opened twice over" {
   run_command run --log="$work/log" -- true
   ((status == 0))

@@ -631,6 +631,18 @@ xcr0_report() { # EVENT FIELDS
   grep -q ' event=would-trim ' "$BATS_TEST_TMPDIR/log"
 }
 
+@test "a program that calls before libc could tell the environment keeps no descriptor of those calls" {
+  local opened closed
+  listen
+  run --separate-stderr privately timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin" \
+    strace -f -qq -e trace=fcntl,close -o "$BATS_TEST_TMPDIR/trace" "$build/test/preinit"
+  stop_listening
+  printed 'main: 0 xstate_bv=0x3'
+  opened=$(grep -cE 'F_DUPFD_CLOEXEC, 1000\) += 1' "$BATS_TEST_TMPDIR/trace")
+  closed=$(grep -cE 'close\(1[0-9]{3}\) += 0' "$BATS_TEST_TMPDIR/trace")
+  ((opened >= 2 && opened - closed == 1)) || fail "$opened opened, $closed closed" "$(<"$BATS_TEST_TMPDIR/trace")"
+}
+
 @test "a library opened later, and bound to the program's ioctl, is trimmed" {
   run --separate-stderr env DEVICE=/dev/null LD_PRELOAD="$shim $standin" timeout 60 \
     "$build/test/dlopen" "$build/test/constructor.so"
