@@ -114,6 +114,7 @@ guest_lost() { # NAME
 # guest_exits NAME STATUS    until QEMU has exited, with that status; only in the shell that started it
 guest_exits() {
   local name=$1 pid status=0 end=$((SECONDS + 20 * ${XSAVESHIM_TEST_SLOW:-1}))
+  guest_wait "$1" "it starts" test -s "$work/$1/pid" || return 1
   pid=$(<"$work/$1/pid")
   while guest_running "$name"; do
     if ((SECONDS >= end)); then
