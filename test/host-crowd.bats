@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# bats file_tags=bpf
 # The host-wide door where many threads of VMMs come at once, and while it is enabled and disabled. Run by kernels-host.bats on kernels that
 # preempt themselves and on others.
 

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# bats file_tags=bpf
 # The host-wide door on this kernel, whichever it is: what enables it, what it does, what ends it. It needs root and a kernel that lets
 # BPF programs write. kernels-host.bats runs this suite inside testbed kernels.
 
