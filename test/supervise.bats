@@ -467,21 +467,6 @@ snapshot_file() {
 
 # ---- sandboxes ----
 
-@test "in sandboxes like Firecracker's and Cloud Hypervisor's both the supervisor and the library do their work" {
-  local sandbox mode
-  for sandbox in firecracker cloud-hypervisor; do
-    run "$build/test/sandbox" "$sandbox"
-    [[ $output == "$sandbox: 0 xstate_bv=0x7" ]]
-    for mode in --supervise --preload; do
-      run --separate-stderr "$xsaveshim" run "$mode" -- "$build/test/sandbox" "$sandbox"
-      [[ $status == 0 && $output == "$sandbox: 0 xstate_bv=0x3" && $stderr == *event=trim*dropped=avx ]] ||
-        fail "$(told)"
-      run "$xsaveshim" run "$mode" -- "$build/test/sandbox" "$sandbox" break-out
-      ((status == 128 + 31)) # SIGSYS: the sandbox was there
-    done
-  done
-}
-
 @test "where any system call but ioctl and write is fatal the supervisor does its work" {
   local program
   for program in "$static" "$musl"; do
