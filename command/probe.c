@@ -20,7 +20,7 @@
 #include <linux/kvm.h>
 
 #include "../host/shared.h"
-#include "host.h"
+#include "host_helper.h"
 #include "options.h"
 #include "xsaveshim/guest_cpuid.h"
 #include "xsaveshim/policy.h"

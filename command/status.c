@@ -10,7 +10,7 @@
 
 #include <jansson.h>
 
-#include "host.h"
+#include "host_helper.h"
 #include "inspect.h"
 #include "options.h"
 
