@@ -23,7 +23,7 @@ COVERAGE := $(abspath $(BUILD))/coverage
 .PHONY: coverage
 coverage: ## measure what the core's own tests cover (a minute)
 	@mkdir -p $(COVERAGE) $(RESULTS)
-	@$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage' $(COVERAGE)/test/core >$(COVERAGE)/make.log
+	@$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage' $(BUILD)/coverage/test/core >$(COVERAGE)/make.log
 	@find $(COVERAGE) -name '*.gcda' -delete
 	@BUILD=$(COVERAGE) bats --formatter tap test/core.bats >$(COVERAGE)/results || { grep -v '^ok' $(COVERAGE)/results; exit 1; }
 	@cd $(COVERAGE) && gcov --no-output core/*.gcda | \
