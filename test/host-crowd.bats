@@ -64,10 +64,3 @@ disturb() {
   before=$(dmesg | wc -l)
   disturb $((100 / ${XSAVESHIM_TEST_SLOW:-1}))
 }
-
-@test "the same under a crowd" {
-  before=$(dmesg | wc -l)
-  nice -n 19 "$build/test/crowd" 8 0 3>&- &
-  crowd=$!
-  disturb $((20 / ${XSAVESHIM_TEST_SLOW:-1}))
-}
