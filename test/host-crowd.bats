@@ -19,7 +19,6 @@ setup() {
 
 teardown() {
   [[ ! $obstacle ]] || return 0
-  [[ ! -v crowd ]] || kill -KILL "$crowd" 2>/dev/null || true
   guest_stop_all
   host disable >/dev/null
 }
