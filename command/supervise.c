@@ -365,7 +365,7 @@ static void forecast(const struct call *call, struct tracked_vcpu *vcpu, const v
 		report_doubtful(call, vcpu, xstate_bv(head));
 		return;
 	}
-	times = count(vcpu, TRACKED_WILL_BE_REFUSED, refusal.host_lacks | refusal.not_permitted | refusal.guest_lacks);
+	times = count(vcpu, TRACKED_WILL_BE_REFUSED, policy_refused_xfeatures(refusal));
 	if (times) {
 		begin_payload(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu, xstate_bv(head));
 		report_reason(&line, refusal);

@@ -45,6 +45,11 @@ bool policy_is_no_vcpu(int error)
 	return error == EBADF || error == ENOTTY || error == EIO;
 }
 
+uint64_t policy_refused_xfeatures(struct refusal refusal)
+{
+	return refusal.host_lacks | refusal.not_permitted | refusal.guest_lacks;
+}
+
 bool policy_always_refused(struct refusal refusal)
 {
 	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv || refusal.reserved_bytes ||

@@ -57,8 +57,9 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// Not before the process's first CPUID table or its first report: the library is loaded into libvirtd, shells and what they
-// start as well, none of which may notice it. From then on this is one comparison. errno stays as it was.
+// The library opens its log at the process's first CPUID table or first report, and no earlier: it is also loaded into libvirtd,
+// into shells and into what they start, and none of these may notice it. Once the log is open, this is one comparison. errno stays
+// as it was.
 static void open_log(void)
 {
 	int saved = errno;
@@ -198,7 +199,8 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 	return vcpu_fd;
 }
 
-// How many entries of a table may be read. Before the call, and once: another thread may change nent behind the kernel's back.
+// How many entries of a table the library may read. It reads nent once, before the call: another thread may change nent after the
+// kernel has read it.
 static uint32_t table_nent(const void *table)
 {
 	uint32_t nent = 0;
@@ -331,8 +333,8 @@ static struct host host(void)
 	};
 }
 
-// The guest would run on without its state. Without atexit handlers, as the thread that restores may hold any lock; QEMU 8.2 and
-// later end with 1 here, too.
+// The guest would run on without its state. _exit() runs no atexit handlers: the thread that restores may hold any lock. QEMU 8.2
+// and later end with 1 here, too.
 static void guest_is_lost(void)
 {
 	if (settings.refused == REFUSED_ABORT)
@@ -349,8 +351,7 @@ OUT_OF_LINE static int refused(struct vcpu_call call, unsigned long request, voi
 	if (error == EINVAL && policy_refused_fpsse_alone(settings.trim, refusal) &&
 	    load_widened(call, request, payload, refusal.guest_lacks))
 		return 0;
-	count = vcpus_count(&vcpus, call.fd, VCPU_EVENT_REFUSED,
-			    refusal.host_lacks | refusal.not_permitted | refusal.guest_lacks);
+	count = vcpus_count(&vcpus, call.fd, VCPU_EVENT_REFUSED, policy_refused_xfeatures(refusal));
 	if (count) {
 		open_log();
 		report_refused(&report_log, call, error, xstate_bv(payload), refusal, count);
@@ -389,8 +390,8 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 	return result;
 }
 
-// The guest had enabled this XCR0 where it was saved: what of it the shim dropped before is lost, and what its CPUID does not
-// enumerate is its own all the same.
+// The guest had enabled this XCR0 where it was saved. The state that the shim has dropped of it is lost. The xfeatures of it that the
+// guest's CPUID does not enumerate are the guest's all the same, so the shim allows them from now on.
 OUT_OF_LINE static void xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
@@ -412,8 +413,7 @@ OUT_OF_LINE static void xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 OUT_OF_LINE static void xcr0_refused(struct vcpu_call call, uint64_t xcr0, int error)
 {
 	struct refusal refusal = policy_diagnose_xcr0(xcr0, call.vcpu, host());
-	uint32_t count = vcpus_count(&vcpus, call.fd, VCPU_EVENT_XCR0_REFUSED,
-				     refusal.host_lacks | refusal.not_permitted | refusal.guest_lacks);
+	uint32_t count = vcpus_count(&vcpus, call.fd, VCPU_EVENT_XCR0_REFUSED, policy_refused_xfeatures(refusal));
 
 	if (count) {
 		open_log();
@@ -422,7 +422,7 @@ OUT_OF_LINE static void xcr0_refused(struct vcpu_call call, uint64_t xcr0, int e
 	guest_is_lost();
 }
 
-// Of the errors, EINVAL is KVM's word on the XCR0, and with EFAULT the argument cannot be read here either.
+// Only EINVAL is KVM's word on the XCR0. After EFAULT the library could not read the argument either.
 static int set_xcrs(int fd, unsigned long request, void *argument)
 {
 	struct vcpu_call call = {.ioctl = "KVM_SET_XCRS", .fd = fd};

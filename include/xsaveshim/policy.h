@@ -107,6 +107,9 @@ struct refusal policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host
 // closed or another file's, or the VM is another process's (kvm_vcpu_ioctl in virt/kvm/kvm_main.c).
 bool policy_is_no_vcpu(int error);
 
+// The xfeatures that a refusal is about. Zero where it has another reason, such as MXCSR.
+uint64_t policy_refused_xfeatures(struct refusal refusal);
+
 // Whether every kernel of this host refuses such a payload, whatever the guest has.
 bool policy_always_refused(struct refusal refusal);
 
