@@ -71,7 +71,8 @@ $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -pthread -o $@ $^ -lseccomp -ljansson -ldl
 
 # The host-wide door: BPF programs, and the helper that `xsaveshim host` executes.
-HOST_OBJECTS := $(patsubst host/%.c,$(BUILD)/host/%.o,$(filter-out %.bpf.c,$(wildcard host/*.c))) $(BUILD)/command/proc_text.o
+HOST_OBJECTS := $(patsubst host/%.c,$(BUILD)/host/%.o,$(filter-out %.bpf.c,$(wildcard host/*.c))) \
+	$(BUILD)/command/asking_vm.o $(BUILD)/command/proc_text.o
 BPF_COMPILE = clang -std=gnu11 -g -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ -D__TARGET_ARCH_x86 -Iinclude \
 	-idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
 

@@ -19,10 +19,9 @@
 #include <jansson.h>
 #include <linux/kvm.h>
 
-#include "../host/shared.h"
+#include "asking_vm.h"
 #include "host_helper.h"
 #include "options.h"
-#include "xsaveshim/guest_cpuid.h"
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
@@ -75,12 +74,8 @@ struct probe {
 };
 
 struct vm {
-	int kvm;
-	int vm;
-	int vcpu;
+	struct asking_vm asking;
 	struct kvm_run *run;
-	char *payload;
-	size_t payload_size;
 };
 
 // The control experiment: how KVM treats an xfeature of a guest that has it.
@@ -140,12 +135,6 @@ static struct names xfeature_names(uint64_t xfeatures)
 	return names;
 }
 
-// Calls the kernel without libc, so that a library which is preloaded into every program cannot change the answers.
-static int kvm_ioctl(int fd, unsigned long request, const void *argument)
-{
-	return (int)syscall(SYS_ioctl, fd, request, argument);
-}
-
 static void explain_no_device(struct probe *probe)
 {
 	const struct group *group;
@@ -168,24 +157,18 @@ static void explain_no_device(struct probe *probe)
 	cannot_tell(probe, reason);
 }
 
-static bool open_device(struct probe *probe, struct vm *vm)
+static bool open_device(struct probe *probe, struct asking_vm *vm)
 {
-	static struct guest_cpuid table;
-
 	vm->kvm = open(DEVICE, O_RDWR | O_CLOEXEC);
 	if (vm->kvm < 0) {
 		explain_no_device(probe);
 		return false;
 	}
-	if (kvm_ioctl(vm->kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION) {
+	if (asking_vm_ioctl(vm->kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION) {
 		cannot_tell(probe, DEVICE " is another device: remove it, " LOAD_KVM);
 		return false;
 	}
-	table.nent = GUEST_CPUID_MAX_ENTRIES;
-	if (kvm_ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, &table))
-		return failed(probe, "KVM_GET_SUPPORTED_CPUID");
-	probe->kvm_xcr0 = guest_cpuid_xcr0(table.entries, table.nent);
-	return true;
+	return asking_vm_supported(vm, &probe->kvm_xcr0) || failed(probe, "KVM_GET_SUPPORTED_CPUID");
 }
 
 static void *map(size_t size, int fd)
@@ -194,9 +177,10 @@ static void *map(size_t size, int fd)
 }
 
 // Creates a guest whose memory is full of HLT instructions.
-static bool create_guest(struct probe *probe, struct vm *vm)
+static bool create_guest(struct probe *probe, struct vm *guest)
 {
 	struct kvm_userspace_memory_region memory = {.guest_phys_addr = RESET_PAGE, .memory_size = GUEST_PAGE};
+	struct asking_vm *vm = &guest->asking;
 	void *code = map(GUEST_PAGE, -1);
 	int size;
 
@@ -204,33 +188,26 @@ static bool create_guest(struct probe *probe, struct vm *vm)
 		return failed(probe, "mmap");
 	memset(code, HLT, GUEST_PAGE);
 	memory.userspace_addr = (uintptr_t)code;
-	vm->vm = kvm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
+	vm->vm = asking_vm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
 	if (vm->vm < 0)
 		return failed(probe, "KVM_CREATE_VM");
-	if (kvm_ioctl(vm->vm, KVM_SET_TSS_ADDR, (const void *)TSS_ADDRESS))
+	if (asking_vm_ioctl(vm->vm, KVM_SET_TSS_ADDR, (const void *)TSS_ADDRESS))
 		return failed(probe, "KVM_SET_TSS_ADDR");
-	if (kvm_ioctl(vm->vm, KVM_SET_USER_MEMORY_REGION, &memory))
+	if (asking_vm_ioctl(vm->vm, KVM_SET_USER_MEMORY_REGION, &memory))
 		return failed(probe, "KVM_SET_USER_MEMORY_REGION");
-	vm->vcpu = kvm_ioctl(vm->vm, KVM_CREATE_VCPU, NULL);
+	vm->vcpu = asking_vm_ioctl(vm->vm, KVM_CREATE_VCPU, NULL);
 	if (vm->vcpu < 0)
 		return failed(probe, "KVM_CREATE_VCPU");
-	size = kvm_ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	size = asking_vm_ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	if (size <= 0)
 		return failed(probe, "KVM_GET_VCPU_MMAP_SIZE");
-	vm->run = map((size_t)size, vm->vcpu);
-	if (vm->run == MAP_FAILED)
+	guest->run = map((size_t)size, vm->vcpu);
+	if (guest->run == MAP_FAILED)
 		return failed(probe, "mmap of the vCPU");
-	return true;
-}
-
-static bool create_payload(struct probe *probe, struct vm *vm)
-{
-	int size = kvm_ioctl(vm->vm, KVM_CHECK_EXTENSION, (const void *)KVM_CAP_XSAVE2);
-
-	vm->payload_size = size > (int)sizeof(struct kvm_xsave) ? (size_t)size : sizeof(struct kvm_xsave);
+	if (!asking_vm_make_payload(vm))
+		return failed(probe, "mmap");
 	probe->payload_size = vm->payload_size;
-	vm->payload = map(vm->payload_size, -1);
-	return vm->payload != MAP_FAILED || failed(probe, "mmap");
+	return true;
 }
 
 // What KVM should accept of a guest with this XCR0.
@@ -239,84 +216,29 @@ static uint64_t allowed_by(uint64_t guest_xcr0)
 	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
 }
 
-// Gives the guest these xfeatures and no others. What else is in its CPUID table tells the host-wide door that this only asks.
-static bool set_guest_xcr0(const struct vm *vm, uint64_t xcr0)
-{
-	struct guest_cpuid_change change;
-	struct guest_cpuid table = {.nent = 1,
-				    .entries = {{.function = HOST_ASKING_LEAF,
-						 .ebx = HOST_ASKING_EBX,
-						 .ecx = HOST_ASKING_ECX,
-						 .edx = HOST_ASKING_EDX}}};
-
-	if (xcr0)
-		guest_cpuid_widen(&table, xcr0, &change);
-	return !kvm_ioctl(vm->vcpu, KVM_SET_CPUID2, &table);
-}
-
-// Asks KVM what the guest has: KVM may have changed the table that it was given.
-static bool get_guest_xcr0(const struct vm *vm, uint64_t *xcr0)
-{
-	struct guest_cpuid table = {.nent = GUEST_CPUID_MAX_ENTRIES};
-
-	if (kvm_ioctl(vm->vcpu, KVM_GET_CPUID2, &table))
-		return false;
-	*xcr0 = guest_cpuid_xcr0(table.entries, guest_cpuid_count(&table));
-	return true;
-}
-
-// No component is all zeroes, so that none is in its initial state.
-static void fill_payload(const struct vm *vm, uint64_t xstate_bv)
-{
-	const uint32_t mxcsr = 0x1f80;
-
-	memset(vm->payload, 1, vm->payload_size);
-	memset(vm->payload + XSTATE_BV_OFFSET, 0, XSTATE_HEAD_SIZE - XSTATE_BV_OFFSET);
-	memcpy(vm->payload + XSTATE_MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
-	xstate_set_bv(vm->payload, xstate_bv);
-}
-
 // Loads a payload and returns 0 or KVM_SET_XSAVE's errno: KVM's own, as the host-wide door cannot change memory that is read-only.
-static int set_xsave(const struct vm *vm, uint64_t xstate_bv)
+static int set_xsave(const struct asking_vm *vm, uint64_t xstate_bv)
 {
 	int error;
 
-	fill_payload(vm, xstate_bv);
+	asking_vm_fill_payload(vm, xstate_bv);
 	mprotect(vm->payload, vm->payload_size, PROT_READ);
-	error = kvm_ioctl(vm->vcpu, KVM_SET_XSAVE, vm->payload) ? errno : 0;
+	error = asking_vm_ioctl(vm->vcpu, KVM_SET_XSAVE, vm->payload) ? errno : 0;
 	mprotect(vm->payload, vm->payload_size, PROT_READ | PROT_WRITE);
 	return error;
 }
 
-// Whether a VMM's payload loses an xfeature that its guest does not have, before KVM sees it.
-static bool is_cleared(const struct vm *vm, uint64_t xfeature)
-{
-	fill_payload(vm, allowed_by(0) | xfeature);
-	kvm_ioctl(vm->vcpu, KVM_SET_XSAVE, vm->payload);
-	return !(xstate_bv(vm->payload) & xfeature);
-}
-
-static bool get_xstate_bv(const struct vm *vm, uint64_t *bv)
-{
-	bool fits = vm->payload_size == sizeof(struct kvm_xsave);
-
-	if (kvm_ioctl(vm->vcpu, fits ? KVM_GET_XSAVE : KVM_GET_XSAVE2, vm->payload))
-		return false;
-	*bv = xstate_bv(vm->payload);
-	return true;
-}
-
 // Takes the lowest xfeature beyond x87 and SSE: on today's CPUs that is AVX, which needs no permission, as AMX would.
-static bool ask_control(struct probe *probe, struct vm *vm, struct control *control)
+static bool ask_control(struct probe *probe, const struct asking_vm *vm, struct control *control)
 {
 	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);
 	uint64_t bv;
 
 	control->xfeature = beyond & -beyond;
-	if (!set_guest_xcr0(vm, allowed_by(control->xfeature)))
+	if (!asking_vm_set_guest_xcr0(vm, allowed_by(control->xfeature)))
 		return failed(probe, "KVM_SET_CPUID2");
 	control->error = set_xsave(vm, allowed_by(control->xfeature));
-	if (!get_xstate_bv(vm, &bv))
+	if (!asking_vm_save(vm, &bv))
 		return failed(probe, "KVM_GET_XSAVE");
 	control->returned = bv & control->xfeature;
 	return true;
@@ -325,7 +247,7 @@ static bool ask_control(struct probe *probe, struct vm *vm, struct control *cont
 // Runs the guest to its HLT, because some kernels' leaks get into the vCPU's state only when it runs.
 static bool run_guest(const struct vm *vm, const char **problem)
 {
-	if (kvm_ioctl(vm->vcpu, KVM_RUN, NULL))
+	if (asking_vm_ioctl(vm->asking.vcpu, KVM_RUN, NULL))
 		*problem = strerror(errno);
 	else if (vm->run->exit_reason != KVM_EXIT_HLT)
 		*problem = "the guest did not reach its HLT";
@@ -341,7 +263,7 @@ static void judge_leaks(struct probe *probe, const struct vm *vm, struct control
 	bool ran = run_guest(vm, &problem);
 	uint64_t bv;
 
-	if (!get_xstate_bv(vm, &bv)) {
+	if (!asking_vm_save(&vm->asking, &bv)) {
 		failed(probe, "KVM_GET_XSAVE");
 		return;
 	}
@@ -364,7 +286,7 @@ static void judge_leaks(struct probe *probe, const struct vm *vm, struct control
 		set_answer(&probe->leaks, NO, "KVM_GET_XSAVE leaves out %s, which the guest does not have", names.text);
 }
 
-static void judge_refuses(struct probe *probe, struct vm *vm, struct control control, uint64_t guest_xcr0)
+static void judge_refuses(struct probe *probe, const struct asking_vm *vm, struct control control, uint64_t guest_xcr0)
 {
 	struct names names = xfeature_names(control.xfeature);
 	int error = control.xfeature ? set_xsave(vm, control.xfeature) : 0;
@@ -399,12 +321,13 @@ static void ask_permitted(struct probe *probe)
 }
 
 // Finds the host-wide door by what it does. What it is set to only root can be told.
-static void look_for_door(struct probe *probe, const struct vm *vm, uint64_t guest_xcr0)
+static void look_for_door(struct probe *probe, const struct asking_vm *vm, uint64_t guest_xcr0)
 {
 	uint64_t allowed = allowed_by(guest_xcr0);
+	uint64_t xfeature = ~allowed & (allowed + 1);
 	struct settings settings;
 
-	probe->cured = is_cleared(vm, ~allowed & (allowed + 1));
+	probe->cured = !(asking_vm_load(vm, allowed_by(0) | xfeature) & xfeature);
 	probe->hidden = host_in_force(&settings) ? policy_mode_trims(settings.trim, XSAVE_SAVE) : probe->cured;
 }
 
@@ -414,17 +337,16 @@ static void ask_kvm(struct probe *probe)
 	uint64_t guest_xcr0;
 	struct vm vm;
 
-	if (!open_device(probe, &vm) || !create_guest(probe, &vm) || !create_payload(probe, &vm) ||
-	    !ask_control(probe, &vm, &control))
+	if (!open_device(probe, &vm.asking) || !create_guest(probe, &vm) || !ask_control(probe, &vm.asking, &control))
 		return;
-	if (!set_guest_xcr0(&vm, 0))
+	if (!asking_vm_set_guest_xcr0(&vm.asking, 0))
 		failed(probe, "KVM_SET_CPUID2");
-	else if (!get_guest_xcr0(&vm, &guest_xcr0))
+	else if (!asking_vm_get_guest_xcr0(&vm.asking, &guest_xcr0))
 		failed(probe, "KVM_GET_CPUID2");
 	else {
-		look_for_door(probe, &vm, guest_xcr0);
+		look_for_door(probe, &vm.asking, guest_xcr0);
 		judge_leaks(probe, &vm, control, guest_xcr0);
-		judge_refuses(probe, &vm, control, guest_xcr0);
+		judge_refuses(probe, &vm.asking, control, guest_xcr0);
 	}
 }
 

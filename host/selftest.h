@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What KVM does with what a guest does not have, seen with a VM of our own that is gone afterwards. KVM is asked past libc: no shim
-// that is preloaded into this process answers in its place.
+// What KVM does with what a guest does not have, seen with a VM of our own that is gone afterwards.
 #ifndef XSAVESHIM_HOST_SELFTEST_H
 #define XSAVESHIM_HOST_SELFTEST_H
 
