@@ -5,8 +5,8 @@
 // is written; log_open opens the rest, later. Between the two nothing can be written.
 //
 // A line never goes into a file that has taken over a descriptor's number: before each write the descriptor must still be
-// the device and inode that it was. A line that its target does not take goes to standard error, then to syslog; one that nothing
-// takes is lost.
+// the device and inode that it was. If the target does not take a line, the line goes to standard error; if that does not take it, to
+// syslog; else it is lost.
 //
 // Thread- and async-signal-safe. Nothing here allocates or takes a lock, and errno stays as it was, but for log_open. The system
 // calls of log_write are write(2), sendmsg(2) and the old fstat(2), which every VMM's seccomp filter known to us allows.
