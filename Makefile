@@ -172,6 +172,9 @@ INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
 endif
 # Directories that hold nothing but our files, each before the one that it is in.
 OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
+# The loader takes a library by its name alone where its cache has it. Neither a root of another system nor a plain user has a cache
+# to bring up to date.
+LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
 FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'
 
 .PHONY: install uninstall
@@ -184,6 +187,10 @@ install: all ## install under $(PREFIX), or below DESTDIR
 			settings) test -e "$$place" || install -D -m $$mode $$file "$$place" ;; \
 		esac) \
 	done
+ifeq ($(DESTDIR),)
+	@$(LDCONFIG) 2>/dev/null; LD_PRELOAD=libxsaveshim.so /bin/true 2>&1 | grep -q . && \
+		echo 'make: the loader does not look in $(LIBDIR): give LD_PRELOAD the whole path, $(LIBDIR)/libxsaveshim.so' || true
+endif
 
 # A drop-in that names a library which is gone would have ld.so complain in the log of every domain. Exit status 1: it is
 # gone, and the daemon does not restart.
@@ -196,6 +203,7 @@ uninstall: ## remove what install put there, and what xsaveshim-libvirt enabled;
 		test $$how = settings && ! cmp -s $$file "$$place" || rm -f "$$place"); \
 	done
 	@for dir in $(OUR_DIRS); do rmdir "$(DESTDIR)$$dir" 2>/dev/null || true; done
+	$(if $(DESTDIR),,@$(LDCONFIG) 2>/dev/null || true)
 
 include packaging/packaging.mk
 

@@ -46,6 +46,38 @@ files() {
   [ ! -e "$root/usr/share/doc/xsaveshim" ]
 }
 
+# Runs COMMAND with an /etc, a /usr/local, an /opt and caches that are gone afterwards, so that it may install without DESTDIR.
+in_a_host_to_spoil() { # COMMAND
+  local unshare=(unshare -m)
+  [ "$EUID" = 0 ] || unshare=(unshare -rm)
+  # shellcheck disable=SC2016 # the inner shell's
+  run -0 "${unshare[@]}" bash -ec '
+    mount -t tmpfs tmpfs "$1"
+    for directory in etc usr/local opt var/cache; do
+      mkdir -p "$1/$directory" "$1/work/$directory"
+      mount -t overlay -o "lowerdir=/$directory,upperdir=$1/$directory,workdir=$1/work/$directory" overlay "/$directory"
+    done
+    eval "$2"' - "$BATS_TEST_TMPDIR" "$1"
+}
+
+@test "make install under /usr/local has the loader find the library by its name, and make uninstall has it forget it" {
+  in_a_host_to_spoil '
+    make -s install PREFIX=/usr/local
+    /sbin/ldconfig -p | grep -o "/usr/local/.*/libxsaveshim.so"
+    LD_PRELOAD=libxsaveshim.so bash -c "grep -o /usr/local.*libxsaveshim.so /proc/self/maps" | uniq
+    make -s uninstall PREFIX=/usr/local
+    ! /sbin/ldconfig -p | grep libxsaveshim'
+  library=/usr/local/lib/$(gcc -print-multiarch)/libxsaveshim.so
+  [[ $output == "$library"$'\n'"$library" ]] || fail "$output"
+}
+
+@test "make install to where the loader does not look says so, with the path to preload" {
+  in_a_host_to_spoil 'make -s install PREFIX=/opt/x'
+  library=/opt/x/lib/$(gcc -print-multiarch)
+  [[ $output == "make: the loader does not look in $library: give LD_PRELOAD the whole path, $library/libxsaveshim.so" ]] ||
+    fail "$output"
+}
+
 # An image of a host, with this tree installed and a library enabled for its libvirtd.
 make_enabled_image() { # LIBRARY
   make -s install DESTDIR="$root"
