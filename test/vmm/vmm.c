@@ -566,13 +566,10 @@ static void step_pause(char *arg)
 static void run_steps(void);
 
 // The steps that follow are carried out by a child; this process ends as that does.
-static void go_on_in_child(unsigned long flags)
+static void go_on_in_child(pid_t pid)
 {
 	int status;
-	pid_t pid;
 
-	printf("\n");
-	pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
 	if (pid == -1)
 		die("fork", errno_name(errno));
 	if (!pid)
@@ -587,13 +584,16 @@ static void go_on_in_child(unsigned long flags)
 static void step_fork(char *arg)
 {
 	(void)arg;
-	go_on_in_child(0);
+	printf("\n");
+	// libc's, which knows what to do with the locks that other threads hold meanwhile
+	go_on_in_child(fork());
 }
 
 static void step_helper(char *arg)
 {
 	(void)arg;
-	go_on_in_child(CLONE_FILES);
+	printf("\n");
+	go_on_in_child((pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL));
 }
 
 // As vfork() is used: the child shares the memory, and this process stands still until it ends.
