@@ -1,0 +1,238 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# bats file_tags=kvm
+# What docs/other-hosts.md says of Proxmox VE, on a host of its own: systemd as PID 1 in namespaces, with this machine's QEMU and KVM.
+# `qm start` is test/standins/proxmox. The tests share the host, and each leaves it as it was.
+
+load lib
+load qemu
+
+host_dir=$BATS_FILE_TMPDIR/host
+patience=$((10 * ${XSAVESHIM_TEST_SLOW:-1}))
+
+setup_file() {
+  local stage=$BATS_FILE_TMPDIR/stage missing
+  export BATS_NO_PARALLELIZE_WITHIN_FILE=true
+  [[ $EUID == 0 ]] || skip "not root: these tests boot systemd in namespaces"
+  missing=$("$repo/test/tools/systemd-ns" check 2>&1) || skip "$missing"
+  need_kvm
+  make -s -C "$repo" install BUILD="$build" DESTDIR="$stage"
+  rm "$stage/etc/xsaveshim.conf"
+  install -D "$repo/test/standins/proxmox" "$build/test/canary.bin" "$build/test/journal.so" -t "$stage/srv"
+  "$repo/test/tools/systemd-ns" start "$host_dir" "$stage"
+  host ln -sf qemu-system-x86_64 /usr/bin/kvm # as Proxmox's package has it
+}
+
+teardown_file() {
+  [[ ! -e $host_dir/init ]] || "$repo/test/tools/systemd-ns" stop "$host_dir"
+}
+
+setup() {
+  work=$BATS_TEST_TMPDIR
+  host_root=/proc/$(<"$host_dir/init")/root
+  host mkdir /srv/101
+  ln -s "$host_root/srv/101" "$work/101"
+  before=$(files_of_kvm)
+  read -r leaked _ < <("$build/test/leakable")
+  touch "$work/host-leaks"
+}
+
+teardown() {
+  guest_stop_all
+  stop_101
+  host touch /etc/xsaveshim.conf
+  ! host test -e /usr/bin/kvm.distrib || from_page rm
+  host rm -r /srv/101 /etc/xsaveshim.conf
+  [[ $(files_of_kvm) == "$before" ]]
+}
+
+host() { timeout $((6 * patience)) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@" 3>&-; }
+
+files_of_kvm() { host sh -c 'ls /usr/bin/kvm*; readlink /usr/bin/kvm; dpkg-divert --list "*kvm*"'; }
+
+pid_101() { host cat /run/qemu-server/101.pid; }
+
+stop_101() {
+  host sh -c '! kill -KILL $(cat /run/qemu-server/101.pid); rm -f /run/qemu-server/101.*' 2>/dev/null
+  wait_for "$patience" scope_is_gone
+}
+
+scope_is_gone() { ! host systemctl --quiet is-active 101.scope; }
+
+# from_page COMMAND    runs the commands of that block of the page's section on Proxmox that begins with this one
+from_page() {
+  local commands
+  commands=$(sed -n '/^## Proxmox VE/,/^## /p' "$repo/docs/other-hosts.md" | awk -v first="$1" '
+    /^```/ { inside = !inside; begins = inside; wanted = 0; next }
+    begins { wanted = $1 == first; begins = 0 }
+    inside && wanted')
+  [[ $commands ]] || fail "the page has no such commands: $1" || return
+  host bash -euc "$commands" >/dev/null
+}
+
+machine=(-machine 'pc,accel=kvm' -cpu qemu64 -m 32 -bios /srv/canary.bin -smp 1 -display none -vga none -nic none
+  -serial file:/srv/101/serial.0)
+
+# By whom a guest is started: a task of the daemon, or what comes over ssh
+pvedaemon=(systemd-run --quiet --pipe --wait --collect --unit=pvedaemon)
+sshd=(env -i USER=root HOME=/root SHELL=/bin/bash PATH=/usr/sbin:/usr/bin:/sbin:/bin 'SSH_CONNECTION=192.0.2.1 40000 192.0.2.2 22')
+
+# start_101 BY... -- [QEMU-ARGUMENT...]    $migratedfrom: the node that it comes from. Sets $output, the task's
+start_101() {
+  local by=()
+  while [[ $1 != -- ]]; do by+=("$1") && shift; done
+  shift
+  : >"$work/101/serial.0"
+  run host "${by[@]}" /srv/proxmox 101 ${migratedfrom:+--migratedfrom "$migratedfrom"} "${machine[@]}" "$@"
+  ((status == 0)) || fail "exit status $status" "$output"
+}
+
+start_leaky_source() { # [QEMU-ARGUMENT...]
+  guest_start source "LD_PRELOAD=$build/test/leak.so" "LEAK_BITS=$leaked" "LEAK_WHILE=$work/host-leaks" -- "$@"
+  guest_intact source
+}
+
+# sshd starts the destination of a migration.
+await_migration() { # [VARIABLE=VALUE]...
+  migratedfrom=node1 start_101 "${sshd[@]}" "$@" -- -incoming unix:/run/qemu-server/101.migrate -S
+}
+
+# A leaky host's guest comes in.
+migrate_in() { # [VARIABLE=VALUE]...
+  start_leaky_source
+  await_migration "$@"
+  guest_migrate source "unix:$host_root/run/qemu-server/101.migrate"
+}
+
+# What the source has `qm mtunnel` do once the state has come
+resume_101() {
+  host socat -t 5 - UNIX-CONNECT:/run/qemu-server/101.qmp <<<'{"execute": "qmp_capabilities"}{"execute": "cont"}' >"$work/qmp"
+  grep -q '"return"' "$work/qmp"
+}
+
+has_library() { host grep -q '/libxsaveshim\.so$' "/proc/$(pid_101)/maps"; }
+
+status_shows() { # EXIT-STATUS PROTECTED SHIM
+  run "-$1" host xsaveshim status
+  [[ $output =~ (^|$'\n')\ *$(pid_101)\ +1\ +$2\ +$3\  ]] || fail "$output"
+}
+
+journal_has() { # IDENTIFIER PATTERN
+  host journalctl -q -o cat -t "$1" | grep -qE "$2"
+}
+
+journal_tells_of_the_trim() {
+  wait_for "$patience" journal_has xsaveshim "^level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "
+}
+
+@test "with the page's wrapper a guest that is migrated in is intact, the journal has the report, and status tells" {
+  from_page dpkg-divert
+  migrate_in
+  [[ $output != *xsaveshim* ]] || fail "$output"
+  resume_101
+  guest_intact 101
+  journal_tells_of_the_trim
+  status_shows 0 yes preload
+}
+
+@test "the stand-in starts QEMU as Proxmox does: scope, environment, descriptors" {
+  local process
+  from_page dpkg-divert
+  migrate_in
+  process=/proc/$(pid_101)
+  [[ $(host cat "$process/cgroup") == */qemu.slice/101.scope ]]
+  host grep -qz '^PVE_MIGRATED_FROM=node1$' "$process/environ"
+  host grep -qz '^SSH_CONNECTION=' "$process/environ"
+  run host readlink "$process/fd/0" "$process/fd/1" "$process/fd/2"
+  [[ $output == $'/dev/null\n/dev/null\n/dev/null' ]] || fail "$output"
+}
+
+@test "without the wrapper a guest that is migrated in loses its registers" {
+  if qemu_exits_on_refusal; then
+    start_leaky_source
+    await_migration
+    guest_qmp source migrate "{\"uri\": \"unix:$host_root/run/qemu-server/101.migrate\"}"
+    wait_for "$patience" scope_is_gone
+  else
+    migrate_in
+    resume_101
+    guest_wait_for 101 X
+    status_shows 1 NO none
+  fi
+}
+
+@test "a drop-in for pvedaemon reaches what that starts, and not a guest that is migrated in" {
+  local library
+  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  start_101 "${pvedaemon[@]}" "--setenv=LD_PRELOAD=$library" --
+  status_shows 0 yes preload
+  stop_101
+  await_migration
+  status_shows 1 NO none
+}
+
+@test "with the wrapper, a state that is loaded at the start is told in the journal, or without the page's setting in the task's output" {
+  qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
+  start_leaky_source -drive "if=none,format=qcow2,file=$work/disk.qcow2"
+  guest_hmp source "savevm running"
+  guest_stop source
+  cp "$work/disk.qcow2" "$work/101/"
+  from_page dpkg-divert
+  start_101 "${pvedaemon[@]}" -- -drive if=none,format=qcow2,file=/srv/101/disk.qcow2 -loadvm running
+  [[ $output != *xsaveshim* ]] || fail "$output"
+  guest_intact 101
+  journal_tells_of_the_trim
+
+  stop_101
+  host rm /etc/xsaveshim.conf
+  start_101 "${pvedaemon[@]}" -- -drive if=none,format=qcow2,file=/srv/101/disk.qcow2 -loadvm running
+  [[ $output == *"xsaveshim: level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "* ]] || fail "$output"
+  guest_intact 101
+}
+
+@test "without the page's setting, and with a standard error that leads to the journal as Proxmox's QEMU has it, a migration is told there under xsaveshim's name" {
+  from_page dpkg-divert
+  host rm /etc/xsaveshim.conf
+  migrate_in LD_PRELOAD=/srv/journal.so JOURNAL=/run/systemd/journal/stdout
+  [[ $(host readlink "/proc/$(pid_101)/fd/2") == socket:* ]]
+  resume_101
+  guest_intact 101
+  journal_tells_of_the_trim
+  run ! journal_has QEMU event=
+}
+
+@test "the page's undoing gives back what was there, and a guest that runs keeps the library" {
+  from_page dpkg-divert
+  start_101 "${pvedaemon[@]}" --
+  has_library
+  from_page rm
+  [[ $(files_of_kvm) == "$before" ]]
+  [[ ! -s $host_root/etc/xsaveshim.conf ]]
+  status_shows 0 yes preload
+  stop_101
+  start_101 "${pvedaemon[@]}" --
+  status_shows 1 NO none
+}
+
+package() { # VERSION
+  local tree=$work/package
+  mkdir -p "$tree/DEBIAN" "$tree/usr/bin"
+  printf '%s\n' 'Package: pve-qemu-kvm' "Version: $1" 'Architecture: all' 'Maintainer: nobody <nobody@example.org>' \
+    'Description: what brings /usr/bin/kvm' >"$tree/DEBIAN/control"
+  ln -sf "qemu-of-version-$1" "$tree/usr/bin/kvm"
+  dpkg-deb --build "$tree" "$work/101/$1.deb" >/dev/null
+}
+
+@test "the wrapper outlives an upgrade of the package that brings /usr/bin/kvm" {
+  package 1
+  package 2
+  host dpkg --force-overwrite -i /srv/101/1.deb >/dev/null
+  from_page dpkg-divert
+  host dpkg --force-overwrite -i /srv/101/2.deb >/dev/null
+  host grep -q LD_PRELOAD /usr/bin/kvm
+  [[ $(host readlink /usr/bin/kvm.distrib) == qemu-of-version-2 ]]
+  from_page rm
+  [[ $(host readlink /usr/bin/kvm) == qemu-of-version-2 ]]
+  host dpkg --purge pve-qemu-kvm >/dev/null
+  host ln -s qemu-system-x86_64 /usr/bin/kvm
+}
