@@ -15,6 +15,7 @@ setup_file() {
   need_libvirt_host
   need_kvm
   make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_FILE_TMPDIR/installed"
+  install -D "$repo/test/standins/kolla" -t "$BATS_FILE_TMPDIR/installed/srv"
   boot_host "$BATS_FILE_TMPDIR/installed"
   save_leaky
   managed_save_leaky
@@ -40,7 +41,9 @@ setup() {
 }
 
 teardown() {
+  [[ $host_dir == "$BATS_FILE_TMPDIR/host" ]] || { stop_host; host_dir=$BATS_FILE_TMPDIR/host; }
   host sh -c 'virsh -q destroy guest; rm -f "$0" /var/log/guest.serial /var/log/libvirt/qemu/guest.log' "$managed_save" || true
+  ! host systemctl --quiet is-active nova_libvirt || stop_kolla
 }
 
 shim_is_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-libvirt enable; }
@@ -236,4 +239,77 @@ descriptors_with_library() {
   report_line
   host grep -E '^xsaveshim: level=error event=setting .*source=/etc/xsaveshim.conf key=file value="Permission denied"' \
     /var/log/libvirt/qemu/guest.log
+}
+
+# ---- as OpenStack has it: docs/other-hosts.md ----
+
+# start_kolla [VOLUME...]    Kolla's libvirtd, in its own container, takes the place of the host's
+start_kolla() {
+  host systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service
+  host systemd-run --quiet --unit=nova_libvirt --property=KillMode=process bash /srv/kolla "$@"
+  wait_for $((10 * ${XSAVESHIM_TEST_SLOW:-1})) host virsh -q list >/dev/null 2>&1
+}
+
+stop_kolla() {
+  host systemctl stop nova_libvirt
+  host systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
+}
+
+# The volumes that the page has for Kolla, after its command that writes one of them
+prepare_kolla() {
+  local section command
+  section=$(sed -n '/^## OpenStack/,/^## KubeVirt/p' "$repo/docs/other-hosts.md")
+  command=$(grep '^echo .* | sudo tee ' <<<"$section")
+  host sh -c "${command/sudo /}" >/dev/null
+  mapfile -t volumes < <(sed -n 's/^ *- "\(.*:ro\)"$/\1/p' <<<"$section")
+  ((${#volumes[@]} == 3)) || fail "the page has other volumes: ${volumes[*]}"
+}
+
+in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
+
+@test "in Kolla's container, with the page's volumes, a leaky managed save starts intact, its log tells of the trim, and the host's status shows it" {
+  shim_is_disabled
+  prepare_kolla
+  start_kolla "${volumes[@]}"
+  host cp /srv/managed.save "$managed_save"
+  host virsh start guest
+  guest_prints T
+  in_kolla grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE vcpu=0 " /var/log/libvirt/qemu/guest.log
+  [[ $(in_kolla stat -c %U "/proc/$(guest_pid)") == nova ]]
+  run -0 host xsaveshim status
+  [[ $output =~ $(guest_pid)\ +1\ +yes\ +preload\ +guest\ .*refused=abort ]] || fail "$output"
+}
+
+@test "in Kolla's container, without the page's volumes, a leaky saved domain loses its registers" {
+  shim_is_disabled
+  start_kolla
+  loses_registers virsh restore /srv/leaky.save
+}
+
+# start_destination PORT    a second host, whose daemon takes calls from the first one's there; `host` is that one from now on
+start_destination() {
+  local stage=$BATS_TEST_TMPDIR/destination.installed unit
+  cp -a "$BATS_FILE_TMPDIR/installed" "$stage"
+  unit=$stage/etc/systemd/system/libvirtd-tcp.socket.d/port.conf
+  mkdir -p "$(dirname "$unit")" "$stage/etc/libvirt"
+  printf '%s\n' '[Socket]' ListenStream= "ListenStream=127.0.0.1:$1" >"$unit"
+  printf '%s\n' 'auth_tcp = "none"' 'host_uuid = "5ca1ab1e-0000-4000-8000-00000000beef"' >"$stage/etc/libvirt/libvirtd.conf"
+  host_dir=$BATS_TEST_TMPDIR/destination
+  boot_host "$stage"
+  host systemctl start libvirtd-tcp.socket
+}
+
+@test "as nova migrates: the first host's daemon has the second host's start QEMU, the shim is there alone, and the guest arrives intact" {
+  local source_dir=$host_dir port=$((20000 + RANDOM % 10000))
+  shim_is_disabled
+  start_leaky_guest
+  start_destination "$port"
+  host xsaveshim-libvirt enable
+  host_dir=$source_dir host touch /srv/leaking
+  host_dir=$source_dir host virsh -q migrate --live --p2p --persistent --undefinesource --xml /srv/guest/guest.xml \
+    --persistent-xml /srv/guest/guest.xml --migrateuri tcp://127.0.0.1 guest "qemu+tcp://127.0.0.1:$port/system"
+  host_dir=$source_dir host rm /srv/leaking
+  guest_has_shim
+  guest_prints T
+  report_line
 }
