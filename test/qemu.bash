@@ -140,10 +140,10 @@ guest_qmp() {
   printf '%s\n' "$answer"
 }
 
-# read_answer FD ID    adds to answer what has come of the line so far
+# read_answer FD ID    adds to answer what has come of the line so far, which may end in a space
 read_answer() {
   local part
-  while read -r -t 0.1 -u "$1" part; do
+  while IFS= read -r -t 0.1 -u "$1" part; do
     answer+=$part
     [[ $answer != *"\"id\": \"$2\""* ]] || return 0
     answer=

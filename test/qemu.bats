@@ -223,16 +223,14 @@ trim_of_daemon() { # VIA    a pattern for the line
 # Each read of the port makes QEMU get a payload from KVM and set it again.
 @test "a guest that reads VMware's port for ever on a leaky host gets a handful of reports, at growing counts" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
-  guest_wait flood "it has read the port 20,000 times" longer_than "$work/flood/serial.0" 20
+  # a read takes a millisecond and more where the host is busy
+  XSAVESHIM_TEST_SLOW=$((3 * ${XSAVESHIM_TEST_SLOW:-1})) guest_wait flood "the 10,000th trim is reported" \
+    grep -qs ' count=10000$' "$work/flood/stderr"
   guest_stop flood
   run ! grep -q X "$work/flood/serial.0"
   grep -c . "$work/flood/stderr"
   (($(grep -c '^xsaveshim:' "$work/flood/stderr") <= 6))
   grep -qE "^xsaveshim: level=notice event=trim .* dropped=$leaked_name count=10000$" "$work/flood/stderr"
-}
-
-longer_than() { # FILE SIZE
-  (($(stat -c %s "$1") > $2))
 }
 
 @test "XSAVESHIM_TRIM=save on the leaky host writes a snapshot that restores without the shim" {
