@@ -19,7 +19,7 @@ static void run_guest(void)
 
 static void foreign_descriptor(void)
 {
-	int readable;
+	int readable = 0;
 
 	raw_ioctl(pipes[0], 0x541b, &readable); // FIONREAD
 }
