@@ -38,7 +38,7 @@ static json_t *ask_helper(void)
 	static char title[] = "xsaveshim host", word[] = "status", option[] = "--json";
 	char *argv[] = {title, word, option, NULL};
 	json_t *json = NULL;
-	int ends[2], status;
+	int ends[2], status, silence;
 	pid_t pid;
 
 	if (pipe2(ends, O_CLOEXEC))
@@ -46,7 +46,9 @@ static json_t *ask_helper(void)
 	pid = fork();
 	if (!pid) {
 		dup2(ends[1], STDOUT_FILENO);
-		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+		silence = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		if (silence >= 0)
+			dup2(silence, STDERR_FILENO);
 		host_helper_execute(argv);
 		_exit(1);
 	}
