@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -231,14 +230,13 @@ static void open_later(void)
 	same("opened again", (uint64_t)log_open(&log), (uint64_t)-1);
 }
 
+static pthread_barrier_t all_are_there;
+
 static void *open_and_count(void *argument)
 {
-	static _Atomic int waiting = 8;
 	struct log *log = argument;
 
-	atomic_fetch_sub(&waiting, 1);
-	while (atomic_load(&waiting) > 0)
-		;
+	pthread_barrier_wait(&all_are_there);
 	return log_open(log) == 0 ? log : NULL;
 }
 
@@ -265,6 +263,7 @@ static void open_by_many_threads(void)
 	hide(SCRATCH);
 	log_init(&log, settings.log, settings.log_path, settings.log_level);
 	before = open_descriptors();
+	must(!pthread_barrier_init(&all_are_there, NULL, COUNT(threads)), "pthread_barrier_init");
 	for (size_t i = 0; i < COUNT(threads); i++)
 		must(!pthread_create(&threads[i], NULL, open_and_count, &log), "pthread_create");
 	for (size_t i = 0; i < COUNT(threads); i++) {
