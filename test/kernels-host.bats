@@ -75,6 +75,18 @@ xsaveshim host: cannot be enabled: KVM is not loaded, and \`modprobe kvm_amd\` d
     fail "$output" "$stderr"
 }
 
+@test "a static VMM on an affected kernel: its payload is refused, and taken once the door is enabled" {
+  # shellcheck disable=SC2016 # the inner shell's
+  inside affected '
+    restore() { "$0/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207 | tail -n 1; }
+    restore
+    "$0/xsaveshim" host enable
+    restore'
+  [[ $output == "set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same
+enabled: trim=both refused=report
+set-xsave 0x207: 0 xstate_bv=0x3 rest=same" ]] || fail "$output" "$stderr"
+}
+
 # For docs/testing.md: what ran, how much of it, the outcome.
 result() { # NAME WHAT HOW-MUCH OUTCOME
   mkdir -p "$build/results"
@@ -146,8 +158,9 @@ door_with() {
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
 
-@test "systemd's units enable it before libvirt, put its reports into the journal, and disable it; installing enables neither" {
+@test "systemd's units enable it before libvirt, put its reports into the journal, with the scope of a guest of Proxmox's, and disable it; installing enables neither" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
+  install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's
   inside fixed '
     export XSAVESHIM_TEST_SLOW=10
@@ -158,8 +171,11 @@ door_with() {
     host systemctl show -p Before --value xsaveshim-host | grep -ow libvirtd.service
     host systemctl start xsaveshim-host xsaveshim-host-watch
     host xsaveshim host status | head -n 1
-    "$0/test/vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 | tail -n 1
-    for _ in {1..100}; do host journalctl -t xsaveshim -o cat | grep -o "event=trim via=host" && break; sleep 0.2; done
+    host systemd-run --quiet --scope --slice=qemu.slice --unit=101.scope \
+      sh -c "\"\$@\" | tail -n 1; until [ -e /srv/told ]; do sleep 0.2; done" - /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 &
+    for _ in {1..100}; do host journalctl -t xsaveshim -o cat | grep -o "event=trim via=host\|cgroup=.*scope" && break; sleep 0.2; done
+    host touch /srv/told
+    wait
     host systemctl reload xsaveshim-host
     host systemctl kill -s KILL xsaveshim-host-watch
     host xsaveshim host status | head -n 1
@@ -172,6 +188,7 @@ libvirtd.service
 in force: avx was cleared from what a VM loaded whose guest has none
 set-xsave 0x207: 0 xstate_bv=0x3 rest=same
 event=trim via=host
+cgroup=/qemu.slice/101.scope
 in force: avx was cleared from what a VM loaded whose guest has none
 not in force: it is not enabled" ]] || fail "$output" "$stderr"
 }
