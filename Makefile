@@ -129,6 +129,11 @@ $(BUILD)/test/%: %.c
 	@mkdir -p $(@D)
 	$(TEST_COMPILE) -pthread -o $@ $(filter %.c %.o,$^) -ldl $(TEST_LIBS)
 
+# The guest under load has no other file, so its program is static.
+$(BUILD)/test/load: test/guest/load.c
+	@mkdir -p $(@D)
+	$(TEST_COMPILE) -static -o $@ $<
+
 # VMMs without libc's ioctl() and without a loader: only the supervisor can serve them.
 STATIC_VMMS := $(BUILD)/test/vmm-static $(BUILD)/test/vmm-musl
 
@@ -219,7 +224,7 @@ check: ## run every suite that this machine can run (minutes)
 	@$(MAKE) --no-print-directory WERROR=-Werror test-programs $(STATIC_VMMS)
 	@test/run $(SUITES)
 
-check-kernels: test-programs $(STATIC_VMMS) ## build the testbed's kernels once, and run the suites inside them (half an hour)
+check-kernels: test-programs $(STATIC_VMMS) $(BUILD)/test/load ## build the testbed's kernels once, and run the suites inside them (half an hour)
 	@test/kernels/build || echo '# the suites that need a kernel which could not be built fail'
 	@test/run --parallel $(filter-out test/apparmor.bats,$(TESTBED_SUITES))
 

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// The only program of a small Linux guest (its init): two processes that work with all SSE registers for ever and check every
+// result. Standard output, the guest's serial line: '<' for a result of the first process that was right, '>' for one of the
+// second, '!' for one that was wrong.
+#include <emmintrin.h>
+#include <string.h>
+#include <unistd.h>
+
+// So many steps take a few milliseconds under emulation: long enough to be interrupted, saved and restored in the middle.
+#define STEPS 20000
+
+// A chain in which each step needs all that came before it, kept in registers: a lost register shows in the result.
+static void run_chain(int seed, __m128i result[4])
+{
+	__m128i a = _mm_set1_epi32(seed), b = _mm_set_epi32(1, 2, 3, 4), c = _mm_set1_epi32(0x9e3779b9), d = b;
+	__m128d x = _mm_set_pd(1.5 + seed, 2.5), y = _mm_set_pd(0.75, 0.625);
+
+	for (int step = 0; step < STEPS; step++) {
+		a = _mm_add_epi32(a, _mm_xor_si128(_mm_slli_epi32(b, 7), c));
+		b = _mm_xor_si128(b, _mm_srli_epi32(_mm_add_epi32(a, d), 3));
+		c = _mm_add_epi32(c, _mm_mul_epu32(a, b));
+		d = _mm_shuffle_epi32(_mm_xor_si128(d, c), _MM_SHUFFLE(2, 1, 0, 3));
+		x = _mm_add_pd(_mm_mul_pd(x, y), _mm_set1_pd(0.5));
+		y = _mm_sub_pd(_mm_set1_pd(1.25), _mm_mul_pd(y, _mm_div_pd(_mm_set1_pd(0.5), x)));
+	}
+	result[0] = _mm_xor_si128(a, d);
+	result[1] = _mm_xor_si128(b, c);
+	result[2] = _mm_castpd_si128(x);
+	result[3] = _mm_castpd_si128(y);
+}
+
+static _Noreturn void work(int seed, const char *right)
+{
+	__m128i first[4], again[4];
+
+	run_chain(seed, first);
+	for (;;) {
+		run_chain(seed, again);
+		if (write(STDOUT_FILENO, memcmp(first, again, sizeof(first)) ? "!" : right, 1) != 1)
+			_exit(1);
+	}
+}
+
+int main(void)
+{
+	// An init that ends takes the kernel with it, which is seen.
+	switch (fork()) {
+	case -1:
+		return 1;
+	case 0:
+		work(1, "<");
+	default:
+		work(2, ">");
+	}
+}

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+# bats file_tags=testbed
+# A Linux guest whose processes compute with vector registers all the time (test/guest/load.c) travels between the leaky and the
+# affected kernel. Both are up all the time, and share the snapshots; the guest boots the testbed's own kernel image.
+
+load lib
+load qemu
+
+trips=10
+
+# leg WAY VCPUS NUMBER    what a host does with the guest: odd ones on the affected kernel, even ones on the leaky one
+leg() {
+  local from=$1$2-$(($3 - 1))
+  (($3 > 1)) || from=booted$2
+  echo "$1:$2:$from:$1$2-$3"
+}
+
+# legs_of WAY TRIPS FIRST    every second leg, from the first one on: while one guest is here, the other one is there
+legs_of() {
+  local number vcpus
+  for ((number = $3; number <= 2 * $2; number += 2)); do
+    for vcpus in 1 2; do leg "$1" "$vcpus" "$number"; done
+  done
+}
+
+travels_on() { # KERNEL DEED...
+  XSAVESHIM_TESTBED_OUT=$out XSAVESHIM_TEST_SLOW=${XSAVESHIM_TEST_SLOW:-6} \
+    timeout 2500 "$repo/test/kernels/run" --timeout 2400 "$1" -- "$repo/test/kernels/load" "$1" "$image" "${@:2}" \
+    2>"$out/$1.stderr" || { echo "the $1 host broke off:" && cat "$out/$1.stderr"; } | sed 's/^/# /' >&3
+}
+
+# What does not come to its end leaves its rows out, which fails the tests that look for them.
+setup_file() {
+  local affected
+  cd "$repo" || return
+  export out=$BATS_FILE_TMPDIR/out
+  mkdir "$out"
+  image=$(test/kernels/build fixed)
+  # shellcheck disable=SC2046 # words
+  travels_on affected bare:1:booted1:dies $(legs_of library $trips 1) $(legs_of supervised 2 1) \
+    host:{1:booted1:host1-1,2:booted2:host2-1} bare:{1:host1-2:host1-3,2:host2-2:host2-3} &
+  affected=$!
+  # shellcheck disable=SC2046
+  travels_on leaky boot:1:booted1 boot:2:booted2 $(legs_of library $trips 2) $(legs_of supervised 2 2) \
+    host:{1:host1-1:host1-2,2:host2-1:host2-2} bare:{1:host1-3:host1-4,2:host2-3:host2-4}
+  wait "$affected"
+}
+
+# came_to KERNEL WAY VCPUS FROM TO FATE TRIMS
+came_to() {
+  local row
+  row=$(IFS=$'\t' && echo "$*")
+  grep -qxF -- "$row" "$out/$1.tsv" || fail "expected: $row" "$(cat "$out"/*.tsv)"
+}
+
+# Every payload from the leaky kernel is trimmed on the affected one, once for each vCPU; in those that come back is nothing to trim.
+makes_trips() { # WAY TRIPS
+  local number vcpus leg
+  for ((number = 1; number <= 2 * $2; number++)); do
+    for vcpus in 1 2; do
+      IFS=: read -ra leg < <(leg "$1" "$vcpus" "$number")
+      if ((number % 2)); then
+        came_to affected "${leg[@]}" works "$vcpus"
+      else
+        came_to leaky "${leg[@]}" works 0
+      fi
+    done
+  done
+}
+
+@test "without the shim a Linux guest under load panics on the affected kernel, of which QEMU up to 8.1 says nothing; later ones exit" {
+  if qemu_exits_on_refusal; then
+    came_to affected bare 1 booted1 dies exits 0
+  else
+    came_to affected bare 1 booted1 dies panics 0
+    grep -q '^traps: PANIC: double fault' "$out/panic"
+  fi
+}
+
+@test "with the library Linux guests under load, of one vCPU and of two, make ten round trips, and every result is right" {
+  makes_trips library $trips
+}
+
+@test "supervised they make two round trips, and every result is right" {
+  makes_trips supervised 2
+}
+
+@test "by the host-wide door they make two round trips, trimmed once on the affected kernel and once on the leaky one, and every result is right" {
+  local vcpus
+  for vcpus in 1 2; do
+    came_to affected host "$vcpus" "booted$vcpus" "host$vcpus-1" works "$vcpus"
+    came_to leaky host "$vcpus" "host$vcpus-1" "host$vcpus-2" works "$vcpus"
+    came_to affected bare "$vcpus" "host$vcpus-2" "host$vcpus-3" works 0
+    came_to leaky bare "$vcpus" "host$vcpus-3" "host$vcpus-4" works 0
+  done
+}
