@@ -87,7 +87,7 @@ LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -Itest/include -isystem $(BUILD)/
 # What cppcheck finds that is a matter of taste, that gcc's -Wshadow sees with more sense, that tells of cppcheck itself; that does
 # not know must(), which ends a test program, nor process_vm_readv(), which fills what it is given; and integers in pointers.
 CPPCHECK_TASTE := variableScope arrayIndexThenCheck shadowFunction shadowVariable normalCheckLevelMaxBranches \
-	nullPointerOutOfResources ctuuninitvar intToPointerCast
+	nullPointerOutOfResources ctuuninitvar intToPointerCast constParameterPointer
 CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHECK_TASTE),--suppress=$(finding)) \
 	-Iinclude -Icommand -Itest/include -D_GNU_SOURCE=
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
