@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+# bats file_tags=testbed
+# The package xsaveshim-host while the door is in force: an upgrade, and the removal. systemd in namespaces, in a testbed kernel.
+
+load lib
+
+setup_file() {
+  local tool version
+  for tool in dpkg-buildpackage dh rpmbuild; do
+    type "$tool" >/dev/null 2>&1 || skip "there is no $tool here: scripts/setup packages installs it"
+  done
+  export packages=$BATS_FILE_TMPDIR/srv
+  mkdir "$packages"
+  for version in 0.1.0 0.1.1; do
+    make -s -C "$repo" deb rpm BUILD="$BATS_FILE_TMPDIR" VERSION="$version" >"$BATS_FILE_TMPDIR/log" 2>&1 ||
+      fail "$(tail -n 20 "$BATS_FILE_TMPDIR/log")"
+  done
+  rm "$BATS_FILE_TMPDIR"/*-dbgsym_*
+  mv "$BATS_FILE_TMPDIR"/*.{deb,rpm} "$packages"
+  cp "$vmm" "$packages"
+}
+
+# host_with_packages SCRIPT    runs it where `host` runs a command on a host of its own, with the packages in /srv. Payloads are loaded
+# there without a pause from `load` on; `untrimmed` ends that, and prints those that were loaded as they were.
+host_with_packages() {
+  # shellcheck disable=SC2016 # the inner shell's
+  run --separate-stderr timeout 900 "$repo/test/kernels/run" --timeout 850 fixed -- bash -c '
+    export XSAVESHIM_TEST_SLOW=10
+    host() { "$0/test/tools/systemd-ns" exec /tmp/host "$@" 2>&1; }
+    load() {
+      host nice -n 5 sh -c "until [ -e /srv/enough ]; do /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x207 set-xsave 0x207; done" |
+        grep ^set-xsave >/tmp/loads &
+    }
+    untrimmed() {
+      host touch /srv/enough
+      wait
+      grep -v " xstate_bv=0x3 " /tmp/loads
+      [ "$(wc -l </tmp/loads)" -gt 10 ] || echo "only $(wc -l </tmp/loads) loads"
+    }
+    # with books of its own: those of a whole Debian take minutes to read in here, and have triggers
+    debian() { host dpkg --admindir=/srv/books --force-depends --force-unsafe-io "$@" >/dev/null; }
+    programs() { host bpftool --json prog show name xsaveshim_entry | grep -o "\"id\":[0-9]*"; }
+    mkdir /tmp/stage && cp -r "$1" /tmp/stage/ || exit
+    mkdir -p /tmp/stage/srv/books/{info,updates,triggers} && touch /tmp/stage/srv/books/{status,available}
+    "$0/test/tools/systemd-ns" start /tmp/host /tmp/stage || exit
+    host rm -f /usr/sbin/policy-rc.d # where this machine is a container, it forbids to start and to stop anything
+    eval "$2"' "$repo" "$packages" "$1"
+}
+
+@test "an upgrade of the Debian package puts its own programs in the place of those in force, without a gap; its removal disables them" {
+  # shellcheck disable=SC2016 # the inner shell's
+  host_with_packages '
+    debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb
+    host systemctl is-active xsaveshim-host
+    host systemctl start xsaveshim-host xsaveshim-host-watch
+    before=$(programs)
+    watcher=$(host systemctl show -P MainPID xsaveshim-host-watch)
+    load
+    debian -i /srv/xsaveshim_0.1.1_amd64.deb /srv/xsaveshim-host_0.1.1_amd64.deb
+    untrimmed
+    [ "$(programs)" = "$before" ] || echo "other programs"
+    [ "$(host systemctl show -P MainPID xsaveshim-host-watch)" = "$watcher" ] || echo "another watch"
+    host xsaveshim host status | head -n 1
+    debian --remove xsaveshim-host
+    programs
+    host systemctl is-active xsaveshim-host xsaveshim-host-watch'
+  [[ $output == "inactive
+other programs
+another watch
+in force: avx was cleared from what a VM loaded whose guest has none
+inactive
+inactive" ]] || fail "$output" "$stderr"
+}
+
+@test "an upgrade of the RPM puts its own programs in the place of those in force, without a gap; its removal disables them" {
+  # shellcheck disable=SC2016 # the inner shell's
+  host_with_packages '
+    host sh -c "rpm --force-debian --nodeps -i /srv/xsaveshim*-0.1.0-*.rpm"
+    host systemctl daemon-reload
+    host systemctl is-active xsaveshim-host
+    host systemctl start xsaveshim-host xsaveshim-host-watch
+    before=$(programs)
+    load
+    host sh -c "rpm --force-debian --nodeps -U /srv/xsaveshim*-0.1.1-*.rpm"
+    untrimmed
+    [ "$(programs)" = "$before" ] || echo "other programs"
+    host xsaveshim host status | head -n 1
+    host rpm --force-debian -e xsaveshim-host
+    programs
+    host systemctl is-active xsaveshim-host xsaveshim-host-watch'
+  [[ $output == "inactive
+other programs
+in force: avx was cleared from what a VM loaded whose guest has none
+inactive
+inactive" ]] || fail "$output" "$stderr"
+}
