@@ -400,15 +400,18 @@ EOF
   local image
   builds fixed
   image=$output
-  mkdir "$work/cache"
+  mkdir -p "$work/cache" "$work/clone/test"
   cp "$image" "$work/cache"
+  # this one may be below a home that is closed to others
+  cp -r "$repo/scripts" "$work/clone/"
+  cp -r "$repo/test/kernels" "$work/clone/test/"
   chmod -R a+rX "$BATS_RUN_TMPDIR"
   chmod 1777 "$TMPDIR"
   cd /
   XSAVESHIM_KERNEL_CACHE=$work/cache enters fixed -- id -u
   [[ $output == 0 ]]
   run --separate-stderr timeout 300 setpriv --reuid nobody --regid nogroup --clear-groups \
-    env XSAVESHIM_KERNEL_CACHE="$work/cache" "$runner" fixed -- sh -c 'id -u; ls -l /dev/kvm | cut -c1-10'
+    env XSAVESHIM_KERNEL_CACHE="$work/cache" "$work/clone/test/kernels/run" fixed -- sh -c 'id -u; ls -l /dev/kvm | cut -c1-10'
   echo "$output" "$stderr"
   ((status == 0))
   [[ ${lines[0]} == 0 && ${lines[1]} == crw-rw-rw- ]]
