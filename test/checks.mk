@@ -4,8 +4,9 @@
 # Each check leaves rows of a table here: what ran, how much of it, the outcome. docs/testing.md takes them over; its rows of checks
 # that have not run here stay.
 RESULTS := $(BUILD)/results
-CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict oracle-bugs oracle-payloads oracle-host oracle-host-bugs coverage fuzz \
-	sanitize-address sanitize-thread sanitize-command sanitize-supervisor)
+CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict oracle-bugs oracle-payloads oracle-host \
+	oracle-host-bugs host-static host-crowd-full host-crowd-none coverage fuzz sanitize-address sanitize-thread sanitize-command \
+	sanitize-supervisor)
 
 .PHONY: results
 results: ## put what the last checks, kernels and benchmarks left into docs/
