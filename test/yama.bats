@@ -4,15 +4,18 @@
 
 load lib
 
-# in_testbed SCRIPT    where /dev/kvm is everybody's; $scope, $as_nobody, $static and $musl there are what they
-# say
+# in_testbed SCRIPT    where /dev/kvm and the programs in $build are everybody's; $scope, $as_nobody, $static and $musl there are what
+# they say
 in_testbed() {
   run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) fixed -- bash -c '
     scope=/proc/sys/kernel/yama/ptrace_scope
     as_nobody="setpriv --reuid nobody --regid nogroup --clear-groups"
-    xsaveshim=$0/xsaveshim
-    static=$0/test/vmm-static
-    musl=$0/test/vmm-musl
+    build=/tmp/build # the clone may be below a home that is closed
+    xsaveshim=$build/xsaveshim
+    static=$build/test/vmm-static
+    musl=$build/test/vmm-musl
+    mkdir -p $build/test && cp "$0"/{xsaveshim,libxsaveshim.so} $build/ && cp "$0"/test/{vmm-static,vmm-musl,idle} $build/test/ &&
+      chmod -R a+rX $build && cd / || exit
     [[ -w /dev/kvm ]] && '"$1" "$build"
 }
 
@@ -62,7 +65,7 @@ served() { # how many restores were trimmed
   in_testbed '
     echo 1 >$scope
     mkfifo /tmp/stdin && exec 9<>/tmp/stdin
-    $as_nobody env LD_PRELOAD=$0/libxsaveshim.so $0/test/idle 1 <&9 >/tmp/said &
+    $as_nobody env LD_PRELOAD=$build/libxsaveshim.so $build/test/idle 1 <&9 >/tmp/said &
     until grep -q ready /tmp/said; do kill -0 $! || exit; sleep 0.1; done
     for as_whom in "$as_nobody" ""; do
       $as_whom $xsaveshim status --json >/tmp/json
