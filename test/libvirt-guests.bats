@@ -306,8 +306,10 @@ start_destination() {
   start_destination "$port"
   host xsaveshim-libvirt enable
   host_dir=$source_dir host touch /srv/leaking
+  # the address, as the testbed's kernels have no IPv6
   host_dir=$source_dir host virsh -q migrate --live --p2p --persistent --undefinesource --xml /srv/guest/guest.xml \
-    --persistent-xml /srv/guest/guest.xml --migrateuri tcp://127.0.0.1 guest "qemu+tcp://127.0.0.1:$port/system"
+    --persistent-xml /srv/guest/guest.xml --migrateuri tcp://127.0.0.1 --listen-address 127.0.0.1 guest \
+    "qemu+tcp://127.0.0.1:$port/system"
   host_dir=$source_dir host rm /srv/leaking
   guest_has_shim
   guest_prints T
