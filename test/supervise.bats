@@ -410,14 +410,12 @@ start_hanging() {
     sleep 0.1
     kill -KILL "$caller"
     while [[ -e /proc/$caller ]]; do sleep 0.02; done
-    echo $((caller - 1)) >/proc/sys/kernel/ns_last_pid
-    "$2" create 0 pause <&9 >"$4/innocent" 8<&- 9<&- &
-    [[ $! == "$caller" ]] || exit 3
+    "$5" "$caller" "$2" create 0 pause <&9 >"$4/innocent" 8<&- 9<&- &
     until grep -q pause "$4/innocent"; do sleep 0.02; done
     echo >&8
     while pgrep -x "xsaveshim|hang" >/dev/null; do sleep 0.02; done
     echo >&9
-    wait "$caller" && echo alive' "$xsaveshim" "$build/test/hang" "$static" "$leaky" "$work"
+    wait $! && echo alive' "$xsaveshim" "$build/test/hang" "$static" "$leaky" "$work" "$build/test/aspid"
   [[ $status == 0 && $output == alive ]] || fail "$(told)"
 }
 
