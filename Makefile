@@ -224,7 +224,7 @@ check: ## run every suite that this machine can run (minutes)
 	@$(MAKE) --no-print-directory WERROR=-Werror test-programs $(STATIC_VMMS)
 	@test/run $(SUITES)
 
-check-kernels: test-programs $(STATIC_VMMS) $(BUILD)/test/load ## build the testbed's kernels once, and run the suites inside them (half an hour)
+check-kernels: test-programs $(STATIC_VMMS) $(BUILD)/test/load ## build the testbed's kernels once, and run the suites inside them (a quarter of an hour)
 	@test/kernels/build || echo '# the suites that need a kernel which could not be built fail'
 	@test/run --parallel $(filter-out test/apparmor.bats,$(TESTBED_SUITES))
 
@@ -232,7 +232,7 @@ check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed ker
 	@test/run test/apparmor.bats
 
 DISTRIBUTIONS ?= trixie testing
-check-distributions: ## run scripts/demo and scripts/test in the Debians of DISTRIBUTIONS, made once and kept (an hour)
+check-distributions: ## run scripts/demo and scripts/test in the Debians of DISTRIBUTIONS, made once and kept (half an hour)
 	@test/distributions/check $(RESULTS)/distributions.md $(DISTRIBUTIONS)
 
 include test/checks.mk

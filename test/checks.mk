@@ -62,7 +62,7 @@ SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise
 
 # All of them, whatever comes of the first.
 .PHONY: sanitize
-sanitize: ## run suites under ASan and UBSan, and under TSan (half an hour)
+sanitize: ## run suites under ASan and UBSan, and under TSan (5 minutes)
 	@run() { test/tools/sanitize "$$@" || failed=yes; }; failed=; \
 	run $(BUILD)/address address everything $(RESULTS)/sanitize-address.rows $(SANITIZED); \
 	run $(BUILD)/thread thread everything $(RESULTS)/sanitize-thread.rows $(SANITIZED); \
