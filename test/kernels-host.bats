@@ -29,12 +29,6 @@ inside() {
   run --separate-stderr timeout 600 test/kernels/run --timeout 500 "${options[@]}" "$1" -- bash -c "$2" "$build" "${@:3}"
 }
 
-# For docs/testing.md: what ran, how much of it, the outcome.
-result() { # NAME WHAT HOW-MUCH OUTCOME
-  mkdir -p "$build/results"
-  echo "| $2 | $3 | $4 |" >"$build/results/$1.rows"
-}
-
 # Before a command: KVM's module without a description of its own, as Proxmox's 5.15 has it. Then a kretprobe watches the exit.
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 

@@ -10,12 +10,6 @@ judged_by() {
   run timeout 900 "$repo/test/kernels/run" --timeout 800 "$1" -- "${@:2}"
 }
 
-# For the table in docs/testing.md: what ran, how much of it, the outcome.
-result() { # NAME WHAT HOW-MUCH OUTCOME
-  mkdir -p "$build/results"
-  echo "| $2 | $3 | $4 |" >"$build/results/oracle-$1.rows"
-}
-
 # agrees KERNEL WHAT-KVM_SET_XSAVE-TAKES
 agrees() {
   judged_by "$1" "$build/test/oracle" cpuid 100000 "$seed"
@@ -24,7 +18,7 @@ agrees() {
   [[ $output =~ tables=100000\ refused-by-kvm=([0-9]+)\ mismatches=0 ]] || fail "$output" || return
   # Some are refused, which must change nothing; nearly all are not, or nothing would be shown.
   ((BASH_REMATCH[1] > 0 && BASH_REMATCH[1] < 20000)) || fail "$output" || return
-  result "$1" "KVM as the oracle: $1 kernel" "100,000 random CPUID tables, ${BASH_REMATCH[1]} of which KVM refused" '0 mismatches'
+  result "oracle-$1" "KVM as the oracle: $1 kernel" "100,000 random CPUID tables, ${BASH_REMATCH[1]} of which KVM refused" '0 mismatches'
 }
 
 @test "100,000 random CPUID tables: on a fixed kernel KVM enforces the XCR0 that the core names" {
@@ -52,12 +46,12 @@ agrees() {
     grep -qE "^$bug: .*mismatch at table .*cut down: .* of [12] entries" <<<"$output" ||
       fail "not caught: $bug" "$output"
   done
-  result bugs 'the oracle itself' "${#bugs[@]} bugs put into the core (${!bugs[*]})" 'each caught within 1,000 tables'
+  result oracle-bugs 'the oracle itself' "${#bugs[@]} bugs put into the core (${!bugs[*]})" 'each caught within 1,000 tables'
 }
 
 @test "in 20,000 random payloads on an affected kernel the shim writes given & allowed and nothing else" {
   judged_by affected env LD_PRELOAD="$shim" XSAVESHIM_LOG=none "$build/test/oracle" payload 20000 "$seed"
   ((status == 0)) || fail "exit status $status" "$output"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output"
-  result payloads 'KVM as the oracle: payloads' '20,000 random ones, trimmed by the shim on the affected kernel' '0 mismatches'
+  result oracle-payloads 'KVM as the oracle: payloads' '20,000 random ones, trimmed by the shim on the affected kernel' '0 mismatches'
 }
