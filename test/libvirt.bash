@@ -10,7 +10,7 @@ domain_type=kvm
 domain_cpu="<cpu mode='custom' check='none'><model>qemu64</model></cpu>"
 if [[ ! -e /dev/kvm ]]; then
   domain_type=qemu
-  # the canary writes an x2APIC register, which QEMU 10 emulates for CPUs alone that have it
+  # The canary writes an x2APIC register. QEMU 10 emulates it only for a CPU model that has x2APIC.
   domain_cpu="<cpu mode='maximum'/>"
 fi
 
@@ -52,8 +52,8 @@ host() { timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) "$repo/test/tools/systemd-
 # domain_xml [VAR=VALUE]...    the canary guest, QEMU's environment set through <qemu:env>
 domain_xml() {
   local variable
-  echo "<domain type='$domain_type' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>"
-  cat <<'XML'
+  cat <<XML
+<domain type='$domain_type' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>guest</name>
   <uuid>5ca1ab1e-0000-4000-8000-0123456789ab</uuid>
   <memory unit='MiB'>32</memory>
@@ -61,9 +61,7 @@ domain_xml() {
     <type arch='x86_64' machine='pc'>hvm</type>
     <loader readonly='yes' type='rom'>/srv/guest/canary.bin</loader>
   </os>
-XML
-  echo "  $domain_cpu"
-  cat <<'XML'
+  $domain_cpu
   <devices>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
