@@ -177,8 +177,8 @@ INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
 endif
 # Directories that hold nothing but our files, each before the one that it is in.
 OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
-# The loader takes a library by its name alone where its cache has it. Neither a root of another system nor a plain user has a cache
-# to bring up to date.
+# The loader finds a library by its name if the loader's cache lists it; ldconfig writes that cache. With DESTDIR the cache belongs to
+# another system, and a plain user may not write it.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
 FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'
 

@@ -73,7 +73,7 @@ makes_trips() { # WAY TRIPS
     came_to affected bare 1 booted1 dies exits 0
   else
     came_to affected bare 1 booted1 dies panics 0
-    # after the result that the guest was about to print, if it was
+    # The guest may have been about to print a result, which then stands before the kernel's words.
     grep -q '^[<>]*traps: PANIC: double fault' "$out/panic" || fail "$(<"$out/panic")"
   fi
 }
