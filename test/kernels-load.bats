@@ -46,11 +46,8 @@ setup_file() {
   wait "$affected"
 }
 
-# came_to KERNEL WAY VCPUS FROM TO FATE TRIMS
-came_to() {
-  local row
-  row=$(IFS=$'\t' && echo "$*")
-  grep -qxF -- "$row" "$out/$1.tsv" || fail "expected: $row" "$(cat "$out"/*.tsv)"
+came_to() { # KERNEL WAY VCPUS FROM TO FATE TRIMS
+  has_row "$out/$1.tsv" "$@"
 }
 
 # Every payload from the leaky kernel is trimmed on the affected one, once for each vCPU; in those that come back is nothing to trim.

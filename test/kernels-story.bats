@@ -55,11 +55,8 @@ teardown_file() {
     }' "$out/rows.tsv" >"$build/results/kernels.md"
 }
 
-# came_to KERNEL DEED SNAPSHOT SHIM ANSWER QEMU GUEST
-came_to() {
-  local row
-  row=$(IFS=$'\t' && echo "$*")
-  grep -qxF -- "$row" "$out/rows.tsv" || fail "expected: $row" "$(cat "$out/rows.tsv")"
+came_to() { # KERNEL DEED SNAPSHOT SHIM ANSWER QEMU GUEST
+  has_row "$out/rows.tsv" "$@"
 }
 
 # What a refused restore comes to: QEMU 8.2 and later exit.

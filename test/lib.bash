@@ -19,6 +19,12 @@ fail() {
   return 1
 }
 
+has_row() { # FILE CELL...    separated by tabs
+  local row
+  row=$(IFS=$'\t' && echo "${*:2}")
+  grep -qxF -- "$row" "$1" || fail "expected: $row" "$(cat "$1")"
+}
+
 # wait_for SECONDS COMMAND...    until COMMAND succeeds
 wait_for() {
   local end=$((SECONDS + $1))

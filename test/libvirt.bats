@@ -384,8 +384,11 @@ daemon_has_no_library() {
   [[ $output == *"not proven"* ]]
   [[ -e $image/$drop_in && -e $image/etc/systemd/system/virtqemud.service.d/xsaveshim.conf ]]
   bash "$command" status --root "$image"
-  bash "$command" disable --root "$image"
+  run -0 bash "$command" disable --root "$image"
+  [[ $output == *"disabled: domains that run now"* ]]
   [[ $(policy "$image") == "$before" ]]
+  run -0 bash "$command" disable --root "$image"
+  [[ $output == *"not enabled: there was nothing to disable" ]]
   run -1 bash "$command" status --root "$image"
   [[ $(policy /) == "$here" ]]
 }
