@@ -28,6 +28,7 @@
 // Of a kernel that preempts, an exit may be missed now and then: one that is seen is proof enough.
 #define TRIES 20
 #define GONE_TRIES 100
+#define DETACHED_TRIES 600
 #define PAUSE_NS 50000000
 
 static const char *const pin_names[] = {"entry", "exit", "gone"};
@@ -309,6 +310,18 @@ struct verdict door_judge(const struct door *door)
 		judge_once(&verdict, door);
 		if (verdict.force == IN_FORCE || !door->program)
 			break;
+	}
+	return verdict;
+}
+
+// The kernel strikes a program off its list, and only then detaches it, which waits for every CPU.
+struct verdict door_wait_detached(const struct door *none)
+{
+	struct verdict verdict = door_judge(none);
+
+	for (int i = 1; i < DETACHED_TRIES && verdict.selftest.cleared; i++) {
+		pause_a_little();
+		verdict = door_judge(none);
 	}
 	return verdict;
 }

@@ -144,7 +144,7 @@ static int disable(int argc, char **argv)
 		door_close(&door);
 		return 1;
 	}
-	verdict = door_judge(&door);
+	verdict = door_wait_detached(&door);
 	if (verdict.selftest.cleared) {
 		warnx("the pins are gone, but %s", verdict.reason);
 		return 1;

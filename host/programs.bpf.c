@@ -432,7 +432,7 @@ static __always_inline void forget_call(void)
 {
 	uint64_t thread = bpf_get_current_pid_tgid();
 
-	if (calls_kept && !bpf_map_delete_elem(&calls, &thread))
+	if (!bpf_map_delete_elem(&calls, &thread))
 		__sync_fetch_and_add(&calls_kept, -1);
 }
 
@@ -444,22 +444,31 @@ static __always_inline void keep_call(const struct call *call)
 		__sync_fetch_and_add(&calls_kept, 1);
 }
 
-// A kprobe, as the kernel never preempts it. Where it preempts programs of the fentry kind (preempt=full), it skips them for every
-// other thread that comes to this CPU meanwhile.
-SEC("kprobe/kvm_arch_vcpu_ioctl")
-int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl, unsigned long arg)
+// What most calls need not pay for is in functions of its own: the kernel saves and restores the registers that these use.
+static __noinline int enter_watched(struct pt_regs *ctx)
 {
-	struct call call = {.arg = arg, .ioctl = ioctl};
+	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
+	struct call call = {.arg = PT_REGS_PARM3(ctx), .ioctl = PT_REGS_PARM2(ctx)};
 
-	if (keeps_calls)
+	if (keeps_calls && calls_kept)
 		forget_call();
-	if (!is_watched(ioctl) && !(keeps_calls && sets_cpuid(ioctl)))
+	if (!is_watched(call.ioctl) && !sets_cpuid(call.ioctl))
 		return 0;
 	call.vcpu = BPF_CORE_READ(file, private_data);
-	if (is_watched(ioctl))
+	if (is_watched(call.ioctl))
 		enter(&call);
 	if (keeps_calls)
 		keep_call(&call);
+	return 0;
+}
+
+// A kprobe, as the kernel never preempts it. Where it preempts programs of the fentry kind (preempt=full), it skips them for every
+// other thread that comes to this CPU meanwhile.
+SEC("kprobe/kvm_arch_vcpu_ioctl")
+int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
+{
+	if (is_watched(ioctl) || (keeps_calls && (sets_cpuid(ioctl) || calls_kept)))
+		return enter_watched(ctx);
 	return 0;
 }
 
@@ -475,22 +484,24 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 	return 0;
 }
 
-SEC("kretprobe/kvm_arch_vcpu_ioctl")
-int BPF_KRETPROBE(xsaveshim_ret, long result)
+static __noinline int leave_kept(int result)
 {
 	uint64_t thread = bpf_get_current_pid_tgid();
-	struct call *found;
+	struct call *found = bpf_map_lookup_elem(&calls, &thread);
 	struct call call;
 
-	if (!calls_kept)
-		return 0;
-	found = bpf_map_lookup_elem(&calls, &thread);
 	if (!found)
 		return 0;
 	call = *found;
 	forget_call();
-	leave(&call, (int)result);
+	leave(&call, result);
 	return 0;
+}
+
+SEC("kretprobe/kvm_arch_vcpu_ioctl")
+int BPF_KRETPROBE(xsaveshim_ret, int result)
+{
+	return calls_kept ? leave_kept(result) : 0;
 }
 
 // A vCPU that is made at the same address later starts anew.

@@ -327,9 +327,7 @@ oom_kill() { # PID
 @test "ptrace denied: the payload is let through as it is, and every call that could not be looked at is reported" {
   local public
   need_kvm
-  public=$(mktemp -d /tmp/xsaveshim-faults.XXXXXX)
-  chmod 755 "$public"
-  cp "$build/xsaveshim" "$vmm" "$public/"
+  make_public "$build/xsaveshim" "$vmm"
   chmod 711 "$public/vmm" # not to be read, and so not to be looked into
   # shellcheck disable=SC2046 # two numbers
   mknod -m 666 "$public/kvm" c $((0x$(stat -c %t /dev/kvm))) $((0x$(stat -c %T /dev/kvm)))

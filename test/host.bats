@@ -16,6 +16,7 @@ setup() {
 
 teardown() {
   [[ ! $obstacle ]] || return 0
+  [[ ! -v public ]] || rm -r "$public"
   [[ ! -v watcher ]] || kill -KILL "$watcher" 2>/dev/null || true
   host disable >/dev/null
   leaves_nothing
@@ -143,7 +144,8 @@ in_force='in force: * was cleared from what a VM loaded whose guest has none'
 }
 
 @test "a plain user cannot enable it, nor root without CAP_SYS_ADMIN" {
-  cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
+  make_public "$build"/xsaveshim{,-host}
+  build=$public cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
   cannot_enable 'root lacks the capability CAP_SYS_ADMIN *' setpriv --bounding-set -sys_admin
   cannot_enable 'this is root of a user namespace alone: *' unshare --user --map-root-user
 }

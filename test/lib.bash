@@ -45,6 +45,13 @@ waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   fi
 }
 
+# Sets public to a directory that every user may enter, as not every clone is, with copies of FILES. The caller removes it.
+make_public() { # FILE...
+  public=$(mktemp -d /tmp/xsaveshim-public.XXXXXX)
+  chmod 755 "$public"
+  cp "$@" "$public/"
+}
+
 # The shim in every test would read this host's settings.
 need_no_settings_file() {
   [[ ! -s /etc/xsaveshim.conf ]] ||

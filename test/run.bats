@@ -39,13 +39,6 @@ need_root() {
   [[ $EUID == 0 ]] || skip "only root can make such files"
 }
 
-# A directory that everybody can enter, with the command and its library; to be run as nobody.
-public_build() {
-  public=$(mktemp -d /tmp/xsaveshim-run.XXXXXX)
-  chmod 755 "$public"
-  cp "$xsaveshim" "$shim" "$public/"
-}
-
 teardown() {
   [[ ! ${public:-} ]] || rm -rf "$public"
 }
@@ -364,7 +357,7 @@ ignored() { # FILE WHY    a warning, and nothing else
 @test "a VMM with file capabilities gets the same warning, and it is true" {
   local as_nobody=(setpriv --reuid nobody --clear-groups)
   need_root
-  public_build
+  make_public "$xsaveshim" "$shim"
   cp "$(command -v grep)" "$public/tool"
   setcap cap_net_admin+ep "$public/tool"
   run --separate-stderr "${as_nobody[@]}" "$public/xsaveshim" run -- "$public/tool" -c libxsaveshim /proc/self/maps
