@@ -39,6 +39,9 @@ host_with_packages() {
     }
     # with books of its own: those of a whole Debian take minutes to read in here, and have triggers
     debian() { host dpkg --admindir=/srv/books --force-depends --force-unsafe-io "$@" >/dev/null; }
+    # The rpm of Debian 12 installs nothing without --force-debian, which later ones do not know.
+    ! rpm --force-debian --version >/dev/null 2>&1 || force=--force-debian
+    fedora() { host sh -c "rpm $force $*"; }
     programs() { host bpftool --json prog show name xsaveshim_entry | grep -o "\"id\":[0-9]*"; }
     mkdir /tmp/stage && cp -r "$1" /tmp/stage/ || exit
     mkdir -p /tmp/stage/srv/books/{info,updates,triggers} && touch /tmp/stage/srv/books/{status,available}
@@ -75,17 +78,17 @@ inactive" ]] || fail "$output" "$stderr"
 @test "an upgrade of the RPM puts its own programs in the place of those in force, without a gap; its removal disables them" {
   # shellcheck disable=SC2016 # the inner shell's
   host_with_packages '
-    host sh -c "rpm --force-debian --nodeps -i /srv/xsaveshim*-0.1.0-*.rpm"
+    fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"
     host systemctl daemon-reload
     host systemctl is-active xsaveshim-host
     host systemctl start xsaveshim-host xsaveshim-host-watch
     before=$(programs)
     load
-    host sh -c "rpm --force-debian --nodeps -U /srv/xsaveshim*-0.1.1-*.rpm"
+    fedora --nodeps -U "/srv/xsaveshim*-0.1.1-*.rpm"
     untrimmed
     [ "$(programs)" = "$before" ] || echo "other programs"
     host xsaveshim host status | head -n 1
-    host rpm --force-debian -e xsaveshim-host
+    fedora -e xsaveshim-host
     programs
     host systemctl is-active xsaveshim-host xsaveshim-host-watch'
   [[ $output == "inactive

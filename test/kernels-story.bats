@@ -11,7 +11,7 @@ on() {
   local options=()
   [[ $1 != --* ]] || { options=("$1" "$2") && shift 2; }
   XSAVESHIM_TESTBED_OUT=$out XSAVESHIM_TEST_SLOW=${XSAVESHIM_TEST_SLOW:-6} \
-    timeout 600 "$repo/test/kernels/run" --timeout 500 "${options[@]}" "$1" -- "$repo/test/kernels/story" "$@"
+    timeout 600 "$repo/test/kernels/run" --timeout 500 "${options[@]}" "$1" -- "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
 # Two machines at once, with a line from the one to the other.
@@ -35,7 +35,7 @@ setup_file() {
     on fixed restore:{file,smp2}:{without,with,host} &&
     on affected-strict restore:file:{without,with} &&
     on debian restore:file:{without,host} &&
-    migrates_live || echo "# the story broke off" >&3
+    migrates_live || { echo "the story broke off:" && cat "$out/stderr"; } | sed 's/^/# /' >&3
 }
 
 teardown_file() {
