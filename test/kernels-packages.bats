@@ -41,7 +41,7 @@ host_with_packages() {
     debian() { host dpkg --admindir=/srv/books --force-depends --force-unsafe-io "$@" >/dev/null; }
     # The rpm of Debian 12 installs nothing without --force-debian, which later ones do not know.
     ! rpm --force-debian --version >/dev/null 2>&1 || force=--force-debian
-    fedora() { host sh -c "rpm $force $*"; }
+    fedora() { host sh -c "rpm $force $*" >/dev/null; }
     programs() { host bpftool --json prog show name xsaveshim_entry | grep -o "\"id\":[0-9]*"; }
     mkdir /tmp/stage && cp -r "$1" /tmp/stage/ || exit
     mkdir -p /tmp/stage/srv/books/{info,updates,triggers} && touch /tmp/stage/srv/books/{status,available}
