@@ -286,6 +286,7 @@ waits_for_supervisor() {
 @test "the supervisor under SIGSTOP: the restore waits for it, other calls do not, and nothing is lost" {
   start_supervised get-xsave run set-xsave 0x1000000000000207
   kill -STOP "$supervisor"
+  wait_for $((20 * slow)) is_stopped "$supervisor"
   echo >&"$in"
   wait_for $((20 * slow)) waits_for_supervisor
   grep -qx 'run: 0 exit=hlt' "$work/out"

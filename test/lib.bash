@@ -41,8 +41,13 @@ waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   if [[ -e /proc/$3/wchan ]]; then
     grep -q "$1" "/proc/$3/wchan"
   else
-    [[ $(<"/proc/$3/syscall") == "$2 "* ]]
+    grep -q "^$2 " "/proc/$3/syscall"
   fi
+}
+
+# SIGSTOP stops the thread that takes it, and only then, by way of this one, the others.
+is_stopped() { # PID    all of its threads
+  ! grep -L $'^State:\tT' "/proc/$1"/task/*/status | grep -q .
 }
 
 # Sets public to a directory that every user may enter, as not every clone is, with copies of FILES. The caller removes it.

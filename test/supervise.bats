@@ -737,10 +737,6 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-is_stopped() { # PID    all of its threads
-  ! grep -L $'^State:\tT' "/proc/$1"/task/*/status | grep -q .
-}
-
 # A VMM whose KVM_SET_XSAVE waits for a supervisor that is stopped.
 start_stopped_call() {
   start "${guest[@]}" pause set-xsave 0x7
