@@ -182,6 +182,18 @@ d" ]]
   [[ $stderr == *"CONFIG_SECURITY_YAMA=y was not accepted"*"configuring the kernel failed; its log is $work/cache/build.log"* ]]
 }
 
+@test "an option that only later sources have is set there, and not missed in others" {
+  fake_source
+  sed -i 's/^\tcat .*/\tcp .config $@/' "$work/source/linux-source-9.9/Makefile"
+  pack_source
+  builds fixed
+  grep -qx CONFIG_KVM_IOAPIC=y "$output"
+  rm -r "$work/cache"
+  sed -i 's/^\tcp .*KCONFIG.*/\tgrep -v KVM_IOAPIC $(KCONFIG_ALLCONFIG) >.config/' "$work/source/linux-source-9.9/Makefile"
+  pack_source
+  builds fixed
+}
+
 @test "a build that fails keeps its log and says where; the next one is from scratch" {
   fake_source
   sed -i 's/^\tcat/\t@echo some.c:1: error: no; exit 1;cat/' "$work/source/linux-source-9.9/Makefile"
