@@ -52,7 +52,8 @@ struct verdict door_judge(const struct door *door);
 // Waits, for some seconds at most, until no programs are found; true if that came.
 bool door_wait_gone(struct door *left);
 
-// Once none are found: waits, for half a minute at most, until KVM shows that none acts any longer, and says what KVM showed last.
+// To be called when door_find() finds none. Waits, for half a minute at most, until KVM shows that no program acts any longer;
+// returns what KVM showed last.
 struct verdict door_wait_detached(const struct door *none);
 
 bool door_counts(const struct door *door, uint64_t counts[HOST_COUNTS]);

@@ -444,8 +444,8 @@ static __always_inline void keep_call(const struct call *call)
 		__sync_fetch_and_add(&calls_kept, 1);
 }
 
-// A program saves, at each call, the registers that it uses. Most calls are not watched, and must not pay for those that are: what
-// handles these is a function of its own.
+// Each time a program runs, it saves the registers that it uses. Most calls are not watched: they end in xsaveshim_entry, which uses
+// few.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -485,7 +485,7 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 	return 0;
 }
 
-// A function of its own for the same reason.
+// Apart from xsaveshim_ret for the same reason.
 static __noinline int leave_kept(int result)
 {
 	uint64_t thread = bpf_get_current_pid_tgid();

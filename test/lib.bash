@@ -19,7 +19,14 @@ fail() {
   return 1
 }
 
-has_row() { # FILE CELL...    separated by tabs
+# For the table in docs/testing.md: what ran, how much of it, the outcome.
+result() { # NAME WHAT HOW-MUCH OUTCOME
+  mkdir -p "$build/results"
+  echo "| $2 | $3 | $4 |" >"$build/results/$1.rows"
+}
+
+# Whether FILE has a line of these cells, with tabs between them.
+has_row() { # FILE CELL...
   local row
   row=$(IFS=$'\t' && echo "${*:2}")
   grep -qxF -- "$row" "$1" || fail "expected: $row" "$(cat "$1")"
@@ -45,12 +52,13 @@ waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   fi
 }
 
-# SIGSTOP stops the thread that takes it, and only then, by way of this one, the others.
+# The kernel gives SIGSTOP to one thread, which then stops the others: some may still run when kill has returned.
 is_stopped() { # PID    all of its threads
   ! grep -L $'^State:\tT' "/proc/$1"/task/*/status | grep -q .
 }
 
-# Sets public to a directory that every user may enter, as not every clone is, with copies of FILES. The caller removes it.
+# Sets public to a new directory with copies of FILES. Every user may enter it, unlike a clone below a closed home. The caller
+# removes it.
 make_public() { # FILE...
   public=$(mktemp -d /tmp/xsaveshim-public.XXXXXX)
   chmod 755 "$public"

@@ -5,12 +5,6 @@
 
 seed=${XSAVESHIM_TEST_SEED:-$(($(date +%s%N) / 1000))}
 
-# For the table in docs/testing.md: what ran, how much of it, the outcome.
-result() { # NAME WHAT HOW-MUCH OUTCOME
-  mkdir -p "$build/results"
-  echo "| $2 | $3 | $4 |" >"$build/results/$1.rows"
-}
-
 # The bugs that an oracle must catch: `sed` makes them in core/guest_cpuid.c or in its header.
 declare -gA bugs=(
   [index-ignored]='s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
