@@ -31,7 +31,8 @@
 #define DETACHED_TRIES 600
 #define PAUSE_NS 50000000
 
-static const char *const pin_names[] = {"entry", "exit", "gone"};
+// Where the exit is watched by a kretprobe, there is no "again".
+static const char *const pin_names[] = {"entry", "again", "exit", "gone"};
 
 #define PIN_COUNT (sizeof(pin_names) / sizeof(pin_names[0]))
 
@@ -76,12 +77,10 @@ static const char *pin_path(const char *directory, const char *name)
 	return path;
 }
 
+// The entry is pinned last and removed first.
 static bool is_complete(const char *directory)
 {
-	for (size_t i = 0; i < PIN_COUNT; i++)
-		if (access(pin_path(directory, pin_names[i]), F_OK))
-			return false;
-	return true;
+	return !access(pin_path(directory, pin_names[0]), F_OK);
 }
 
 // The entry first: what comes after it finds the exit still there.
@@ -343,6 +342,7 @@ static int load_and_attach(struct programs *programs, struct host_settings setti
 	int error;
 
 	programs->rodata->keeps_calls = kretprobe;
+	bpf_program__set_autoload(programs->progs.xsaveshim_again, !kretprobe);
 	bpf_program__set_autoload(programs->progs.xsaveshim_exit, !kretprobe);
 	bpf_program__set_autoload(programs->progs.xsaveshim_ret, kretprobe);
 	error = programs__load(programs);
@@ -357,11 +357,12 @@ static int pin_all(struct programs *programs)
 	struct bpf_link *exit =
 		programs->links.xsaveshim_exit ? programs->links.xsaveshim_exit : programs->links.xsaveshim_ret;
 	struct bpf_link *const links[PIN_COUNT] = {
-		programs->links.xsaveshim_entry, exit, programs->links.xsaveshim_gone};
+		programs->links.xsaveshim_entry, programs->links.xsaveshim_again, exit, programs->links.xsaveshim_gone};
 	int error = mkdir(NEW_PINS, S_IRWXU) ? -errno : 0;
 
-	for (size_t i = 0; i < PIN_COUNT && !error; i++)
-		error = bpf_link__pin(links[i], pin_path(NEW_PINS, pin_names[i]));
+	for (size_t i = PIN_COUNT; i-- > 0 && !error;)
+		if (links[i])
+			error = bpf_link__pin(links[i], pin_path(NEW_PINS, pin_names[i]));
 	return error;
 }
 

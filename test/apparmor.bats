@@ -28,6 +28,7 @@ boot_confining_host() {
   boot_host "$BATS_FILE_TMPDIR/installed"
   host mkdir -p "$(dirname "$local_rules")" # Debian 12 has it
   host apparmor_parser --replace /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
+  echo 0 >/proc/sys/kernel/printk_ratelimit # a denial that is not printed is not seen
   save_leaky
 }
 
@@ -51,6 +52,7 @@ guest_is_confined() {
   [[ $(host cat "/proc/$(guest_pid)/attr/current") == "libvirt-5ca1ab1e-0000-4000-8000-0123456789ab (enforce)" ]]
 }
 
+# The kernel prints it some time later.
 denied() { # PATH
   dmesg | grep -F 'apparmor="DENIED"' | grep -F "profile=\"libvirt-5ca1ab1e" | grep -qF "name=\"$1\""
 }
@@ -95,7 +97,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   guest_is_confined
   guest_has_shim
   guest_prints T
-  denied /etc/xsaveshim.conf
+  wait_for 20 denied /etc/xsaveshim.conf
   set_settings
 }
 
@@ -109,7 +111,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   host virsh -q restore /srv/leaky.save
   guest_is_confined
   guest_prints T
-  denied "$log"
+  wait_for 20 denied "$log"
   host grep -E "^xsaveshim: level=error event=log .*target=$log " /var/log/libvirt/qemu/guest.log
   report_line
   host virsh -q destroy guest

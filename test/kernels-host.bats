@@ -56,6 +56,20 @@ crowd_result() { # NAME KERNEL
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
+# A process that reads a large map without a pause is preempted in bpf(2) nearly every time.
+@test "where the kernel preempts another process's bpf(2) call, it skips the kprobe's program, and the one behind it trims what is left" {
+  # shellcheck disable=SC2016 # the inner shell's
+  inside --append preempt=full debian '
+    "$0/xsaveshim" host enable >/dev/null || exit
+    nice -n -5 "$0/test/mapreader" &
+    "$0/test/crowd" 1 300
+    "$0/xsaveshim" host status --json | jq -c "[.counts.seen, .counts.trimmed, .counts.missed]"
+    rm /sys/fs/bpf/xsaveshim/again
+    "$0/test/crowd" 1 300'
+  [[ ${lines[0]} == "loads=300 untrimmed=0 refusals=300 saves=300" && ${lines[1]} == "[900,300,0]" &&
+    ${lines[2]} == "loads=300 untrimmed="[1-9]*" refusals=300 saves=300" ]] || fail "$output" "$stderr"
+}
+
 @test "a kernel that is locked down is told before its verifier says anything" {
   local mode
   for mode in integrity confidentiality; do
