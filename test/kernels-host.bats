@@ -161,6 +161,8 @@ door_with() {
     measure() { "$0/test/callcost" | sed "s/^/$1 /"; }
     measure none
     "$0/xsaveshim" host enable >/dev/null && measure fexit
+    "$0/xsaveshim" host disable >/dev/null
+    for try in {1..100}; do bpftool prog show | grep -q xsaveshim_ || break; sleep 0.1; done
     "$@" bash -c "\"\$0/xsaveshim\" host enable >/dev/null && \"\$0/test/callcost\" | sed \"s/^/kretprobe /\"" "$0"' "${no_module_btf[@]}"
   ((status == 0)) || fail "$output" "$stderr"
   local -A ticks=()
