@@ -28,7 +28,7 @@ fake_source() {
   PATH=$work/bin:$PATH
   local tree=$work/source/linux-source-9.9
   mkdir -p "$tree/arch/x86/kvm"
-  printf 'a\n\tkvm_update_pv_runtime(vcpu);\nb\n' >"$tree/arch/x86/kvm/cpuid.c"
+  printf 'a\n\tkvm_vcpu_after_set_cpuid(vcpu);\nb\n' >"$tree/arch/x86/kvm/cpuid.c"
   printf 'c\n\tu64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |\nd\n' >"$tree/arch/x86/kvm/x86.c"
   cat >"$tree/Makefile" <<EOF
 allnoconfig:
@@ -84,27 +84,27 @@ enters() {
   builds
   run --separate-stderr -- xargs -n 1 tail -n +1 <<<"$output"
   [[ $output == "a
-	kvm_update_pv_runtime(vcpu);
+	kvm_vcpu_after_set_cpuid(vcpu);
 b
 c
 	u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |
 d
 a
-	kvm_update_pv_runtime(vcpu);
+	kvm_vcpu_after_set_cpuid(vcpu);
 b
 c
 	u64 supported_xcr0 = ~0ULL |
 d
 a
+	kvm_vcpu_after_set_cpuid(vcpu);
 	vcpu->arch.guest_fpu.fpstate->user_xfeatures = vcpu->arch.guest_supported_xcr0 | XFEATURE_MASK_FPSSE;
-	kvm_update_pv_runtime(vcpu);
 b
 c
 	u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |
 d
 a
+	kvm_vcpu_after_set_cpuid(vcpu);
 	vcpu->arch.guest_fpu.fpstate->user_xfeatures = vcpu->arch.guest_supported_xcr0;
-	kvm_update_pv_runtime(vcpu);
 b
 c
 	u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |
@@ -147,19 +147,9 @@ d" ]]
   ((${#lines[@]} == 3)) && [[ -f ${lines[0]} && -f ${lines[1]} && -f ${lines[2]} ]]
 }
 
-@test "in a later source, which has another line there, KVM_SET_CPUID2 is changed in the same function" {
-  fake_source
-  sed -i s/kvm_update_pv_runtime/kvm_mmu_after_set_cpuid/ "$work/source/linux-source-9.9/arch/x86/kvm/cpuid.c"
-  pack_source
-  builds affected
-  [[ $(head -n 3 "$output") == "a
-	vcpu->arch.guest_fpu.fpstate->user_xfeatures = vcpu->arch.guest_supported_xcr0 | XFEATURE_MASK_FPSSE;
-	kvm_mmu_after_set_cpuid(vcpu);" ]]
-}
-
 @test "a line to change that is there twice is an error" {
   fake_source
-  printf '\tkvm_update_pv_runtime(vcpu);\n' >>"$work/source/linux-source-9.9/arch/x86/kvm/cpuid.c"
+  printf '\tkvm_vcpu_after_set_cpuid(vcpu);\n' >>"$work/source/linux-source-9.9/arch/x86/kvm/cpuid.c"
   pack_source
   does_not_build affected
   [[ $stderr == *"arch/x86/kvm/cpuid.c should have this line exactly once, and has it 2 times"* ]]
