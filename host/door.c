@@ -6,9 +6,9 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,14 +25,15 @@
 
 #define ENTRY_PROGRAM "xsaveshim_entry"
 
+#define COUNTS_SIZE (HOST_COUNTS * sizeof(uint64_t))
+
 // Of a kernel that preempts, an exit may be missed now and then: one that is seen is proof enough.
 #define TRIES 20
 #define GONE_TRIES 100
 #define DETACHED_TRIES 600
 #define PAUSE_NS 50000000
 
-// Where the exit is watched by a kretprobe, there is no "again".
-static const char *const pin_names[] = {"entry", "again", "exit", "gone"};
+static const char *const pin_names[] = {"entry", "exit", "gone"};
 
 #define PIN_COUNT (sizeof(pin_names) / sizeof(pin_names[0]))
 
@@ -77,10 +78,12 @@ static const char *pin_path(const char *directory, const char *name)
 	return path;
 }
 
-// The entry is pinned last and removed first.
 static bool is_complete(const char *directory)
 {
-	return !access(pin_path(directory, pin_names[0]), F_OK);
+	for (size_t i = 0; i < PIN_COUNT; i++)
+		if (access(pin_path(directory, pin_names[i]), F_OK))
+			return false;
+	return true;
 }
 
 // The entry first: what comes after it finds the exit still there.
@@ -151,29 +154,43 @@ static uint32_t attached_program(const char *name)
 	return found;
 }
 
+// A map's memory; NULL: it cannot be mapped.
+static void *map_memory(int fd, size_t size, int protection)
+{
+	void *memory = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
 static void take_map(struct door *door, uint32_t id)
 {
 	struct bpf_map_info info = {0};
 	uint32_t size = sizeof(info);
 	int fd = bpf_map_get_fd_by_id(id);
+	struct host_settings *settings = NULL;
 
 	if (fd < 0)
 		return;
 	if (bpf_obj_get_info_by_fd(fd, &info, &size))
 		info.name[0] = '\0';
-	if (!strcmp(info.name, "settings") && info.value_size == sizeof(struct host_settings))
-		door->settings_map = fd;
-	else if (!strcmp(info.name, "counts") && info.max_entries == HOST_COUNTS)
-		door->counts_map = fd;
-	else if (!strcmp(info.name, "events"))
+	if (!strcmp(info.name, "events")) {
 		door->events_map = fd;
-	else
-		close(fd);
+		return;
+	}
+	if (!strcmp(info.name, "counts") && info.max_entries == HOST_COUNTS)
+		door->counts = map_memory(fd, COUNTS_SIZE, PROT_READ);
+	if (!strcmp(info.name, "settings") && info.value_size == sizeof(*settings))
+		settings = map_memory(fd, sizeof(*settings), PROT_READ);
+	if (settings) {
+		door->settings = *settings;
+		munmap(settings, sizeof(*settings));
+	}
+	close(fd);
 }
 
 static void take_maps(struct door *door)
 {
-	uint32_t ids[16], zero = 0;
+	uint32_t ids[16];
 	struct bpf_prog_info info = {.nr_map_ids = 16, .map_ids = (uintptr_t)ids};
 	uint32_t size = sizeof(info);
 	int fd = bpf_prog_get_fd_by_id(door->program);
@@ -183,13 +200,11 @@ static void take_maps(struct door *door)
 			take_map(door, ids[i]);
 	if (fd >= 0)
 		close(fd);
-	if (door->settings_map >= 0)
-		bpf_map_lookup_elem(door->settings_map, &zero, &door->settings);
 }
 
 bool door_find(struct door *door)
 {
-	*door = (struct door){.settings_map = -1, .counts_map = -1, .events_map = -1};
+	*door = (struct door){.events_map = -1};
 	door->program = pinned_program();
 	door->pinned = door->program;
 	if (!door->program)
@@ -201,11 +216,10 @@ bool door_find(struct door *door)
 
 void door_close(struct door *door)
 {
-	const int fds[] = {door->settings_map, door->counts_map, door->events_map};
-
-	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	if (door->events_map >= 0)
+		close(door->events_map);
+	if (door->counts)
+		munmap((void *)(uintptr_t)door->counts, COUNTS_SIZE);
 }
 
 bool door_wait_gone(struct door *left)
@@ -219,19 +233,12 @@ bool door_wait_gone(struct door *left)
 
 bool door_counts(const struct door *door, uint64_t counts[HOST_COUNTS])
 {
-	int cpus = libbpf_num_possible_cpus();
-	uint64_t *values = cpus > 0 ? calloc((size_t)cpus, sizeof(*values)) : NULL;
-	bool known = values && door->counts_map >= 0;
-
+	if (!door->counts)
+		return false;
 	// Exits before entries, so that no call seems to have an exit alone.
-	for (uint32_t i = HOST_COUNTS; known && i-- > 0;) {
-		known = !bpf_map_lookup_elem(door->counts_map, &i, values);
-		counts[i] = 0;
-		for (int cpu = 0; cpu < cpus; cpu++)
-			counts[i] += values[cpu];
-	}
-	free(values);
-	return known;
+	for (uint32_t i = HOST_COUNTS; i-- > 0;)
+		counts[i] = __atomic_load_n(&door->counts[i], __ATOMIC_ACQUIRE);
+	return true;
 }
 
 // ---- the proof ----
@@ -335,20 +342,28 @@ static enum host_exit possible_exit(void)
 	return is_module && access("/sys/kernel/btf/kvm", F_OK) ? HOST_EXIT_KRETPROBE : HOST_EXIT_FEXIT;
 }
 
+static int write_settings(int fd, struct host_settings settings)
+{
+	struct host_settings *memory = map_memory(fd, sizeof(settings), PROT_READ | PROT_WRITE);
+
+	if (!memory)
+		return -errno;
+	*memory = settings;
+	munmap(memory, sizeof(*memory));
+	return 0;
+}
+
 static int load_and_attach(struct programs *programs, struct host_settings settings)
 {
 	bool kretprobe = settings.exit == HOST_EXIT_KRETPROBE;
-	uint32_t zero = 0;
 	int error;
 
 	programs->rodata->keeps_calls = kretprobe;
-	bpf_program__set_autoload(programs->progs.xsaveshim_again, !kretprobe);
 	bpf_program__set_autoload(programs->progs.xsaveshim_exit, !kretprobe);
 	bpf_program__set_autoload(programs->progs.xsaveshim_ret, kretprobe);
 	error = programs__load(programs);
 	if (!error)
-		error = bpf_map__update_elem(
-			programs->maps.settings, &zero, sizeof(zero), &settings, sizeof(settings), 0);
+		error = write_settings(bpf_map__fd(programs->maps.settings), settings);
 	return error ? error : programs__attach(programs);
 }
 
@@ -357,12 +372,11 @@ static int pin_all(struct programs *programs)
 	struct bpf_link *exit =
 		programs->links.xsaveshim_exit ? programs->links.xsaveshim_exit : programs->links.xsaveshim_ret;
 	struct bpf_link *const links[PIN_COUNT] = {
-		programs->links.xsaveshim_entry, programs->links.xsaveshim_again, exit, programs->links.xsaveshim_gone};
+		programs->links.xsaveshim_entry, exit, programs->links.xsaveshim_gone};
 	int error = mkdir(NEW_PINS, S_IRWXU) ? -errno : 0;
 
-	for (size_t i = PIN_COUNT; i-- > 0 && !error;)
-		if (links[i])
-			error = bpf_link__pin(links[i], pin_path(NEW_PINS, pin_names[i]));
+	for (size_t i = 0; i < PIN_COUNT && !error; i++)
+		error = bpf_link__pin(links[i], pin_path(NEW_PINS, pin_names[i]));
 	return error;
 }
 
@@ -375,11 +389,17 @@ static bool refuse(const char *reason, int error)
 
 static bool prove_and_pin(struct programs *programs, struct host_settings settings)
 {
-	struct door door = {.program = 1, .settings = settings, .counts_map = bpf_map__fd(programs->maps.counts)};
+	struct door door = {
+		.program = 1,
+		.events_map = -1,
+		.counts = map_memory(bpf_map__fd(programs->maps.counts), COUNTS_SIZE, PROT_READ),
+		.settings = settings,
+	};
 	struct verdict verdict = door_judge(&door);
 	sigset_t all, before;
 	int error;
 
+	door_close(&door);
 	if (verdict.force != IN_FORCE)
 		return refuse(verdict.reason, 0);
 	// A signal ends this before, when nothing is pinned, or afterwards.

@@ -16,7 +16,8 @@
 struct door {
 	uint32_t program; // the id of the entry's; 0: there are none
 	bool pinned;	  // in this bpffs instance
-	int settings_map, counts_map, events_map;
+	int events_map;
+	const uint64_t *counts; // HOST_COUNTS of them, where the programs keep them; NULL: another version's
 	struct host_settings settings;
 };
 

@@ -160,6 +160,7 @@ static const struct {
 	const char *text;
 	enum host_count count;
 } shown_counts[] = {
+	{"seen", "calls seen", HOST_COUNT_ENTRIES},
 	{"trimmed", "trimmed", HOST_COUNT_TRIMMED},
 	{"would_trim", "would have been trimmed", HOST_COUNT_WOULD_TRIM},
 	{"not_trimmed", "could not be trimmed", HOST_COUNT_NOT_TRIMMED},
@@ -181,20 +182,12 @@ struct status {
 	struct settings settings;
 };
 
-// Of the two programs at the entry, each may have missed some calls.
-static uint64_t seen(const struct status *status)
-{
-	uint64_t first = status->counts[HOST_COUNT_ENTRIES], second = status->counts[HOST_COUNT_SECOND_ENTRIES];
-
-	return first > second ? first : second;
-}
-
-// Calls whose exit no program saw; those that are under way are among them.
+// Calls whose exit no program saw; those that are under way are among them. An entry can be missed, too.
 static uint64_t missed(const struct status *status)
 {
-	uint64_t exits = status->counts[HOST_COUNT_EXITS];
+	uint64_t entries = status->counts[HOST_COUNT_ENTRIES], exits = status->counts[HOST_COUNT_EXITS];
 
-	return seen(status) > exits ? seen(status) - exits : 0;
+	return entries > exits ? entries - exits : 0;
 }
 
 static const char *where_pinned(const struct status *status)
@@ -214,8 +207,6 @@ static void print_json(const struct status *status)
 		json_object_set_new(json, "exit",
 				    json_string(status->door.settings.exit == HOST_EXIT_FEXIT ? "fexit" : "kretprobe"));
 	}
-	if (status->counted)
-		json_object_set_new(counts, "seen", json_integer((json_int_t)seen(status)));
 	for (size_t i = 0; i < SHOWN_COUNTS && status->counted; i++)
 		json_object_set_new(counts, shown_counts[i].key,
 				    json_integer((json_int_t)status->counts[shown_counts[i].count]));
@@ -239,7 +230,6 @@ static void print_text(const struct status *status)
 		       settings_text(&status->settings, SETTING_REFUSED));
 	if (!status->counted)
 		return;
-	printf("%12" PRIu64 " calls seen\n", seen(status));
 	for (size_t i = 0; i < SHOWN_COUNTS; i++)
 		printf("%12" PRIu64 " %s\n", status->counts[shown_counts[i].count], shown_counts[i].text);
 	printf("%12" PRIu64 " missed at their exit\n", missed(status));

@@ -60,8 +60,11 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
+// These two are mapped, and not read by bpf(2): where the kernel preempts a bpf(2) call for a map, it calls no program of a kprobe on
+// that CPU meanwhile.
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, HOST_COUNTS);
 	__type(key, uint32_t);
 	__type(value, uint64_t);
@@ -69,6 +72,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, uint32_t);
 	__type(value, struct host_settings);
@@ -274,26 +278,19 @@ static __always_inline void trim_payload(enum xsave_direction direction, const s
 	tell_trim(HOST_EVENT_TRIM, call, vcpu, past, trim);
 }
 
-// Whether a payload that the VMM loads has still to be trimmed, and nobody was told that it cannot be.
-static __always_inline bool is_left(const struct call *call, struct vcpu *vcpu, struct trim *trim)
-{
-	const struct vcpu_past *past = get_past(call->vcpu);
-	uint64_t bv;
-
-	if ((past && past->told) || !read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
-		return false;
-	look_up((uint64_t)call->vcpu, vcpu);
-	*trim = policy_trim(get_settings().trim, XSAVE_RESTORE, *vcpu, bv);
-	return trim->written != trim->xstate_bv;
-}
-
 // A payload that KVM took: what the entry could not read, as its page was not there, is there now.
 static __always_inline void loaded(const struct call *call)
 {
+	struct vcpu_past *past = get_past(call->vcpu);
 	struct vcpu vcpu = {0};
 	struct trim trim;
+	uint64_t bv;
 
-	if (!is_left(call, &vcpu, &trim))
+	if ((past && past->told) || !read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
+		return;
+	look_up((uint64_t)call->vcpu, &vcpu);
+	trim = policy_trim(get_settings().trim, XSAVE_RESTORE, vcpu, bv);
+	if (trim.written == trim.xstate_bv)
 		return;
 	count(HOST_COUNT_NOT_TRIMMED);
 	tell_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, make_past(call->vcpu), trim);
@@ -402,19 +399,6 @@ static __always_inline void enter(const struct call *call)
 		trim_payload(XSAVE_RESTORE, call, asks);
 }
 
-// After enter(), which may not have been called.
-static __always_inline void enter_again(const struct call *call)
-{
-	bool asks = only_asks(call->vcpu);
-	struct vcpu vcpu = {0};
-	struct trim trim;
-
-	if (!asks)
-		count(HOST_COUNT_SECOND_ENTRIES);
-	if (call->ioctl == KVM_SET_XSAVE && is_left(call, &vcpu, &trim))
-		trim_payload(XSAVE_RESTORE, call, asks);
-}
-
 static __always_inline void leave(const struct call *call, int result)
 {
 	bool asks;
@@ -483,27 +467,13 @@ static __noinline int enter_watched(struct pt_regs *ctx)
 	return 0;
 }
 
-// A kprobe, as the kernel never preempts it. Where it preempts programs of the fentry kind (preempt=full, lazy), it skips them for
-// every other thread that comes to this CPU meanwhile.
+// A kprobe, as the kernel never preempts it. Where it preempts programs of the fentry kind (preempt=full), it skips them for every
+// other thread that comes to this CPU meanwhile; and it frees one while a thread that it has preempted is about to call it.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
 	if (is_watched(ioctl) || (keeps_calls && (sets_cpuid(ioctl) || calls_kept)))
 		return enter_watched(ctx);
-	return 0;
-}
-
-// On a CPU where the kernel has preempted a process's bpf(2) call for a map, it calls no program of a kprobe (bpf_prog_active). Then
-// this program does what xsaveshim_entry has left.
-SEC("fentry/kvm_arch_vcpu_ioctl")
-int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
-{
-	struct call call = {.arg = arg, .ioctl = ioctl};
-
-	if (!is_watched(ioctl))
-		return 0;
-	call.vcpu = BPF_CORE_READ(file, private_data);
-	enter_again(&call);
 	return 0;
 }
 

@@ -57,7 +57,6 @@ enum host_count {
 	HOST_COUNT_LOST,
 	HOST_COUNT_KILLED,
 	HOST_COUNT_LOST_REPORTS, // nobody read the reports, and the ring was full
-	HOST_COUNT_SECOND_ENTRIES, // calls that the program after the entry's saw
 	HOST_COUNT_ASKED_ENTRIES,
 	HOST_COUNT_ASKED_EXITS,
 	HOST_COUNTS,

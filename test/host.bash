@@ -22,13 +22,6 @@ leaves_nothing() {
   [[ -z $(find /sys/fs/bpf -name 'xsaveshim*') ]] || fail "pins are left:" "$(find /sys/fs/bpf -name 'xsaveshim*')"
 }
 
-# All that it pins, and nothing else
-is_pinned() {
-  local pins=(xsaveshim/{again,entry,exit,gone})
-  [[ $(host status --json | jq -r .exit) == fexit ]] || unset 'pins[0]'
-  diff <(printf '%s\n' "${pins[@]}") <(find /sys/fs/bpf -type f -path '*xsaveshim*' -printf '%P\n' | sort)
-}
-
 enable() {
   run --separate-stderr timeout 60 "$build/xsaveshim" host enable "$@"
   [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
