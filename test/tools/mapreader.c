@@ -24,8 +24,10 @@ static int call_bpf(enum bpf_cmd command, union bpf_attr *attributes)
 
 int main(void)
 {
-	union bpf_attr map = {
-		.map_type = BPF_MAP_TYPE_ARRAY, .key_size = sizeof(uint32_t), .value_size = VALUE_SIZE, .max_entries = 1};
+	union bpf_attr map = {.map_type = BPF_MAP_TYPE_ARRAY,
+			      .key_size = sizeof(uint32_t),
+			      .value_size = VALUE_SIZE,
+			      .max_entries = 1};
 	static char value[VALUE_SIZE];
 	const uint32_t key = 0;
 	union bpf_attr lookup = {.map_fd = (uint32_t)call_bpf(BPF_MAP_CREATE, &map)};
