@@ -104,7 +104,7 @@ in_force='in force: * was cleared from what a VM loaded whose guest has none'
   status_is 0 "$in_force"
   [[ ! -e /sys/fs/bpf/xsaveshim-new ]]
   rm /sys/fs/bpf/xsaveshim/entry
-  status_is 1 'not in force: it is not enabled'
+  wait_for 30 status_is 1 'not in force: it is not enabled' # once the kernel has detached the programs
   leaves_nothing
 }
 
