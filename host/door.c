@@ -278,7 +278,7 @@ static void judge_without(struct verdict *verdict)
 
 static void judge_once(struct verdict *verdict, const struct door *door)
 {
-	uint64_t before[HOST_COUNTS], after[HOST_COUNTS];
+	uint64_t before[HOST_COUNTS] = {0}, after[HOST_COUNTS] = {0};
 	enum trim_mode mode = door->settings.trim;
 	const struct selftest *selftest = &verdict->selftest;
 	bool counted = door_counts(door, before);
