@@ -24,7 +24,7 @@ CFLAGS ?= -O2
 WERROR ?=
 WARNINGS = -Wall -Wextra -Wpedantic $(WERROR) -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion \
 	-Wno-sign-conversion -Wpointer-arith -Wcast-qual -Wundef -Wformat=2
-CPPFLAGS += -Iinclude -D_GNU_SOURCE= -DXSAVESHIM_VERSION='"$(VERSION)"'
+CPPFLAGS += -Iinclude -I. -D_GNU_SOURCE= -DXSAVESHIM_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -MMD -MP
 
 CORE := $(patsubst core/%.c,$(BUILD)/core/%.o,$(wildcard core/*.c))
@@ -34,8 +34,8 @@ COMMAND := $(BUILD)/xsaveshim
 HOST := $(if $(and $(shell command -v clang),$(shell command -v bpftool)),$(BUILD)/xsaveshim-host)
 
 .PHONY: all
-all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host-wide door (the default)
-	$(if $(HOST),,@echo 'make: without clang and bpftool the host-wide door (xsaveshim host) is not built: scripts/setup build')
+all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host mode (the default)
+	$(if $(HOST),,@echo 'make: without clang and bpftool the host mode (xsaveshim host) is not built: scripts/setup build')
 
 .PHONY: help
 help: ## print these lines
@@ -61,19 +61,27 @@ $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
 # FORTIFY needs optimisation, and hides calls from the sanitizers.
 HARDENING ?= -fstack-protector-strong $(if $(findstring -fsanitize,$(CFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
-COMMAND_OBJECTS := $(patsubst command/%.c,$(BUILD)/command/%.o,$(wildcard command/*.c))
+COMMAND_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard command/*.c supervise/*.c shared/*.c))
 
 $(BUILD)/command/%.o: command/%.c
+	@mkdir -p $(@D)
+	$(COMPILE) $(HARDENING) -fPIE -c -o $@ $<
+
+$(BUILD)/supervise/%.o: supervise/%.c
+	@mkdir -p $(@D)
+	$(COMPILE) $(HARDENING) -fPIE -c -o $@ $<
+
+$(BUILD)/shared/%.o: shared/%.c
 	@mkdir -p $(@D)
 	$(COMPILE) $(HARDENING) -fPIE -c -o $@ $<
 
 $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -pthread -o $@ $^ -lseccomp -ljansson -ldl
 
-# The host-wide door: BPF programs, and the helper that `xsaveshim host` executes.
+# The host mode: BPF programs, and the helper that `xsaveshim host` executes.
 HOST_OBJECTS := $(patsubst host/%.c,$(BUILD)/host/%.o,$(filter-out %.bpf.c,$(wildcard host/*.c))) \
-	$(BUILD)/command/asking_vm.o $(BUILD)/command/proc_text.o
-BPF_COMPILE = clang -std=gnu11 -g -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ -D__TARGET_ARCH_x86 -Iinclude \
+	$(patsubst %.c,$(BUILD)/%.o,$(wildcard shared/*.c))
+BPF_COMPILE = clang -std=gnu11 -g -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ -D__TARGET_ARCH_x86 -Iinclude -I. \
 	-idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
 
 # bpftool leaves out what is for debuggers alone.
@@ -87,8 +95,8 @@ $(BUILD)/host/programs.skel.h: $(BUILD)/host/programs.bpf.o
 	(echo '// NOLINTBEGIN' && bpftool gen skeleton $< name programs && echo '// NOLINTEND') >$@
 
 # What bpftool writes is not held to our warnings and lint.
-$(BUILD)/host/door.o: $(BUILD)/host/programs.skel.h
-$(BUILD)/host/door.o: CPPFLAGS += -isystem $(BUILD)/host
+$(BUILD)/host/loader.o: $(BUILD)/host/programs.skel.h
+$(BUILD)/host/loader.o: CPPFLAGS += -isystem $(BUILD)/host
 
 $(BUILD)/host/%.o: host/%.c
 	@mkdir -p $(@D)
@@ -97,10 +105,10 @@ $(BUILD)/host/%.o: host/%.c
 $(BUILD)/xsaveshim-host: $(HOST_OBJECTS) $(CORE)
 	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lbpf -ljansson
 
-# The programs that the suites run: test/ROOM/NAME.c becomes $(BUILD)/test/NAME, and test/ROOM/NAME.so.c a library to preload.
-ROOMS := vmm preload standins tools
-vpath %.c $(addprefix test/,$(ROOMS) oracle bench)
-TEST_NAMES := $(basename $(notdir $(wildcard $(ROOMS:%=test/%/*.c)))) core oracle
+# The programs that the suites run: test/DIRECTORY/NAME.c becomes $(BUILD)/test/NAME, and test/DIRECTORY/NAME.so.c a library to preload.
+TEST_DIRS := vmm preload standins tools
+vpath %.c $(addprefix test/,$(TEST_DIRS) oracle bench)
+TEST_NAMES := $(basename $(notdir $(wildcard $(TEST_DIRS:%=test/%/*.c)))) core oracle
 GUESTS := $(patsubst test/guest/%.S,$(BUILD)/test/%.bin,$(wildcard test/guest/*.S))
 TEST_COMPILE = $(COMPILE) -Itest/include
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The subcommands: each has a main of its own, whose result is the exit status. main() sets argv[0] and the name that err()
-// and warnx() print to "xsaveshim SUBCOMMAND", so that every message begins with it.
+// The subcommands: each has a main of its own, whose result is the exit status. main() sets argv[0]
+// and the name that err() and warnx() print to "xsaveshim SUBCOMMAND", so that every message begins
+// with it.
 #ifndef XSAVESHIM_COMMAND_H
 #define XSAVESHIM_COMMAND_H
 

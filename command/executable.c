@@ -12,11 +12,13 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-// fs/exec.c follows five #! lines and fails at the next; fs/binfmt_script.c reads 256 bytes of the first line.
+// fs/exec.c follows five #! lines and fails at the next; fs/binfmt_script.c reads 256 bytes of the
+// first line.
 #define SCRIPTS_MAX 5
 #define SCRIPT_LINE_MAX 256
 
-// The note in which Go's linker keeps the build id: ELF_NOTE_GOBUILDID_TAG in src/cmd/link/internal/ld/elf.go.
+// The note in which Go's linker keeps the build id: ELF_NOTE_GOBUILDID_TAG in
+// src/cmd/link/internal/ld/elf.go.
 #define GO_NOTE_NAME "Go\0"
 #define GO_NOTE_TYPE 4
 
@@ -43,8 +45,8 @@ static int cannot_execute(const char *path)
 	return 0;
 }
 
-// Searches PATH as execvp does: an empty entry means the current directory, and the search goes on after a file that cannot be
-// executed.
+// Searches PATH as execvp does: an empty entry means the current directory, and the search goes on
+// after a file that cannot be executed.
 static int search_path(char path[PATH_MAX], const char *name)
 {
 	const char *directory = getenv("PATH");
@@ -55,7 +57,8 @@ static int search_path(char path[PATH_MAX], const char *name)
 	for (;;) {
 		size_t length = strcspn(directory, ":");
 		const char *slash = length ? "/" : "";
-		int size = snprintf(path, PATH_MAX, "%.*s%s%s", (int)length, directory, slash, name);
+		int size =
+			snprintf(path, PATH_MAX, "%.*s%s%s", (int)length, directory, slash, name);
 		int error = size < PATH_MAX ? cannot_execute(path) : ENAMETOOLONG;
 
 		if (!error)
@@ -96,8 +99,8 @@ static bool has_go_note(const char *notes, size_t size, size_t alignment)
 
 		memcpy(&note, notes + at, sizeof(note));
 		at += sizeof(note) + align_up(note.n_namesz, alignment);
-		if (note.n_type == GO_NOTE_TYPE && note.n_namesz == sizeof(GO_NOTE_NAME) && at <= size &&
-		    !memcmp(name, GO_NOTE_NAME, sizeof(GO_NOTE_NAME)))
+		if (note.n_type == GO_NOTE_TYPE && note.n_namesz == sizeof(GO_NOTE_NAME) &&
+		    at <= size && !memcmp(name, GO_NOTE_NAME, sizeof(GO_NOTE_NAME)))
 			return true;
 		at += align_up(note.n_descsz, alignment);
 	}
@@ -133,7 +136,8 @@ static enum executable_kind read_elf(int fd, struct executable *executable)
 		executable->go |= is_go(fd, &segment);
 		if (segment.p_type != PT_INTERP)
 			continue;
-		if (segment.p_filesz > PATH_MAX || !read_at(fd, segment.p_offset, executable->loader, segment.p_filesz))
+		if (segment.p_filesz > PATH_MAX ||
+		    !read_at(fd, segment.p_offset, executable->loader, segment.p_filesz))
 			return EXECUTABLE_UNKNOWN;
 		executable->loader[PATH_MAX - 1] = '\0';
 		kind = EXECUTABLE_DYNAMIC;
@@ -148,7 +152,8 @@ static bool read_interpreter(const char *line, char interpreter[PATH_MAX])
 	return copy(interpreter, line, strcspn(line, " \t\n")) && *interpreter;
 }
 
-// Reads the file executable->program. ELOOP means that it is a script; program is then its interpreter.
+// Reads the file executable->program. ELOOP means that it is a script; program is then its
+// interpreter.
 static int inspect(struct executable *executable)
 {
 	char line[SCRIPT_LINE_MAX + 1] = "";
@@ -162,7 +167,8 @@ static int inspect(struct executable *executable)
 		result = errno;
 	else if (!memcmp(line, ELFMAG, SELFMAG))
 		executable->kind = read_elf(fd, executable);
-	else if (line[0] == '#' && line[1] == '!' && read_interpreter(line + 2, executable->program))
+	else if (line[0] == '#' && line[1] == '!' &&
+		 read_interpreter(line + 2, executable->program))
 		result = ELOOP;
 	close(fd);
 	return result;
@@ -208,7 +214,8 @@ const char *executable_gains(const struct executable *executable)
 		return "is setuid";
 	if (status.st_mode & S_ISGID && status.st_mode & S_IXGRP && status.st_gid != getegid())
 		return "is setgid";
-	// security/commoncap.c: file capabilities do not put root's programs into secure-execution mode.
+	// security/commoncap.c: file capabilities do not put root's programs into secure-execution
+	// mode.
 	if (getuid() && getxattr(executable->program, "security.capability", NULL, 0) > 0)
 		return "has file capabilities";
 	return NULL;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim host: executes the helper that is installed with the package xsaveshim-host, so that this command works without libbpf.
+// xsaveshim host: executes the helper that is installed with the package xsaveshim-host, so that
+// this command works without libbpf.
 #include <err.h>
 #include <errno.h>
 

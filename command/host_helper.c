@@ -62,18 +62,18 @@ static json_t *ask_helper(void)
 	return json;
 }
 
-bool host_in_force(struct settings *settings)
+bool host_is_active(struct settings *settings)
 {
 	json_t *json = ask_helper();
-	const char *in_force = "", *trim = "", *refused = "";
-	bool is_in_force =
-		json &&
-		!json_unpack(json, "{s:s, s:s, s:s}", "in_force", &in_force, "trim", &trim, "refused", &refused) &&
-		!strcmp(in_force, "yes");
+	const char *state = "", *trim = "", *refused = "";
+	bool is_active = json &&
+			 !json_unpack(json, "{s:s, s:s, s:s}", "state", &state, "trim", &trim,
+				      "refused", &refused) &&
+			 !strcmp(state, "yes");
 
 	settings_init(settings);
-	is_in_force = is_in_force && settings_set(settings, SETTING_TRIM, trim) &&
-		      settings_set(settings, SETTING_REFUSED, refused);
+	is_active = is_active && settings_set(settings, SETTING_TRIM, trim) &&
+		    settings_set(settings, SETTING_REFUSED, refused);
 	json_decref(json);
-	return is_in_force;
+	return is_active;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The helper of the package xsaveshim-host, which the host-wide door is: how to execute it and what it says. Not thread-safe.
+// The helper of the package xsaveshim-host, which the host mode is: how to execute it and what it
+// says. Not thread-safe.
 #ifndef XSAVESHIM_HOST_HELPER_H
 #define XSAVESHIM_HOST_HELPER_H
 
@@ -9,11 +10,12 @@
 
 #define HOST_HELPER "xsaveshim-host"
 
-// Executes the helper in this process's place. Returns where that cannot be done, with errno set: ENOENT where it is not installed.
+// Executes the helper in this process's place. Returns where that cannot be done, with errno set:
+// ENOENT where it is not installed.
 void host_helper_execute(char **argv);
 
-// Whether the host-wide door is in force, as its helper finds by asking KVM. Sets trim and refused to the door's. False also where the helper
-// is not installed, and where the caller is not root.
-bool host_in_force(struct settings *settings);
+// Whether the host mode is active, as its helper finds by asking KVM. Sets trim and refused to the
+// host mode's. False also where the helper is not installed, and where the caller is not root.
+bool host_is_active(struct settings *settings);
 
 #endif

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// A VMM is a process that holds a vCPU. It is served by the library if the library is mapped, and if the library's record says that
-// it has seen a vCPU. It is served by a supervisor if it has a seccomp filter, and if a process holds the listener of a filter
-// ("anon_inode:seccomp notify") and a pidfd of the VMM (the pidfd's fdinfo has its "Pid:"), runs this command, and has the user ids
-// of root or of the VMM. The settings are those in the record of the library or of the supervisor.
+// A VMM is a process that holds a vCPU. It is served by the library if the library is mapped, and
+// if the library's record says that it has seen a vCPU. It is served by a supervisor if it has a
+// seccomp filter, and if a process holds the listener of a filter
+// ("anon_inode:seccomp notify") and a pidfd of the VMM (the pidfd's fdinfo has its "Pid:"), runs
+// this command, and has the user ids of root or of the VMM. The settings are those in the record of
+// the library or of the supervisor.
 #include "inspect.h"
 
 #include <dirent.h>
@@ -16,6 +18,7 @@
 #include <unistd.h>
 
 #include "proc_text.h"
+#include "shared/guest_name.h"
 #include "xsaveshim/record.h"
 
 #define LIBRARY "libxsaveshim.so"
@@ -58,7 +61,8 @@ static bool is_denied(int error)
 	return error == EACCES || error == EPERM;
 }
 
-// Returns the text of a file in /proc/PID with a zero behind it, never NULL. A file that cannot be read gives an empty text.
+// Returns the text of a file in /proc/PID with a zero behind it, never NULL. A file that cannot be
+// read gives an empty text.
 static char *read_text(int process, const char *file, size_t *size)
 {
 	int fd = openat(process, file, O_RDONLY | O_CLOEXEC);
@@ -80,17 +84,18 @@ static char *read_text(int process, const char *file, size_t *size)
 	return text;
 }
 
-static bool find_mark(int memory, uint64_t start, uint64_t end, uint64_t *address)
+static bool find_magic(int memory, uint64_t start, uint64_t end, uint64_t *address)
 {
-	static const char mark[] = RECORD_MARK;
+	static const char magic[] = RECORD_MAGIC;
 	_Alignas(struct xsaveshim_record) char data[65536];
 
 	for (; start < end; start += sizeof(data)) {
 		ssize_t got = pread(memory, data, sizeof(data), (off_t)start);
 
-		for (ssize_t i = 0; i + (ssize_t)sizeof(mark) <= got; i += _Alignof(struct xsaveshim_record)) {
+		for (ssize_t i = 0; i + (ssize_t)sizeof(magic) <= got;
+		     i += _Alignof(struct xsaveshim_record)) {
 			*address = start + (uint64_t)i;
-			if (*address < end && !memcmp(data + i, mark, sizeof(mark)))
+			if (*address < end && !memcmp(data + i, magic, sizeof(magic)))
 				return true;
 		}
 	}
@@ -109,9 +114,10 @@ static void read_record(struct image *image, int process, uint64_t start, uint64
 		return;
 	if (end - start > DATA_MAX)
 		end = start + DATA_MAX;
-	if (find_mark(memory, start, end, &address) &&
+	if (find_magic(memory, start, end, &address) &&
 	    pread(memory, &record, sizeof(record), (off_t)address) == (ssize_t)sizeof(record)) {
-		if (pread(memory, log_path, sizeof(log_path), (off_t)(uintptr_t)record.log_path) < 0)
+		if (pread(memory, log_path, sizeof(log_path), (off_t)(uintptr_t)record.log_path) <
+		    0)
 			log_path[0] = '\0';
 		image->known = record_settings(&record, log_path, &image->settings);
 		image->vcpu_seen = record.vcpu_seen;
@@ -119,8 +125,8 @@ static void read_record(struct image *image, int process, uint64_t start, uint64
 	close(memory);
 }
 
-// Looks for an image by its file's name. False, with errno set, where the mappings cannot be read: a process that has just exited has
-// none.
+// Looks for an image by its file's name. False, with errno set, where the mappings cannot be read:
+// a process that has just exited has none.
 static bool find_image(struct image *image, int process, const char *name)
 {
 	int fd = openat(process, "maps", O_RDONLY | O_CLOEXEC);
@@ -164,7 +170,7 @@ static void find_name(struct vmm *vmm, int process)
 	size_t size;
 	char *text = read_text(process, "cmdline", &size);
 
-	if (!proc_cmdline_guest_name(text, size, vmm->name, sizeof(vmm->name)))
+	if (!guest_name_from_cmdline(text, size, vmm->name, sizeof(vmm->name)))
 		read_command(process, vmm->name, sizeof(vmm->name));
 	free(text);
 }
@@ -244,7 +250,8 @@ static void add_held(int process, size_t supervisor)
 		closedir(directory);
 }
 
-// Reads the name of the file that a process executes, without its directory, and whether that file has been removed.
+// Reads the name of the file that a process executes, without its directory, and whether that file
+// has been removed.
 static bool read_executable(const char *link, int process, char name[PATH_MAX], bool *deleted)
 {
 	char path[PATH_MAX];
@@ -254,7 +261,8 @@ static bool read_executable(const char *link, int process, char name[PATH_MAX], 
 	if (length < 0)
 		return false;
 	path[length] = '\0';
-	*deleted = length > (ssize_t)strlen(DELETED) && !strcmp(path + length - strlen(DELETED), DELETED);
+	*deleted = length > (ssize_t)strlen(DELETED) &&
+		   !strcmp(path + length - strlen(DELETED), DELETED);
 	if (*deleted)
 		path[length - (ssize_t)strlen(DELETED)] = '\0';
 	slash = strrchr(path, '/');
@@ -262,8 +270,8 @@ static bool read_executable(const char *link, int process, char name[PATH_MAX], 
 	return true;
 }
 
-// Whether a process runs this command: from the same file, or from one of the same name that has been removed, as by an upgrade.
-// Writes the name of its file.
+// Whether a process runs this command: from the same file, or from one of the same name that has
+// been removed, as by an upgrade. Writes the name of its file.
 static bool runs_this_command(int process, char name[PATH_MAX])
 {
 	char own_name[PATH_MAX];
@@ -275,11 +283,12 @@ static bool runs_this_command(int process, char name[PATH_MAX])
 		return false;
 	if (deleted)
 		return !strcmp(name, own_name);
-	return !stat("/proc/self/exe", &own) && !fstatat(process, "exe", &other, 0) && own.st_dev == other.st_dev &&
-	       own.st_ino == other.st_ino;
+	return !stat("/proc/self/exe", &own) && !fstatat(process, "exe", &other, 0) &&
+	       own.st_dev == other.st_dev && own.st_ino == other.st_ino;
 }
 
-// Container managers hold listeners, too, and any user can make a process of any name that holds one.
+// Container managers hold listeners, too, and any user can make a process of any name that holds
+// one.
 static void add_supervisor(int process)
 {
 	struct supervisor *supervisor;
@@ -293,7 +302,8 @@ static void add_supervisor(int process)
 	supervisor = &supervisors[supervisor_count];
 	memset(supervisor, 0, sizeof(*supervisor));
 	status = read_text(process, "status", &size);
-	if (proc_status_uids(status, supervisor->uids) && find_image(&supervisor->command, process, name))
+	if (proc_status_uids(status, supervisor->uids) &&
+	    find_image(&supervisor->command, process, name))
 		add_held(process, supervisor_count++);
 	free(status);
 }
@@ -345,8 +355,8 @@ static void inspect_process(struct inspection *inspection, int process, pid_t pi
 		inspection->not_inspected++;
 }
 
-// Any user can hold a pidfd of any process, so a supervisor counts only if it is root's or the VMM's own user's. A set-uid program
-// has another user's real uid.
+// Any user can hold a pidfd of any process, so a supervisor counts only if it is root's or the
+// VMM's own user's. A set-uid program has another user's real uid.
 static bool serves(const struct supervisor *supervisor, const struct vmm *vmm)
 {
 	for (size_t i = 0; i < PROC_UIDS; i++)
@@ -390,7 +400,9 @@ bool inspect_processes(struct inspection *inspection)
 		return false;
 	while ((entry = readdir(proc))) {
 		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-		int process = pid > 0 ? openat(dirfd(proc), entry->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+		int process = pid > 0 ? openat(dirfd(proc), entry->d_name,
+					       O_PATH | O_DIRECTORY | O_CLOEXEC)
+				      : -1;
 
 		if (process < 0)
 			continue;
@@ -412,5 +424,5 @@ bool inspect_processes(struct inspection *inspection)
 
 bool inspect_is_protected(const struct vmm *vmm)
 {
-	return vmm->settings_known && policy_mode_trims(vmm->settings.trim, XSAVE_RESTORE);
+	return vmm->settings_known && policy_trims(vmm->settings.trim, XSAVE_RESTORE);
 }

@@ -17,10 +17,11 @@ enum shim {
 	SHIM_BYPASSED, // the library is in the VMM, but the VMM calls the kernel without it
 	SHIM_PRELOAD,
 	SHIM_SUPERVISED,
-	SHIM_HOST, // the host-wide door: no process shows it
+	SHIM_HOST, // the host mode: no process shows it
 };
 
-// The file that a shim runs from, the library or the command, and the record that was found in its memory.
+// The file that a shim runs from, the library or the command, and the record that was found in its
+// memory.
 struct image {
 	bool mapped;
 	char path[PATH_MAX]; // as the process sees the file system
@@ -45,7 +46,8 @@ struct vmm {
 struct inspection {
 	struct vmm *vmms;
 	size_t vmm_count;
-	unsigned int not_inspected; // processes that may be VMMs, but that the caller may not inspect
+	unsigned int
+		not_inspected; // processes that may be VMMs, but that the caller may not inspect
 };
 
 // Looks at every process. False, with errno set, where /proc cannot be read.

@@ -9,7 +9,8 @@
 static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
-} subcommands[] = {{"run", run_main}, {"probe", probe_main}, {"status", status_main}, {"host", host_main}};
+} subcommands[] = {
+	{"run", run_main}, {"probe", probe_main}, {"status", status_main}, {"host", host_main}};
 
 static const char help[] =
 	"usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n"
@@ -49,7 +50,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (*word)
-		fprintf(stderr, "xsaveshim: unknown command '%s': use run, probe, status, host, --help or --version\n",
+		fprintf(stderr,
+			"xsaveshim: unknown command '%s': use run, probe, status, host, --help or --version\n",
 			word);
 	else
 		fputs(help, stderr);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "xsaveshim/settings.h"
+#include "supervise/attach.h"
 
 // The options that are settings have the settings' numbers.
 enum { OPTION_PRELOAD = SETTINGS, OPTION_SUPERVISE };
@@ -57,7 +58,8 @@ static void set_variable(enum setting setting, const char *option, const char *v
 
 	settings_init(&scratch);
 	if (!settings_set(&scratch, setting, value))
-		errx(EXIT_OWN_FAILURE, "--%s takes one of %s, not '%s'", option, settings_accepted(setting), value);
+		errx(EXIT_OWN_FAILURE, "--%s takes one of %s, not '%s'", option,
+		     settings_accepted(setting), value);
 	if (setenv(settings_key(setting), value, 1))
 		err(EXIT_OWN_FAILURE, "--%s", option);
 }

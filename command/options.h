@@ -7,11 +7,6 @@
 
 #include <stdbool.h>
 
-// The exit status of `run` where it could not start the VMM, as with env(1) and timeout(1). Any other status is the VMM's.
-#define EXIT_OWN_FAILURE 125
-#define EXIT_NOT_EXECUTABLE 126
-#define EXIT_NOT_FOUND 127
-
 enum run_mode { RUN_AUTO, RUN_PRELOAD, RUN_SUPERVISE };
 
 struct run_options {
@@ -19,12 +14,13 @@ struct run_options {
 	bool trim; // --trim was given
 };
 
-// Parses the options of `run` and leaves optind at the VMM. An option that is a setting is put into this process's
-// environment, from which settings_load, the library and the supervisor read it. Exits after --help and after an error.
+// Parses the options of `run` and leaves optind at the VMM. An option that is a setting is put into
+// this process's environment, from which settings_load, the library and the supervisor read it.
+// Exits after --help and after an error.
 struct run_options options_parse_run(int argc, char **argv);
 
-// Parses the options of a subcommand that has --json and --help only. Returns -1 where the subcommand is to go on, else the exit
-// status, having printed the help or the error.
+// Parses the options of a subcommand that has --json and --help only. Returns -1 where the
+// subcommand is to go on, else the exit status, having printed the help or the error.
 int options_parse_json(int argc, char **argv, const char *help, bool *json);
 
 #endif

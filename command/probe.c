@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim probe: finds out whether this host's KVM refuses leaked xfeatures and whether it leaks some. It asks KVM, with a VM of
-// one page and one vCPU that ends with the process.
+// xsaveshim probe: finds out whether this host's KVM refuses leaked xfeatures and whether it leaks
+// some. It asks KVM, with a VM of one page and one vCPU that ends with the process.
 #include "command.h"
 
 #include <errno.h>
@@ -19,13 +19,14 @@
 #include <jansson.h>
 #include <linux/kvm.h>
 
-#include "asking_vm.h"
+#include "shared/probe_vm.h"
 #include "host_helper.h"
 #include "options.h"
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
-// Newer than the headers of some distributions that this is built on: arch/x86/include/uapi/asm/prctl.h.
+// Newer than the headers of some distributions that this is built on:
+// arch/x86/include/uapi/asm/prctl.h.
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 
 #define DEVICE "/dev/kvm"
@@ -33,11 +34,13 @@
 	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (in a virtual " \
 	"machine: nested virtualization on its host)"
 
-#define NOTHING_TO_SHOW "KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
+#define NOTHING_TO_SHOW \
+	"KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
 #define GUEST_PAGE 4096
-// The page from which a processor fetches its first instruction, and an address that the guest does not use (KVM_SET_TSS_ADDR).
+// The page from which a processor fetches its first instruction, and an address that the guest does
+// not use (KVM_SET_TSS_ADDR).
 #define RESET_PAGE 0xfffff000
 #define TSS_ADDRESS 0xfffbd000
 #define HLT 0xf4
@@ -45,8 +48,9 @@
 // The exit status.
 enum verdict { VERDICT_UNAFFECTED, VERDICT_AFFECTED, VERDICT_UNKNOWN };
 
-static const char *const verdict_names[] = {
-	[VERDICT_UNAFFECTED] = "unaffected", [VERDICT_AFFECTED] = "affected", [VERDICT_UNKNOWN] = "unknown"};
+static const char *const verdict_names[] = {[VERDICT_UNAFFECTED] = "unaffected",
+					    [VERDICT_AFFECTED] = "affected",
+					    [VERDICT_UNKNOWN] = "unknown"};
 
 // STRICTLY: KVM refuses even x87 and SSE.
 enum finding { PENDING, NO, YES, STRICTLY, UNKNOWN };
@@ -57,7 +61,8 @@ static const char *const leaks_names[] = {[NO] = "no", [YES] = "yes", [UNKNOWN] 
 
 struct answer {
 	enum finding finding;
-	char reason[640]; // why this is the answer, and where KVM could not be asked, what to do about it
+	char reason[640]; // why this is the answer, and where KVM could not be asked, what to do
+			  // about it
 };
 
 struct probe {
@@ -67,14 +72,14 @@ struct probe {
 	uint64_t permitted;  // what this process may give to guests; 0: not known
 	size_t payload_size; // 0: not known
 	uint64_t leaked;
-	bool hidden; // the host-wide door clears what KVM may leak
-	bool cured;  // the host-wide door clears what KVM would refuse
+	bool hidden; // the host mode clears what KVM may leak
+	bool cured;  // the host mode clears what KVM would refuse
 	struct answer refuses;
 	struct answer leaks;
 };
 
 struct vm {
-	struct asking_vm asking;
+	struct probe_vm asking;
 	struct kvm_run *run;
 };
 
@@ -113,7 +118,8 @@ static bool failed(struct probe *probe, const char *call)
 {
 	char reason[128];
 
-	snprintf(reason, sizeof(reason), "%s: %s: look in the kernel's log (dmesg)", call, strerror(errno));
+	snprintf(reason, sizeof(reason), "%s: %s: look in the kernel's log (dmesg)", call,
+		 strerror(errno));
 	cannot_tell(probe, reason);
 	return false;
 }
@@ -129,8 +135,9 @@ static struct names xfeature_names(uint64_t xfeatures)
 		if (!(xfeatures >> bit & 1))
 			continue;
 		snprintf(number, sizeof(number), "bit%u", bit);
-		used += (size_t)snprintf(names.text + used, sizeof(names.text) - used, "%s%s", used ? "," : "",
-					 xfeature_name(bit) ? xfeature_name(bit) : number);
+		used += (size_t)snprintf(
+			names.text + used, sizeof(names.text) - used, "%s%s", used ? "," : "",
+			xfeature_name(bit) ? xfeature_name(bit) : number);
 	}
 	return names;
 }
@@ -146,7 +153,8 @@ static void explain_no_device(struct probe *probe)
 		return;
 	}
 	if (errno != EACCES || stat(DEVICE, &device)) {
-		snprintf(reason, sizeof(reason), DEVICE ": %s: run this as root, outside of any container",
+		snprintf(reason, sizeof(reason),
+			 DEVICE ": %s: run this as root, outside of any container",
 			 strerror(errno));
 		cannot_tell(probe, reason);
 		return;
@@ -157,30 +165,32 @@ static void explain_no_device(struct probe *probe)
 	cannot_tell(probe, reason);
 }
 
-static bool open_device(struct probe *probe, struct asking_vm *vm)
+static bool open_device(struct probe *probe, struct probe_vm *vm)
 {
 	vm->kvm = open(DEVICE, O_RDWR | O_CLOEXEC);
 	if (vm->kvm < 0) {
 		explain_no_device(probe);
 		return false;
 	}
-	if (asking_vm_ioctl(vm->kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION) {
+	if (probe_vm_ioctl(vm->kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION) {
 		cannot_tell(probe, DEVICE " is another device: remove it, " LOAD_KVM);
 		return false;
 	}
-	return asking_vm_supported(vm, &probe->kvm_xcr0) || failed(probe, "KVM_GET_SUPPORTED_CPUID");
+	return probe_vm_supported(vm, &probe->kvm_xcr0) || failed(probe, "KVM_GET_SUPPORTED_CPUID");
 }
 
 static void *map(size_t size, int fd)
 {
-	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0),
+		    fd, 0);
 }
 
 // Creates a guest whose memory is full of HLT instructions.
 static bool create_guest(struct probe *probe, struct vm *guest)
 {
-	struct kvm_userspace_memory_region memory = {.guest_phys_addr = RESET_PAGE, .memory_size = GUEST_PAGE};
-	struct asking_vm *vm = &guest->asking;
+	struct kvm_userspace_memory_region memory = {
+		.guest_phys_addr = RESET_PAGE, .memory_size = GUEST_PAGE};
+	struct probe_vm *vm = &guest->asking;
 	void *code = map(GUEST_PAGE, -1);
 	int size;
 
@@ -188,23 +198,23 @@ static bool create_guest(struct probe *probe, struct vm *guest)
 		return failed(probe, "mmap");
 	memset(code, HLT, GUEST_PAGE);
 	memory.userspace_addr = (uintptr_t)code;
-	vm->vm = asking_vm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
+	vm->vm = probe_vm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
 	if (vm->vm < 0)
 		return failed(probe, "KVM_CREATE_VM");
-	if (asking_vm_ioctl(vm->vm, KVM_SET_TSS_ADDR, (const void *)TSS_ADDRESS))
+	if (probe_vm_ioctl(vm->vm, KVM_SET_TSS_ADDR, (const void *)TSS_ADDRESS))
 		return failed(probe, "KVM_SET_TSS_ADDR");
-	if (asking_vm_ioctl(vm->vm, KVM_SET_USER_MEMORY_REGION, &memory))
+	if (probe_vm_ioctl(vm->vm, KVM_SET_USER_MEMORY_REGION, &memory))
 		return failed(probe, "KVM_SET_USER_MEMORY_REGION");
-	vm->vcpu = asking_vm_ioctl(vm->vm, KVM_CREATE_VCPU, NULL);
+	vm->vcpu = probe_vm_ioctl(vm->vm, KVM_CREATE_VCPU, NULL);
 	if (vm->vcpu < 0)
 		return failed(probe, "KVM_CREATE_VCPU");
-	size = asking_vm_ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	size = probe_vm_ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	if (size <= 0)
 		return failed(probe, "KVM_GET_VCPU_MMAP_SIZE");
 	guest->run = map((size_t)size, vm->vcpu);
 	if (guest->run == MAP_FAILED)
 		return failed(probe, "mmap of the vCPU");
-	if (!asking_vm_make_payload(vm))
+	if (!probe_vm_make_payload(vm))
 		return failed(probe, "mmap");
 	probe->payload_size = vm->payload_size;
 	return true;
@@ -216,38 +226,41 @@ static uint64_t allowed_by(uint64_t guest_xcr0)
 	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
 }
 
-// Loads a payload and returns 0 or KVM_SET_XSAVE's errno: KVM's own, as the host-wide door cannot change memory that is read-only.
-static int set_xsave(const struct asking_vm *vm, uint64_t xstate_bv)
+// Loads a payload and returns 0 or KVM_SET_XSAVE's errno: KVM's own, as the host mode cannot change
+// memory that is read-only.
+static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 {
 	int error;
 
-	asking_vm_fill_payload(vm, xstate_bv);
+	probe_vm_fill_payload(vm, xstate_bv);
 	mprotect(vm->payload, vm->payload_size, PROT_READ);
-	error = asking_vm_ioctl(vm->vcpu, KVM_SET_XSAVE, vm->payload) ? errno : 0;
+	error = probe_vm_ioctl(vm->vcpu, KVM_SET_XSAVE, vm->payload) ? errno : 0;
 	mprotect(vm->payload, vm->payload_size, PROT_READ | PROT_WRITE);
 	return error;
 }
 
-// Takes the lowest xfeature beyond x87 and SSE: on today's CPUs that is AVX, which needs no permission, as AMX would.
-static bool ask_control(struct probe *probe, const struct asking_vm *vm, struct control *control)
+// Takes the lowest xfeature beyond x87 and SSE: on today's CPUs that is AVX, which needs no
+// permission, as AMX would.
+static bool ask_control(struct probe *probe, const struct probe_vm *vm, struct control *control)
 {
 	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);
 	uint64_t bv;
 
 	control->xfeature = beyond & -beyond;
-	if (!asking_vm_set_guest_xcr0(vm, allowed_by(control->xfeature)))
+	if (!probe_vm_set_guest_xcr0(vm, allowed_by(control->xfeature)))
 		return failed(probe, "KVM_SET_CPUID2");
 	control->error = set_xsave(vm, allowed_by(control->xfeature));
-	if (!asking_vm_save(vm, &bv))
+	if (!probe_vm_save(vm, &bv))
 		return failed(probe, "KVM_GET_XSAVE");
 	control->returned = bv & control->xfeature;
 	return true;
 }
 
-// Runs the guest to its HLT, because some kernels' leaks get into the vCPU's state only when it runs.
+// Runs the guest to its HLT, because some kernels' leaks get into the vCPU's state only when it
+// runs.
 static bool run_guest(const struct vm *vm, const char **problem)
 {
-	if (asking_vm_ioctl(vm->asking.vcpu, KVM_RUN, NULL))
+	if (probe_vm_ioctl(vm->asking.vcpu, KVM_RUN, NULL))
 		*problem = strerror(errno);
 	else if (vm->run->exit_reason != KVM_EXIT_HLT)
 		*problem = "the guest did not reach its HLT";
@@ -256,79 +269,90 @@ static bool run_guest(const struct vm *vm, const char **problem)
 	return false;
 }
 
-static void judge_leaks(struct probe *probe, const struct vm *vm, struct control control, uint64_t guest_xcr0)
+static void judge_leaks(struct probe *probe, const struct vm *vm, struct control control,
+			uint64_t guest_xcr0)
 {
 	struct names names = xfeature_names(control.xfeature);
 	const char *problem;
 	bool ran = run_guest(vm, &problem);
 	uint64_t bv;
 
-	if (!asking_vm_save(&vm->asking, &bv)) {
+	if (!probe_vm_save(&vm->asking, &bv)) {
 		failed(probe, "KVM_GET_XSAVE");
 		return;
 	}
 	probe->leaked = bv & ~allowed_by(guest_xcr0);
 	if (probe->leaked)
-		set_answer(&probe->leaks, YES, "KVM_GET_XSAVE returned %s, which the guest does not have",
+		set_answer(&probe->leaks, YES,
+			   "KVM_GET_XSAVE returned %s, which the guest does not have",
 			   xfeature_names(probe->leaked).text);
 	else if (probe->hidden)
-		set_answer(&probe->leaks, UNKNOWN, "not visible while `xsaveshim host` is in force");
+		set_answer(&probe->leaks, UNKNOWN, "not visible while `xsaveshim host` is active");
 	else if (!ran)
-		set_answer(&probe->leaks, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)", problem);
+		set_answer(&probe->leaks, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)",
+			   problem);
 	else if (!control.xfeature)
 		set_answer(&probe->leaks, UNKNOWN, NOTHING_TO_SHOW);
 	else if (!control.returned)
-		set_answer(&probe->leaks, UNKNOWN, "KVM_GET_XSAVE does not return %s even if the guest has it",
-			   names.text);
+		set_answer(&probe->leaks, UNKNOWN,
+			   "KVM_GET_XSAVE does not return %s even if the guest has it", names.text);
 	else if (control.xfeature & guest_xcr0)
 		set_answer(&probe->leaks, UNKNOWN, KVM_GIVES "%s", names.text);
 	else
-		set_answer(&probe->leaks, NO, "KVM_GET_XSAVE leaves out %s, which the guest does not have", names.text);
+		set_answer(&probe->leaks, NO,
+			   "KVM_GET_XSAVE leaves out %s, which the guest does not have",
+			   names.text);
 }
 
-static void judge_refuses(struct probe *probe, const struct asking_vm *vm, struct control control, uint64_t guest_xcr0)
+static void judge_refuses(struct probe *probe, const struct probe_vm *vm, struct control control,
+			  uint64_t guest_xcr0)
 {
 	struct names names = xfeature_names(control.xfeature);
 	int error = control.xfeature ? set_xsave(vm, control.xfeature) : 0;
 	int fpsse_error = set_xsave(vm, allowed_by(0));
 
 	if (control.error)
-		set_answer(&probe->refuses, UNKNOWN,
-			   "KVM_SET_XSAVE fails even for a guest that has every xfeature of the payload: %s",
-			   strerror(control.error));
+		set_answer(
+			&probe->refuses, UNKNOWN,
+			"KVM_SET_XSAVE fails even for a guest that has every xfeature of the payload: %s",
+			strerror(control.error));
 	else if (fpsse_error == EINVAL)
-		set_answer(&probe->refuses, STRICTLY, "KVM_SET_XSAVE refuses even %s to a guest without XSAVE",
+		set_answer(&probe->refuses, STRICTLY,
+			   "KVM_SET_XSAVE refuses even %s to a guest without XSAVE",
 			   xfeature_names(allowed_by(0)).text);
 	else if (error == EINVAL)
-		set_answer(&probe->refuses, YES, "KVM_SET_XSAVE refuses %s to a guest that does not have it",
-			   names.text);
+		set_answer(&probe->refuses, YES,
+			   "KVM_SET_XSAVE refuses %s to a guest that does not have it", names.text);
 	else if (error || fpsse_error)
-		set_answer(&probe->refuses, UNKNOWN, "KVM_SET_XSAVE: %s", strerror(error ? error : fpsse_error));
+		set_answer(&probe->refuses, UNKNOWN, "KVM_SET_XSAVE: %s",
+			   strerror(error ? error : fpsse_error));
 	else if (!control.xfeature)
 		set_answer(&probe->refuses, UNKNOWN, NOTHING_TO_SHOW);
 	else if (control.xfeature & guest_xcr0)
 		set_answer(&probe->refuses, UNKNOWN, KVM_GIVES "%s", names.text);
 	else
-		set_answer(&probe->refuses, NO, "KVM_SET_XSAVE accepts %s, which the guest does not have", names.text);
+		set_answer(&probe->refuses, NO,
+			   "KVM_SET_XSAVE accepts %s, which the guest does not have", names.text);
 }
 
-// Xfeatures that a guest gets only with a permission of its VMM's, such as AMX, are missing from what KVM supports unless this
-// process has the permission. Linux knows the call since 5.17.
+// Xfeatures that a guest gets only with a permission of its VMM's, such as AMX, are missing from
+// what KVM supports unless this process has the permission. Linux knows the call since 5.17.
 static void ask_permitted(struct probe *probe)
 {
 	if (syscall(SYS_arch_prctl, ARCH_GET_XCOMP_GUEST_PERM, &probe->permitted))
 		probe->permitted = 0;
 }
 
-// Finds the host-wide door by what it does. What it is set to only root can be told.
-static void look_for_door(struct probe *probe, const struct asking_vm *vm, uint64_t guest_xcr0)
+// Finds the host mode by what it does. What it is set to only root can be told.
+static void look_for_host_mode(struct probe *probe, const struct probe_vm *vm, uint64_t guest_xcr0)
 {
 	uint64_t allowed = allowed_by(guest_xcr0);
 	uint64_t xfeature = ~allowed & (allowed + 1);
 	struct settings settings;
 
-	probe->cured = !(asking_vm_load(vm, allowed_by(0) | xfeature) & xfeature);
-	probe->hidden = host_in_force(&settings) ? policy_mode_trims(settings.trim, XSAVE_SAVE) : probe->cured;
+	probe->cured = !(probe_vm_load(vm, allowed_by(0) | xfeature) & xfeature);
+	probe->hidden =
+		host_is_active(&settings) ? policy_trims(settings.trim, XSAVE_SAVE) : probe->cured;
 }
 
 static void ask_kvm(struct probe *probe)
@@ -337,14 +361,15 @@ static void ask_kvm(struct probe *probe)
 	uint64_t guest_xcr0;
 	struct vm vm;
 
-	if (!open_device(probe, &vm.asking) || !create_guest(probe, &vm) || !ask_control(probe, &vm.asking, &control))
+	if (!open_device(probe, &vm.asking) || !create_guest(probe, &vm) ||
+	    !ask_control(probe, &vm.asking, &control))
 		return;
-	if (!asking_vm_set_guest_xcr0(&vm.asking, 0))
+	if (!probe_vm_set_guest_xcr0(&vm.asking, 0))
 		failed(probe, "KVM_SET_CPUID2");
-	else if (!asking_vm_get_guest_xcr0(&vm.asking, &guest_xcr0))
+	else if (!probe_vm_get_guest_xcr0(&vm.asking, &guest_xcr0))
 		failed(probe, "KVM_GET_CPUID2");
 	else {
-		look_for_door(probe, &vm.asking, guest_xcr0);
+		look_for_host_mode(probe, &vm.asking, guest_xcr0);
 		judge_leaks(probe, &vm, control, guest_xcr0);
 		judge_refuses(probe, &vm.asking, control, guest_xcr0);
 	}
@@ -360,7 +385,7 @@ static bool is_leaking(const struct probe *probe)
 	return probe->leaks.finding == YES;
 }
 
-// Of a guest without XSAVE a strict kernel refuses even what the door keeps.
+// Of a guest without XSAVE a strict kernel refuses even what the host mode keeps.
 static bool is_cured(const struct probe *probe)
 {
 	return probe->cured && probe->refuses.finding == YES;
@@ -383,13 +408,15 @@ static json_t *hex(uint64_t value)
 static void print_json(const struct probe *probe)
 {
 	json_t *json = json_pack(
-		"{s:s, s:o, s:o?, s:o?, s:o?, s:s, s:b, s:s, s:o, s:{s:s, s:s}, s:s}", "kernel", probe->host.release,
-		"host_xcr0", hex(probe->host_xcr0), "kvm_supported_xcr0", probe->kvm_xcr0 ? hex(probe->kvm_xcr0) : NULL,
-		"permitted_xcr0", probe->permitted ? hex(probe->permitted) : NULL, "payload_size",
-		probe->payload_size ? json_integer((json_int_t)probe->payload_size) : NULL, "refuses",
-		refuses_names[probe->refuses.finding], "cured_by_host", is_cured(probe), "leaks",
-		leaks_names[probe->leaks.finding], "leaked", hex(probe->leaked), "reason", "refuses",
-		probe->refuses.reason, "leaks", probe->leaks.reason, "verdict", verdict_names[verdict(probe)]);
+		"{s:s, s:o, s:o?, s:o?, s:o?, s:s, s:b, s:s, s:o, s:{s:s, s:s}, s:s}", "kernel",
+		probe->host.release, "host_xcr0", hex(probe->host_xcr0), "kvm_supported_xcr0",
+		probe->kvm_xcr0 ? hex(probe->kvm_xcr0) : NULL, "permitted_xcr0",
+		probe->permitted ? hex(probe->permitted) : NULL, "payload_size",
+		probe->payload_size ? json_integer((json_int_t)probe->payload_size) : NULL,
+		"refuses", refuses_names[probe->refuses.finding], "cured_by_host", is_cured(probe),
+		"leaks", leaks_names[probe->leaks.finding], "leaked", hex(probe->leaked), "reason",
+		"refuses", probe->refuses.reason, "leaks", probe->leaks.reason, "verdict",
+		verdict_names[verdict(probe)]);
 
 	json_dumpf(json, stdout, JSON_INDENT(2));
 	putchar('\n');
@@ -404,7 +431,7 @@ static const char *remedy(const struct probe *probe)
 		       "too";
 	case VERDICT_AFFECTED:
 		if (is_cured(probe) && !is_leaking(probe))
-			return "; VMMs need no shim here while `xsaveshim host` is in force";
+			return "; VMMs need no shim here while `xsaveshim host` is active";
 		if (!is_refusing(probe))
 			return ": start VMMs here with XSAVESHIM_TRIM=save, or with the shim on the hosts that restore "
 			       "their guests";
@@ -433,8 +460,8 @@ static void print_text(const struct probe *probe)
 		print_xfeatures("permitted", probe->permitted);
 	if (probe->payload_size)
 		printf("payload       %zu bytes\n", probe->payload_size);
-	printf("refuses       %s: %s%s\n", refuses_names[probe->refuses.finding], probe->refuses.reason,
-	       is_cured(probe) ? "; cured by xsaveshim host" : "");
+	printf("refuses       %s: %s%s\n", refuses_names[probe->refuses.finding],
+	       probe->refuses.reason, is_cured(probe) ? "; cured by xsaveshim host" : "");
 	printf("leaks         %s: %s\n", leaks_names[probe->leaks.finding],
 	       same ? "for the same reason" : probe->leaks.reason);
 	printf("verdict       %s%s\n", verdict_names[verdict(probe)], remedy(probe));

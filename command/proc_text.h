@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Parsers for the text of files in /proc/PID. The process chooses part of that text: any bytes and any length can come.
+// Parsers for the text of files in /proc/PID. The process chooses part of that text: any bytes and
+// any length can come.
 //
 // Pure functions: they read size bytes, or to the end of a string, and never fail.
 #ifndef XSAVESHIM_PROC_TEXT_H
@@ -10,10 +11,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-// cmdline: writes the name that a VMM's command line gives its guest: QEMU's -name guest=NAME,... or -name NAME, else Firecracker's
-// --id NAME. False where there is none, or an empty one. Cuts a name that is longer than name_size - 1.
-bool proc_cmdline_guest_name(const char *cmdline, size_t size, char *name, size_t name_size);
-
 struct proc_mapping {
 	uint64_t start;
 	uint64_t end;
@@ -21,8 +18,10 @@ struct proc_mapping {
 	bool deleted; // its file has since been removed or replaced
 };
 
-// maps: whether a line is a mapping of a file with this name. If so, fills in the mapping and writes the file's path, cut to fit.
-bool proc_maps_file(const char *line, const char *name, struct proc_mapping *mapping, char *path, size_t path_size);
+// maps: whether a line is a mapping of a file with this name. If so, fills in the mapping and
+// writes the file's path, cut to fit.
+bool proc_maps_file(const char *line, const char *name, struct proc_mapping *mapping, char *path,
+		    size_t path_size);
 
 // stat: whether the process cannot hold a file, because it is a kernel thread or has exited.
 bool proc_stat_holds_no_files(const char *stat);
@@ -37,7 +36,8 @@ bool proc_status_uids(const char *status, uid_t uids[PROC_UIDS]);
 // status: whether the process has a seccomp filter.
 bool proc_status_is_filtered(const char *status);
 
-// fdinfo/N: the process that a line of a pidfd's file names, -1 if that process has exited; 0 for any other line.
+// fdinfo/N: the process that a line of a pidfd's file names, -1 if that process has exited; 0 for
+// any other line.
 pid_t proc_fdinfo_pid(const char *line);
 
 #endif

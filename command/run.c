@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM with the library preloaded where its loader will take it, else under a supervisor.
+// xsaveshim run: starts a VMM with the library preloaded where its loader will take it, else under
+// a supervisor.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -10,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "attach.h"
+#include "supervise/attach.h"
 #include "command.h"
 #include "executable.h"
 #include "options.h"
@@ -34,9 +35,11 @@ static void find_vmm(struct executable *vmm, const char *name)
 		fail_exec(*vmm->program ? vmm->program : name);
 	}
 	if (vmm->kind == EXECUTABLE_FOREIGN)
-		errx(EXIT_NOT_EXECUTABLE, "%s: not an x86-64 program, and xsaveshim serves no other", vmm->program);
+		errx(EXIT_NOT_EXECUTABLE,
+		     "%s: not an x86-64 program, and xsaveshim serves no other", vmm->program);
 	if (vmm->kind == EXECUTABLE_UNKNOWN)
-		errx(EXIT_NOT_EXECUTABLE, "%s: neither an ELF program nor a script with a #! line", vmm->program);
+		errx(EXIT_NOT_EXECUTABLE, "%s: neither an ELF program nor a script with a #! line",
+		     vmm->program);
 }
 
 static bool is_same_file(const char *a, const char *b)
@@ -44,19 +47,23 @@ static bool is_same_file(const char *a, const char *b)
 	struct stat one;
 	struct stat other;
 
-	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev &&
+	       one.st_ino == other.st_ino;
 }
 
-// The library needs the libc that it was built with, and this command was built with the same one. A VMM with this command's
-// loader has that libc; one with another loader (musl's, say) could not load the library.
+// The library needs the libc that it was built with, and this command was built with the same one.
+// A VMM with this command's loader has that libc; one with another loader (musl's, say) could not
+// load the library.
 static bool has_our_loader(const struct executable *vmm)
 {
 	static struct executable self;
 
-	return vmm->kind == EXECUTABLE_DYNAMIC && !executable_self(&self) && is_same_file(vmm->loader, self.loader);
+	return vmm->kind == EXECUTABLE_DYNAMIC && !executable_self(&self) &&
+	       is_same_file(vmm->loader, self.loader);
 }
 
-// In a build tree the library lies beside the command. The loader finds an installed one by its bare name.
+// In a build tree the library lies beside the command. The loader finds an installed one by its
+// bare name.
 static const char *library(void)
 {
 	static char path[PATH_MAX];
@@ -71,8 +78,8 @@ static const char *library(void)
 	return LIBRARY;
 }
 
-// The VMM would start, unprotected, without a library that its loader cannot load. So this process loads it first, with the
-// log set to none, because the log is the VMM's to open.
+// The VMM would start, unprotected, without a library that its loader cannot load. So this process
+// loads it first, with the log set to none, because the log is the VMM's to open.
 static void check_library(const char *name)
 {
 	const char *key = settings_key(SETTING_LOG);
@@ -90,7 +97,8 @@ static void check_library(const char *name)
 	if (error)
 		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", error);
 	if (strpbrk(name, ": "))
-		errx(EXIT_OWN_FAILURE, "LD_PRELOAD cannot name '%s': move it where its path has no space or colon",
+		errx(EXIT_OWN_FAILURE,
+		     "LD_PRELOAD cannot name '%s': move it where its path has no space or colon",
 		     name);
 }
 
@@ -109,8 +117,8 @@ static void warn_if_ignored(const struct executable *vmm)
 		      "calls: use --supervise",
 		      vmm->program);
 	else if (gains)
-		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise", vmm->program,
-		      gains);
+		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise",
+		      vmm->program, gains);
 }
 
 // Puts the library before what LD_PRELOAD names already.
@@ -119,13 +127,15 @@ static void put_first(const char *name)
 	const char *others = getenv("LD_PRELOAD");
 	char *value;
 
-	if (asprintf(&value, "%s%s%s", name, others && *others ? ":" : "", others ? others : "") < 0 ||
+	if (asprintf(&value, "%s%s%s", name, others && *others ? ":" : "", others ? others : "") <
+		    0 ||
 	    setenv("LD_PRELOAD", value, 1))
 		err(EXIT_OWN_FAILURE, "LD_PRELOAD");
 	free(value);
 }
 
-static void preload(const struct settings *settings, const struct executable *vmm, const char *reason)
+static void preload(const struct settings *settings, const struct executable *vmm,
+		    const char *reason)
 {
 	struct log log;
 	struct report_line line;
@@ -148,11 +158,12 @@ static void preload(const struct settings *settings, const struct executable *vm
 	report_send(&line);
 }
 
-// The supervisor sees a call before the kernel makes it, so it never sees what KVM returns. A setting for every VMM of the host
-// must not keep one from starting, an option that names what is impossible must.
+// The supervisor sees a call before the kernel makes it, so it never sees what KVM returns. A
+// setting for every VMM of the host must not keep one from starting, an option that names what is
+// impossible must.
 static void limit_to_restores(struct settings *settings, bool is_option)
 {
-	if (!policy_mode_trims(settings->trim, XSAVE_SAVE))
+	if (!policy_trims(settings->trim, XSAVE_SAVE))
 		return;
 	if (is_option)
 		errx(EXIT_OWN_FAILURE,

@@ -77,7 +77,7 @@ static json_t *json_text(const char *text)
 	return json ? json : json_string(clean(text).text);
 }
 
-// The host-wide door has no log of its own.
+// The host mode has no log of its own.
 static enum setting settings_count(const struct vmm *vmm)
 {
 	return vmm->shim == SHIM_HOST ? SETTING_LOG : SETTINGS;
@@ -88,7 +88,8 @@ static json_t *json_settings(const struct vmm *vmm)
 	json_t *json = json_object();
 
 	for (enum setting setting = 0; setting < settings_count(vmm); setting++)
-		json_object_set_new(json, setting_names[setting], json_text(settings_text(&vmm->settings, setting)));
+		json_object_set_new(json, setting_names[setting],
+				    json_text(settings_text(&vmm->settings, setting)));
 	return json;
 }
 
@@ -106,11 +107,13 @@ static json_t *json_vmm(const struct vmm *vmm)
 {
 	enum verdict known = protection(vmm);
 
-	return json_pack("{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name", json_text(vmm->name),
-			 "vcpus", vmm->vcpus, "shim", shim_names[vmm->shim], "protected",
-			 known == UNKNOWN ? json_null() : json_boolean(known == PROTECTED), "library",
-			 has_library(vmm) ? json_text(vmm->library.path) : json_null(), "library_replaced",
-			 is_replaced(vmm), "settings", vmm->settings_known ? json_settings(vmm) : json_null());
+	return json_pack(
+		"{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name",
+		json_text(vmm->name), "vcpus", vmm->vcpus, "shim", shim_names[vmm->shim],
+		"protected", known == UNKNOWN ? json_null() : json_boolean(known == PROTECTED),
+		"library", has_library(vmm) ? json_text(vmm->library.path) : json_null(),
+		"library_replaced", is_replaced(vmm), "settings",
+		vmm->settings_known ? json_settings(vmm) : json_null());
 }
 
 static void print_json(const struct inspection *inspection)
@@ -120,8 +123,8 @@ static void print_json(const struct inspection *inspection)
 
 	for (size_t i = 0; i < inspection->vmm_count; i++)
 		json_array_append_new(vmms, json_vmm(&inspection->vmms[i]));
-	json = json_pack("{s:o, s:i, s:s}", "vmms", vmms, "not_inspected", inspection->not_inspected, "verdict",
-			 verdict_names[verdict(inspection)]);
+	json = json_pack("{s:o, s:i, s:s}", "vmms", vmms, "not_inspected",
+			 inspection->not_inspected, "verdict", verdict_names[verdict(inspection)]);
 	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
 	json_decref(json);
@@ -129,14 +132,18 @@ static void print_json(const struct inspection *inspection)
 
 static void print_vmm(const struct vmm *vmm, int name_width)
 {
-	static const char *const words[] = {[PROTECTED] = "yes", [UNPROTECTED] = "NO", [UNKNOWN] = "unknown"};
+	static const char *const words[] = {
+		[PROTECTED] = "yes", [UNPROTECTED] = "NO", [UNKNOWN] = "unknown"};
 	char shim[32];
 
-	snprintf(shim, sizeof(shim), "%s%s", shim_names[vmm->shim], is_replaced(vmm) ? " (replaced)" : "");
-	printf("%7d  %5u  %-9s  %-19s  %-*s ", vmm->pid, vmm->vcpus, words[protection(vmm)], shim, name_width,
-	       clean(vmm->name).text);
-	for (enum setting setting = 0; setting < settings_count(vmm) && vmm->settings_known; setting++)
-		printf(" %s=%s", setting_names[setting], clean(settings_text(&vmm->settings, setting)).text);
+	snprintf(shim, sizeof(shim), "%s%s", shim_names[vmm->shim],
+		 is_replaced(vmm) ? " (replaced)" : "");
+	printf("%7d  %5u  %-9s  %-19s  %-*s ", vmm->pid, vmm->vcpus, words[protection(vmm)], shim,
+	       name_width, clean(vmm->name).text);
+	for (enum setting setting = 0; setting < settings_count(vmm) && vmm->settings_known;
+	     setting++)
+		printf(" %s=%s", setting_names[setting],
+		       clean(settings_text(&vmm->settings, setting)).text);
 	putchar('\n');
 }
 
@@ -150,8 +157,8 @@ static void print_table(const struct inspection *inspection)
 		if (width > name_width)
 			name_width = width;
 	}
-	printf("%7s  %5s  %-9s  %-19s  %-*s  %s\n", "PID", "VCPUS", "PROTECTED", "SHIM", name_width, "NAME",
-	       "SETTINGS");
+	printf("%7s  %5s  %-9s  %-19s  %-*s  %s\n", "PID", "VCPUS", "PROTECTED", "SHIM", name_width,
+	       "NAME", "SETTINGS");
 	for (size_t i = 0; i < inspection->vmm_count; i++)
 		print_vmm(&inspection->vmms[i], name_width);
 }
@@ -177,17 +184,20 @@ static void print_notes(const struct inspection *inspection)
 		     "calls: restart it under `xsaveshim run --supervise`");
 	if (unknown)
 		printf("%zu of %zu VMMs unknown: %s\n", unknown, inspection->vmm_count,
-		       geteuid() ? "only root may read what settings their shim has: run this as root"
-				 : "their shim is not of this command's version, so its settings cannot be read: "
-				   "restart them");
+		       geteuid()
+			       ? "only root may read what settings their shim has: run this as root"
+			       : "their shim is not of this command's version, so its settings cannot be read: "
+				 "restart them");
 	if (any_replaced)
 		puts("(replaced): the library's file has been removed or replaced; the VMM keeps the library that it "
 		     "was started "
 		     "with");
 	if (inspection->not_inspected)
-		printf("%u of the running processes could not be inspected: %s\n", inspection->not_inspected,
-		       geteuid() ? "run this as root"
-				 : "run this with all of root's capabilities, outside of any container");
+		printf("%u of the running processes could not be inspected: %s\n",
+		       inspection->not_inspected,
+		       geteuid()
+			       ? "run this as root"
+			       : "run this with all of root's capabilities, outside of any container");
 }
 
 static void print_text(const struct inspection *inspection)
@@ -207,13 +217,13 @@ static const char help[] =
 	"Exit status: 0 all VMMs are protected; 1 a VMM is not protected; 2 no\n"
 	"unprotected VMM found, but some processes could not be inspected (run as root).\n";
 
-// What no shim protects the host-wide door may.
+// What no shim protects the host mode may.
 static void look_at_host(struct inspection *inspection)
 {
 	struct settings settings;
 
-	if (count(inspection, PROTECTED) == inspection->vmm_count || !host_in_force(&settings) ||
-	    !policy_mode_trims(settings.trim, XSAVE_RESTORE))
+	if (count(inspection, PROTECTED) == inspection->vmm_count || !host_is_active(&settings) ||
+	    !policy_trims(settings.trim, XSAVE_RESTORE))
 		return;
 	for (size_t i = 0; i < inspection->vmm_count; i++) {
 		struct vmm *vmm = &inspection->vmms[i];

@@ -8,7 +8,8 @@
 static_assert(sizeof(struct kvm_cpuid2) == 8, "the header of KVM_SET_CPUID2's argument");
 static_assert(sizeof(struct kvm_cpuid_entry2) == 40, "an entry of KVM_SET_CPUID2's argument");
 static_assert(sizeof(struct kvm_cpuid_entry) == 24, "an entry of KVM_SET_CPUID's argument");
-static_assert(offsetof(struct guest_cpuid, entries) == sizeof(struct kvm_cpuid2), "guest_cpuid is a kvm_cpuid2");
+static_assert(offsetof(struct guest_cpuid, entries) == sizeof(struct kvm_cpuid2),
+	      "guest_cpuid is a kvm_cpuid2");
 
 static uint64_t edx_eax(uint32_t edx, uint32_t eax)
 {
@@ -42,14 +43,16 @@ uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent)
 uint32_t guest_cpuid_count(const struct guest_cpuid *table)
 {
 	static const struct kvm_cpuid_entry2 unused;
-	uint32_t count = table->nent < GUEST_CPUID_MAX_ENTRIES ? table->nent : GUEST_CPUID_MAX_ENTRIES;
+	uint32_t count =
+		table->nent < GUEST_CPUID_MAX_ENTRIES ? table->nent : GUEST_CPUID_MAX_ENTRIES;
 
 	while (count && !memcmp(&table->entries[count - 1], &unused, sizeof(unused)))
 		count--;
 	return count;
 }
 
-bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures, struct guest_cpuid_change *change)
+bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures,
+		       struct guest_cpuid_change *change)
 {
 	uint32_t i = 0;
 

@@ -14,10 +14,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-// A log descriptor is moved up here, out of the way of VMMs that close or expect the low numbers; below the usual soft limit of 1024.
+// A log descriptor is moved up here, out of the way of VMMs that close or expect the low numbers;
+// below the usual soft limit of 1024.
 #define LOG_FD_MIN 1000
 
-static_assert(sizeof(struct stat) == 144, "the kernel's struct stat of the old fstat(2) on x86-64 is libc's");
+static_assert(sizeof(struct stat) == 144,
+	      "the kernel's struct stat of the old fstat(2) on x86-64 is libc's");
 
 static const struct sockaddr_un syslog_address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
 
@@ -37,14 +39,16 @@ static struct log_file file_of(int fd)
 {
 	struct stat status;
 
-	return look_at(fd, &status) ? (struct log_file){fd, status.st_dev, status.st_ino} : no_file();
+	return look_at(fd, &status) ? (struct log_file){fd, status.st_dev, status.st_ino}
+				    : no_file();
 }
 
 static bool is_still(struct log_file file)
 {
 	struct stat status;
 
-	return look_at(file.fd, &status) && status.st_dev == file.device && status.st_ino == file.inode;
+	return look_at(file.fd, &status) && status.st_dev == file.device &&
+	       status.st_ino == file.inode;
 }
 
 static bool is_null_device(int fd)
@@ -82,10 +86,12 @@ bool log_is_open(const struct log *log)
 	return atomic_load_explicit(&log->opened, memory_order_acquire);
 }
 
-// Neither call may hold up the VMM, nor a later write: O_NONBLOCK is for a FIFO in the file's place.
+// Neither call may hold up the VMM, nor a later write: O_NONBLOCK is for a FIFO in the file's
+// place.
 static int open_path(const char *path)
 {
-	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
+	return open(path,
+		    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
 		    S_IRUSR | S_IWUSR);
 }
 
@@ -93,7 +99,8 @@ static int open_syslog(void)
 {
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd >= 0 && connect(fd, (const struct sockaddr *)&syslog_address, sizeof(syslog_address))) {
+	if (fd >= 0 &&
+	    connect(fd, (const struct sockaddr *)&syslog_address, sizeof(syslog_address))) {
 		int error = errno;
 
 		close(fd);
@@ -213,12 +220,14 @@ static bool write_stderr(const struct log *log, const char *line, size_t length)
 	return write_line(log, log->standard_error, line, length);
 }
 
-// In front of the line comes the priority that /dev/log wants: facility daemon, severity notice, err or debug (RFC 3164, 4.1.1).
-// Where syslogd was started anew, the socket's peer is gone, and the address leads to the new one.
+// In front of the line comes the priority that /dev/log wants: facility daemon, severity notice,
+// err or debug (RFC 3164, 4.1.1). Where syslogd was started anew, the socket's peer is gone, and
+// the address leads to the new one.
 static bool send_line(struct log_file syslog, enum log_level level, char *line, size_t length)
 {
-	static const char *const priorities[] = {
-		[LOG_LEVEL_NOTICE] = "<29>", [LOG_LEVEL_ERROR] = "<27>", [LOG_LEVEL_DEBUG] = "<31>"};
+	static const char *const priorities[] = {[LOG_LEVEL_NOTICE] = "<29>",
+						 [LOG_LEVEL_ERROR] = "<27>",
+						 [LOG_LEVEL_DEBUG] = "<31>"};
 	struct iovec parts[] = {{(void *)(uintptr_t)priorities[level], 4}, {line, length}};
 	struct msghdr to_peer = {.msg_iov = parts, .msg_iovlen = 2};
 	struct msghdr to_address = to_peer;

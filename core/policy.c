@@ -4,7 +4,7 @@
 #include <errno.h>
 
 // Which bits of xfeatures KVM does not take here, parted by the reason.
-static void diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host host)
+static void diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
 {
 	uint64_t lacking = xfeatures & ~(host.xfeatures | XFEATURE_FPSSE);
 
@@ -12,7 +12,7 @@ static void diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct ho
 	refusal->host_lacks = lacking & ~refusal->not_permitted;
 }
 
-struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host host)
+struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_caps host)
 {
 	uint64_t bv = xstate_bv(head);
 	struct refusal refusal = {
@@ -25,16 +25,18 @@ struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host h
 	// The kernel looks at MXCSR only where a component that it belongs to is loaded.
 	if (bv & (XFEATURE_FPSSE | XFEATURE_AVX))
 		refusal.mxcsr = xstate_mxcsr(head) & host.mxcsr_reserved;
-	// Few kernels refuse FP and SSE to a guest, so these two are the reason only where there is no other.
+	// Few kernels refuse FP and SSE to a guest, so these two are the reason only where there is
+	// no other.
 	if (policy_always_refused(refusal) || refusal.guest_lacks & ~XFEATURE_FPSSE)
 		refusal.guest_lacks &= ~XFEATURE_FPSSE;
 	return refusal;
 }
 
-struct refusal policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host host)
+struct refusal policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host)
 {
 	struct refusal refusal = {
-		.guest_lacks = vcpu.knowledge == VCPU_XCR0 ? xcr0 & ~(vcpu.guest_xcr0 | XFEATURE_FP) : 0};
+		.guest_lacks =
+			vcpu.knowledge == VCPU_XCR0 ? xcr0 & ~(vcpu.guest_xcr0 | XFEATURE_FP) : 0};
 
 	diagnose_host(&refusal, xcr0, host);
 	return refusal;
@@ -52,11 +54,11 @@ uint64_t policy_refused_xfeatures(struct refusal refusal)
 
 bool policy_always_refused(struct refusal refusal)
 {
-	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv || refusal.reserved_bytes ||
-	       refusal.mxcsr;
+	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv ||
+	       refusal.reserved_bytes || refusal.mxcsr;
 }
 
-bool policy_refused_fpsse_alone(enum trim_mode mode, struct refusal refusal)
+bool policy_refused_fpsse_alone(enum trim mode, struct refusal refusal)
 {
-	return policy_mode_trims(mode, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;
+	return policy_trims(mode, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;
 }

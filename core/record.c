@@ -4,7 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
-static_assert(sizeof(RECORD_MARK) == sizeof(((struct xsaveshim_record *)0)->mark), "the mark fills its field");
+static_assert(sizeof(RECORD_MAGIC) == sizeof(((struct xsaveshim_record *)0)->magic),
+	      "the mark fills its field");
 
 void record_publish(struct xsaveshim_record *record, const struct settings *settings)
 {
@@ -16,7 +17,8 @@ void record_publish(struct xsaveshim_record *record, const struct settings *sett
 	atomic_store_explicit(&record->version, RECORD_VERSION, memory_order_release);
 }
 
-bool record_settings(const struct xsaveshim_record *record, const char log_path[PATH_MAX], struct settings *settings)
+bool record_settings(const struct xsaveshim_record *record, const char log_path[PATH_MAX],
+		     struct settings *settings)
 {
 	bool valid = record->version == RECORD_VERSION && record->trim <= TRIM_NONE &&
 		     record->refused <= REFUSED_ABORT && record->log <= LOG_PATH &&
@@ -25,7 +27,7 @@ bool record_settings(const struct xsaveshim_record *record, const char log_path[
 	settings_init(settings);
 	if (!valid)
 		return false;
-	settings->trim = (enum trim_mode)record->trim;
+	settings->trim = (enum trim)record->trim;
 	settings->refused = (enum refused_action)record->refused;
 	settings->log = (enum log_target)record->log;
 	settings->log_level = (enum log_level)record->log_level;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Lines are put together by hand, not with snprintf(): a report may come from a signal handler, where POSIX does not allow
-// snprintf(), and from a thread with a small stack.
+// Lines are put together by hand, not with snprintf(): a report may come from a signal handler,
+// where POSIX does not allow snprintf(), and from a thread with a small stack.
 #include "xsaveshim/report.h"
 
 #include <errno.h>
@@ -67,7 +67,8 @@ static void add_xfeatures(struct report_line *line, uint64_t xfeatures)
 	}
 }
 
-void report_begin(struct report_line *line, const struct log *log, enum log_level level, const char *event)
+void report_begin(struct report_line *line, const struct log *log, enum log_level level,
+		  const char *event)
 {
 	int pid;
 
@@ -157,24 +158,27 @@ void report_send(struct report_line *line)
 		log_write(line->log, line->level, line->text, line->length);
 }
 
-void report_trim(const struct log *log, struct vcpu_call call, struct trim trim, uint32_t count)
+void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
+		 uint32_t count)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
 	struct report_line line;
 
 	if (!dropped || !log_takes(log, LOG_LEVEL_NOTICE))
 		return;
-	report_begin(&line, log, LOG_LEVEL_NOTICE, trim.written == trim.xstate_bv ? "would-trim" : "trim");
+	report_begin(&line, log, LOG_LEVEL_NOTICE,
+		     trim.after == trim.xstate_bv ? "would-trim" : "trim");
 	report_vcpu_call(&line, call);
 	report_hex(&line, "xstate_bv", trim.xstate_bv);
 	report_hex(&line, "allowed", trim.allowed);
-	report_hex(&line, "written", trim.written);
+	report_hex(&line, "written", trim.after);
 	report_xfeatures(&line, "dropped", dropped);
 	report_count(&line, count);
 	report_send(&line);
 }
 
-// The names of the errors that KVM_SET_XSAVE, a seccomp filter or a dead supervisor give; NULL for any other.
+// The names of the errors that KVM_SET_XSAVE, a seccomp filter or a dead supervisor give; NULL for
+// any other.
 static const char *error_name(int error)
 {
 	switch (error) {
@@ -242,8 +246,8 @@ void report_reason(struct report_line *line, struct refusal refusal)
 }
 
 // key is what value is called.
-static void report_refusal(const struct log *log, struct vcpu_call call, int error, const char *key, uint64_t value,
-			   struct refusal refusal, uint32_t count)
+static void report_refusal(const struct log *log, struct vcpu_call call, int error, const char *key,
+			   uint64_t value, struct refusal refusal, uint32_t count)
 {
 	struct report_line line;
 
@@ -262,19 +266,20 @@ static void report_refusal(const struct log *log, struct vcpu_call call, int err
 	report_send(&line);
 }
 
-void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv, struct refusal refusal,
-		    uint32_t count)
+void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
+		    struct refusal refusal, uint32_t count)
 {
 	report_refusal(log, call, error, "xstate_bv", xstate_bv, refusal, count);
 }
 
-void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0, struct refusal refusal,
-			 uint32_t count)
+void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0,
+			 struct refusal refusal, uint32_t count)
 {
 	report_refusal(log, call, error, "xcr0", xcr0, refusal, count);
 }
 
-void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost, uint32_t count)
+void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost,
+		 uint32_t count)
 {
 	struct report_line line;
 

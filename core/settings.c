@@ -14,10 +14,16 @@ static const struct {
 	const char *accepted;
 	const char *values[VALUES_MAX];
 } settings_table[SETTINGS] = {
-	[SETTING_TRIM] = {"XSAVESHIM_TRIM", "restore,save,both,none", {"restore", "save", "both", "none"}},
+	[SETTING_TRIM] = {"XSAVESHIM_TRIM",
+			  "restore,save,both,none",
+			  {"restore", "save", "both", "none"}},
 	[SETTING_REFUSED] = {"XSAVESHIM_REFUSED", "report,abort", {"report", "abort"}},
-	[SETTING_LOG] = {"XSAVESHIM_LOG", "stderr,syslog,none,/absolute/path", {"stderr", "syslog", "none"}},
-	[SETTING_LOG_LEVEL] = {"XSAVESHIM_LOG_LEVEL", "notice,error,debug", {"notice", "error", "debug"}},
+	[SETTING_LOG] = {"XSAVESHIM_LOG",
+			 "stderr,syslog,none,/absolute/path",
+			 {"stderr", "syslog", "none"}},
+	[SETTING_LOG_LEVEL] = {"XSAVESHIM_LOG_LEVEL",
+			       "notice,error,debug",
+			       {"notice", "error", "debug"}},
 };
 
 const char *settings_key(enum setting setting)
@@ -60,7 +66,7 @@ static void store(struct settings *settings, enum setting setting, unsigned int 
 {
 	switch (setting) {
 	case SETTING_TRIM:
-		settings->trim = (enum trim_mode)value;
+		settings->trim = (enum trim)value;
 		break;
 	case SETTING_REFUSED:
 		settings->refused = (enum refused_action)value;
@@ -92,7 +98,8 @@ bool settings_set(struct settings *settings, enum setting setting, const char *v
 			return true;
 		}
 	}
-	if (setting == SETTING_LOG && value[0] == '/' && strlen(value) < sizeof(settings->log_path)) {
+	if (setting == SETTING_LOG && value[0] == '/' &&
+	    strlen(value) < sizeof(settings->log_path)) {
 		strcpy(settings->log_path, value);
 		settings->log = LOG_PATH;
 		return true;
@@ -108,7 +115,8 @@ static void copy_cut(char *to, size_t size, const char *from)
 
 // NULL where no more problems are kept.
 static struct settings_problem *
-add_problem(struct settings *settings, const char *key, const char *value, const char *source, unsigned int line)
+add_problem(struct settings *settings, const char *key, const char *value, const char *source,
+	    unsigned int line)
 {
 	unsigned int i = settings->problems++;
 	struct settings_problem *problem;
@@ -122,8 +130,8 @@ add_problem(struct settings *settings, const char *key, const char *value, const
 	return problem;
 }
 
-static void set_or_note(struct settings *settings, enum setting setting, const char *value, const char *source,
-			unsigned int line)
+static void set_or_note(struct settings *settings, enum setting setting, const char *value,
+			const char *source, unsigned int line)
 {
 	struct settings_problem *problem;
 
@@ -156,7 +164,8 @@ static char *trim_space(char *text)
 	return text;
 }
 
-static void apply_line(struct settings *settings, char *line, const char *source, unsigned int number)
+static void apply_line(struct settings *settings, char *line, const char *source,
+		       unsigned int number)
 {
 	char *key = trim_space(line);
 	char *value = strchr(key, '=');
@@ -176,7 +185,8 @@ static void apply_line(struct settings *settings, char *line, const char *source
 	add_problem(settings, key, value, source, number);
 }
 
-void settings_apply_file(struct settings *settings, const char *text, size_t size, const char *source)
+void settings_apply_file(struct settings *settings, const char *text, size_t size,
+			 const char *source)
 {
 	char line[PATH_MAX + 64];
 	const char *end = text + size;
@@ -196,7 +206,8 @@ void settings_apply_file(struct settings *settings, const char *text, size_t siz
 	}
 }
 
-void settings_apply_environment(struct settings *settings, const char *(*lookup)(const char *key, void *context),
+void settings_apply_environment(struct settings *settings,
+				const char *(*lookup)(const char *key, void *context),
 				void *context)
 {
 	for (enum setting setting = 0; setting < SETTINGS; setting++) {

@@ -3,10 +3,11 @@
 
 #include <assert.h>
 
-#include "xsaveshim/repeats.h"
+#include "xsaveshim/rate_limit.h"
 
-// One word a vCPU: guest XCR0 in bits 0 to 45, the vCPU id plus one in bits 46 to 61, what is known in bits 62 and 63. Known is
-// an enum vcpu_knowledge, or IN_REST, which stands for VCPU_XCR0 with the XCR0s in the rest.
+// One word a vCPU: guest XCR0 in bits 0 to 45, the vCPU id plus one in bits 46 to 61, what is known
+// in bits 62 and 63. Known is an enum vcpu_knowledge, or IN_REST, which stands for VCPU_XCR0 with
+// the XCR0s in the rest.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62
@@ -36,7 +37,8 @@ static void store(_Atomic uint64_t *word, uint64_t value)
 
 struct vcpu vcpus_get(const struct vcpus *vcpus, int fd)
 {
-	uint64_t word = is_inside(fd) ? atomic_load_explicit(&vcpus->words[fd], memory_order_acquire) : 0;
+	uint64_t word =
+		is_inside(fd) ? atomic_load_explicit(&vcpus->words[fd], memory_order_acquire) : 0;
 	unsigned int known = (unsigned int)(word >> KNOWLEDGE_SHIFT);
 	struct vcpu vcpu = {
 		.knowledge = known == IN_REST ? VCPU_XCR0 : (enum vcpu_knowledge)known,
@@ -63,10 +65,11 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 		store(&vcpus->rest[fd].enabled_xcr0, vcpu.enabled_xcr0);
 	}
 	// Released, so that whoever sees IN_REST sees the rest.
-	atomic_store_explicit(&vcpus->words[fd],
-			      known << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |
-				      (vcpu.guest_xcr0 & XCR0_MASK),
-			      memory_order_release);
+	atomic_store_explicit(
+		&vcpus->words[fd],
+		known << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |
+			(vcpu.guest_xcr0 & XCR0_MASK),
+		memory_order_release);
 }
 
 void vcpus_create(struct vcpus *vcpus, int fd, int id)
@@ -78,7 +81,7 @@ void vcpus_create(struct vcpus *vcpus, int fd, int id)
 	rest = &vcpus->rest[fd];
 	store(&rest->dropped, 0);
 	for (unsigned int event = 0; event < VCPU_EVENTS; event++) {
-		store(&rest->told[event], 0);
+		store(&rest->reported[event], 0);
 		if (atomic_load_explicit(&rest->count[event], memory_order_relaxed))
 			atomic_store_explicit(&rest->count[event], 0, memory_order_relaxed);
 	}
@@ -88,15 +91,15 @@ void vcpus_create(struct vcpus *vcpus, int fd, int id)
 uint32_t vcpus_count(struct vcpus *vcpus, int fd, enum vcpu_event event, uint64_t bits)
 {
 	struct vcpu_rest *rest = &vcpus->rest[(unsigned int)fd % VCPUS_MAX];
-	struct repeats repeats = {
-		.told = load(&rest->told[event]),
+	struct rate_limit limit = {
+		.reported = load(&rest->reported[event]),
 		.count = atomic_load_explicit(&rest->count[event], memory_order_relaxed),
 	};
-	bool is_reported = repeats_add(&repeats, bits);
+	bool is_reported = rate_limit_allows(&limit, bits);
 
-	store(&rest->told[event], repeats.told);
-	atomic_store_explicit(&rest->count[event], repeats.count, memory_order_relaxed);
-	return is_reported ? repeats.count : 0;
+	store(&rest->reported[event], limit.reported);
+	atomic_store_explicit(&rest->count[event], limit.count, memory_order_relaxed);
+	return is_reported ? limit.count : 0;
 }
 
 uint64_t vcpus_dropped(const struct vcpus *vcpus, int fd)

@@ -8,12 +8,15 @@
 
 #include <asm/kvm.h>
 
-static_assert(XSTATE_RESERVED_OFFSET + XSTATE_RESERVED_SIZE == XSTATE_HEAD_SIZE, "the header ends the head");
-static_assert(sizeof(struct kvm_xsave) == 4096, "KVM_SET_XSAVE reads at least 4096 bytes: a head is always there");
+static_assert(XSTATE_RESERVED_OFFSET + XSTATE_RESERVED_SIZE == XSTATE_HEAD_SIZE,
+	      "the header ends the head");
+static_assert(sizeof(struct kvm_xsave) == 4096,
+	      "KVM_SET_XSAVE reads at least 4096 bytes: a head is always there");
 
 static const char *const names[] = {
-	"x87",	 "sse",	  "avx",   "bndregs", "bndcsr", "opmask", "zmm_hi256", "hi16_zmm", "pt",	"pkru",
-	"pasid", "cet_u", "cet_s", "hdc",     "uintr",	"lbr",	  "hwp",       "xtilecfg", "xtiledata", "apx",
+	"x87",	    "sse", "avx",  "bndregs",  "bndcsr",    "opmask", "zmm_hi256",
+	"hi16_zmm", "pt",  "pkru", "pasid",    "cet_u",	    "cet_s",  "hdc",
+	"uintr",    "lbr", "hwp",  "xtilecfg", "xtiledata", "apx",
 };
 
 static uint64_t header_word(const void *payload, size_t offset)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim host: the host-wide door.
+// xsaveshim host: the host mode.
 #include <err.h>
 #include <errno.h>
 #include <getopt.h>
@@ -11,8 +11,8 @@
 
 #include <jansson.h>
 
-#include "door.h"
-#include "obstacles.h"
+#include "loader.h"
+#include "requirements.h"
 #include "watch.h"
 #include "xsaveshim/settings.h"
 
@@ -30,7 +30,7 @@ static const char help[] =
 	"  enable   load the programs, and prove with a VM that they work. Where they are\n"
 	"           enabled already, new ones with the new settings take their place\n"
 	"  disable  remove the programs\n"
-	"  status   ask KVM whether the programs are in force, and count what they did\n"
+	"  status   ask KVM whether the programs are active, and count what they did\n"
 	"  watch    print what they report, until this is ended\n"
 	"\n"
 	"  --trim=MODE       both: trim what VMMs restore and save (default); restore;\n"
@@ -39,7 +39,7 @@ static const char help[] =
 	"                    report: report it (default); abort: also end the VMM\n"
 	"  -h, --help        print this\n"
 	"\n"
-	"Exit status: 0 done, or in force; 1 not; 2 could not tell.\n";
+	"Exit status: 0 done, or active; 1 not; 2 could not tell.\n";
 
 // How it is called to account for its words: as the command that starts it.
 static char title[] = "xsaveshim host";
@@ -52,7 +52,7 @@ static int fail_usage(void)
 
 static bool lock(void)
 {
-	if (door_lock())
+	if (loader_lock())
 		return true;
 	warn(BPFFS);
 	return false;
@@ -62,9 +62,10 @@ static bool lock(void)
 
 static bool parse_settings(int argc, char **argv, struct settings *settings)
 {
-	static const struct option options[] = {{"trim", required_argument, NULL, SETTING_TRIM},
-						{"refused", required_argument, NULL, SETTING_REFUSED},
-						{0}};
+	static const struct option options[] = {
+		{"trim", required_argument, NULL, SETTING_TRIM},
+		{"refused", required_argument, NULL, SETTING_REFUSED},
+		{0}};
 	int index, option;
 
 	settings_init(settings);
@@ -97,8 +98,9 @@ static int enable(int argc, char **argv)
 	}
 	if (!lock())
 		return 1;
-	door_clean_up();
-	if (!door_enable((struct host_settings){.trim = settings.trim, .abort = settings.refused == REFUSED_ABORT}))
+	loader_clean_up();
+	if (!loader_enable((struct host_settings){
+		    .trim = settings.trim, .abort = settings.refused == REFUSED_ABORT}))
 		return 1;
 	printf("enabled: trim=%s refused=%s\n", settings_text(&settings, SETTING_TRIM),
 	       settings_text(&settings, SETTING_REFUSED));
@@ -117,8 +119,8 @@ static bool has_privilege(void)
 
 static int disable(int argc, char **argv)
 {
-	struct verdict verdict;
-	struct door door;
+	struct host_check check;
+	struct attachment attachment;
 
 	if (argc > 1) {
 		warnx("unexpected argument '%s'", argv[1]);
@@ -126,27 +128,27 @@ static int disable(int argc, char **argv)
 	}
 	if (!has_privilege() || !lock())
 		return 1;
-	door_clean_up();
-	if (!door_find(&door)) {
+	loader_clean_up();
+	if (!loader_find(&attachment)) {
 		puts("it is not enabled");
 		return 0;
 	}
-	door_close(&door);
-	if (!door.pinned) {
+	loader_close(&attachment);
+	if (!attachment.pinned) {
 		warnx("cannot be disabled from here: the programs are pinned in another bpffs instance, a container's "
 		      "maybe: run this "
 		      "where they were enabled");
 		return 1;
 	}
-	door_unpin();
-	if (!door_wait_gone(&door)) {
+	loader_unpin();
+	if (!loader_wait_gone(&attachment)) {
 		warnx("the programs are still attached: another process or bpffs instance holds them, too");
-		door_close(&door);
+		loader_close(&attachment);
 		return 1;
 	}
-	verdict = door_wait_detached(&door);
-	if (verdict.selftest.cleared) {
-		warnx("the pins are gone, but %s", verdict.reason);
+	check = loader_wait_detached(&attachment);
+	if (check.selftest.cleared) {
+		warnx("the pins are gone, but %s", check.reason);
 		return 1;
 	}
 	puts("disabled");
@@ -172,44 +174,54 @@ static const struct {
 
 #define SHOWN_COUNTS (sizeof(shown_counts) / sizeof(shown_counts[0]))
 
-static const char *const force_names[] = {[IN_FORCE] = "yes", [NOT_IN_FORCE] = "no", [CANNOT_TELL] = "unknown"};
+static const char *const state_names[] = {
+	[HOST_ACTIVE] = "active", [HOST_INACTIVE] = "inactive", [HOST_UNKNOWN] = "unknown"};
 
 struct status {
-	struct door door;
-	struct verdict verdict;
+	struct attachment attachment;
+	struct host_check check;
 	bool counted;
 	uint64_t counts[HOST_COUNTS];
 	struct settings settings;
 };
 
-// Calls whose exit no program saw; those that are under way are among them. An entry can be missed, too.
+// Calls whose exit no program saw; those that are under way are among them. An entry can be missed,
+// too.
 static uint64_t missed(const struct status *status)
 {
-	uint64_t entries = status->counts[HOST_COUNT_ENTRIES], exits = status->counts[HOST_COUNT_EXITS];
+	uint64_t entries = status->counts[HOST_COUNT_ENTRIES],
+		 exits = status->counts[HOST_COUNT_EXITS];
 
 	return entries > exits ? entries - exits : 0;
 }
 
 static const char *where_pinned(const struct status *status)
 {
-	return !status->door.program ? "no" : status->door.pinned ? "here" : "elsewhere";
+	return !status->attachment.program ? "no"
+	       : status->attachment.pinned ? "here"
+					   : "elsewhere";
 }
 
 static void print_json(const struct status *status)
 {
-	json_t *json = json_pack("{s:s, s:s, s:s}", "in_force", force_names[status->verdict.force], "reason",
-				 status->verdict.reason, "pinned", where_pinned(status));
+	json_t *json = json_pack("{s:s, s:s, s:s}", "state", state_names[status->check.state],
+				 "reason", status->check.reason, "pinned", where_pinned(status));
 	json_t *counts = json_object();
 
-	if (status->door.program) {
-		json_object_set_new(json, "trim", json_string(settings_text(&status->settings, SETTING_TRIM)));
-		json_object_set_new(json, "refused", json_string(settings_text(&status->settings, SETTING_REFUSED)));
+	if (status->attachment.program) {
+		json_object_set_new(json, "trim",
+				    json_string(settings_text(&status->settings, SETTING_TRIM)));
+		json_object_set_new(json, "refused",
+				    json_string(settings_text(&status->settings, SETTING_REFUSED)));
 		json_object_set_new(json, "exit",
-				    json_string(status->door.settings.exit == HOST_EXIT_FEXIT ? "fexit" : "kretprobe"));
+				    json_string(status->attachment.settings.exit == HOST_EXIT_FEXIT
+							? "fexit"
+							: "kretprobe"));
 	}
 	for (size_t i = 0; i < SHOWN_COUNTS && status->counted; i++)
-		json_object_set_new(counts, shown_counts[i].key,
-				    json_integer((json_int_t)status->counts[shown_counts[i].count]));
+		json_object_set_new(
+			counts, shown_counts[i].key,
+			json_integer((json_int_t)status->counts[shown_counts[i].count]));
 	if (status->counted)
 		json_object_set_new(counts, "missed", json_integer((json_int_t)missed(status)));
 	json_object_set_new(json, "counts", counts);
@@ -220,18 +232,20 @@ static void print_json(const struct status *status)
 
 static void print_text(const struct status *status)
 {
-	static const char *const forces[] = {
-		[IN_FORCE] = "in force", [NOT_IN_FORCE] = "not in force", [CANNOT_TELL] = "cannot tell"};
+	static const char *const states[] = {
+		[HOST_ACTIVE] = "active", [HOST_INACTIVE] = "inactive", [HOST_UNKNOWN] = "unknown"};
 
-	printf("%s%s: %s\n", forces[status->verdict.force],
-	       status->door.program && !status->door.pinned ? ", pinned elsewhere" : "", status->verdict.reason);
-	if (status->door.program)
+	printf("%s%s: %s\n", states[status->check.state],
+	       status->attachment.program && !status->attachment.pinned ? ", pinned elsewhere" : "",
+	       status->check.reason);
+	if (status->attachment.program)
 		printf("trim=%s refused=%s\n", settings_text(&status->settings, SETTING_TRIM),
 		       settings_text(&status->settings, SETTING_REFUSED));
 	if (!status->counted)
 		return;
 	for (size_t i = 0; i < SHOWN_COUNTS; i++)
-		printf("%12" PRIu64 " %s\n", status->counts[shown_counts[i].count], shown_counts[i].text);
+		printf("%12" PRIu64 " %s\n", status->counts[shown_counts[i].count],
+		       shown_counts[i].text);
 	printf("%12" PRIu64 " missed at their exit\n", missed(status));
 }
 
@@ -249,21 +263,21 @@ static int show_status(int argc, char **argv)
 	if (option != -1 || optind != argc)
 		return fail_usage();
 	if (!has_privilege())
-		return CANNOT_TELL;
-	if (door_lock())
-		door_clean_up();
-	door_find(&status.door);
-	status.verdict = door_judge(&status.door);
-	status.counted = door_counts(&status.door, status.counts);
+		return HOST_UNKNOWN;
+	if (loader_lock())
+		loader_clean_up();
+	loader_find(&status.attachment);
+	status.check = loader_check(&status.attachment);
+	status.counted = loader_counts(&status.attachment, status.counts);
 	settings_init(&status.settings);
-	status.settings.trim = status.door.settings.trim;
-	status.settings.refused = status.door.settings.abort ? REFUSED_ABORT : REFUSED_REPORT;
+	status.settings.trim = status.attachment.settings.trim;
+	status.settings.refused = status.attachment.settings.abort ? REFUSED_ABORT : REFUSED_REPORT;
 	if (json)
 		print_json(&status);
 	else
 		print_text(&status);
-	door_close(&status.door);
-	return status.verdict.force;
+	loader_close(&status.attachment);
+	return status.check.state;
 }
 
 int main(int argc, char **argv)
@@ -290,7 +304,7 @@ int main(int argc, char **argv)
 			warnx("unexpected argument '%s'", argv[1]);
 			return fail_usage();
 		}
-		return has_privilege() ? watch() : CANNOT_TELL;
+		return has_privilege() ? watch() : HOST_UNKNOWN;
 	}
 	if (*word)
 		warnx("unknown command '%s': use enable, disable, status, watch or --help", word);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-// The host-wide door: BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(), which every vCPU ioctl but KVM_RUN goes
-// through, whichever process makes it and however. KVM holds the vCPU's mutex there: nothing else happens to this vCPU meanwhile.
+// The host mode: BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(), which every vCPU
+// ioctl but KVM_RUN goes through, whichever process makes it and however. KVM holds the vCPU's
+// mutex there: nothing else happens to this vCPU meanwhile.
 //
-// What the guest has is read from KVM itself at each call, so no vCPU has to be tracked. Where programs of this kind are attached
-// twice, the second find nothing left to trim.
+// What the guest has is read from KVM itself at each call, so no vCPU has to be tracked. Where
+// programs of this kind are attached twice, the second find nothing left to trim.
 #include <linux/bpf.h>
 #include <linux/kvm.h>
 #include <linux/ptrace.h>
@@ -12,11 +13,12 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-#include "shared.h"
+#include "programs.h"
 #include "xsaveshim/guest_cpuid.h"
 #include "xsaveshim/policy.h"
-#include "xsaveshim/repeats.h"
+#include "xsaveshim/rate_limit.h"
 #include "xsaveshim/xstate.h"
+#include "shared/probe_vm.h"
 
 #define EFAULT 14
 #define SIGKILL 9
@@ -48,10 +50,10 @@ struct call {
 };
 
 // What is kept of a vCPU that there was something to tell of.
-struct vcpu_past {
-	struct repeats repeats[HOST_EVENT_KINDS];
+struct vcpu_state {
+	struct rate_limit rate_limits[HOST_EVENT_KINDS];
 	uint64_t dropped; // from the last payload that it loaded
-	bool told;	  // that this call's payload could not be written
+	bool reported;	  // that this call's payload could not be written
 	bool empty_table; // its CPUID table has no entries
 };
 
@@ -60,8 +62,8 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-// These two are mapped, and not read by bpf(2): where the kernel preempts a bpf(2) call for a map, it calls no program of a kprobe on
-// that CPU meanwhile.
+// These two are mapped, and not read by bpf(2): where the kernel preempts a bpf(2) call for a map,
+// it calls no program of a kprobe on that CPU meanwhile.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -83,8 +85,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VCPUS);
 	__type(key, struct kvm_vcpu *);
-	__type(value, struct vcpu_past);
-} pasts SEC(".maps");
+	__type(value, struct vcpu_state);
+} vcpu_states SEC(".maps");
 
 // By thread: what a kretprobe, which does not see the arguments, has to know of the call.
 struct {
@@ -119,7 +121,8 @@ static __always_inline struct host_settings get_settings(void)
 
 static __always_inline bool is_watched(uint32_t ioctl)
 {
-	return ioctl == KVM_SET_XSAVE || ioctl == KVM_GET_XSAVE || ioctl == KVM_GET_XSAVE2 || ioctl == KVM_SET_XCRS;
+	return ioctl == KVM_SET_XSAVE || ioctl == KVM_GET_XSAVE || ioctl == KVM_GET_XSAVE2 ||
+	       ioctl == KVM_SET_XCRS;
 }
 
 static __always_inline bool sets_cpuid(uint32_t ioctl)
@@ -127,27 +130,28 @@ static __always_inline bool sets_cpuid(uint32_t ioctl)
 	return ioctl == KVM_SET_CPUID2 || ioctl == KVM_SET_CPUID;
 }
 
-static __always_inline bool only_asks(struct kvm_vcpu *vcpu)
+static __always_inline bool is_probe(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_cpuid_entry2 *entries = BPF_CORE_READ(vcpu, arch.cpuid_entries);
 	struct kvm_cpuid_entry2 first;
 
 	return entries && !bpf_probe_read_kernel(&first, sizeof(first), entries) &&
-	       first.function == HOST_ASKING_LEAF && first.ebx == HOST_ASKING_EBX && first.ecx == HOST_ASKING_ECX &&
-	       first.edx == HOST_ASKING_EDX;
+	       first.function == PROBE_VM_LEAF && first.ebx == PROBE_VM_EBX &&
+	       first.ecx == PROBE_VM_ECX && first.edx == PROBE_VM_EDX;
 }
 
-// The guest's XCR0, as guest_cpuid_xcr0 has it; KVM keeps what KVM_SET_CPUID sets in the same form. It does not keep apart a table
-// without entries from none.
+// The guest's XCR0, as guest_cpuid_xcr0 has it; KVM keeps what KVM_SET_CPUID sets in the same form.
+// It does not keep apart a table without entries from none.
 //
-// Not static: the kernel checks such a function once, and not at each call. It may have no pointer to a struct kvm_vcpu then.
-int look_up(uint64_t address, struct vcpu *vcpu);
+// Not static: the kernel checks such a function once, and not at each call. It may have no pointer
+// to a struct kvm_vcpu then.
+int vcpu_of_fd(uint64_t address, struct vcpu *vcpu);
 
-__noinline int look_up(uint64_t address, struct vcpu *vcpu)
+__noinline int vcpu_of_fd(uint64_t address, struct vcpu *vcpu)
 {
 	struct kvm_vcpu *kvm_vcpu = (struct kvm_vcpu *)address;
 	const struct kvm_cpuid_entry2 *entries;
-	struct vcpu_past *past;
+	struct vcpu_state *state;
 	int nent;
 
 	if (!vcpu)
@@ -156,8 +160,8 @@ __noinline int look_up(uint64_t address, struct vcpu *vcpu)
 	nent = BPF_CORE_READ(kvm_vcpu, arch.cpuid_nent);
 	entries = BPF_CORE_READ(kvm_vcpu, arch.cpuid_entries);
 	if (nent <= 0 || !entries) {
-		past = bpf_map_lookup_elem(&pasts, &address);
-		if (past && past->empty_table)
+		state = bpf_map_lookup_elem(&vcpu_states, &address);
+		if (state && state->empty_table)
 			vcpu->knowledge = VCPU_XCR0;
 		return 0;
 	}
@@ -178,32 +182,34 @@ __noinline int look_up(uint64_t address, struct vcpu *vcpu)
 	return 0;
 }
 
-static __always_inline struct vcpu_past *get_past(struct kvm_vcpu *vcpu)
+static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
 {
-	return bpf_map_lookup_elem(&pasts, &vcpu);
+	return bpf_map_lookup_elem(&vcpu_states, &vcpu);
 }
 
-// NULL on a host with more such vCPUs than there is room for: what happens to them is told each time.
-static __always_inline struct vcpu_past *make_past(struct kvm_vcpu *vcpu)
+// NULL on a host with more such vCPUs than there is room for: what happens to them is told each
+// time.
+static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 {
-	struct vcpu_past *past = get_past(vcpu);
+	struct vcpu_state *state = get_state(vcpu);
 
-	if (!past) {
-		struct vcpu_past none = {0};
+	if (!state) {
+		struct vcpu_state none = {0};
 
-		bpf_map_update_elem(&pasts, &vcpu, &none, BPF_NOEXIST);
-		past = get_past(vcpu);
+		bpf_map_update_elem(&vcpu_states, &vcpu, &none, BPF_NOEXIST);
+		state = get_state(vcpu);
 	}
-	return past;
+	return state;
 }
 
 // NULL where it is not to be told again yet, or cannot be told.
 static __always_inline struct host_event *
-begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu, struct vcpu_past *past, uint64_t bits)
+begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
+	    struct vcpu_state *state, uint64_t bits)
 {
 	struct host_event *event;
 
-	if (past && !repeats_add(&past->repeats[kind], bits))
+	if (state && !rate_limit_allows(&state->rate_limits[kind], bits))
 		return 0;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
@@ -215,7 +221,7 @@ begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu
 	event->ioctl = call->ioctl;
 	event->pid = bpf_get_current_pid_tgid() >> 32;
 	event->cgroup = bpf_get_current_cgroup_id();
-	event->count = past ? past->repeats[kind].count : 1;
+	event->count = state ? state->rate_limits[kind].count : 1;
 	event->vcpu = vcpu;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 	return event;
@@ -231,10 +237,12 @@ static __always_inline bool read_bv(const struct call *call, uint64_t *bv)
 	return !bpf_probe_read_user(bv, sizeof(*bv), at(call, XSTATE_BV_OFFSET));
 }
 
-static __always_inline void tell_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
-				      struct vcpu_past *past, struct trim trim)
+static __always_inline void
+tell_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
+	  struct vcpu_state *state, struct trim_result trim)
 {
-	struct host_event *event = begin_event(kind, call, vcpu, past, trim.xstate_bv & ~trim.allowed);
+	struct host_event *event =
+		begin_event(kind, call, vcpu, state, trim.xstate_bv & ~trim.allowed);
 
 	if (event) {
 		event->trim = trim;
@@ -242,58 +250,60 @@ static __always_inline void tell_trim(enum host_event_kind kind, const struct ca
 	}
 }
 
-static __always_inline void trim_payload(enum xsave_direction direction, const struct call *call, bool asks)
+static __always_inline void
+trim_payload(enum xsave_direction direction, const struct call *call, bool asks)
 {
-	struct vcpu_past *past = asks ? 0 : get_past(call->vcpu);
+	struct vcpu_state *state = asks ? 0 : get_state(call->vcpu);
 	struct vcpu vcpu = {0};
-	struct trim trim;
+	struct trim_result trim;
 	uint64_t bv;
 	int error = 0;
 
-	if (past && direction == XSAVE_RESTORE) {
-		past->dropped = 0;
-		past->told = false;
+	if (state && direction == XSAVE_RESTORE) {
+		state->dropped = 0;
+		state->reported = false;
 	}
 	if (!read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
 		return;
-	look_up((uint64_t)call->vcpu, &vcpu);
+	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
 	trim = policy_trim(get_settings().trim, direction, vcpu, bv);
 	if (!(trim.xstate_bv & ~trim.allowed))
 		return;
-	if (trim.written != trim.xstate_bv)
-		error = bpf_probe_write_user(at(call, XSTATE_BV_OFFSET), &trim.written, sizeof(trim.written));
+	if (trim.after != trim.xstate_bv)
+		error = bpf_probe_write_user(
+			at(call, XSTATE_BV_OFFSET), &trim.after, sizeof(trim.after));
 	if (asks)
 		return;
-	past = make_past(call->vcpu);
+	state = make_state(call->vcpu);
 	if (error) {
 		count(HOST_COUNT_NOT_TRIMMED);
-		if (past)
-			past->told = true;
-		tell_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, past, trim);
+		if (state)
+			state->reported = true;
+		tell_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, state, trim);
 		return;
 	}
-	count(trim.written == trim.xstate_bv ? HOST_COUNT_WOULD_TRIM : HOST_COUNT_TRIMMED);
-	if (past && direction == XSAVE_RESTORE)
-		past->dropped = trim.xstate_bv & ~trim.written;
-	tell_trim(HOST_EVENT_TRIM, call, vcpu, past, trim);
+	count(trim.after == trim.xstate_bv ? HOST_COUNT_WOULD_TRIM : HOST_COUNT_TRIMMED);
+	if (state && direction == XSAVE_RESTORE)
+		state->dropped = trim.xstate_bv & ~trim.after;
+	tell_trim(HOST_EVENT_TRIM, call, vcpu, state, trim);
 }
 
 // A payload that KVM took: what the entry could not read, as its page was not there, is there now.
 static __always_inline void loaded(const struct call *call)
 {
-	struct vcpu_past *past = get_past(call->vcpu);
+	struct vcpu_state *state = get_state(call->vcpu);
 	struct vcpu vcpu = {0};
-	struct trim trim;
+	struct trim_result trim;
 	uint64_t bv;
 
-	if ((past && past->told) || !read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
+	if ((state && state->reported) || !read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
 		return;
-	look_up((uint64_t)call->vcpu, &vcpu);
+	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
 	trim = policy_trim(get_settings().trim, XSAVE_RESTORE, vcpu, bv);
-	if (trim.written == trim.xstate_bv)
+	if (trim.after == trim.xstate_bv)
 		return;
 	count(HOST_COUNT_NOT_TRIMMED);
-	tell_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, make_past(call->vcpu), trim);
+	tell_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, make_state(call->vcpu), trim);
 }
 
 // Ends the VMM, where the settings say so.
@@ -310,15 +320,17 @@ static __always_inline void refused_payload(const struct call *call, int error)
 	uint64_t bv = 0;
 
 	count(HOST_COUNT_REFUSED);
-	look_up((uint64_t)call->vcpu, &vcpu);
+	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
 	read_bv(call, &bv);
 	end_vmm();
-	event = begin_event(HOST_EVENT_REFUSED, call, vcpu, make_past(call->vcpu), bv);
+	event = begin_event(HOST_EVENT_REFUSED, call, vcpu, make_state(call->vcpu), bv);
 	if (event) {
 		event->error = error;
 		event->trim.xstate_bv = bv;
-		bpf_probe_read_user(event->header, sizeof(event->header), at(call, XSTATE_BV_OFFSET));
-		bpf_probe_read_user(&event->mxcsr, sizeof(event->mxcsr), at(call, XSTATE_MXCSR_OFFSET));
+		bpf_probe_read_user(event->header, sizeof(event->header),
+				    at(call, XSTATE_BV_OFFSET));
+		bpf_probe_read_user(&event->mxcsr, sizeof(event->mxcsr),
+				    at(call, XSTATE_MXCSR_OFFSET));
 		bpf_ringbuf_submit(event, 0);
 	}
 }
@@ -348,9 +360,9 @@ static __always_inline void refused_xcrs(const struct call *call, int error)
 	struct vcpu vcpu = {0};
 
 	count(HOST_COUNT_REFUSED);
-	look_up((uint64_t)call->vcpu, &vcpu);
+	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
 	end_vmm();
-	event = begin_event(HOST_EVENT_XCR0_REFUSED, call, vcpu, make_past(call->vcpu), xcr0);
+	event = begin_event(HOST_EVENT_XCR0_REFUSED, call, vcpu, make_state(call->vcpu), xcr0);
 	if (event) {
 		event->error = error;
 		event->xcr0 = xcr0;
@@ -358,22 +370,22 @@ static __always_inline void refused_xcrs(const struct call *call, int error)
 	}
 }
 
-// An XCR0 that KVM took. From here on look_up() has it; what was dropped before is lost.
+// An XCR0 that KVM took. From here on vcpu_of_fd() has it; what was dropped before is lost.
 static __always_inline void took_xcrs(const struct call *call)
 {
 	struct kvm_vcpu *kvm_vcpu = call->vcpu;
-	struct vcpu_past *past = get_past(kvm_vcpu);
+	struct vcpu_state *state = get_state(kvm_vcpu);
 	uint64_t xcr0 = BPF_CORE_READ(kvm_vcpu, arch.xcr0);
-	uint64_t lost = past ? policy_lost(past->dropped, xcr0) : 0;
+	uint64_t lost = state ? policy_lost(state->dropped, xcr0) : 0;
 	struct host_event *event;
 	struct vcpu vcpu = {0};
 
 	if (!lost)
 		return;
 	count(HOST_COUNT_LOST);
-	look_up((uint64_t)call->vcpu, &vcpu);
+	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
 	end_vmm();
-	event = begin_event(HOST_EVENT_LOST, call, vcpu, past, lost);
+	event = begin_event(HOST_EVENT_LOST, call, vcpu, state, lost);
 	if (event) {
 		event->xcr0 = xcr0;
 		event->lost = lost;
@@ -384,17 +396,17 @@ static __always_inline void took_xcrs(const struct call *call)
 static __always_inline void took_cpuid(struct kvm_vcpu *vcpu)
 {
 	bool is_empty = BPF_CORE_READ(vcpu, arch.cpuid_nent) == 0;
-	struct vcpu_past *past = is_empty ? make_past(vcpu) : get_past(vcpu);
+	struct vcpu_state *state = is_empty ? make_state(vcpu) : get_state(vcpu);
 
-	if (past)
-		past->empty_table = is_empty;
+	if (state)
+		state->empty_table = is_empty;
 }
 
 static __always_inline void enter(const struct call *call)
 {
-	bool asks = only_asks(call->vcpu);
+	bool asks = is_probe(call->vcpu);
 
-	count(asks ? HOST_COUNT_ASKED_ENTRIES : HOST_COUNT_ENTRIES);
+	count(asks ? HOST_COUNT_PROBE_ENTRIES : HOST_COUNT_ENTRIES);
 	if (call->ioctl == KVM_SET_XSAVE)
 		trim_payload(XSAVE_RESTORE, call, asks);
 }
@@ -408,8 +420,8 @@ static __always_inline void leave(const struct call *call, int result)
 			took_cpuid(call->vcpu);
 		return;
 	}
-	asks = only_asks(call->vcpu);
-	count(asks ? HOST_COUNT_ASKED_EXITS : HOST_COUNT_EXITS);
+	asks = is_probe(call->vcpu);
+	count(asks ? HOST_COUNT_PROBE_EXITS : HOST_COUNT_EXITS);
 	if (call->ioctl == KVM_GET_XSAVE || call->ioctl == KVM_GET_XSAVE2) {
 		if (!result && get_settings().trim != TRIM_RESTORE)
 			trim_payload(XSAVE_SAVE, call, asks);
@@ -448,8 +460,8 @@ static __always_inline void keep_call(const struct call *call)
 		__sync_fetch_and_add(&calls_kept, 1);
 }
 
-// Each time a program runs, it saves the registers that it uses. Most calls are not watched: they end in xsaveshim_entry, which uses
-// few.
+// Each time a program runs, it saves the registers that it uses. Most calls are not watched: they
+// end in xsaveshim_entry, which uses few.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -467,8 +479,9 @@ static __noinline int enter_watched(struct pt_regs *ctx)
 	return 0;
 }
 
-// A kprobe, as the kernel never preempts it. Where it preempts programs of the fentry kind (preempt=full), it skips them for every
-// other thread that comes to this CPU meanwhile; and it frees one while a thread that it has preempted is about to call it.
+// A kprobe, as the kernel never preempts it. Where it preempts programs of the fentry kind
+// (preempt=full), it skips them for every other thread that comes to this CPU meanwhile; and it
+// frees one while a thread that it has preempted is about to call it.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
@@ -514,7 +527,7 @@ int BPF_KRETPROBE(xsaveshim_ret, int result)
 SEC("kprobe/kvm_arch_vcpu_destroy")
 int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
 {
-	bpf_map_delete_elem(&pasts, &vcpu);
+	bpf_map_delete_elem(&vcpu_states, &vcpu);
 	return 0;
 }
 

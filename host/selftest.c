@@ -10,7 +10,7 @@
 
 #include <linux/kvm.h>
 
-#include "../command/asking_vm.h"
+#include "shared/probe_vm.h"
 #include "xsaveshim/xstate.h"
 
 #define DEVICE "/dev/kvm"
@@ -21,23 +21,23 @@ static bool failed(struct selftest *selftest, const char *call)
 	return false;
 }
 
-static bool open_vm(struct selftest *selftest, struct asking_vm *vm)
+static bool open_vm(struct selftest *selftest, struct probe_vm *vm)
 {
 	vm->kvm = open(DEVICE, O_RDWR | O_CLOEXEC);
 	if (vm->kvm < 0)
 		return failed(selftest, DEVICE);
-	if (!asking_vm_supported(vm, &selftest->supported))
+	if (!probe_vm_supported(vm, &selftest->supported))
 		return failed(selftest, "KVM_GET_SUPPORTED_CPUID");
-	vm->vm = asking_vm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
+	vm->vm = probe_vm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
 	if (vm->vm < 0)
 		return failed(selftest, "KVM_CREATE_VM");
-	vm->vcpu = asking_vm_ioctl(vm->vm, KVM_CREATE_VCPU, NULL);
+	vm->vcpu = probe_vm_ioctl(vm->vm, KVM_CREATE_VCPU, NULL);
 	if (vm->vcpu < 0)
 		return failed(selftest, "KVM_CREATE_VCPU");
-	return asking_vm_make_payload(vm) || failed(selftest, "mmap");
+	return probe_vm_make_payload(vm) || failed(selftest, "mmap");
 }
 
-static void close_vm(struct asking_vm *vm)
+static void close_vm(struct probe_vm *vm)
 {
 	if (vm->payload)
 		munmap(vm->payload, vm->payload_size);
@@ -47,7 +47,7 @@ static void close_vm(struct asking_vm *vm)
 }
 
 // A guest that loses an xfeature once it is loaded: what a leaky kernel then still returns.
-static bool ask(struct selftest *selftest, const struct asking_vm *vm)
+static bool ask(struct selftest *selftest, const struct probe_vm *vm)
 {
 	uint64_t beyond = selftest->supported & ~XFEATURE_FPSSE;
 	uint64_t enough = XFEATURE_FPSSE | (beyond & -beyond);
@@ -55,26 +55,26 @@ static bool ask(struct selftest *selftest, const struct asking_vm *vm)
 	uint64_t bv = 0;
 	uint64_t loaded;
 
-	if (!asking_vm_set_guest_xcr0(vm, enough))
+	if (!probe_vm_set_guest_xcr0(vm, enough))
 		return failed(selftest, "KVM_SET_CPUID2");
-	asking_vm_load(vm, enough);
-	if (!asking_vm_set_guest_xcr0(vm, XFEATURE_FPSSE))
+	probe_vm_load(vm, enough);
+	if (!probe_vm_set_guest_xcr0(vm, XFEATURE_FPSSE))
 		return failed(selftest, "KVM_SET_CPUID2");
-	if (!asking_vm_get_guest_xcr0(vm, &guest_xcr0))
+	if (!probe_vm_get_guest_xcr0(vm, &guest_xcr0))
 		return failed(selftest, "KVM_GET_CPUID2");
-	if (!asking_vm_save(vm, &bv))
+	if (!probe_vm_save(vm, &bv))
 		return failed(selftest, "KVM_GET_XSAVE");
 	guest_xcr0 |= XFEATURE_FPSSE;
 	selftest->returned = bv & ~guest_xcr0;
 	selftest->xfeature = ~guest_xcr0 & (guest_xcr0 + 1);
-	loaded = asking_vm_load(vm, XFEATURE_FPSSE | selftest->xfeature);
+	loaded = probe_vm_load(vm, XFEATURE_FPSSE | selftest->xfeature);
 	selftest->cleared = !(loaded & selftest->xfeature);
 	return true;
 }
 
 bool selftest_run(struct selftest *selftest)
 {
-	struct asking_vm vm = {-1, -1, -1, NULL, 0};
+	struct probe_vm vm = {-1, -1, -1, NULL, 0};
 	bool asked;
 
 	memset(selftest, 0, sizeof(*selftest));

@@ -14,8 +14,8 @@
 #include <bpf/libbpf.h>
 #include <linux/kvm.h>
 
-#include "../command/proc_text.h"
-#include "door.h"
+#include "loader.h"
+#include "shared/guest_name.h"
 #include "xsaveshim/log.h"
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
@@ -29,11 +29,11 @@
 
 struct watcher {
 	struct log log;
-	struct host host;
+	struct host_caps host;
 	uint32_t program; // whose reports are read; 0: none
 	struct ring_buffer *ring;
 	bool judged;
-	enum force force;
+	enum host_state state;
 };
 
 // ---- whose ----
@@ -64,7 +64,8 @@ static bool find_vm(unsigned int pid, char *name, size_t size)
 	size_t got;
 
 	snprintf(path, sizeof(path), "/proc/%u/cmdline", pid);
-	return read_file(path, cmdline, sizeof(cmdline), &got) && proc_cmdline_guest_name(cmdline, got, name, size);
+	return read_file(path, cmdline, sizeof(cmdline), &got) &&
+	       guest_name_from_cmdline(cmdline, got, name, size);
 }
 
 // systemd writes an unusual byte of a unit's name as \xNN.
@@ -144,7 +145,7 @@ static const char *ioctl_name(uint32_t ioctl)
 	}
 }
 
-static struct refusal diagnose(const struct host_event *event, struct host host)
+static struct refusal diagnose(const struct host_event *event, struct host_caps host)
 {
 	unsigned char head[XSTATE_HEAD_SIZE] = {0};
 
@@ -153,7 +154,8 @@ static struct refusal diagnose(const struct host_event *event, struct host host)
 	return policy_diagnose(head, event->vcpu, host);
 }
 
-static void report_not_trimmed(const struct log *log, struct vcpu_call call, const struct host_event *event)
+static void report_not_trimmed(const struct log *log, struct vcpu_call call,
+			       const struct host_event *event)
 {
 	struct report_line line;
 
@@ -187,12 +189,13 @@ static int handle_event(void *context, void *data, size_t size)
 		report_not_trimmed(log, call, event);
 		break;
 	case HOST_EVENT_REFUSED:
-		report_refused(log, call, event->error, event->trim.xstate_bv, diagnose(event, watcher->host),
-			       event->count);
+		report_refused(log, call, event->error, event->trim.xstate_bv,
+			       diagnose(event, watcher->host), event->count);
 		break;
 	case HOST_EVENT_XCR0_REFUSED:
 		report_xcr0_refused(log, call, event->error, event->xcr0,
-				    policy_diagnose_xcr0(event->xcr0, event->vcpu, watcher->host), event->count);
+				    policy_diagnose_xcr0(event->xcr0, event->vcpu, watcher->host),
+				    event->count);
 		break;
 	case HOST_EVENT_LOST:
 		report_lost(log, call, event->xcr0, event->lost, event->count);
@@ -205,64 +208,67 @@ static int handle_event(void *context, void *data, size_t size)
 	return 0;
 }
 
-static void begin_force(struct report_line *line, const struct log *log, enum force force)
+static void begin_state(struct report_line *line, const struct log *log, enum host_state state)
 {
-	switch (force) {
-	case IN_FORCE:
-		report_begin(line, log, LOG_LEVEL_NOTICE, "in-force");
+	switch (state) {
+	case HOST_ACTIVE:
+		report_begin(line, log, LOG_LEVEL_NOTICE, "active");
 		break;
-	case NOT_IN_FORCE:
-		report_begin(line, log, LOG_LEVEL_ERROR, "not-in-force");
+	case HOST_INACTIVE:
+		report_begin(line, log, LOG_LEVEL_ERROR, "inactive");
 		break;
-	case CANNOT_TELL:
-		report_begin(line, log, LOG_LEVEL_ERROR, "cannot-tell");
+	case HOST_UNKNOWN:
+		report_begin(line, log, LOG_LEVEL_ERROR, "state-unknown");
 		break;
 	}
 }
 
-static void report_force(struct watcher *watcher, const struct verdict *verdict)
+static void report_state(struct watcher *watcher, const struct host_check *check)
 {
 	struct report_line line;
 
-	if (watcher->judged && watcher->force == verdict->force)
+	if (watcher->judged && watcher->state == check->state)
 		return;
 	watcher->judged = true;
-	watcher->force = verdict->force;
-	begin_force(&line, &watcher->log, verdict->force);
-	report_text(&line, "reason", verdict->reason);
+	watcher->state = check->state;
+	begin_state(&line, &watcher->log, check->state);
+	report_text(&line, "reason", check->reason);
 	report_send(&line);
 }
 
 // ---- the programs ----
 
-// Reads what other programs report, if the door is another's by now.
-static void turn_to(struct watcher *watcher, const struct door *door)
+// Reads what other programs report, if the host mode is another's by now.
+static void turn_to(struct watcher *watcher, const struct attachment *attachment)
 {
-	if (watcher->program == door->program)
+	if (watcher->program == attachment->program)
 		return;
 	ring_buffer__free(watcher->ring);
-	watcher->ring = door->events_map < 0 ? NULL : ring_buffer__new(door->events_map, handle_event, watcher, NULL);
-	watcher->program = door->program;
+	watcher->ring =
+		attachment->events_map < 0
+			? NULL
+			: ring_buffer__new(attachment->events_map, handle_event, watcher, NULL);
+	watcher->program = attachment->program;
 }
 
 static void check(struct watcher *watcher)
 {
-	struct verdict verdict;
-	struct door door;
+	struct host_check check;
+	struct attachment attachment;
 	// An `enable` or `disable` that is under way comes to its end first.
-	bool locked = door_lock();
+	bool locked = loader_lock();
 
 	if (watcher->ring)
 		ring_buffer__consume(watcher->ring);
-	door_find(&door);
-	turn_to(watcher, &door);
-	verdict = door_judge(&door);
-	door_close(&door);
+	loader_find(&attachment);
+	turn_to(watcher, &attachment);
+	check = loader_check(&attachment);
+	loader_close(&attachment);
 	if (locked)
-		door_unlock();
-	if (verdict.selftest.supported)
-		watcher->host.xfeatures = verdict.selftest.supported;
-	report_force(watcher, &verdict);
+		loader_unlock();
+	if (check.selftest.supported)
+		watcher->host.xfeatures = check.selftest.supported;
+	report_state(watcher, &check);
 }
 
 static time_t now(void)
@@ -303,7 +309,8 @@ int watch(void)
 	}
 	log_init_fd(&watcher.log, STDOUT_FILENO, LOG_LEVEL_DEBUG);
 	watcher.log.via = "host";
-	watcher.host = (struct host){xstate_host_xcr0(), xstate_host_xcr0(), xstate_host_mxcsr_reserved()};
+	watcher.host = (struct host_caps){
+		xstate_host_xcr0(), xstate_host_xcr0(), xstate_host_mxcsr_reserved()};
 	for (;;) {
 		check(&watcher);
 		read_reports(&watcher);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Packages, built from a copy of this tree, by make runs that know nothing of this one:
 # $(BUILD)/xsaveshim_VERSION_amd64.deb, $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm
-PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core docs etc host include libvirt man packaging preload scripts test
+PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core docs etc host include libvirt man packaging preload scripts shared supervise test
 # Each package has a tree of its own, so that `make deb rpm` makes both, one after the other or at once.
 PACKAGE_DIR = $(abspath $(BUILD))/$@-package
 PACKAGE_TREE = $(PACKAGE_DIR)/xsaveshim-$(VERSION)

@@ -20,9 +20,12 @@
 #include "xsaveshim/vcpus.h"
 #include "xsaveshim/xstate.h"
 
-static_assert(_IOC_SIZE(KVM_SET_XSAVE) == sizeof(struct kvm_xsave), "the kernel reads at least what the number says");
-static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2), "the number counts the table's header alone");
-static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries), "guest_cpuid is what KVM fills in");
+static_assert(_IOC_SIZE(KVM_SET_XSAVE) == sizeof(struct kvm_xsave),
+	      "the kernel reads at least what the number says");
+static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2),
+	      "the number counts the table's header alone");
+static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries),
+	      "guest_cpuid is what KVM fills in");
 
 // Variadic, as libc's is: how arguments travel to a variadic function is part of its ABI.
 typedef int ioctl_fn(int fd, unsigned long request, ...);
@@ -32,16 +35,18 @@ typedef int ioctl_fn(int fd, unsigned long request, ...);
 
 static ioctl_fn start_and_call;
 
-// A library's constructor may call before ours has run; after ours, no signal handler ever runs dlsym.
-// Not atomic, so that a call is one jump through memory: it is written before there are threads, always the same value.
+// A library's constructor may call before ours has run; after ours, no signal handler ever runs
+// dlsym. Not atomic, so that a call is one jump through memory: it is written before there are
+// threads, always the same value.
 __attribute__((used)) static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
 static struct settings settings;
 static struct log report_log;
-static struct xsaveshim_record record = {.mark = RECORD_MARK};
+static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 
-// The xfeatures that this host's KVM supports, as it told the VMM; until then, what the CPU has enabled.
+// The xfeatures that this host's KVM supports, as it told the VMM; until then, what the CPU has
+// enabled.
 static _Atomic uint64_t kvm_xfeatures;
 static uint64_t host_xcr0;
 static uint32_t host_mxcsr_reserved;
@@ -57,9 +62,9 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// The library opens its log at the process's first CPUID table or first report, and no earlier: it is also loaded into libvirtd,
-// into shells and into what they start, and none of these may notice it. Once the log is open, this is one comparison. errno stays
-// as it was.
+// The library opens its log at the process's first CPUID table or first report, and no earlier: it
+// is also loaded into libvirtd, into shells and into what they start, and none of these may notice
+// it. Once the log is open, this is one comparison. errno stays as it was.
 static void open_log(void)
 {
 	int saved = errno;
@@ -109,7 +114,8 @@ static int start_and_call(int fd, unsigned long request, ...)
 	va_end(arguments);
 	start();
 	next = next_ioctl;
-	// In a program's .preinit_array libc has no environment yet: the settings are read again once it has.
+	// In a program's .preinit_array libc has no environment yet: the settings are read again
+	// once it has.
 	if (!environ)
 		next_ioctl = start_and_call;
 	return next(fd, request, argument);
@@ -128,9 +134,10 @@ static void learn(const char *ioctl, int fd, struct vcpu vcpu)
 	report_learn(&report_log, (struct vcpu_call){ioctl, fd, vcpu});
 }
 
-// The table that KVM has of a vCPU, in a buffer of our own: up to Linux 6.4 nent is not written back, and the tail of
-// the caller's buffer may hold anything. False where KVM does not answer, as for anything that is not a vCPU.
-static bool ask_cpuid(int fd, struct guest_cpuid *table)
+// The table that KVM has of a vCPU, in a buffer of our own: up to Linux 6.4 nent is not written
+// back, and the tail of the caller's buffer may hold anything. False where KVM does not answer, as
+// for anything that is not a vCPU.
+static bool query_cpuid(int fd, struct guest_cpuid *table)
 {
 	int saved = errno;
 	int result;
@@ -148,35 +155,37 @@ OUT_OF_LINE static struct vcpu ask(int fd, struct vcpu vcpu)
 {
 	struct guest_cpuid table;
 
-	if (!ask_cpuid(fd, &table))
+	if (!query_cpuid(fd, &table))
 		return vcpu;
 	vcpu.knowledge = table.nent ? VCPU_XCR0 : VCPU_NO_CPUID;
 	vcpu.guest_xcr0 = guest_cpuid_xcr0(table.entries, table.nent);
 	return vcpu;
 }
 
-// An fd that was not seen to become a vCPU may be one all the same: a duplicate, or one that another process handed
-// over. What it is will not be seen to change either, so it is asked each time and not remembered.
-static struct vcpu look_up(int fd)
+// An fd that was not seen to become a vCPU may be one all the same: a duplicate, or one that
+// another process handed over. What it is will not be seen to change either, so it is asked each
+// time and not remembered.
+static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
 
 	return vcpu.knowledge == VCPU_UNKNOWN ? ask(fd, vcpu) : vcpu;
 }
 
-// Memory that an argument may lie in: not the first page or the kernel's half, for which the kernel answers EFAULT.
+// Memory that an argument may lie in: not the first page or the kernel's half, for which the kernel
+// answers EFAULT.
 static bool is_user_memory(const void *argument)
 {
 	return (uintptr_t)argument >= 4096 && !((uint64_t)(uintptr_t)argument >> 63);
 }
 
-static void trim_payload(void *payload, struct trim trim)
+static void trim_payload(void *payload, struct trim_result trim)
 {
-	if (trim.written != trim.xstate_bv)
-		xstate_set_bv(payload, trim.written);
+	if (trim.after != trim.xstate_bv)
+		xstate_set_bv(payload, trim.after);
 }
 
-static void tell_trim(struct vcpu_call call, enum vcpu_event event, struct trim trim)
+static void tell_trim(struct vcpu_call call, enum vcpu_event event, struct trim_result trim)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
 	uint32_t count = dropped ? vcpus_count(&vcpus, call.fd, event, dropped) : 0;
@@ -199,8 +208,8 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 	return vcpu_fd;
 }
 
-// How many entries of a table the library may read. It reads nent once, before the call: another thread may change nent after the
-// kernel has read it.
+// How many entries of a table the library may read. It reads nent once, before the call: another
+// thread may change nent after the kernel has read it.
 static uint32_t table_nent(const void *table)
 {
 	uint32_t nent = 0;
@@ -227,7 +236,8 @@ static int set_cpuid(int fd, unsigned long request, void *argument)
 	if (!result) {
 		vcpu = vcpus_get(&vcpus, fd);
 		vcpu.knowledge = VCPU_XCR0;
-		vcpu.guest_xcr0 = (v1 ? guest_cpuid_v1_xcr0 : guest_cpuid_xcr0)(table_entries(argument), nent);
+		vcpu.guest_xcr0 = (v1 ? guest_cpuid_v1_xcr0
+				      : guest_cpuid_xcr0)(table_entries(argument), nent);
 		learn(v1 ? "KVM_SET_CPUID" : "KVM_SET_CPUID2", fd, vcpu);
 	}
 	return result;
@@ -255,21 +265,24 @@ static int get_supported_cpuid(int fd, unsigned long request, void *argument)
 	if (!result) {
 		uint32_t written = table_nent(argument);
 
-		atomic_store_explicit(&kvm_xfeatures,
-				      guest_cpuid_xcr0(table_entries(argument), written < nent ? written : nent),
-				      memory_order_relaxed);
+		atomic_store_explicit(
+			&kvm_xfeatures,
+			guest_cpuid_xcr0(table_entries(argument), written < nent ? written : nent),
+			memory_order_relaxed);
 	}
 	return result;
 }
 
 static int get_xsave(int fd, unsigned long request, void *payload)
 {
-	const char *ioctl = (unsigned int)request == KVM_GET_XSAVE ? "KVM_GET_XSAVE" : "KVM_GET_XSAVE2";
+	const char *ioctl =
+		(unsigned int)request == KVM_GET_XSAVE ? "KVM_GET_XSAVE" : "KVM_GET_XSAVE2";
 	int result = real_ioctl(fd, request, payload);
 
 	if (!result && settings.trim != TRIM_RESTORE) {
-		struct vcpu vcpu = look_up(fd);
-		struct trim trim = policy_trim(settings.trim, XSAVE_SAVE, vcpu, xstate_bv(payload));
+		struct vcpu vcpu = vcpu_of_fd(fd);
+		struct trim_result trim =
+			policy_trim(settings.trim, XSAVE_SAVE, vcpu, xstate_bv(payload));
 
 		trim_payload(payload, trim);
 		tell_trim((struct vcpu_call){ioctl, fd, vcpu}, VCPU_EVENT_TRIM_SAVED, trim);
@@ -279,15 +292,16 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 
 enum widened { WIDENED_NOT, WIDENED_LOADED, WIDENED_STUCK };
 
-// Before the vCPU's first KVM_RUN only: after it, KVM takes no other table. Out of line, so that the table, 10 KiB, is off the
-// stack again when a report is made.
-OUT_OF_LINE static enum widened load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t missing)
+// Before the vCPU's first KVM_RUN only: after it, KVM takes no other table. Out of line, so that
+// the table, 10 KiB, is off the stack again when a report is made.
+OUT_OF_LINE static enum widened
+load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t missing)
 {
 	struct guest_cpuid_change change;
 	struct guest_cpuid table;
 	int result;
 
-	if (!ask_cpuid(fd, &table) || !guest_cpuid_widen(&table, missing, &change) ||
+	if (!query_cpuid(fd, &table) || !guest_cpuid_widen(&table, missing, &change) ||
 	    real_ioctl(fd, KVM_SET_CPUID2, &table))
 		return WIDENED_NOT;
 	result = real_ioctl(fd, request, payload);
@@ -297,7 +311,8 @@ OUT_OF_LINE static enum widened load_with_table_widened(int fd, unsigned long re
 	return result ? WIDENED_NOT : WIDENED_LOADED;
 }
 
-OUT_OF_LINE static void tell_widened(struct vcpu_call call, enum widened widened, const void *payload)
+OUT_OF_LINE static void tell_widened(struct vcpu_call call, enum widened widened,
+				     const void *payload)
 {
 	struct report_line line;
 
@@ -314,8 +329,10 @@ OUT_OF_LINE static void tell_widened(struct vcpu_call call, enum widened widened
 	report_send(&line);
 }
 
-// Loads a payload that KVM takes only while the guest's CPUID enumerates what is missing, FP and SSE, then puts the table back.
-static bool load_widened(struct vcpu_call call, unsigned long request, void *payload, uint64_t missing)
+// Loads a payload that KVM takes only while the guest's CPUID enumerates what is missing, FP and
+// SSE, then puts the table back.
+static bool load_widened(struct vcpu_call call, unsigned long request, void *payload,
+			 uint64_t missing)
 {
 	enum widened widened = load_with_table_widened(call.fd, request, payload, missing);
 
@@ -324,28 +341,30 @@ static bool load_widened(struct vcpu_call call, unsigned long request, void *pay
 	return widened == WIDENED_LOADED;
 }
 
-static struct host host(void)
+static struct host_caps host_caps(void)
 {
-	return (struct host){
+	return (struct host_caps){
 		.xfeatures = atomic_load_explicit(&kvm_xfeatures, memory_order_relaxed),
 		.xcr0 = host_xcr0,
 		.mxcsr_reserved = host_mxcsr_reserved,
 	};
 }
 
-// The guest would run on without its state. _exit() runs no atexit handlers: the thread that restores may hold any lock. QEMU 8.2
-// and later end with 1 here, too.
-static void guest_is_lost(void)
+// The guest would run on without its state. _exit() runs no atexit handlers: the thread that
+// restores may hold any lock. QEMU 8.2 and later end with 1 here, too.
+static void end_vmm(void)
 {
 	if (settings.refused == REFUSED_ABORT)
 		_exit(1);
 }
 
-// A KVM_SET_XSAVE that failed: loads the payload in another way, or reports why there is none. Returns the call's result.
-OUT_OF_LINE static int refused(struct vcpu_call call, unsigned long request, void *payload, int result)
+// A KVM_SET_XSAVE that failed: loads the payload in another way, or reports why there is none.
+// Returns the call's result.
+OUT_OF_LINE static int refused(struct vcpu_call call, unsigned long request, void *payload,
+			       int result)
 {
 	int error = errno;
-	struct refusal refusal = policy_diagnose(payload, call.vcpu, host());
+	struct refusal refusal = policy_diagnose(payload, call.vcpu, host_caps());
 	uint32_t count;
 
 	if (error == EINVAL && policy_refused_fpsse_alone(settings.trim, refusal) &&
@@ -356,7 +375,7 @@ OUT_OF_LINE static int refused(struct vcpu_call call, unsigned long request, voi
 		open_log();
 		report_refused(&report_log, call, error, xstate_bv(payload), refusal, count);
 	}
-	guest_is_lost();
+	end_vmm();
 	errno = error;
 	return result;
 }
@@ -365,24 +384,24 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 {
 	int saved = errno;
 	struct vcpu_call call = {.ioctl = "KVM_SET_XSAVE", .fd = fd};
-	struct trim trim;
+	struct trim_result trim;
 	int result;
 
 	if (!is_user_memory(payload))
 		return real_ioctl(fd, request, payload);
-	call.vcpu = look_up(fd);
+	call.vcpu = vcpu_of_fd(fd);
 	if (call.vcpu.knowledge == VCPU_UNKNOWN)
 		return real_ioctl(fd, request, payload);
 	trim = policy_trim(settings.trim, XSAVE_RESTORE, call.vcpu, xstate_bv(payload));
 	trim_payload(payload, trim);
 	result = real_ioctl(fd, request, payload);
 	if (result && policy_is_no_vcpu(errno)) {
-		if (trim.written != trim.xstate_bv)
+		if (trim.after != trim.xstate_bv)
 			xstate_set_bv(payload, trim.xstate_bv);
 		return result;
 	}
 	tell_trim(call, VCPU_EVENT_TRIM, trim);
-	vcpus_set_dropped(&vcpus, fd, trim.xstate_bv & ~trim.written);
+	vcpus_set_dropped(&vcpus, fd, trim.xstate_bv & ~trim.after);
 	if (result)
 		result = refused(call, request, payload, result);
 	if (!result)
@@ -390,8 +409,9 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 	return result;
 }
 
-// The guest had enabled this XCR0 where it was saved. The state that the shim has dropped of it is lost. The xfeatures of it that the
-// guest's CPUID does not enumerate are the guest's all the same, so the shim allows them from now on.
+// The guest had enabled this XCR0 where it was saved. The state that the shim has dropped of it is
+// lost. The xfeatures of it that the guest's CPUID does not enumerate are the guest's all the same,
+// so the shim allows them from now on.
 OUT_OF_LINE static void xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
@@ -407,22 +427,24 @@ OUT_OF_LINE static void xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 		report_lost(&report_log, call, xcr0, lost, count);
 	}
 	if (lost)
-		guest_is_lost();
+		end_vmm();
 }
 
 OUT_OF_LINE static void xcr0_refused(struct vcpu_call call, uint64_t xcr0, int error)
 {
-	struct refusal refusal = policy_diagnose_xcr0(xcr0, call.vcpu, host());
-	uint32_t count = vcpus_count(&vcpus, call.fd, VCPU_EVENT_XCR0_REFUSED, policy_refused_xfeatures(refusal));
+	struct refusal refusal = policy_diagnose_xcr0(xcr0, call.vcpu, host_caps());
+	uint32_t count = vcpus_count(
+		&vcpus, call.fd, VCPU_EVENT_XCR0_REFUSED, policy_refused_xfeatures(refusal));
 
 	if (count) {
 		open_log();
 		report_xcr0_refused(&report_log, call, error, xcr0, refusal, count);
 	}
-	guest_is_lost();
+	end_vmm();
 }
 
-// Only EINVAL is KVM's word on the XCR0. After EFAULT the library could not read the argument either.
+// Only EINVAL is KVM's word on the XCR0. After EFAULT the library could not read the argument
+// either.
 static int set_xcrs(int fd, unsigned long request, void *argument)
 {
 	struct vcpu_call call = {.ioctl = "KVM_SET_XCRS", .fd = fd};
@@ -430,9 +452,10 @@ static int set_xcrs(int fd, unsigned long request, void *argument)
 	int error = errno;
 	uint64_t xcr0;
 
-	if ((result && error != EINVAL) || !is_user_memory(argument) || !xstate_xcrs_xcr0(argument, &xcr0))
+	if ((result && error != EINVAL) || !is_user_memory(argument) ||
+	    !xstate_xcrs_xcr0(argument, &xcr0))
 		return result;
-	call.vcpu = result ? look_up(fd) : vcpus_get(&vcpus, fd);
+	call.vcpu = result ? vcpu_of_fd(fd) : vcpus_get(&vcpus, fd);
 	if (call.vcpu.knowledge == VCPU_UNKNOWN)
 		return result;
 	if (result)
@@ -443,8 +466,9 @@ static int set_xcrs(int fd, unsigned long request, void *argument)
 	return result;
 }
 
-// The requests that matter, by their number's last byte. A table, as the comparisons of a switch would cost every other
-// request more than the handful of instructions that looking it up here does.
+// The requests that matter, by their number's last byte. A table, as the comparisons of a switch
+// would cost every other request more than the handful of instructions that looking it up here
+// does.
 static const struct {
 	unsigned int command;
 	int (*handle)(int fd, unsigned long request, void *argument);
@@ -462,8 +486,8 @@ static const struct {
 	[_IOC_NR(KVM_SET_XCRS)] = {KVM_SET_XCRS, set_xcrs},
 };
 
-// Every request but KVM_RUN. The kernel takes 32 bits of the request; QEMU up to 8.2 passes an int, so that bit 31 arrives
-// sign-extended.
+// Every request but KVM_RUN. The kernel takes 32 bits of the request; QEMU up to 8.2 passes an int,
+// so that bit 31 arrives sign-extended.
 __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void *argument)
 {
 	unsigned int command = (unsigned int)request;
@@ -473,9 +497,9 @@ __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void
 	return real_ioctl(fd, request, argument);
 }
 
-// The symbol that VMMs call: KVM_RUN leaves in four instructions, whatever the compiler and its options (clang needs five for the
-// same in C). %al counts the vector registers of a variadic call: none. Under a C name of its own, as <sys/ioctl.h> declares
-// ioctl() otherwise.
+// The symbol that VMMs call: KVM_RUN leaves in four instructions, whatever the compiler and its
+// options (clang needs five for the same in C). %al counts the vector registers of a variadic call:
+// none. Under a C name of its own, as <sys/ioctl.h> declares ioctl() otherwise.
 static_assert(KVM_RUN == 0xae80, "the number in the first instruction");
 
 __attribute__((naked, visibility("default"))) int

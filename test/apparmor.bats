@@ -10,7 +10,7 @@ load libvirt
 host_dir=$BATS_FILE_TMPDIR/host
 local_rules=/etc/apparmor.d/local/abstractions/libvirt-qemu
 
-inside() { [[ -v XSAVESHIM_INSIDE ]]; }
+inside() { [[ -v XSTEST_INSIDE ]]; }
 
 setup_file() {
   export BATS_NO_PARALLELIZE_WITHIN_FILE=true
@@ -18,7 +18,7 @@ setup_file() {
     boot_confining_host
   else
     cd "$repo" || return
-    BUILD=$build XSAVESHIM_INSIDE=yes test/run --kernel fixed "$BATS_TEST_FILENAME" >"$BATS_FILE_TMPDIR/inside" 2>&1 || true
+    BUILD=$build XSTEST_INSIDE=yes test/run --kernel fixed "$BATS_TEST_FILENAME" >"$BATS_FILE_TMPDIR/inside" 2>&1 || true
   fi
 }
 

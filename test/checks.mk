@@ -40,13 +40,13 @@ FUZZ_SECONDS ?= 60
 FUZZ_RUNS ?=
 FUZZERS := cpuid payload settings proc supervise
 FUZZ := $(BUILD)/fuzz
-FUZZ_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -O2 -g -fno-omit-frame-pointer \
+FUZZ_FLAGS := -std=gnu11 $(CPPFLAGS) -O2 -g -fno-omit-frame-pointer \
 	-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
-$(FUZZ)/proc: EXTRA := command/proc_text.c
-$(FUZZ)/supervise: EXTRA := command/tracked.c -lseccomp
+$(FUZZ)/proc: EXTRA := command/proc_text.c shared/guest_name.c
+$(FUZZ)/supervise: EXTRA := supervise/tracked.c -lseccomp
 
-$(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/*.c include/xsaveshim/*.h command/*)
+$(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/* include/xsaveshim/* command/* supervise/* shared/*)
 	@mkdir -p $(@D)
 	clang $(FUZZ_FLAGS) -o $@ $< $(wildcard core/*.c) $(EXTRA)
 
@@ -80,18 +80,18 @@ bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times (10 minutes)
 
 # Static analysis: every finding is an error. We leave out those checks of clang-tidy that ask for C11's Annex K, that forbid
 # integers in pointers (ioctl's arguments are such), or that are a matter of taste.
-SHIPPED := $(filter-out %.bpf.c,$(wildcard core/*.c preload/*.c command/*.c host/*.c))
+SHIPPED := $(filter-out %.bpf.c,$(wildcard core/*.c preload/*.c command/*.c supervise/*.c shared/*.c host/*.c))
 TESTS := $(wildcard test/*/*.c)
 SHELL_FILES = $(shell git ls-files | xargs awk \
 	'FNR == 1 && (/^\#!.*sh$$/ || FILENAME ~ /[.]ba(sh|ts)$$/) {print FILENAME} {nextfile}')
-LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Icommand -Itest/include -isystem $(BUILD)/host
+LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Itest/include -isystem $(BUILD)/host
 # What cppcheck finds that is a matter of taste, that gcc's -Wshadow sees with more sense, that tells of cppcheck itself; that does
 # not know must(), which ends a test program, nor process_vm_readv() and bpf(), which fill what they are given; what libbpf's type
 # of a callback asks for; and integers in pointers.
 CPPCHECK_TASTE := variableScope arrayIndexThenCheck shadowFunction shadowVariable normalCheckLevelMaxBranches \
 	nullPointerOutOfResources ctuuninitvar intToPointerCast constParameterPointer constVariable constParameterCallback
 CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHECK_TASTE),--suppress=$(finding)) \
-	-Iinclude -Icommand -Itest/include -D_GNU_SOURCE=
+	-Iinclude -I. -Itest/include -D_GNU_SOURCE=
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
 TIDY_CHECKS := -*,clang-analyzer-*,-clang-analyzer-optin.*,-clang-analyzer-security.insecureAPI.*
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-valist.Uninitialized
@@ -103,7 +103,7 @@ TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-re
 # It does not like arrays of pointers that grow and are moved.
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
-# Every reader is heard, whatever those before it found. gcc's -fanalyzer does not know close_range(), by which command/attach.c
+# Every reader is heard, whatever those before it found. gcc's -fanalyzer does not know close_range(), by which supervise/attach.c
 # lets go of its descriptors, nor that the naked function of preload/interpose.c returns by its own assembly.
 .PHONY: lint
 lint: $(BUILD)/host/programs.skel.h ## read the code with everything that finds faults in it

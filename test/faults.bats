@@ -6,7 +6,7 @@ load lib
 
 restore=(create 0 cpuid 0xd=0x7 set-xsave 0x207)
 restored='set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
-slow=${XSAVESHIM_TEST_SLOW:-1}
+slow=${XSTEST_SLOW:-1}
 own_mounts=-m
 ((EUID == 0)) || own_mounts=-rm
 event='level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru'
@@ -23,7 +23,7 @@ teardown() {
 # storm_agrees NAME=VALUE...    64 threads; every outcome is the model's, every vCPU's first trim is reported, no line is torn
 storm_agrees() {
   local rounds=$((20 / slow)) restores trims trimmed
-  ((rounds == 20)) || echo "# $rounds rounds in place of 20: XSAVESHIM_TEST_SLOW=$slow" >&3
+  ((rounds == 20)) || echo "# $rounds rounds in place of 20: XSTEST_SLOW=$slow" >&3
   run timeout 300 env "$@" XSAVESHIM_LOG="$work/log" "$build/test/storm" 64 "$rounds"
   ((status == 0)) || fail "exit status $status" "$output" || return
   [[ $output =~ ^restores=([0-9]+)\ trims=([0-9]+)\ trimmed=([0-9]+)\ mismatches=0$ ]] || fail "$output" || return
@@ -175,7 +175,7 @@ writes_to_stderr() {
 
 @test "a hostile settings file: 200 of random bytes, and nothing but complaints comes of them" {
   local files=$((200 / slow))
-  ((files == 200)) || echo "# $files files in place of 200: XSAVESHIM_TEST_SLOW=$slow" >&3
+  ((files == 200)) || echo "# $files files in place of 200: XSTEST_SLOW=$slow" >&3
   mkdir "$work/etc"
   run --separate-stderr timeout 120 unshare "$own_mounts" bash -euc '
     mount --bind "$1" /etc

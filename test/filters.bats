@@ -5,7 +5,7 @@
 
 load lib
 
-slow=${XSAVESHIM_TEST_SLOW:-1}
+slow=${XSTEST_SLOW:-1}
 vmms=(firecracker cloud-hypervisor stratovirt)
 log=$BATS_TEST_TMPDIR/log
 disk=$BATS_TEST_TMPDIR/disk
@@ -27,16 +27,16 @@ teardown() {
   [[ -z ${vmm_pid:-} ]] || kill -KILL "$vmm_pid" 2>/dev/null || true
 }
 
-# filtered DOOR VMM [VARIABLE=VALUE]... XCR0 STEP...    DOOR: bare, library or supervisor
+# filtered MODE VMM [VARIABLE=VALUE]... XCR0 STEP...    MODE: bare, library or supervisor
 filtered() {
-  local door=$1 name=$2 environment=(KERNEL_LEAKS=0x210 XSAVESHIM_TRIM=both) command=()
+  local mode=$1 name=$2 environment=(KERNEL_LEAKS=0x210 XSAVESHIM_TRIM=both) command=()
   local preload="$shim $build/test/kernel.so"
   shift 2
-  if [[ $door != library ]]; then
+  if [[ $mode != library ]]; then
     environment=(KERNEL_LEAKS=0)
     preload=$build/test/kernel.so
   fi
-  [[ $door != supervisor ]] || command=("$build/xsaveshim" run --supervise --)
+  [[ $mode != supervisor ]] || command=("$build/xsaveshim" run --supervise --)
   while [[ $1 =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
   privately timeout $((60 * slow)) env "${environment[@]}" LD_PRELOAD="$preload" "${command[@]}" "$build/test/filtered" "$name" "$@"
 }
@@ -95,7 +95,7 @@ told_in() { # stderr|syslog|file|none EVENTS
 }
 
 # What a run of the steps `set-xsave=$leaky save` reports at level notice.
-trims() { # DOOR VMM
+trims() { # MODE VMM
   local save=KVM_GET_XSAVE2
   [[ $2 != stratovirt ]] || save=KVM_GET_XSAVE
   echo "notice:trim:KVM_SET_XSAVE$([[ $1 != library ]] || echo " notice:trim:$save")"
@@ -148,7 +148,7 @@ passes() { # VMM STEP...
 
 # ---- every log, at every level ----
 
-every_log_at_every_level() { # DOOR VMM
+every_log_at_every_level() { # MODE VMM
   local target level settings expected
   listen
   for target in stderr syslog file none; do
@@ -198,19 +198,19 @@ every_log_at_every_level() { # DOOR VMM
 
 # StratoVirt points descriptor 2 at /dev/null before KVM_CREATE_VM where it becomes a daemon, QEMU after KVM_SET_CPUID2.
 
-# each DOOR COMMAND...    the command, with the door and each VMM behind it
+# each MODE COMMAND...    the command, with the host mode and each VMM behind it
 each() {
   local name
   for name in "${vmms[@]}"; do "${@:2}" "$1" "$name"; done
 }
 
-restores_and_tells_in() { # PLACE DOOR VMM [VARIABLE=VALUE]... STEP...
-  local place=$1 door=$2 name=$3 environment=()
+restores_and_tells_in() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...
+  local place=$1 mode=$2 name=$3 environment=()
   shift 3
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
-  run_filtered "$door" "$name" "${environment[@]}" 0x7 "$@" set-xsave="$leaky" save
+  run_filtered "$mode" "$name" "${environment[@]}" 0x7 "$@" set-xsave="$leaky" save
   ended "${trimmed[@]}"
-  told_in "$place" "$(trims "$door" "$name")"
+  told_in "$place" "$(trims "$mode" "$name")"
 }
 
 stderr_closed() {
@@ -271,7 +271,7 @@ no_syslog() {
   each supervisor log_full_and_no_stderr
 }
 
-starts_without_stderr() { # DOOR VMM
+starts_without_stderr() { # MODE VMM
   run_without() { filtered "$@" 2>&-; }
   : >"$messages"
   case_=("$@" 'without a standard error')
@@ -299,7 +299,7 @@ starts_without_stderr() { # DOOR VMM
 }
 
 # From the VMM's KVM_SET_CPUID2 to its payload syslogd is another.
-syslogd_restarts() { # DOOR VMM
+syslogd_restarts() { # MODE VMM
   local status=0
   mkfifo "$BATS_TEST_TMPDIR/$2".{1,2}
   listen
@@ -327,7 +327,7 @@ syslogd_restarts() { # DOOR VMM
 }
 
 # A standard error that somebody else has filled, and reads later.
-full_pipe_with_a_reader() { # DOOR VMM
+full_pipe_with_a_reader() { # MODE VMM
   local status=0
   rm -f "$pipe"
   mkfifo "$pipe"
@@ -394,7 +394,7 @@ full_pipe_with_a_reader() { # DOOR VMM
   done
 }
 
-aborts() { # EVENTS DOOR VMM [VARIABLE=VALUE]... XCR0 STEP...
+aborts() { # EVENTS MODE VMM [VARIABLE=VALUE]... XCR0 STEP...
   local expected=$1 how=1
   shift
   [[ $1 == library ]] || how=137

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=bpf
-# The host-wide door where many threads of VMMs come at once, and while it is enabled and disabled. Run by kernels-host.bats on kernels that
+# The host mode where many threads of VMMs come at once, and while it is enabled and disabled. Run by kernels-host.bats on kernels that
 # preempt themselves and on others.
 
 load lib
@@ -32,7 +32,7 @@ kernel_says_nothing_new() {
 }
 
 @test "64 threads: each load is trimmed or told, and 'missed' is what the exits did not see" {
-  local crowd_said counts rounds=$((3000 / ${XSAVESHIM_TEST_SLOW:-1}))
+  local crowd_said counts rounds=$((3000 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   enable
   crowd_said=$("$build/test/crowd" 64 "$rounds")
@@ -49,7 +49,7 @@ kernel_says_nothing_new() {
 
 # The kernel replaces instructions that the crowd's threads and the guest's vCPU are about to execute.
 @test "enabled and disabled again and again under a guest and a crowd, it leaves the guest intact, and the kernel has nothing to say" {
-  local round rounds=$((100 / ${XSAVESHIM_TEST_SLOW:-1}))
+  local round rounds=$((100 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   guest_start guest
   guest_intact guest

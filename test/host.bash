@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# What the suites of the host-wide door share; to be sourced after lib.bash. watcher is the process that start_watch starts.
+# What the suites of the host mode share; to be sourced after lib.bash. watcher is the process that start_watch starts.
 
-host() { "$build/xsaveshim" host "$@"; }
+host_caps() { "$build/xsaveshim" host "$@"; }
 
 # Prints why these tests cannot run here; nothing: they can.
 tell_obstacle() {
@@ -81,6 +81,6 @@ watch_told_of() { # EVENT LINE...
 find_obstacle() {
   obstacle=$(tell_obstacle)
   export obstacle
-  [[ $obstacle || $("$build/xsaveshim" host status) == "not in force: it is not enabled" ]] ||
-    fail "the host-wide door is in use on this machine: these tests would disable it"
+  [[ $obstacle || $("$build/xsaveshim" host status) == "inactive: it is not enabled" ]] ||
+    fail "the host mode is in use on this machine: these tests would disable it"
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=bpf
-# The host-wide door on this kernel, whichever it is: what enables it, what it does, what ends it. It needs root and a kernel that lets
+# The host mode on this kernel, whichever it is: what enables it, what it does, what ends it. It needs root and a kernel that lets
 # BPF programs write. kernels-host.bats runs this suite inside testbed kernels.
 
 load lib
@@ -22,23 +22,23 @@ teardown() {
   leaves_nothing
 }
 
-in_force='in force: * was cleared from what a VM loaded whose guest has none'
+is_active='active: * was cleared from what a VM loaded whose guest has none'
 
 @test "enabled, it trims what any VMM loads; disabled, it does not" {
   loads 0x207
   enable
   [[ $output == "enabled: trim=both refused=report" ]]
-  status_is 0 "$in_force"
+  status_is 0 "$is_active"
   loads 0x3
   printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   counts_are seen=1 trimmed=1 not_trimmed=0 refused=0 missed=0 killed=0
   run host disable
   [[ $status == 0 && $output == disabled ]]
-  status_is 1 'not in force: it is not enabled'
+  status_is 1 'inactive: it is not enabled'
   loads 0x207
 }
 
-@test "its settings are its own options', whatever the other doors' file and environment say" {
+@test "its settings are its own options', whatever the other modes' file and environment say" {
   XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable
   [[ $output == "enabled: trim=both refused=report" ]]
   loads 0x3
@@ -46,14 +46,14 @@ in_force='in force: * was cleared from what a VM loaded whose guest has none'
 
 @test "with trim=none it keeps the payload and tells what it would have dropped" {
   enable --trim=none
-  status_is 0 'in force: the programs saw what a VM loaded and saved'
+  status_is 0 'active: the programs saw what a VM loaded and saved'
   loads 0x207
   counts_are would_trim=1 trimmed=0
 }
 
 @test "with trim=save it keeps what is loaded" {
   enable --trim=save
-  status_is 0 'in force: the programs saw what a VM loaded and saved'
+  status_is 0 'active: the programs saw what a VM loaded and saved'
   loads 0x207
 }
 
@@ -77,7 +77,7 @@ in_force='in force: * was cleared from what a VM loaded whose guest has none'
   "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
   enable --trim=both
   wait $!
-  status_is 0 "$in_force"
+  status_is 0 "$is_active"
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
@@ -101,43 +101,43 @@ in_force='in force: * was cleared from what a VM loaded whose guest has none'
   enable
   mkdir /sys/fs/bpf/xsaveshim-new
   bpftool link pin id "$(bpftool -j link show pinned /sys/fs/bpf/xsaveshim/exit | jq .id)" /sys/fs/bpf/xsaveshim-new/exit
-  status_is 0 "$in_force"
+  status_is 0 "$is_active"
   [[ ! -e /sys/fs/bpf/xsaveshim-new ]]
   rm /sys/fs/bpf/xsaveshim/entry
-  wait_for 30 status_is 1 'not in force: it is not enabled' # once the kernel has detached the programs
+  wait_for 30 status_is 1 'inactive: it is not enabled' # once the kernel has detached the programs
   leaves_nothing
 }
 
 @test "what was proven before SIGKILL came the next status puts in place" {
   enable
   mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
-  status_is 0 "$in_force"
+  status_is 0 "$is_active"
   [[ -e /sys/fs/bpf/xsaveshim/entry && ! -e /sys/fs/bpf/xsaveshim-new ]]
 }
 
 @test "killing the command or the watch does not end it" {
   enable
   start_watch
-  wait_for 20 watch_told event=in-force
+  wait_for 20 watch_told event=active
   kill -KILL "$watcher"
   wait "$watcher" || true
   loads 0x3
 }
 
-@test "pinned in another bpffs instance, it is in force and cannot be disabled from there" {
+@test "pinned in another bpffs instance, it is active and cannot be disabled from there" {
   enable
   mount -t bpf bpf /sys/fs/bpf
-  status_is 0 "in force, pinned elsewhere: *"
+  status_is 0 "active, pinned elsewhere: *"
   run --separate-stderr host disable
   umount /sys/fs/bpf
   [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled from here: '*'another bpffs instance'* ]]
   loads 0x3
 }
 
-@test "where kernel.ftrace_enabled is 0, it is not in force, and cannot be enabled" {
+@test "where kernel.ftrace_enabled is 0, it is inactive, and cannot be enabled" {
   enable
   sysctl -q kernel.ftrace_enabled=0
-  status_is 1 'not in force: *sysctl kernel.ftrace_enabled=1'
+  status_is 1 'inactive: *sysctl kernel.ftrace_enabled=1'
   host disable
   cannot_enable '*sysctl kernel.ftrace_enabled=1' || { sysctl -q kernel.ftrace_enabled=1; false; }
   sysctl -q kernel.ftrace_enabled=1
@@ -170,7 +170,7 @@ in_force='in force: * was cleared from what a VM loaded whose guest has none'
 @test "watch tells what was trimmed and what KVM refused, with the process and its cgroup, and no report of the self-test" {
   start_watch
   enable
-  wait_for 20 watch_told event=in-force
+  wait_for 20 watch_told event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x203,xcomp_bv=1
   wait_for 20 watch_told event=refused
   watch_told_of trim \
@@ -184,7 +184,7 @@ in_force='in force: * was cleared from what a VM loaded whose guest has none'
   for _ in {1..99}; do hundred+=(set-xsave 0x203); done
   enable
   start_watch
-  wait_for 20 watch_told event=in-force
+  wait_for 20 watch_told event=active
   run_vmm create 0 cpuid 0xd=0x3 "${hundred[@]}" set-xsave 0x207 create 1 cpuid 0xd=0x3 set-xsave 0x203
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 5))'
@@ -196,14 +196,14 @@ vcpu=1 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru
 vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "watch says when the door stops to be in force" {
+@test "watch says when the host mode stops to be active" {
   enable
   start_watch
-  wait_for 20 watch_told event=in-force
+  wait_for 20 watch_told event=active
   host disable
-  wait_for 20 watch_told 'level=error event=not-in-force via=host reason="it is not enabled"'
+  wait_for 20 watch_told 'level=error event=inactive via=host reason="it is not enabled"'
   enable
-  wait_for 20 eval '(($(grep -c event=in-force "$BATS_TEST_TMPDIR/watch") == 2))'
+  wait_for 20 eval '(($(grep -c event=active "$BATS_TEST_TMPDIR/watch") == 2))'
   loads 0x3
   wait_for 20 watch_told event=trim
 }
@@ -222,7 +222,7 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru" ]] || fail "$(cat "
   done
   enable
   start_watch
-  wait_for 20 watch_told event=in-force
+  wait_for 20 watch_told event=active
   for kind in readonly copied absent userfaultfd; do
     after+=$("$build/test/pages" "$kind")$'\n'
   done
@@ -246,7 +246,7 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru" ]] || fail "$(cat "
 @test "KVM_SET_XCRS: what KVM refuses is told, and what it takes of state that was dropped" {
   enable
   start_watch
-  wait_for 20 watch_told event=in-force
+  wait_for 20 watch_told event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xcrs 0x7
   # a table that grows afterwards stands in for a KVM that has more than the VMM set
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
@@ -270,7 +270,7 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru" ]] || fail "$(cat "
   counts_are trimmed=1
 }
 
-@test "xsaveshim status calls a VMM without a shim protected, by host, while the door is in force" {
+@test "xsaveshim status calls a VMM without a shim protected, by host, while the host mode is active" {
   local pid
   mkfifo "$BATS_TEST_TMPDIR/in"
   "$vmm" create 0 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The host-wide door on the testbed's kernels: its own suites, KVM as its judge, and what keeps a kernel from having it.
+# The host mode on the testbed's kernels: its own suites, KVM as its judge, and what keeps a kernel from having it.
 
 load lib
 load oracle
@@ -15,7 +15,7 @@ passes() {
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
   # PATH begins with bats' inner programs, one of which is called bats, too.
   run env PATH="${PATH#"${BATS_LIBEXEC:+$BATS_LIBEXEC:}"}" timeout -k 30 900 test/kernels/run --timeout 850 "${options[@]}" "$1" -- \
-    env XSAVESHIM_TEST_SLOW=10 BUILD="$build" "${@:2:$#-2}" bats --formatter tap "${!#}"
+    env XSTEST_SLOW=10 BUILD="$build" "${@:2:$#-2}" bats --formatter tap "${!#}"
   if ((status != 0)) || grep -qE '^not ok|# skip' <<<"$output" || ! grep -q '^ok ' <<<"$output"; then
     fail "$(grep -v '^ok [0-9]* [^#]*$' <<<"$output")"
   fi
@@ -41,7 +41,7 @@ no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none
 }
 
 crowd_result() { # NAME KERNEL
-  result "$1" "the host-wide door: $2" '64 threads load and save; enabled and disabled 10 times under a guest and 4 threads' \
+  result "$1" "the host mode: $2" '64 threads load and save; enabled and disabled 10 times under a guest and 4 threads' \
     'each load trimmed or told, the guest intact, no word of the kernel'
 }
 
@@ -79,23 +79,23 @@ crowd_result() { # NAME KERNEL
   done
 }
 
-@test "where KVM's module is missing it cannot be enabled, and where it was loaded anew it is not in force" {
+@test "where KVM's module is missing it cannot be enabled, and where it was loaded anew it is inactive" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable && rmmod kvm_amd kvm || echo "rmmod failed"
-    insmod "$XSAVESHIM_TESTBED_MODULES"/*-kvm.ko && insmod "$XSAVESHIM_TESTBED_MODULES"/*-kvm-amd.ko
+    insmod "$XSTEST_MODULES"/*-kvm.ko && insmod "$XSTEST_MODULES"/*-kvm-amd.ko
     "$0/xsaveshim" host status | head -n 1
     "$0/xsaveshim" host disable
     rmmod kvm_amd kvm
     "$0/xsaveshim" host enable 2>&1' "${no_module_btf[@]}"
   [[ $output == "enabled: trim=both refused=report
-not in force: the programs are attached, but the kernel does not call them: KVM has been loaded anew, say: enable it again
+inactive: the programs are attached, but the kernel does not call them: KVM has been loaded anew, say: enable it again
 disabled
 xsaveshim host: cannot be enabled: KVM is not loaded, and \`modprobe kvm_amd\` does not load it: see what the kernel's log says (dmesg)" ]] ||
     fail "$output" "$stderr"
 }
 
-@test "a static VMM on an affected kernel: its payload is refused, and taken once the door is enabled" {
+@test "a static VMM on an affected kernel: its payload is refused, and taken once the host mode is enabled" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '
     restore() { "$0/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207 | tail -n 1; }
@@ -105,7 +105,7 @@ xsaveshim host: cannot be enabled: KVM is not loaded, and \`modprobe kvm_amd\` d
   [[ $output == "set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same
 enabled: trim=both refused=report
 set-xsave 0x207: 0 xstate_bv=0x3 rest=same" ]] || fail "$output" "$stderr"
-  result host-static 'the host-wide door: a static VMM' 'a payload with 0x207 of a guest that has 0x3, on the affected kernel' \
+  result host-static 'the host mode: a static VMM' 'a payload with 0x207 of a guest that has 0x3, on the affected kernel' \
     'refused without it, loaded with it'
 }
 
@@ -113,22 +113,22 @@ set-xsave 0x207: 0 xstate_bv=0x3 rest=same" ]] || fail "$output" "$stderr"
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '"$0/xsaveshim" host enable && "$0/test/oracle" payload 20000 "$1"' "$seed"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output" "$stderr"
-  result oracle-host 'KVM as the oracle: the host-wide door' '20,000 random payloads, each with a random CPUID table, on the affected kernel' '0 mismatches'
+  result oracle-host 'KVM as the oracle: the host mode' '20,000 random payloads, each with a random CPUID table, on the affected kernel' '0 mismatches'
 }
 
-# Bugs in the door's own reading of the table, and in the core's headers that it is compiled from: FILE and what `sed` makes of it.
-declare -gA door_bugs=(
+# Bugs in the host mode's own reading of the table, and in the core's headers that it is compiled from: FILE and what `sed` makes of it.
+declare -gA loader_bugs=(
   [index-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
   [last-match-wins]='host/programs.bpf.c s/&entries\[i\]/\&entries[nent - 1 - i]/'
   [edx-dropped]='host/programs.bpf.c s/(uint64_t)entry.edx << 32 | entry.eax/entry.eax/'
   [fpsse-dropped]='include/xsaveshim/policy.h s/ | vcpu.enabled_xcr0 | XFEATURE_FPSSE/ | vcpu.enabled_xcr0/'
-  [empty-table-unlimited]='host/programs.bpf.c s/past->empty_table = is_empty/past->empty_table = false/'
+  [empty-table-unlimited]='host/programs.bpf.c s/state->empty_table = is_empty/state->empty_table = false/'
 )
 
-# door_with BUG    builds it, as $BATS_TEST_TMPDIR/BUG/build/xsaveshim-host
-door_with() {
-  local tree=$BATS_TEST_TMPDIR/$1 file=${door_bugs[$1]%% *} change=${door_bugs[$1]#* }
+# loader_with BUG    builds it, as $BATS_TEST_TMPDIR/BUG/build/xsaveshim-host
+loader_with() {
+  local tree=$BATS_TEST_TMPDIR/$1 file=${loader_bugs[$1]%% *} change=${loader_bugs[$1]#* }
   mkdir "$tree"
   cp -r Makefile core command include host preload test packaging "$tree"
   sed -i "$change" "$tree/$file"
@@ -138,18 +138,18 @@ door_with() {
 
 @test "each bug that is put into it is caught within 1,000 tables" {
   local bug
-  for bug in "${!door_bugs[@]}"; do door_with "$bug"; done
+  for bug in "${!loader_bugs[@]}"; do loader_with "$bug"; done
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '
     for bug in "${@:3}"; do
       "$1/$bug/build/xsaveshim-host" enable >/dev/null || echo "$bug: cannot be enabled"
       echo "$bug: $("$0/test/oracle" payload 1000 "$2" | tail -n 1)"
       "$1/$bug/build/xsaveshim-host" disable >/dev/null
-    done' "$BATS_TEST_TMPDIR" "$seed" "${!door_bugs[@]}"
-  for bug in "${!door_bugs[@]}"; do
+    done' "$BATS_TEST_TMPDIR" "$seed" "${!loader_bugs[@]}"
+  for bug in "${!loader_bugs[@]}"; do
     grep -q "^$bug: mismatch at payload" <<<"$output" || fail "not caught: $bug" "$output" "$stderr"
   done
-  result oracle-host-bugs 'the oracle itself: the host-wide door' "${#door_bugs[@]} bugs put into the host-wide door (${!door_bugs[*]})" 'each caught within 1,000 tables'
+  result oracle-host-bugs 'the oracle itself: the host mode' "${#loader_bugs[@]} bugs put into the host mode (${!loader_bugs[*]})" 'each caught within 1,000 tables'
 }
 
 # Instructions that the whole machine executes for a call, by the pair of programs that is attached. Rows for docs/bench.md.
@@ -181,8 +181,8 @@ door_with() {
   install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's
   inside fixed '
-    export XSAVESHIM_TEST_SLOW=10
-    host() { test/tools/systemd-ns exec /tmp/host "$@" 2>&1; }
+    export XSTEST_SLOW=10
+    host_caps() { test/tools/systemd-ns exec /tmp/host "$@" 2>&1; }
     test/tools/systemd-ns start /tmp/host "$1" || exit
     host systemctl is-enabled xsaveshim-host xsaveshim-host-watch
     host systemd-analyze verify xsaveshim-host.service xsaveshim-host-watch.service
@@ -203,10 +203,10 @@ door_with() {
   [[ $output == "disabled
 disabled
 libvirtd.service
-in force: avx was cleared from what a VM loaded whose guest has none
+active: avx was cleared from what a VM loaded whose guest has none
 set-xsave 0x207: 0 xstate_bv=0x3 rest=same
 event=trim via=host
 cgroup=/qemu.slice/101.scope
-in force: avx was cleared from what a VM loaded whose guest has none
-not in force: it is not enabled" ]] || fail "$output" "$stderr"
+active: avx was cleared from what a VM loaded whose guest has none
+inactive: it is not enabled" ]] || fail "$output" "$stderr"
 }

@@ -24,7 +24,7 @@ legs_of() {
 }
 
 travels_on() { # KERNEL DEED...
-  XSAVESHIM_TESTBED_OUT=$out XSAVESHIM_TEST_SLOW=${XSAVESHIM_TEST_SLOW:-6} \
+  XSTEST_OUT=$out XSTEST_SLOW=${XSTEST_SLOW:-6} \
     timeout 2500 "$repo/test/kernels/run" --timeout 2400 "$1" -- "$repo/test/kernels/load" "$1" "$image" "${@:2}" \
     2>"$out/$1.stderr" || { echo "the $1 host broke off:" && cat "$out/$1.stderr"; } | sed 's/^/# /' >&3
 }
@@ -83,7 +83,7 @@ makes_trips() { # WAY TRIPS
   makes_trips supervised 2
 }
 
-@test "by the host-wide door they make two round trips, trimmed once on the affected kernel and once on the leaky one, and every result is right" {
+@test "by the host mode they make two round trips, trimmed once on the affected kernel and once on the leaky one, and every result is right" {
   local vcpus
   for vcpus in 1 2; do
     came_to affected host "$vcpus" "booted$vcpus" "host$vcpus-1" works "$vcpus"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The package xsaveshim-host while the door is in force: an upgrade, and the removal. systemd in namespaces, in a testbed kernel.
+# The package xsaveshim-host while the host mode is active: an upgrade, and the removal. systemd in namespaces, in a testbed kernel.
 
 load lib
 
@@ -25,8 +25,8 @@ setup_file() {
 host_with_packages() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr timeout 900 "$repo/test/kernels/run" --timeout 850 fixed -- bash -c '
-    export XSAVESHIM_TEST_SLOW=10
-    host() { "$0/test/tools/systemd-ns" exec /tmp/host "$@" 2>&1; }
+    export XSTEST_SLOW=10
+    host_caps() { "$0/test/tools/systemd-ns" exec /tmp/host "$@" 2>&1; }
     load() {
       host nice -n 5 sh -c "until [ -e /srv/enough ]; do /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x207 set-xsave 0x207; done" |
         grep ^set-xsave >/tmp/loads &
@@ -50,7 +50,7 @@ host_with_packages() {
     eval "$2"' "$repo" "$packages" "$1"
 }
 
-@test "an upgrade of the Debian package puts its own programs in the place of those in force, without a gap; its removal disables them" {
+@test "an upgrade of the Debian package puts its own programs in the place of those active, without a gap; its removal disables them" {
   # shellcheck disable=SC2016 # the inner shell's
   host_with_packages '
     debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb
@@ -70,12 +70,12 @@ host_with_packages() {
   [[ $output == "inactive
 other programs
 another watch
-in force: avx was cleared from what a VM loaded whose guest has none
+active: avx was cleared from what a VM loaded whose guest has none
 inactive
 inactive" ]] || fail "$output" "$stderr"
 }
 
-@test "an upgrade of the RPM puts its own programs in the place of those in force, without a gap; its removal disables them" {
+@test "an upgrade of the RPM puts its own programs in the place of those active, without a gap; its removal disables them" {
   # shellcheck disable=SC2016 # the inner shell's
   host_with_packages '
     fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"
@@ -93,7 +93,7 @@ inactive" ]] || fail "$output" "$stderr"
     host systemctl is-active xsaveshim-host xsaveshim-host-watch'
   [[ $output == "inactive
 other programs
-in force: avx was cleared from what a VM loaded whose guest has none
+active: avx was cleared from what a VM loaded whose guest has none
 inactive
 inactive" ]] || fail "$output" "$stderr"
 }

@@ -34,8 +34,8 @@ says() {
   says affected-strict 1 affected-strict no affected EINVAL EINVAL 0x0
 }
 
-# says_with_door KERNEL REFUSES CURED LEAKS VERDICT    probe, while the host-wide door is in force
-says_with_door() {
+# says_with_host_mode KERNEL REFUSES CURED LEAKS VERDICT    probe, while the host mode is active
+says_with_host_mode() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
     "$0" host enable >/dev/null
@@ -47,14 +47,14 @@ says_with_door() {
   local expected
   expected=$(printf '%s\t%s\t%s\t%s\n' "$@" "$@")
   [[ $2 == false ]] || expected+=$'\ncured by xsaveshim host'
-  expected+=$'\nnot visible while `xsaveshim host` is in force\n[true,0,0,0]'
+  expected+=$'\nnot visible while `xsaveshim host` is active\n[true,0,0,0]'
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr" "expected:" "$expected"
 }
 
-@test "through the host-wide door probe sees that the affected kernel refuses, and is not counted as a VMM" {
-  says_with_door affected affected true unknown affected
+@test "through the host mode probe sees that the affected kernel refuses, and is not counted as a VMM" {
+  says_with_host_mode affected affected true unknown affected
 }
 
-@test "the host-wide door hides what the leaky kernel leaks, and probe says so" {
-  says_with_door leaky no false unknown unknown
+@test "the host mode hides what the leaky kernel leaks, and probe says so" {
+  says_with_host_mode leaky no false unknown unknown
 }

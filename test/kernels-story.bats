@@ -10,7 +10,7 @@ load qemu
 on() {
   local options=()
   [[ $1 != --* ]] || { options=("$1" "$2") && shift 2; }
-  XSAVESHIM_TESTBED_OUT=$out XSAVESHIM_TEST_SLOW=${XSAVESHIM_TEST_SLOW:-6} \
+  XSTEST_OUT=$out XSTEST_SLOW=${XSTEST_SLOW:-6} \
     timeout 600 "$repo/test/kernels/run" --timeout 500 "${options[@]}" "$1" -- "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
@@ -146,7 +146,7 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
     "level=notice event=load-widened ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x3 guest_xcr0=0x0"
 }
 
-@test "the host-wide door, enabled while QEMU runs on the leaky kernel, has it save what restores on the affected one without it" {
+@test "the host mode, enabled while QEMU runs on the leaky kernel, has it save what restores on the affected one without it" {
   came_to leaky save cleanhost host '0x3 ok' postmigrate intact
   came_to affected restore cleanhost without '0x3 ok' running intact
   came_to leaky save cleanhost-smp2 host '0x3 ok' postmigrate intact
@@ -155,22 +155,22 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   came_to affected restore diskcleanhost without '0x3 ok' running intact
 }
 
-@test "so has it a live migration from the leaky kernel to the affected one, where there is neither door nor shim" {
+@test "so has it a live migration from the leaky kernel to the affected one, where there is neither host mode nor shim" {
   came_to leaky send live host '0x3 ok' postmigrate intact
   came_to affected receive live without '0x3 ok' running intact
 }
 
-@test "on the affected kernel a plain QEMU restores what is lost otherwise, by way of the host-wide door" {
+@test "on the affected kernel a plain QEMU restores what is lost otherwise, by way of the host mode" {
   came_to affected restore file host '0x3 ok' running intact
   came_to affected restore smp2 host '0x3 ok, 0x3 ok' running intact
   came_to affected restore disk host '0x3 ok' running intact
 }
 
-@test "so does a QEMU that waited with -incoming defer before the door was enabled" {
+@test "so does a QEMU that waited with -incoming defer before the host mode was enabled" {
   came_to affected restore file waiting '0x3 ok' running intact
 }
 
-@test "on the fixed kernel and on Debian's own, which lack BNDCSR, the guest is lost without the host-wide door, and intact with it" {
+@test "on the fixed kernel and on Debian's own, which lack BNDCSR, the guest is lost without the host mode, and intact with it" {
   came_to fixed restore file host '0x3 ok' running intact
   both_are_lost fixed
   came_to fixed restore smp2 host '0x3 ok, 0x3 ok' running intact

@@ -40,13 +40,13 @@ vmlinux: arch/x86/kvm/cpuid.c arch/x86/kvm/x86.c
 	[ ! -e $work/hold ] || until [ -e $work/go ]; do sleep 0.05; done
 	cat \$^ >\$@
 EOF
-  export XSAVESHIM_KERNEL_CACHE=$work/cache
+  export XSTEST_KERNEL_CACHE=$work/cache
   pack_source
 }
 
 pack_source() {
   tar -C "$work/source" -cJf "$work/source.tar.xz" linux-source-9.9
-  export XSAVESHIM_KERNEL_SOURCE=$work/source.tar.xz
+  export XSTEST_KERNEL_SOURCE=$work/source.tar.xz
 }
 
 builds() {
@@ -195,7 +195,7 @@ d" ]]
 
 @test "a source that is not there is named" {
   fake_source
-  XSAVESHIM_KERNEL_SOURCE=$work/none.tar.xz does_not_build fixed
+  XSTEST_KERNEL_SOURCE=$work/none.tar.xz does_not_build fixed
   [[ $stderr == *"there is no kernel source $work/none.tar.xz: install linux-source (Debian, Ubuntu), or name a tarball"* ]]
 }
 
@@ -261,10 +261,10 @@ d" ]]
   ((EUID == 0)) || privately+=(--map-root-user)
   # as from `make -C DIRECTORY`, whose makes tell where they are
   MAKEFLAGS=w MAKELEVEL=1 run "${privately[@]}" bash -c '
-    mount -t tmpfs -o size=2M small "$XSAVESHIM_KERNEL_CACHE"
+    mount -t tmpfs -o size=2M small "$XSTEST_KERNEL_CACHE"
     timeout 60 "$0" leaky && exit 9
-    find "$XSAVESHIM_KERNEL_CACHE" -mindepth 1
-    mount -o remount,size=200M "$XSAVESHIM_KERNEL_CACHE"
+    find "$XSTEST_KERNEL_CACHE" -mindepth 1
+    mount -o remount,size=200M "$XSTEST_KERNEL_CACHE"
     timeout 60 "$0" leaky && echo recovered' "$builder"
   echo "$output"
   ((status == 0))
@@ -309,8 +309,8 @@ d" ]]
 @test "what a command writes is lost, except in the shared directory" {
   mkdir "$work/shared, and odd"
   echo old >"$work/file"
-  XSAVESHIM_TESTBED_OUT="$work/shared, and odd" enters fixed -- bash -c '
-    cd "$1" && echo new >file && echo new >other && cat file && echo kept >"$XSAVESHIM_TESTBED_OUT/result"' bash "$work"
+  XSTEST_OUT="$work/shared, and odd" enters fixed -- bash -c '
+    cd "$1" && echo new >file && echo new >other && cat file && echo kept >"$XSTEST_OUT/result"' bash "$work"
   ((status == 0))
   [[ $output == new ]]
   [[ $(<"$work/file") == old && ! -e $work/other ]]
@@ -384,8 +384,8 @@ EOF
   local signal status
   for signal in TERM INT; do
     mkdir "$work/out-$signal"
-    XSAVESHIM_TESTBED_OUT=$work/out-$signal setsid env --default-signal=INT "$runner" \
-      fixed -- sh -c 'echo >"$XSAVESHIM_TESTBED_OUT/started"; sleep 1000' 3>&- &
+    XSTEST_OUT=$work/out-$signal setsid env --default-signal=INT "$runner" \
+      fixed -- sh -c 'echo >"$XSTEST_OUT/started"; sleep 1000' 3>&- &
     background=$!
     wait_for 60 test -e "$work/out-$signal/started"
     kill -"$signal" "$background"
@@ -410,10 +410,10 @@ EOF
   chmod -R a+rX "$BATS_RUN_TMPDIR"
   chmod 1777 "$TMPDIR"
   cd /
-  XSAVESHIM_KERNEL_CACHE=$work/cache enters fixed -- id -u
+  XSTEST_KERNEL_CACHE=$work/cache enters fixed -- id -u
   [[ $output == 0 ]]
   run --separate-stderr timeout 300 setpriv --reuid nobody --regid nogroup --clear-groups \
-    env XSAVESHIM_KERNEL_CACHE="$work/cache" "$work/clone/test/kernels/run" fixed -- sh -c 'id -u; ls -l /dev/kvm | cut -c1-10'
+    env XSTEST_KERNEL_CACHE="$work/cache" "$work/clone/test/kernels/run" fixed -- sh -c 'id -u; ls -l /dev/kvm | cut -c1-10'
   echo "$output" "$stderr"
   ((status == 0))
   [[ ${lines[0]} == 0 && ${lines[1]} == crw-rw-rw- ]]

@@ -247,7 +247,7 @@ descriptors_with_library() {
 start_kolla() {
   host systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service
   host systemd-run --quiet --unit=nova_libvirt --property=KillMode=process bash /srv/kolla "$@"
-  wait_for $((10 * ${XSAVESHIM_TEST_SLOW:-1})) host virsh -q list >/dev/null 2>&1
+  wait_for $((10 * ${XSTEST_SLOW:-1})) host virsh -q list >/dev/null 2>&1
 }
 
 stop_kolla() {

@@ -47,7 +47,7 @@ stop_host() {
   [[ ! -e $host_dir/init ]] || "$repo/test/tools/systemd-ns" stop "$host_dir"
 }
 
-host() { timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@"; }
+host_caps() { timeout $((120 * ${XSTEST_SLOW:-1})) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@"; }
 
 # domain_xml [VAR=VALUE]...    the canary guest, QEMU's environment set through <qemu:env>
 domain_xml() {
@@ -81,7 +81,7 @@ guest_pid() { cat "$host_root/run/libvirt/qemu/guest.pid"; }
 # A daemon that has just started reconnects to the domain. If virsh destroys the domain then, the domain may already be gone.
 restart_guest() {
   host virsh -q destroy guest || true
-  wait_for $((10 * ${XSAVESHIM_TEST_SLOW:-1})) guest_is_off
+  wait_for $((10 * ${XSTEST_SLOW:-1})) guest_is_off
   host virsh -q start guest
 }
 
@@ -99,7 +99,7 @@ printed_more() { # SIZE-BEFORE LETTERS
 guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")
-  wait_for $((10 * ${XSAVESHIM_TEST_SLOW:-1})) printed_more "$size" "$1" || return
+  wait_for $((10 * ${XSTEST_SLOW:-1})) printed_more "$size" "$1" || return
   tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" || fail "the guest printed other letters than $1"
 }
 
@@ -107,7 +107,7 @@ guest_prints() { # T|X
 start_leaky_guest() {
   host virsh -q define /srv/guest/leaky.xml
   host virsh -q start guest
-  wait_for $((10 * ${XSAVESHIM_TEST_SLOW:-1})) test -s "$serial"
+  wait_for $((10 * ${XSTEST_SLOW:-1})) test -s "$serial"
   guest_prints T
 }
 

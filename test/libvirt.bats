@@ -45,12 +45,12 @@ hold_domains() {
 }
 
 # In the background, where a shell has SIGINT ignored, which the command's own shell could not undo; in a session of its own.
-start_enable() { # NAME    $NAME.told is what it said, $NAME.status what it ended with
+start_enable() { # NAME    $NAME.reported is what it said, $NAME.status what it ended with
   local name=$BATS_TEST_TMPDIR/$1
   rm -f "$name.status" "$host_root/srv/$1.pid"
   {
     status=0
-    host env --default-signal=INT,HUP setsid --wait sh -c 'echo $$ >"/srv/$0.pid"; exec xsaveshim-libvirt enable' "$1" >"$name.told" 2>&1 || status=$?
+    host env --default-signal=INT,HUP setsid --wait sh -c 'echo $$ >"/srv/$0.pid"; exec xsaveshim-libvirt enable' "$1" >"$name.reported" 2>&1 || status=$?
     echo "$status" >"$name.status"
   } 3>&- &
 }
@@ -60,7 +60,7 @@ start_held_enable() {
   rm -f "$host_root/srv/held"
   touch "$host_root/srv/hold"
   start_enable "$1"
-  wait_for $((60 * ${XSAVESHIM_TEST_SLOW:-1})) test -e "$host_root/srv/held"
+  wait_for $((60 * ${XSTEST_SLOW:-1})) test -e "$host_root/srv/held"
 }
 
 release_domains() { rm "$host_root/srv/hold"; }
@@ -68,11 +68,11 @@ release_domains() { rm "$host_root/srv/hold"; }
 ended() { [[ -s $BATS_TEST_TMPDIR/$1.status ]]; } # NAME
 
 ended_with() { # STATUS NAME
-  wait_for $((120 * ${XSAVESHIM_TEST_SLOW:-1})) ended "$2"
+  wait_for $((120 * ${XSTEST_SLOW:-1})) ended "$2"
   [[ $(<"$BATS_TEST_TMPDIR/$2.status") == "$1" ]] || fail "$2 ended with $(<"$BATS_TEST_TMPDIR/$2.status"):" "$(told_by "$2")"
 }
 
-told_by() { cat "$BATS_TEST_TMPDIR/$1.told"; } # NAME
+told_by() { cat "$BATS_TEST_TMPDIR/$1.reported"; } # NAME
 
 ended_or_waits() { ended "$1" || told_by "$1" | grep -q 'waiting for another'; } # NAME
 
@@ -111,7 +111,7 @@ daemon_has_no_library() {
   hold_domains
   start_held_enable first
   start_enable second
-  wait_for $((30 * ${XSAVESHIM_TEST_SLOW:-1})) ended_or_waits second
+  wait_for $((30 * ${XSTEST_SLOW:-1})) ended_or_waits second
   release_domains
   ended_with 0 first
   ended_with 0 second
@@ -157,7 +157,7 @@ daemon_has_no_library() {
   start_held_enable killed
   host pkill -KILL --session "$(<"$host_root/srv/killed.pid")"
   release_domains
-  wait_for $((30 * ${XSAVESHIM_TEST_SLOW:-1})) host virsh -q domid xsaveshim-probe
+  wait_for $((30 * ${XSTEST_SLOW:-1})) host virsh -q domid xsaveshim-probe
   host xsaveshim-libvirt disable
   no_probe_is_left
   [[ $(policy "$host_root") == "$before" ]]

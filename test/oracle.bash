@@ -3,7 +3,7 @@
 #
 # What the suites around the oracle (test/oracle/oracle.c) share; to be sourced after lib.bash.
 
-seed=${XSAVESHIM_TEST_SEED:-$(($(date +%s%N) / 1000))}
+seed=${XSTEST_SEED:-$(($(date +%s%N) / 1000))}
 
 # The bugs that an oracle must catch: `sed` makes them in core/guest_cpuid.c or in its header.
 declare -gA bugs=(

@@ -12,7 +12,7 @@ make_package() { # deb|rpm VERSION
 
 # A fresh Debian as debootstrap leaves it, with the libraries that the package depends on. Kept outside the work tree.
 make_base() {
-  local cache=${XSAVESHIM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xsaveshim} suite new
+  local cache=${XSTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xsaveshim} suite new
   # shellcheck disable=SC1091
   suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
   base=$cache/$suite-minbase.tar

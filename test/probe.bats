@@ -5,7 +5,7 @@
 load lib
 
 command=$build/xsaveshim
-patience=$((60 * ${XSAVESHIM_TEST_SLOW:-1}))
+patience=$((60 * ${XSTEST_SLOW:-1}))
 
 setup() {
   need_kvm

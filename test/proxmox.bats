@@ -8,7 +8,7 @@ load lib
 load qemu
 
 host_dir=$BATS_FILE_TMPDIR/host
-patience=$((10 * ${XSAVESHIM_TEST_SLOW:-1}))
+patience=$((10 * ${XSTEST_SLOW:-1}))
 
 setup_file() {
   local stage=$BATS_FILE_TMPDIR/stage missing
@@ -46,7 +46,7 @@ teardown() {
   [[ $(files_of_kvm) == "$before" ]]
 }
 
-host() { timeout $((6 * patience)) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@" 3>&-; }
+host_caps() { timeout $((6 * patience)) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@" 3>&-; }
 
 files_of_kvm() { host sh -c 'ls /usr/bin/kvm*; readlink /usr/bin/kvm; dpkg-divert --list "*kvm*"'; }
 

@@ -9,7 +9,7 @@
 #     guest_vcpus     how many vCPUs guests have from here on, 1 to 4 (default 1)
 #     guest_machine   QEMU's arguments for their memory and what they boot (default: the canary)
 #
-# and may export XSAVESHIM_TEST_SLOW=N to have N times the patience (KVM emulated by TCG).
+# and may export XSTEST_SLOW=N to have N times the patience (KVM emulated by TCG).
 # A guest is a directory, $work/NAME, with
 #
 #     serial.N        what vCPU N printed: T while its canary was intact, X once it was lost
@@ -59,7 +59,7 @@ guest_running() { # NAME
 
 # guest_wait NAME WHAT COMMAND...    until COMMAND succeeds; fails when QEMU is gone or time is up
 guest_wait() {
-  local name=$1 what=$2 end=$((SECONDS + 20 * ${XSAVESHIM_TEST_SLOW:-1}))
+  local name=$1 what=$2 end=$((SECONDS + 20 * ${XSTEST_SLOW:-1}))
   shift 2
   until "$@"; do
     if [[ -s $work/$name/pid ]] && ! guest_running "$name"; then
@@ -113,7 +113,7 @@ guest_lost() { # NAME
 
 # guest_exits NAME STATUS    until QEMU has exited, with that status; only in the shell that started it
 guest_exits() {
-  local name=$1 pid status=0 end=$((SECONDS + 20 * ${XSAVESHIM_TEST_SLOW:-1}))
+  local name=$1 pid status=0 end=$((SECONDS + 20 * ${XSTEST_SLOW:-1}))
   guest_wait "$1" "it starts" test -s "$work/$1/pid" || return 1
   pid=$(<"$work/$1/pid")
   while guest_running "$name"; do

@@ -224,7 +224,7 @@ trim_of_daemon() { # VIA    a pattern for the line
 @test "a guest that reads VMware's port for ever on a leaky host gets a handful of reports, at growing counts" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
   # a read takes a millisecond and more where the host is busy
-  XSAVESHIM_TEST_SLOW=$((3 * ${XSAVESHIM_TEST_SLOW:-1})) guest_wait flood "the 10,000th trim is reported" \
+  XSTEST_SLOW=$((3 * ${XSTEST_SLOW:-1})) guest_wait flood "the 10,000th trim is reported" \
     grep -qs ' count=10000$' "$work/flood/stderr"
   guest_stop flood
   run ! grep -q X "$work/flood/serial.0"

@@ -23,7 +23,7 @@ trims_in() {
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
   ((status == 0)) || fail "$(told)"
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(told)"
-  # the thread's trim repeats what was reported of the duplicate
+  # the thread's trim limit what was reported of the duplicate
   [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 2 && $(wc -l <<<"$stderr") == 2 ]] ||
     fail "$(told)"
 }

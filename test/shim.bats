@@ -37,7 +37,7 @@ refused_report() { # XSTATE_BV REASON
   reported "$(trim_report 3 0x207 0x3 0x3 avx,pkru)" "$(trim_report 3 0x217 0x3 0x3 avx,bndcsr,pkru) count=2"
 }
 
-@test "a trim that repeats itself is reported at its 10th, 100th and 1,000th time, with the count" {
+@test "a trim that limit itself is reported at its 10th, 100th and 1,000th time, with the count" {
   local restores=() report
   report=$(trim_report 0 0x207 0x7 0x7 pkru)
   for _ in {1..1005}; do restores+=(set-xsave 0x207); done

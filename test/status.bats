@@ -21,7 +21,7 @@ in_world() {
     declare -f
     echo "trap 'echo \"failed: \$BASH_COMMAND\" >&2' ERR; start_world; scenario"
   } >"$work/script"
-  timeout $((60 * ${XSAVESHIM_TEST_SLOW:-1})) unshare --mount --pid --fork --kill-child --mount-proc \
+  timeout $((60 * ${XSTEST_SLOW:-1})) unshare --mount --pid --fork --kill-child --mount-proc \
     bash -Eeuo pipefail "$work/script" 3>&-
 }
 

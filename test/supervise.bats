@@ -9,7 +9,7 @@ xsaveshim=$build/xsaveshim
 static=$build/test/vmm-static
 musl=$build/test/vmm-musl
 work=$BATS_TEST_TMPDIR
-slow=${XSAVESHIM_TEST_SLOW:-1}
+slow=${XSTEST_SLOW:-1}
 
 # What most tests start from: a guest with FP, SSE and AVX, and a payload with a bit that this host's KVM lacks.
 setup() {
@@ -167,7 +167,7 @@ names() { # XFEATURES    of AVX and the leaked one
   [[ $stderr != *will-be-lost* ]] || fail "$(told)"
 }
 
-# ---- repeats ----
+# ---- limit ----
 
 @test "an event of a vCPU is told once, and then at its 10th, 100th, 1,000th time; another event, or another bit, at once" {
   local steps=() i

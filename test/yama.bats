@@ -7,7 +7,7 @@ load lib
 # in_testbed SCRIPT    where /dev/kvm and the programs in $build are everybody's; $scope, $as_nobody, $static and $musl there are what
 # they say
 in_testbed() {
-  run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSAVESHIM_TEST_SLOW:-1})) fixed -- bash -c '
+  run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSTEST_SLOW:-1})) fixed -- bash -c '
     scope=/proc/sys/kernel/yama/ptrace_scope
     as_nobody="setpriv --reuid nobody --regid nogroup --clear-groups"
     build=/tmp/build # the clone may be below a home that is closed

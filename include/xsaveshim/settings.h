@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The settings: an environment variable, else the same key in /etc/xsaveshim.conf, else the default.
+// The settings: an environment variable, else the same key in /etc/xsaveshim.conf, else the
+// default.
 //
-// None of these functions allocates. They are thread-safe on different objects; settings_load reads the environment and
-// a file, so it belongs in a constructor or in main. The rest is async-signal-safe as well.
+// None of these functions allocates. They are thread-safe on different objects; settings_load reads
+// the environment and a file, so it belongs in a constructor or in main. The rest is
+// async-signal-safe as well.
 #ifndef XSAVESHIM_SETTINGS_H
 #define XSAVESHIM_SETTINGS_H
 
@@ -34,7 +36,7 @@ struct settings_problem {
 };
 
 struct settings {
-	enum trim_mode trim;
+	enum trim trim;
 	enum refused_action refused;
 	enum log_target log;
 	enum log_level log_level;
@@ -49,20 +51,26 @@ void settings_init(struct settings *settings);
 // Sets one setting. False, with nothing changed, where the value is not one it takes.
 bool settings_set(struct settings *settings, enum setting setting, const char *value);
 
-// Applies a settings file's text: KEY=value lines, # comments, white space around both ignored. source names the file in problems.
-void settings_apply_file(struct settings *settings, const char *text, size_t size, const char *source);
+// Applies a settings file's text: KEY=value lines, # comments, white space around both ignored.
+// source names the file in problems.
+void settings_apply_file(struct settings *settings, const char *text, size_t size,
+			 const char *source);
 
-// Applies an environment: lookup returns the value of a variable, or NULL. context is passed on to it.
-void settings_apply_environment(struct settings *settings, const char *(*lookup)(const char *key, void *context),
+// Applies an environment: lookup returns the value of a variable, or NULL. context is passed on to
+// it.
+void settings_apply_environment(struct settings *settings,
+				const char *(*lookup)(const char *key, void *context),
 				void *context);
 
 // Applies file. A missing file is no problem; one that cannot be read, or is too large, is.
 void settings_load_file(struct settings *settings, const char *file);
 
-// Everything: defaults, SETTINGS_FILE, this process's environment (not in a program that gained privileges by exec).
+// Everything: defaults, SETTINGS_FILE, this process's environment (not in a program that gained
+// privileges by exec).
 void settings_load(struct settings *settings);
 
-// The environment variable of a setting, its current value as text, the values it takes ("restore,save,both,none").
+// The environment variable of a setting, its current value as text, the values it takes
+// ("restore,save,both,none").
 const char *settings_key(enum setting setting);
 const char *settings_text(const struct settings *settings, enum setting setting);
 const char *settings_accepted(enum setting setting);

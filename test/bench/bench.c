@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // bench foreign	ns of an ioctl that is nobody's business, on /dev/null
 // bench run		ns of a KVM_RUN whose guest leaves at once
-// bench restore BV	ns of a KVM_SET_XSAVE with that XSTATE_BV, of a guest that has x87 and SSE; DEVICE stands in for /dev/kvm
-// bench spawn ARG...	us from starting a program to its end
-// bench rss		KiB resident, with nothing done yet
-// The times are the least of many measurements: what others do on the machine only ever adds to them.
+// bench restore BV	ns of a KVM_SET_XSAVE with that XSTATE_BV, of a guest that has x87 and SSE;
+// DEVICE stands in for /dev/kvm bench spawn ARG...	us from starting a program to its end bench
+// rss		KiB resident, with nothing done yet The times are the least of many measurements:
+// what others do on the machine only ever adds to them.
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdint.h>
@@ -118,8 +118,8 @@ static void make_guest(void)
 	sregs.cs.selector = 0;
 	kvm_ioctl(fd, KVM_SET_SREGS, &sregs);
 	kvm_ioctl(fd, KVM_SET_REGS, &regs);
-	run = mmap(NULL, (size_t)kvm_ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		   0);
+	run = mmap(NULL, (size_t)kvm_ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL),
+		   PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (run == MAP_FAILED)
 		die("kvm_run");
 }
@@ -133,7 +133,8 @@ static void spawn(char **arguments)
 		int status;
 		pid_t pid;
 
-		if (posix_spawnp(&pid, arguments[0], NULL, NULL, arguments, environ) || waitpid(pid, &status, 0) != pid)
+		if (posix_spawnp(&pid, arguments[0], NULL, NULL, arguments, environ) ||
+		    waitpid(pid, &status, 0) != pid)
 			die(arguments[0]);
 		time = now() - start;
 		if (status)
@@ -179,7 +180,8 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "rss")) {
 		tell_rss();
 	} else {
-		fputs("usage: bench foreign | run | restore BV | spawn ARG... | rss | nothing\n", stderr);
+		fputs("usage: bench foreign | run | restore BV | spawn ARG... | rss | nothing\n",
+		      stderr);
 		return 2;
 	}
 	return 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The interposer that comes to mind first: a variadic function that looks libc's up at its first call.
+// The interposer that comes to mind first: a variadic function that looks libc's up at its first
+// call.
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stddef.h>

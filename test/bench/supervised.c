@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor costs a VMM: processes that differ in their seccomp filters alone make the same calls in turn, a batch
-// each. A table tells the median of all batches, in nanoseconds per call; and what that is more than in the first process of
-// its group: the median over the differences in each round, and the difference of the best batches.
+// What the supervisor costs a VMM: processes that differ in their seccomp filters alone make the
+// same calls in turn, a batch each. A table tells the median of all batches, in nanoseconds per
+// call; and what that is more than in the first process of its group: the median over the
+// differences in each round, and the difference of the best batches.
 //
 //	supervised build/xsaveshim
 //
 // What of it is the kernel's share shows in processes that have nothing to do with xsaveshim.
-// foreign: an ioctl that is none of the supervisor's business. There is a price for having any filter, even one that allows
-// everything (which is not even run, since Linux 5.11), and one for running a filter that looks at an ioctl's request: no
-// supervisor can do with less. A VMM that has such a filter of its own pays these two anyway.
-// KVM_SET_XSAVE: waits for the supervisor's answer; nothing is trimmed. No supervisor can do with less than one that gives
-// the same answer without a look. Without /dev/kvm the call is made on what is no vCPU: the kernel refuses that at once, and
-// the supervisor, who sees that there is nothing to trim, does not look at the descriptor either way.
-// KVM_SET_CPUID2: waits, too. Only where there is /dev/kvm.
+// foreign: an ioctl that is none of the supervisor's business. There is a price for having any
+// filter, even one that allows everything (which is not even run, since Linux 5.11), and one for
+// running a filter that looks at an ioctl's request: no supervisor can do with less. A VMM that has
+// such a filter of its own pays these two anyway. KVM_SET_XSAVE: waits for the supervisor's answer;
+// nothing is trimmed. No supervisor can do with less than one that gives the same answer without a
+// look. Without /dev/kvm the call is made on what is no vCPU: the kernel refuses that at once, and
+// the supervisor, who sees that there is nothing to trim, does not look at the descriptor either
+// way. KVM_SET_CPUID2: waits, too. Only where there is /dev/kvm.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -48,7 +50,8 @@ static const char *const kind_names[] = {"foreign", "KVM_SET_CPUID2", "KVM_SET_X
 static const int calls_per_batch[] = {4000, 20, 100};
 
 // What the program is as another process: argv[1].
-static char bare[] = "bare", allowing[] = "allowing", looking[] = "looking", answered[] = "answered";
+static char bare[] = "bare", allowing[] = "allowing", looking[] = "looking",
+	    answered[] = "answered";
 
 static unsigned char payload[sizeof(struct kvm_xsave)];
 static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
@@ -87,7 +90,8 @@ static int confine(struct sock_filter *filter, size_t length, unsigned long flag
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		err(1, "no_new_privs");
-	result = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program);
+	result = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+			      flags | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program);
 	if (result < 0)
 		err(1, "a filter");
 	return result;
@@ -143,7 +147,8 @@ static void be_answered(void)
 		err(1, "clone");
 	if (!pid && read(number[0], &listener, sizeof(listener)) == sizeof(listener))
 		answer_everything(listener);
-	listener = look_at_request(KVM_SET_XSAVE, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+	listener = look_at_request(
+		KVM_SET_XSAVE, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
 	if (write(number[1], &listener, sizeof(listener)) != sizeof(listener))
 		err(1, "pipe");
 }
@@ -163,7 +168,8 @@ static void create_vcpu(void)
 	int vm = raw_ioctl(kvm, KVM_CREATE_VM, NULL);
 
 	has_kvm = kvm >= 0;
-	vcpu = has_kvm ? raw_ioctl(vm, KVM_CREATE_VCPU, NULL) : open("/dev/null", O_RDWR | O_CLOEXEC);
+	vcpu = has_kvm ? raw_ioctl(vm, KVM_CREATE_VCPU, NULL)
+		       : open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (vcpu < 0)
 		err(1, "a vCPU");
 }
@@ -224,7 +230,8 @@ static double ask(const struct vmm *vmm, enum kind kind)
 {
 	double time;
 
-	if (write(vmm->to, &kind, sizeof(kind)) != sizeof(kind) || read(vmm->from, &time, sizeof(time)) != sizeof(time))
+	if (write(vmm->to, &kind, sizeof(kind)) != sizeof(kind) ||
+	    read(vmm->from, &time, sizeof(time)) != sizeof(time))
 		errx(1, "a VMM has ended: %s", vmm->name);
 	return time;
 }
@@ -252,9 +259,11 @@ static void compete(enum kind kind, struct vmm **vmms, size_t count)
 		}
 	}
 	for (size_t i = 0; i < count; i++) {
-		printf("| %s | %s | %.0f |", kind_names[kind], vmms[i]->name, median(vmms[i]->times));
+		printf("| %s | %s | %.0f |", kind_names[kind], vmms[i]->name,
+		       median(vmms[i]->times));
 		if (i)
-			printf(" %.0f | %.0f |\n", median(vmms[i]->added), vmms[i]->times[0] - vmms[0]->times[0]);
+			printf(" %.0f | %.0f |\n", median(vmms[i]->added),
+			       vmms[i]->times[0] - vmms[0]->times[0]);
 		else
 			puts(" | |");
 	}
@@ -262,7 +271,8 @@ static void compete(enum kind kind, struct vmm **vmms, size_t count)
 
 int main(int argc, char **argv)
 {
-	static struct vmm plain, any_filter, filtered, supervised, filtered_supervised, answered_at_once;
+	static struct vmm plain, any_filter, filtered, supervised, filtered_supervised,
+		answered_at_once;
 	char own[4096] = "", run[] = "run", supervise[] = "--supervise";
 
 	if (argc != 2)

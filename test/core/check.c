@@ -15,7 +15,8 @@ void same(const char *what, uint64_t got, uint64_t expected)
 {
 	if (got == expected)
 		return;
-	printf("%s: got 0x%llx, expected 0x%llx\n", what, (unsigned long long)got, (unsigned long long)expected);
+	printf("%s: got 0x%llx, expected 0x%llx\n", what, (unsigned long long)got,
+	       (unsigned long long)expected);
 	failed = true;
 }
 
@@ -54,7 +55,8 @@ void hide(const char *directory)
 	static bool own;
 
 	if (!own)
-		must(!unshare(CLONE_NEWNS) || !unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare(CLONE_NEWNS)");
+		must(!unshare(CLONE_NEWNS) || !unshare(CLONE_NEWUSER | CLONE_NEWNS),
+		     "unshare(CLONE_NEWNS)");
 	own = true;
 	must(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "mount --make-rprivate /");
 	must(!mount("none", directory, "tmpfs", 0, NULL), directory);

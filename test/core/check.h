@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the core's unit tests share. There is a file of tests for each header of the core, with a table of cases each.
+// What the core's unit tests share. There is a file of tests for each header of the core, with a
+// table of cases each.
 #ifndef TEST_CHECK_H
 #define TEST_CHECK_H
 
@@ -19,8 +20,8 @@ struct test_case {
 	void (*check)(void);
 };
 
-extern const struct test_case guest_cpuid_cases[], xstate_cases[], vcpus_cases[], policy_cases[], report_cases[],
-	log_cases[], record_cases[], settings_cases[];
+extern const struct test_case guest_cpuid_cases[], xstate_cases[], vcpus_cases[], policy_cases[],
+	report_cases[], log_cases[], record_cases[], settings_cases[];
 
 // Whether any of the following was not the same.
 extern bool failed;
@@ -28,7 +29,8 @@ extern bool failed;
 void same(const char *what, uint64_t got, uint64_t expected);
 void same_text(const char *what, const char *got, const char *expected);
 
-// Ends the program if a system call that a case needs has failed. Inline, so that static analysis sees the end.
+// Ends the program if a system call that a case needs has failed. Inline, so that static analysis
+// sees the end.
 static inline void must(bool done, const char *what)
 {
 	if (done)

@@ -8,12 +8,13 @@
 // An entry of leaf 0xD with that subleaf; one whose index does not count; an entry of another leaf.
 #define SUBLEAF(number, xcr0) \
 	{ \
-		.function = 0xd, .index = (number), .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = (uint32_t)(xcr0), \
-		.edx = (uint32_t)((uint64_t)(xcr0) >> 32) \
+		.function = 0xd, .index = (number), .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, \
+		.eax = (uint32_t)(xcr0), .edx = (uint32_t)((uint64_t)(xcr0) >> 32) \
 	}
 #define FLAT(number, xcr0) \
 	{ \
-		.function = 0xd, .index = (number), .eax = (uint32_t)(xcr0), .edx = (uint32_t)((uint64_t)(xcr0) >> 32) \
+		.function = 0xd, .index = (number), .eax = (uint32_t)(xcr0), \
+		.edx = (uint32_t)((uint64_t)(xcr0) >> 32) \
 	}
 #define OTHER(number) \
 	{ \
@@ -34,7 +35,8 @@ static void xcr0_of_an_empty_table(void)
 
 static void xcr0_without_the_leaf(void)
 {
-	SAME_XCR0(0, OTHER(0), OTHER(1), OTHER(0xc), OTHER(0xe), OTHER(0x8000000d), OTHER(0x4000000d));
+	SAME_XCR0(0, OTHER(0), OTHER(1), OTHER(0xc), OTHER(0xe), OTHER(0x8000000d),
+		  OTHER(0x4000000d));
 }
 
 static void xcr0_of_subleaf_0(void)
@@ -49,7 +51,8 @@ static void xcr0_has_edx_above(void)
 
 static void xcr0_ignores_other_subleaves(void)
 {
-	SAME_XCR0(0x7, SUBLEAF(1, 0xff), SUBLEAF(2, 0x100), SUBLEAF(0x80000000, 0xff), SUBLEAF(0, 0x7));
+	SAME_XCR0(0x7, SUBLEAF(1, 0xff), SUBLEAF(2, 0x100), SUBLEAF(0x80000000, 0xff),
+		  SUBLEAF(0, 0x7));
 }
 
 static void xcr0_of_other_subleaves_alone(void)
@@ -78,13 +81,15 @@ static void xcr0_of_a_first_that_is_zero(void)
 
 static void xcr0_ignores_other_flags(void)
 {
-	SAME_XCR0(0x7, {.function = 0xd, .index = 1, .flags = KVM_CPUID_FLAG_STATEFUL_FUNC, .eax = 0x7});
+	SAME_XCR0(0x7,
+		  {.function = 0xd, .index = 1, .flags = KVM_CPUID_FLAG_STATEFUL_FUNC, .eax = 0x7});
 	SAME_XCR0(0, {.function = 0xd, .index = 1, .flags = ~0U, .eax = 0x7});
 }
 
 static void xcr0_of_entry_256(void)
 {
-	struct kvm_cpuid_entry2 table[GUEST_CPUID_MAX_ENTRIES] = {[GUEST_CPUID_MAX_ENTRIES - 1] = SUBLEAF(0, 0x7)};
+	struct kvm_cpuid_entry2 table[GUEST_CPUID_MAX_ENTRIES] = {
+		[GUEST_CPUID_MAX_ENTRIES - 1] = SUBLEAF(0, 0x7)};
 
 	same("all 256", guest_cpuid_xcr0(table, GUEST_CPUID_MAX_ENTRIES), 0x7);
 	same("the first 255", guest_cpuid_xcr0(table, GUEST_CPUID_MAX_ENTRIES - 1), 0);
@@ -120,7 +125,8 @@ static void count_is_nent(void)
 
 static void count_ends_at_the_last_entry(void)
 {
-	struct guest_cpuid table = {.nent = GUEST_CPUID_MAX_ENTRIES, .entries = {OTHER(0), {.eax = 0}, OTHER(1)}};
+	struct guest_cpuid table = {
+		.nent = GUEST_CPUID_MAX_ENTRIES, .entries = {OTHER(0), {.eax = 0}, OTHER(1)}};
 
 	same("count", guest_cpuid_count(&table), 3);
 	table.entries[2] = (struct kvm_cpuid_entry2){.padding = {0, 0, 1}};
@@ -144,14 +150,16 @@ static void count_is_at_most_256(void)
 
 static void widen_adds_to_the_first(void)
 {
-	struct guest_cpuid table = {.nent = 3, .entries = {SUBLEAF(1, 0), SUBLEAF(0, 0x4), SUBLEAF(0, 0x8)}};
+	struct guest_cpuid table = {
+		.nent = 3, .entries = {SUBLEAF(1, 0), SUBLEAF(0, 0x4), SUBLEAF(0, 0x8)}};
 	struct guest_cpuid before = table;
 	struct guest_cpuid expected = table;
 	struct guest_cpuid_change change;
 
 	expected.entries[1].eax = 0x7;
 	expected.entries[1].edx = 0x1;
-	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE | UINT64_C(1) << 32, &change), true);
+	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE | UINT64_C(1) << 32, &change),
+	     true);
 	same("difference", memcmp(&table, &expected, sizeof(table)), 0);
 	guest_cpuid_put_back(&table, &change);
 	same("difference, put back", memcmp(&table, &before, sizeof(table)), 0);
@@ -161,7 +169,8 @@ static void widen_appends_the_leaf(void)
 {
 	struct guest_cpuid table = {.nent = 1, .entries = {OTHER(1)}};
 	struct guest_cpuid before = table;
-	struct guest_cpuid expected = {.nent = 2, .entries = {OTHER(1), SUBLEAF(0, XFEATURE_FPSSE)}};
+	struct guest_cpuid expected = {
+		.nent = 2, .entries = {OTHER(1), SUBLEAF(0, XFEATURE_FPSSE)}};
 	struct guest_cpuid_change change;
 
 	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE, &change), true);
@@ -182,7 +191,8 @@ static void widen_a_full_table(void)
 	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE, &change), false);
 	same("difference", memcmp(&table, &before, sizeof(table)), 0);
 	table.entries[GUEST_CPUID_MAX_ENTRIES - 1] = (struct kvm_cpuid_entry2)SUBLEAF(0, 0);
-	same("widened, with the leaf in the last place", guest_cpuid_widen(&table, XFEATURE_FPSSE, &change), true);
+	same("widened, with the leaf in the last place",
+	     guest_cpuid_widen(&table, XFEATURE_FPSSE, &change), true);
 	same("nent", table.nent, GUEST_CPUID_MAX_ENTRIES);
 }
 
@@ -192,7 +202,8 @@ const struct test_case guest_cpuid_cases[] = {
 	{"leaf 0xD with index 0 is the guest XCR0", xcr0_of_subleaf_0},
 	{"EDX is the upper half of the guest XCR0, up to bit 63", xcr0_has_edx_above},
 	{"leaf 0xD with another significant index is passed over", xcr0_ignores_other_subleaves},
-	{"leaf 0xD with other significant indices alone is a guest XCR0 of 0", xcr0_of_other_subleaves_alone},
+	{"leaf 0xD with other significant indices alone is a guest XCR0 of 0",
+	 xcr0_of_other_subleaves_alone},
 	{"leaf 0xD whose index is not significant counts whatever the index", xcr0_of_a_flat_entry},
 	{"the first entry that counts is the guest XCR0, not a later one", xcr0_of_the_first},
 	{"a first entry of 0 is not passed over for a later one", xcr0_of_a_first_that_is_zero},
@@ -201,7 +212,8 @@ const struct test_case guest_cpuid_cases[] = {
 	{"a CPUID table may lie at an odd address", xcr0_of_an_unaligned_table},
 	{"a KVM_SET_CPUID table has the first leaf 0xD as guest XCR0", xcr0_of_v1},
 	{"KVM_GET_CPUID2 that writes nent back has its entries counted by it", count_is_nent},
-	{"KVM_GET_CPUID2 that leaves nent has its entries counted up to the last", count_ends_at_the_last_entry},
+	{"KVM_GET_CPUID2 that leaves nent has its entries counted up to the last",
+	 count_ends_at_the_last_entry},
 	{"KVM_GET_CPUID2 that writes nothing has no entries", count_of_nothing},
 	{"no more than 256 entries are ever counted", count_is_at_most_256},
 	{"widening adds to the leaf 0xD that counts and to nothing else", widen_adds_to_the_first},

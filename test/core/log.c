@@ -25,7 +25,7 @@ static int catch_stderr(void)
 	return ends[0];
 }
 
-// As a front door opens its log. Returns what log_open did.
+// As a mode opens its log. Returns what log_open did.
 static int open_log(struct log *log, const struct settings *settings)
 {
 	int error;
@@ -49,7 +49,7 @@ static int open_log_at(struct log *log, const char *target)
 
 static void report_one(const struct log *log)
 {
-	report_trim(log, restore_call, (struct trim){0x217, 0x3, 0x3}, 1);
+	report_trim(log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 1);
 }
 
 // A socket at /dev/log, in this process's view alone.
@@ -59,7 +59,8 @@ static int serve_syslog(void)
 	int server = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	unlink("/dev/log");
-	must(server >= 0 && !bind(server, (const struct sockaddr *)&address, sizeof(address)), "/dev/log");
+	must(server >= 0 && !bind(server, (const struct sockaddr *)&address, sizeof(address)),
+	     "/dev/log");
 	return server;
 }
 
@@ -340,19 +341,24 @@ static void numbers_taken_over(void)
 }
 
 const struct test_case log_cases[] = {
-	{"a line that a full disk does not take goes to the fallback, and errno is kept", report_to_a_full_disk},
-	{"syslog gets each line with its priority, the fallback what syslog does not take", report_to_syslog},
+	{"a line that a full disk does not take goes to the fallback, and errno is kept",
+	 report_to_a_full_disk},
+	{"syslog gets each line with its priority, the fallback what syslog does not take",
+	 report_to_syslog},
 	{"the default log is standard error", open_stderr},
 	{"a process without a standard error has no log", open_without_stderr},
 	{"the log none is nowhere", open_none},
-	{"a log file is appended to, has mode 0600, and a high descriptor that exec closes", open_a_file},
+	{"a log file is appended to, has mode 0600, and a high descriptor that exec closes",
+	 open_a_file},
 	{"a log file that is a symbolic link is refused, and standard error says so", open_a_link},
 	{"the log syslog is the socket /dev/log", open_syslog_socket},
 	{"without /dev/log standard error says so and is the log", open_without_syslog},
 	{"a log is not opened before it is asked for", open_later},
-	{"of many threads that open a log one does, and the others leave no descriptor", open_by_many_threads},
+	{"of many threads that open a log one does, and the others leave no descriptor",
+	 open_by_many_threads},
 	{"standard error that becomes /dev/null has its lines go to syslog", stderr_becomes_null},
-	{"standard error that is /dev/null from the start has its lines go to syslog", stderr_is_null_from_the_start},
+	{"standard error that is /dev/null from the start has its lines go to syslog",
+	 stderr_is_null_from_the_start},
 	{"a file that has taken over the log's number never gets a line", numbers_taken_over},
 	{NULL, NULL},
 };

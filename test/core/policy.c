@@ -16,7 +16,8 @@ static void allowed_is_xcr0_fp_sse(void)
 	same("0", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0, 0}), 0x3);
 	same("avx", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0x4, 0}), 0x7);
 	same("0x2e7", policy_allowed((struct vcpu){VCPU_XCR0, 0, 0x2e7, 0}), 0x2e7);
-	same("bit 63", policy_allowed((struct vcpu){VCPU_XCR0, 0, UINT64_C(1) << 63, 0}), UINT64_C(1) << 63 | 0x3);
+	same("bit 63", policy_allowed((struct vcpu){VCPU_XCR0, 0, UINT64_C(1) << 63, 0}),
+	     UINT64_C(1) << 63 | 0x3);
 }
 
 static void allowed_without_xcr0(void)
@@ -28,11 +29,12 @@ static void allowed_without_xcr0(void)
 static void trim_keeps_what_cpuid_has(void)
 {
 	struct vcpu vcpu = {VCPU_XCR0, 0, UINT64_C(0x4000000e7), 0};
-	struct trim trim = policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, UINT64_C(0x4000002ff));
+	struct trim_result trim =
+		policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, UINT64_C(0x4000002ff));
 
 	same("XSTATE_BV", trim.xstate_bv, UINT64_C(0x4000002ff));
 	same("allowed", trim.allowed, UINT64_C(0x4000000e7));
-	same("written", trim.written, UINT64_C(0x4000000e7));
+	same("written", trim.after, UINT64_C(0x4000000e7));
 }
 
 static void trim_twice(void)
@@ -40,10 +42,11 @@ static void trim_twice(void)
 	for (uint64_t bv = 0; bv < 1024; bv++) {
 		for (uint64_t xcr0 = 0; xcr0 < 1024; xcr0 += 31) {
 			struct vcpu vcpu = {VCPU_XCR0, 0, xcr0, 0};
-			uint64_t once = policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, bv).written;
+			uint64_t once = policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, bv).after;
 
 			same("once", once, bv & (xcr0 | 3));
-			same("twice", policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, once).written, once);
+			same("twice", policy_trim(TRIM_RESTORE, XSAVE_RESTORE, vcpu, once).after,
+			     once);
 		}
 	}
 }
@@ -51,15 +54,19 @@ static void trim_twice(void)
 static void trim_modes(void)
 {
 	static const struct {
-		enum trim_mode mode;
+		enum trim mode;
 		uint64_t restored, saved;
-	} rows[] = {
-		{TRIM_RESTORE, 0x3, 0x207}, {TRIM_SAVE, 0x207, 0x3}, {TRIM_BOTH, 0x3, 0x3}, {TRIM_NONE, 0x207, 0x207}};
+	} rows[] = {{TRIM_RESTORE, 0x3, 0x207},
+		    {TRIM_SAVE, 0x207, 0x3},
+		    {TRIM_BOTH, 0x3, 0x3},
+		    {TRIM_NONE, 0x207, 0x207}};
 	struct vcpu vcpu = {VCPU_XCR0, 0, 0, 0};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
-		same("restored", policy_trim(rows[i].mode, XSAVE_RESTORE, vcpu, 0x207).written, rows[i].restored);
-		same("saved", policy_trim(rows[i].mode, XSAVE_SAVE, vcpu, 0x207).written, rows[i].saved);
+		same("restored", policy_trim(rows[i].mode, XSAVE_RESTORE, vcpu, 0x207).after,
+		     rows[i].restored);
+		same("saved", policy_trim(rows[i].mode, XSAVE_SAVE, vcpu, 0x207).after,
+		     rows[i].saved);
 		same("allowed", policy_trim(rows[i].mode, XSAVE_RESTORE, vcpu, 0x207).allowed, 0x3);
 	}
 }
@@ -68,9 +75,11 @@ static void trim_only_what_is_known(void)
 {
 	struct vcpu fresh = {VCPU_NO_CPUID, 0, 0, 0};
 
-	same("unknown", policy_trim(TRIM_BOTH, XSAVE_RESTORE, unknown, UINT64_MAX).written, UINT64_MAX);
-	same("no CPUID yet", policy_trim(TRIM_BOTH, XSAVE_RESTORE, fresh, UINT64_MAX).written, UINT64_MAX);
-	same("saved", policy_trim(TRIM_BOTH, XSAVE_SAVE, fresh, UINT64_MAX).written, UINT64_MAX);
+	same("unknown", policy_trim(TRIM_BOTH, XSAVE_RESTORE, unknown, UINT64_MAX).after,
+	     UINT64_MAX);
+	same("no CPUID yet", policy_trim(TRIM_BOTH, XSAVE_RESTORE, fresh, UINT64_MAX).after,
+	     UINT64_MAX);
+	same("saved", policy_trim(TRIM_BOTH, XSAVE_SAVE, fresh, UINT64_MAX).after, UINT64_MAX);
 }
 
 // A head that every KVM takes, but for what is set in it.
@@ -90,7 +99,9 @@ static struct refusal diagnose(struct head head, struct vcpu vcpu, uint64_t xfea
 	memcpy(payload + 512, &head.xstate_bv, 8);
 	memcpy(payload + 520, &head.xcomp_bv, 8);
 	payload[575] = head.reserved;
-	return policy_diagnose(payload, vcpu, (struct host){xfeatures, 0x60207, xstate_host_mxcsr_reserved()});
+	return policy_diagnose(
+		payload, vcpu,
+		(struct host_caps){xfeatures, 0x60207, xstate_host_mxcsr_reserved()});
 }
 
 static void same_refusal(const char *what, struct refusal got, struct refusal expected)
@@ -119,23 +130,27 @@ static void diagnose_host(void)
 
 	same_refusal("zmm", diagnose((struct head){0xe7, 0, 0x1f80, 0}, big, 0x7),
 		     (struct refusal){.host_lacks = 0xe0});
-	same_refusal("x87, sse", diagnose((struct head){0x3, 0, 0x1f80, 0}, avx_guest, 0), (struct refusal){0});
+	same_refusal("x87, sse", diagnose((struct head){0x3, 0, 0x1f80, 0}, avx_guest, 0),
+		     (struct refusal){0});
 }
 
 static void diagnose_guest(void)
 {
 	same_refusal("pkru", diagnose((struct head){0x207, 0, 0x1f80, 0}, avx_guest, 0x2e7),
 		     (struct refusal){.guest_lacks = 0x200});
-	same_refusal("nothing known of the guest", diagnose((struct head){0x207, 0, 0x1f80, 0}, unknown, 0x2e7),
+	same_refusal("nothing known of the guest",
+		     diagnose((struct head){0x207, 0, 0x1f80, 0}, unknown, 0x2e7),
 		     (struct refusal){0});
 	same_refusal("no CPUID yet",
-		     diagnose((struct head){0x207, 0, 0x1f80, 0}, (struct vcpu){VCPU_NO_CPUID, 0, 0, 0}, 0x2e7),
+		     diagnose((struct head){0x207, 0, 0x1f80, 0},
+			      (struct vcpu){VCPU_NO_CPUID, 0, 0, 0}, 0x2e7),
 		     (struct refusal){0});
 }
 
 static void diagnose_header(void)
 {
-	same_refusal("XCOMP_BV", diagnose((struct head){0x7, UINT64_C(1) << 63 | 7, 0x1f80, 0}, avx_guest, 0x7),
+	same_refusal("XCOMP_BV",
+		     diagnose((struct head){0x7, UINT64_C(1) << 63 | 7, 0x1f80, 0}, avx_guest, 0x7),
 		     (struct refusal){.xcomp_bv = UINT64_C(1) << 63 | 7});
 	same_refusal("reserved", diagnose((struct head){0x7, 0, 0x1f80, 1}, avx_guest, 0x7),
 		     (struct refusal){.reserved_bytes = true});
@@ -148,7 +163,8 @@ static void diagnose_mxcsr(void)
 	same_refusal("x87", diagnose((struct head){0x1, 0, 0x80001f80, 0}, avx_guest, 0x7), bad);
 	same_refusal("sse", diagnose((struct head){0x2, 0, 0x80001f80, 0}, avx_guest, 0x7), bad);
 	same_refusal("avx", diagnose((struct head){0x4, 0, 0x80001f80, 0}, avx_guest, 0x7), bad);
-	same_refusal("none of them", diagnose((struct head){0, 0, 0x80001f80, 0}, avx_guest, 0x7), (struct refusal){0});
+	same_refusal("none of them", diagnose((struct head){0, 0, 0x80001f80, 0}, avx_guest, 0x7),
+		     (struct refusal){0});
 }
 
 static void diagnose_fpsse(void)
@@ -159,14 +175,17 @@ static void diagnose_fpsse(void)
 		     (struct refusal){.guest_lacks = 0x3});
 	same_refusal("beside pkru", diagnose((struct head){0x203, 0, 0x1f80, 0}, none, 0x207),
 		     (struct refusal){.guest_lacks = 0x200});
-	same_refusal("beside a host's lack", diagnose((struct head){0x103, 0, 0x1f80, 0}, none, 0x7),
+	same_refusal("beside a host's lack",
+		     diagnose((struct head){0x103, 0, 0x1f80, 0}, none, 0x7),
 		     (struct refusal){.host_lacks = 0x100, .guest_lacks = 0x100});
 	same_refusal("beside a lack of the host's alone",
-		     diagnose((struct head){0x103, 0, 0x1f80, 0}, (struct vcpu){VCPU_XCR0, 0, 0x100, 0}, 0x7),
+		     diagnose((struct head){0x103, 0, 0x1f80, 0},
+			      (struct vcpu){VCPU_XCR0, 0, 0x100, 0}, 0x7),
 		     (struct refusal){.host_lacks = 0x100});
 	same_refusal("beside XCOMP_BV", diagnose((struct head){0x3, 1, 0x1f80, 0}, none, 0x7),
 		     (struct refusal){.xcomp_bv = 1});
-	same_refusal("beside a reserved byte", diagnose((struct head){0x3, 0, 0x1f80, 1}, none, 0x7),
+	same_refusal("beside a reserved byte",
+		     diagnose((struct head){0x3, 0, 0x1f80, 1}, none, 0x7),
 		     (struct refusal){.reserved_bytes = true});
 	same_refusal("beside MXCSR", diagnose((struct head){0x3, 0, 0x80000000, 0}, none, 0x7),
 		     (struct refusal){.mxcsr = 0x80000000});
@@ -180,7 +199,9 @@ static void widen_when(void)
 	same("both", policy_refused_fpsse_alone(TRIM_BOTH, fpsse), true);
 	same("save", policy_refused_fpsse_alone(TRIM_SAVE, fpsse), false);
 	same("none", policy_refused_fpsse_alone(TRIM_NONE, fpsse), false);
-	same("pkru", policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){.guest_lacks = 0x200}), false);
+	same("pkru",
+	     policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){.guest_lacks = 0x200}),
+	     false);
 	same("nothing known", policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){0}), false);
 }
 
@@ -190,21 +211,25 @@ static void diagnose_permission(void)
 
 	same_refusal("the CPU has it", diagnose((struct head){0x60007, 0, 0x1f80, 0}, amx, 0x7),
 		     (struct refusal){.not_permitted = 0x60000});
-	same_refusal("no CPU has it", policy_diagnose_xcr0(0x60007, amx, (struct host){0x7, 0x7, 0}),
+	same_refusal("no CPU has it",
+		     policy_diagnose_xcr0(0x60007, amx, (struct host_caps){0x7, 0x7, 0}),
 		     (struct refusal){.host_lacks = 0x60000});
 	same_refusal("PKRU needs no permission",
-		     policy_diagnose_xcr0(0x207, (struct vcpu){VCPU_XCR0, 0, 0x207, 0}, (struct host){0x7, 0x207, 0}),
+		     policy_diagnose_xcr0(0x207, (struct vcpu){VCPU_XCR0, 0, 0x207, 0},
+					  (struct host_caps){0x7, 0x207, 0}),
 		     (struct refusal){.host_lacks = 0x200});
-	same("refused by every kernel", policy_always_refused((struct refusal){.not_permitted = 0x60000}), true);
+	same("refused by every kernel",
+	     policy_always_refused((struct refusal){.not_permitted = 0x60000}), true);
 }
 
 static void diagnose_an_xcr0(void)
 {
-	struct host host = {0x2e7, 0x2e7, 0};
+	struct host_caps host = {0x2e7, 0x2e7, 0};
 
 	same_refusal("avx", policy_diagnose_xcr0(0x7, (struct vcpu){VCPU_XCR0, 0, 0x3, 0}, host),
 		     (struct refusal){.guest_lacks = 0x4});
-	same_refusal("a guest without XSAVE", policy_diagnose_xcr0(0x3, (struct vcpu){VCPU_XCR0, 0, 0, 0}, host),
+	same_refusal("a guest without XSAVE",
+		     policy_diagnose_xcr0(0x3, (struct vcpu){VCPU_XCR0, 0, 0, 0}, host),
 		     (struct refusal){.guest_lacks = 0x2});
 	same_refusal("a bit that nobody has", policy_diagnose_xcr0(0x107, avx_guest, host),
 		     (struct refusal){.host_lacks = 0x100, .guest_lacks = 0x100});
@@ -247,10 +272,14 @@ const struct test_case policy_cases[] = {
 	{"XCOMP_BV and reserved bytes speak against a payload", diagnose_header},
 	{"MXCSR speaks against a payload only where FP, SSE or AVX is loaded", diagnose_mxcsr},
 	{"FP and SSE speak against a payload only where nothing else does", diagnose_fpsse},
-	{"a payload is loaded widened only for FP and SSE alone, where restores are trimmed", widen_when},
-	{"AMX that the process has no permission for is told from what the host lacks", diagnose_permission},
+	{"a payload is loaded widened only for FP and SSE alone, where restores are trimmed",
+	 widen_when},
+	{"AMX that the process has no permission for is told from what the host lacks",
+	 diagnose_permission},
 	{"an XCR0 is refused for what the guest or the host lacks", diagnose_an_xcr0},
-	{"what KVM took as XCR0 joins what the guest may have, and tells what was lost", xcr0_that_joins},
-	{"EBADF, ENOTTY and EIO are the errors of what is no vCPU of this process", errors_of_no_vcpu},
+	{"what KVM took as XCR0 joins what the guest may have, and tells what was lost",
+	 xcr0_that_joins},
+	{"EBADF, ENOTTY and EIO are the errors of what is no vCPU of this process",
+	 errors_of_no_vcpu},
 	{NULL, NULL},
 };

@@ -8,7 +8,7 @@
 
 static void record_keeps(void)
 {
-	static struct xsaveshim_record record = {.mark = RECORD_MARK};
+	static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 	struct settings in, out;
 
 	settings_init(&in);
@@ -19,7 +19,8 @@ static void record_keeps(void)
 	record_publish(&record, &in);
 	same("read", record_settings(&record, record.log_path, &out), true);
 	for (enum setting setting = 0; setting < SETTINGS; setting++)
-		same_text(settings_key(setting), settings_text(&out, setting), settings_text(&in, setting));
+		same_text(settings_key(setting), settings_text(&out, setting),
+			  settings_text(&in, setting));
 	same("vCPU seen", record.vcpu_seen, 0);
 	record_vcpu(&record);
 	same("vCPU seen", record.vcpu_seen, 1);
@@ -27,7 +28,7 @@ static void record_keeps(void)
 
 static void record_of_another_version(void)
 {
-	static struct xsaveshim_record record = {.mark = RECORD_MARK};
+	static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 	const char path[PATH_MAX] = "";
 	struct settings settings;
 
@@ -42,7 +43,8 @@ static void record_of_anything(void)
 {
 	static struct xsaveshim_record record;
 	uint32_t *const values[] = {&record.trim, &record.refused, &record.log, &record.log_level};
-	const uint32_t too_large[] = {TRIM_NONE + 1, REFUSED_ABORT + 1, LOG_PATH + 1, LOG_LEVEL_DEBUG + 1};
+	const uint32_t too_large[] = {
+		TRIM_NONE + 1, REFUSED_ABORT + 1, LOG_PATH + 1, LOG_LEVEL_DEBUG + 1};
 	char path[PATH_MAX];
 	struct settings settings;
 
@@ -61,7 +63,9 @@ static void record_of_anything(void)
 
 const struct test_case record_cases[] = {
 	{"settings come out of a record as they were put in", record_keeps},
-	{"a record that was not published, or has another version, has no settings", record_of_another_version},
-	{"a record whose bytes are no settings is refused, and a path that does not end is cut", record_of_anything},
+	{"a record that was not published, or has another version, has no settings",
+	 record_of_another_version},
+	{"a record whose bytes are no settings is refused, and a path that does not end is cut",
+	 record_of_anything},
 	{NULL, NULL},
 };

@@ -12,10 +12,11 @@ static void report_a_trim(void)
 {
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
 
-	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3}, 1);
-	same_text("line", read_text(report_pipe[0]),
-		  "xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=14 xstate_bv=0x217 allowed=0x3 "
-		  "written=0x3 dropped=avx,bndcsr,pkru\n");
+	report_trim(&log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 1);
+	same_text(
+		"line", read_text(report_pipe[0]),
+		"xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=14 xstate_bv=0x217 allowed=0x3 "
+		"written=0x3 dropped=avx,bndcsr,pkru\n");
 }
 
 static void report_a_would_be_trim(void)
@@ -24,17 +25,21 @@ static void report_a_would_be_trim(void)
 	struct vcpu_call call = {"KVM_GET_XSAVE2", 9, {VCPU_XCR0, VCPU_ID_UNKNOWN, 0, 0}};
 
 	log.via = "supervisor";
-	report_trim(&log, call, (struct trim){UINT64_C(0x8000000000000001), 0x3, UINT64_C(0x8000000000000001)}, 1);
-	same_text("line", read_text(report_pipe[0]),
-		  "xsaveshim: level=notice event=would-trim via=supervisor ioctl=KVM_GET_XSAVE2 vcpu=? fd=9 "
-		  "xstate_bv=0x8000000000000001 allowed=0x3 written=0x8000000000000001 dropped=bit63\n");
+	report_trim(&log, call,
+		    (struct trim_result){UINT64_C(0x8000000000000001), 0x3,
+					 UINT64_C(0x8000000000000001)},
+		    1);
+	same_text(
+		"line", read_text(report_pipe[0]),
+		"xsaveshim: level=notice event=would-trim via=supervisor ioctl=KVM_GET_XSAVE2 vcpu=? fd=9 "
+		"xstate_bv=0x8000000000000001 allowed=0x3 written=0x8000000000000001 dropped=bit63\n");
 }
 
 static void report_no_trim(void)
 {
 	struct log log = piped_log(LOG_LEVEL_DEBUG);
 
-	report_trim(&log, restore_call, (struct trim){0x3, 0x7, 0x3}, 1);
+	report_trim(&log, restore_call, (struct trim_result){0x3, 0x7, 0x3}, 1);
 	same_text("line", read_text(report_pipe[0]), "");
 }
 
@@ -75,8 +80,9 @@ static void report_other_errors(void)
 	static const struct {
 		int error;
 		const char *name;
-	} rows[] = {{EFAULT, "EFAULT"}, {EIO, "EIO"},	    {EINTR, "EINTR"}, {ENOMEM, "ENOMEM"}, {ENOSYS, "ENOSYS"},
-		    {EPERM, "EPERM"},	{EACCES, "EACCES"}, {EBADF, "EBADF"}, {ENOTTY, "ENOTTY"}, {EDOM, "33"}};
+	} rows[] = {{EFAULT, "EFAULT"}, {EIO, "EIO"},	  {EINTR, "EINTR"},   {ENOMEM, "ENOMEM"},
+		    {ENOSYS, "ENOSYS"}, {EPERM, "EPERM"}, {EACCES, "EACCES"}, {EBADF, "EBADF"},
+		    {ENOTTY, "ENOTTY"}, {EDOM, "33"}};
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -86,7 +92,8 @@ static void report_other_errors(void)
 			 "xsaveshim: level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 "
 			 "fd=14 errno=%s xstate_bv=0x3 reason=not-the-payload\n",
 			 rows[i].name);
-		report_refused(&log, restore_call, rows[i].error, 0x3, (struct refusal){.host_lacks = 1}, 1);
+		report_refused(&log, restore_call, rows[i].error, 0x3,
+			       (struct refusal){.host_lacks = 1}, 1);
 		same_text("line", read_text(report_pipe[0]), expected);
 	}
 }
@@ -99,9 +106,10 @@ static void report_what_was_learned(void)
 	same_text("a new vCPU", read_text(report_pipe[0]),
 		  "xsaveshim: level=debug event=learn ioctl=KVM_CREATE_VCPU vcpu=2 fd=14\n");
 	report_learn(&log, (struct vcpu_call){"KVM_SET_CPUID2", 14, {VCPU_XCR0, 2, 0x204, 0}});
-	same_text("its CPUID", read_text(report_pipe[0]),
-		  "xsaveshim: level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=2 fd=14 guest_xcr0=0x204 "
-		  "allowed=0x207\n");
+	same_text(
+		"its CPUID", read_text(report_pipe[0]),
+		"xsaveshim: level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=2 fd=14 guest_xcr0=0x204 "
+		"allowed=0x207\n");
 }
 
 static void report_levels(void)
@@ -118,7 +126,7 @@ static void report_levels(void)
 
 		report_refused(&log, restore_call, EINVAL, 0x3, (struct refusal){0}, 1);
 		same("error", strlen(read_text(report_pipe[0])) > 0, expected[level][0]);
-		report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3}, 1);
+		report_trim(&log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 1);
 		same("notice", strlen(read_text(report_pipe[0])) > 0, expected[level][1]);
 		report_learn(&log, restore_call);
 		same("debug", strlen(read_text(report_pipe[0])) > 0, expected[level][2]);
@@ -144,7 +152,8 @@ static void report_quotes(void)
 		struct report_line line;
 		char expected[128];
 
-		snprintf(expected, sizeof(expected), "xsaveshim: level=notice event=test key=%s\n", rows[i].expected);
+		snprintf(expected, sizeof(expected), "xsaveshim: level=notice event=test key=%s\n",
+			 rows[i].expected);
 		report_begin(&line, &log, LOG_LEVEL_NOTICE, "test");
 		report_text(&line, "key", rows[i].value);
 		report_send(&line);
@@ -164,9 +173,10 @@ static void report_numbers(void)
 	report_hex(&line, "none", 0);
 	report_hex(&line, "all", UINT64_MAX);
 	report_send(&line);
-	same_text("line", read_text(report_pipe[0]),
-		  "xsaveshim: level=notice event=test zero=0 least=-2147483648 most=2147483647 none=0x0 "
-		  "all=0xffffffffffffffff\n");
+	same_text(
+		"line", read_text(report_pipe[0]),
+		"xsaveshim: level=notice event=test zero=0 least=-2147483648 most=2147483647 none=0x0 "
+		"all=0xffffffffffffffff\n");
 }
 
 static void report_the_longest(void)
@@ -176,7 +186,7 @@ static void report_the_longest(void)
 	const char *line;
 	size_t bits = 1;
 
-	report_trim(&log, call, (struct trim){UINT64_MAX, 0, UINT64_MAX}, 1);
+	report_trim(&log, call, (struct trim_result){UINT64_MAX, 0, UINT64_MAX}, 1);
 	line = read_text(report_pipe[0]);
 	for (const char *c = line; *c; c++)
 		bits += *c == ',';
@@ -211,11 +221,12 @@ static void report_bad_settings(void)
 	settings_init(&settings);
 	settings_apply_file(&settings, text, strlen(text), "/etc/xsaveshim.conf");
 	report_settings(&log, &settings);
-	same_text("lines", read_text(report_pipe[0]),
-		  "xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=1 key=XSAVESHIM_TRIM "
-		  "value=\"all of it\" using=restore accepted=restore,save,both,none\n"
-		  "xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=2 key=nonsense value=\"\" "
-		  "using=nothing-of-it\n");
+	same_text(
+		"lines", read_text(report_pipe[0]),
+		"xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=1 key=XSAVESHIM_TRIM "
+		"value=\"all of it\" using=restore accepted=restore,save,both,none\n"
+		"xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=2 key=nonsense value=\"\" "
+		"using=nothing-of-it\n");
 }
 
 static void report_many_bad_settings(void)
@@ -240,10 +251,11 @@ static void lines_name_the_process(void)
 
 	log.pid = 4711;
 	log.via = "supervisor";
-	report_trim(&log, restore_call, (struct trim){0x217, 0x3, 0x3}, 100);
-	same_text("line", read_text(report_pipe[0]),
-		  "xsaveshim: level=notice event=trim via=supervisor pid=4711 ioctl=KVM_SET_XSAVE vcpu=0 fd=14 "
-		  "xstate_bv=0x217 allowed=0x3 written=0x3 dropped=avx,bndcsr,pkru count=100\n");
+	report_trim(&log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 100);
+	same_text(
+		"line", read_text(report_pipe[0]),
+		"xsaveshim: level=notice event=trim via=supervisor pid=4711 ioctl=KVM_SET_XSAVE vcpu=0 fd=14 "
+		"xstate_bv=0x217 allowed=0x3 written=0x3 dropped=avx,bndcsr,pkru count=100\n");
 }
 
 static void report_xcr0(void)
@@ -252,12 +264,14 @@ static void report_xcr0(void)
 	struct vcpu_call call = {"KVM_SET_XCRS", 14, {VCPU_XCR0, 0, 0x3, 0}};
 
 	report_xcr0_refused(&log, call, EINVAL, 0x7, (struct refusal){.guest_lacks = 0x4}, 1);
-	same_text("refused", read_text(report_pipe[0]),
-		  "xsaveshim: level=error event=refused ioctl=KVM_SET_XCRS vcpu=0 fd=14 errno=EINVAL xcr0=0x7 "
-		  "reason=guest-lacks:avx\n");
+	same_text(
+		"refused", read_text(report_pipe[0]),
+		"xsaveshim: level=error event=refused ioctl=KVM_SET_XCRS vcpu=0 fd=14 errno=EINVAL xcr0=0x7 "
+		"reason=guest-lacks:avx\n");
 	report_lost(&log, call, 0x7, 0x4, 10);
-	same_text("lost", read_text(report_pipe[0]),
-		  "xsaveshim: level=error event=lost ioctl=KVM_SET_XCRS vcpu=0 fd=14 xcr0=0x7 lost=avx count=10\n");
+	same_text(
+		"lost", read_text(report_pipe[0]),
+		"xsaveshim: level=error event=lost ioctl=KVM_SET_XCRS vcpu=0 fd=14 xcr0=0x7 lost=avx count=10\n");
 }
 
 const struct test_case report_cases[] = {
@@ -274,7 +288,8 @@ const struct test_case report_cases[] = {
 	{"a line too long is cut and still ends as a line", report_cut},
 	{"every bad setting is a line that says what is used instead", report_bad_settings},
 	{"bad settings beyond the eighth are counted", report_many_bad_settings},
-	{"each line names the process that it is about, and which time it is", lines_name_the_process},
+	{"each line names the process that it is about, and which time it is",
+	 lines_name_the_process},
 	{"an XCR0 that was refused, and state that was lost, are lines", report_xcr0},
 	{NULL, NULL},
 };

@@ -58,7 +58,8 @@ static void settings_values(void)
 
 static void settings_refuse(void)
 {
-	static const char *const bad[] = {"", "Restore", "restore ", "restor", "restoree", "relative/path", "0"};
+	static const char *const bad[] = {
+		"", "Restore", "restore ", "restor", "restoree", "relative/path", "0"};
 	struct settings settings;
 
 	settings_init(&settings);
@@ -95,8 +96,9 @@ static struct settings settings_from(const char *text)
 
 static void file_lines(void)
 {
-	struct settings settings = settings_from("# a comment\n\n  \t\n\tXSAVESHIM_TRIM = both \r\n  # another\n"
-						 "XSAVESHIM_LOG=/var/log/a=b c");
+	struct settings settings =
+		settings_from("# a comment\n\n  \t\n\tXSAVESHIM_TRIM = both \r\n  # another\n"
+			      "XSAVESHIM_LOG=/var/log/a=b c");
 
 	same("problems", settings.problems, 0);
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "both");
@@ -112,7 +114,8 @@ static void file_last_line_wins(void)
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
 }
 
-static void same_problem(const struct settings *settings, unsigned int i, struct settings_problem expected)
+static void same_problem(const struct settings *settings, unsigned int i,
+			 struct settings_problem expected)
 {
 	const struct settings_problem *got = &settings->problem[i];
 
@@ -126,18 +129,21 @@ static void same_problem(const struct settings *settings, unsigned int i, struct
 
 static void file_problems(void)
 {
-	struct settings settings = settings_from("XSAVESHIM_TRIM=some\n\nXSAVESHIM_TRIMM=both\nXSAVESHIM_LOG\n=\n");
+	struct settings settings =
+		settings_from("XSAVESHIM_TRIM=some\n\nXSAVESHIM_TRIMM=both\nXSAVESHIM_LOG\n=\n");
 
 	same("problems", settings.problems, 4);
-	same_problem(
-		&settings, 0,
-		(struct settings_problem){"XSAVESHIM_TRIM", "some", "file", 1, "restore,save,both,none", "restore"});
+	same_problem(&settings, 0,
+		     (struct settings_problem){"XSAVESHIM_TRIM", "some", "file", 1,
+					       "restore,save,both,none", "restore"});
 	same_problem(&settings, 1,
-		     (struct settings_problem){"XSAVESHIM_TRIMM", "both", "file", 3, "no such key", "nothing"});
+		     (struct settings_problem){"XSAVESHIM_TRIMM", "both", "file", 3, "no such key",
+					       "nothing"});
 	same_problem(&settings, 2,
-		     (struct settings_problem){"XSAVESHIM_LOG", "", "file", 4, "stderr,syslog,none,/absolute/path",
-					       "stderr"});
-	same_problem(&settings, 3, (struct settings_problem){"", "", "file", 5, "no such key", "nothing"});
+		     (struct settings_problem){"XSAVESHIM_LOG", "", "file", 4,
+					       "stderr,syslog,none,/absolute/path", "stderr"});
+	same_problem(&settings, 3,
+		     (struct settings_problem){"", "", "file", 5, "no such key", "nothing"});
 }
 
 static void file_hostile(void)
@@ -207,9 +213,9 @@ static void environment_problem(void)
 
 	settings_apply_environment(&settings, lookup_one, one);
 	same("problems", settings.problems, 1);
-	same_problem(
-		&settings, 0,
-		(struct settings_problem){"XSAVESHIM_TRIM", "", "environment", 0, "restore,save,both,none", "restore"});
+	same_problem(&settings, 0,
+		     (struct settings_problem){"XSAVESHIM_TRIM", "", "environment", 0,
+					       "restore,save,both,none", "restore"});
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
 }
 
@@ -289,10 +295,13 @@ const struct test_case settings_cases[] = {
 	{"a settings file has comments, white space and values with equals signs", file_lines},
 	{"of two lines for one setting the last counts", file_last_line_wins},
 	{"a bad line of a settings file is kept with its number", file_problems},
-	{"a settings file without newlines, of NULs or of one character does no harm", file_hostile},
-	{"a line of a settings file may have any length, up to the longest and beyond", file_line_lengths},
+	{"a settings file without newlines, of NULs or of one character does no harm",
+	 file_hostile},
+	{"a line of a settings file may have any length, up to the longest and beyond",
+	 file_line_lengths},
 	{"the environment counts more than the settings file", environment_over_file},
-	{"a bad value in the environment means the default, not the file's value", environment_problem},
+	{"a bad value in the environment means the default, not the file's value",
+	 environment_problem},
 	{"settings come from the environment, then the file, then the defaults", load_everything},
 	{"a settings file that is missing is no problem, one that cannot be read is", load_no_file},
 	{"a settings file of more than 16 KiB is reported and left alone", load_size_limit},

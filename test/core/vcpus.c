@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "check.h"
-#include "xsaveshim/repeats.h"
+#include "xsaveshim/rate_limit.h"
 #include "xsaveshim/vcpus.h"
 
 static struct vcpus vcpus;
@@ -67,7 +67,8 @@ static void vcpus_ends(void)
 
 static void vcpus_outside(void)
 {
-	static const int outside[] = {-1, -4096, VCPUS_MAX, VCPUS_MAX + 7, 0x7fffffff, -0x7fffffff - 1};
+	static const int outside[] = {
+		-1, -4096, VCPUS_MAX, VCPUS_MAX + 7, 0x7fffffff, -0x7fffffff - 1};
 
 	for (size_t i = 0; i < COUNT(outside); i++) {
 		vcpus_set(&vcpus, outside[i], (struct vcpu){VCPU_XCR0, 1, 0x7, 0});
@@ -106,19 +107,20 @@ static void vcpus_start_anew(void)
 	same("dropped of a new one", vcpus_dropped(&vcpus, 14), 0);
 	same("first event of a new one", vcpus_count(&vcpus, 14, VCPU_EVENT_REFUSED, 0x200), 1);
 	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
-	same_vcpu("with its table", vcpus_get(&vcpus, 14), (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
+	same_vcpu("with its table", vcpus_get(&vcpus, 14),
+		  (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
 }
 
 static void repeats_never_overflow(void)
 {
-	struct repeats repeats = {0x200, UINT32_MAX - 1};
+	struct rate_limit limit = {0x200, UINT32_MAX - 1};
 
-	same("before the last", repeats_add(&repeats, 0x200), false);
-	same("after it", repeats_add(&repeats, 0x200), false);
-	same("count", repeats.count, UINT32_MAX);
-	same("a new bit", repeats_add(&repeats, 0x1), true);
-	repeats = (struct repeats){0, 999999999};
-	same("the thousand millionth", repeats_add(&repeats, 0), true);
+	same("before the last", rate_limit_allows(&limit, 0x200), false);
+	same("after it", rate_limit_allows(&limit, 0x200), false);
+	same("count", limit.count, UINT32_MAX);
+	same("a new bit", rate_limit_allows(&limit, 0x1), true);
+	limit = (struct rate_limit){0, 999999999};
+	same("the thousand millionth", rate_limit_allows(&limit, 0), true);
 }
 
 const struct test_case vcpus_cases[] = {
@@ -126,8 +128,10 @@ const struct test_case vcpus_cases[] = {
 	{"what is set for a vCPU is kept, and its neighbours stay as they were", vcpus_keep},
 	{"the first and the last descriptor of the table are kept apart", vcpus_ends},
 	{"a descriptor outside the table stays unknown and changes nothing", vcpus_outside},
-	{"an event is told at its 1st, 10th, 100th and 1,000th time, and when it has a new bit", vcpus_count_events},
+	{"an event is told at its 1st, 10th, 100th and 1,000th time, and when it has a new bit",
+	 vcpus_count_events},
 	{"a vCPU made anew starts anew", vcpus_start_anew},
-	{"the count of an event stops at its end, and a new bit is told all the same", repeats_never_overflow},
+	{"the count of an event stops at its end, and a new bit is told all the same",
+	 repeats_never_overflow},
 	{NULL, NULL},
 };

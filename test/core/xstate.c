@@ -70,12 +70,14 @@ static void payload_reserved(void)
 static void xfeature_names(void)
 {
 	static const char *const expected[] = {
-		"x87",	 "sse",	  "avx",   "bndregs", "bndcsr", "opmask", "zmm_hi256", "hi16_zmm", "pt",	"pkru",
-		"pasid", "cet_u", "cet_s", "hdc",     "uintr",	"lbr",	  "hwp",       "xtilecfg", "xtiledata", "apx"};
+		"x87",	    "sse", "avx",  "bndregs",  "bndcsr",    "opmask", "zmm_hi256",
+		"hi16_zmm", "pt",  "pkru", "pasid",    "cet_u",	    "cet_s",  "hdc",
+		"uintr",    "lbr", "hwp",  "xtilecfg", "xtiledata", "apx"};
 
 	for (unsigned int bit = 0; bit < 70; bit++) {
 		if (bit < COUNT(expected))
-			same_text("name", xfeature_name(bit) ? xfeature_name(bit) : "none", expected[bit]);
+			same_text("name", xfeature_name(bit) ? xfeature_name(bit) : "none",
+				  expected[bit]);
 		else
 			same("a bit without a name", xfeature_name(bit) != NULL, false);
 	}
@@ -114,7 +116,9 @@ static void host_mxcsr(void)
 static void xcrs_words(void)
 {
 	struct kvm_xcrs xcrs = {.nr_xcrs = 3,
-				.xcrs = {{.xcr = 1, .value = 9}, {.xcr = 0, .value = 0x207}, {.xcr = 0, .value = 1}}};
+				.xcrs = {{.xcr = 1, .value = 9},
+					 {.xcr = 0, .value = 0x207},
+					 {.xcr = 0, .value = 1}}};
 	char bytes[sizeof(xcrs) + 1];
 	uint64_t xcr0 = 0;
 

@@ -18,7 +18,8 @@ static void check_widen(const void *entries, uint32_t nent, uint64_t xfeatures)
 	xcr0 = guest_cpuid_xcr0(table.entries, table.nent);
 	widened = table;
 	if (!guest_cpuid_widen(&widened, xfeatures, &change)) {
-		MUST(table.nent == GUEST_CPUID_MAX_ENTRIES && !xcr0 && !memcmp(&table, &widened, sizeof(table)));
+		MUST(table.nent == GUEST_CPUID_MAX_ENTRIES && !xcr0 &&
+		     !memcmp(&table, &widened, sizeof(table)));
 		return;
 	}
 	MUST(widened.nent <= GUEST_CPUID_MAX_ENTRIES && widened.nent - table.nent <= 1);

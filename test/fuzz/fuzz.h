@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the fuzzers share: input taken bit by bit, a log whose lines are checked, an end for what must not be.
+// What the fuzzers share: input taken bit by bit, a log whose lines are checked, an end for what
+// must not be.
 #ifndef TEST_FUZZ_H
 #define TEST_FUZZ_H
 
@@ -51,7 +52,8 @@ static inline struct vcpu take_vcpu(struct input *input)
 	return vcpu;
 }
 
-// A copy of the input's rest that ends where its memory ends, so that a sanitizer sees the first byte read past it.
+// A copy of the input's rest that ends where its memory ends, so that a sanitizer sees the first
+// byte read past it.
 static inline void *take_rest(struct input *input)
 {
 	void *copy = malloc(input->size ? input->size : 1);
@@ -74,7 +76,8 @@ static inline struct log checked_log(void)
 	return log;
 }
 
-// Every line logged so far is one line, begins as a report and has nothing that could deceive its reader.
+// Every line logged so far is one line, begins as a report and has nothing that could deceive its
+// reader.
 static inline void check_log(void)
 {
 	static char text[65536];

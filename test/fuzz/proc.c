@@ -2,7 +2,8 @@
 // What /proc says of a process that wants to deceive or to crash its reader.
 #include "fuzz.h"
 
-#include "proc_text.h"
+#include "command/proc_text.h"
+#include "shared/guest_name.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -15,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uid_t uids[PROC_UIDS];
 
 	MUST(line && out);
-	proc_cmdline_guest_name(bytes, input.size, out, room);
+	guest_name_from_cmdline(bytes, input.size, out, room);
 	MUST(memchr(out, '\0', room));
 	if (proc_maps_file(line, "libxsaveshim.so", &mapping, out, room))
 		MUST(memchr(out, '\0', room));

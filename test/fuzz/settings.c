@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A settings file, and variables of an environment, with anything in them; and the lines that complain of them.
+// A settings file, and variables of an environment, with anything in them; and the lines that
+// complain of them.
 #include "fuzz.h"
 
 #include "xsaveshim/settings.h"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The supervisor's handling of calls from processes whose memory and descriptors say anything, and something else each time
-// they are looked at. The kernel's part (remote.h, and whether a caller waits still) is played by the input.
-#include "../../command/supervise.c"
+// The supervisor's handling of calls from processes whose memory and descriptors say anything, and
+// something else each time they are looked at. The kernel's part (remote.h, and whether a caller
+// waits still) is played by the input.
+#include "../../supervise/supervise.c"
 
 #include "fuzz.h"
 
@@ -59,8 +60,8 @@ int remote_memory_open(pid_t tid)
 	return fails() ? -1 : 12345;
 }
 
-// Whether this is what is left of the payload for a vCPU of the caller, under its own descriptor or a duplicate of it: what any
-// of its tables enumerates, what KVM_SET_XCRS added, FP and SSE.
+// Whether this is what is left of the payload for a vCPU of the caller, under its own descriptor or
+// a duplicate of it: what any of its tables enumerates, what KVM_SET_XCRS added, FP and SSE.
 static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
 	for (size_t i = 0; i < tracked.process_count; i++) {
@@ -69,7 +70,8 @@ static bool is_trimmed_for_a_vcpu(uint64_t written)
 		for (size_t j = 0; j < process->vcpu_count; j++) {
 			const struct tracked_vcpu *vcpu = &process->vcpus[j];
 
-			if (vcpu->vcpu.knowledge == VCPU_XCR0 && is_same_file(vcpu->fd, (int)current->data.args[0]) &&
+			if (vcpu->vcpu.knowledge == VCPU_XCR0 &&
+			    is_same_file(vcpu->fd, (int)current->data.args[0]) &&
 			    written == (last_bv & policy_allowed(vcpu->vcpu)))
 				return true;
 		}
@@ -81,7 +83,8 @@ bool remote_memory_write(int memory, uint64_t address, const void *from, size_t 
 {
 	uint64_t written;
 
-	MUST(memory == 12345 && address == current->data.args[2] + XSTATE_BV_OFFSET && size == sizeof(written));
+	MUST(memory == 12345 && address == current->data.args[2] + XSTATE_BV_OFFSET &&
+	     size == sizeof(written));
 	memcpy(&written, from, size);
 	MUST(is_trimmed_for_a_vcpu(written));
 	MUST(settings->trim != TRIM_NONE && settings->trim != TRIM_SAVE);
@@ -143,7 +146,8 @@ static void handle_one(void)
 		handle(&request);
 		current = NULL;
 	} else if (tracked.process_count) {
-		tracked_forget_process(&tracked, tracked.processes[request.data.args[0] % tracked.process_count]);
+		tracked_forget_process(
+			&tracked, tracked.processes[request.data.args[0] % tracked.process_count]);
 	}
 }
 
@@ -155,7 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		tracked_init(&tracked, 1024);
 	input = (struct input){data, size};
 	settings = &chosen;
-	chosen.trim = (enum trim_mode)(take(&input, 1) % 4);
+	chosen.trim = (enum trim)(take(&input, 1) % 4);
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();
 	report_log.via = "supervisor";

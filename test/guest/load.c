@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: MIT
-// The only program of a small Linux guest (its init): two processes that work with all SSE registers for ever and check every
-// result. Standard output, the guest's serial line: '<' for a result of the first process that was right, '>' for one of the
-// second, '!' for one that was wrong.
+// The only program of a small Linux guest (its init): two processes that work with all SSE
+// registers for ever and check every result. Standard output, the guest's serial line: '<' for a
+// result of the first process that was right, '>' for one of the second, '!' for one that was
+// wrong.
 #include <emmintrin.h>
 #include <string.h>
 #include <unistd.h>
 
-// So many steps take a few milliseconds under emulation: long enough to be interrupted, saved and restored in the middle.
+// So many steps take a few milliseconds under emulation: long enough to be interrupted, saved and
+// restored in the middle.
 #define STEPS 20000
 
-// A chain in which each step needs all that came before it, kept in registers: a lost register shows in the result.
+// A chain in which each step needs all that came before it, kept in registers: a lost register
+// shows in the result.
 static void run_chain(int seed, __m128i result[4])
 {
-	__m128i a = _mm_set1_epi32(seed), b = _mm_set_epi32(1, 2, 3, 4), c = _mm_set1_epi32(0x9e3779b9), d = b;
+	__m128i a = _mm_set1_epi32(seed), b = _mm_set_epi32(1, 2, 3, 4),
+		c = _mm_set1_epi32(0x9e3779b9), d = b;
 	__m128d x = _mm_set_pd(1.5 + seed, 2.5), y = _mm_set_pd(0.75, 0.625);
 
 	for (int step = 0; step < STEPS; step++) {

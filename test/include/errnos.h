@@ -11,10 +11,11 @@ static const struct {
 	const char *name;
 	int number;
 } errnos[] = {
-	{"EPERM", EPERM},   {"ENOENT", ENOENT}, {"EINTR", EINTR},   {"EIO", EIO},	{"ENXIO", ENXIO},
-	{"E2BIG", E2BIG},   {"EBADF", EBADF},	{"EAGAIN", EAGAIN}, {"ENOMEM", ENOMEM}, {"EACCES", EACCES},
-	{"EFAULT", EFAULT}, {"EBUSY", EBUSY},	{"EEXIST", EEXIST}, {"ENODEV", ENODEV}, {"EINVAL", EINVAL},
-	{"EMFILE", EMFILE}, {"ENOTTY", ENOTTY}, {"ENOSYS", ENOSYS},
+	{"EPERM", EPERM},   {"ENOENT", ENOENT}, {"EINTR", EINTR},   {"EIO", EIO},
+	{"ENXIO", ENXIO},   {"E2BIG", E2BIG},	{"EBADF", EBADF},   {"EAGAIN", EAGAIN},
+	{"ENOMEM", ENOMEM}, {"EACCES", EACCES}, {"EFAULT", EFAULT}, {"EBUSY", EBUSY},
+	{"EEXIST", EEXIST}, {"ENODEV", ENODEV}, {"EINVAL", EINVAL}, {"EMFILE", EMFILE},
+	{"ENOTTY", ENOTTY}, {"ENOSYS", ENOSYS},
 };
 
 #define ERRNOS (sizeof(errnos) / sizeof(errnos[0]))

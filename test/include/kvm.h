@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// KVM's interface as the test programs use it: calls, payloads and CPUID tables. It includes nothing of the core, so that a
-// mistake in the core's numbers does not become the tests' mistake too.
+// KVM's interface as the test programs use it: calls, payloads and CPUID tables. It includes
+// nothing of the core, so that a mistake in the core's numbers does not become the tests' mistake
+// too.
 #ifndef TEST_KVM_H
 #define TEST_KVM_H
 
@@ -86,11 +87,12 @@ static inline int raw_ioctl(int fd, unsigned long request, const void *argument)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// As ioctl(), through libc; but a failure ends the program, with a message that names the request. KVM_CREATE_VM fails with
-// EINTR when a signal arrives, so this repeats such a call.
+// As ioctl(), through libc; but a failure ends the program, with a message that names the request.
+// KVM_CREATE_VM fails with EINTR when a signal arrives, so this limit such a call.
 #define kvm_ioctl(fd, request, argument) kvm_ioctl_named(fd, request, argument, #request)
 
-static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argument, const char *name)
+static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argument,
+				  const char *name)
 {
 	int result;
 

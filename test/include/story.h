@@ -16,8 +16,8 @@
 /* Its request is an int in musl. */
 typedef __typeof__(ioctl) story_ioctl;
 
-// A whole restore in one function: a payload with x87, SSE and AVX, which every host has, and a guest without
-// AVX. Prints "WHEN: RESULT xstate_bv=AFTER".
+// A whole restore in one function: a payload with x87, SSE and AVX, which every host has, and a
+// guest without AVX. Prints "WHEN: RESULT xstate_bv=AFTER".
 static inline void story_of(const char *device, const char *when, story_ioctl *call)
 {
 	static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
@@ -31,7 +31,8 @@ static inline void story_of(const char *device, const char *when, story_ioctl *c
 	set_xstate_bv(payload, 7);
 	result = call(vcpu, KVM_SET_XSAVE, payload);
 	if (kvm == -1 || vm == -1 || vcpu == -1 || set_cpuid == -1)
-		dprintf(1, "%s: could not get as far as KVM_SET_XSAVE: %s\n", when, errno_name(errno));
+		dprintf(1, "%s: could not get as far as KVM_SET_XSAVE: %s\n", when,
+			errno_name(errno));
 	else
 		dprintf(1, "%s: %s xstate_bv=0x%llx\n", when, result ? errno_name(errno) : "0",
 			(unsigned long long)get_xstate_bv(payload));

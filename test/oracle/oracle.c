@@ -2,16 +2,18 @@
 // KVM as the judge of the core: random CPUID tables and payloads, and what becomes of them.
 //
 // oracle cpuid COUNT [SEED [FIRST]]
-//	Sets COUNT tables on a real vCPU. What the core calls the guest's XCR0 must be what KVM enforces (the XCR0 values
-//	that KVM_SET_XCRS takes, the XSTATE_BV bits that KVM_SET_XSAVE takes), what the core reads out of what
-//	KVM_GET_CPUID2 returns, and what a second model says.
+//	Sets COUNT tables on a real vCPU. What the core calls the guest's XCR0 must be what KVM
+//enforces (the XCR0 values 	that KVM_SET_XCRS takes, the XSTATE_BV bits that KVM_SET_XSAVE takes),
+//what the core reads out of what 	KVM_GET_CPUID2 returns, and what a second model says.
 // oracle kvm COUNT [SEED [FIRST]], oracle model COUNT [SEED [FIRST]]
 //	The same with one judge: KVM alone, or the model alone, which needs no KVM.
 // oracle payload COUNT [SEED [FIRST]]
-//	Random payloads through ioctl(), with the shim preloaded: written == given & allowed, and no other byte changes.
+//	Random payloads through ioctl(), with the shim preloaded: written == given & allowed, and no
+//other byte changes.
 //
-// Each is made from SEED and its number alone, so "oracle cpuid 1 SEED NUMBER" repeats it. A table that fails is cut
-// down as long as it fails, and printed. Exit: 0 all agree, 1 a mismatch, 2 no KVM here, 3 KVM cannot judge.
+// Each is made from SEED and its number alone, so "oracle cpuid 1 SEED NUMBER" limit it. A table
+// that fails is cut down as long as it fails, and printed. Exit: 0 all agree, 1 a mismatch, 2 no
+// KVM here, 3 KVM cannot judge.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -75,7 +77,8 @@ static void random_start(uint64_t seed, uint64_t number)
 
 // ---- tables ----
 
-// A table for KVM_SET_CPUID2, or for KVM_SET_CPUID: then index, flags and padding count for nothing.
+// A table for KVM_SET_CPUID2, or for KVM_SET_CPUID: then index, flags and padding count for
+// nothing.
 struct table {
 	struct guest_cpuid v2;
 	bool v1;
@@ -85,10 +88,12 @@ static uint32_t random_function(void)
 {
 	static const uint32_t near[] = {0xc, 0xe, 0x10d, 0x8000000d, 0x4000000d, 0xd0000000};
 	static const uint32_t known[] = {
-		0, 1, 2, 4, 7, 0xa, 0xb, 0x12, 0x14, 0x1d, 0x40000000, 0x40000001, 0x80000000, 0x80000001};
+		0,    1,    2,	  4,	      7,	  0xa,	      0xb,
+		0x12, 0x14, 0x1d, 0x40000000, 0x40000001, 0x80000000, 0x80000001};
 	uint32_t kind = below(10);
 
-	// KVM refuses a table with most random values of this leaf: seldom, or little else would be tried.
+	// KVM refuses a table with most random values of this leaf: seldom, or little else would be
+	// tried.
 	if (!below(256))
 		return 0x80000008;
 	if (kind < 4)
@@ -146,8 +151,8 @@ static void print_table(const struct table *table)
 	for (uint32_t i = 0; i < table->v2.nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &table->v2.entries[i];
 
-		printf("    function=0x%" PRIx32 " index=0x%" PRIx32 " flags=0x%" PRIx32 " eax=0x%" PRIx32
-		       " ebx=0x%" PRIx32 " ecx=0x%" PRIx32 " edx=0x%" PRIx32 "\n",
+		printf("    function=0x%" PRIx32 " index=0x%" PRIx32 " flags=0x%" PRIx32
+		       " eax=0x%" PRIx32 " ebx=0x%" PRIx32 " ecx=0x%" PRIx32 " edx=0x%" PRIx32 "\n",
 		       e->function, e->index, e->flags, e->eax, e->ebx, e->ecx, e->edx);
 	}
 }
@@ -164,7 +169,11 @@ static struct kvm_cpuid *as_v1(const struct table *table)
 		const struct kvm_cpuid_entry2 *e = &table->v2.entries[i];
 
 		v1.entries[i] = (struct kvm_cpuid_entry){
-			.function = e->function, .eax = e->eax, .ebx = e->ebx, .ecx = e->ecx, .edx = e->edx};
+			.function = e->function,
+			.eax = e->eax,
+			.ebx = e->ebx,
+			.ecx = e->ecx,
+			.edx = e->edx};
 	}
 	return &v1.head;
 }
@@ -173,12 +182,13 @@ static struct kvm_cpuid *as_v1(const struct table *table)
 static uint64_t core_xcr0(const struct table *table)
 {
 	if (table->v1)
-		return guest_cpuid_v1_xcr0((const char *)as_v1(table) + sizeof(struct kvm_cpuid), table->v2.nent);
+		return guest_cpuid_v1_xcr0(
+			(const char *)as_v1(table) + sizeof(struct kvm_cpuid), table->v2.nent);
 	return guest_cpuid_xcr0(table->v2.entries, table->v2.nent);
 }
 
-// The answer once more, found from the table's end, bit by bit. It alone judges the bits that no KVM enforces yet,
-// those of EDX among them.
+// The answer once more, found from the table's end, bit by bit. It alone judges the bits that no
+// KVM enforces yet, those of EDX among them.
 static uint64_t model_xcr0(const struct table *table)
 {
 	uint64_t xcr0 = 0;
@@ -207,7 +217,8 @@ static struct {
 	uint64_t supported; // xfeatures this KVM supports
 	bool affected;	    // KVM_SET_XSAVE is limited to the guest's XCR0
 	bool strict;	    // without FP and SSE for every guest
-	uint64_t xcr0s[64]; // XCR0 values for KVM_SET_XCRS that a CPU with all of supported could have
+	uint64_t xcr0s[64]; // XCR0 values for KVM_SET_XCRS that a CPU with all of supported could
+			    // have
 	unsigned int count;
 } kvm;
 
@@ -249,8 +260,9 @@ static bool all_or_none(uint64_t xcr0, uint64_t bits)
 static bool is_well_formed(uint64_t xcr0)
 {
 	return xcr0 & XFEATURE_FP && (xcr0 & XFEATURE_SSE || !(xcr0 & XFEATURE_AVX)) &&
-	       (xcr0 & XFEATURE_AVX || !(xcr0 & XFEATURE_AVX512)) && all_or_none(xcr0, XFEATURE_BND) &&
-	       all_or_none(xcr0, XFEATURE_AVX512) && !(xcr0 & XFEATURE_TILE);
+	       (xcr0 & XFEATURE_AVX || !(xcr0 & XFEATURE_AVX512)) &&
+	       all_or_none(xcr0, XFEATURE_BND) && all_or_none(xcr0, XFEATURE_AVX512) &&
+	       !(xcr0 & XFEATURE_TILE);
 }
 
 static void list_xcr0s(void)
@@ -293,8 +305,9 @@ static bool keeps_the_leaf(void)
 
 	set_leaf(XFEATURE_FP);
 	got.nent = GUEST_CPUID_MAX_ENTRIES;
-	return !kvm_ioctl(kvm.vcpu, KVM_GET_CPUID2, &got) && guest_cpuid_xcr0(got.entries, 1) == XFEATURE_FP &&
-	       takes_xcr0(XFEATURE_FP) && !takes_xcr0(XFEATURE_FPSSE);
+	return !kvm_ioctl(kvm.vcpu, KVM_GET_CPUID2, &got) &&
+	       guest_cpuid_xcr0(got.entries, 1) == XFEATURE_FP && takes_xcr0(XFEATURE_FP) &&
+	       !takes_xcr0(XFEATURE_FPSSE);
 }
 
 static void open_kvm(void)
@@ -331,7 +344,8 @@ static bool ask_kvm, ask_model;
 
 static bool disagree(const char *what, uint64_t value, const char *whose, uint64_t other)
 {
-	snprintf(mismatch, sizeof(mismatch), "%s 0x%" PRIx64 ", %s 0x%" PRIx64, what, value, whose, other);
+	snprintf(mismatch, sizeof(mismatch), "%s 0x%" PRIx64 ", %s 0x%" PRIx64, what, value, whose,
+		 other);
 	by_model = strstr(whose, "model");
 	return false;
 }
@@ -341,7 +355,8 @@ static bool core_agrees_with_model(const struct table *table)
 	uint64_t core = core_xcr0(table);
 	uint64_t model = model_xcr0(table);
 
-	return !ask_model || core == model || disagree("the core says", core, "the model says", model);
+	return !ask_model || core == model ||
+	       disagree("the core says", core, "the model says", model);
 }
 
 static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
@@ -349,8 +364,9 @@ static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
 	uint64_t accepted = kvm.supported;
 
 	if (kvm.affected)
-		accepted &=
-			kvm.strict ? xcr0 : policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = xcr0});
+		accepted &= kvm.strict ? xcr0
+				       : policy_allowed((struct vcpu){
+						 .knowledge = VCPU_XCR0, .guest_xcr0 = xcr0});
 	return takes_xstate_bv(bv) == !(bv & ~accepted) ||
 	       disagree("the core says", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV", bv);
 }
@@ -360,11 +376,13 @@ static bool kvm_agrees(uint64_t xcr0)
 {
 	for (unsigned int i = 0; i < kvm.count; i++)
 		if (takes_xcr0(kvm.xcr0s[i]) != !(kvm.xcr0s[i] & ~(xcr0 | XFEATURE_FP)))
-			return disagree("the core says", xcr0, "KVM_SET_XCRS disagrees for", kvm.xcr0s[i]);
+			return disagree("the core says", xcr0, "KVM_SET_XCRS disagrees for",
+					kvm.xcr0s[i]);
 	for (unsigned int bit = 0; bit < 64; bit++)
 		if (kvm.supported >> bit & 1 && !xsave_agrees(xcr0, UINT64_C(1) << bit))
 			return false;
-	return xsave_agrees(xcr0, random64()) && xsave_agrees(xcr0, random64() & kvm.supported & (xcr0 | random64()));
+	return xsave_agrees(xcr0, random64()) &&
+	       xsave_agrees(xcr0, random64() & kvm.supported & (xcr0 | random64()));
 }
 
 static bool get_cpuid2_agrees(uint64_t xcr0)
@@ -377,7 +395,8 @@ static bool get_cpuid2_agrees(uint64_t xcr0)
 	if (kvm_ioctl(kvm.vcpu, KVM_GET_CPUID2, &got))
 		return disagree("KVM_GET_CPUID2: errno", (uint64_t)errno, "for guest XCR0", xcr0);
 	answer = guest_cpuid_xcr0(got.entries, guest_cpuid_count(&got));
-	return answer == xcr0 || disagree("the core says", xcr0, "of what KVM_GET_CPUID2 returns", answer);
+	return answer == xcr0 ||
+	       disagree("the core says", xcr0, "of what KVM_GET_CPUID2 returns", answer);
 }
 
 // A table that KVM refuses must leave the vCPU with what it had before.
@@ -420,7 +439,8 @@ static void shrink(struct table *table)
 	}
 	for (uint32_t i = 0; i < table->v2.nent; i++) {
 		struct kvm_cpuid_entry2 *e = &table->v2.entries[i];
-		uint32_t *const values[] = {&e->index, &e->flags, &e->ebx, &e->ecx, &e->eax, &e->edx};
+		uint32_t *const values[] = {
+			&e->index, &e->flags, &e->ebx, &e->ecx, &e->eax, &e->edx};
 
 		for (size_t j = 0; j < COUNT(values); j++) {
 			uint32_t value = *values[j];
@@ -449,7 +469,8 @@ static int run_tables(uint64_t count, uint64_t seed, uint64_t first)
 			refused += !taken;
 			continue;
 		}
-		printf("mismatch at table %" PRIu64 " of seed %" PRIu64 ": %s\n", number, seed, mismatch);
+		printf("mismatch at table %" PRIu64 " of seed %" PRIu64 ": %s\n", number, seed,
+		       mismatch);
 		if (disagrees_alone(&table)) {
 			shrink(&table);
 			disagrees_alone(&table);
@@ -514,7 +535,8 @@ static bool payload_agrees(uint64_t seed, uint64_t number)
 	if (below(2))
 		xstate_set_bv(payload, random64() & 0x2ff);
 	if (below(2))
-		memset(payload + XSTATE_XCOMP_BV_OFFSET, 0, XSTATE_HEAD_SIZE - XSTATE_XCOMP_BV_OFFSET);
+		memset(payload + XSTATE_XCOMP_BV_OFFSET, 0,
+		       XSTATE_HEAD_SIZE - XSTATE_XCOMP_BV_OFFSET);
 	bv = xstate_bv(payload);
 	expected = bv & (model_xcr0(&table) | XFEATURE_FPSSE);
 	memcpy(before, given, sizeof(given));
@@ -522,7 +544,8 @@ static bool payload_agrees(uint64_t seed, uint64_t number)
 	if (xstate_bv(payload) != expected)
 		return disagree("written", xstate_bv(payload), "given & allowed is", expected);
 	xstate_set_bv(payload, bv);
-	return !memcmp(before, given, sizeof(given)) || disagree("XSTATE_BV", bv, "changed a byte elsewhere", expected);
+	return !memcmp(before, given, sizeof(given)) ||
+	       disagree("XSTATE_BV", bv, "changed a byte elsewhere", expected);
 }
 
 static int run_payloads(uint64_t count, uint64_t seed, uint64_t first)
@@ -530,7 +553,8 @@ static int run_payloads(uint64_t count, uint64_t seed, uint64_t first)
 	for (uint64_t number = first; number < first + count; number++) {
 		if (payload_agrees(seed, number))
 			continue;
-		printf("mismatch at payload %" PRIu64 " of seed %" PRIu64 ": %s\n", number, seed, mismatch);
+		printf("mismatch at payload %" PRIu64 " of seed %" PRIu64 ": %s\n", number, seed,
+		       mismatch);
 		return EXIT_MISMATCH;
 	}
 	printf("payloads=%" PRIu64 " mismatches=0\n", count);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Another interposer of ioctl: says on stderr what XSTATE_BV each KVM_SET_XSAVE had when it came by, under
-// the name of its own file, so that copies of it can stand on both sides of the shim.
+// Another interposer of ioctl: says on stderr what XSTATE_BV each KVM_SET_XSAVE had when it came
+// by, under the name of its own file, so that copies of it can stand on both sides of the shim.
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdint.h>

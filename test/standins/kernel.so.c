@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Another host's kernel over the real KVM, to be preloaded behind the shim. It makes no system call of its own, so that it can be used
-// under a VMM's seccomp filter, and it knows one vCPU.
+// Another host's kernel over the real KVM, to be preloaded behind the shim. It makes no system call
+// of its own, so that it can be used under a VMM's seccomp filter, and it knows one vCPU.
 //
 //	KERNEL_LEAKS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
-//	KERNEL_STRICT=1		KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not enumerate them, as from 5.17 to 5.19.11
-//	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS refuses nothing, as of a KVM that shows the guest more than the VMM asked for
+//	KERNEL_STRICT=1		KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
+//enumerate them, as from 5.17 to 5.19.11 	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS refuses nothing, as of
+//a KVM that shows the guest more than the VMM asked for
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -27,7 +28,8 @@ static uint64_t xcr0_of(const struct kvm_cpuid2 *table)
 	for (uint32_t i = 0; i < table->nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &table->entries[i];
 
-		if (e->function == 0xd && (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || !e->index))
+		if (e->function == 0xd &&
+		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || !e->index))
 			return (uint64_t)e->edx << 32 | e->eax;
 	}
 	return 0;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A leaky host, to be preloaded into a VMM: while the file named by LEAK_WHILE exists, KVM_GET_XSAVE and
-// KVM_GET_XSAVE2 return the bits of LEAK_BITS in XSTATE_BV besides the vCPU's own, and KVM_SET_XSAVE takes them
-// back as such a kernel would. (Without that, a bit this host lacks would break the source guest too: a VMM writes
-// what it read into the same vCPU when it resumes.) With LEAK_XCR0, KVM_GET_XCRS tells meanwhile that the guest has enabled this
-// XCR0.
+// A leaky host, to be preloaded into a VMM: while the file named by LEAK_WHILE exists,
+// KVM_GET_XSAVE and KVM_GET_XSAVE2 return the bits of LEAK_BITS in XSTATE_BV besides the vCPU's
+// own, and KVM_SET_XSAVE takes them back as such a kernel would. (Without that, a bit this host
+// lacks would break the source guest too: a VMM writes what it read into the same vCPU when it
+// resumes.) With LEAK_XCR0, KVM_GET_XCRS tells meanwhile that the guest has enabled this XCR0.
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -78,11 +78,14 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
 	switch ((uint32_t)request) {
 	case KVM_GET_XSAVE:
 	case KVM_GET_XSAVE2:
-		return leaking() ? get_leaky(fd, request, argument) : next_ioctl(fd, request, argument);
+		return leaking() ? get_leaky(fd, request, argument)
+				 : next_ioctl(fd, request, argument);
 	case KVM_SET_XSAVE:
-		return leaking() ? set_leaky(fd, request, argument) : next_ioctl(fd, request, argument);
+		return leaking() ? set_leaky(fd, request, argument)
+				 : next_ioctl(fd, request, argument);
 	case KVM_GET_XCRS:
-		return leaking() ? get_xcrs(fd, request, argument) : next_ioctl(fd, request, argument);
+		return leaking() ? get_xcrs(fd, request, argument)
+				 : next_ioctl(fd, request, argument);
 	default:
 		return next_ioctl(fd, request, argument);
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Shows what went between a VMM and KVM: a line in the file named by OBSERVE_LOG for each KVM_SET_XSAVE,
-// KVM_GET_XSAVE and KVM_GET_XSAVE2, with the payload's XSTATE_BV and the answer. Preloaded behind the shim it sees
-// what KVM was given; in front of it, what the VMM gave.
+// Shows what went between a VMM and KVM: a line in the file named by OBSERVE_LOG for each
+// KVM_SET_XSAVE, KVM_GET_XSAVE and KVM_GET_XSAVE2, with the payload's XSTATE_BV and the answer.
+// Preloaded behind the shim it sees what KVM was given; in front of it, what the VMM gave.
 //
 //     KVM_SET_XSAVE fd=14 xstate_bv=0x202 EINVAL
 #include <dlfcn.h>
@@ -34,7 +34,8 @@ static int observe(const char *name, int fd, unsigned long request, const char *
 	int result = next_ioctl(fd, request, payload);
 	const int error = errno;
 
-	dprintf(log_fd, "%s fd=%d xstate_bv=%#llx %s\n", name, fd, (unsigned long long)get_xstate_bv(payload),
+	dprintf(log_fd, "%s fd=%d xstate_bv=%#llx %s\n", name, fd,
+		(unsigned long long)get_xstate_bv(payload),
 		result < 0 ? strerrorname_np(error) : "ok");
 	errno = error;
 	return result;

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
-// A KVM with quirks, to be preloaded into `xsaveshim probe`, which calls syscall() and not ioctl(): what the real
-// KVM answers, changed as a test asks for.
+// A KVM with quirks, to be preloaded into `xsaveshim probe`, which calls syscall() and not ioctl():
+// what the real KVM answers, changed as a test asks for.
 //
 //	QUIRK_FAIL=NUMBER:ERRNO	the request with this number (its last byte, 0x80 for KVM_RUN) fails
 //	QUIRK_SUPPORTED=XCR0	what KVM_GET_SUPPORTED_CPUID tells
 //	QUIRK_GUEST=XCR0	what KVM_GET_CPUID2 tells, as of a KVM that makes tables of its own
-//	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once the vCPU's CPUID table enumerates no XCR0
-//	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
-//	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
+//	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once the vCPU's CPUID table
+//enumerates no XCR0 	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits 	QUIRK_LEAK=MASK
+//KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
 //	QUIRK_HIDE=MASK		... and do not return these
 //	QUIRK_EXIT=REASON	why KVM_RUN came to an end
 //	QUIRK_PAYLOAD=BYTES	what KVM_CHECK_EXTENSION tells of KVM_CAP_XSAVE2
-//	QUIRK_PERMITTED=XCR0	what ARCH_GET_XCOMP_GUEST_PERM tells; 0: no such call, as before Linux 5.17
+//	QUIRK_PERMITTED=XCR0	what ARCH_GET_XCOMP_GUEST_PERM tells; 0: no such call, as before
+//Linux 5.17
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -53,7 +54,8 @@ static bool has_leaf_0xd(const struct kvm_cpuid2 *table)
 	return false;
 }
 
-// In place of what the table has, or at its end: up to Linux 6.4 KVM_GET_CPUID2 leaves nent alone, the rest zero.
+// In place of what the table has, or at its end: up to Linux 6.4 KVM_GET_CPUID2 leaves nent alone,
+// the rest zero.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;
@@ -83,11 +85,13 @@ static void change_answer(int fd, uint32_t request, void *argument)
 		break;
 	case KVM_GET_XSAVE:
 	case KVM_GET_XSAVE2:
-		set_xstate_bv(argument, (get_xstate_bv(argument) | mask("QUIRK_LEAK")) & ~mask("QUIRK_HIDE"));
+		set_xstate_bv(argument,
+			      (get_xstate_bv(argument) | mask("QUIRK_LEAK")) & ~mask("QUIRK_HIDE"));
 		break;
 	case KVM_RUN:
 		if (mask("QUIRK_EXIT")) {
-			struct kvm_run *run = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+			struct kvm_run *run =
+				mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 			run->exit_reason = (uint32_t)mask("QUIRK_EXIT");
 			munmap(run, 4096);
@@ -128,7 +132,8 @@ __attribute__((visibility("default"))) long quirk_syscall(long number, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(arguments, long);
 	va_end(arguments);
-	if (number == SYS_arch_prctl && a[0] == ARCH_GET_XCOMP_GUEST_PERM && getenv("QUIRK_PERMITTED"))
+	if (number == SYS_arch_prctl && a[0] == ARCH_GET_XCOMP_GUEST_PERM &&
+	    getenv("QUIRK_PERMITTED"))
 		return permit((uint64_t *)a[1]);
 	if (number != SYS_ioctl)
 		return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -137,7 +142,8 @@ __attribute__((visibility("default"))) long quirk_syscall(long number, ...)
 		return fail(error);
 	if ((uint32_t)a[1] == KVM_SET_XSAVE && refuses((const void *)a[2]))
 		return fail(EINVAL);
-	if ((uint32_t)a[1] == KVM_CHECK_EXTENSION && a[2] == KVM_CAP_XSAVE2 && mask("QUIRK_PAYLOAD"))
+	if ((uint32_t)a[1] == KVM_CHECK_EXTENSION && a[2] == KVM_CAP_XSAVE2 &&
+	    mask("QUIRK_PAYLOAD"))
 		return (long)mask("QUIRK_PAYLOAD");
 	result = next(number, a[0], a[1], a[2]);
 	if (result >= 0)

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: MIT
-// A stand-in for KVM, to be preloaded behind the shim: LD_PRELOAD="libxsaveshim.so standin.so". It answers
-// the few requests the shim cares about as an affected kernel would, with exactly the quirk a test asks for,
-// and logs every call it gets. A VM or vCPU is a memfd and its state is the file's contents, so that
-// duplicates, inherited descriptors and reused numbers behave as the real ones do.
+// A stand-in for KVM, to be preloaded behind the shim: LD_PRELOAD="libxsaveshim.so standin.so". It
+// answers the few requests the shim cares about as an affected kernel would, with exactly the quirk
+// a test asks for, and logs every call it gets. A VM or vCPU is a memfd and its state is the file's
+// contents, so that duplicates, inherited descriptors and reused numbers behave as the real ones
+// do.
 //
-// Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID (/dev/null can be the VMM's device).
+// Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID (/dev/null can be the VMM's
+// device).
 //
 //	STANDIN_LOG=PATH	append a line per call
 //	STANDIN_ANSWER=REQUEST=EIO,...	nothing is done, and that errno or that number is returned
 //	STANDIN_SUPPORTED=MASK	what this host's KVM supports; 0x207 unless told
-//	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2 return
-//	STANDIN_NENT_AFTER=N	what nent of the caller's table is right after KVM_SET_CPUID2, as if another thread had written it
-//	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4: nent is not written
-//	STANDIN_STRICT=1	FP and SSE too are refused to a guest without them, as from 5.17 to 5.19.11
-//	STANDIN_XCR0=MASK	what KVM_SET_XCRS takes whatever the guest's CPUID is, as a KVM does that rewrites tables
-//	STANDIN_HIGH_FDS=N	vCPU descriptors from N up, whatever RLIMIT_NOFILE allows
+//	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2
+//return 	STANDIN_NENT_AFTER=N	what nent of the caller's table is right after KVM_SET_CPUID2, as if
+//another thread had written it 	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4:
+//nent is not written 	STANDIN_STRICT=1	FP and SSE too are refused to a guest without them, as
+//from 5.17 to 5.19.11
+//	STANDIN_XCR0=MASK	what KVM_SET_XCRS takes whatever the guest's CPUID is, as a KVM does
+//that rewrites tables 	STANDIN_HIGH_FDS=N	vCPU descriptors from N up, whatever RLIMIT_NOFILE
+//allows
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -98,7 +102,9 @@ static bool load(int fd, struct object *object)
 
 static int store(int fd, const struct object *object)
 {
-	return pwrite(real_fd(fd), object, sizeof(*object), 0) == (ssize_t)sizeof(*object) ? 0 : -EIO;
+	return pwrite(real_fd(fd), object, sizeof(*object), 0) == (ssize_t)sizeof(*object)
+		       ? 0
+		       : -EIO;
 }
 
 static int create(int kind, uint32_t id)
@@ -147,7 +153,8 @@ static int set_cpuid(int fd, struct object *vcpu, const struct kvm_cpuid *table)
 	for (uint32_t i = 0; i < table->nent; i++) {
 		const struct kvm_cpuid_entry *e = &table->entries[i];
 
-		vcpu->entries[i] = (struct kvm_cpuid_entry2){.function = e->function, .eax = e->eax, .edx = e->edx};
+		vcpu->entries[i] = (struct kvm_cpuid_entry2){
+			.function = e->function, .eax = e->eax, .edx = e->edx};
 	}
 	return store(fd, vcpu);
 }
@@ -202,7 +209,8 @@ static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)
 	if (!user_pointer(payload))
 		return -EFAULT;
 	if (vcpu->has_cpuid)
-		accepted &= guest_xcr0(vcpu->entries, vcpu->nent) | (getenv("STANDIN_STRICT") ? 0 : XFEATURES_FP_SSE);
+		accepted &= guest_xcr0(vcpu->entries, vcpu->nent) |
+			    (getenv("STANDIN_STRICT") ? 0 : XFEATURES_FP_SSE);
 	if (word(payload, XSTATE_BV) & ~accepted || (word(payload, MXCSR) & 0xffff0000))
 		return -EINVAL;
 	for (size_t i = XCOMP_BV; i < XSAVE_EXTENDED; i++)
@@ -214,7 +222,8 @@ static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)
 
 static int set_xcrs(const struct object *vcpu, const struct kvm_xcrs *xcrs)
 {
-	uint64_t accepted = guest_xcr0(vcpu->entries, vcpu->nent) | 1 | mask_from("STANDIN_XCR0", 0);
+	uint64_t accepted =
+		guest_xcr0(vcpu->entries, vcpu->nent) | 1 | mask_from("STANDIN_XCR0", 0);
 
 	if (!user_pointer(xcrs))
 		return -EFAULT;
@@ -245,7 +254,8 @@ static bool canned_answer(const char *name, int *answer)
 	}
 	if (!text)
 		return false;
-	snprintf(value, sizeof(value), "%.*s", (int)strcspn(text + length + 1, ","), text + length + 1);
+	snprintf(value, sizeof(value), "%.*s", (int)strcspn(text + length + 1, ","),
+		 text + length + 1);
 	*answer = errno_number(value) ? -errno_number(value) : atoi(value);
 	return true;
 }
@@ -265,7 +275,8 @@ static void log_call(unsigned long request, const struct object *object, const v
 	if (vcpu && (uint32_t)request == KVM_SET_XSAVE && user_pointer(arg))
 		snprintf(detail, sizeof(detail), " xstate_bv=0x%" PRIx64, word(arg, XSTATE_BV));
 	if (vcpu && (uint32_t)request == KVM_SET_CPUID2 && user_pointer(arg))
-		snprintf(detail, sizeof(detail), " xcr0=0x%" PRIx64, guest_xcr0(table->entries, table->nent));
+		snprintf(detail, sizeof(detail), " xcr0=0x%" PRIx64,
+			 guest_xcr0(table->entries, table->nent));
 	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 	if (fd == -1)
 		abort();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// aspid PID COMMAND [ARG...]: runs COMMAND as a process with this ID, which must be free, and exits with 0 where it did. Needs
-// CAP_SYS_ADMIN in the PID namespace.
+// aspid PID COMMAND [ARG...]: runs COMMAND as a process with this ID, which must be free, and exits
+// with 0 where it did. Needs CAP_SYS_ADMIN in the PID namespace.
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,13 +14,15 @@
 
 // Linux 5.5's struct clone_args, which linux/sched.h and some libcs define, too.
 struct clone3_arguments {
-	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size;
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+		set_tid_size;
 };
 
 int main(int argc, char **argv)
 {
 	pid_t pid = argc > 2 ? atoi(argv[1]) : 0;
-	struct clone3_arguments arguments = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&pid, .set_tid_size = 1};
+	struct clone3_arguments arguments = {
+		.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&pid, .set_tid_size = 1};
 	int status;
 	long child;
 

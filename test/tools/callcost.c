@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// callcost: prints how many ticks of the TSC each kind of call takes, the least of some hundred. In a machine whose TSC counts instructions
-// (test/kernels/run --icount) that is how many instructions the whole machine executes for it.
+// callcost: prints how many ticks of the TSC each kind of call takes, the least of some hundred. In
+// a machine whose TSC counts instructions (test/kernels/run --icount) that is how many instructions
+// the whole machine executes for it.
 #include <sys/mman.h>
 #include <x86intrin.h>
 

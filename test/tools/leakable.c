@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Prints an xfeature that this host's KVM does not support, as "0x200 pkru": leaked into a snapshot, it is refused
-// by KVM_SET_XSAVE on this host, whatever its kernel. If there is none, it prints why and exits with status 2.
+// Prints an xfeature that this host's KVM does not support, as "0x200 pkru": leaked into a
+// snapshot, it is refused by KVM_SET_XSAVE on this host, whatever its kernel. If there is none, it
+// prints why and exits with status 2.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -26,7 +27,8 @@ int main(void)
 	supported = xcr0_of_table(&cpuid);
 	for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); i++) {
 		if (!(supported & candidates[i].bit)) {
-			printf("%#llx %s\n", (unsigned long long)candidates[i].bit, candidates[i].name);
+			printf("%#llx %s\n", (unsigned long long)candidates[i].bit,
+			       candidates[i].name);
 			return 0;
 		}
 	}

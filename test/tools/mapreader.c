@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Reads a BPF map of 4 MB without a pause. While it does, the kernel calls no program that is attached to a kprobe on this CPU; where
-// the kernel preempts itself, other threads run there meanwhile.
-// usage: mapreader    prints a line when it begins, and reads until it is killed
+// Reads a BPF map of 4 MB without a pause. While it does, the kernel calls no program that is
+// attached to a kprobe on this CPU; where the kernel preempts itself, other threads run there
+// meanwhile. usage: mapreader    prints a line when it begins, and reads until it is killed
 #include <linux/bpf.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What looks like a supervisor from outside: `pretender PID... [-- PROGRAM ARGUMENT...]` has a seccomp listener, of a filter that
-// stops nothing, and a pidfd of each PID. With a PROGRAM a child has them that executes it and is stopped before its first
-// instruction. It says "ready" and waits for its standard input to end.
+// What looks like a supervisor from outside: `pretender PID... [-- PROGRAM ARGUMENT...]` has a
+// seccomp listener, of a filter that stops nothing, and a pidfd of each PID. With a PROGRAM a child
+// has them that executes it and is stopped before its first instruction. It says "ready" and waits
+// for its standard input to end.
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -53,7 +54,8 @@ int main(int argc, char **argv)
 	int i;
 
 	check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-	hold(check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter),
+	hold(check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+			   &filter),
 		   "seccomp"));
 	for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		hold(check(syscall(SYS_pidfd_open, atoi(argv[i]), 0), "pidfd_open"));

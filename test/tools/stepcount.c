@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// stepcount LIBRARY: how many instructions does preloading LIBRARY add to an ioctl? Counted, not timed: a
-// child makes the calls between two breakpoints and is single-stepped from one to the other, without and with it.
+// stepcount LIBRARY: how many instructions does preloading LIBRARY add to an ioctl? Counted, not
+// timed: a child makes the calls between two breakpoints and is single-stepped from one to the
+// other, without and with it.
 //
 //	KVM_RUN without=18 with=21 added=3
 //	0xae41 ...
 //
-// a line per request; none of them is the shim's business. The calls are made on descriptor -1, so that
-// libc's part of them is the same each time.
+// a line per request; none of them is the shim's business. The calls are made on descriptor -1, so
+// that libc's part of them is the same each time.
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -54,7 +55,8 @@ static void add(unsigned long request)
 		requests[count++] = request;
 }
 
-// KVM_RUN first; then all KVM numbers without argument, what is near the shim's own, and what VMMs call.
+// KVM_RUN first; then all KVM numbers without argument, what is near the shim's own, and what VMMs
+// call.
 static void list_requests(void)
 {
 	static const unsigned long others[] = {
@@ -184,7 +186,8 @@ int main(int argc, char **argv)
 			printf("0x%lx", requests[i]);
 		else
 			printf("KVM_RUN");
-		printf(" without=%u with=%u added=%d\n", without[i], with[i], (int)(with[i] - without[i]));
+		printf(" without=%u with=%u added=%d\n", without[i], with[i],
+		       (int)(with[i] - without[i]));
 	}
 	return 0;
 }

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: MIT
-// A restore, and then a save, in the order of events of a real VMM, on the same threads, under its seccomp filter from the same
-// moment on. A system call that the filter does not let pass kills the process.
+// A restore, and then a save, in the order of events of a real VMM, on the same threads, under its
+// seccomp filter from the same moment on. A system call that the filter does not let pass kills the
+// process.
 //
 //	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
 //
-// XCR0 is what the guest's CPUID enumerates; "none": the guest has no XSAVE. The steps follow KVM_SET_CPUID2; each prints a line:
+// XCR0 is what the guest's CPUID enumerates; "none": the guest has no XSAVE. The steps follow
+// KVM_SET_CPUID2; each prints a line:
 //
-//	start			the steps up to this one come before the VM, on the main thread, without a filter
-//	set-xsave=XSTATE_BV	KVM_SET_XSAVE
+//	start			the steps up to this one come before the VM, on the main thread,
+//without a filter 	set-xsave=XSTATE_BV	KVM_SET_XSAVE
 //	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with an XCOMP_BV, which every KVM refuses
 //	set-xcrs=XCR0		KVM_SET_XCRS
-//	save			from here on the VMM saves: in Firecracker on the vCPU's thread, in StratoVirt on the main thread
-//	call=NAME[,NUMBER]...	that system call, with these arguments
+//	save			from here on the VMM saves: in Firecracker on the vCPU's thread, in
+//StratoVirt on the main thread 	call=NAME[,NUMBER]...	that system call, with these arguments
 //	get-cpuid2		KVM_GET_CPUID2
 //	close=FD  open=FILE	the file gets the lowest number that is free
 //	meet=FIFO		waits until somebody opens the FIFO to read it
@@ -40,7 +42,8 @@ static const struct vmm *vmm;
 static const char *guest_xcr0;
 static char **next_step;
 static int kvm, vm, vcpu;
-// Waits and wakes by private futexes alone, which StratoVirt's filter lets pass; pthread_join() makes others.
+// Waits and wakes by private futexes alone, which StratoVirt's filter lets pass; pthread_join()
+// makes others.
 static pthread_barrier_t turn;
 
 // Not printf(): under a filter nothing may be spent but write(2).
@@ -82,7 +85,8 @@ static void enter(void)
 		else
 			error = seccomp_rule_add(
 				filter, SCMP_ACT_ALLOW, a->syscall, 1,
-				SCMP_CMP((unsigned int)a->argument, SCMP_CMP_MASKED_EQ, UINT32_MAX, a->value));
+				SCMP_CMP((unsigned int)a->argument, SCMP_CMP_MASKED_EQ, UINT32_MAX,
+					 a->value));
 	}
 	if (!error)
 		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, vmm->all_threads);
@@ -165,8 +169,8 @@ static void call(const char *step, char *name_and_arguments)
 		die(name, ENOSYS);
 	for (size_t i = 0; rest && i < LENGTH(arguments); i++)
 		arguments[i] = strtol(strsep(&rest, ","), NULL, 0);
-	say_result(step,
-		   syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]));
+	say_result(step, syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],
+				 arguments[4], arguments[5]));
 }
 
 // The old open(2), which each filter lets pass; libc's makes openat(2).
@@ -201,7 +205,8 @@ static void take(const char *step)
 	else if (!strcmp(name, "close"))
 		say_result(step, close(atoi(value)));
 	else if (!strcmp(name, "open"))
-		say("%s: %d\n", step, open_as_every_filter_allows(value, O_WRONLY | O_CREAT | O_APPEND));
+		say("%s: %d\n", step,
+		    open_as_every_filter_allows(value, O_WRONLY | O_CREAT | O_APPEND));
 	else if (!strcmp(name, "meet"))
 		say_result(step, close(open_as_every_filter_allows(value, O_WRONLY)));
 	else
@@ -348,7 +353,8 @@ int main(int argc, char **argv)
 		if (argc > 2 && !strcmp(argv[1], vmms[i].name))
 			vmm = &vmms[i];
 	if (!vmm) {
-		fprintf(stderr, "usage: filtered firecracker|cloud-hypervisor|stratovirt XCR0|none STEP...\n");
+		fprintf(stderr,
+			"usage: filtered firecracker|cloud-hypervisor|stratovirt XCR0|none STEP...\n");
 		return 2;
 	}
 	guest_xcr0 = argv[2];

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What three real VMMs' seccomp filters let pass around their calls of KVM_SET_XSAVE and KVM_GET_XSAVE. Everything else ends the VMM.
+// What three real VMMs' seccomp filters let pass around their calls of KVM_SET_XSAVE and
+// KVM_GET_XSAVE. Everything else ends the VMM.
 //
-// Measured in November 2026: each VMM was built from its sources, and at the place in question each system call and each request below
-// was made under the VMM's own filter. What could not be tried there is taken from the VMM's own list, and named as such.
+// Measured in November 2026: each VMM was built from its sources, and at the place in question each
+// system call and each request below was made under the VMM's own filter. What could not be tried
+// there is taken from the VMM's own list, and named as such.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 
@@ -17,7 +19,8 @@
 
 #define ANY_ARGUMENT (-1)
 
-// A system call that passes: with any arguments, or only where the argument with this number has this value, in its low 32 bits.
+// A system call that passes: with any arguments, or only where the argument with this number has
+// this value, in its low 32 bits.
 struct allowed {
 	int syscall;
 	int argument;
@@ -37,8 +40,8 @@ struct allowed {
 		SYS_ioctl, 1, (request) \
 	}
 
-// Firecracker 1.17-dev, commit 81b38b9: a vCPU's thread when it saves. fstat is the old system call, and newfstatat is
-// not there. From its own list: exit, exit_group, rt_sigreturn.
+// Firecracker 1.17-dev, commit 81b38b9: a vCPU's thread when it saves. fstat is the old system
+// call, and newfstatat is not there. From its own list: exit, exit_group, rt_sigreturn.
 static const struct allowed firecracker_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -60,8 +63,8 @@ static const struct allowed firecracker_allows[] = {
 	PASS_REQUEST(KVM_GET_XCRS),
 };
 
-// Cloud Hypervisor, commit ae44c29: its thread "vmm", which restores and receives live migrations. From its own list:
-// exit, exit_group, rt_sigreturn, brk.
+// Cloud Hypervisor, commit ae44c29: its thread "vmm", which restores and receives live migrations.
+// From its own list: exit, exit_group, rt_sigreturn, brk.
 static const struct allowed cloud_hypervisor_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -121,7 +124,8 @@ static const struct allowed cloud_hypervisor_allows[] = {
 	PASS_REQUEST(KVM_CHECK_EXTENSION),
 };
 
-// StratoVirt 2.5, commit d5b3203: all its threads. From its own list: exit, exit_group, rt_sigreturn, brk.
+// StratoVirt 2.5, commit d5b3203: all its threads. From its own list: exit, exit_group,
+// rt_sigreturn, brk.
 static const struct allowed stratovirt_allows[] = {
 	PASS(exit),
 	PASS(exit_group),

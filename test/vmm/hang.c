@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// hang vcpu|nothing|child XSTATE_BV: a restore whose payload is not there yet, whoever reads it waits. Prints "calls PID" and makes the
-// call, by a system call of its own; then prints what it returned and what became of XSTATE_BV. A process of its own puts the payload
-// there once a line has come in on standard input; it outlives the caller, but not for ever.
-// vcpu: into a vCPU whose guest has FP, SSE and AVX. nothing: into descriptor 0, which is none. child: by a child of the process that
-// created the vCPU.
-// SIGUSR1 interrupts the call if the kernel lets it.
+// hang vcpu|nothing|child XSTATE_BV: a restore whose payload is not there yet, whoever reads it
+// waits. Prints "calls PID" and makes the call, by a system call of its own; then prints what it
+// returned and what became of XSTATE_BV. A process of its own puts the payload there once a line
+// has come in on standard input; it outlives the caller, but not for ever. vcpu: into a vCPU whose
+// guest has FP, SSE and AVX. nothing: into descriptor 0, which is none. child: by a child of the
+// process that created the vCPU. SIGUSR1 interrupts the call if the kernel lets it.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -64,7 +64,8 @@ static int make_payload(unsigned char **payload)
 
 static _Noreturn void serve(int fd, const unsigned char *payload)
 {
-	struct uffdio_copy copy = {.dst = (uintptr_t)payload, .src = (uintptr_t)source, .len = PAGE};
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)payload, .src = (uintptr_t)source, .len = PAGE};
 	char byte;
 
 	alarm(SERVE_SECONDS);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`, with IDLE_MIB of memory. With IDLE_STATS it holds the
-// statistics of each vCPU, too, as QEMU 10 and Firecracker do; with IDLE_RAW it calls the kernel without libc's ioctl(), as Go
-// programs do. It says "ready" once the vCPUs are there, and waits for its standard input to end.
+// A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`, with IDLE_MIB of memory. With
+// IDLE_STATS it holds the statistics of each vCPU, too, as QEMU 10 and Firecracker do; with
+// IDLE_RAW it calls the kernel without libc's ioctl(), as Go programs do. It says "ready" once the
+// vCPUs are there, and waits for its standard input to end.
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,7 +23,8 @@
 
 static int call_named(int fd, unsigned int request, const void *argument, const char *name)
 {
-	int result = getenv("IDLE_RAW") ? raw_ioctl(fd, request, argument) : ioctl(fd, request, argument);
+	int result = getenv("IDLE_RAW") ? raw_ioctl(fd, request, argument)
+					: ioctl(fd, request, argument);
 
 	if (result < 0) {
 		perror(name);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// many COUNT: COUNT VMMs at once, each a process, started one after the other: while all before it are there, each restores five times a
-// payload with AVX into a vCPU without it, by system calls of its own. Prints "trimmed=N first-ns=N last-ns=N": how many VMMs had each
-// of their payloads trimmed, and what a restore took, the least of a VMM's: the median of the first 100, and of the last.
+// many COUNT: COUNT VMMs at once, each a process, started one after the other: while all before it
+// are there, each restores five times a payload with AVX into a vCPU without it, by system calls of
+// its own. Prints "trimmed=N first-ns=N last-ns=N": how many VMMs had each of their payloads
+// trimmed, and what a restore took, the least of a VMM's: the median of the first 100, and of the
+// last.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -43,7 +45,8 @@ static struct result restore(void)
 		long before = now();
 
 		set_xstate_bv(payload, 7);
-		if (raw_ioctl(vcpu, KVM_SET_XSAVE, payload) || get_xstate_bv(payload) != XFEATURES_FP_SSE)
+		if (raw_ioctl(vcpu, KVM_SET_XSAVE, payload) ||
+		    get_xstate_bv(payload) != XFEATURES_FP_SSE)
 			result.trimmed = false;
 		if (result.ns < 0 || now() - before < result.ns)
 			result.ns = now() - before;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// pages KIND: loads a payload with AVX and PKRU, which the guest does not have, from memory that its owner cannot write, or
-// read, without a page fault. KIND: readonly, copied (shared with a child until one of them writes), absent (a file's page that was not
-// touched yet), userfaultfd (a page that another thread brings when it is touched). Prints what KVM answered and what
-// XSTATE_BV is then.
+// pages KIND: loads a payload with AVX and PKRU, which the guest does not have, from memory that
+// its owner cannot write, or read, without a page fault. KIND: readonly, copied (shared with a
+// child until one of them writes), absent (a file's page that was not touched yet), userfaultfd (a
+// page that another thread brings when it is touched). Prints what KVM answered and what XSTATE_BV
+// is then.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
@@ -31,7 +32,8 @@ static void *check(void *address, const char *what)
 static unsigned char *private_page(void)
 {
 	unsigned char *page =
-		check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), "mmap");
+		check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+		      "mmap");
 
 	memcpy(page, content, PAGE);
 	return page;
@@ -86,7 +88,8 @@ static unsigned char *userfaultfd_page(void)
 	struct uffdio_api api = {.api = UFFD_API};
 	struct uffdio_register range = {.mode = UFFDIO_REGISTER_MODE_MISSING, .range.len = PAGE};
 	unsigned char *page =
-		check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), "mmap");
+		check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+		      "mmap");
 	pthread_t thread;
 
 	fd = (int)syscall(SYS_userfaultfd, 0);

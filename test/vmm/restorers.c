@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU whose guest XCR0 is unlike the next one's, and
-// restores a payload with FP, SSE, AVX and BIT into it, time and again, by system calls of its own. Prints a line for
-// each vCPU, "ID: N", with how many payloads were trimmed to just what it has, after one with an error if there was any.
-// interrupted: each thread gets a signal every half a millisecond, after which the kernel goes on with the call.
+// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU whose guest XCR0
+// is unlike the next one's, and restores a payload with FP, SSE, AVX and BIT into it, time and
+// again, by system calls of its own. Prints a line for each vCPU, "ID: N", with how many payloads
+// were trimmed to just what it has, after one with an error if there was any. interrupted: each
+// thread gets a signal every half a millisecond, after which the kernel goes on with the call.
 // interruptible: SIGUSR1 interrupts a thread's call if the kernel lets it.
 #include <errno.h>
 #include <fcntl.h>
@@ -87,7 +88,8 @@ int main(int argc, char **argv)
 	int count = argc > 3 ? atoi(argv[1]) : 0;
 
 	if (count < 1 || count > THREADS_MAX) {
-		fprintf(stderr, "usage: restorers THREADS ROUNDS BIT [interrupted|interruptible]\n");
+		fprintf(stderr,
+			"usage: restorers THREADS ROUNDS BIT [interrupted|interruptible]\n");
 		return 2;
 	}
 	rounds = atoi(argv[2]);

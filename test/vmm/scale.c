@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // scale vcpus N [XSTATE_BV]	N vCPUs in one VM, each given a CPUID and restored
 // scale vms N		N VMs with two vCPUs each, one after the other
-// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N": the median of what a restore takes of the thread's
-// time, in the first and in the last quarter of all; by how much the shim's memory, and the whole process's, has grown
-// since the first quarter (vms), or since there was none (vcpus).
+// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N": the median of what a restore
+// takes of the thread's time, in the first and in the last quarter of all; by how much the shim's
+// memory, and the whole process's, has grown since the first quarter (vms), or since there was none
+// (vcpus).
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -55,7 +56,8 @@ static long restore(int vcpu)
 	return now() - before;
 }
 
-// Resident KiB: of the shim's mappings and its zeroed data, which follows them without a name; or of everything.
+// Resident KiB: of the shim's mappings and its zeroed data, which follows them without a name; or
+// of everything.
 static long resident(bool shim)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");
@@ -71,7 +73,8 @@ static long resident(bool shim)
 			bool named = strstr(line, "/libxsaveshim.so");
 
 			counts = !shim || named ||
-				 (counts && start == last_end && !strchr(line, '/') && !strchr(line, '['));
+				 (counts && start == last_end && !strchr(line, '/') &&
+				  !strchr(line, '['));
 			last_end = end;
 		} else if (counts && sscanf(line, "Rss: %ld kB", &kib) == 1) {
 			sum += kib;
@@ -109,7 +112,8 @@ static void many_vcpus(int kvm, long count)
 static void one_vm(int kvm, long *time)
 {
 	int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
-	int vcpus[] = {kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)0), kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)1)};
+	int vcpus[] = {kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)0),
+		       kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)1)};
 
 	set_cpuid(vcpus[0]);
 	set_cpuid(vcpus[1]);
@@ -150,6 +154,7 @@ int main(int argc, char **argv)
 	shim = resident(true) - shim;
 	process = resident(false) - process;
 	printf("count=%ld first-ns=%ld last-ns=%ld shim-kib=%ld process-kib=%ld\n", count,
-	       median(times, (size_t)count / 4), median(times + count - count / 4, (size_t)count / 4), shim, process);
+	       median(times, (size_t)count / 4),
+	       median(times + count - count / 4, (size_t)count / 4), shim, process);
 	return 0;
 }

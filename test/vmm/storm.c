@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// storm THREADS ROUNDS: each thread makes and closes VMs and vCPUs, so that descriptor numbers are used again by others,
-// gives them CPUIDs or none, restores payloads into them, through duplicates and in forked children as well, while
-// signals arrive whose handler restores, too. Every outcome must be the model's. DEVICE stands in for /dev/kvm.
-// Prints "restores=N trims=N trimmed=N mismatches=N": trimmed is how many vCPUs had a payload trimmed, each of which a shim
-// owes one report at least.
+// storm THREADS ROUNDS: each thread makes and closes VMs and vCPUs, so that descriptor numbers are
+// used again by others, gives them CPUIDs or none, restores payloads into them, through duplicates
+// and in forked children as well, while signals arrive whose handler restores, too. Every outcome
+// must be the model's. DEVICE stands in for /dev/kvm. Prints "restores=N trims=N trimmed=N
+// mismatches=N": trimmed is how many vCPUs had a payload trimmed, each of which a shim owes one
+// report at least.
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -74,7 +75,8 @@ static void set_cpuid(struct vcpu *vcpu, uint32_t xcr0)
 	struct {
 		struct kvm_cpuid2 head;
 		struct kvm_cpuid_entry2 leaves[2];
-	} cpuid = {.head = {.nent = 2}, .leaves = {{.function = 1}, {.function = 0xd, .flags = 1, .eax = xcr0}}};
+	} cpuid = {.head = {.nent = 2},
+		   .leaves = {{.function = 1}, {.function = 0xd, .flags = 1, .eax = xcr0}}};
 
 	kvm_ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid);
 	vcpu->has_cpuid = true;
@@ -96,7 +98,8 @@ static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
 	return !memcmp(payload, expected, sizeof(expected));
 }
 
-// Async-signal-safe. A payload that KVM took for another process's, as it does in a child, is as it was. True where it was trimmed.
+// Async-signal-safe. A payload that KVM took for another process's, as it does in a child, is as it
+// was. True where it was trimmed.
 static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 {
 	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | XFEATURES_FP_SSE) : given;
@@ -117,7 +120,8 @@ static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 		return written != given;
 	counts->mismatches++;
 	// Not dprintf(): it takes locks of stdio's.
-	length = snprintf(line, sizeof(line), "fd=%d cpuid=%d xcr0=%#x given=%#llx written=%#llx errno=%d\n", vcpu.fd,
+	length = snprintf(line, sizeof(line),
+			  "fd=%d cpuid=%d xcr0=%#x given=%#llx written=%#llx errno=%d\n", vcpu.fd,
 			  vcpu.has_cpuid, vcpu.xcr0, (unsigned long long)given,
 			  (unsigned long long)get_xstate_bv(payload), error);
 	if (write(STDOUT_FILENO, line, (size_t)length) != length)
@@ -135,7 +139,8 @@ static void on_signal(int number)
 	errno = saved;
 }
 
-// The kernel's own word is what counts for a duplicate, asked behind the shim's back. A stand-in keeps what it was given.
+// The kernel's own word is what counts for a duplicate, asked behind the shim's back. A stand-in
+// keeps what it was given.
 static void restore_duplicate(struct vcpu vcpu)
 {
 	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};
@@ -228,7 +233,8 @@ static void start(unsigned long threads, unsigned long rounds)
 	struct rlimit limit = {16384, 16384};
 
 	setrlimit(RLIMIT_NOFILE, &limit);
-	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	counts = mmap(NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	kvm = open_kvm();
 	if (counts == MAP_FAILED)
 		die("start");
@@ -260,7 +266,7 @@ int main(int argc, char **argv)
 			nanosleep(&pause, NULL);
 		}
 	}
-	printf("restores=%lu trims=%lu trimmed=%lu mismatches=%lu\n", counts->restores, counts->trims, counts->trimmed,
-	       counts->mismatches);
+	printf("restores=%lu trims=%lu trimmed=%lu mismatches=%lu\n", counts->restores,
+	       counts->trims, counts->trimmed, counts->mismatches);
 	return counts->mismatches ? 1 : 0;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Eight threads, each with a vCPU whose guest XCR0 is unlike the others', change its CPUID and load payloads
-// into it, all at once. Exit status 1, and a line, where a payload was not trimmed to its own vCPU's mask.
-// DEVICE in the environment stands in for /dev/kvm.
+// Eight threads, each with a vCPU whose guest XCR0 is unlike the others', change its CPUID and load
+// payloads into it, all at once. Exit status 1, and a line, where a payload was not trimmed to its
+// own vCPU's mask. DEVICE in the environment stands in for /dev/kvm.
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -43,7 +43,8 @@ static void *vcpu_main(void *arg)
 	if (vcpu == -1)
 		fail(id, "KVM_CREATE_VCPU");
 	for (int round = 0; round < ROUNDS && !failures; round++) {
-		uint64_t xcr0 = XFEATURES_FP_SSE | (uint64_t)(id + round) % THREADS << 2, sent = 0xff;
+		uint64_t xcr0 = XFEATURES_FP_SSE | (uint64_t)(id + round) % THREADS << 2,
+			 sent = 0xff;
 
 		if (set_xcr0(vcpu, (uint32_t)xcr0))
 			fail(id, "KVM_SET_CPUID2");

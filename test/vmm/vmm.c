@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// A scriptable VMM: carries out the steps given as arguments, in order, and prints a line for each: the step,
-// what its ioctl returned (or the name of its errno), and what became of the caller's memory.
+// A scriptable VMM: carries out the steps given as arguments, in order, and prints a line for each:
+// the step, what its ioctl returned (or the name of its errno), and what became of the caller's
+// memory.
 //
 //	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
 //
-// `vmm` alone lists the steps. DEVICE in the environment stands in for /dev/kvm. Every ioctl leaves through
-// do_ioctl(); with -DRAW_IOCTL, none through libc.
+// `vmm` alone lists the steps. DEVICE in the environment stands in for /dev/kvm. Every ioctl leaves
+// through do_ioctl(); with -DRAW_IOCTL, none through libc.
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/filter.h>
@@ -191,10 +192,12 @@ static void step_size(char *arg)
 
 static void prepare_run(struct kvm_run **run)
 {
-	struct kvm_userspace_memory_region region = {.guest_phys_addr = GUEST_CODE, .memory_size = PAGE};
+	struct kvm_userspace_memory_region region = {
+		.guest_phys_addr = GUEST_CODE, .memory_size = PAGE};
 	struct kvm_regs regs = {.rip = GUEST_CODE, .rflags = 2};
 	struct kvm_sregs sregs;
-	unsigned char *code = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned char *code =
+		mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	long size = do_ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
 
 	if (size <= 0 || code == MAP_FAILED)
@@ -228,7 +231,8 @@ static void step_run(char *arg)
 
 // ---- CPUID ----
 
-// LIST: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". `.INDEX` sets KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+// LIST: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". `.INDEX` sets
+// KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
 // `:INDEX` does not.
 static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 {
@@ -266,7 +270,8 @@ static void step_cpuid(char *list)
 static void step_cpuid_edge(char *list)
 {
 	size_t size = 16 << 10;
-	char *memory = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory =
+		mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint32_t nent = parse_entries(list, cpuid_table->entries);
 	size_t length = sizeof(*cpuid_table) + nent * sizeof(cpuid_table->entries[0]);
 
@@ -301,8 +306,8 @@ static void step_cpuid_v1(char *list)
 	for (uint32_t i = 0; i < v1.nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &cpuid_table->entries[i];
 
-		v1.entries[i] =
-			(struct kvm_cpuid_entry){.function = e->function, .eax = e->eax, .ecx = e->ecx, .edx = e->edx};
+		v1.entries[i] = (struct kvm_cpuid_entry){
+			.function = e->function, .eax = e->eax, .ecx = e->ecx, .edx = e->edx};
 	}
 	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
 }
@@ -377,8 +382,9 @@ static void print_payload(const unsigned char *payload)
 		printf(" rest=changed-at-%zu", i);
 }
 
-// SPEC: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The payload ends where its
-// mapping ends, so that touching what lies past it is fatal; `shift` moves it down, off its alignment.
+// SPEC: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The payload ends
+// where its mapping ends, so that touching what lies past it is fatal; `shift` moves it down, off
+// its alignment.
 static unsigned char *make_payload(char *spec, bool *readonly)
 {
 	unsigned char *payload = payload_end - payload_size;
@@ -694,7 +700,8 @@ static void step_confine(char *arg)
 	struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
 
 	(void)arg;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		die("confine", errno_name(errno));
 }
 
@@ -712,10 +719,13 @@ static const struct step {
 	{"supported", NULL, step_supported, "KVM_GET_SUPPORTED_CPUID"},
 	{"size", NULL, step_size, "KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2); sets the size of payloads"},
 	{"run", NULL, step_run, "KVM_RUN, of a guest that executes hlt"},
-	{"cpuid", "LIST", step_cpuid, "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none"},
+	{"cpuid", "LIST", step_cpuid,
+	 "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none"},
 	{"cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID"},
-	{"cpuid-too-many", "LIST", step_cpuid_too_many, "KVM_SET_CPUID2 with an nent that KVM refuses"},
-	{"cpuid-edge", "LIST", step_cpuid_edge, "KVM_SET_CPUID2 of a table that ends where its memory ends"},
+	{"cpuid-too-many", "LIST", step_cpuid_too_many,
+	 "KVM_SET_CPUID2 with an nent that KVM refuses"},
+	{"cpuid-edge", "LIST", step_cpuid_edge,
+	 "KVM_SET_CPUID2 of a table that ends where its memory ends"},
 	{"cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)"},
 	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST"},
 	{"set-xsave", "SPEC", step_set_xsave,
@@ -735,13 +745,15 @@ static const struct step {
 	{"close", NULL, step_close, "close the selected descriptor"},
 	{"raw", NULL, step_raw, "from here on: system calls of our own instead of libc's ioctl"},
 	{"libc", NULL, step_libc, "from here on: libc's ioctl"},
-	{"wide", NULL, step_wide, "from here on: request numbers with the upper half set, as by a sign"},
+	{"wide", NULL, step_wide,
+	 "from here on: request numbers with the upper half set, as by a sign"},
 	{"mark", "NAME", step_mark, "access(\"/mark-NAME\")"},
 	{"pause", NULL, step_pause, "until a line has come in on standard input"},
 	{"fork", NULL, step_fork, "the steps that follow, in a child"},
 	{"vfork", NULL, step_vfork, "the same, in a child that shares the memory"},
 	{"helper", NULL, step_helper, "the same, in a child that shares the descriptors"},
-	{"exec", NULL, step_exec, "the steps that follow, in a new program that inherits the descriptor"},
+	{"exec", NULL, step_exec,
+	 "the steps that follow, in a new program that inherits the descriptor"},
 	{"thread", NULL, step_thread, "the steps that follow, on another thread"},
 	{"small-thread", NULL, step_small_thread, "the same, with a stack of 16 KiB"},
 	{"signal", NULL, step_signal, "the steps that follow, in a signal handler"},
@@ -797,7 +809,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	setvbuf(stdout, buffer, _IOLBF, sizeof(buffer));
-	cpuid_table = map(sizeof(*cpuid_table) + TOO_MANY_ENTRIES * sizeof(cpuid_table->entries[0]));
+	cpuid_table =
+		map(sizeof(*cpuid_table) + TOO_MANY_ENTRIES * sizeof(cpuid_table->entries[0]));
 	payload_end = (unsigned char *)map(MAX_PAYLOAD + 2 * PAGE) + MAX_PAYLOAD + PAGE;
 	if (mprotect(payload_end, PAGE, PROT_NONE))
 		die("mprotect", errno_name(errno));

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: MIT
-// What the BPF programs and the command that loads them tell each other: the settings one way, events and counts the other.
-#ifndef XSAVESHIM_HOST_SHARED_H
-#define XSAVESHIM_HOST_SHARED_H
+// What the BPF programs and the command that loads them tell each other: the settings one way,
+// events and counts the other.
+#ifndef XSAVESHIM_HOST_PROGRAMS_H
+#define XSAVESHIM_HOST_PROGRAMS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "xsaveshim/policy.h"
 
-// The bytes of a payload from XSTATE_BV on that a refusal is worked out from: the 64-byte XSAVE header.
+// The bytes of a payload from XSTATE_BV on that a refusal is worked out from: the 64-byte XSAVE
+// header.
 #define HOST_HEADER_SIZE (XSTATE_HEAD_SIZE - XSTATE_BV_OFFSET)
 
 // How the programs are attached to the exit.
 enum host_exit { HOST_EXIT_FEXIT, HOST_EXIT_KRETPROBE };
 
 struct host_settings {
-	uint32_t trim; // enum trim_mode
+	uint32_t trim; // enum trim
 	uint32_t exit; // enum host_exit
 	bool abort;    // a refusal ends the VMM
 };
@@ -38,15 +40,15 @@ struct host_event {
 	uint32_t mxcsr;	 // REFUSED
 	uint64_t cgroup; // cgroup v2's id of the VMM's
 	struct vcpu vcpu;
-	struct trim trim;			// TRIM, NOT_TRIMMED; REFUSED: xstate_bv
+	struct trim_result trim;		// TRIM, NOT_TRIMMED; REFUSED: xstate_bv
 	uint64_t xcr0;				// XCR0_REFUSED, LOST
 	uint64_t lost;				// LOST
 	char comm[16];				// the thread's name
 	unsigned char header[HOST_HEADER_SIZE]; // REFUSED
 };
 
-// Calls that are watched: KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2, KVM_SET_XCRS. Those on a vCPU that only asks (below) are
-// counted apart.
+// Calls that are watched: KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2, KVM_SET_XCRS. Those on a
+// vCPU that only asks (below) are counted apart.
 enum host_count {
 	HOST_COUNT_ENTRIES,
 	HOST_COUNT_EXITS,
@@ -57,16 +59,9 @@ enum host_count {
 	HOST_COUNT_LOST,
 	HOST_COUNT_KILLED,
 	HOST_COUNT_LOST_REPORTS, // nobody read the reports, and the ring was full
-	HOST_COUNT_ASKED_ENTRIES,
-	HOST_COUNT_ASKED_EXITS,
+	HOST_COUNT_PROBE_ENTRIES,
+	HOST_COUNT_PROBE_EXITS,
 	HOST_COUNTS,
 };
-
-// The first entry of the CPUID table of a vCPU that only asks what KVM does: nothing is reported of it and nobody is ended for it.
-// The leaf is the one in which a hypervisor names itself.
-#define HOST_ASKING_LEAF 0x40000000
-#define HOST_ASKING_EBX 0x76617378 // "xsav"
-#define HOST_ASKING_ECX 0x69687365 // "eshi"
-#define HOST_ASKING_EDX 0x6d762d6d // "m-vm"
 
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The supervisor: what it does when the kernel notifies it of a KVM call, before the kernel makes the call.
+// The supervisor: what it does when the kernel notifies it of a KVM call, before the kernel makes
+// the call.
 #include "supervise.h"
 
 #include <err.h>
@@ -23,7 +24,7 @@
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 
-#include "options.h"
+#include "attach.h"
 #include "remote.h"
 #include "tracked.h"
 #include "xsaveshim/guest_cpuid.h"
@@ -40,14 +41,16 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-// A thread that waits for a notification needs little of this; one that learns a table, 10 KiB, needs most.
+// A thread that waits for a notification needs little of this; one that learns a table, 10 KiB,
+// needs most.
 #define STACK_SIZE (256 << 10)
 
-// How many threads may wait for notifications. More than one are left over where several calls came at once.
+// How many threads may wait for notifications. More than one are left over where several calls came
+// at once.
 #define IDLE_MAX 4
 
-// How long to wait, in milliseconds, before the first look at whether the VMM has kept its standard error. Each further look comes
-// after twice the time, until the next notification.
+// How long to wait, in milliseconds, before the first look at whether the VMM has kept its standard
+// error. Each further look comes after twice the time, until the next notification.
 #define FIRST_LOOK_MS 100
 #define LAST_LOOK_MS (INT_MAX / 2)
 
@@ -74,9 +77,9 @@ static const struct settings *settings;
 // How many threads wait for a notification.
 static atomic_int idle;
 
-// Held while a call is handled, but not while the caller's memory is read or written, which may take as long as the caller wants: the
-// memory may be a file of a FUSE server of the caller's, or wait for its userfaultfd. The rest of the static data belongs to who
-// holds it.
+// Held while a call is handled, but not while the caller's memory is read or written, which may
+// take as long as the caller wants: the memory may be a file of a FUSE server of the caller's, or
+// wait for its userfaultfd. The rest of the static data belongs to who holds it.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct log report_log;
 static struct tracked tracked;
@@ -85,38 +88,43 @@ static int look_after_ms; // how long to wait before the next look
 static int64_t next_look; // when it is due
 
 // Of callers whose process is not known.
-static struct repeats no_access;
+static struct rate_limit no_access;
 
-// What this host can load; its xfeatures are the host's XCR0 where KVM cannot be asked. Its xcr0 stays 0: whether the VMM has the
-// permission to use AMX cannot be seen from outside, and KVM takes no CPUID table with AMX from one that has not.
-static struct host host;
+// What this host can load; its xfeatures are the host's XCR0 where KVM cannot be asked. Its xcr0
+// stays 0: whether the VMM has the permission to use AMX cannot be seen from outside, and KVM takes
+// no CPUID table with AMX from one that has not.
+static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 {
 	return (struct vcpu_call){call->ioctl, call->fd, vcpu};
 }
 
-// True while the caller is still blocked in this call; checked after reading, as its tid may have been reused.
+// True while the caller is still blocked in this call; checked after reading, as its tid may have
+// been reused.
 static bool still_waits(const struct call *call)
 {
 	return !seccomp_notify_id_valid(listener, call->id);
 }
 
-// Whether a VMM, or the process that was started, still has the standard error that it was started with. Before there is a VMM, one may
-// come that has.
+// Whether a VMM, or the process that was started, still has the standard error that it was started
+// with. Before there is a VMM, one may come that has.
 static bool is_stderr_in_use(void)
 {
-	if (!tracked.process_count || !remote_has_another_file(first_process, STDERR_FILENO, STDERR_FILENO))
+	if (!tracked.process_count ||
+	    !remote_has_another_file(first_process, STDERR_FILENO, STDERR_FILENO))
 		return true;
 	for (size_t i = 0; i < tracked.process_count; i++)
-		if (!remote_has_another_file(tracked.processes[i]->pid, STDERR_FILENO, STDERR_FILENO))
+		if (!remote_has_another_file(tracked.processes[i]->pid, STDERR_FILENO,
+					     STDERR_FILENO))
 			return true;
 	return false;
 }
 
-// A VMM that becomes a daemon lets go of its standard error, and so must the supervisor: somebody (ssh, a script) may wait for its
-// end. The log's lines then go where they go without a standard error.
-static void let_go_of_stderr(void)
+// A VMM that becomes a daemon lets go of its standard error, and so must the supervisor: somebody
+// (ssh, a script) may wait for its end. The log's lines then go where they go without a standard
+// error.
+static void release_stderr(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -130,10 +138,11 @@ static void let_go_of_stderr(void)
 static void look_after_stderr(void)
 {
 	if (has_stderr && !is_stderr_in_use())
-		let_go_of_stderr();
+		release_stderr();
 }
 
-// A pipe that somebody else has filled may be about to be read. Once nobody did in time, no report waits until somebody does.
+// A pipe that somebody else has filled may be about to be read. Once nobody did in time, no report
+// waits until somebody does.
 static void wait_for_stderr(void)
 {
 	static bool is_stuck;
@@ -143,7 +152,8 @@ static void wait_for_stderr(void)
 		is_stuck = !poll(&target, 1, is_stuck ? 0 : STDERR_WAIT_MS);
 }
 
-// To be called before a report: makes it be about the caller's process, and go where somebody reads.
+// To be called before a report: makes it be about the caller's process, and go where somebody
+// reads.
 static void report_about(const struct call *call)
 {
 	pid_t process, parent;
@@ -157,26 +167,27 @@ static void report_about(const struct call *call)
 	wait_for_stderr();
 }
 
-// Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong where the descriptor is no vCPU
-// (ENOENT), where the caller has exited (ESRCH), and where the kernel itself will fail the call with EFAULT.
+// Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong where
+// the descriptor is no vCPU (ENOENT), where the caller has exited (ESRCH), and where the kernel
+// itself will fail the call with EFAULT.
 static void report_no_access(struct call *call)
 {
 	const char *error = strerror(errno);
-	struct repeats *repeats;
+	struct rate_limit *limit;
 	struct report_line line;
 
 	if (errno == ENOENT || errno == ESRCH || errno == EFAULT || !still_waits(call))
 		return;
 	call->process = tracked_find_process(&tracked, call->tid);
-	repeats = call->process ? &call->process->no_access : &no_access;
+	limit = call->process ? &call->process->no_access : &no_access;
 	// Each ioctl once: every request has a number of its own in its lowest bits.
-	if (!repeats_add(repeats, UINT64_C(1) << (_IOC_NR(call->request) & 63)))
+	if (!rate_limit_allows(limit, UINT64_C(1) << (_IOC_NR(call->request) & 63)))
 		return;
 	report_about(call);
 	report_begin(&line, &report_log, LOG_LEVEL_ERROR, "no-access");
 	report_vcpu_call(&line, vcpu_call(call, (struct vcpu){.id = call->vcpu_id}));
 	report_text(&line, "error", error);
-	report_count(&line, repeats->count);
+	report_count(&line, limit->count);
 	report_send(&line);
 }
 
@@ -190,8 +201,9 @@ static bool read_memory(const struct call *call, uint64_t address, void *to, siz
 	return is_read;
 }
 
-// The call's vCPU, once the caller's memory has been read; NULL where the caller's process has created none, so that KVM will say EIO,
-// and where the caller waits no longer: then what was read may be another process's.
+// The call's vCPU, once the caller's memory has been read; NULL where the caller's process has
+// created none, so that KVM will say EIO, and where the caller waits no longer: then what was read
+// may be another process's.
 static struct tracked_vcpu *find_vcpu(struct call *call)
 {
 	struct tracked_vcpu *vcpu;
@@ -221,10 +233,12 @@ static bool read_table(const struct call *call, size_t entry_size, struct guest_
 {
 	return read_memory(call, call->argument, table, sizeof(struct kvm_cpuid2)) &&
 	       table->nent <= GUEST_CPUID_MAX_ENTRIES &&
-	       read_memory(call, call->argument + sizeof(struct kvm_cpuid2), table->entries, table->nent * entry_size);
+	       read_memory(call, call->argument + sizeof(struct kvm_cpuid2), table->entries,
+			   table->nent * entry_size);
 }
 
-static void learn_table(struct call *call, size_t entry_size, uint64_t (*xcr0)(const void *entries, uint32_t nent))
+static void learn_table(struct call *call, size_t entry_size,
+			uint64_t (*xcr0)(const void *entries, uint32_t nent))
 {
 	struct guest_cpuid table = {0};
 	struct tracked_vcpu *vcpu;
@@ -255,9 +269,9 @@ static void set_cpuid2(struct call *call)
 	learn_table(call, sizeof(struct kvm_cpuid_entry2), guest_cpuid_xcr0);
 }
 
-// Writes the trimmed XSTATE_BV. It opens the memory before it checks that the caller still waits, so that the memory is the
-// caller's even if the tid is reused later.
-static bool write_payload(const struct call *call, struct trim trim)
+// Writes the trimmed XSTATE_BV. It opens the memory before it checks that the caller still waits,
+// so that the memory is the caller's even if the tid is reused later.
+static bool write_payload(const struct call *call, struct trim_result trim)
 {
 	int memory = remote_memory_open(call->tid);
 	bool is_written;
@@ -270,15 +284,15 @@ static bool write_payload(const struct call *call, struct trim trim)
 		return false;
 	}
 	pthread_mutex_unlock(&lock);
-	is_written =
-		remote_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.written, sizeof(trim.written));
+	is_written = remote_memory_write(
+		memory, call->argument + XSTATE_BV_OFFSET, &trim.after, sizeof(trim.after));
 	pthread_mutex_lock(&lock);
 	return is_written;
 }
 
-// Ends the VMM, whose guest would run on without its state. A pidfd that is opened while the caller waits is its process's, and not
-// another's that was given the pid.
-static void guest_is_lost(const struct call *call)
+// Ends the VMM, whose guest would run on without its state. A pidfd that is opened while the caller
+// waits is its process's, and not another's that was given the pid.
+static void end_vmm(const struct call *call)
 {
 	pid_t pid = call->process->pid;
 	pid_t process, parent;
@@ -299,11 +313,13 @@ static void guest_is_lost(const struct call *call)
 // Returns which time of the event this is, or 0 where it is not to be reported.
 static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint64_t bits)
 {
-	return repeats_add(&vcpu->repeats[event], bits) ? vcpu->repeats[event].count : 0;
+	return rate_limit_allows(&vcpu->rate_limits[event], bits)
+		       ? vcpu->rate_limits[event].count
+		       : 0;
 }
 
-static void begin_payload(struct report_line *line, enum log_level level, const char *event, const struct call *call,
-			  struct vcpu vcpu, uint64_t xstate_bv)
+static void begin_payload(struct report_line *line, enum log_level level, const char *event,
+			  const struct call *call, struct vcpu vcpu, uint64_t xstate_bv)
 {
 	report_about(call);
 	report_begin(line, &report_log, level, event);
@@ -311,7 +327,8 @@ static void begin_payload(struct report_line *line, enum log_level level, const 
 	report_hex(line, "xstate_bv", xstate_bv);
 }
 
-static void report_not_trimmed(const struct call *call, struct tracked_vcpu *vcpu, struct trim trim, int error)
+static void report_not_trimmed(const struct call *call, struct tracked_vcpu *vcpu,
+			       struct trim_result trim, int error)
 {
 	uint32_t times = count(vcpu, TRACKED_NOT_TRIMMED, trim.xstate_bv & ~trim.allowed);
 	struct report_line line;
@@ -325,12 +342,12 @@ static void report_not_trimmed(const struct call *call, struct tracked_vcpu *vcp
 	report_send(&line);
 }
 
-static void tell_trim(const struct call *call, struct tracked_vcpu *vcpu, struct trim trim)
+static void tell_trim(const struct call *call, struct tracked_vcpu *vcpu, struct trim_result trim)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
 	uint32_t times = dropped ? count(vcpu, TRACKED_TRIM, dropped) : 0;
 
-	vcpu->dropped = trim.xstate_bv & ~trim.written;
+	vcpu->dropped = trim.xstate_bv & ~trim.after;
 	if (!times)
 		return;
 	report_about(call);
@@ -353,8 +370,9 @@ static void report_doubtful(const struct call *call, struct tracked_vcpu *vcpu, 
 	report_send(&line);
 }
 
-// The supervisor does not see how a call ends, so it reports beforehand what KVM will refuse. A vCPU of which no table was seen may be
-// one that KVM serves to another process, so nothing ends over it.
+// The supervisor does not see how a call ends, so it reports beforehand what KVM will refuse. A
+// vCPU of which no table was seen may be one that KVM serves to another process, so nothing ends
+// over it.
 static void forecast(const struct call *call, struct tracked_vcpu *vcpu, const void *head)
 {
 	struct refusal refusal = policy_diagnose(head, vcpu->vcpu, host);
@@ -367,13 +385,14 @@ static void forecast(const struct call *call, struct tracked_vcpu *vcpu, const v
 	}
 	times = count(vcpu, TRACKED_WILL_BE_REFUSED, policy_refused_xfeatures(refusal));
 	if (times) {
-		begin_payload(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu, xstate_bv(head));
+		begin_payload(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu,
+			      xstate_bv(head));
 		report_reason(&line, refusal);
 		report_count(&line, times);
 		report_send(&line);
 	}
 	if (vcpu->vcpu.knowledge == VCPU_XCR0)
-		guest_is_lost(call);
+		end_vmm(call);
 }
 
 static void set_xsave(struct call *call)
@@ -381,7 +400,7 @@ static void set_xsave(struct call *call)
 	unsigned char head[XSTATE_HEAD_SIZE];
 	struct tracked_vcpu *vcpu;
 	bool is_as_wanted = true;
-	struct trim trim;
+	struct trim_result trim;
 	int error = 0;
 
 	if (!read_memory(call, call->argument, head, sizeof(head))) {
@@ -392,7 +411,7 @@ static void set_xsave(struct call *call)
 	if (!vcpu)
 		return;
 	trim = policy_trim(settings->trim, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
-	if (trim.written != trim.xstate_bv) {
+	if (trim.after != trim.xstate_bv) {
 		is_as_wanted = write_payload(call, trim);
 		error = errno;
 		vcpu = find_vcpu(call);
@@ -404,12 +423,13 @@ static void set_xsave(struct call *call)
 		return;
 	}
 	tell_trim(call, vcpu, trim);
-	xstate_set_bv(head, trim.written);
+	xstate_set_bv(head, trim.after);
 	forecast(call, vcpu, head);
 }
 
-// The guest had enabled this XCR0 where it was saved. What of it was dropped from the payload before is lost. The rest the guest may
-// have even if its CPUID does not enumerate it: a VMM that KVM refuses it never loads the payload.
+// The guest had enabled this XCR0 where it was saved. What of it was dropped from the payload
+// before is lost. The rest the guest may have even if its CPUID does not enumerate it: a VMM that
+// KVM refuses it never loads the payload.
 static void set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
@@ -439,7 +459,7 @@ static void set_xcrs(struct call *call)
 		report_count(&line, times);
 		report_send(&line);
 	}
-	guest_is_lost(call);
+	end_vmm(call);
 }
 
 // The requests that the filter notifies the supervisor of.
@@ -448,23 +468,27 @@ static const struct {
 	const char *name;
 	void (*handle)(struct call *call);
 } watched[] = {
-	{KVM_CREATE_VCPU, "KVM_CREATE_VCPU", create_vcpu}, {KVM_SET_CPUID, "KVM_SET_CPUID", set_cpuid},
-	{KVM_SET_CPUID2, "KVM_SET_CPUID2", set_cpuid2},	   {KVM_SET_XSAVE, "KVM_SET_XSAVE", set_xsave},
+	{KVM_CREATE_VCPU, "KVM_CREATE_VCPU", create_vcpu},
+	{KVM_SET_CPUID, "KVM_SET_CPUID", set_cpuid},
+	{KVM_SET_CPUID2, "KVM_SET_CPUID2", set_cpuid2},
+	{KVM_SET_XSAVE, "KVM_SET_XSAVE", set_xsave},
 	{KVM_SET_XCRS, "KVM_SET_XCRS", set_xcrs},
 };
 
 #define WATCHED (sizeof(watched) / sizeof(watched[0]))
 
-// The filter compares the low 32 bits of the request, which is what the kernel takes: QEMU up to 8.2 passes an int, so that
-// bit 31 arrives sign-extended.
+// The filter compares the low 32 bits of the request, which is what the kernel takes: QEMU up
+// to 8.2 passes an int, so that bit 31 arrives sign-extended.
 scmp_filter_ctx supervise_filter(void)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-	int error = filter ? seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW) : -ENOMEM;
+	int error = filter ? seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW)
+			   : -ENOMEM;
 
 	for (size_t i = 0; i < WATCHED && !error; i++)
-		error = seccomp_rule_add(filter, SCMP_ACT_NOTIFY, SCMP_SYS(ioctl), 1,
-					 SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, watched[i].request));
+		error = seccomp_rule_add(
+			filter, SCMP_ACT_NOTIFY, SCMP_SYS(ioctl), 1,
+			SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, watched[i].request));
 	if (error) {
 		errno = -error;
 		err(EXIT_OWN_FAILURE, "cannot make the supervisor's filter");
@@ -523,12 +547,13 @@ static void handle(const struct seccomp_notif *request)
 	pthread_mutex_unlock(&lock);
 }
 
-// Asks KVM for KVM_X86_XCOMP_GUEST_SUPP, because KVM_GET_SUPPORTED_CPUID leaves out AMX where the process has not asked for
-// permission to use it.
+// Asks KVM for KVM_X86_XCOMP_GUEST_SUPP, because KVM_GET_SUPPORTED_CPUID leaves out AMX where the
+// process has not asked for permission to use it.
 static uint64_t kvm_xfeatures(void)
 {
 	uint64_t xfeatures = xstate_host_xcr0();
-	struct kvm_device_attr attribute = {.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uint64_t)(uintptr_t)&xfeatures};
+	struct kvm_device_attr attribute = {
+		.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uint64_t)(uintptr_t)&xfeatures};
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	if (kvm >= 0) {
@@ -575,8 +600,8 @@ static void watch(int fd, uint32_t flags, int operation)
 		fail();
 }
 
-// Receives a notification, if there is one. The listener is watched for one event at a time, so that of the threads which wait
-// here one receives; it has it watched again at once.
+// Receives a notification, if there is one. The listener is watched for one event at a time, so
+// that of the threads which wait here one receives; it has it watched again at once.
 static bool receive(struct seccomp_notif *request)
 {
 	struct epoll_event event;
@@ -606,8 +631,8 @@ static bool receive(struct seccomp_notif *request)
 
 static void start_thread(void);
 
-// Answers one notification. The kernel makes the call in any case. The last thread that waits for one starts another, as handling
-// the call may take as long as the caller wants.
+// Answers one notification. The kernel makes the call in any case. The last thread that waits for
+// one starts another, as handling the call may take as long as the caller wants.
 static void serve_one(void)
 {
 	struct seccomp_notif request;
@@ -660,7 +685,8 @@ static unsigned long raise_descriptor_limit(void)
 	return limit.rlim_cur < INT_MAX ? limit.rlim_cur : INT_MAX;
 }
 
-void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const char *program, const char *reason)
+void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const char *program,
+		       const char *reason)
 {
 	struct report_line line;
 	int error;

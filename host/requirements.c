@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "obstacles.h"
+#include "requirements.h"
 
 #include <cpuid.h>
 #include <errno.h>
@@ -18,7 +18,7 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 
-#include "door.h"
+#include "loader.h"
 
 #define LOCKDOWN "/sys/kernel/security/lockdown"
 #define FTRACE "/proc/sys/kernel/ftrace_enabled"
@@ -48,7 +48,8 @@ static bool is_capable(unsigned int capability)
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
 
-	return !syscall(SYS_capget, &header, data) && data[capability / 32].effective >> capability % 32 & 1;
+	return !syscall(SYS_capget, &header, data) &&
+	       data[capability / 32].effective >> capability % 32 & 1;
 }
 
 static const char *missing_privilege(void)
@@ -71,10 +72,12 @@ static const char *old_kernel(void)
 
 	uname(&host);
 	if (sscanf(host.release, "%u.%u", &version, &patchlevel) == 2 &&
-	    (version < FIRST_VERSION || (version == FIRST_VERSION && patchlevel < FIRST_PATCHLEVEL))) {
-		snprintf(line, sizeof(line),
-			 "this kernel is %s, and pinning what is attached needs 5.15: use the library here",
-			 host.release);
+	    (version < FIRST_VERSION ||
+	     (version == FIRST_VERSION && patchlevel < FIRST_PATCHLEVEL))) {
+		snprintf(
+			line, sizeof(line),
+			"this kernel is %s, and pinning what is attached needs 5.15: use the library here",
+			host.release);
 		return line;
 	}
 	return NULL;
@@ -116,7 +119,9 @@ static const char *kvm_module(void)
 		memcpy(vendor + 4, &d, 4);
 		memcpy(vendor + 8, &c, 4);
 	}
-	return !strcmp(vendor, "AuthenticAMD") || !strcmp(vendor, "HygonGenuine") ? "kvm_amd" : "kvm_intel";
+	return !strcmp(vendor, "AuthenticAMD") || !strcmp(vendor, "HygonGenuine")
+		       ? "kvm_amd"
+		       : "kvm_intel";
 }
 
 static bool load_module(const char *module)
@@ -142,9 +147,10 @@ static const char *missing_kvm(void)
 		return NULL;
 	if (load_module(module) && !access("/dev/kvm", F_OK))
 		return NULL;
-	snprintf(line, sizeof(line),
-		 "KVM is not loaded, and `modprobe %s` does not load it: see what the kernel's log says (dmesg)",
-		 module);
+	snprintf(
+		line, sizeof(line),
+		"KVM is not loaded, and `modprobe %s` does not load it: see what the kernel's log says (dmesg)",
+		module);
 	return line;
 }
 
@@ -162,7 +168,8 @@ static const char *missing_bpffs(void)
 	struct statfs fs;
 
 	return statfs(BPFFS, &fs) || fs.f_type != BPF_FS_MAGIC
-		       ? BPFFS " is not mounted, where the programs are to stay: mount -t bpf bpf " BPFFS
+		       ? BPFFS
+		       " is not mounted, where the programs are to stay: mount -t bpf bpf " BPFFS
 		       : NULL;
 }
 
@@ -180,7 +187,8 @@ static const char *first_of(const char *(*const checks[])(void), size_t count)
 const char *obstacle_to_enabling(void)
 {
 	static const char *(*const checks[])(void) = {
-		missing_privilege, old_kernel, missing_btf, lockdown, missing_kvm, tracing_off, missing_bpffs};
+		missing_privilege, old_kernel,	missing_btf,  lockdown,
+		missing_kvm,	   tracing_off, missing_bpffs};
 
 	return first_of(checks, sizeof(checks) / sizeof(checks[0]));
 }

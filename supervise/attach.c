@@ -8,10 +8,11 @@
 //   4. loads the filter, sends the number
 //      of the listener                        ->   takes a copy of the listener by pidfd_getfd()
 //   5.                                        <-   says that it is ready
-//   6. closes the listener with its exec           answers until the last filtered process has exited
+//   6. closes the listener with its exec           answers until the last filtered process has
+//   exited
 //
-// The supervisor is forked before the filter is loaded, so that the filter does not apply to it; its parent has exited, so that
-// the VMM has no child that it did not make.
+// The supervisor is forked before the filter is loaded, so that the filter does not apply to it;
+// its parent has exited, so that the VMM has no child that it did not make.
 #include "attach.h"
 
 #include <err.h>
@@ -30,7 +31,6 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
-#include "options.h"
 #include "supervise.h"
 #include "xsaveshim/record.h"
 
@@ -41,7 +41,7 @@
 
 #define INSTRUCTIONS_MAX 256
 
-static struct xsaveshim_record record = {.mark = RECORD_MARK};
+static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 
 static _Noreturn void fail(const char *what)
 {
@@ -79,16 +79,19 @@ static struct sock_fprog export_filter(scmp_filter_ctx filter)
 		errx(EXIT_OWN_FAILURE, "cannot supervise: the filter has more than %d instructions",
 		     INSTRUCTIONS_MAX - 1);
 	close(file);
-	return (struct sock_fprog){(unsigned short)((size_t)size / sizeof(instructions[0])), instructions};
+	return (struct sock_fprog){
+		(unsigned short)((size_t)size / sizeof(instructions[0])), instructions};
 }
 
-// Returns the listener. Sets no_new_privs only where the kernel demands it: without it a jailer can still become another user,
-// and a security module can still confine the VMM. libseccomp could load the filter itself, but before 2.6 not with
-// WAIT_KILLABLE_RECV, which keeps a signal from interrupting a call that waits for its answer.
+// Returns the listener. Sets no_new_privs only where the kernel demands it: without it a jailer can
+// still become another user, and a security module can still confine the VMM. libseccomp could load
+// the filter itself, but before 2.6 not with WAIT_KILLABLE_RECV, which keeps a signal from
+// interrupting a call that waits for its answer.
 static int load_filter(scmp_filter_ctx filter)
 {
 	struct sock_fprog program = export_filter(filter);
-	// SPEC_ALLOW, because this filter is no sandbox: kernels before 5.16 slow down a process with a filter that lacks it.
+	// SPEC_ALLOW, because this filter is no sandbox: kernels before 5.16 slow down a process
+	// with a filter that lacks it.
 	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
 			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 
@@ -111,9 +114,9 @@ static int load_filter(scmp_filter_ctx filter)
 	fail("seccomp");
 }
 
-// The supervisor keeps its socket and standard error, where its reports go, and nothing else that the VMM has open; nor does it
-// keep a directory busy.
-static void let_go_of_everything(int *socket)
+// The supervisor keeps its socket and standard error, where its reports go, and nothing else that
+// the VMM has open; nor does it keep a directory busy.
+static void close_inherited(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
 
@@ -126,21 +129,23 @@ static void let_go_of_everything(int *socket)
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	if (*socket < 0)
 		fail("the socket cannot be kept");
-	// Linux 5.9 brought close_range() and the POLLHUP that says the last VMM has exited; older kernels are refused here.
+	// Linux 5.9 brought close_range() and the POLLHUP that says the last VMM has exited; older
+	// kernels are refused here.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
 		fail("this needs Linux 5.9 or later");
 	if (chdir("/"))
 		fail("/");
 }
 
-// The supervisor reads /proc by the pids that the kernel tells it. If /proc is missing, or is another PID namespace's, those
-// would be other processes.
+// The supervisor reads /proc by the pids that the kernel tells it. If /proc is missing, or is
+// another PID namespace's, those would be other processes.
 static void check_proc(void)
 {
 	char self[16] = "";
 
 	if (readlink("/proc/self", self, sizeof(self) - 1) < 0 || atoi(self) != getpid())
-		errx(EXIT_OWN_FAILURE, "cannot supervise: /proc is not that of this PID namespace: mount it");
+		errx(EXIT_OWN_FAILURE,
+		     "cannot supervise: /proc is not that of this PID namespace: mount it");
 }
 
 // pidfd_getfd() needs the same permission as writing the VMM's memory: if it works, trimming will.
@@ -150,30 +155,32 @@ static int copy_listener(pid_t vmm, int number)
 	int listener = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
 
 	if (listener < 0 && errno == EPERM)
-		errx(EXIT_OWN_FAILURE, "cannot supervise: this user may not write to the VMM's memory "
-				       "(kernel.yama.ptrace_scope of 2 or 3, or a security module): start it as root, "
-				       "with CAP_SYS_PTRACE");
+		errx(EXIT_OWN_FAILURE,
+		     "cannot supervise: this user may not write to the VMM's memory "
+		     "(kernel.yama.ptrace_scope of 2 or 3, or a security module): start it as root, "
+		     "with CAP_SYS_PTRACE");
 	if (listener < 0)
 		fail("the listener cannot be copied");
 	close(pidfd);
 	return listener;
 }
 
-static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings *settings, const char *program,
-				    const char *reason)
+static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings *settings,
+				    const char *program, const char *reason)
 {
-	let_go_of_everything(&socket);
+	close_inherited(&socket);
 	check_proc();
 	send_number(socket, getpid());
-	supervise_prepare(copy_listener(vmm, receive_number(socket)), settings, vmm, program, reason);
+	supervise_prepare(copy_listener(vmm, receive_number(socket)), settings, vmm, program,
+			  reason);
 	record_publish(&record, settings);
 	send_number(socket, 0);
 	close(socket);
 	supervise();
 }
 
-// The supervisor ends when the last VMM does. Signals from the terminal, and those that others send to end it, must not end it
-// before that.
+// The supervisor ends when the last VMM does. Signals from the terminal, and those that others send
+// to end it, must not end it before that.
 static void leave_session(void)
 {
 	setsid();
@@ -181,8 +188,8 @@ static void leave_session(void)
 		signal(number, SIG_IGN);
 }
 
-// Moves fd above the numbers of the standard streams. Where the VMM was started without one of these, its number must stay free:
-// neither the VMM nor the supervisor may take our socket for it.
+// Moves fd above the numbers of the standard streams. Where the VMM was started without one of
+// these, its number must stay free: neither the VMM nor the supervisor may take our socket for it.
 static int move_above_stdio(int fd)
 {
 	int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -194,7 +201,8 @@ static int move_above_stdio(int fd)
 }
 
 // Forks the supervisor, by way of a child that exits at once.
-static void start_supervisor(int socket, const struct settings *settings, const char *program, const char *reason)
+static void start_supervisor(int socket, const struct settings *settings, const char *program,
+			     const char *reason)
 {
 	pid_t vmm = getpid();
 	// A fork() without SIGCHLD: the VMM might have it blocked, and would find it pending.
@@ -224,7 +232,8 @@ void attach_supervisor(const struct settings *settings, const char *program, con
 	sockets[1] = move_above_stdio(sockets[1]);
 	start_supervisor(sockets[1], settings, program, reason);
 	close(sockets[1]);
-	// Yama lets only the process named here trace this one. Without Yama the call fails with EINVAL.
+	// Yama lets only the process named here trace this one. Without Yama the call fails with
+	// EINVAL.
 	prctl(PR_SET_PTRACER, receive_number(sockets[0]), 0, 0, 0);
 	send_number(sockets[0], load_filter(filter));
 	receive_number(sockets[0]);

@@ -10,13 +10,14 @@
 
 #include "xsaveshim/settings.h"
 
-// The filter that notifies the supervisor of the watched ioctls and lets every other call pass. The caller releases it.
+// The filter that notifies the supervisor of the watched ioctls and lets every other call pass. The
+// caller releases it.
 scmp_filter_ctx supervise_filter(void);
 
-// Opens the log that the settings name, and reports which program is supervised, and why. The kernel's notifications of the
-// filter's calls arrive on listener.
-void supervise_prepare(int listener, const struct settings *settings, pid_t vmm, const char *program,
-		       const char *reason);
+// Opens the log that the settings name, and reports which program is supervised, and why. The
+// kernel's notifications of the filter's calls arrive on listener.
+void supervise_prepare(int listener, const struct settings *settings, pid_t vmm,
+		       const char *program, const char *reason);
 
 // Answers the notifications; ends the program when the last process with the filter has exited.
 _Noreturn void supervise(void);

@@ -70,7 +70,8 @@ bool remote_process(pid_t tid, pid_t *process, pid_t *parent)
 	if (!status)
 		return false;
 	while (found < 2 && fgets(line, sizeof(line), status))
-		found += sscanf(line, "Tgid: %d", process) == 1 || sscanf(line, "PPid: %d", parent) == 1;
+		found += sscanf(line, "Tgid: %d", process) == 1 ||
+			 sscanf(line, "PPid: %d", parent) == 1;
 	fclose(status);
 	errno = ESRCH;
 	return found == 2;

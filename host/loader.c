@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "door.h"
+#include "loader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include "obstacles.h"
+#include "requirements.h"
 #include "programs.skel.h"
 #include "xsaveshim/xstate.h"
 
@@ -57,13 +57,13 @@ static void pause_a_little(void)
 	nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
 }
 
-bool door_lock(void)
+bool loader_lock(void)
 {
 	lock_fd = open(BPFFS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return lock_fd >= 0 && !flock(lock_fd, LOCK_EX);
 }
 
-void door_unlock(void)
+void loader_unlock(void)
 {
 	close(lock_fd);
 }
@@ -101,7 +101,7 @@ static void put_in_place(void)
 	remove_pins(OLD_PINS);
 }
 
-void door_clean_up(void)
+void loader_clean_up(void)
 {
 	remove_pins(OLD_PINS);
 	if (is_complete(NEW_PINS))
@@ -111,7 +111,7 @@ void door_clean_up(void)
 		remove_pins(PINS);
 }
 
-void door_unpin(void)
+void loader_unpin(void)
 {
 	remove_pins(PINS);
 }
@@ -144,7 +144,8 @@ static uint32_t attached_program(const char *name)
 
 		if (link_fd >= 0 && !bpf_obj_get_info_by_fd(link_fd, &link_info, &link_size))
 			fd = bpf_prog_get_fd_by_id(link_info.prog_id);
-		if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size) && !strcmp(info.name, name))
+		if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size) &&
+		    !strcmp(info.name, name))
 			found = info.id;
 		if (link_fd >= 0)
 			close(link_fd);
@@ -162,7 +163,7 @@ static void *map_memory(int fd, size_t size, int protection)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
-static void take_map(struct door *door, uint32_t id)
+static void take_map(struct attachment *attachment, uint32_t id)
 {
 	struct bpf_map_info info = {0};
 	uint32_t size = sizeof(info);
@@ -174,83 +175,83 @@ static void take_map(struct door *door, uint32_t id)
 	if (bpf_obj_get_info_by_fd(fd, &info, &size))
 		info.name[0] = '\0';
 	if (!strcmp(info.name, "events")) {
-		door->events_map = fd;
+		attachment->events_map = fd;
 		return;
 	}
 	if (!strcmp(info.name, "counts") && info.max_entries == HOST_COUNTS)
-		door->counts = map_memory(fd, COUNTS_SIZE, PROT_READ);
+		attachment->counts = map_memory(fd, COUNTS_SIZE, PROT_READ);
 	if (!strcmp(info.name, "settings") && info.value_size == sizeof(*settings))
 		settings = map_memory(fd, sizeof(*settings), PROT_READ);
 	if (settings) {
-		door->settings = *settings;
+		attachment->settings = *settings;
 		munmap(settings, sizeof(*settings));
 	}
 	close(fd);
 }
 
-static void take_maps(struct door *door)
+static void take_maps(struct attachment *attachment)
 {
 	uint32_t ids[16];
 	struct bpf_prog_info info = {.nr_map_ids = 16, .map_ids = (uintptr_t)ids};
 	uint32_t size = sizeof(info);
-	int fd = bpf_prog_get_fd_by_id(door->program);
+	int fd = bpf_prog_get_fd_by_id(attachment->program);
 
 	if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size))
 		for (uint32_t i = 0; i < info.nr_map_ids; i++)
-			take_map(door, ids[i]);
+			take_map(attachment, ids[i]);
 	if (fd >= 0)
 		close(fd);
 }
 
-bool door_find(struct door *door)
+bool loader_find(struct attachment *attachment)
 {
-	*door = (struct door){.events_map = -1};
-	door->program = pinned_program();
-	door->pinned = door->program;
-	if (!door->program)
-		door->program = attached_program(ENTRY_PROGRAM);
-	if (door->program)
-		take_maps(door);
-	return door->program;
+	*attachment = (struct attachment){.events_map = -1};
+	attachment->program = pinned_program();
+	attachment->pinned = attachment->program;
+	if (!attachment->program)
+		attachment->program = attached_program(ENTRY_PROGRAM);
+	if (attachment->program)
+		take_maps(attachment);
+	return attachment->program;
 }
 
-void door_close(struct door *door)
+void loader_close(struct attachment *attachment)
 {
-	if (door->events_map >= 0)
-		close(door->events_map);
-	if (door->counts)
-		munmap((void *)(uintptr_t)door->counts, COUNTS_SIZE);
+	if (attachment->events_map >= 0)
+		close(attachment->events_map);
+	if (attachment->counts)
+		munmap((void *)(uintptr_t)attachment->counts, COUNTS_SIZE);
 }
 
-bool door_wait_gone(struct door *left)
+bool loader_wait_gone(struct attachment *left)
 {
-	for (int i = 0; i < GONE_TRIES && door_find(left); i++) {
-		door_close(left);
+	for (int i = 0; i < GONE_TRIES && loader_find(left); i++) {
+		loader_close(left);
 		pause_a_little();
 	}
 	return !left->program;
 }
 
-bool door_counts(const struct door *door, uint64_t counts[HOST_COUNTS])
+bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COUNTS])
 {
-	if (!door->counts)
+	if (!attachment->counts)
 		return false;
 	// Exits before entries, so that no call seems to have an exit alone.
 	for (uint32_t i = HOST_COUNTS; i-- > 0;)
-		counts[i] = __atomic_load_n(&door->counts[i], __ATOMIC_ACQUIRE);
+		counts[i] = __atomic_load_n(&attachment->counts[i], __ATOMIC_ACQUIRE);
 	return true;
 }
 
 // ---- the proof ----
 
 __attribute__((format(printf, 3, 4))) static void
-conclude(struct verdict *verdict, enum force force, const char *format, ...)
+conclude(struct host_check *check, enum host_state state, const char *format, ...)
 {
 	va_list arguments;
 
-	verdict->force = force;
+	check->state = state;
 	va_start(arguments, format);
-	vsnprintf(verdict->reason, sizeof(verdict->reason), format, arguments);
+	vsnprintf(check->reason, sizeof(check->reason), format, arguments);
 	va_end(arguments);
 }
 
@@ -266,80 +267,91 @@ static const char *cause(void)
 	return obstacle ? obstacle : "KVM has been loaded anew, say: enable it again";
 }
 
-static void judge_without(struct verdict *verdict)
+static void check_without(struct host_check *check)
 {
-	if (verdict->selftest.cleared)
-		conclude(verdict, CANNOT_TELL,
-			 "%s was cleared from what a VM loaded, but not by programs that this can see",
-			 lacked(&verdict->selftest));
+	if (check->selftest.cleared)
+		conclude(
+			check, HOST_UNKNOWN,
+			"%s was cleared from what a VM loaded, but not by programs that this can see",
+			lacked(&check->selftest));
 	else
-		conclude(verdict, NOT_IN_FORCE, "it is not enabled");
+		conclude(check, HOST_INACTIVE, "it is not enabled");
 }
 
-static void judge_once(struct verdict *verdict, const struct door *door)
+static void check_once(struct host_check *check, const struct attachment *attachment)
 {
 	uint64_t before[HOST_COUNTS] = {0}, after[HOST_COUNTS] = {0};
-	enum trim_mode mode = door->settings.trim;
-	const struct selftest *selftest = &verdict->selftest;
-	bool counted = door_counts(door, before);
+	enum trim mode = attachment->settings.trim;
+	const struct selftest *selftest = &check->selftest;
+	bool counted = loader_counts(attachment, before);
 
-	if (!selftest_run(&verdict->selftest)) {
-		conclude(verdict, CANNOT_TELL, "KVM could not be asked: %s", selftest->problem);
-	} else if (!door->program) {
-		judge_without(verdict);
-	} else if (!counted || !door_counts(door, after)) {
-		conclude(verdict, CANNOT_TELL, "the programs are another version's: enable it with this one");
-	} else if (after[HOST_COUNT_ASKED_ENTRIES] - before[HOST_COUNT_ASKED_ENTRIES] < SELFTEST_CALLS) {
-		conclude(verdict, NOT_IN_FORCE, "the programs are attached, but the kernel does not call them: %s",
+	if (!selftest_run(&check->selftest)) {
+		conclude(check, HOST_UNKNOWN, "KVM could not be asked: %s", selftest->problem);
+	} else if (!attachment->program) {
+		check_without(check);
+	} else if (!counted || !loader_counts(attachment, after)) {
+		conclude(check, HOST_UNKNOWN,
+			 "the programs are another version's: enable it with this one");
+	} else if (after[HOST_COUNT_PROBE_ENTRIES] - before[HOST_COUNT_PROBE_ENTRIES] <
+		   SELFTEST_CALLS) {
+		conclude(check, HOST_INACTIVE,
+			 "the programs are attached, but the kernel does not call them: %s",
 			 cause());
-	} else if (after[HOST_COUNT_ASKED_EXITS] - before[HOST_COUNT_ASKED_EXITS] < SELFTEST_CALLS) {
-		conclude(verdict, NOT_IN_FORCE, "the kernel calls no program at the calls' exits: %s", cause());
-	} else if (policy_mode_trims(mode, XSAVE_RESTORE) && !selftest->cleared) {
-		conclude(verdict, NOT_IN_FORCE, "%s stayed in what a VM loaded whose guest has none", lacked(selftest));
-	} else if (policy_mode_trims(mode, XSAVE_SAVE) && selftest->returned) {
-		conclude(verdict, NOT_IN_FORCE, "a VM saved what its guest does not have");
-	} else if (policy_mode_trims(mode, XSAVE_RESTORE)) {
-		conclude(verdict, IN_FORCE, "%s was cleared from what a VM loaded whose guest has none",
+	} else if (after[HOST_COUNT_PROBE_EXITS] - before[HOST_COUNT_PROBE_EXITS] <
+		   SELFTEST_CALLS) {
+		conclude(check, HOST_INACTIVE,
+			 "the kernel calls no program at the calls' exits: %s", cause());
+	} else if (policy_trims(mode, XSAVE_RESTORE) && !selftest->cleared) {
+		conclude(check, HOST_INACTIVE, "%s stayed in what a VM loaded whose guest has none",
+			 lacked(selftest));
+	} else if (policy_trims(mode, XSAVE_SAVE) && selftest->returned) {
+		conclude(check, HOST_INACTIVE, "a VM saved what its guest does not have");
+	} else if (policy_trims(mode, XSAVE_RESTORE)) {
+		conclude(check, HOST_ACTIVE,
+			 "%s was cleared from what a VM loaded whose guest has none",
 			 lacked(selftest));
 	} else {
-		conclude(verdict, IN_FORCE, "the programs saw what a VM loaded and saved");
+		conclude(check, HOST_ACTIVE, "the programs saw what a VM loaded and saved");
 	}
 }
 
-struct verdict door_judge(const struct door *door)
+struct host_check loader_check(const struct attachment *attachment)
 {
-	struct verdict verdict = {0};
+	struct host_check check = {0};
 
 	for (int i = 0; i < TRIES; i++) {
 		if (i)
 			pause_a_little();
-		judge_once(&verdict, door);
-		if (verdict.force == IN_FORCE || !door->program)
+		check_once(&check, attachment);
+		if (check.state == HOST_ACTIVE || !attachment->program)
 			break;
 	}
-	return verdict;
+	return check;
 }
 
 // The kernel strikes a program off its list, and only then detaches it, which waits for every CPU.
-struct verdict door_wait_detached(const struct door *none)
+struct host_check loader_wait_detached(const struct attachment *none)
 {
-	struct verdict verdict = door_judge(none);
+	struct host_check check = loader_check(none);
 
-	for (int i = 1; i < DETACHED_TRIES && verdict.selftest.cleared; i++) {
+	for (int i = 1; i < DETACHED_TRIES && check.selftest.cleared; i++) {
 		pause_a_little();
-		verdict = door_judge(none);
+		check = loader_check(none);
 	}
-	return verdict;
+	return check;
 }
 
 // ---- enabling ----
 
-// KVM that is built in is described with the kernel; as a module, it needs a description of its own.
+// KVM that is built in is described with the kernel; as a module, it needs a description of its
+// own.
 static enum host_exit possible_exit(void)
 {
 	bool is_module = !access("/sys/module/kvm/initstate", F_OK);
 
-	return is_module && access("/sys/kernel/btf/kvm", F_OK) ? HOST_EXIT_KRETPROBE : HOST_EXIT_FEXIT;
+	return is_module && access("/sys/kernel/btf/kvm", F_OK)
+		       ? HOST_EXIT_KRETPROBE
+		       : HOST_EXIT_FEXIT;
 }
 
 static int write_settings(int fd, struct host_settings settings)
@@ -369,8 +381,8 @@ static int load_and_attach(struct programs *programs, struct host_settings setti
 
 static int pin_all(struct programs *programs)
 {
-	struct bpf_link *exit =
-		programs->links.xsaveshim_exit ? programs->links.xsaveshim_exit : programs->links.xsaveshim_ret;
+	struct bpf_link *exit = programs->links.xsaveshim_exit ? programs->links.xsaveshim_exit
+							       : programs->links.xsaveshim_ret;
 	struct bpf_link *const links[PIN_COUNT] = {
 		programs->links.xsaveshim_entry, exit, programs->links.xsaveshim_gone};
 	int error = mkdir(NEW_PINS, S_IRWXU) ? -errno : 0;
@@ -389,19 +401,19 @@ static bool refuse(const char *reason, int error)
 
 static bool prove_and_pin(struct programs *programs, struct host_settings settings)
 {
-	struct door door = {
+	struct attachment attachment = {
 		.program = 1,
 		.events_map = -1,
 		.counts = map_memory(bpf_map__fd(programs->maps.counts), COUNTS_SIZE, PROT_READ),
 		.settings = settings,
 	};
-	struct verdict verdict = door_judge(&door);
+	struct host_check check = loader_check(&attachment);
 	sigset_t all, before;
 	int error;
 
-	door_close(&door);
-	if (verdict.force != IN_FORCE)
-		return refuse(verdict.reason, 0);
+	loader_close(&attachment);
+	if (check.state != HOST_ACTIVE)
+		return refuse(check.reason, 0);
 	// A signal ends this before, when nothing is pinned, or afterwards.
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
@@ -414,7 +426,7 @@ static bool prove_and_pin(struct programs *programs, struct host_settings settin
 	return error ? refuse(NEW_PINS, error) : true;
 }
 
-bool door_enable(struct host_settings settings)
+bool loader_enable(struct host_settings settings)
 {
 	struct programs *programs;
 	bool enabled;
@@ -426,7 +438,8 @@ bool door_enable(struct host_settings settings)
 	if (!programs)
 		return refuse("libbpf", -errno);
 	error = load_and_attach(programs, settings);
-	enabled = error ? refuse(complaint[0] ? complaint : "the kernel does not take the programs", error)
+	enabled = error ? refuse(complaint[0] ? complaint : "the kernel does not take the programs",
+				 error)
 			: prove_and_pin(programs, settings);
 	programs__destroy(programs);
 	return enabled;

@@ -34,7 +34,8 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors)
 	tracked->exits = epoll_create1(EPOLL_CLOEXEC);
 	if (tracked->exits < 0)
 		fail();
-	// An eighth is for the work itself: each thread that writes to a VMM's memory needs a descriptor.
+	// An eighth is for the work itself: each thread that writes to a VMM's memory needs a
+	// descriptor.
 	tracked->pidfd_limit = (int)(descriptors - descriptors / 8);
 }
 
@@ -76,11 +77,13 @@ void tracked_forget_exited(struct tracked *tracked)
 	} while (count == EXITS_AT_ONCE);
 }
 
-// Reading a thread's process from /proc takes ten times as long as kcmp. It is needed once for each thread; more often where the
-// process's first thread has exited before the others, and where the kernel was built without kcmp.
+// Reading a thread's process from /proc takes ten times as long as kcmp. It is needed once for each
+// thread; more often where the process's first thread has exited before the others, and where the
+// kernel was built without kcmp.
 struct tracked_process *tracked_find_process(struct tracked *tracked, pid_t tid)
 {
-	struct tracked_process *process = with_pid(tracked, tid); // a process's first thread has its pid
+	struct tracked_process *process =
+		with_pid(tracked, tid); // a process's first thread has its pid
 	size_t place = (size_t)tid % TRACKED_THREADS;
 	pid_t pid, parent;
 
@@ -109,8 +112,8 @@ static bool has_exited(const struct tracked_process *process)
 	return process->pidfd < 0 && kill(process->pid, 0) && errno == ESRCH;
 }
 
-// Holds a pidfd of a process from now on. Where there is none, nobody will say that it has exited: then those are looked for that
-// have.
+// Holds a pidfd of a process from now on. Where there is none, nobody will say that it has exited:
+// then those are looked for that have.
 static void watch(struct tracked *tracked, struct tracked_process *process, pid_t tid)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
@@ -119,7 +122,8 @@ static void watch(struct tracked *tracked, struct tracked_process *process, pid_
 
 	if (memory >= 0)
 		close(memory);
-	if (pidfd >= 0 && (pidfd >= tracked->pidfd_limit || epoll_ctl(tracked->exits, EPOLL_CTL_ADD, pidfd, &event))) {
+	if (pidfd >= 0 && (pidfd >= tracked->pidfd_limit ||
+			   epoll_ctl(tracked->exits, EPOLL_CTL_ADD, pidfd, &event))) {
 		close(pidfd);
 		pidfd = -1;
 	}
@@ -135,7 +139,8 @@ static struct tracked_process *insert(struct tracked *tracked, pid_t pid)
 	size_t place = place_of(tracked, pid);
 
 	*process = (struct tracked_process){.pid = pid, .pidfd = -1};
-	tracked->processes = grow(tracked->processes, tracked->process_count, sizeof(struct tracked_process *));
+	tracked->processes =
+		grow(tracked->processes, tracked->process_count, sizeof(struct tracked_process *));
 	memmove(&tracked->processes[place + 1], &tracked->processes[place],
 		(tracked->process_count++ - place) * sizeof(struct tracked_process *));
 	tracked->processes[place] = process;
@@ -190,8 +195,9 @@ static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)
 		return;
-	vcpu->latest_xcr0 =
-		vcpu->vcpu.knowledge == VCPU_XCR0 ? vcpu->latest_xcr0 & other->latest_xcr0 : other->latest_xcr0;
+	vcpu->latest_xcr0 = vcpu->vcpu.knowledge == VCPU_XCR0
+				    ? vcpu->latest_xcr0 & other->latest_xcr0
+				    : other->latest_xcr0;
 	vcpu->vcpu.knowledge = VCPU_XCR0;
 	vcpu->vcpu.guest_xcr0 |= other->vcpu.guest_xcr0;
 	vcpu->vcpu.enabled_xcr0 |= other->vcpu.enabled_xcr0;
@@ -212,7 +218,8 @@ struct tracked_vcpu *tracked_vcpu(struct tracked_process *process, pid_t tid, in
 	for (size_t i = 0; i < process->vcpu_count; i++) {
 		struct tracked_vcpu *other = &process->vcpus[i];
 
-		if (other == found || other->vcpu.id != id || !remote_same_file(tid, fd, tid, other->fd))
+		if (other == found || other->vcpu.id != id ||
+		    !remote_same_file(tid, fd, tid, other->fd))
 			continue;
 		if (found)
 			join(found, other);
