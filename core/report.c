@@ -171,7 +171,7 @@ void report_trim(const struct log *log, struct vcpu_call call, struct trim_resul
 	report_vcpu_call(&line, call);
 	report_hex(&line, "xstate_bv", trim.xstate_bv);
 	report_hex(&line, "allowed", trim.allowed);
-	report_hex(&line, "written", trim.after);
+	report_hex(&line, "after", trim.after);
 	report_xfeatures(&line, "dropped", dropped);
 	report_count(&line, count);
 	report_send(&line);

@@ -9,7 +9,7 @@ restored='set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
 slow=${XSTEST_SLOW:-1}
 own_mounts=-m
 ((EUID == 0)) || own_mounts=-rm
-event='level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru'
+event='level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 dropped=pkru'
 
 setup() {
   work=$BATS_TEST_TMPDIR
@@ -295,7 +295,7 @@ waits_for_supervisor() {
   grep -qE '^set-xsave 0x1000000000000207: 0 xstate_bv=0x7 rest=same$' "$work/out"
   stderr=$(<"$work/err")
   reported "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x1000000000000207 `
-    `allowed=0x7 written=0x7 dropped=pkru,bit60"
+    `allowed=0x7 after=0x7 dropped=pkru,bit60"
 }
 
 # In a memory cgroup that another process fills, and is killed for next. Where none can be had: the signal that the OOM killer sends.

@@ -174,7 +174,7 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x203,xcomp_bv=1
   wait_for 20 watch_told event=refused
   watch_told_of trim \
-    'level=notice event=trim via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 xstate_bv=0x207 allowed=0x3 written=0x3 dropped=avx,pkru'
+    'level=notice event=trim via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru'
   watch_told_of refused \
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
 }
@@ -189,11 +189,11 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 5))'
   counts_are trimmed=102 lost_reports=0
-  [[ $(grep -oE 'vcpu=.*' "$BATS_TEST_TMPDIR/watch") == "vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru
-vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru count=10
-vcpu=0 xstate_bv=0x207 allowed=0x3 written=0x3 dropped=avx,pkru count=100
-vcpu=1 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru
-vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
+  [[ $(grep -oE 'vcpu=.*' "$BATS_TEST_TMPDIR/watch") == "vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
+vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru count=10
+vcpu=0 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=100
+vcpu=1 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
+vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
 @test "watch says when the host mode stops to be active" {
@@ -266,7 +266,7 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 written=0x3 dropped=pkru" ]] || fail "$(cat "
   printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   run --separate-stderr "$build/xsaveshim" run -- "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207
   printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x3 written=0x3 dropped=avx,pkru'
+  reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru'
   counts_are trimmed=1
 }
 

@@ -34,7 +34,7 @@ or() { # MASK...
 
 trim_report() { # VCPU [ALLOWED]
   local allowed=${2:-0x3}
-  echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=$leaky allowed=$allowed written=0x3 `
+  echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=$leaky allowed=$allowed after=0x3 `
     `dropped=$lacking_name"
 }
 

@@ -25,7 +25,7 @@ setup() {
 }
 
 trimmed() { # VCPU
-  echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru"
+  echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 dropped=pkru"
 }
 
 @test "built with musl-gcc the library needs musl's libc alone and exports ioctl alone" {

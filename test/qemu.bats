@@ -59,7 +59,7 @@ assert_trims() {
     bv=${BASH_REMATCH[1]}
     (((bv & ~allowed) == leaked))
     expected="xsaveshim: level=notice event=trim ioctl=$ioctl vcpu=$vcpu fd=F xstate_bv=$bv allowed=$allowed"
-    expected+=$(printf ' written=0x%x dropped=%s' $((bv & allowed)) "$leaked_name")
+    expected+=$(printf ' after=0x%x dropped=%s' $((bv & allowed)) "$leaked_name")
     [[ $(sed -E 's/ pid=[0-9]+ / /; s/ fd=[0-9]+ / fd=F /' <<<"$line") == "$expected" ]]
   done
 }
@@ -255,7 +255,7 @@ trim_of_daemon() { # VIA    a pattern for the line
   guest_restore observed "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none
   guest_lost observed
   local about="pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+"
-  local would_trim="event=would-trim $about xstate_bv=(0x[0-9a-f]+) allowed=0x3 written=\\1 dropped=$leaked_name"
+  local would_trim="event=would-trim $about xstate_bv=(0x[0-9a-f]+) allowed=0x3 after=\\1 dropped=$leaked_name"
   local refused="event=refused $about errno=EINVAL xstate_bv=0x[0-9a-f]+ reason=host-lacks:$leaked_name.*"
   grep -xE "xsaveshim: level=notice $would_trim" "$work/observed/stderr"
   grep -xE "xsaveshim: level=error $refused" "$work/observed/stderr"

@@ -287,7 +287,7 @@ preloaded() { # prints LD_PRELOAD as the VMM has it
 @test "what is preloaded trims, in the VMM and in what it starts" {
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run -- "$vmm" create 0 cpuid 0xd=0x7 set-xsave 0x207
   printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
-  reported "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 `
+  reported "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 `
     `dropped=pkru"
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run -- \
     sh -c "'$vmm' create 0 cpuid 0xd=0x7 set-xsave 0x207; true"

@@ -34,7 +34,7 @@ from_both() {
   "$@" /etc/xsaveshim.conf
 }
 
-trimmed="level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru"
+trimmed="level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 dropped=pkru"
 trim_steps=(create 0 cpuid 0xd=0x7 set-xsave 0x207)
 
 trims_as_by_default() {
@@ -77,7 +77,7 @@ check_trim() { # SET-XSAVE GET-XSAVE EVENTS SOURCE [SETTING]
 @test "XSAVESHIM_TRIM=none reports with the same keys, the written value being the old one" {
   run_private XSAVESHIM_TRIM=none STANDIN_ANSWER=KVM_SET_XSAVE=0 "${trim_steps[@]}"
   printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
-  reported "level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x207 `
+  reported "level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x207 `
     `dropped=pkru"
 }
 

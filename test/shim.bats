@@ -8,7 +8,7 @@ setup() {
 }
 
 trim_report() { # VCPU XSTATE_BV ALLOWED WRITTEN DROPPED
-  echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=$2 allowed=$3 written=$4 dropped=$5"
+  echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=$2 allowed=$3 after=$4 dropped=$5"
 }
 
 refused_report() { # XSTATE_BV REASON
@@ -448,7 +448,7 @@ check_cpuid() { # STEP LIST TRIMMED
 @test "a refusal for the guest's sake says so where the payload is not to be trimmed" {
   run_shimmed_standin XSAVESHIM_TRIM=none supported create 0 cpuid 0xd=0x7 set-xsave 0x207
   printed 'set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
-  reported "level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x207 `
+  reported "level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x207 `
     `dropped=pkru" "$(refused_report 0x207 guest-lacks:pkru)"
 }
 
@@ -505,8 +505,8 @@ check_cpuid() { # STEP LIST TRIMMED
       create 1 cpuid 0xd=0x7 set-xsave 0x7 get-xsave2
     printed "get-xsave: 0 xstate_bv=0x7 rest=$rest" "get-xsave2: 0 xstate_bv=0x7 rest=$rest"
     reported \
-      "level=notice event=trim ioctl=KVM_GET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru" \
-      "level=notice event=trim ioctl=KVM_GET_XSAVE2 vcpu=1 fd=* xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru"
+      "level=notice event=trim ioctl=KVM_GET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 dropped=pkru" \
+      "level=notice event=trim ioctl=KVM_GET_XSAVE2 vcpu=1 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 dropped=pkru"
     vcpu_calls_were <<-EOF
 	KVM_SET_CPUID2 vcpu=0 xcr0=0x7
 	KVM_SET_XSAVE vcpu=0 xstate_bv=0x7
@@ -555,7 +555,7 @@ xcr0_report() { # EVENT FIELDS
 @test "an XCR0 that KVM takes before the payload joins what the guest may have, whatever table is set in between" {
   run_shimmed_standin STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xcrs 0x7 set-xsave 0x207 cpuid 0xd=0x3 set-xsave 0x7
   printed 'set-xcrs 0x7: 0' 'set-xsave 0x207: EINVAL xstate_bv=0x7 rest=same'
-  [[ $stderr == *' xstate_bv=0x207 allowed=0x7 written=0x7 dropped=pkru'* ]] || fail "$(told)"
+  [[ $stderr == *' xstate_bv=0x207 allowed=0x7 after=0x7 dropped=pkru'* ]] || fail "$(told)"
   [[ $stderr != *dropped=avx* ]] || fail "$(told)"
 }
 
@@ -600,7 +600,7 @@ xcr0_report() { # EVENT FIELDS
   timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG="$log" LD_PRELOAD="$shim $standin" STANDIN_SUPPORTED=0xff \
     "$build/test/threads"
   [[ $(wc -l <"$log") -ge 24 ]] # of each vCPU's 175 trims the first, the 10th and the 100th, and those with a new bit
-  report+=' xstate_bv=0xff allowed=0x([0-9a-f]+) written=0x\1 dropped=[a-z0-9_,]+( count=[0-9]+)?'
+  report+=' xstate_bv=0xff allowed=0x([0-9a-f]+) after=0x\1 dropped=[a-z0-9_,]+( count=[0-9]+)?'
   run grep -vxE "xsaveshim: $report" "$log"
   ((status == 1)) || fail "torn: $output"
 }
@@ -618,7 +618,7 @@ xcr0_report() { # EVENT FIELDS
   run --separate-stderr timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin $build/test/constructor.so" \
     "$vmm" ioctl 0
   printed 'constructor: 0 xstate_bv=0x3'
-  reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 allowed=0x3 written=0x3 dropped=avx'
+  reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 allowed=0x3 after=0x3 dropped=avx'
   run --separate-stderr timeout 60 env DEVICE=/dev/null XSAVESHIM_TRIM=none \
     LD_PRELOAD="$shim $standin $build/test/constructor.so" "$vmm" ioctl 0
   printed 'constructor: EINVAL xstate_bv=0x7'

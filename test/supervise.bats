@@ -41,7 +41,7 @@ trim_report() { # [VCPU [ALLOWED [XSTATE_BV]]]
   local vcpu=${1:-0} allowed=${2:-0x7} xstate_bv=${3:-$leaky} dropped=$leaked_name
   ((allowed == 7)) || dropped=$(names $((xstate_bv & ~allowed)))
   echo "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=$vcpu fd=* xstate_bv=$xstate_bv `
-    `allowed=$allowed written=$allowed dropped=$dropped"
+    `allowed=$allowed after=$allowed dropped=$dropped"
 }
 
 names() { # XFEATURES    of AVX and the leaked one
@@ -133,7 +133,7 @@ names() { # XFEATURES    of AVX and the leaked one
 @test "XSAVESHIM_TRIM=none changes nothing and tells what would have been dropped" {
   supervised XSAVESHIM_TRIM=none "${guest[@]}" set-xsave "$leaky"
   printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
-  [[ $(sed -n 1p <<<"$stderr") == *event=would-trim*" written=$leaky dropped=$leaked_name" ]] || fail "$(told)"
+  [[ $(sed -n 1p <<<"$stderr") == *event=would-trim*" after=$leaky dropped=$leaked_name" ]] || fail "$(told)"
   [[ $(sed -n 2p <<<"$stderr") == *event=will-be-refused*" reason=host-lacks:$leaked_name"* ]]
   [[ $(wc -l <<<"$stderr") == 2 ]]
 }
@@ -177,7 +177,7 @@ names() { # XFEATURES    of AVX and the leaked one
   ((status == 0))
   reported "$(trim_report)" "$(trim_report) count="{10,100,1000} \
     "level=error event=will-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 reason=xcomp-bv:0x1" \
-    "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$other allowed=0x7 written=0x7 `
+    "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$other allowed=0x7 after=0x7 `
       `dropped=$leaked_name,bit62 count=1001"
 }
 

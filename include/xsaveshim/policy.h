@@ -40,7 +40,7 @@ struct vcpu {
 struct host_caps {
 	uint64_t xfeatures; // what its KVM supports, as far as known
 	uint64_t xcr0; // what its CPU has enabled: KVM hides from a process what that process has
-		// no permission for
+		       // no permission for
 	uint32_t mxcsr_reserved; // MXCSR bits that its CPU refuses
 };
 

@@ -16,7 +16,7 @@ static void report_a_trim(void)
 	same_text(
 		"line", read_text(report_pipe[0]),
 		"xsaveshim: level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=14 xstate_bv=0x217 allowed=0x3 "
-		"written=0x3 dropped=avx,bndcsr,pkru\n");
+		"after=0x3 dropped=avx,bndcsr,pkru\n");
 }
 
 static void report_a_would_be_trim(void)
@@ -32,7 +32,7 @@ static void report_a_would_be_trim(void)
 	same_text(
 		"line", read_text(report_pipe[0]),
 		"xsaveshim: level=notice event=would-trim via=supervisor ioctl=KVM_GET_XSAVE2 vcpu=? fd=9 "
-		"xstate_bv=0x8000000000000001 allowed=0x3 written=0x8000000000000001 dropped=bit63\n");
+		"xstate_bv=0x8000000000000001 allowed=0x3 after=0x8000000000000001 dropped=bit63\n");
 }
 
 static void report_no_trim(void)
@@ -255,7 +255,7 @@ static void lines_name_the_process(void)
 	same_text(
 		"line", read_text(report_pipe[0]),
 		"xsaveshim: level=notice event=trim via=supervisor pid=4711 ioctl=KVM_SET_XSAVE vcpu=0 fd=14 "
-		"xstate_bv=0x217 allowed=0x3 written=0x3 dropped=avx,bndcsr,pkru count=100\n");
+		"xstate_bv=0x217 allowed=0x3 after=0x3 dropped=avx,bndcsr,pkru count=100\n");
 }
 
 static void report_xcr0(void)

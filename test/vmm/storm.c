@@ -121,7 +121,7 @@ static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 	counts->mismatches++;
 	// Not dprintf(): it takes locks of stdio's.
 	length = snprintf(line, sizeof(line),
-			  "fd=%d cpuid=%d xcr0=%#x given=%#llx written=%#llx errno=%d\n", vcpu.fd,
+			  "fd=%d cpuid=%d xcr0=%#x given=%#llx after=%#llx errno=%d\n", vcpu.fd,
 			  vcpu.has_cpuid, vcpu.xcr0, (unsigned long long)given,
 			  (unsigned long long)get_xstate_bv(payload), error);
 	if (write(STDOUT_FILENO, line, (size_t)length) != length)
