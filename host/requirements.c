@@ -16,6 +16,7 @@
 #include <linux/magic.h>
 
 #include "loader.h"
+#include "shared/helpers.h"
 
 #define LOCKDOWN "/sys/kernel/security/lockdown"
 #define FTRACE "/proc/sys/kernel/ftrace_enabled"
@@ -27,16 +28,11 @@
 
 static char line[320];
 
-// Returns the start of a file, or "".
 static const char *content(const char *path)
 {
 	static char text[128];
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
-	if (fd >= 0)
-		close(fd);
-	text[size < 0 ? 0 : size] = '\0';
+	read_file(AT_FDCWD, path, text, sizeof(text));
 	return text;
 }
 

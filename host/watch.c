@@ -16,6 +16,7 @@
 
 #include "loader.h"
 #include "shared/guest_name.h"
+#include "shared/helpers.h"
 #include "xsaveshim/log.h"
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
@@ -44,26 +45,15 @@ struct process {
 	struct log_field fields[4];
 };
 
-static bool read_file(const char *path, char *text, size_t size, size_t *got)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, text, size);
-
-	if (fd >= 0)
-		close(fd);
-	*got = length < 0 ? 0 : (size_t)length;
-	return length > 0;
-}
-
 static bool read_guest_name(unsigned int pid, char *name, size_t size)
 {
 	static char cmdline[65536];
 	char path[32];
-	size_t got;
+	ssize_t length;
 
 	snprintf(path, sizeof(path), "/proc/%u/cmdline", pid);
-	return read_file(path, cmdline, sizeof(cmdline), &got) &&
-	       guest_name_from_cmdline(cmdline, got, name, size);
+	length = read_file(AT_FDCWD, path, cmdline, sizeof(cmdline));
+	return length > 0 && guest_name_from_cmdline(cmdline, (size_t)length, name, size);
 }
 
 // In the name of a unit, systemd writes an unusual byte as \xNN.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// callcost: prints how many ticks of the TSC each kind of call takes, the least of some hundred. In
-// a machine whose TSC counts instructions (test/kernels/run --icount) that is how many instructions
-// the whole machine executes for it.
+// callcost: prints the least number of TSC ticks that each kind of call takes. If the TSC counts
+// instructions (test/kernels/run --icount), it is the number of instructions that the machine
+// executes.
 #include <sys/mman.h>
 #include <x86intrin.h>
 
@@ -12,20 +12,20 @@
 static int vcpu, pipes[2];
 static unsigned char payload[sizeof(struct kvm_xsave)];
 
-// As far as the guest, which is not entered: under -icount it does not come back.
+// Returns before it enters the guest, which would never return under -icount.
 static void run_guest(void)
 {
 	raw_ioctl(vcpu, KVM_RUN, NULL);
 }
 
-static void foreign_descriptor(void)
+static void other_file(void)
 {
 	int readable = 0;
 
 	raw_ioctl(pipes[0], 0x541b, &readable); // FIONREAD
 }
 
-static void foreign_vcpu_call(void)
+static void unrelated_vcpu_ioctl(void)
 {
 	raw_ioctl(vcpu, KVM_GET_TSC_KHZ, NULL);
 }
@@ -51,8 +51,8 @@ static const struct {
 	const char *name;
 	void (*call)(void);
 } calls[] = {
-	{"foreign-descriptor", foreign_descriptor},
-	{"foreign-vcpu-ioctl", foreign_vcpu_call},
+	{"other-file", other_file},
+	{"unrelated-vcpu-ioctl", unrelated_vcpu_ioctl},
 	{"load-clean", load_clean},
 	{"load-leaked", load_leaked},
 	{"save", save},
