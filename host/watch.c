@@ -119,18 +119,12 @@ static void describe(struct process *process, const struct host_event *event)
 
 // ---- reports ----
 
-static const char *request_name(uint32_t ioctl)
+static const char *request_name(uint32_t request)
 {
-	switch (ioctl) {
-	case KVM_SET_XSAVE:
-		return "KVM_SET_XSAVE";
-	case KVM_GET_XSAVE:
-		return "KVM_GET_XSAVE";
-	case KVM_GET_XSAVE2:
-		return "KVM_GET_XSAVE2";
-	default:
-		return "KVM_SET_XCRS";
-	}
+	return request == KVM_SET_XSAVE	   ? "KVM_SET_XSAVE"
+	       : request == KVM_GET_XSAVE  ? "KVM_GET_XSAVE"
+	       : request == KVM_GET_XSAVE2 ? "KVM_GET_XSAVE2"
+					   : "KVM_SET_XCRS";
 }
 
 static struct refusal diagnose(const struct host_event *event, struct host_caps host)
@@ -196,30 +190,20 @@ static int handle_event(void *context, void *data, size_t size)
 	return 0;
 }
 
-static void begin_state(struct report_line *line, const struct log *log, enum host_state state)
-{
-	switch (state) {
-	case HOST_ACTIVE:
-		report_begin(line, log, LOG_LEVEL_NOTICE, "active");
-		break;
-	case HOST_INACTIVE:
-		report_begin(line, log, LOG_LEVEL_ERROR, "inactive");
-		break;
-	case HOST_UNKNOWN:
-		report_begin(line, log, LOG_LEVEL_ERROR, "state-unknown");
-		break;
-	}
-}
-
 static void report_state(struct watcher *watcher, const struct host_check *check)
 {
+	static const char *const events[] = {[HOST_ACTIVE] = "active",
+					     [HOST_INACTIVE] = "inactive",
+					     [HOST_UNKNOWN] = "state-unknown"};
 	struct report_line line;
 
 	if (watcher->has_state && watcher->state == check->state)
 		return;
 	watcher->has_state = true;
 	watcher->state = check->state;
-	begin_state(&line, &watcher->log, check->state);
+	report_begin(&line, &watcher->log,
+		     check->state == HOST_ACTIVE ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR,
+		     events[check->state]);
 	report_text(&line, "reason", check->reason);
 	report_send(&line);
 }

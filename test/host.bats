@@ -26,7 +26,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
 @test "enabled, it trims what any VMM loads; disabled, it does not" {
   loads 0x207
-  enable
+  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the variables are for the other modes
   [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
   status_is 0 "$is_active"
   loads 0x3
@@ -40,20 +40,11 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   loads 0x207
 }
 
-@test "the environment of the other modes does not change its settings" {
-  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable
-  [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
-  loads 0x3
-}
-
-@test "with trim=none it keeps the payload and counts it as one that it would have trimmed" {
+@test "with trim=none it counts payloads that it would have trimmed, and with trim=none and trim=save it keeps those that VMMs load" {
   enable --trim=none
   status_is 0 'active: the programs counted the calls of a VM'
   loads 0x207
   counts_are would_trim=1 trimmed=0
-}
-
-@test "with trim=save it keeps the payloads that VMMs load" {
   enable --trim=save
   status_is 0 'active: the programs counted the calls of a VM'
   loads 0x207
@@ -99,8 +90,11 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   done
 }
 
-@test "status removes an incomplete set of pins that SIGKILL left" {
+@test "status puts a complete set of pins in place that SIGKILL left, and removes an incomplete one" {
   enable
+  mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
+  status_is 0 "$is_active"
+  [[ -e /sys/fs/bpf/xsaveshim/entry && ! -e /sys/fs/bpf/xsaveshim-new ]]
   mkdir /sys/fs/bpf/xsaveshim-new
   bpftool link pin id "$(bpftool -j link show pinned /sys/fs/bpf/xsaveshim/exit | jq .id)" /sys/fs/bpf/xsaveshim-new/exit
   status_is 0 "$is_active"
@@ -108,22 +102,6 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   rm /sys/fs/bpf/xsaveshim/entry
   wait_for 30 status_is 1 'inactive: it is not enabled' # when the kernel has detached the programs
   leaves_nothing
-}
-
-@test "status puts a complete set of pins in place that SIGKILL left" {
-  enable
-  mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
-  status_is 0 "$is_active"
-  [[ -e /sys/fs/bpf/xsaveshim/entry && ! -e /sys/fs/bpf/xsaveshim-new ]]
-}
-
-@test "it stays active if watch is killed" {
-  enable
-  start_watch
-  wait_for 20 watch_reported event=active
-  kill -KILL "$watcher"
-  wait "$watcher" || true
-  loads 0x3
 }
 
 @test "pinned in another bpffs instance, it is active but cannot be disabled from here" {
@@ -148,16 +126,14 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 @test "neither a plain user nor root without CAP_SYS_ADMIN can enable it" {
   make_public "$build"/xsaveshim{,-host}
   build=$public cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
-  cannot_enable 'root lacks the capability CAP_SYS_ADMIN *' setpriv --bounding-set -sys_admin
+  cannot_enable 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
   cannot_enable 'this is root of a user namespace alone: *' unshare --user --map-root-user
 }
 
-@test "without the kernel's BTF it cannot be enabled" {
-  cannot_enable '*no /sys/kernel/btf/vmlinux*' unshare --mount sh -c 'mount -t tmpfs none /sys/kernel/btf && exec "$@"' -
-}
-
-@test "without a bpffs it cannot be enabled" {
-  cannot_enable '/sys/fs/bpf is not mounted: *' unshare --mount sh -c 'mount -t tmpfs none /sys/fs/bpf && exec "$@"' -
+@test "without the kernel's BTF, or without a bpffs, it cannot be enabled" {
+  local hiding=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"')
+  cannot_enable '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
+  cannot_enable '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
 @test "a wrong command line is refused, with the reason" {
@@ -198,7 +174,7 @@ vcpu=1 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
 vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "watch reports when the host mode becomes inactive, and when it is active again" {
+@test "only one watch runs; it reports when the host mode becomes inactive and active again; the mode stays active if watch is killed" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
@@ -208,13 +184,11 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   wait_for 20 eval '(($(grep -c event=active "$BATS_TEST_TMPDIR/watch") == 2))'
   loads 0x3
   wait_for 20 watch_reported event=trim
-}
-
-@test "a second watch fails with a message" {
-  start_watch
-  wait_for 20 watch_reported event=
   run --separate-stderr host watch
   [[ $status == 1 && $stderr == 'xsaveshim host: another `xsaveshim host watch` is running' ]]
+  kill -KILL "$watcher"
+  wait "$watcher" || true
+  loads 0x3
 }
 
 @test "a payload in memory that cannot be written is reported, and the VMM gets KVM's result" {

@@ -50,50 +50,43 @@ host_with_packages() {
     eval "$2"' "$repo" "$packages" "$1"
 }
 
-@test "an upgrade of the Debian package replaces the active programs without a gap, and its removal disables them" {
-  # shellcheck disable=SC2016 # the inner shell's
-  host_with_packages '
-    debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb
-    host systemctl is-active xsaveshim-host
-    host systemctl start xsaveshim-host xsaveshim-host-watch
-    before=$(programs)
-    watcher=$(host systemctl show -P MainPID xsaveshim-host-watch)
-    load
-    debian -i /srv/xsaveshim_0.1.1_amd64.deb /srv/xsaveshim-host_0.1.1_amd64.deb
-    untrimmed
-    [ "$(programs)" = "$before" ] || echo "other programs"
-    [ "$(host systemctl show -P MainPID xsaveshim-host-watch)" = "$watcher" ] || echo "another watch"
-    host xsaveshim host status | head -n 1
-    debian --remove xsaveshim-host
-    programs
-    host systemctl is-active xsaveshim-host xsaveshim-host-watch'
-  [[ $output == "inactive
+# A script for host_with_packages, which calls the functions install, upgrade and remove.
+# shellcheck disable=SC2016 # for the inner shell
+upgrade_and_remove='
+  install
+  host systemctl daemon-reload
+  host systemctl is-active xsaveshim-host
+  host systemctl start xsaveshim-host xsaveshim-host-watch
+  before=$(programs)
+  watcher=$(host systemctl show -P MainPID xsaveshim-host-watch)
+  load
+  upgrade
+  untrimmed
+  [ "$(programs)" = "$before" ] || echo "other programs"
+  [ "$(host systemctl show -P MainPID xsaveshim-host-watch)" = "$watcher" ] || echo "another watch"
+  host xsaveshim host status | head -n 1
+  remove
+  programs
+  host systemctl is-active xsaveshim-host xsaveshim-host-watch'
+upgraded_and_removed='inactive
 other programs
 another watch
 active: avx was cleared from a payload of a VM whose guest lacks it
 inactive
-inactive" ]] || fail "$output" "$stderr"
+inactive'
+
+@test "an upgrade of the Debian package replaces the active programs without a gap, and its removal disables them" {
+  host_with_packages '
+    install() { debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb; }
+    upgrade() { debian -i /srv/xsaveshim_0.1.1_amd64.deb /srv/xsaveshim-host_0.1.1_amd64.deb; }
+    remove() { debian --remove xsaveshim-host; }'"$upgrade_and_remove"
+  [[ $output == "$upgraded_and_removed" ]] || fail "$output" "$stderr"
 }
 
 @test "an upgrade of the RPM replaces the active programs without a gap, and its removal disables them" {
-  # shellcheck disable=SC2016 # the inner shell's
   host_with_packages '
-    fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"
-    host systemctl daemon-reload
-    host systemctl is-active xsaveshim-host
-    host systemctl start xsaveshim-host xsaveshim-host-watch
-    before=$(programs)
-    load
-    fedora --nodeps -U "/srv/xsaveshim*-0.1.1-*.rpm"
-    untrimmed
-    [ "$(programs)" = "$before" ] || echo "other programs"
-    host xsaveshim host status | head -n 1
-    fedora -e xsaveshim-host
-    programs
-    host systemctl is-active xsaveshim-host xsaveshim-host-watch'
-  [[ $output == "inactive
-other programs
-active: avx was cleared from a payload of a VM whose guest lacks it
-inactive
-inactive" ]] || fail "$output" "$stderr"
+    install() { fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"; }
+    upgrade() { fedora --nodeps -U "/srv/xsaveshim*-0.1.1-*.rpm"; }
+    remove() { fedora -e xsaveshim-host; }'"$upgrade_and_remove"
+  [[ $output == "$upgraded_and_removed" ]] || fail "$output" "$stderr"
 }
