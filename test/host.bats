@@ -7,47 +7,47 @@ load lib
 load host
 
 setup_file() {
-  find_obstacle
+  find_unmet_requirement
 }
 
 setup() {
-  [[ ! $obstacle ]] || skip "$obstacle; make check-kernels runs this in testbed kernels"
+  [[ ! $unmet ]] || skip "$unmet; make check-kernels runs this in testbed kernels"
 }
 
 teardown() {
-  [[ ! $obstacle ]] || return 0
+  [[ ! $unmet ]] || return 0
   [[ ! -v public ]] || rm -r "$public"
   [[ ! -v watcher ]] || kill -KILL "$watcher" 2>/dev/null || true
   host disable >/dev/null
-  leaves_nothing
+  assert_no_pins
 }
 
 is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
 @test "enabled, it trims what any VMM loads; disabled, it does not" {
-  loads 0x207
+  assert_loads 0x207
   XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the variables are for the other modes
   [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
-  status_is 0 "$is_active"
-  loads 0x3
-  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  counts_are seen=1 trimmed=1 not_trimmed=0 refused=0 missed=0 killed=0
+  assert_status 0 "$is_active"
+  assert_loads 0x3
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  assert_counts seen=1 trimmed=1 not_trimmed=0 refused=0 missed=0 killed=0
   run host disable
   [[ $status == 0 && $output == "xsaveshim host: disabled" ]]
-  status_is 1 'inactive: it is not enabled'
+  assert_status 1 'inactive: it is not enabled'
   run host disable
   [[ $status == 0 && $output == "xsaveshim host: it was not enabled" ]]
-  loads 0x207
+  assert_loads 0x207
 }
 
 @test "with trim=none it counts payloads that it would have trimmed, and with trim=none and trim=save it keeps those that VMMs load" {
   enable --trim=none
-  status_is 0 'active: the programs counted the calls of a VM'
-  loads 0x207
-  counts_are would_trim=1 trimmed=0
+  assert_status 0 'active: the programs counted the calls of a VM'
+  assert_loads 0x207
+  assert_counts would_trim=1 trimmed=0
   enable --trim=save
-  status_is 0 'active: the programs counted the calls of a VM'
-  loads 0x207
+  assert_status 0 'active: the programs counted the calls of a VM'
+  assert_loads 0x207
 }
 
 @test "enabled again, it takes the new settings, and no payload goes untrimmed meanwhile" {
@@ -70,7 +70,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
   enable --trim=both
   wait $!
-  status_is 0 "$is_active"
+  assert_status 0 "$is_active"
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
@@ -86,54 +86,54 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
       [[ $(find /sys/fs/bpf -type f -path '*xsaveshim*' | wc -l) == 3 ]]
       host disable
     fi
-    leaves_nothing
+    assert_no_pins
   done
 }
 
 @test "status puts a complete set of pins in place that SIGKILL left, and removes an incomplete one" {
   enable
   mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
-  status_is 0 "$is_active"
+  assert_status 0 "$is_active"
   [[ -e /sys/fs/bpf/xsaveshim/entry && ! -e /sys/fs/bpf/xsaveshim-new ]]
   mkdir /sys/fs/bpf/xsaveshim-new
   bpftool link pin id "$(bpftool -j link show pinned /sys/fs/bpf/xsaveshim/exit | jq .id)" /sys/fs/bpf/xsaveshim-new/exit
-  status_is 0 "$is_active"
+  assert_status 0 "$is_active"
   [[ ! -e /sys/fs/bpf/xsaveshim-new ]]
   rm /sys/fs/bpf/xsaveshim/entry
-  wait_for 30 status_is 1 'inactive: it is not enabled' # when the kernel has detached the programs
-  leaves_nothing
+  wait_for 30 assert_status 1 'inactive: it is not enabled' # when the kernel has detached the programs
+  assert_no_pins
 }
 
 @test "pinned in another bpffs instance, it is active but cannot be disabled from here" {
   enable
   mount -t bpf bpf /sys/fs/bpf
-  status_is 0 "active, pinned elsewhere: *"
+  assert_status 0 "active, pinned elsewhere: *"
   run --separate-stderr host disable
   umount /sys/fs/bpf
   [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled: '*'another bpffs instance'* ]]
-  loads 0x3
+  assert_loads 0x3
 }
 
 @test "with kernel.ftrace_enabled=0 it is inactive and cannot be enabled" {
   enable
   sysctl -q kernel.ftrace_enabled=0
-  status_is 1 'inactive: *sysctl kernel.ftrace_enabled=1'
+  assert_status 1 'inactive: *sysctl kernel.ftrace_enabled=1'
   host disable
-  cannot_enable '*sysctl kernel.ftrace_enabled=1' || { sysctl -q kernel.ftrace_enabled=1; false; }
+  assert_cannot_enable '*sysctl kernel.ftrace_enabled=1' || { sysctl -q kernel.ftrace_enabled=1; false; }
   sysctl -q kernel.ftrace_enabled=1
 }
 
 @test "neither a plain user nor root without CAP_SYS_ADMIN can enable it" {
   make_public "$build"/xsaveshim{,-host}
-  build=$public cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
-  cannot_enable 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
-  cannot_enable 'this is root of a user namespace alone: *' unshare --user --map-root-user
+  build=$public assert_cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
+  assert_cannot_enable 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
+  assert_cannot_enable 'this is root of a user namespace alone: *' unshare --user --map-root-user
 }
 
 @test "without the kernel's BTF, or without a bpffs, it cannot be enabled" {
   local hiding=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"')
-  cannot_enable '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
-  cannot_enable '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
+  assert_cannot_enable '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
+  assert_cannot_enable '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
 @test "a wrong command line is refused, with the reason" {
@@ -151,9 +151,9 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x203,xcomp_bv=1
   wait_for 20 watch_reported event=refused
-  watch_reported_only trim \
+  assert_watch_reported trim \
     'level=notice event=trim via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru'
-  watch_reported_only refused \
+  assert_watch_reported refused \
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
 }
 
@@ -166,7 +166,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   run_vmm create 0 cpuid 0xd=0x3 "${hundred[@]}" set-xsave 0x207 create 1 cpuid 0xd=0x3 set-xsave 0x203
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 5))'
-  counts_are trimmed=102 lost_reports=0
+  assert_counts trimmed=102 lost_reports=0
   [[ $(grep -oE 'vcpu=.*' "$BATS_TEST_TMPDIR/watch") == "vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
 vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru count=10
 vcpu=0 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=100
@@ -182,13 +182,13 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   wait_for 20 watch_reported 'level=error event=inactive via=host reason="it is not enabled"'
   enable
   wait_for 20 eval '(($(grep -c event=active "$BATS_TEST_TMPDIR/watch") == 2))'
-  loads 0x3
+  assert_loads 0x3
   wait_for 20 watch_reported event=trim
   run --separate-stderr host watch
   [[ $status == 1 && $stderr == 'xsaveshim host: another `xsaveshim host watch` is running' ]]
   kill -KILL "$watcher"
   wait "$watcher" || true
-  loads 0x3
+  assert_loads 0x3
 }
 
 @test "a payload in memory that cannot be written is reported, and the VMM gets KVM's result" {
@@ -211,12 +211,12 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
   ((status == 0))
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203,xcomp_bv=1
-  ((status == 137)) || fail "$(told)"
+  ((status == 137)) || fail "$(outcome)"
   run_vmm create 0 cpuid 0xd=0x3 set-xsave-at 0
-  ((status == 0)) || fail "$(told)"
+  ((status == 0)) || fail "$(outcome)"
   run "$build/xsaveshim" probe
   ((status <= 2)) || fail "exit status $status" "$output"
-  counts_are killed=1
+  assert_counts killed=1
 }
 
 @test "a refused KVM_SET_XCRS is reported, and so is one that enables an xfeature that was dropped" {
@@ -227,23 +227,23 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   # The table that grows stands in for a KVM that gives the guest more than the VMM set.
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
   run_vmm create 0 cpuid 0xd=0x7 set-xcrs 0x7 cpuid 0xd=0x3 set-xsave 0x7
-  [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(told)"
+  [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   wait_for 20 watch_reported event=lost
-  watch_reported_only lost 'level=error event=lost via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 xcr0=0x7 lost=avx'
-  watch_reported_only refused \
+  assert_watch_reported lost 'level=error event=lost via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 xcr0=0x7 lost=avx'
+  assert_watch_reported refused \
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 errno=EINVAL xcr0=0x7 reason=guest-lacks:avx'
 }
 
 @test "payloads of a static VMM, of one under a supervisor and of one with the library are trimmed" {
   enable
   run --separate-stderr "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   run --separate-stderr "$build/xsaveshim" run --supervise -- "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   run --separate-stderr "$build/xsaveshim" run -- "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru'
-  counts_are trimmed=1
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  assert_reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru'
+  assert_counts trimmed=1
 }
 
 @test "while the host mode is active, xsaveshim status shows mode=host for a VMM without another mode" {

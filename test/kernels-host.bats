@@ -9,8 +9,8 @@ setup() {
   cd "$repo" || return
 }
 
-# passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    checks that all of its tests pass and none is skipped
-passes() {
+# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    checks that all of its tests pass and none is skipped
+assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
   # PATH begins with bats' inner programs, one of which is called bats, too.
@@ -33,11 +33,11 @@ inside() {
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
 @test "host.bats passes on the fixed kernel" {
-  passes fixed test/host.bats
+  assert_passes fixed test/host.bats
 }
 
 @test "host.bats passes on Debian's kernel, whose KVM is a module, without the module's BTF" {
-  passes debian "${no_module_btf[@]}" test/host.bats
+  assert_passes debian "${no_module_btf[@]}" test/host.bats
 }
 
 crowd_result() { # NAME KERNEL
@@ -46,13 +46,13 @@ crowd_result() { # NAME KERNEL
 }
 
 @test "host-crowd.bats passes on Debian's kernel with preempt=full" {
-  passes --cpus 2 --append preempt=full debian test/host-crowd.bats
+  assert_passes --cpus 2 --append preempt=full debian test/host-crowd.bats
   crowd_result host-crowd-full "Debian's kernel, which preempts itself"
 }
 
 # Debian's 7.2 has no preempt=none: it stays with preempt=lazy.
 @test "host-crowd.bats passes on Debian's kernel with preempt=none, without the module's BTF" {
-  passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
+  assert_passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
