@@ -8,7 +8,6 @@
 #include "kvm.h"
 
 #define ROUNDS 300
-#define FIONREAD 0x541b
 
 static const struct {
 	const char *name;
