@@ -187,17 +187,10 @@ const char *log_fallback(const struct log *log)
 
 bool log_takes(const struct log *log, enum log_level level)
 {
-	if (log->target == LOG_NONE)
-		return false;
-	switch (log->level) {
-	case LOG_LEVEL_ERROR:
-		return level == LOG_LEVEL_ERROR;
-	case LOG_LEVEL_NOTICE:
-		return level != LOG_LEVEL_DEBUG;
-	case LOG_LEVEL_DEBUG:
-		break;
-	}
-	return true;
+	static const int verbosity[] = {
+		[LOG_LEVEL_ERROR] = 0, [LOG_LEVEL_NOTICE] = 1, [LOG_LEVEL_DEBUG] = 2};
+
+	return log->target != LOG_NONE && verbosity[level] <= verbosity[log->level];
 }
 
 // Not write() or sendmsg(): these are cancellation points, and ioctl() is not one.

@@ -181,30 +181,17 @@ void report_trim(const struct log *log, struct vcpu_call call, struct trim_resul
 // or NULL.
 static const char *error_name(int error)
 {
-	switch (error) {
-	case EINVAL:
-		return "EINVAL";
-	case EFAULT:
-		return "EFAULT";
-	case EIO:
-		return "EIO";
-	case EINTR:
-		return "EINTR";
-	case ENOMEM:
-		return "ENOMEM";
-	case ENOSYS:
-		return "ENOSYS";
-	case EPERM:
-		return "EPERM";
-	case EACCES:
-		return "EACCES";
-	case EBADF:
-		return "EBADF";
-	case ENOTTY:
-		return "ENOTTY";
-	default:
-		return NULL;
-	}
+	static const struct {
+		int error;
+		const char *name;
+	} errors[] = {{EINVAL, "EINVAL"}, {EFAULT, "EFAULT"}, {EIO, "EIO"},	{EINTR, "EINTR"},
+		      {ENOMEM, "ENOMEM"}, {ENOSYS, "ENOSYS"}, {EPERM, "EPERM"}, {EACCES, "EACCES"},
+		      {EBADF, "EBADF"},	  {ENOTTY, "ENOTTY"}};
+
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+		if (errors[i].error == error)
+			return errors[i].name;
+	return NULL;
 }
 
 static void add_reason(struct report_line *line, const char **separator, const char *reason)

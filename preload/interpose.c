@@ -116,11 +116,6 @@ static int start_and_call(int fd, unsigned long request, ...)
 	return next(fd, request, argument);
 }
 
-static inline int real_ioctl(int fd, unsigned long request, void *argument)
-{
-	return next_ioctl(fd, request, argument);
-}
-
 static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 {
 	record_vcpu(&record);
@@ -138,7 +133,7 @@ static bool query_cpuid(int fd, struct guest_cpuid *table)
 
 	memset(table, 0, sizeof(*table));
 	table->nent = GUEST_CPUID_MAX_ENTRIES;
-	result = real_ioctl(fd, KVM_GET_CPUID2, table);
+	result = next_ioctl(fd, KVM_GET_CPUID2, table);
 	errno = saved;
 	table->nent = guest_cpuid_count(table);
 	return !result;
@@ -195,7 +190,7 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 
 	// Before the call, so that `xsaveshim status` never sees a vCPU without this note.
 	record_vcpu(&record);
-	vcpu_fd = real_ioctl(fd, request, argument);
+	vcpu_fd = next_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
 		vcpus_create(&vcpus, vcpu_fd, (int)(intptr_t)argument);
 	return vcpu_fd;
@@ -225,7 +220,7 @@ static int set_cpuid(int fd, unsigned long request, void *argument)
 	int result;
 
 	open_log();
-	result = real_ioctl(fd, request, argument);
+	result = next_ioctl(fd, request, argument);
 	if (!result) {
 		vcpu = vcpus_get(&vcpus, fd);
 		vcpu.knowledge = VCPU_XCR0;
@@ -238,7 +233,7 @@ static int set_cpuid(int fd, unsigned long request, void *argument)
 
 static int get_cpuid2(int fd, unsigned long request, void *argument)
 {
-	int result = real_ioctl(fd, request, argument);
+	int result = next_ioctl(fd, request, argument);
 
 	if (!result && vcpus_get(&vcpus, fd).knowledge != VCPU_XCR0) {
 		struct vcpu vcpu = query_vcpu(fd, vcpus_get(&vcpus, fd));
@@ -252,7 +247,7 @@ static int get_cpuid2(int fd, unsigned long request, void *argument)
 static int get_supported_cpuid(int fd, unsigned long request, void *argument)
 {
 	uint32_t nent = table_nent(argument);
-	int result = real_ioctl(fd, request, argument);
+	int result = next_ioctl(fd, request, argument);
 
 	// KVM has written as many entries as nent says now, and no more than nent said before.
 	if (!result) {
@@ -270,7 +265,7 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 {
 	const char *ioctl_name =
 		(unsigned int)request == KVM_GET_XSAVE ? "KVM_GET_XSAVE" : "KVM_GET_XSAVE2";
-	int result = real_ioctl(fd, request, payload);
+	int result = next_ioctl(fd, request, payload);
 
 	if (!result && settings.trim != TRIM_RESTORE) {
 		struct vcpu vcpu = vcpu_of_fd(fd);
@@ -296,11 +291,11 @@ load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t m
 	int result;
 
 	if (!query_cpuid(fd, &table) || !guest_cpuid_widen(&table, missing, &change) ||
-	    real_ioctl(fd, KVM_SET_CPUID2, &table))
+	    next_ioctl(fd, KVM_SET_CPUID2, &table))
 		return WIDENED_NOT;
-	result = real_ioctl(fd, request, payload);
+	result = next_ioctl(fd, request, payload);
 	guest_cpuid_put_back(&table, &change);
-	if (real_ioctl(fd, KVM_SET_CPUID2, &table))
+	if (next_ioctl(fd, KVM_SET_CPUID2, &table))
 		return WIDENED_STUCK;
 	return result ? WIDENED_NOT : WIDENED_LOADED;
 }
@@ -382,13 +377,13 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 	int result;
 
 	if (!is_user_memory(payload))
-		return real_ioctl(fd, request, payload);
+		return next_ioctl(fd, request, payload);
 	call.vcpu = vcpu_of_fd(fd);
 	if (call.vcpu.knowledge == VCPU_UNKNOWN)
-		return real_ioctl(fd, request, payload);
+		return next_ioctl(fd, request, payload);
 	trim = policy_trim(settings.trim, XSAVE_RESTORE, call.vcpu, xstate_bv(payload));
 	trim_payload(payload, trim);
-	result = real_ioctl(fd, request, payload);
+	result = next_ioctl(fd, request, payload);
 	if (result && policy_is_no_vcpu(errno)) {
 		if (trim.after != trim.xstate_bv)
 			xstate_set_bv(payload, trim.xstate_bv);
@@ -442,7 +437,7 @@ OUT_OF_LINE static void handle_xcr0_refused(struct vcpu_call call, uint64_t xcr0
 static int set_xcrs(int fd, unsigned long request, void *argument)
 {
 	struct vcpu_call call = {.ioctl_name = "KVM_SET_XCRS", .fd = fd};
-	int result = real_ioctl(fd, request, argument);
+	int result = next_ioctl(fd, request, argument);
 	int error = errno;
 	uint64_t xcr0;
 
@@ -487,7 +482,7 @@ __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void
 
 	if (__builtin_expect(watched[_IOC_NR(command)].command == command, 0))
 		return watched[_IOC_NR(command)].handle(fd, request, argument);
-	return real_ioctl(fd, request, argument);
+	return next_ioctl(fd, request, argument);
 }
 
 // The symbol that VMMs call. In assembly, KVM_RUN takes four instructions with every compiler; clang

@@ -43,6 +43,7 @@
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
+static uint32_t request; // of the step that runs, if several steps share a function
 static int kvm_fd = -1, vm_fd = -1, vcpu_fd = -1;
 static int vcpus[MAX_VCPUS];
 static size_t payload_size = sizeof(struct kvm_xsave);
@@ -84,9 +85,9 @@ static char *cut(char *text, const char *separators)
 	return at;
 }
 
-static long do_ioctl(int fd, uint32_t request, void *arg)
+static long do_ioctl(int fd, uint32_t nr, void *arg)
 {
-	unsigned long sent = wide ? request | ~0xffffffffUL : request;
+	unsigned long sent = wide ? nr | ~0xffffffffUL : nr;
 
 	errno = ERRNO_UNTOUCHED;
 	if (raw)
@@ -109,9 +110,9 @@ static void print_result(long result)
 		printf(" %ld%s", result, error == ERRNO_UNTOUCHED ? "" : " errno-touched");
 }
 
-static void print_call(int fd, uint32_t request, void *arg)
+static void print_call(int fd, uint32_t nr, void *arg)
 {
-	print_result(do_ioctl(fd, request, arg));
+	print_result(do_ioctl(fd, nr, arg));
 }
 
 static void select_fd(int fd)
@@ -406,7 +407,7 @@ static unsigned char *make_payload(char *spec, bool *readonly)
 	return payload;
 }
 
-static void call_with_payload(uint32_t request, char *spec)
+static void step_payload(char *spec)
 {
 	bool readonly = false;
 	unsigned char *payload = make_payload(spec, &readonly);
@@ -419,26 +420,11 @@ static void call_with_payload(uint32_t request, char *spec)
 		protect_payload(PROT_READ | PROT_WRITE);
 }
 
-static void step_set_xsave(char *spec)
-{
-	call_with_payload(KVM_SET_XSAVE, spec);
-}
-
-static void step_set_xsave_at(char *address)
-{
-	print_call(vcpu_fd, KVM_SET_XSAVE, (void *)(uintptr_t)number(address));
-}
-
 static void step_set_xcrs(char *value)
 {
 	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = number(value)}}};
 
 	print_call(vcpu_fd, KVM_SET_XCRS, &xcrs);
-}
-
-static void step_set_xcrs_at(char *address)
-{
-	print_call(vcpu_fd, KVM_SET_XCRS, (void *)(uintptr_t)number(address));
 }
 
 static void step_pid(char *arg)
@@ -447,42 +433,32 @@ static void step_pid(char *arg)
 	printf(" %d", getpid());
 }
 
-// Makes any other request with the address of a payload, which must not change.
-static void step_ioctl(char *request)
+// Makes another request with the address of a payload, which must not change.
+static void step_ioctl(char *other_request)
 {
 	char spec[] = "0xffffffffffffffff";
 
-	call_with_payload((uint32_t)number(request), spec);
+	request = (uint32_t)number(other_request);
+	step_payload(spec);
 }
 
-static void get_payload(uint32_t request)
+static void step_at(char *address)
+{
+	print_call(vcpu_fd, request, (void *)(uintptr_t)number(address));
+}
+
+static void step_get_payload(char *arg)
 {
 	unsigned char *payload = payload_end - payload_size;
 	uint64_t hash = 14695981039346656037U; // FNV-1a
 
+	(void)arg;
 	memset(payload, 0xa5, payload_size);
 	print_call(vcpu_fd, request, payload);
 	for (size_t i = 0; i < payload_size; i++)
 		if (i < XSTATE_BV || i >= XCOMP_BV)
 			hash = (hash ^ payload[i]) * 1099511628211U;
 	printf(" xstate_bv=0x%" PRIx64 " rest=%016" PRIx64, get_xstate_bv(payload), hash);
-}
-
-static void step_get_xsave(char *arg)
-{
-	(void)arg;
-	get_payload(KVM_GET_XSAVE);
-}
-
-static void step_get_xsave2(char *arg)
-{
-	(void)arg;
-	get_payload(KVM_GET_XSAVE2);
-}
-
-static void step_get_xsave_at(char *address)
-{
-	print_call(vcpu_fd, KVM_GET_XSAVE, (void *)(uintptr_t)number(address));
 }
 
 // ---- descriptors ----
@@ -709,52 +685,55 @@ static const struct step {
 	const char *arg; // NULL: takes none
 	void (*run)(char *arg);
 	const char *what;
+	uint32_t request;
 } steps[] = {
-	{"vm", NULL, step_vm, "create another VM; `create` makes the first"},
-	{"create", "ID", step_create, "create a vCPU in the latest VM, and select it"},
-	{"vcpu", "ID", step_vcpu, "select a vCPU created earlier"},
-	{"supported", NULL, step_supported, "KVM_GET_SUPPORTED_CPUID"},
-	{"size", NULL, step_size, "KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2); sets the size of payloads"},
-	{"run", NULL, step_run, "KVM_RUN of a guest that executes hlt"},
+	{"vm", NULL, step_vm, "create another VM; `create` makes the first", 0},
+	{"create", "ID", step_create, "create a vCPU in the latest VM, and select it", 0},
+	{"vcpu", "ID", step_vcpu, "select a vCPU created earlier", 0},
+	{"supported", NULL, step_supported, "KVM_GET_SUPPORTED_CPUID", 0},
+	{"size", NULL, step_size, "KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2); sets the size of payloads",
+	 0},
+	{"run", NULL, step_run, "KVM_RUN of a guest that executes hlt", 0},
 	{"cpuid", "LIST", step_cpuid,
-	 "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none"},
-	{"cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID"},
+	 "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none", 0},
+	{"cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID", 0},
 	{"cpuid-too-many", "LIST", step_cpuid_too_many,
-	 "KVM_SET_CPUID2 with an nent that KVM refuses"},
+	 "KVM_SET_CPUID2 with an nent that KVM refuses", 0},
 	{"cpuid-edge", "LIST", step_cpuid_edge,
-	 "KVM_SET_CPUID2 of a table at the end of readable memory"},
-	{"cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)"},
-	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST"},
-	{"set-xsave", "SPEC", step_set_xsave,
-	 "KVM_SET_XSAVE: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]"},
-	{"set-xsave-at", "ADDRESS", step_set_xsave_at, "KVM_SET_XSAVE with this address"},
-	{"get-xsave", NULL, step_get_xsave, "KVM_GET_XSAVE"},
-	{"get-xsave2", NULL, step_get_xsave2, "KVM_GET_XSAVE2"},
-	{"get-xsave-at", "ADDRESS", step_get_xsave_at, "KVM_GET_XSAVE with this address"},
-	{"set-xcrs", "XCR0", step_set_xcrs, "KVM_SET_XCRS with this XCR0"},
-	{"set-xcrs-at", "ADDRESS", step_set_xcrs_at, "KVM_SET_XCRS with this address"},
-	{"pid", NULL, step_pid, "print the pid"},
-	{"ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload"},
-	{"fd", "FD", step_fd, "select a descriptor by number"},
-	{"file", "PATH", step_file, "open a file and select its descriptor"},
-	{"dup", NULL, step_dup, "select a duplicate of the selected descriptor"},
-	{"dup-to", "FD", step_dup_to, "the same, with that number"},
-	{"close", NULL, step_close, "close the selected descriptor"},
-	{"raw", NULL, step_raw, "from here on: make system calls without libc's ioctl"},
-	{"libc", NULL, step_libc, "from here on: libc's ioctl"},
-	{"wide", NULL, step_wide, "from here on: set the upper 32 bits of requests"},
-	{"mark", "NAME", step_mark, "access(\"/mark-NAME\")"},
-	{"pause", NULL, step_pause, "wait for a line on standard input"},
-	{"fork", NULL, step_fork, "run the later steps in a child"},
-	{"vfork", NULL, step_vfork, "the same, in a child that shares the memory"},
-	{"helper", NULL, step_helper, "the same, in a child that shares the descriptors"},
+	 "KVM_SET_CPUID2 of a table at the end of readable memory", 0},
+	{"cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)", 0},
+	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST", 0},
+	{"set-xsave", "SPEC", step_payload,
+	 "KVM_SET_XSAVE: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]",
+	 KVM_SET_XSAVE},
+	{"set-xsave-at", "ADDRESS", step_at, "KVM_SET_XSAVE with this address", KVM_SET_XSAVE},
+	{"get-xsave", NULL, step_get_payload, "KVM_GET_XSAVE", KVM_GET_XSAVE},
+	{"get-xsave2", NULL, step_get_payload, "KVM_GET_XSAVE2", KVM_GET_XSAVE2},
+	{"get-xsave-at", "ADDRESS", step_at, "KVM_GET_XSAVE with this address", KVM_GET_XSAVE},
+	{"set-xcrs", "XCR0", step_set_xcrs, "KVM_SET_XCRS with this XCR0", 0},
+	{"set-xcrs-at", "ADDRESS", step_at, "KVM_SET_XCRS with this address", KVM_SET_XCRS},
+	{"pid", NULL, step_pid, "print the pid", 0},
+	{"ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload", 0},
+	{"fd", "FD", step_fd, "select a descriptor by number", 0},
+	{"file", "PATH", step_file, "open a file and select its descriptor", 0},
+	{"dup", NULL, step_dup, "select a duplicate of the selected descriptor", 0},
+	{"dup-to", "FD", step_dup_to, "the same, with that number", 0},
+	{"close", NULL, step_close, "close the selected descriptor", 0},
+	{"raw", NULL, step_raw, "from here on: make system calls without libc's ioctl", 0},
+	{"libc", NULL, step_libc, "from here on: libc's ioctl", 0},
+	{"wide", NULL, step_wide, "from here on: set the upper 32 bits of requests", 0},
+	{"mark", "NAME", step_mark, "access(\"/mark-NAME\")", 0},
+	{"pause", NULL, step_pause, "wait for a line on standard input", 0},
+	{"fork", NULL, step_fork, "run the later steps in a child", 0},
+	{"vfork", NULL, step_vfork, "the same, in a child that shares the memory", 0},
+	{"helper", NULL, step_helper, "the same, in a child that shares the descriptors", 0},
 	{"exec", NULL, step_exec,
-	 "run the later steps in a new program that inherits the descriptor"},
-	{"thread", NULL, step_thread, "run the later steps on another thread"},
-	{"small-thread", NULL, step_small_thread, "the same, with a stack of 16 KiB"},
-	{"signal", NULL, step_signal, "run the later steps in a signal handler"},
+	 "run the later steps in a new program that inherits the descriptor", 0},
+	{"thread", NULL, step_thread, "run the later steps on another thread", 0},
+	{"small-thread", NULL, step_small_thread, "the same, with a stack of 16 KiB", 0},
+	{"signal", NULL, step_signal, "run the later steps in a signal handler", 0},
 	{"confine", NULL, step_confine,
-	 "from here on: only ioctl, write, the old fstat and exit are allowed"},
+	 "from here on: only ioctl, write, the old fstat and exit are allowed", 0},
 };
 
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
@@ -776,6 +755,7 @@ static void run_step(void)
 		printf(" %s", arg);
 	}
 	printf(":");
+	request = step->request;
 	step->run(arg);
 	printf("\n");
 }
