@@ -140,6 +140,7 @@ static void preload(const struct settings *settings, const struct executable *vm
 	struct log log;
 	struct report_line line;
 	const char *name = library();
+	int error;
 
 	check_library(name);
 	warn_if_ignored(vmm);
@@ -149,7 +150,7 @@ static void preload(const struct settings *settings, const struct executable *vm
 		return;
 	// The library reports the settings' problems, and a log that cannot be opened.
 	log.pid = getpid();
-	log_open(&log);
+	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
 	report_text(&line, "mode", "preload");
 	report_text(&line, "reason", reason);

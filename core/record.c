@@ -5,7 +5,7 @@
 #include <string.h>
 
 static_assert(sizeof(RECORD_MAGIC) == sizeof(((struct xsaveshim_record *)0)->magic),
-	      "the mark fills its field");
+	      "the magic fills its field");
 
 void record_publish(struct xsaveshim_record *record, const struct settings *settings)
 {

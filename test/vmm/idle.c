@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`, with IDLE_MIB of memory. With
-// IDLE_STATS it holds the statistics of each vCPU, too, as QEMU 10 and Firecracker do; with
-// IDLE_RAW it calls the kernel without libc's ioctl(), as Go programs do. It says "ready" once the
-// vCPUs are there, and waits for its standard input to end.
+// idle VCPUS [ANYTHING...]: a VMM that has vCPUs, and memory of IDLE_MIB, and does nothing. With
+// IDLE_STATS it keeps the statistics descriptor of each vCPU, like QEMU 10 and Firecracker. With
+// IDLE_RAW it makes system calls without libc, like Go programs. Prints "ready" once the vCPUs are
+// there, and ends when its standard input does.
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 
 #include "kvm.h"
 
-// Linux 5.14 brought it; the headers of Debian 11 are older.
+// New in Linux 5.14; the headers of Debian 11 are older.
 #ifndef KVM_GET_STATS_FD
 #define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
 #endif
@@ -33,7 +33,7 @@ static int call_named(int fd, unsigned int request, const void *argument, const 
 	return result;
 }
 
-// In small pages, which the kernel takes longer to free.
+// Small pages, because the kernel takes longer to free them.
 static void fill(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
