@@ -74,27 +74,14 @@ static const char *library_name(void)
 }
 
 // The loader starts a VMM even if it cannot load the library, so this process loads the library
-// first. It does so with the log set to none: only the VMM's own library may open the log.
+// first.
 static void check_library(const char *name)
 {
-	const char *key = settings_key(SETTING_LOG);
-	const char *before = getenv(key);
-	char *target = before ? strdup(before) : NULL;
-	const char *error;
-
-	setenv(key, "none", 1);
-	error = dlopen(name, RTLD_NOW | RTLD_LOCAL) ? NULL : dlerror();
-	if (target)
-		setenv(key, target, 1);
-	else
-		unsetenv(key);
-	free(target);
-	if (error)
-		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", error);
+	if (!dlopen(name, RTLD_NOW | RTLD_LOCAL))
+		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", dlerror());
 	if (strpbrk(name, ": "))
 		errx(EXIT_OWN_FAILURE,
-		     "LD_PRELOAD cannot name '%s': move it where its path has no space or colon",
-		     name);
+		     "LD_PRELOAD cannot name '%s': move it to a path without space or colon", name);
 }
 
 static void warn_if_ignored(const struct executable *vmm)

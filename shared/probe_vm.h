@@ -33,7 +33,7 @@ int probe_vm_ioctl(int fd, unsigned long request, const void *argument);
 // Reads the xfeatures that KVM supports for this process's guests.
 bool probe_vm_supported(const struct probe_vm *vm, uint64_t *xcr0);
 
-// Allocates the payload in the size that KVM asks for.
+// Allocates a payload of the size that KVM uses.
 bool probe_vm_make_payload(struct probe_vm *vm);
 
 // Gives the guest these xfeatures and no others. With 0, its table has no leaf 0xD.

@@ -75,7 +75,7 @@ stop() {
   wait "$pid" || true
 }
 
-# kill_supervisor    of which there is one; find fails if a process ends while it looks
+# kill_supervisor    kills the only supervisor; find fails if a process ends meanwhile
 kill_supervisor() {
   local supervisor
   supervisor=$({ find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" 2>/dev/null || true; } | cut -d / -f 3)

@@ -25,7 +25,7 @@ struct xsaveshim_record {
 	_Atomic uint32_t version;   // RECORD_VERSION once the settings are in place; before, 0
 	_Atomic uint32_t vcpu_seen; // the library sets it to 1 at its first call for a vCPU
 	uint32_t values[SETTINGS];  // of the settings, by enum setting
-	const char *log_path;	    // with LOG_PATH; an address in the process that has the record
+	const char *log_path;	    // with LOG_PATH; an address in the record's process
 };
 
 // Puts the settings that are in use into the record, which from then on points to their log_path.
