@@ -20,14 +20,14 @@ run_command() {
 # assert_line STATUS LINE    the only output is this line on stderr, or one that begins so if LINE ends with *
 assert_line() {
   # shellcheck disable=SC2053 # LINE is a pattern
-  [[ $status == "$1" && -z $output && $(wc -l <<<"$stderr") == 1 && $stderr == $2 ]] || fail "$(told)"
+  [[ $status == "$1" && -z $output && $(wc -l <<<"$stderr") == 1 && $stderr == $2 ]] || fail "$(outcome)"
 }
 
 # assert_mode MODE REASON PROGRAM    as the report at level debug says
 assert_mode() {
-  ((status == 0)) || fail "$(told)" || return
+  ((status == 0)) || fail "$(outcome)" || return
   grep -qE "^xsaveshim: level=debug event=run( via=supervisor)? pid=[0-9]+ mode=$1 reason=$2 program=$3( |$)" <<<"$stderr" ||
-    fail "$(told)"
+    fail "$(outcome)"
 }
 
 script() { # FILE INTERPRETER-LINE [COMMAND]
@@ -51,7 +51,7 @@ assert_help() {
   run_command "$@" -h
   short=$output
   run_command "$@" --help
-  [[ $status == 0 && -z $stderr && $output == "usage: xsaveshim "* && $output == "$short" ]] || fail "$(told)"
+  [[ $status == 0 && -z $stderr && $output == "usage: xsaveshim "* && $output == "$short" ]] || fail "$(outcome)"
   (($(wc -l <<<"$output") < 24 && $(wc -L <<<"$output") <= 80)) || fail "this does not fit on a screen:" "$output"
 }
 
@@ -94,7 +94,7 @@ assert_help() {
   for arguments in --frobnicate --trim '' '--supervise --'; do
     # shellcheck disable=SC2086 # several words
     run_command run $arguments
-    [[ $status == 125 && -z $output && $stderr == "xsaveshim run: "*$'\n'"Try 'xsaveshim run --help'." ]] || fail "$(told)"
+    [[ $status == 125 && -z $output && $stderr == "xsaveshim run: "*$'\n'"Try 'xsaveshim run --help'." ]] || fail "$(outcome)"
   done
 }
 
@@ -205,7 +205,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   xsaveshim=$work/bin/xsaveshim
   run_command LD_LIBRARY_PATH="$work/lib" run -- \
     sh -c "$(print_preload); grep -c '$work/lib/libxsaveshim.so' /proc/self/maps"
-  [[ $output == $'libxsaveshim.so\n'[1-9]* ]] || fail "$(told)"
+  [[ $output == $'libxsaveshim.so\n'[1-9]* ]] || fail "$(outcome)"
 }
 
 @test "if the library is missing or broken, the VMM is not started" {
@@ -228,12 +228,12 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
 
 @test "the library trims in the VMM and in the programs that the VMM starts" {
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run -- "$vmm" create 0 cpuid 0xd=0x7 set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
-  reported "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 `
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  assert_reported "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 `
     `dropped=pkru"
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run -- \
     sh -c "'$vmm' create 0 cpuid 0xd=0x7 set-xsave 0x207; true"
-  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
 }
 
 @test "the options override the environment and become the VMM's settings" {
@@ -242,7 +242,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   [[ $output == "XSAVESHIM_LOG=$work/log
 XSAVESHIM_LOG_LEVEL=debug
 XSAVESHIM_REFUSED=abort
-XSAVESHIM_TRIM=both" ]] || fail "$(told)"
+XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   grep -q 'event=run pid=[0-9]* mode=library' "$work/log"
   run_command XSAVESHIM_TRIM=none run -- sh -c 'env | grep -E "^XSAVESHIM_(TRIM|REFUSED|LOG)"'
   [[ $output == XSAVESHIM_TRIM=none ]]
@@ -251,10 +251,10 @@ XSAVESHIM_TRIM=both" ]] || fail "$(told)"
 @test "a bad value in the environment is reported once, and only by a process that sets a CPUID" {
   run_command XSAVESHIM_TRIM=sometimes run -- true
   ((status == 0))
-  reported_nothing
+  assert_no_report
   run_command XSAVESHIM_TRIM=sometimes LD_PRELOAD="$standin" DEVICE=/dev/null run -- "$vmm" create 0 cpuid 0xd=0x7
   ((status == 0))
-  reported "level=error event=setting source=environment key=XSAVESHIM_TRIM value=sometimes using=restore `
+  assert_reported "level=error event=setting source=environment key=XSAVESHIM_TRIM value=sometimes using=restore `
     `accepted=restore,save,both,none"
   run_command XSAVESHIM_TRIM=sometimes run --supervise -- true
   ((status == 0))
@@ -264,7 +264,7 @@ XSAVESHIM_TRIM=both" ]] || fail "$(told)"
 @test "a log that cannot be opened is reported once, by the VMM's library and not by run" {
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run --log=/nonexistent/log --log-level=debug -- "$vmm" create 0 cpuid 0xd=0x7
   ((status == 0))
-  [[ $(grep -c ' event=log ' <<<"$stderr") == 1 ]] || fail "$(told)"
+  [[ $(grep -c ' event=log ' <<<"$stderr") == 1 ]] || fail "$(outcome)"
 }
 
 @test "run does not open the log, and the VMM opens it once" {
@@ -322,10 +322,10 @@ assert_warning() { # FILE WHY    the only output
   for option in -- --supervise; do
     run --separate-stderr bash -c 'echo "pid $$: 2: one word two"; exec "$@" 7<<<seven <<<in' bash \
       "$xsaveshim" run "$option" ./tell 'one word' two
-    ((status == 0 && ${#lines[@]} == 6)) || fail "$(told)"
+    ((status == 0 && ${#lines[@]} == 6)) || fail "$(outcome)"
     [[ ${lines[0]} == "${lines[1]}" && ${lines[2]} == in && ${lines[3]} == seven && ${lines[4]} == "$work" &&
       ${lines[5]} == "$(bash -c 'ls -l /proc/self/fd | wc -l' 7<<<seven <<<in)" && $stderr == error ]] ||
-      fail "$(told)"
+      fail "$(outcome)"
   done
 }
 

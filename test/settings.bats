@@ -38,17 +38,17 @@ trimmed="level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207
 trim_steps=(create 0 cpuid 0xd=0x7 set-xsave 0x207)
 
 assert_trimmed() {
-  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
 }
 
 # ---- XSAVESHIM_TRIM ----
 
 assert_trim() { # SET-XSAVE GET-XSAVE EVENTS SOURCE [SETTING]
   run_private "${@:5}" create 0 cpuid 0xd=0x7 set-xsave 0x7 set-xsave 0x207 get-xsave get-xsave2
-  printed "set-xsave 0x207: $1 rest=same"
-  [[ $(grep -cE "^get-xsave2?: 0 xstate_bv=$2 " <<<"$output") == 2 ]] || fail "$(told)"
+  assert_printed "set-xsave 0x207: $1 rest=same"
+  [[ $(grep -cE "^get-xsave2?: 0 xstate_bv=$2 " <<<"$output") == 2 ]] || fail "$(outcome)"
   [[ $(sed -nE 's/.* event=((would-)?trim) .*ioctl=(KVM_[A-Z0-9_]*) .*/\1:\3/p' <<<"$stderr" | xargs) == "$3" ]] ||
-    fail "expected these events: $3" "$(told)"
+    fail "expected these events: $3" "$(outcome)"
 }
 
 @test "XSAVESHIM_TRIM=restore, the default, trims the payload that the VMM restores" {
@@ -70,8 +70,8 @@ assert_trim() { # SET-XSAVE GET-XSAVE EVENTS SOURCE [SETTING]
   from_both XSAVESHIM_TRIM none assert_trim "EINVAL xstate_bv=0x207" 0x207 \
     "would-trim:KVM_SET_XSAVE would-trim:KVM_GET_XSAVE"
   run_private XSAVESHIM_TRIM=none STANDIN_ANSWER=KVM_SET_XSAVE=0 "${trim_steps[@]}"
-  printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
-  reported "level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x207 `
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
+  assert_reported "level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x207 `
     `dropped=pkru"
 }
 
@@ -81,15 +81,15 @@ refusal="level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=EINVAL 
 
 assert_report() { # SOURCE [SETTING]
   run_private "${@:2}" create 0 cpuid 0xd=0x7 set-xsave 0x7,xcomp_bv=1 set-xsave 0x7
-  printed 'set-xsave 0x7,xcomp_bv=1: EINVAL xstate_bv=0x7 rest=same' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
-  reported "$refusal"
+  assert_printed 'set-xsave 0x7,xcomp_bv=1: EINVAL xstate_bv=0x7 rest=same' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+  assert_reported "$refusal"
 }
 
 assert_abort() { # SOURCE [SETTING]
   run_private "${@:2}" create 0 cpuid 0xd=0x7 set-xsave 0x7 set-xsave 0x7,xcomp_bv=1 set-xsave 0x3
-  ((status == 1)) || fail "$(told)"
+  ((status == 1)) || fail "$(outcome)"
   [[ $output == *'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *'set-xsave 0x3'* ]]
-  reported "$refusal"
+  assert_reported "$refusal"
 }
 
 @test "with XSAVESHIM_REFUSED=report, the default, the VMM runs on after a refusal" {
@@ -106,23 +106,23 @@ assert_abort() { # SOURCE [SETTING]
 assert_stderr() { # SOURCE [SETTING]
   run_private "${@:2}" "${trim_steps[@]}"
   assert_trimmed
-  reported "$trimmed"
+  assert_reported "$trimmed"
 }
 
 assert_silent() { # SOURCE [SETTING]
   run_private "${@:2}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
   assert_trimmed
-  reported_nothing
+  assert_no_report
 }
 
 assert_file() { # SOURCE [SETTING]
   echo before >"$log"
   run_private "${@:2}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
   assert_trimmed
-  reported_nothing
+  assert_no_report
   [[ $(head -n 1 "$log") == before ]]
   stderr=$(tail -n +2 "$log")
-  reported "$trimmed" "$refusal"
+  assert_reported "$trimmed" "$refusal"
 }
 
 @test "XSAVESHIM_LOG=stderr, the default, sends reports to stderr" {
@@ -177,29 +177,29 @@ assert_file() { # SOURCE [SETTING]
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   assert_trimmed
   [[ ! -s $BATS_TEST_TMPDIR/target ]]
-  reported "level=error event=log target=$log error=\"Too many levels of symbolic links\" using=stderr" "$trimmed"
+  assert_reported "level=error event=log target=$log error=\"Too many levels of symbolic links\" using=stderr" "$trimmed"
 }
 
 @test "if a log file cannot be opened, the reports, and one of the failure, go to stderr" {
   run_private XSAVESHIM_LOG=/nonexistent/log "${trim_steps[@]}"
   assert_trimmed
-  reported 'level=error event=log target=/nonexistent/log error="No such file or directory" using=stderr' "$trimmed"
+  assert_reported 'level=error event=log target=/nonexistent/log error="No such file or directory" using=stderr' "$trimmed"
   run_private XSAVESHIM_LOG="$BATS_TEST_TMPDIR" "${trim_steps[@]}"
   assert_trimmed
-  reported "level=error event=log target=$BATS_TEST_TMPDIR error=\"Is a directory\" using=stderr" "$trimmed"
+  assert_reported "level=error event=log target=$BATS_TEST_TMPDIR error=\"Is a directory\" using=stderr" "$trimmed"
 }
 
 @test "the VMM does not wait for a FIFO in place of the log file" {
   mkfifo "$log"
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   assert_trimmed
-  [[ $stderr == *"event=log pid="*" target=$log "*"$(printf '\nxsaveshim: level=notice event=trim ')"* ]] || fail "$(told)"
+  [[ $stderr == *"event=log pid="*" target=$log "*"$(printf '\nxsaveshim: level=notice event=trim ')"* ]] || fail "$(outcome)"
 }
 
 @test "a report that cannot be written to the log file goes to stderr" {
   run_private XSAVESHIM_LOG=/dev/full "${trim_steps[@]}"
   assert_trimmed
-  reported "$trimmed"
+  assert_reported "$trimmed"
 }
 
 @test "if the VMM has no stderr, nothing is written to the file that has its descriptor" {
@@ -218,7 +218,7 @@ assert_syslog() { # SOURCE [SETTING]
   : >"$messages"
   run_private "${@:2}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
   assert_trimmed
-  reported_nothing
+  assert_no_report
   wait_for 10 grep -q event=refused "$messages"
   # each report is a datagram, and its priority is that of the facility daemon and the level
   [[ $(sed -E 's/ pid=[0-9]+//g; s/ fd=[0-9]+/ fd=*/g' "$messages") == \
@@ -237,7 +237,7 @@ assert_syslog() { # SOURCE [SETTING]
   mkdir "$dev"
   run_private XSAVESHIM_LOG=syslog "${trim_steps[@]}"
   assert_trimmed
-  reported 'level=error event=log target=syslog error="No such file or directory" using=stderr' "$trimmed"
+  assert_reported 'level=error event=log target=syslog error="No such file or directory" using=stderr' "$trimmed"
 }
 
 # ---- XSAVESHIM_LOG_LEVEL ----
@@ -246,7 +246,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
   run_private "${@:3}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
   assert_trimmed
   [[ $(sed -nE 's/^xsaveshim: level=([a-z]+) event=([a-z-]+) .*/\1:\2/p' <<<"$stderr" | xargs) == "$1" ]] ||
-    fail "expected these events: $1" "$(told)"
+    fail "expected these events: $1" "$(outcome)"
 }
 
 @test "with XSAVESHIM_LOG_LEVEL=notice, the default, trims and refusals are reported" {
@@ -266,7 +266,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
   run_private XSAVESHIM_LOG_LEVEL=debug create 0 cpuid 0xd=0x204 create 1 cpuid-v1 none dup cpuid 0xd=0x7 \
     create 2 dup cpuid 0xd=0x7 vcpu 2 get-cpuid none
   ((status == 0))
-  reported "level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=0 fd=* guest_xcr0=0x204 allowed=0x207" \
+  assert_reported "level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=0 fd=* guest_xcr0=0x204 allowed=0x207" \
     "level=debug event=learn ioctl=KVM_SET_CPUID vcpu=1 fd=* guest_xcr0=0x0 allowed=0x3" \
     "level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=? fd=* guest_xcr0=0x7 allowed=0x7" \
     "level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=? fd=* guest_xcr0=0x7 allowed=0x7" \
@@ -279,15 +279,15 @@ assert_level() { # EVENTS SOURCE [SETTING]
   conf XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort XSAVESHIM_LOG=none XSAVESHIM_LOG_LEVEL=error
   run_private XSAVESHIM_TRIM=restore XSAVESHIM_REFUSED=report XSAVESHIM_LOG=stderr XSAVESHIM_LOG_LEVEL=notice \
     "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1 set-xsave 0x3
-  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
-  reported "$trimmed" "$refusal"
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
+  assert_reported "$trimmed" "$refusal"
 }
 
 @test "a setting of the file, one of the environment and the defaults apply together" {
   conf XSAVESHIM_TRIM=both
   run_private XSAVESHIM_LOG_LEVEL=debug create 0 cpuid 0xd=0x7 set-xsave 0x207 get-xsave
   assert_trimmed
-  [[ $output == *'get-xsave: 0 xstate_bv=0x7 '* && $stderr == *event=learn* ]] || fail "$(told)"
+  [[ $output == *'get-xsave: 0 xstate_bv=0x7 '* && $stderr == *event=learn* ]] || fail "$(outcome)"
 }
 
 @test "the file may have comments, blank lines, white space and a last line without a newline, and its last value counts" {
@@ -295,24 +295,24 @@ assert_level() { # EVENTS SOURCE [SETTING]
     $'XSAVESHIM_TRIM=none\n  # indented\nXSAVESHIM_TRIM = restore' >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
   assert_trimmed
-  reported "$refusal"
+  assert_reported "$refusal"
 }
 
 @test "an empty or missing settings file is not reported, and a directory in its place is" {
   : >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
-  reported "$trimmed"
+  assert_reported "$trimmed"
   rm "$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
-  reported "$trimmed"
+  assert_reported "$trimmed"
   ln -s nothing "$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
-  reported "$trimmed"
+  assert_reported "$trimmed"
   rm "$etc/xsaveshim.conf"
   mkdir "$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_trimmed
-  reported 'level=error event=setting source=/etc/xsaveshim.conf key=file value="Is a directory" using=nothing-of-it' \
+  assert_reported 'level=error event=setting source=/etc/xsaveshim.conf key=file value="Is a directory" using=nothing-of-it' \
     "$trimmed"
 }
 
@@ -325,14 +325,14 @@ assert_level() { # EVENTS SOURCE [SETTING]
   run --separate-stderr privately "${unprivileged[@]}" timeout 60 env LD_PRELOAD="$shim $standin" \
     DEVICE=/dev/null "$vmm" "${trim_steps[@]}"
   assert_trimmed
-  reported 'level=error event=setting source=/etc/xsaveshim.conf key=file value="Permission denied" using=nothing-of-it' \
+  assert_reported 'level=error event=setting source=/etc/xsaveshim.conf key=file value="Permission denied" using=nothing-of-it' \
     "$trimmed"
 }
 
 @test "the VMM does not wait for a FIFO in place of the settings file" {
   mkfifo "$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
-  reported "$trimmed"
+  assert_reported "$trimmed"
 }
 
 @test "a settings file that is too large is reported, and the defaults are used" {
@@ -340,7 +340,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
   run_private "${trim_steps[@]}"
   assert_trimmed
   [[ $stderr == *'event=setting pid='*' source=/etc/xsaveshim.conf '*'too large'*"$(printf '\nxsaveshim: level=notice')"* ]] ||
-    fail "$(told)"
+    fail "$(outcome)"
 }
 
 # ---- bad values ----
@@ -359,7 +359,7 @@ assert_bad() {
   run_private "${@:4}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1 get-xsave
   assert_trimmed
   [[ $output == *'get-xsave: 0 xstate_bv=0x207 '* ]]
-  reported "level=error event=setting source=$where key=XSAVESHIM_$1 value=$2 using=${accepted[$1]%%,*} `
+  assert_reported "level=error event=setting source=$where key=XSAVESHIM_$1 value=$2 using=${accepted[$1]%%,*} `
     `accepted=${accepted[$1]}" "$trimmed" "$refusal"
 }
 
@@ -383,12 +383,12 @@ assert_bad() {
 @test "a bad value cannot forge a report or break a line" {
   run_private XSAVESHIM_TRIM=$'x\nxsaveshim: level=error event="forged\e[31m' "${trim_steps[@]}"
   assert_trimmed
-  [[ $(wc -l <<<"$stderr") == 2 && $stderr != *$'\e'* && $stderr != *'"forged'* ]] || fail "$(told)"
+  [[ $(wc -l <<<"$stderr") == 2 && $stderr != *$'\e'* && $stderr != *'"forged'* ]] || fail "$(outcome)"
 }
 
 @test "a bad value is reported in the log that the other settings name" {
   run_private XSAVESHIM_TRIM=foo XSAVESHIM_LOG="$log" "${trim_steps[@]}"
-  reported_nothing
+  assert_no_report
   grep -q ' event=setting pid=[0-9]* source=environment key=XSAVESHIM_TRIM value=foo ' "$log"
 }
 
@@ -396,7 +396,7 @@ assert_bad() {
   conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM 'TRIM=none'
   run_private "${trim_steps[@]}"
   assert_trimmed
-  reported \
+  assert_reported \
     "level=error event=setting source=/etc/xsaveshim.conf line=2 key=XSAVESHIM_TRIMM value=none using=nothing-of-it" \
     "level=error event=setting source=/etc/xsaveshim.conf line=3 key=XSAVESHIM_TRIM value=\"\" using=restore `
       `accepted=${accepted[TRIM]}" \
