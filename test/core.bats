@@ -8,7 +8,9 @@ check() {
 }
 
 @test "every case of the core's test program is a test here" {
-  diff <("$build/test/core") <(sed -n 's/^@test "an empty CPUID table is a guest XCR0 of 0" { check; }
+  diff <("$build/test/core") <(sed -n 's/^@test "\(.*\)" { check; }$/\1/p' "$BATS_TEST_FILENAME")
+}
+@test "an empty CPUID table is a guest XCR0 of 0" { check; }
 @test "a CPUID table without leaf 0xD is a guest XCR0 of 0" { check; }
 @test "leaf 0xD with index 0 is the guest XCR0" { check; }
 @test "EDX is the upper half of the guest XCR0, up to bit 63" { check; }
