@@ -707,7 +707,7 @@ void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const c
 	report_log.pid = vmm;
 	report_open_log(&report_log, settings);
 	report_begin(&line, &report_log, LOG_LEVEL_DEBUG, "run");
-	report_text(&line, "mode", "supervise");
+	report_text(&line, "mode", "supervisor");
 	report_text(&line, "reason", reason);
 	report_text(&line, "program", program);
 	report_send(&line);
