@@ -26,6 +26,7 @@ coverage: ## measure what the core's own tests cover (a minute)
 	@mkdir -p $(COVERAGE) $(RESULTS)
 	@$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage' $(BUILD)/coverage/test/core >$(COVERAGE)/make.log
 	@find $(COVERAGE) -name '*.gcda' -delete
+	@touch $(COVERAGE)/test/made
 	@BUILD=$(COVERAGE) bats --formatter tap test/core.bats >$(COVERAGE)/results || { grep -v '^ok' $(COVERAGE)/results; exit 1; }
 	@cd $(COVERAGE) && gcov --no-output core/*.gcda | \
 		awk -v bar=$(COVERAGE_BAR) -v rows=$(abspath $(RESULTS))/coverage.rows -F"[:% ']+" '/^File/ {file = $$2} \

@@ -267,6 +267,7 @@ preloaded() { # prints LD_PRELOAD as the VMM has it
 }
 
 @test "where the library is missing or broken the VMM is not started without it" {
+  need_no_installed_library
   cp "$xsaveshim" "$work/"
   xsaveshim=$work/xsaveshim
   run_command run -- echo started
