@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Prints an xfeature that this host's KVM does not support, as "0x200 pkru": leaked into a
-// snapshot, it is refused by KVM_SET_XSAVE on this host, whatever its kernel. If there is none, it
-// prints why and exits with status 2.
+// Prints an xfeature that this host's KVM does not support, for example "0x200 pkru". If a snapshot
+// has it, KVM_SET_XSAVE refuses the snapshot on this host with every kernel. If KVM supports all
+// candidates, it prints so and exits with status 2.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -12,7 +12,7 @@
 
 #include "kvm.h"
 
-// What real hosts leaked: PKRU where there is no PKU, BNDCSR (MPX) on any KVM since 5.6.
+// xfeatures that real hosts leaked. KVM supports PKRU only with PKU, and since 5.6 never BNDCSR.
 static const struct {
 	uint64_t bit;
 	const char *name;
