@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# What make install puts where, and that make uninstall takes it all away again.
+# make install puts each file into its place, and make uninstall removes it.
 
 load lib
 
@@ -30,7 +30,7 @@ files() {
   [ ! -e "$root/usr" ]
 }
 
-@test "make install takes LIBDIR as it is given" {
+@test "make install uses a given LIBDIR" {
   make -s install DESTDIR="$root" LIBDIR=/usr/lib64
   [ "$(stat -c %a "$root/usr/lib64/libxsaveshim.so")" = 644 ]
 }
@@ -46,8 +46,8 @@ files() {
   [ ! -e "$root/usr/share/doc/xsaveshim" ]
 }
 
-# Runs COMMAND with an /etc, a /usr/local, an /opt and caches that are gone afterwards, so that it may install without DESTDIR.
-in_a_host_to_spoil() { # COMMAND
+# Runs COMMAND with temporary copies of /etc, /usr/local, /opt and /var/cache, so that it may install without DESTDIR.
+in_temporary_root() { # COMMAND
   [[ $EUID == 0 ]] || skip "only root can write into copies of root's directories"
   # shellcheck disable=SC2016 # the inner shell's
   run -0 unshare -m bash -ec '
@@ -59,8 +59,8 @@ in_a_host_to_spoil() { # COMMAND
     eval "$2"' - "$BATS_TEST_TMPDIR" "$1"
 }
 
-@test "make install under /usr/local has the loader find the library by its name, and make uninstall has it forget it" {
-  in_a_host_to_spoil '
+@test "after make install under /usr/local the loader finds the library by its name, after make uninstall it does not" {
+  in_temporary_root '
     make -s install PREFIX=/usr/local
     /sbin/ldconfig -p | grep -o "/usr/local/.*/libxsaveshim.so"
     LD_PRELOAD=libxsaveshim.so bash -c "grep -o /usr/local.*libxsaveshim.so /proc/self/maps" | uniq
@@ -70,14 +70,14 @@ in_a_host_to_spoil() { # COMMAND
   [[ $output == "$library"$'\n'"$library" ]] || fail "$output"
 }
 
-@test "make install to where the loader does not look says so, with the path to preload" {
-  in_a_host_to_spoil 'make -s install PREFIX=/opt/x'
+@test "if the loader does not search LIBDIR, make install prints the path to preload" {
+  in_temporary_root 'make -s install PREFIX=/opt/x'
   library=/opt/x/lib/$(gcc -print-multiarch)
   [[ $output == "make: the loader does not look in $library: give LD_PRELOAD the whole path, $library/libxsaveshim.so" ]] ||
     fail "$output"
 }
 
-# An image of a host, with this tree installed and a library enabled for its libvirtd.
+# Makes an image of a host with this tree installed and LIBRARY enabled for libvirtd.
 make_enabled_image() { # LIBRARY
   make -s install DESTDIR="$root"
   mkdir -p "$root/etc/systemd/system/libvirtd.service.d"
@@ -85,19 +85,19 @@ make_enabled_image() { # LIBRARY
     >"$root/etc/systemd/system/libvirtd.service.d/xsaveshim.conf"
 }
 
-@test "make uninstall takes away a drop-in that names the library, which would be gone" {
+@test "make uninstall removes a drop-in that names the removed library" {
   make_enabled_image "/usr/lib/$(gcc -print-multiarch)/libxsaveshim.so"
   make -s uninstall DESTDIR="$root"
   [ -z "$(files)" ]
 }
 
-@test "make uninstall leaves a drop-in that names another library, which stays" {
+@test "make uninstall keeps a drop-in that names another library" {
   make_enabled_image /opt/lib/libxsaveshim.so
   make -s uninstall DESTDIR="$root"
   [ "$(files)" = "644 ./etc/systemd/system/libvirtd.service.d/xsaveshim.conf" ]
 }
 
-@test "make uninstall removes nothing where it cannot take the drop-in away, and says why" {
+@test "if make uninstall cannot remove the drop-in, it removes nothing and prints the reason" {
   make_enabled_image "/usr/lib/$(gcc -print-multiarch)/libxsaveshim.so"
   before=$(files)
   unshare=(unshare -m)
