@@ -261,42 +261,16 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   assert_guest_intact source-false
 }
 
-@test "if no xfeature was leaked the library reports nothing, and the guest keeps its registers" {
-  guest_start source "LD_PRELOAD=$shim"
-  assert_guest_intact source
-  guest_save source "$work/image"
-  guest_restore restored "$work/image" "LD_PRELOAD=$shim"
-  assert_guest_intact restored
-  run ! grep -h xsaveshim "$work"/{source,restored}/{stdout,stderr}
-}
-
-@test "a guest with AVX keeps AVX when the leaked xfeature is dropped" {
+@test "a guest with AVX keeps AVX when the leaked xfeature is dropped, and without a leak the library reports nothing" {
   # forced: some KVMs have XSAVE for guests and do not report it
   local avx=(-cpu "qemu64,x-force-features=on,+xsave,+avx")
   save_leaky_to_file -- "${avx[@]}"
   guest_restore restored "$work/image" "LD_PRELOAD=$shim" -- "${avx[@]}"
   assert_guest_intact restored
   assert_trims "$work/restored/stderr" KVM_SET_XSAVE 0x7
-}
-
-@test "the library works before and after another interposer in LD_PRELOAD" {
-  local order
-  create_disk
-  for order in "$shim:$leak" "$leak:$shim" "$leak"; do
-    rm -rf "$work/guest"
-    touch "$work/host-leaks"
-    guest_start guest "LD_PRELOAD=$order" "${leak_settings[@]}" -- "${disk[@]}"
-    assert_guest_intact guest
-    guest_hmp guest "savevm leaky"
-    rm "$work/host-leaks"
-    if [[ $order == "$leak" ]]; then
-      guest_qmp guest human-monitor-command '{"command-line": "loadvm leaky"}' || qemu_exits_on_refusal
-      assert_guest_lost guest
-    else
-      guest_hmp guest "loadvm leaky"
-      assert_guest_intact guest
-      assert_trims "$work/guest/stderr"
-    fi
-    guest_stop guest
-  done
+  rm "$work/host-leaks"
+  guest_save restored "$work/clean"
+  guest_restore again "$work/clean" "LD_PRELOAD=$shim" -- "${avx[@]}"
+  assert_guest_intact again
+  run ! grep xsaveshim "$work/again/stderr"
 }

@@ -78,8 +78,7 @@ static void list_requests(void)
 		KVM_GET_VCPU_EVENTS,
 		KVM_SET_VCPU_EVENTS,
 		KVM_GET_LAPIC,
-		KVM_SET_LAPIC,
-	};
+		KVM_SET_LAPIC};
 
 	add(KVM_RUN);
 	for (unsigned int number = 0; number < 256; number++)
