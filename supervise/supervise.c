@@ -60,7 +60,7 @@
 // A call whose caller is blocked until the supervisor answers.
 struct call {
 	unsigned int request;
-	const char *ioctl;
+	const char *ioctl_name;
 	uint64_t id;
 	pid_t tid;
 	int fd;
@@ -97,7 +97,7 @@ static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 {
-	return (struct vcpu_call){call->ioctl, call->fd, vcpu};
+	return (struct vcpu_call){call->ioctl_name, call->fd, vcpu};
 }
 
 // True while the caller is still blocked in this call; checked after reading, as its tid may have
@@ -538,7 +538,7 @@ static void handle(const struct seccomp_notif *request)
 	for (size_t i = 0; i < WATCHED; i++) {
 		if (watched[i].request != call.request)
 			continue;
-		call.ioctl = watched[i].name;
+		call.ioctl_name = watched[i].name;
 		if (call.request == KVM_CREATE_VCPU)
 			create_vcpu(&call);
 		else
@@ -689,7 +689,6 @@ void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const c
 		       const char *reason)
 {
 	struct report_line line;
-	int error;
 
 	listener = fd;
 	settings = loaded;
@@ -706,12 +705,9 @@ void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const c
 	report_log.via = "supervisor";
 	report_log.polls = true;
 	report_log.pid = vmm;
-	error = log_open(&report_log);
-	if (error > 0)
-		report_log_failure(&report_log, settings_text(settings, SETTING_LOG), error);
-	report_settings(&report_log, settings);
+	report_open_log(&report_log, settings);
 	report_begin(&line, &report_log, LOG_LEVEL_DEBUG, "run");
-	report_text(&line, "mode", "supervise");
+	report_text(&line, "mode", "supervisor");
 	report_text(&line, "reason", reason);
 	report_text(&line, "program", program);
 	report_send(&line);

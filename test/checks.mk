@@ -1,19 +1,12 @@
 # SPDX-License-Identifier: MIT
 # Coverage, fuzzing, sanitizers, benchmarks and lint. The Makefile includes this file.
 
-# Each check leaves rows of a table here. `make results` copies them into docs/testing.md; there the rows of other checks stay.
+# Each check leaves rows of a table here, which scripts/results copies into docs/testing.md.
 RESULTS := $(BUILD)/results
-CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict oracle-bugs oracle-payloads oracle-host \
-	oracle-host-bugs host-static host-crowd-full host-crowd-none coverage fuzz sanitize-address sanitize-thread sanitize-command \
-	sanitize-supervisor)
 
 .PHONY: results
-results: ## copy the tables of the last checks, kernels and benchmarks into docs/
+results: ## copy the results of the last checks, kernels and benchmarks into docs/
 	@mkdir -p $(RESULTS)
-	@cat /dev/null $(wildcard $(addprefix $(RESULTS)/,$(CHECKS))) | awk -F '|' \
-		'FILENAME == "-" {row[$$2] = $$0; names[++count] = $$2; next} \
-		/^<!-- end checks -->$$/ {exit} here {print $$2 in row ? row[$$2] : $$0; delete row[$$2]} /^<!-- begin checks -->$$/ {here = 1} \
-		END {for (i = 1; i <= count; i++) if (names[i] in row) print row[names[i]]}' - docs/testing.md >$(RESULTS)/checks.md
 	@scripts/results $(RESULTS)
 
 # Fails if the unit tests of the core run less than this percentage of its lines.
