@@ -19,9 +19,7 @@ static int cannot_execute(const char *path)
 
 	if (stat(path, &status))
 		return errno;
-	if (!S_ISREG(status.st_mode) || access(path, X_OK))
-		return EACCES;
-	return 0;
+	return S_ISREG(status.st_mode) && !access(path, X_OK) ? 0 : EACCES;
 }
 
 // Searches PATH as execvp does: an empty entry is the current directory, and after a file that
@@ -108,10 +106,8 @@ static int inspect(struct executable *executable)
 
 int executable_find(struct executable *executable, const char *name)
 {
-	int error;
+	int error = find(executable->path, name);
 
-	memset(executable, 0, sizeof(*executable));
-	error = find(executable->path, name);
 	return error ? error : inspect(executable);
 }
 
