@@ -106,8 +106,10 @@ static int inspect(struct executable *executable)
 
 int executable_find(struct executable *executable, const char *name)
 {
-	int error = find(executable->path, name);
+	int error;
 
+	memset(executable, 0, sizeof(*executable));
+	error = find(executable->path, name);
 	return error ? error : inspect(executable);
 }
 

@@ -191,13 +191,13 @@ static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX
 {
 	char path[PATH_MAX] = "";
 	ssize_t length = readlinkat(proc_dirfd, link, path, sizeof(path) - 1);
-	char *end = path + length - (ssize_t)strlen(DELETED);
+	ssize_t kept = length - (ssize_t)strlen(DELETED);
 
 	if (length < 0)
 		return false;
-	*deleted = end > path && !strcmp(end, DELETED);
+	*deleted = kept > 0 && !strcmp(path + kept, DELETED);
 	if (*deleted)
-		*end = '\0';
+		path[kept] = '\0';
 	strcpy(name, basename(path));
 	return true;
 }
