@@ -188,7 +188,7 @@ OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
 # The loader finds a library by its name if the loader's cache lists it; ldconfig writes that cache. With DESTDIR the cache belongs to
 # another system, and a plain user may not write it.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
-FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'
+FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),' -e 's,@VERSION@,$(VERSION),'
 
 .PHONY: install uninstall
 install: all ## install under $(PREFIX), or below DESTDIR
