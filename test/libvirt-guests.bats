@@ -242,6 +242,16 @@ descriptors_with_library() {
     /var/log/libvirt/qemu/guest.log
 }
 
+@test "status names a running domain whose settings trim nothing, even if the file has changed" {
+  ensure_enabled
+  echo XSAVESHIM_TRIM=none | host tee -a /etc/xsaveshim.conf >/dev/null
+  host virsh -q start guest
+  assert_guest_prints T
+  host sed -i '$d' /etc/xsaveshim.conf
+  run -1 host xsaveshim-libvirt status
+  [[ $output == *"settings: /etc/xsaveshim.conf"*"domain guest (pid $(guest_pid)): has the library, "*", but is NOT protected"* ]] || fail "$output"
+}
+
 # ---- OpenStack, as in docs/other-hosts.md ----
 
 # Stops the host's libvirtd, and starts Kolla's in a container of its own.
