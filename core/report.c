@@ -245,6 +245,23 @@ void report_reason(struct report_line *line, struct refusal refusal)
 		add(line, "unknown");
 }
 
+// A call that has not been made has no errno.
+static void add_errno(struct report_line *line, int error)
+{
+	if (line->log->foresees)
+		return;
+	if (error_name(error))
+		report_text(line, "errno", error_name(error));
+	else
+		report_int(line, "errno", error);
+}
+
+static void add_foreseen(struct report_line *line)
+{
+	if (line->log->foresees)
+		report_text(line, "foreseen", "yes");
+}
+
 // key is what value is called.
 static void report_refusal(const struct log *log, struct vcpu_call call, int error, const char *key,
 			   uint64_t value, struct refusal refusal, uint32_t count)
@@ -253,11 +270,9 @@ static void report_refusal(const struct log *log, struct vcpu_call call, int err
 
 	report_begin(&line, log, LOG_LEVEL_ERROR, "refused");
 	report_vcpu_call(&line, call);
-	if (error_name(error))
-		report_text(&line, "errno", error_name(error));
-	else
-		report_int(&line, "errno", error);
+	add_errno(&line, error);
 	report_hex(&line, key, value);
+	add_foreseen(&line);
 	if (error == EINVAL)
 		report_reason(&line, refusal);
 	else
@@ -286,6 +301,7 @@ void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, ui
 	report_begin(&line, log, LOG_LEVEL_ERROR, "lost");
 	report_vcpu_call(&line, call);
 	report_hex(&line, "xcr0", xcr0);
+	add_foreseen(&line);
 	report_xfeatures(&line, "lost", lost);
 	report_count(&line, count);
 	report_send(&line);

@@ -52,6 +52,7 @@ struct log {
 	enum log_level level;
 	const char *via;		// a tag for every line, or NULL
 	const struct log_field *fields; // more of every line, or NULL
+	bool foresees; // reports come before the call: no line says how it ended
 	bool polls; // asks poll(2), which a VMM's filter may kill for, so that no write blocks:
 		    // what would block is not written
 	_Atomic int pid; // the process that lines are about; 0: lines do not say

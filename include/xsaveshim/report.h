@@ -39,8 +39,8 @@ struct vcpu_call {
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
 		 uint32_t count);
 
-// event=refused. error is the errno of the call. xstate_bv (of KVM_SET_XSAVE) or xcr0 (of
-// KVM_SET_XCRS), and refusal, are of what the kernel saw.
+// event=refused. error is the errno of the call; EINVAL with a log that foresees. xstate_bv (of
+// KVM_SET_XSAVE) or xcr0 (of KVM_SET_XCRS), and refusal, are of what the kernel saw.
 void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal, uint32_t count);
 void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0,

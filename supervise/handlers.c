@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: MIT
+#include "handlers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+
+#include "remote.h"
+#include "reports.h"
+#include "xsaveshim/guest_cpuid.h"
+#include "xsaveshim/policy.h"
+#include "xsaveshim/report.h"
+#include "xsaveshim/xstate.h"
+
+// Newer than the headers of some distributions that this is built on.
+#ifndef KVM_X86_XCOMP_GUEST_SUPP
+#define KVM_X86_XCOMP_GUEST_SUPP 0
+#endif
+
+struct call {
+	struct caller caller;
+	unsigned int request;
+	const char *ioctl_name;
+	int fd;
+	uint64_t argument;
+	int vcpu_id;
+	pid_t owner; // 0: none, or not searched yet
+};
+
+static int listener;
+static const struct settings *settings;
+static struct tracked *tracked;
+
+// What this host can load; its xfeatures are the host's XCR0 if KVM cannot be queried. Its xcr0
+// stays 0: the permission of a VMM to use AMX cannot be seen from outside, and KVM takes no CPUID
+// table with AMX from a VMM without it.
+static struct host_caps host;
+
+static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
+{
+	return (struct vcpu_call){call->ioctl_name, call->fd, vcpu};
+}
+
+// Begins reports about the caller's process.
+static struct log *begin_reports(const struct call *call)
+{
+	pid_t process = call->owner;
+	pid_t parent;
+
+	if (!process && !remote_process(call->caller.tid, &process, &parent))
+		process = call->caller.tid;
+	return reports_begin(process);
+}
+
+// Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong if the
+// descriptor is no vCPU (ENOENT), if the caller has exited (ESRCH), or if the kernel itself will
+// fail the call with EFAULT.
+static void report_not_readable(struct call *call)
+{
+	int error = errno;
+	struct report_line line;
+	uint32_t times;
+
+	if (error == ENOENT || error == ESRCH || error == EFAULT)
+		return;
+	call->owner = tracked_owner(tracked, &call->caller);
+	if (!caller_waits(&call->caller))
+		return;
+	// Each ioctl once: the lowest bits of every request are a number of its own.
+	times = tracked_count_not_readable(
+		tracked, call->owner, UINT64_C(1) << (_IOC_NR(call->request) & 63));
+	if (!times)
+		return;
+	report_begin(&line, begin_reports(call), LOG_LEVEL_ERROR, "not-trimmed");
+	report_vcpu_call(&line, vcpu_call(call, (struct vcpu){.id = call->vcpu_id}));
+	report_text(&line, "reason", "memory-not-readable");
+	report_text(&line, "error", strerror(error));
+	report_count(&line, times);
+	report_send(&line);
+	reports_end();
+}
+
+// Locks, and returns the call's vCPU. To be called after the caller's memory was read. Returns
+// NULL, without the lock, if the caller has no owner, so that KVM answers EIO, and if it waits no
+// longer, so that the memory may have been another process's.
+static struct tracked_vcpu *lock_vcpu(struct call *call)
+{
+	call->owner = tracked_owner(tracked, &call->caller);
+	return call->owner ? tracked_lock_vcpu(tracked, call->owner, &call->caller, call->fd,
+					       call->vcpu_id)
+			   : NULL;
+}
+
+// Returns how many times the event has happened, or 0 if this time is not to be reported.
+static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint64_t bits)
+{
+	struct rate_limit *limit = &vcpu->rate_limits[event];
+
+	return rate_limit_allows(limit, bits) ? limit->count : 0;
+}
+
+// ---- the end of a VMM ----
+
+// Ends the VMM, whose guest would run on without its state. The pidfd is opened while the caller
+// waits, so that it is its process's, and not another's that was given the pid.
+static void end_vmm(const struct call *call)
+{
+	pid_t tid = call->caller.tid;
+	int pidfd = (int)syscall(SYS_pidfd_open, call->owner, 0);
+	pid_t process, parent;
+
+	if (pidfd < 0)
+		return;
+	if ((remote_shares_memory(tid, call->owner) ||
+	     (remote_process(tid, &process, &parent) && process == call->owner)) &&
+	    caller_waits(&call->caller))
+		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	close(pidfd);
+}
+
+// ---- KVM_CREATE_VCPU ----
+
+static void before_create_vcpu(struct call *call)
+{
+	call->owner = tracked_add_owner(tracked, &call->caller);
+	if (call->owner)
+		tracked_forget_closed(tracked, call->owner, &call->caller, (int)call->argument);
+}
+
+// ---- KVM_SET_CPUID, KVM_SET_CPUID2 ----
+
+// Reads the CPUID table that the call passes. Returns false if the kernel cannot read it either, or
+// will refuse it.
+static bool read_table(const struct call *call, size_t entry_size, struct guest_cpuid *table)
+{
+	return remote_read(call->caller.tid, call->argument, table, sizeof(struct kvm_cpuid2)) &&
+	       table->nent <= GUEST_CPUID_MAX_ENTRIES &&
+	       remote_read(call->caller.tid, call->argument + sizeof(struct kvm_cpuid2),
+			   table->entries, table->nent * entry_size);
+}
+
+static void learn_table(struct call *call, size_t entry_size,
+			uint64_t (*xcr0)(const void *entries, uint32_t nent))
+{
+	struct guest_cpuid table = {0};
+	struct tracked_vcpu *vcpu;
+	struct vcpu known;
+
+	errno = 0;
+	if (!read_table(call, entry_size, &table)) {
+		if (errno)
+			report_not_readable(call);
+		return;
+	}
+	vcpu = lock_vcpu(call);
+	if (!vcpu)
+		return;
+	tracked_add_table(vcpu, xcr0(table.entries, table.nent));
+	known = vcpu->vcpu;
+	tracked_unlock(tracked);
+	if (!reports_take(LOG_LEVEL_DEBUG))
+		return;
+	report_learn(begin_reports(call), vcpu_call(call, known));
+	reports_end();
+}
+
+static void before_set_cpuid(struct call *call)
+{
+	learn_table(call, sizeof(struct kvm_cpuid_entry), guest_cpuid_v1_xcr0);
+}
+
+static void before_set_cpuid2(struct call *call)
+{
+	learn_table(call, sizeof(struct kvm_cpuid_entry2), guest_cpuid_xcr0);
+}
+
+// ---- KVM_SET_XSAVE ----
+
+// Writes the trimmed XSTATE_BV and returns 0, or an errno. The memory is opened before the check
+// that the caller still waits, so that it is the caller's even if the tid is reused later.
+static int write_payload(const struct call *call, struct trim_result trim)
+{
+	int memory = remote_memory_open(call->caller.tid);
+
+	if (memory < 0)
+		return errno;
+	if (!caller_waits(&call->caller)) {
+		close(memory);
+		return ESRCH;
+	}
+	return remote_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.after,
+				   sizeof(trim.after))
+		       ? 0
+		       : errno;
+}
+
+// A count of 0 in the following: the event did not happen, or this time is not to be reported.
+struct xsave_events {
+	struct vcpu vcpu;
+	struct trim_result trim;
+	uint32_t trim_count;
+	int write_error;
+	uint32_t not_writable_count;
+	struct refusal refusal; // by any kernel
+	uint32_t refused_count;
+	uint64_t lacking; // what the latest CPUID table lacks, and an earlier one has
+	uint32_t lacking_count;
+};
+
+static void begin_not_trimmed(struct report_line *line, struct log *log, enum log_level level,
+			      const struct call *call, const struct xsave_events *events)
+{
+	report_begin(line, log, level, "not-trimmed");
+	report_vcpu_call(line, vcpu_call(call, events->vcpu));
+	report_hex(line, "xstate_bv", events->trim.xstate_bv);
+	report_hex(line, "allowed", events->trim.allowed);
+}
+
+static void report_not_writable(struct log *log, const struct call *call,
+				const struct xsave_events *events)
+{
+	struct report_line line;
+
+	begin_not_trimmed(&line, log, LOG_LEVEL_ERROR, call, events);
+	report_text(&line, "reason", "memory-not-writable");
+	report_text(&line, "error", strerror(events->write_error));
+	report_count(&line, events->not_writable_count);
+	report_send(&line);
+}
+
+static void report_earlier_cpuid(struct log *log, const struct call *call,
+				 const struct xsave_events *events)
+{
+	struct report_line line;
+
+	begin_not_trimmed(&line, log, LOG_LEVEL_NOTICE, call, events);
+	report_text(&line, "reason", "earlier-cpuid");
+	report_xfeatures(&line, "lacking", events->lacking);
+	report_count(&line, events->lacking_count);
+	report_send(&line);
+}
+
+static void report_xsave_events(const struct call *call, const struct xsave_events *events)
+{
+	struct log *log;
+
+	if (!events->trim_count && !events->not_writable_count && !events->refused_count &&
+	    !events->lacking_count)
+		return;
+	log = begin_reports(call);
+	if (events->trim_count)
+		report_trim(log, vcpu_call(call, events->vcpu), events->trim, events->trim_count);
+	if (events->not_writable_count)
+		report_not_writable(log, call, events);
+	if (events->refused_count)
+		report_refused(log, vcpu_call(call, events->vcpu), EINVAL, events->trim.after,
+			       events->refusal, events->refused_count);
+	if (events->lacking_count)
+		report_earlier_cpuid(log, call, events);
+	reports_end();
+}
+
+// Notes what the payload leads to. Only a payload that every kernel refuses is said to be refused;
+// the xfeatures of an earlier table, KVM refuses only if it accepted the latest one.
+static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
+			      const void *head)
+{
+	struct vcpu latest = {.knowledge = vcpu->vcpu.knowledge, .guest_xcr0 = vcpu->latest_xcr0};
+	struct trim_result trim = events->trim;
+	uint64_t excess = trim.xstate_bv & ~trim.allowed;
+
+	vcpu->dropped = trim.xstate_bv & ~trim.after;
+	if (excess)
+		events->trim_count = count(vcpu, TRACKED_TRIM, excess);
+	events->refusal = policy_diagnose(head, vcpu->vcpu, host);
+	if (policy_always_refused(events->refusal)) {
+		events->refused_count =
+			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
+		return;
+	}
+	events->lacking = trim.after & vcpu->vcpu.guest_xcr0 & ~policy_allowed(latest);
+	if (events->lacking)
+		events->lacking_count = count(vcpu, TRACKED_EARLIER_CPUID, events->lacking);
+}
+
+static void before_set_xsave(struct call *call)
+{
+	unsigned char head[XSTATE_HEAD_SIZE];
+	struct xsave_events events = {0};
+	struct tracked_vcpu *vcpu;
+
+	if (!remote_read(call->caller.tid, call->argument, head, sizeof(head))) {
+		report_not_readable(call);
+		return;
+	}
+	vcpu = lock_vcpu(call);
+	if (!vcpu)
+		return;
+	events.trim = policy_trim(settings->trim, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
+	if (events.trim.after != events.trim.xstate_bv) {
+		tracked_unlock(tracked);
+		events.write_error = write_payload(call, events.trim);
+		vcpu = lock_vcpu(call);
+		if (!vcpu)
+			return;
+	}
+	events.vcpu = vcpu->vcpu;
+	xstate_set_bv(head, events.trim.after);
+	if (events.write_error)
+		events.not_writable_count = count(
+			vcpu, TRACKED_NOT_WRITABLE, events.trim.xstate_bv & ~events.trim.allowed);
+	else
+		note_xsave_events(&events, vcpu, head);
+	tracked_unlock(tracked);
+	report_xsave_events(call, &events);
+	// KVM may serve a vCPU without a known table to another process, so nothing ends over it.
+	if (settings->refused == REFUSED_ABORT && events.vcpu.knowledge == VCPU_XCR0 &&
+	    policy_always_refused(events.refusal))
+		end_vmm(call);
+}
+
+// ---- KVM_SET_XCRS ----
+
+// The guest had enabled this XCR0 when it was saved. The state of its xfeatures that were dropped
+// from the payload before is lost. The others are allowed to the guest, even if its CPUID does not
+// enumerate them: a VMM whose KVM_SET_XCRS fails never loads the payload.
+static void before_set_xcrs(struct call *call)
+{
+	struct kvm_xcrs xcrs = {0};
+	struct tracked_vcpu *vcpu;
+	struct vcpu known;
+	uint64_t xcr0, lost;
+	uint32_t times;
+
+	if (!remote_read(call->caller.tid, call->argument, &xcrs, sizeof(xcrs))) {
+		report_not_readable(call);
+		return;
+	}
+	if (!xstate_xcrs_xcr0(&xcrs, &xcr0))
+		return;
+	vcpu = lock_vcpu(call);
+	if (!vcpu)
+		return;
+	lost = policy_lost(vcpu->dropped, xcr0);
+	vcpu->vcpu.enabled_xcr0 |= policy_joins(vcpu->vcpu, xcr0) & ~lost;
+	times = lost ? count(vcpu, TRACKED_LOST, lost) : 0;
+	known = vcpu->vcpu;
+	tracked_unlock(tracked);
+	if (times) {
+		report_lost(begin_reports(call), vcpu_call(call, known), xcr0, lost, times);
+		reports_end();
+	}
+	if (lost && settings->refused == REFUSED_ABORT)
+		end_vmm(call);
+}
+
+// ---- all of them ----
+
+const struct watched_ioctl watched[WATCHED] = {
+	{KVM_CREATE_VCPU, "KVM_CREATE_VCPU", before_create_vcpu},
+	{KVM_SET_CPUID, "KVM_SET_CPUID", before_set_cpuid},
+	{KVM_SET_CPUID2, "KVM_SET_CPUID2", before_set_cpuid2},
+	{KVM_SET_XSAVE, "KVM_SET_XSAVE", before_set_xsave},
+	{KVM_SET_XCRS, "KVM_SET_XCRS", before_set_xcrs},
+};
+
+// Nothing is read for a descriptor that is no vCPU: the supervisor has no business there, and the
+// memory may make it wait.
+static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call))
+{
+	call->vcpu_id = remote_vcpu_id(call->caller.tid, call->fd);
+	if (call->vcpu_id >= 0)
+		handle(call);
+	else
+		report_not_readable(call);
+}
+
+void handle_notification(const struct seccomp_notif *notification)
+{
+	struct call call = {
+		.caller = {.tid = (pid_t)notification->pid,
+			   .listener = listener,
+			   .notification = notification->id},
+		.request = (unsigned int)notification->data.args[1],
+		.fd = (int)notification->data.args[0],
+		.argument = notification->data.args[2],
+		.vcpu_id = VCPU_ID_UNKNOWN,
+	};
+
+	tracked_forget_exited(tracked);
+	for (size_t i = 0; i < WATCHED; i++) {
+		if (watched[i].request != call.request)
+			continue;
+		call.ioctl_name = watched[i].name;
+		if (call.request == KVM_CREATE_VCPU)
+			before_create_vcpu(&call);
+		else
+			handle_vcpu_call(&call, watched[i].handle);
+	}
+}
+
+// Queries KVM_X86_XCOMP_GUEST_SUPP, because KVM_GET_SUPPORTED_CPUID leaves out AMX unless this
+// process has the permission to use it.
+static uint64_t kvm_xfeatures(void)
+{
+	uint64_t xfeatures = xstate_host_xcr0();
+	struct kvm_device_attr attribute = {
+		.attr = KVM_X86_XCOMP_GUEST_SUPP, .addr = (uint64_t)(uintptr_t)&xfeatures};
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (kvm >= 0) {
+		ioctl(kvm, KVM_GET_DEVICE_ATTR, &attribute);
+		close(kvm);
+	}
+	return xfeatures;
+}
+
+void handlers_init(int fd, const struct settings *loaded, struct tracked *owners)
+{
+	listener = fd;
+	settings = loaded;
+	tracked = owners;
+	host.xfeatures = kvm_xfeatures();
+	host.mxcsr_reserved = xstate_host_mxcsr_reserved();
+}
