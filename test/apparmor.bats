@@ -44,11 +44,11 @@ teardown() {
   ! inside || host sh -c 'virsh -q destroy guest; rm -f /var/log/libvirt/qemu/guest.log' || true
 }
 
-passed_inside() {
+assert_passed_inside() {
   grep -qE "^ok $BATS_TEST_NUMBER " "$BATS_FILE_TMPDIR/inside" || fail "inside the testbed kernel:" "$(<"$BATS_FILE_TMPDIR/inside")"
 }
 
-guest_is_confined() {
+assert_guest_confined() {
   [[ $(host cat "/proc/$(guest_pid)/attr/current") == "libvirt-5ca1ab1e-0000-4000-8000-0123456789ab (enforce)" ]]
 }
 
@@ -72,45 +72,45 @@ install_in_opt() {
 in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
 
 @test "after enable a confined domain has the library, a leaky image is restored intact, and its log tells of the trim" {
-  inside || { passed_inside; return; }
+  inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt enable
   host virsh -q restore /srv/leaky.save
-  guest_is_confined
+  assert_guest_confined
   guest_has_shim
-  guest_prints T
+  assert_guest_prints T
   report_line
 }
 
 @test "a confined domain reads /etc/xsaveshim.conf, by the rule that enable adds and not without it" {
-  inside || { passed_inside; return; }
+  inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt status
   set_settings XSAVESHIM_LOG_LEVEL=debug
   host virsh -q start guest
-  guest_is_confined
-  guest_prints T
+  assert_guest_confined
+  assert_guest_prints T
   host grep -q '^xsaveshim: level=debug ' /var/log/libvirt/qemu/guest.log
   run -1 denied /etc/xsaveshim.conf
 
   host mv /etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim /srv/
   restart_guest
   host mv /srv/xsaveshim /etc/apparmor.d/abstractions/libvirt-qemu.d/
-  guest_is_confined
+  assert_guest_confined
   guest_has_shim
-  guest_prints T
+  assert_guest_prints T
   wait_for 20 denied /etc/xsaveshim.conf
   set_settings
 }
 
 @test "a confined domain writes a log file by the rule in the snippet's comment; without it, the domain's own log has it all" {
-  inside || { passed_inside; return; }
+  inside || { assert_passed_inside; return; }
   log=/var/log/xsaveshim/domains.log
   rule=$(sed -n 's,^#  */PATH \(.*\)$,\1,p' "$repo/libvirt/apparmor")
   host install -d -o libvirt-qemu -g libvirt-qemu -m 700 "$(dirname "$log")"
   set_settings "XSAVESHIM_LOG=$log"
   host xsaveshim-libvirt enable
   host virsh -q restore /srv/leaky.save
-  guest_is_confined
-  guest_prints T
+  assert_guest_confined
+  assert_guest_prints T
   wait_for 20 denied "$log"
   host grep -E "^xsaveshim: level=error event=log .*target=$log " /var/log/libvirt/qemu/guest.log
   report_line
@@ -118,15 +118,15 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
 
   echo "$log $rule" | host tee -a "$local_rules" >/dev/null
   host virsh -q restore /srv/leaky.save
-  guest_is_confined
-  guest_prints T
+  assert_guest_confined
+  assert_guest_prints T
   host grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) " "$log"
   host sed -i "\\#^$log #d" "$local_rules"
   set_settings
 }
 
 @test "a library in /opt, forced by hand, is kept out of a domain that starts all the same; enable finds that out and undoes itself" {
-  inside || { passed_inside; return; }
+  inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt disable
   install_in_opt
   run -3 in_opt xsaveshim-libvirt enable
@@ -136,10 +136,10 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   host systemctl daemon-reload
   host systemctl restart libvirtd
   host virsh -q start guest
-  guest_is_confined
+  assert_guest_confined
   run -1 guest_has_shim
   denied "$library"
-  guest_prints T
+  assert_guest_prints T
 
   # a comment is enough for enable to think that there is a rule
   echo "# $library" | host tee -a "$local_rules" >/dev/null
@@ -150,14 +150,14 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
 }
 
 @test "with a local rule for it, a library in /opt is mapped by a confined domain" {
-  inside || { passed_inside; return; }
+  inside || { assert_passed_inside; return; }
   install_in_opt
   echo "$library mr," | host tee -a "$local_rules" >/dev/null
   run -0 in_opt xsaveshim-libvirt enable
   [[ $output == *"a probe domain had $library"* ]]
   host virsh -q restore /srv/leaky.save
-  guest_is_confined
+  assert_guest_confined
   host grep -qF " $library" "/proc/$(guest_pid)/maps"
-  guest_prints T
+  assert_guest_prints T
   report_line
 }

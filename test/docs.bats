@@ -32,22 +32,22 @@ settings_of_the_code() {
 }
 
 # The same, from a page on its standard input in which KEY is followed by its values, each in the given marks.
-same_list() { # WHERE EXPECTED ACTUAL
+assert_same_list() { # WHERE EXPECTED ACTUAL
   diff <(printf '%s\n' "$2") <(printf '%s\n' "$3") || fail "$1 differs from the code: < is the code's, > is there"
 }
 
 @test "the README explains every event that the code reports, and no other" {
-  same_list README.md "$(events_of_the_code)" \
+  assert_same_list README.md "$(events_of_the_code)" \
     "$(sed -n '/^## Events/,/^## /p' README.md | sed -n 's/^| \(`[^|]*\) |.*/\1/p' | grep -o '[a-z][a-z-]*' | sort -u)"
 }
 
 @test "the manual explains every event that the code reports, and no other" {
-  same_list man/ "$(events_of_the_code)" \
+  assert_same_list man/ "$(events_of_the_code)" \
     "$(sed -n 's/^\.It Li event=//p' man/libxsaveshim.7 man/xsaveshim.1 | sed 's/ , event=/\n/g' | sort)"
 }
 
 @test "the README lists every setting with its values, the default first" {
-  same_list README.md "$(settings_of_the_code)" "$(
+  assert_same_list README.md "$(settings_of_the_code)" "$(
     # shellcheck disable=SC2016 # backquotes of the page
     sed -n '/^## Settings/,/^## /p' README.md | sed -nE 's/^\| `(XSAVESHIM_[A-Z_]+)` \| (.*) \|$/\1 \2/p' |
       while read -r key values; do
@@ -57,7 +57,7 @@ same_list() { # WHERE EXPECTED ACTUAL
 }
 
 @test "libxsaveshim(7) lists every setting with its values, the default first" {
-  same_list libxsaveshim.7 "$(settings_of_the_code)" \
+  assert_same_list libxsaveshim.7 "$(settings_of_the_code)" \
     "$(awk '/^\.Sh/ {here = /ENVIRONMENT/} !here {next}
       /^\.It Ev / {if (key) print key, values; key = $3; values = ""; next}
       /^\.It (Cm|Ar) / {values = values (values ? "," : "") $3}
@@ -65,14 +65,14 @@ same_list() { # WHERE EXPECTED ACTUAL
 }
 
 @test "xsaveshim.conf(5) lists every setting with its values, the default first" {
-  same_list xsaveshim.conf.5 "$(settings_of_the_code | sed 's,/absolute/path,/path,')" \
+  assert_same_list xsaveshim.conf.5 "$(settings_of_the_code | sed 's,/absolute/path,/path,')" \
     "$(sed -n 's/^\.It Ic \([A-Z_]*\) Ns = Ns Cm /\1 /p' man/xsaveshim.conf.5 | sed 's/ | Ar / | /; s/ | /,/g')"
 }
 
 @test "xsaveshim(1) and --help list the values of run's options, the default first" {
   expected=$(settings_of_the_code | sed 's/^XSAVESHIM_//; s,/absolute/path,/path,' |
     while read -r key values; do tr _ - <<<"--${key,,} $values"; done)
-  same_list xsaveshim.1 "$expected" \
+  assert_same_list xsaveshim.1 "$expected" \
     "$(sed -n 's/^\.It Fl \(-[a-z-]*\) Ns = Ns Cm /-\1 /p' man/xsaveshim.1 | sed 's/ | Ar / | /; s/ | /,/g')"
   help=$("$build/xsaveshim" run --help)
   while read -r option values; do
@@ -98,7 +98,7 @@ same_list() { # WHERE EXPECTED ACTUAL
 @test "libxsaveshim(7) names the xfeatures as reports do" {
   names=$(sed -n '/names\[\] = {/,/};/p' core/xstate.c | grep -o '"[a-z0-9_]*"' | tr -d '"')
   [[ $(wc -l <<<"$names") == 20 ]]
-  same_list libxsaveshim.7 "$names" \
+  assert_same_list libxsaveshim.7 "$names" \
     "$(tr '\n' ' ' <man/libxsaveshim.7 | sed -n 's/.*xfeatures are named \([^;]*\);.*/\1/p' | sed 's/,\| and / /g' | xargs -n 1)"
 }
 
@@ -112,7 +112,7 @@ same_list() { # WHERE EXPECTED ACTUAL
 }
 
 # A link's anchor is a heading's words, in lower case, with hyphens between them.
-has_anchor() { # PAGE ANCHOR
+assert_anchor() { # PAGE ANCHOR
   sed -n 's/^##* //p' "$1" | tr '[:upper:]' '[:lower:]' | sed 's/[^a-z0-9 _-]//g; s/ /-/g' | grep -qx -- "$2"
 }
 
@@ -123,7 +123,7 @@ has_anchor() { # PAGE ANCHOR
       file=${link%%#*}
       file=${file:+$(dirname "$page")/$file}
       [[ -e ${file:-$page} ]] || fail "$page links to $link" || return
-      [[ $link != *#* ]] || has_anchor "${file:-$page}" "${link#*#}" || fail "$page links to $link: no such heading" || return
+      [[ $link != *#* ]] || assert_anchor "${file:-$page}" "${link#*#}" || fail "$page links to $link: no such heading" || return
       links=$((links + 1))
     done < <(grep -oE '\]\([^)]+\)' "$page" | sed 's/^](//; s/)$//' | grep -vE '^[a-z]+:')
   done

@@ -8,17 +8,17 @@ load host
 load qemu
 
 setup_file() {
-  find_obstacle
+  find_unmet_requirement
 }
 
 setup() {
-  [[ ! $obstacle ]] || skip "$obstacle; make check-kernels runs this in testbed kernels"
+  [[ ! $unmet ]] || skip "$unmet; make check-kernels runs this in testbed kernels"
   work=$BATS_TEST_TMPDIR/guests
   mkdir "$work"
 }
 
 teardown() {
-  [[ ! $obstacle ]] || return 0
+  [[ ! $unmet ]] || return 0
   [[ ! ${crowd:-} ]] || kill "$crowd"
   guest_stop_all
   host disable >/dev/null
@@ -52,7 +52,7 @@ kernel_says_nothing_new() {
   local round rounds=$((100 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   guest_start guest
-  guest_intact guest
+  assert_guest_intact guest
   nice -n 19 "$build/test/crowd" 4 0 >"$BATS_TEST_TMPDIR/crowd" 3>&- &
   crowd=$!
   for ((round = 0; round < rounds; round++)); do
@@ -60,7 +60,7 @@ kernel_says_nothing_new() {
     host disable >/dev/null
   done
   kill -0 "$crowd"
-  guest_intact guest
-  leaves_nothing
+  assert_guest_intact guest
+  assert_no_pins
   kernel_says_nothing_new
 }

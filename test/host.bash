@@ -3,10 +3,10 @@
 #
 # What the suites of the host mode share; to be sourced after lib.bash. watcher is the process that start_watch starts.
 
-host_caps() { "$build/xsaveshim" host "$@"; }
+host() { "$build/xsaveshim" host "$@"; }
 
-# Prints why these tests cannot run here; nothing: they can.
-tell_obstacle() {
+# Prints the first requirement of these tests that is not met here, if any.
+unmet_requirement() {
   if [[ $EUID != 0 ]]; then
     echo "not root"
   elif [[ ! -e $build/xsaveshim-host ]]; then
@@ -18,7 +18,7 @@ tell_obstacle() {
   fi
 }
 
-leaves_nothing() {
+assert_no_pins() {
   [[ -z $(find /sys/fs/bpf -name 'xsaveshim*') ]] || fail "pins are left:" "$(find /sys/fs/bpf -name 'xsaveshim*')"
 }
 
@@ -27,16 +27,16 @@ enable() {
   [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-# cannot_enable REASON-PATTERN [COMMAND-BEFORE...]
-cannot_enable() {
+# assert_cannot_enable REASON-PATTERN [COMMAND-BEFORE...]
+assert_cannot_enable() {
   run --separate-stderr timeout 60 "${@:2}" "$build/xsaveshim" host enable
   [[ $status == 1 && -z $output ]] || fail "exit status $status" "$output" "$stderr" || return
   [[ $stderr == "xsaveshim host: cannot be enabled: "$1 && $stderr != *$'\n'* ]] || fail "said: $stderr" || return
-  leaves_nothing
+  assert_no_pins
 }
 
-# status_is EXIT-STATUS FIRST-LINE-PATTERN
-status_is() {
+# assert_status EXIT-STATUS FIRST-LINE-PATTERN
+assert_status() {
   run --separate-stderr timeout 60 "$build/xsaveshim" host status
   # shellcheck disable=SC2053 # a pattern
   [[ $status == "$1" && ${lines[0]} == $2 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
@@ -46,7 +46,7 @@ count() { # NAME    as `host status --json` has it
   host status --json | jq -e ".counts.$1"
 }
 
-counts_are() { # NAME=NUMBER...
+assert_counts() { # NAME=NUMBER...
   local json expected
   json=$(host status --json)
   for expected in "$@"; do
@@ -55,9 +55,9 @@ counts_are() { # NAME=NUMBER...
 }
 
 # Payloads with AVX and PKRU, which the guest does not have; AVX any KVM could load.
-loads() { # XSTATE_BV-AFTERWARDS
+assert_loads() { # XSTATE_BV-AFTERWARDS
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207
-  [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(told)"
+  [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(outcome)"
 }
 
 start_watch() {
@@ -65,22 +65,22 @@ start_watch() {
   watcher=$!
 }
 
-watch_told() { # PATTERN
+watch_reported() { # PATTERN
   grep -q "$1" "$BATS_TEST_TMPDIR/watch"
 }
 
 # These and no other reports of that event came, whatever the process.
-watch_told_of() { # EVENT LINE...
+assert_watch_reported() { # EVENT LINE...
   local event=$1 actual
   shift
   actual=$(grep "event=$event " "$BATS_TEST_TMPDIR/watch" | sed -E 's/ pid=[0-9]+/ pid=*/; s/ cgroup=[^ ]*//')
   [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch told:" "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-# Sets obstacle for all tests of a suite.
-find_obstacle() {
-  obstacle=$(tell_obstacle)
-  export obstacle
-  [[ $obstacle || $("$build/xsaveshim" host status) == "inactive: it is not enabled" ]] ||
+# Sets unmet to the requirement that is not met, for all tests of a suite.
+find_unmet_requirement() {
+  unmet=$(unmet_requirement)
+  export unmet
+  [[ $unmet || $("$build/xsaveshim" host status) == "inactive: it is not enabled" ]] ||
     fail "the host mode is in use on this machine: these tests would disable it"
 }

@@ -7,54 +7,54 @@ load lib
 load host
 
 setup_file() {
-  find_obstacle
+  find_unmet_requirement
 }
 
 setup() {
-  [[ ! $obstacle ]] || skip "$obstacle; make check-kernels runs this in testbed kernels"
+  [[ ! $unmet ]] || skip "$unmet; make check-kernels runs this in testbed kernels"
 }
 
 teardown() {
-  [[ ! $obstacle ]] || return 0
+  [[ ! $unmet ]] || return 0
   [[ ! -v public ]] || rm -r "$public"
   [[ ! -v watcher ]] || kill -KILL "$watcher" 2>/dev/null || true
   host disable >/dev/null
-  leaves_nothing
+  assert_no_pins
 }
 
 is_active='active: * was cleared from what a VM loaded whose guest has none'
 
 @test "enabled, it trims what any VMM loads; disabled, it does not" {
-  loads 0x207
+  assert_loads 0x207
   enable
   [[ $output == "enabled: trim=both refused=report" ]]
-  status_is 0 "$is_active"
-  loads 0x3
-  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  counts_are seen=1 trimmed=1 not_trimmed=0 refused=0 missed=0 killed=0
+  assert_status 0 "$is_active"
+  assert_loads 0x3
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  assert_counts seen=1 trimmed=1 not_trimmed=0 refused=0 missed=0 killed=0
   run host disable
   [[ $status == 0 && $output == disabled ]]
-  status_is 1 'inactive: it is not enabled'
-  loads 0x207
+  assert_status 1 'inactive: it is not enabled'
+  assert_loads 0x207
 }
 
 @test "its settings are its own options', whatever the other modes' file and environment say" {
   XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable
   [[ $output == "enabled: trim=both refused=report" ]]
-  loads 0x3
+  assert_loads 0x3
 }
 
 @test "with trim=none it keeps the payload and tells what it would have dropped" {
   enable --trim=none
-  status_is 0 'active: the programs saw what a VM loaded and saved'
-  loads 0x207
-  counts_are would_trim=1 trimmed=0
+  assert_status 0 'active: the programs saw what a VM loaded and saved'
+  assert_loads 0x207
+  assert_counts would_trim=1 trimmed=0
 }
 
 @test "with trim=save it keeps what is loaded" {
   enable --trim=save
-  status_is 0 'active: the programs saw what a VM loaded and saved'
-  loads 0x207
+  assert_status 0 'active: the programs saw what a VM loaded and saved'
+  assert_loads 0x207
 }
 
 @test "enabled again it takes the new settings, and at no time a payload goes untrimmed" {
@@ -77,7 +77,7 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
   enable --trim=both
   wait $!
-  status_is 0 "$is_active"
+  assert_status 0 "$is_active"
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
@@ -93,7 +93,7 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
       [[ $(find /sys/fs/bpf -type f -path '*xsaveshim*' | wc -l) == 3 ]]
       host disable
     fi
-    leaves_nothing
+    assert_no_pins
   done
 }
 
@@ -101,61 +101,61 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   enable
   mkdir /sys/fs/bpf/xsaveshim-new
   bpftool link pin id "$(bpftool -j link show pinned /sys/fs/bpf/xsaveshim/exit | jq .id)" /sys/fs/bpf/xsaveshim-new/exit
-  status_is 0 "$is_active"
+  assert_status 0 "$is_active"
   [[ ! -e /sys/fs/bpf/xsaveshim-new ]]
   rm /sys/fs/bpf/xsaveshim/entry
-  wait_for 30 status_is 1 'inactive: it is not enabled' # once the kernel has detached the programs
-  leaves_nothing
+  wait_for 30 assert_status 1 'inactive: it is not enabled' # once the kernel has detached the programs
+  assert_no_pins
 }
 
 @test "what was proven before SIGKILL came the next status puts in place" {
   enable
   mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
-  status_is 0 "$is_active"
+  assert_status 0 "$is_active"
   [[ -e /sys/fs/bpf/xsaveshim/entry && ! -e /sys/fs/bpf/xsaveshim-new ]]
 }
 
 @test "killing the command or the watch does not end it" {
   enable
   start_watch
-  wait_for 20 watch_told event=active
+  wait_for 20 watch_reported event=active
   kill -KILL "$watcher"
   wait "$watcher" || true
-  loads 0x3
+  assert_loads 0x3
 }
 
 @test "pinned in another bpffs instance, it is active and cannot be disabled from there" {
   enable
   mount -t bpf bpf /sys/fs/bpf
-  status_is 0 "active, pinned elsewhere: *"
+  assert_status 0 "active, pinned elsewhere: *"
   run --separate-stderr host disable
   umount /sys/fs/bpf
   [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled from here: '*'another bpffs instance'* ]]
-  loads 0x3
+  assert_loads 0x3
 }
 
 @test "where kernel.ftrace_enabled is 0, it is inactive, and cannot be enabled" {
   enable
   sysctl -q kernel.ftrace_enabled=0
-  status_is 1 'inactive: *sysctl kernel.ftrace_enabled=1'
+  assert_status 1 'inactive: *sysctl kernel.ftrace_enabled=1'
   host disable
-  cannot_enable '*sysctl kernel.ftrace_enabled=1' || { sysctl -q kernel.ftrace_enabled=1; false; }
+  assert_cannot_enable '*sysctl kernel.ftrace_enabled=1' || { sysctl -q kernel.ftrace_enabled=1; false; }
   sysctl -q kernel.ftrace_enabled=1
 }
 
 @test "a plain user cannot enable it, nor root without CAP_SYS_ADMIN" {
   make_public "$build"/xsaveshim{,-host}
-  build=$public cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
-  cannot_enable 'root lacks the capability CAP_SYS_ADMIN *' setpriv --bounding-set -sys_admin
-  cannot_enable 'this is root of a user namespace alone: *' unshare --user --map-root-user
+  build=$public assert_cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
+  assert_cannot_enable 'root lacks the capability CAP_SYS_ADMIN *' setpriv --bounding-set -sys_admin
+  assert_cannot_enable 'this is root of a user namespace alone: *' unshare --user --map-root-user
 }
 
 @test "without the kernel's BTF it cannot be enabled" {
-  cannot_enable '*no /sys/kernel/btf/vmlinux*' unshare --mount sh -c 'mount -t tmpfs none /sys/kernel/btf && exec "$@"' -
+  assert_cannot_enable '*no /sys/kernel/btf/vmlinux*' unshare --mount sh -c 'mount -t tmpfs none /sys/kernel/btf && exec "$@"' -
 }
 
 @test "without a bpffs it cannot be enabled" {
-  cannot_enable '/sys/fs/bpf is not mounted*' unshare --mount sh -c 'mount -t tmpfs none /sys/fs/bpf && exec "$@"' -
+  assert_cannot_enable '/sys/fs/bpf is not mounted*' unshare --mount sh -c 'mount -t tmpfs none /sys/fs/bpf && exec "$@"' -
 }
 
 @test "a wrong command line is refused, with the reason" {
@@ -170,12 +170,12 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
 @test "watch tells what was trimmed and what KVM refused, with the process and its cgroup, and no report of the self-test" {
   start_watch
   enable
-  wait_for 20 watch_told event=active
+  wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x203,xcomp_bv=1
-  wait_for 20 watch_told event=refused
-  watch_told_of trim \
+  wait_for 20 watch_reported event=refused
+  assert_watch_reported trim \
     'level=notice event=trim via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru'
-  watch_told_of refused \
+  assert_watch_reported refused \
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
 }
 
@@ -184,11 +184,11 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   for _ in {1..99}; do hundred+=(set-xsave 0x203); done
   enable
   start_watch
-  wait_for 20 watch_told event=active
+  wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 "${hundred[@]}" set-xsave 0x207 create 1 cpuid 0xd=0x3 set-xsave 0x203
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 5))'
-  counts_are trimmed=102 lost_reports=0
+  assert_counts trimmed=102 lost_reports=0
   [[ $(grep -oE 'vcpu=.*' "$BATS_TEST_TMPDIR/watch") == "vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
 vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru count=10
 vcpu=0 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=100
@@ -199,18 +199,18 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
 @test "watch says when the host mode stops to be active" {
   enable
   start_watch
-  wait_for 20 watch_told event=active
+  wait_for 20 watch_reported event=active
   host disable
-  wait_for 20 watch_told 'level=error event=inactive via=host reason="it is not enabled"'
+  wait_for 20 watch_reported 'level=error event=inactive via=host reason="it is not enabled"'
   enable
   wait_for 20 eval '(($(grep -c event=active "$BATS_TEST_TMPDIR/watch") == 2))'
-  loads 0x3
-  wait_for 20 watch_told event=trim
+  assert_loads 0x3
+  wait_for 20 watch_reported event=trim
 }
 
 @test "a second watch says that there is one" {
   start_watch
-  wait_for 20 watch_told event=
+  wait_for 20 watch_reported event=
   run --separate-stderr host watch
   [[ $status == 1 && $stderr == 'xsaveshim host: another `xsaveshim host watch` reads the reports already' ]]
 }
@@ -222,7 +222,7 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   done
   enable
   start_watch
-  wait_for 20 watch_told event=active
+  wait_for 20 watch_reported event=active
   for kind in readonly copied absent userfaultfd; do
     after+=$("$build/test/pages" "$kind")$'\n'
   done
@@ -235,39 +235,39 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
   ((status == 0))
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203,xcomp_bv=1
-  ((status == 137)) || fail "$(told)"
+  ((status == 137)) || fail "$(outcome)"
   run_vmm create 0 cpuid 0xd=0x3 set-xsave-at 0
-  ((status == 0)) || fail "$(told)"
+  ((status == 0)) || fail "$(outcome)"
   run "$build/xsaveshim" probe
   ((status <= 2)) || fail "exit status $status" "$output"
-  counts_are killed=1
+  assert_counts killed=1
 }
 
 @test "KVM_SET_XCRS: what KVM refuses is told, and what it takes of state that was dropped" {
   enable
   start_watch
-  wait_for 20 watch_told event=active
+  wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xcrs 0x7
   # a table that grows afterwards stands in for a KVM that has more than the VMM set
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
   run_vmm create 0 cpuid 0xd=0x7 set-xcrs 0x7 cpuid 0xd=0x3 set-xsave 0x7
-  [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(told)"
-  wait_for 20 watch_told event=lost
-  watch_told_of lost 'level=error event=lost via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 xcr0=0x7 lost=avx'
-  watch_told_of refused \
+  [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
+  wait_for 20 watch_reported event=lost
+  assert_watch_reported lost 'level=error event=lost via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 xcr0=0x7 lost=avx'
+  assert_watch_reported refused \
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 errno=EINVAL xcr0=0x7 reason=guest-lacks:avx'
 }
 
 @test "a static VMM is trimmed, too, and one that is under a supervisor or the library as well" {
   enable
   run --separate-stderr "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   run --separate-stderr "$build/xsaveshim" run --supervise -- "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   run --separate-stderr "$build/xsaveshim" run -- "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru'
-  counts_are trimmed=1
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  assert_reported 'level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru'
+  assert_counts trimmed=1
 }
 
 @test "xsaveshim status calls a VMM without a shim protected, by host, while the host mode is active" {

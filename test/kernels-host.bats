@@ -10,7 +10,7 @@ setup() {
 }
 
 # passes [OPTION VALUE]... KERNEL COMMAND... SUITE    all of its tests, none skipped
-passes() {
+assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
   # PATH begins with bats' inner programs, one of which is called bats, too.
@@ -33,11 +33,11 @@ inside() {
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
 @test "its suite passes on the fixed kernel" {
-  passes fixed test/host.bats
+  assert_passes fixed test/host.bats
 }
 
 @test "its suite passes on Debian's kernel, whose KVM is a module, without the module's BTF" {
-  passes debian "${no_module_btf[@]}" test/host.bats
+  assert_passes debian "${no_module_btf[@]}" test/host.bats
 }
 
 crowd_result() { # NAME KERNEL
@@ -46,13 +46,13 @@ crowd_result() { # NAME KERNEL
 }
 
 @test "many threads at once: on Debian's kernel that preempts itself (preempt=full)" {
-  passes --cpus 2 --append preempt=full debian test/host-crowd.bats
+  assert_passes --cpus 2 --append preempt=full debian test/host-crowd.bats
   crowd_result host-crowd-full "Debian's kernel, which preempts itself"
 }
 
 # Debian's 7.2 takes no preempt=none any more, and stays with preempt=lazy.
 @test "many threads at once: on Debian's kernel that preempts itself as little as it can, without the module's BTF" {
-  passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
+  assert_passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 

@@ -51,13 +51,13 @@ shim_is_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-l
 shim_is_disabled() { host xsaveshim-libvirt disable; }
 
 # What becomes of an image that KVM refuses, without the shim: QEMU up to 8.1 runs on, later ones exit.
-loses_registers() { # virsh ARGUMENT...
+assert_loses_registers() { # virsh ARGUMENT...
   if qemu_exits_on_refusal; then
     run -1 host "$@"
     host grep 'Failed to set XSAVE: Invalid argument' /var/log/libvirt/qemu/guest.log
   else
     run -0 host "$@"
-    guest_prints X
+    assert_guest_prints X
     run -1 guest_has_shim
   fi
   run -1 report_line
@@ -65,13 +65,13 @@ loses_registers() { # virsh ARGUMENT...
 
 @test "without the shim, a leaky saved domain loses its registers while virsh says that it was restored, or QEMU exits (8.2 and later)" {
   shim_is_disabled
-  loses_registers virsh restore /srv/leaky.save
+  assert_loses_registers virsh restore /srv/leaky.save
 }
 
 @test "without the shim, starting a leaky managed save deletes the save file and loses the registers, or QEMU exits (8.2 and later)" {
   shim_is_disabled
   host cp /srv/managed.save "$managed_save"
-  loses_registers virsh start guest
+  assert_loses_registers virsh start guest
   if qemu_exits_on_refusal; then
     [[ -s $host_root$managed_save ]]
   else
@@ -85,7 +85,7 @@ loses_registers() { # virsh ARGUMENT...
   domain_xml "LD_PRELOAD=$library" | host tee /srv/guest/env.xml >/dev/null
   host virsh restore /srv/leaky.save --xml /srv/guest/env.xml
   guest_has_shim
-  guest_prints T
+  assert_guest_prints T
   report_line
 }
 
@@ -98,7 +98,7 @@ loses_registers() { # virsh ARGUMENT...
     host tee /srv/guest/emulator.xml >/dev/null
   host virsh restore /srv/leaky.save --xml /srv/guest/emulator.xml
   guest_has_shim
-  guest_prints T
+  assert_guest_prints T
   report_line
 }
 
@@ -111,7 +111,7 @@ loses_registers() { # virsh ARGUMENT...
   [[ $output == *"domain guest (pid $before): has NO shim; save and restore it"* ]]
   [[ $(host systemctl show -P MainPID libvirtd) != "$daemon" ]]
   [[ $(guest_pid) == "$before" ]]
-  guest_prints T
+  assert_guest_prints T
   run -1 guest_has_shim
 
   restart_guest
@@ -129,7 +129,7 @@ loses_registers() { # virsh ARGUMENT...
   shim_is_enabled
   host virsh restore /srv/leaky.save
   guest_has_shim
-  guest_prints T
+  assert_guest_prints T
   report_line
 }
 
@@ -137,7 +137,7 @@ loses_registers() { # virsh ARGUMENT...
   shim_is_enabled
   host cp /srv/managed.save "$managed_save"
   host virsh start guest
-  guest_prints T
+  assert_guest_prints T
   report_line
 }
 
@@ -151,7 +151,7 @@ loses_registers() { # virsh ARGUMENT...
   [[ $(host stat -c %U "/proc/$pid") == libvirt-qemu ]]
   daemon=$(host systemctl show -P MainPID libvirtd)
   [[ $(host readlink "/proc/$pid/ns/mnt") != "$(host readlink "/proc/$daemon/ns/mnt")" ]]
-  guest_prints T
+  assert_guest_prints T
 }
 
 # A reserved bit in MXCSR: no trimming makes KVM take that.
@@ -173,7 +173,7 @@ loses_registers() { # virsh ARGUMENT...
   # without the shim, QEMU alone decides
   host xsaveshim-libvirt disable
   host rm "$managed_save" /var/log/libvirt/qemu/guest.log
-  loses_registers virsh restore /srv/unloadable.save
+  assert_loses_registers virsh restore /srv/unloadable.save
 }
 
 # ---- XSAVESHIM_LOG=/path, for domains ----
@@ -221,7 +221,7 @@ descriptors_with_library() {
 
   host virsh -q restore /srv/leaky.save
   guest_has_shim
-  guest_prints T
+  assert_guest_prints T
   [[ $(host stat -c '%U %a' "$domains_log") == "libvirt-qemu 600" ]]
   host grep -E "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE " "$domains_log"
   host grep -E '^xsaveshim: level=error event=setting .*key=XSAVESHIM_TRIM value=everything ' "$domains_log"
@@ -235,7 +235,7 @@ descriptors_with_library() {
   host chmod 600 /etc/xsaveshim.conf
   host virsh -q restore /srv/leaky.save
   host chmod 644 /etc/xsaveshim.conf
-  guest_prints T
+  assert_guest_prints T
   report_line
   host grep -E '^xsaveshim: level=error event=setting .*source=/etc/xsaveshim.conf key=file value="Permission denied"' \
     /var/log/libvirt/qemu/guest.log
@@ -273,7 +273,7 @@ in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
   start_kolla "${volumes[@]}"
   host cp /srv/managed.save "$managed_save"
   host virsh start guest
-  guest_prints T
+  assert_guest_prints T
   in_kolla grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE vcpu=0 " /var/log/libvirt/qemu/guest.log
   [[ $(in_kolla stat -c %U "/proc/$(guest_pid)") == nova ]]
   run -0 host xsaveshim status
@@ -283,7 +283,7 @@ in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
 @test "in Kolla's container, without the page's volumes, a leaky saved domain loses its registers" {
   shim_is_disabled
   start_kolla
-  loses_registers virsh restore /srv/leaky.save
+  assert_loses_registers virsh restore /srv/leaky.save
 }
 
 # start_destination PORT    a second host, whose daemon takes calls from the first one's there; `host` is that one from now on
@@ -312,6 +312,6 @@ start_destination() {
     "qemu+tcp://127.0.0.1:$port/system"
   host_dir=$source_dir host rm /srv/leaking
   guest_has_shim
-  guest_prints T
+  assert_guest_prints T
   report_line
 }

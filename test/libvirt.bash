@@ -47,7 +47,7 @@ stop_host() {
   [[ ! -e $host_dir/init ]] || "$repo/test/tools/systemd-ns" stop "$host_dir"
 }
 
-host_caps() { timeout $((120 * ${XSTEST_SLOW:-1})) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@"; }
+host() { timeout $((120 * ${XSTEST_SLOW:-1})) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@"; }
 
 # domain_xml [VAR=VALUE]...    the canary guest, QEMU's environment set through <qemu:env>
 domain_xml() {
@@ -96,7 +96,7 @@ printed_more() { # SIZE-BEFORE LETTERS
 }
 
 # Checks that the running guest prints this letter from now on.
-guest_prints() { # T|X
+assert_guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")
   wait_for $((10 * ${XSTEST_SLOW:-1})) printed_more "$size" "$1" || return
@@ -108,7 +108,7 @@ start_leaky_guest() {
   host virsh -q define /srv/guest/leaky.xml
   host virsh -q start guest
   wait_for $((10 * ${XSTEST_SLOW:-1})) test -s "$serial"
-  guest_prints T
+  assert_guest_prints T
 }
 
 # save_leaky    leaves /srv/leaky.save, with nothing about the leak in its domain XML, and the domain defined and stopped

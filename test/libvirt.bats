@@ -67,22 +67,22 @@ release_domains() { rm "$host_root/srv/hold"; }
 
 ended() { [[ -s $BATS_TEST_TMPDIR/$1.status ]]; } # NAME
 
-ended_with() { # STATUS NAME
+assert_ended_with() { # STATUS NAME
   wait_for $((120 * ${XSTEST_SLOW:-1})) ended "$2"
-  [[ $(<"$BATS_TEST_TMPDIR/$2.status") == "$1" ]] || fail "$2 ended with $(<"$BATS_TEST_TMPDIR/$2.status"):" "$(told_by "$2")"
+  [[ $(<"$BATS_TEST_TMPDIR/$2.status") == "$1" ]] || fail "$2 ended with $(<"$BATS_TEST_TMPDIR/$2.status"):" "$(output_of "$2")"
 }
 
-told_by() { cat "$BATS_TEST_TMPDIR/$1.reported"; } # NAME
+output_of() { cat "$BATS_TEST_TMPDIR/$1.reported"; } # NAME
 
-ended_or_waits() { ended "$1" || told_by "$1" | grep -q 'waiting for another'; } # NAME
+ended_or_waits() { ended "$1" || output_of "$1" | grep -q 'waiting for another'; } # NAME
 
-no_probe_is_left() {
+assert_no_probe_left() {
   [[ -z $(host virsh -q list --all) ]]
   run -0 host find /var/log/libvirt /run/libvirt /etc/libvirt /var/lib/libvirt -name '*xsaveshim-probe*'
   [[ -z $output ]]
 }
 
-daemon_has_no_library() {
+assert_daemon_has_no_library() {
   run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
 }
 
@@ -104,7 +104,7 @@ daemon_has_no_library() {
 
 @test "enable starts its probe and leaves no trace of it" {
   host xsaveshim-libvirt enable
-  no_probe_is_left
+  assert_no_probe_left
 }
 
 @test "of two enables at once the second waits for the first, and both are done" {
@@ -113,10 +113,10 @@ daemon_has_no_library() {
   start_enable second
   wait_for $((30 * ${XSTEST_SLOW:-1})) ended_or_waits second
   release_domains
-  ended_with 0 first
-  ended_with 0 second
+  assert_ended_with 0 first
+  assert_ended_with 0 second
   host xsaveshim-libvirt status
-  no_probe_is_left
+  assert_no_probe_left
 }
 
 @test "enable that a signal ends, alone or with all that it has started, is undone, and no probe domain is left" {
@@ -129,11 +129,11 @@ daemon_has_no_library() {
     # shellcheck disable=SC2086
     host $signal "$(<"$host_root/srv/ended.pid")"
     release_domains
-    ended_with 1 ended
-    [[ $(told_by ended) == *"undone: nothing of it is left in place"* ]] || fail "after $signal it said:" "$(told_by ended)"
+    assert_ended_with 1 ended
+    [[ $(output_of ended) == *"undone: nothing of it is left in place"* ]] || fail "after $signal it said:" "$(output_of ended)"
     [[ $(policy "$host_root") == "$before" ]]
-    daemon_has_no_library
-    no_probe_is_left
+    assert_daemon_has_no_library
+    assert_no_probe_left
   done
 }
 
@@ -144,11 +144,11 @@ daemon_has_no_library() {
   start_held_enable ended
   host kill -TERM "$(<"$host_root/srv/ended.pid")"
   release_domains
-  ended_with 1 ended
-  [[ $(told_by ended) == *"interrupted; what was in place before still is"* ]]
+  assert_ended_with 1 ended
+  [[ $(output_of ended) == *"interrupted; what was in place before still is"* ]]
   [[ $(policy "$host_root") == "$enabled" ]]
   host xsaveshim-libvirt status
-  no_probe_is_left
+  assert_no_probe_left
 }
 
 @test "disable destroys a probe domain that an enable, killed, has left" {
@@ -159,7 +159,7 @@ daemon_has_no_library() {
   release_domains
   wait_for $((30 * ${XSTEST_SLOW:-1})) host virsh -q domid xsaveshim-probe
   host xsaveshim-libvirt disable
-  no_probe_is_left
+  assert_no_probe_left
   [[ $(policy "$host_root") == "$before" ]]
 }
 
@@ -228,7 +228,7 @@ daemon_has_no_library() {
   run -1 host xsaveshim-libvirt enable
   [[ $output == *"a probe domain started without /$library"*"undone"* ]]
   [[ $(policy "$host_root") == "$before" ]]
-  daemon_has_no_library
+  assert_daemon_has_no_library
   host chmod 644 "/$library"
   host xsaveshim-libvirt enable
 }
@@ -242,8 +242,8 @@ daemon_has_no_library() {
   run -1 host xsaveshim-libvirt enable
   [[ $output == *"cannot start a probe domain"*"The end of its log:"*"this QEMU is broken"*"undone: nothing"* ]]
   [[ $(policy "$host_root") == "$before" ]]
-  daemon_has_no_library
-  no_probe_is_left
+  assert_daemon_has_no_library
+  assert_no_probe_left
 }
 
 @test "enable follows a library that has moved" {

@@ -189,7 +189,7 @@ boot_with_packages() {
 
   host dpkg -i "/$(basename "$newer")"
   [[ $(guest_pid) == "$before" && $(host systemctl show -P MainPID libvirtd) == "$daemon" ]]
-  guest_prints T
+  assert_guest_prints T
   host grep -q 'libxsaveshim\.so.* (deleted)$' "/proc/$before/maps"
   run -0 host xsaveshim-libvirt status
   [[ $output == *"libxsaveshim.so"*" (deleted)"* ]]
@@ -221,7 +221,7 @@ boot_with_packages() {
   before=$(guest_pid)
   host dpkg --remove xsaveshim
   [[ $(guest_pid) == "$before" ]]
-  guest_prints T
+  assert_guest_prints T
   run -0 host find /etc/systemd /etc/apparmor.d -name 'xsaveshim*'
   [[ -z $output ]]
   [[ $(host systemctl show -P Environment libvirtd) != *LD_PRELOAD* ]]

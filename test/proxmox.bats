@@ -46,7 +46,7 @@ teardown() {
   [[ $(files_of_kvm) == "$before" ]]
 }
 
-host_caps() { timeout $((6 * patience)) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@" 3>&-; }
+host() { timeout $((6 * patience)) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@" 3>&-; }
 
 files_of_kvm() { host sh -c 'ls /usr/bin/kvm*; readlink /usr/bin/kvm; dpkg-divert --list "*kvm*"'; }
 
@@ -89,7 +89,7 @@ start_101() {
 
 start_leaky_source() { # [QEMU-ARGUMENT...]
   guest_start source "LD_PRELOAD=$build/test/leak.so" "LEAK_BITS=$leaked" "LEAK_WHILE=$work/host-leaks" -- "$@"
-  guest_intact source
+  assert_guest_intact source
 }
 
 # sshd starts the destination of a migration.
@@ -112,7 +112,7 @@ resume_101() {
 
 has_library() { host grep -q '/libxsaveshim\.so$' "/proc/$(pid_101)/maps"; }
 
-status_shows() { # EXIT-STATUS PROTECTED SHIM
+assert_status_shows() { # EXIT-STATUS PROTECTED SHIM
   run "-$1" host xsaveshim status
   [[ $output =~ (^|$'\n')\ *$(pid_101)\ +1\ +$2\ +$3\  ]] || fail "$output"
 }
@@ -121,7 +121,7 @@ journal_has() { # IDENTIFIER PATTERN
   host journalctl -q -o cat -t "$1" | grep -qE "$2"
 }
 
-journal_tells_of_the_trim() {
+assert_trim_in_journal() {
   wait_for "$patience" journal_has xsaveshim "^level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "
 }
 
@@ -130,9 +130,9 @@ journal_tells_of_the_trim() {
   migrate_in
   [[ $output != *xsaveshim* ]] || fail "$output"
   resume_101
-  guest_intact 101
-  journal_tells_of_the_trim
-  status_shows 0 yes preload
+  assert_guest_intact 101
+  assert_trim_in_journal
+  assert_status_shows 0 yes preload
 }
 
 @test "the stand-in starts QEMU as Proxmox does: scope, environment, descriptors" {
@@ -157,7 +157,7 @@ journal_tells_of_the_trim() {
     migrate_in
     resume_101
     guest_wait_for 101 X
-    status_shows 1 NO none
+    assert_status_shows 1 NO none
   fi
 }
 
@@ -165,10 +165,10 @@ journal_tells_of_the_trim() {
   local library
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   start_101 "${pvedaemon[@]}" "--setenv=LD_PRELOAD=$library" --
-  status_shows 0 yes preload
+  assert_status_shows 0 yes preload
   stop_101
   await_migration
-  status_shows 1 NO none
+  assert_status_shows 1 NO none
 }
 
 @test "with the wrapper, a state that is loaded at the start is told in the journal, or without the page's setting in the task's output" {
@@ -180,14 +180,14 @@ journal_tells_of_the_trim() {
   from_page dpkg-divert
   start_101 "${pvedaemon[@]}" -- -drive if=none,format=qcow2,file=/srv/101/disk.qcow2 -loadvm running
   [[ $output != *xsaveshim* ]] || fail "$output"
-  guest_intact 101
-  journal_tells_of_the_trim
+  assert_guest_intact 101
+  assert_trim_in_journal
 
   stop_101
   host rm /etc/xsaveshim.conf
   start_101 "${pvedaemon[@]}" -- -drive if=none,format=qcow2,file=/srv/101/disk.qcow2 -loadvm running
   [[ $output == *"xsaveshim: level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "* ]] || fail "$output"
-  guest_intact 101
+  assert_guest_intact 101
 }
 
 @test "without the page's setting, and with a standard error that leads to the journal as Proxmox's QEMU has it, a migration is told there under xsaveshim's name" {
@@ -196,8 +196,8 @@ journal_tells_of_the_trim() {
   migrate_in LD_PRELOAD=/srv/journal.so JOURNAL=/run/systemd/journal/stdout
   [[ $(host readlink "/proc/$(pid_101)/fd/2") == socket:* ]]
   resume_101
-  guest_intact 101
-  journal_tells_of_the_trim
+  assert_guest_intact 101
+  assert_trim_in_journal
   run ! journal_has QEMU event=
 }
 
@@ -208,10 +208,10 @@ journal_tells_of_the_trim() {
   from_page rm
   [[ $(files_of_kvm) == "$before" ]]
   [[ ! -s $host_root/etc/xsaveshim.conf ]]
-  status_shows 0 yes preload
+  assert_status_shows 0 yes preload
   stop_101
   start_101 "${pvedaemon[@]}" --
-  status_shows 1 NO none
+  assert_status_shows 1 NO none
 }
 
 package() { # VERSION
