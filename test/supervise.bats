@@ -508,7 +508,7 @@ snapshot_file() {
     run --separate-stderr env XSAVESHIM_TRIM="$mode" "$xsaveshim" run -- "$static" "${guest[@]}" set-xsave "$leaky"
     assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
     [[ $stderr == "xsaveshim run: warning: XSAVESHIM_TRIM=$mode: a supervisor cannot trim what KVM saves"* ]] || fail "$(outcome)"
-    stderr=${stderr#*$'\n'} reported "$(trim_report)"
+    stderr=${stderr#*$'\n'} assert_reported "$(trim_report)"
     # the settings file's, where nothing else sets it
     run --separate-stderr unshare --mount sh -c 'mount -t tmpfs none /etc && echo "XSAVESHIM_TRIM=$0" >/etc/xsaveshim.conf &&
       exec "$@"' "$mode" "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
