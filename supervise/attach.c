@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -102,14 +103,27 @@ static int copy_listener(pid_t vmm, int number)
 	return listener;
 }
 
+// Every later restore would fail without the supervisor, which needs little memory. Only root may
+// ask for this.
+static void escape_oom_killer(void)
+{
+	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (file < 0)
+		return;
+	dprintf(file, "-1000");
+	close(file);
+}
+
 static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings *settings,
 				    const char *program, const char *reason)
 {
 	close_inherited(&socket);
 	check_proc();
+	escape_oom_killer();
 	send_number(socket, getpid());
-	supervise_prepare(copy_listener(vmm, receive_number(socket)), settings, vmm, program,
-			  reason);
+	supervise_prepare(copy_listener(vmm, receive_number(socket)), socket, settings, vmm,
+			  program, reason);
 	record_publish(&record, settings);
 	send_number(socket, 0);
 	close(socket);
@@ -137,14 +151,19 @@ static int move_above_stdio(int fd)
 	return above;
 }
 
-// Forks the supervisor, by way of a child that exits at once.
+// Forks the supervisor, by way of a child that exits at once. The kernel makes an orphan the child
+// of its next ancestor that is a subreaper, which must not be the VMM.
 static void start_supervisor(int socket, const struct settings *settings, const char *program,
 			     const char *reason)
 {
 	pid_t vmm = getpid();
-	// A fork() without SIGCHLD, which would stay pending in a VMM that blocks it.
-	pid_t child = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, 0);
+	int is_subreaper = 0;
+	pid_t child;
 
+	prctl(PR_GET_CHILD_SUBREAPER, &is_subreaper, 0, 0, 0);
+	prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
+	// A fork() without SIGCHLD, which would stay pending in a VMM that blocks it.
+	child = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, 0);
 	if (!child) {
 		leave_session();
 		child = fork();
@@ -156,6 +175,7 @@ static void start_supervisor(int socket, const struct settings *settings, const 
 	}
 	if (child < 0 || waitpid(child, NULL, __WALL) < 0)
 		fail("fork");
+	prctl(PR_SET_CHILD_SUBREAPER, is_subreaper, 0, 0, 0);
 }
 
 void attach_supervisor(const struct settings *settings, const char *program, const char *reason)

@@ -209,6 +209,7 @@ struct xsave_events {
 	uint32_t not_writable_count;
 	struct refusal refusal; // by any kernel
 	uint32_t refused_count;
+	bool ends_vmm;
 	uint64_t lacking; // what the latest CPUID table lacks, and an earlier one has
 	uint32_t lacking_count;
 };
@@ -258,30 +259,56 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 		report_trim(log, vcpu_call(call, events->vcpu), events->trim, events->trim_count);
 	if (events->not_writable_count)
 		report_not_writable(log, call, events);
-	if (events->refused_count)
-		report_refused(log, vcpu_call(call, events->vcpu), EINVAL, events->trim.after,
-			       events->refusal, events->refused_count);
 	if (events->lacking_count)
 		report_earlier_cpuid(log, call, events);
+	if (events->refused_count) {
+		reports_set_action(events->ends_vmm ? "abort" : NULL);
+		report_refused(log, vcpu_call(call, events->vcpu), EINVAL, events->trim.after,
+			       events->refusal, events->refused_count);
+	}
 	reports_end();
 }
 
-// Notes what the payload leads to. Only a payload that every kernel refuses is said to be refused;
-// the xfeatures of an earlier table, KVM refuses only if it accepted the latest one.
+static struct refusal diagnose(const struct tracked_vcpu *vcpu, unsigned char *head, uint64_t bv)
+{
+	xstate_set_bv(head, bv);
+	return policy_diagnose(head, vcpu->vcpu, host);
+}
+
+// KVM may serve a vCPU without a known table to another process, so nobody is ended for it. Nobody
+// is ended either for xfeatures that the settings say to leave in the payload.
+static bool ends_vmm(const struct xsave_events *events, const struct tracked_vcpu *vcpu,
+		     unsigned char *head)
+{
+	struct trim_result trim = events->trim;
+	bool is_left = !policy_trims(settings->trim, XSAVE_RESTORE);
+
+	return settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
+	       policy_always_refused(
+		       diagnose(vcpu, head, is_left ? trim.xstate_bv & trim.allowed : trim.after));
+}
+
+// Notes what comes of the payload, whose XSTATE_BV is trim.after now. Only what every kernel refuses
+// counts as refused: KVM refuses the xfeatures of an earlier table only if it accepted the latest.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
-			      const void *head)
+			      unsigned char *head)
 {
 	struct vcpu latest = {.knowledge = vcpu->vcpu.knowledge, .guest_xcr0 = vcpu->latest_xcr0};
 	struct trim_result trim = events->trim;
 	uint64_t excess = trim.xstate_bv & ~trim.allowed;
 
 	vcpu->dropped = trim.xstate_bv & ~trim.after;
-	if (excess)
+	if (excess && events->write_error)
+		events->not_writable_count = count(vcpu, TRACKED_NOT_WRITABLE, excess);
+	else if (excess)
 		events->trim_count = count(vcpu, TRACKED_TRIM, excess);
-	events->refusal = policy_diagnose(head, vcpu->vcpu, host);
+	events->refusal = diagnose(vcpu, head, trim.after);
 	if (policy_always_refused(events->refusal)) {
 		events->refused_count =
 			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
+		events->ends_vmm = ends_vmm(events, vcpu, head);
+		if (events->ends_vmm) // never without a report
+			events->refused_count = vcpu->rate_limits[TRACKED_REFUSED].count;
 		return;
 	}
 	events->lacking = trim.after & vcpu->vcpu.guest_xcr0 & ~policy_allowed(latest);
@@ -310,18 +337,13 @@ static void before_set_xsave(struct call *call)
 		if (!vcpu)
 			return;
 	}
-	events.vcpu = vcpu->vcpu;
-	xstate_set_bv(head, events.trim.after);
 	if (events.write_error)
-		events.not_writable_count = count(
-			vcpu, TRACKED_NOT_WRITABLE, events.trim.xstate_bv & ~events.trim.allowed);
-	else
-		note_xsave_events(&events, vcpu, head);
+		events.trim.after = events.trim.xstate_bv;
+	events.vcpu = vcpu->vcpu;
+	note_xsave_events(&events, vcpu, head);
 	tracked_unlock(tracked);
 	report_xsave_events(call, &events);
-	// KVM may serve a vCPU without a known table to another process, so nothing ends over it.
-	if (settings->refused == REFUSED_ABORT && events.vcpu.knowledge == VCPU_XCR0 &&
-	    policy_always_refused(events.refusal))
+	if (events.ends_vmm)
 		end_vmm(call);
 }
 
@@ -336,7 +358,9 @@ static void before_set_xcrs(struct call *call)
 	struct tracked_vcpu *vcpu;
 	struct vcpu known;
 	uint64_t xcr0, lost;
+	struct log *log;
 	uint32_t times;
+	bool is_end;
 
 	if (!remote_read(call->caller.tid, call->argument, &xcrs, sizeof(xcrs))) {
 		report_not_readable(call);
@@ -349,14 +373,19 @@ static void before_set_xcrs(struct call *call)
 		return;
 	lost = policy_lost(vcpu->dropped, xcr0);
 	vcpu->vcpu.enabled_xcr0 |= policy_joins(vcpu->vcpu, xcr0) & ~lost;
+	is_end = lost && settings->refused == REFUSED_ABORT;
 	times = lost ? count(vcpu, TRACKED_LOST, lost) : 0;
+	if (is_end) // never without a report
+		times = vcpu->rate_limits[TRACKED_LOST].count;
 	known = vcpu->vcpu;
 	tracked_unlock(tracked);
 	if (times) {
-		report_lost(begin_reports(call), vcpu_call(call, known), xcr0, lost, times);
+		log = begin_reports(call);
+		reports_set_action(is_end ? "abort" : NULL);
+		report_lost(log, vcpu_call(call, known), xcr0, lost, times);
 		reports_end();
 	}
-	if (lost && settings->refused == REFUSED_ABORT)
+	if (is_end)
 		end_vmm(call);
 }
 

@@ -19,9 +19,13 @@ bool reports_open(const struct settings *settings, pid_t vmm);
 // Returns true if the log takes lines of this level.
 bool reports_take(enum log_level level);
 
-// Returns the log for the reports about a process. No other thread reports until reports_end. Call
-// neither while you hold a lock.
+// Returns the log for the reports about a process. No other thread reports until reports_end. Never
+// call this while you hold a lock.
 struct log *reports_begin(pid_t process);
+
+// Adds action=ACTION to the lines that follow until reports_end. NULL: nothing.
+void reports_set_action(const char *action);
+
 void reports_end(void);
 
 #endif

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "guardian.h"
 #include "remote.h"
 
 // How long after a notification the first check comes. Each further interval is twice as long.
@@ -78,6 +79,7 @@ static void release(void)
 		return;
 	dup2(null, STDERR_FILENO);
 	close(null);
+	guardian_release_stderr();
 	is_kept = false;
 }
 

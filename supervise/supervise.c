@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "guardian.h"
 #include "handlers.h"
 #include "listener.h"
 #include "reports.h"
@@ -46,15 +47,17 @@ static void report_run(const char *program, const char *reason)
 	reports_end();
 }
 
-void supervise_prepare(int fd, const struct settings *settings, pid_t vmm, const char *program,
-		       const char *reason)
+void supervise_prepare(int fd, int socket, const struct settings *settings, pid_t vmm,
+		       const char *program, const char *reason)
 {
 	listener = fd;
 	first_process = vmm;
-	tracked_init(&tracked, raise_descriptor_limit());
-	handlers_init(listener, settings, &tracked);
 	has_stderr = reports_open(settings, vmm);
 	report_run(program, reason);
+	guardian_start(listener, settings, vmm, socket);
+	tracked_init(&tracked, raise_descriptor_limit());
+	tracked.owner_bits = guardian_owners();
+	handlers_init(listener, settings, &tracked);
 }
 
 void supervise(void)

@@ -9,9 +9,10 @@
 
 #include "xsaveshim/settings.h"
 
-// Opens the log that the settings name, and reports which program is supervised, and for what
-// reason. The kernel's notifications of the calls arrive on listener.
-void supervise_prepare(int listener, const struct settings *settings, pid_t vmm,
+// Opens the log that the settings name, reports which program is supervised and for what reason,
+// and starts the guardian. The kernel's notifications of the calls arrive on listener; socket leads
+// to the VMM.
+void supervise_prepare(int listener, int socket, const struct settings *settings, pid_t vmm,
 		       const char *program, const char *reason);
 
 // Answers the notifications; ends the program when the last process with the filter has exited.

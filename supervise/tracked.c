@@ -62,6 +62,18 @@ static bool has_pidfd(const struct tracked *tracked, pid_t pid)
 	return process && process->pidfd >= 0;
 }
 
+static void set_owner_bit(struct tracked *tracked, pid_t pid, bool is_owner)
+{
+	unsigned char bit = (unsigned char)(1 << pid % 8);
+
+	if (!tracked->owner_bits)
+		return;
+	if (is_owner)
+		tracked->owner_bits[pid / 8] |= bit;
+	else
+		tracked->owner_bits[pid / 8] &= (unsigned char)~bit;
+}
+
 static struct tracked_process *insert(struct tracked *tracked, pid_t pid)
 {
 	struct tracked_process *process = grow(NULL, 0, sizeof(*process));
@@ -73,6 +85,7 @@ static struct tracked_process *insert(struct tracked *tracked, pid_t pid)
 	memmove(&tracked->processes[index + 1], &tracked->processes[index],
 		(tracked->process_count++ - index) * sizeof(struct tracked_process *));
 	tracked->processes[index] = process;
+	set_owner_bit(tracked, pid, true);
 	return process;
 }
 
@@ -80,6 +93,7 @@ static void forget(struct tracked *tracked, struct tracked_process *process)
 {
 	size_t index = index_of(tracked, process->pid);
 
+	set_owner_bit(tracked, process->pid, false);
 	memmove(&tracked->processes[index], &tracked->processes[index + 1],
 		(--tracked->process_count - index) * sizeof(struct tracked_process *));
 	// The kernel removes a closed pidfd from the epoll descriptor.

@@ -82,6 +82,8 @@ struct tracked {
 		pid_t owner;
 	} threads[TRACKED_THREADS];
 	struct rate_limit not_readable; // for callers without an owner
+	// A bit for each pid: 1 if it is an owner's. The guardian reads it. NULL: nobody does.
+	unsigned char *owner_bits;
 };
 
 // Makes an empty tracked. descriptors: how many this process may have.

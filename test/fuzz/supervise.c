@@ -58,6 +58,11 @@ struct log *reports_begin(pid_t process)
 	return &report_log;
 }
 
+void reports_set_action(const char *action)
+{
+	(void)action;
+}
+
 void reports_end(void)
 {
 }
