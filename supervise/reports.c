@@ -12,17 +12,12 @@ static struct log_field action_field[2] = {{.key = "action"}};
 
 bool reports_open(const struct settings *settings, pid_t vmm)
 {
-	int error;
-
 	log_init(&report_log, settings->log, settings->log_path, settings->log_level);
 	report_log.via = "supervisor";
 	report_log.foresees = true;
 	report_log.polls = true;
 	report_log.pid = vmm;
-	error = log_open(&report_log);
-	if (error > 0)
-		report_log_failure(&report_log, settings_text(settings, SETTING_LOG), error);
-	report_settings(&report_log, settings);
+	report_open_log(&report_log, settings);
 	return report_log.standard_error.fd >= 0;
 }
 

@@ -18,13 +18,13 @@ teardown() {
 }
 
 # Runs a script in which $mnt/file is a file of hangfs, whose messages go to $messages.
-with_hangfs() { # SCRIPT ARGUMENT...
+with_hangfs() { # write|flush SCRIPT ARGUMENT...
   run --separate-stderr timeout -k 5 60 unshare --mount --pid --fork --kill-child --mount-proc bash -c '
     export mnt=$1/mnt messages=$1/messages
     mkdir -p "$mnt"
-    "$2" "$mnt" >"$messages" &
+    "$2" "$mnt" "$3" >"$messages" &
     until grep -qx ready "$messages"; do kill -0 $! || exit; sleep 0.02; done
-    shift 2
+    shift 3
     bash -c "$@"' - "$public" "$build/test/hangfs" "$@"
 }
 
@@ -38,10 +38,10 @@ assert_answered() {
   # The perl is an owner for the supervisor, and closing its file takes for ever. All others have closed the standard error, so
   # that the supervisor checks whether the perl has it.
   # shellcheck disable=SC2016 # another shell expands it
-  with_hangfs 'exec "$0" run --supervise -- bash -c "$@"' "$public/xsaveshim" '
+  with_hangfs flush 'exec "$0" run --supervise -- bash -c "$@"' "$public/xsaveshim" '
     exec 2>/dev/null
     perl -e "ioctl(STDIN, 0xae41, 0); open(FILE, q(<), q($mnt/file)) or die; exec q(true)" </dev/null &
-    until grep -qx flush "$messages"; do kill -0 $! || exit; sleep 0.02; done
+    until grep -qx hangs "$messages"; do kill -0 $! || exit; sleep 0.02; done
     sleep 0.5 # the check comes after 0.1 s without a call
     exec timeout 10 "$0" file /dev/null set-xsave 0x7' "$public/vmm-static"
   assert_answered
@@ -53,10 +53,10 @@ assert_answered() {
   chmod 711 "$public/unreadable" # so that the supervisor may not read its memory, which is reported
   chmod 777 "$public"
   # shellcheck disable=SC2016
-  with_hangfs 'exec setpriv --reuid nobody --regid nogroup --clear-groups "$0" run --supervise --log="$mnt/file" -- bash -c "$@"' \
+  with_hangfs write 'exec setpriv --reuid nobody --regid nogroup --clear-groups "$0" run --supervise --log="$mnt/file" -- bash -c "$@"' \
     "$public/xsaveshim" '
     "$1" file /dev/null set-xsave 0x7 &
-    until grep -qx write "$messages"; do kill -0 $! || exit; sleep 0.02; done
+    until grep -qx hangs "$messages"; do sleep 0.02; done
     exec timeout 10 "$0" file /dev/null set-xsave 0x7' "$public/vmm-static" "$public/unreadable"
   assert_answered
 }

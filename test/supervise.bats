@@ -140,14 +140,16 @@ names() { # XFEATURES    of AVX and the leaked one
 }
 
 @test "an XCR0 with an xfeature that was dropped before is reported as a loss, and with abort the VMM ends" {
-  local lost="level=error event=lost via=supervisor ioctl=KVM_SET_XCRS vcpu=0 fd=* xcr0=0x7 foreseen=yes lost=avx"
+  local lost="level=error event=lost via=supervisor%s ioctl=KVM_SET_XCRS vcpu=0 fd=* xcr0=0x7 foreseen=yes lost=avx"
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 set-xsave 0x7
   [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
-  assert_reported "$(trim_report 0 0x3 0x7)" "$lost"
+  # shellcheck disable=SC2059 # it is a format
+  assert_reported "$(trim_report 0 0x3 0x7)" "$(printf "$lost")"
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 mark late
   ((status == 128 + 9)) || fail "$(outcome)"
   [[ $output == *$'\nset-xcrs 0x3: '* && $output != *mark* ]] || fail "$(outcome)"
-  assert_reported "$(trim_report 0 0x3 0x7)" "$lost"
+  # shellcheck disable=SC2059
+  assert_reported "$(trim_report 0 0x3 0x7)" "$(printf "$lost" " action=abort")"
 }
 
 @test "an XCR0 without a dropped xfeature is no loss, and neither is one that cannot be read" {
@@ -430,12 +432,15 @@ start_hanging() {
   [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(outcome)"
   [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ reason=memory-not-writable\ error= ]] ||
     fail "$(outcome)"
+  [[ $stderr == *event=refused*"reason=host-lacks:$leaked_name" ]] || fail "$(outcome)"
+  run_mapped shared XSAVESHIM_REFUSED=abort
+  [[ $status == $((128 + 9)) && $stderr == *event=not-trimmed*event=refused*action=abort* ]] || fail "$(outcome)"
 }
 
 # Runs a VMM whose payload is in a file that is mapped private or shared. The file must not change.
-run_mapped() { # HOW
+run_mapped() { # HOW [VARIABLE=VALUE]
   snapshot_file
-  run --separate-stderr "$xsaveshim" run --supervise -- "$build/test/mapped" "$1" "$work/snapshot"
+  run --separate-stderr env "${@:2}" "$xsaveshim" run --supervise -- "$build/test/mapped" "$1" "$work/snapshot"
   cmp "$work/snapshot" "$work/snapshot.before"
 }
 
@@ -530,9 +535,24 @@ snapshot_file() {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid "0xd=$leaky" set-xsave 0x7 set-xsave "$leaky" mark late
   ((status == 128 + 9)) || fail "$(outcome)"
   [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *"set-xsave $leaky"* ]] || fail "$(outcome)"
-  [[ $stderr == *"event=refused "*"reason=host-lacks:$leaked_name" && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
+  [[ $stderr == *"event=refused "*" action=abort "*"reason=host-lacks:$leaked_name" && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
   supervised XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+}
+
+@test "XSAVESHIM_REFUSED=abort ends nobody for xfeatures that XSAVESHIM_TRIM=none leaves in the payload, and does for another reason" {
+  supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  [[ $stderr == *event=would-trim*event=refused* && $stderr != *action=* ]] || fail "$(outcome)"
+  supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky,xcomp_bv=1"
+  [[ $status == $((128 + 9)) && $stderr == *event=would-trim*event=refused*action=abort* ]] || fail "$(outcome)"
+}
+
+@test "XSAVESHIM_REFUSED=abort ends the VMM after a refusal that was reported before, and not without a report" {
+  # The first refusal, without a CPUID table, ends nobody.
+  supervised XSAVESHIM_REFUSED=abort create 0 set-xsave "$leaky" cpuid "0xd=$leaky" set-xsave "$leaky" mark late
+  [[ $status == $((128 + 9)) && $output != *mark* ]] || fail "$(outcome)"
+  [[ $(wc -l <<<"$stderr") == 2 && $(sed -n 2p <<<"$stderr") == *event=refused*action=abort*count=2 ]] || fail "$(outcome)"
 }
 
 @test "reports go to the log and have the level that the settings name" {
@@ -585,8 +605,9 @@ field() { # PID NAME    of /proc/PID/status
 @test "the supervisor gives the VMM no child, no pending signal and no descriptor" {
   local look bare
   # with SIGCHLD blocked, one that was sent would wait for the VMM
+  # and a subreaper would become the parent of an orphan
   local blocked=(perl -MPOSIX -e
-    'sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
+    'syscall(157, 36, 1, 0, 0, 0); sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
   for look in 'grep -E ^(Sig[PBIC]|Shd|Umask) /proc/self/status' 'ls /proc/self/fd' 'cat /proc/thread-self/children' env; do
     # shellcheck disable=SC2086 # several words
     run -0 "${blocked[@]}" $look
@@ -610,6 +631,7 @@ field() { # PID NAME    of /proc/PID/status
   [[ $(sed -n '/ socket:/d; s/.* -> //p' <<<"$output" | sort) == "/dev/null
 /dev/null
 $work/err
+anon_inode:[eventfd]
 anon_inode:[eventpoll]
 anon_inode:[eventpoll]
 anon_inode:[pidfd]
@@ -703,6 +725,41 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -qx "set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same" "$work/out"
   [[ $(grep -c '^get-xsave: 0 ' "$work/out") == 2 && $(grep ^get-xsave "$work/out" | sort -u | wc -l) == 1 ]]
   grep -qx 'run: 0 exit=hlt' "$work/out"
+  [[ $(grep -c "event=supervisor-died via=supervisor pid=$pid supervisor=$supervisor$" "$work/err") == 1 ]] || fail "$(<"$work/err")"
+}
+
+@test "after kill -9 of the supervisor abort lets the VMM run, and ends it at its next watched call" {
+  local died
+  export XSAVESHIM_REFUSED=abort
+  start "${guest[@]}" pause get-xsave run create 1 pause vcpu 0 set-xsave 0x7 mark late
+  died="level=error event=supervisor-died via=supervisor pid=$pid"
+  kill -KILL "$supervisor"
+  wait_for $((10 * slow)) grep -qx "xsaveshim: $died supervisor=$supervisor" "$work/err"
+  resume
+  wait_for $((10 * slow)) eval '(($(grep -c "^pause:" "$work/out") == 2))'
+  grep -q '^get-xsave: 0 ' "$work/out"
+  grep -qx 'run: 0 exit=hlt' "$work/out"
+  grep -qx 'create 1: ENOSYS' "$work/out" # no VMM goes on without it
+  resume
+  wait "$pid" || status=$?
+  ((status == 128 + 9)) || fail "$status" "$(<"$work/out")"
+  run -1 grep mark "$work/out"
+  grep -qx "xsaveshim: $died action=abort supervisor=$supervisor ioctl=KVM_SET_XSAVE" "$work/err" || fail "$(<"$work/err")"
+  wait_for $((10 * slow)) none_left "$work"
+}
+
+@test "abort ends the VMM whose call waits for its answer when the supervisor dies, and no VMM without a vCPU" {
+  export XSAVESHIM_REFUSED=abort
+  start_stopped_call
+  kill -KILL "$supervisor"
+  wait "$pid" || status=$?
+  ((status == 128 + 9)) || fail "$status" "$(<"$work/out")"
+  rm "$work/in"
+  start pause file /dev/null set-xsave 0x7
+  kill -KILL "$supervisor"
+  resume
+  wait "$pid"
+  grep -qx 'set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same' "$work/out"
 }
 
 @test "a call that waits for its answer fails after kill -9 of the supervisor, and nothing hangs" {
@@ -750,7 +807,7 @@ start_stopped_call() {
   find_supervisor "$work"
   [[ $(grep -c '^cpuid .*: 0$' "$work/out") == $((1000 / slow)) ]]
   run find "/proc/$supervisor/fd" -lname '*pidfd*'
-  [[ -z $output && $(find "/proc/$supervisor/fd" -type l | wc -l) -le 7 ]]
+  [[ -z $output && $(find "/proc/$supervisor/fd" -type l | wc -l) -le 8 ]]
   resume
   wait_for $((10 * slow)) none_left "$work"
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// A file system that holds up whoever writes to its file or closes it.
+// A file system that holds up whoever writes to its file, or closes it.
 //
-//	hangfs DIRECTORY
+//	hangfs DIRECTORY write|flush
 //
-// Mounts it on DIRECTORY, with one empty file, "file", for everybody. Prints "ready", and then
-// "write" and "flush" for each such request, which it never answers. A process with the file open
-// and close-on-exec is thus stuck in the middle of its next exec. When hangfs ends, the kernel
+// Mounts it on DIRECTORY, with one empty file, "file", for everybody. Prints "ready", and "hangs"
+// for each request of that kind, which it never answers. With flush, a process that has the file
+// open and close-on-exec is stuck in the middle of its next exec. When hangfs ends, the kernel
 // fails the requests. Needs root and /dev/fuse.
 #include <err.h>
 #include <errno.h>
@@ -21,6 +21,7 @@
 #define FILE_ID 2
 
 static int fuse;
+static unsigned int hangs; // an opcode
 
 static void answer(const struct fuse_in_header *request, int error, const void *body, size_t size)
 {
@@ -58,7 +59,12 @@ static void serve(const struct fuse_in_header *request)
 	struct fuse_init_out init = {.major = FUSE_KERNEL_VERSION, .minor = 31, .max_write = 4096};
 	struct fuse_attr_out attr = {.attr_valid = 3600, .attr = attributes(request->nodeid)};
 	struct fuse_open_out open = {0};
+	struct fuse_write_out write = {.size = ((const struct fuse_write_in *)(request + 1))->size};
 
+	if (request->opcode == hangs) {
+		puts("hangs");
+		return;
+	}
 	switch (request->opcode) {
 	case FUSE_INIT:
 		answer(request, 0, &init, sizeof(init));
@@ -75,10 +81,10 @@ static void serve(const struct fuse_in_header *request)
 		answer(request, 0, &open, sizeof(open));
 		break;
 	case FUSE_WRITE:
-		puts("write");
+		answer(request, 0, &write, sizeof(write));
 		break;
 	case FUSE_FLUSH:
-		puts("flush");
+		answer(request, 0, NULL, 0);
 		break;
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
@@ -87,7 +93,6 @@ static void serve(const struct fuse_in_header *request)
 	default:
 		answer(request, ENOSYS, NULL, 0);
 	}
-	fflush(stdout);
 }
 
 int main(int argc, char **argv)
@@ -95,8 +100,10 @@ int main(int argc, char **argv)
 	static _Alignas(struct fuse_in_header) char request[1 << 16];
 	char options[128];
 
-	if (argc != 2)
-		errx(2, "usage: hangfs DIRECTORY");
+	if (argc != 3)
+		errx(2, "usage: hangfs DIRECTORY write|flush");
+	hangs = !strcmp(argv[2], "write") ? FUSE_WRITE : FUSE_FLUSH;
+	setlinebuf(stdout);
 	fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (fuse < 0)
 		err(1, "/dev/fuse");
