@@ -143,7 +143,7 @@ void report_count(struct report_line *line, uint32_t count)
 
 void report_vcpu_call(struct report_line *line, struct vcpu_call call)
 {
-	report_text(line, "ioctl", call.ioctl);
+	report_text(line, "ioctl", call.ioctl_name);
 	if (call.vcpu.id == VCPU_ID_UNKNOWN)
 		report_text(line, "vcpu", "?");
 	else

@@ -126,12 +126,12 @@ static inline int real_ioctl(int fd, unsigned long request, void *argument)
 	return next_ioctl(fd, request, argument);
 }
 
-static void learn(const char *ioctl, int fd, struct vcpu vcpu)
+static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 {
 	record_vcpu(&record);
 	vcpus_set(&vcpus, fd, vcpu);
 	open_log();
-	report_learn(&report_log, (struct vcpu_call){ioctl, fd, vcpu});
+	report_learn(&report_log, (struct vcpu_call){ioctl_name, fd, vcpu});
 }
 
 // The table that KVM has of a vCPU, in a buffer of our own: up to Linux 6.4 nent is not written
@@ -275,7 +275,7 @@ static int get_supported_cpuid(int fd, unsigned long request, void *argument)
 
 static int get_xsave(int fd, unsigned long request, void *payload)
 {
-	const char *ioctl =
+	const char *ioctl_name =
 		(unsigned int)request == KVM_GET_XSAVE ? "KVM_GET_XSAVE" : "KVM_GET_XSAVE2";
 	int result = real_ioctl(fd, request, payload);
 
@@ -285,7 +285,7 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 			policy_trim(settings.trim, XSAVE_SAVE, vcpu, xstate_bv(payload));
 
 		trim_payload(payload, trim);
-		tell_trim((struct vcpu_call){ioctl, fd, vcpu}, VCPU_EVENT_TRIM_SAVED, trim);
+		tell_trim((struct vcpu_call){ioctl_name, fd, vcpu}, VCPU_EVENT_TRIM_SAVED, trim);
 	}
 	return result;
 }
@@ -383,7 +383,7 @@ OUT_OF_LINE static int refused(struct vcpu_call call, unsigned long request, voi
 static int set_xsave(int fd, unsigned long request, void *payload)
 {
 	int saved = errno;
-	struct vcpu_call call = {.ioctl = "KVM_SET_XSAVE", .fd = fd};
+	struct vcpu_call call = {.ioctl_name = "KVM_SET_XSAVE", .fd = fd};
 	struct trim_result trim;
 	int result;
 
@@ -447,7 +447,7 @@ OUT_OF_LINE static void xcr0_refused(struct vcpu_call call, uint64_t xcr0, int e
 // either.
 static int set_xcrs(int fd, unsigned long request, void *argument)
 {
-	struct vcpu_call call = {.ioctl = "KVM_SET_XCRS", .fd = fd};
+	struct vcpu_call call = {.ioctl_name = "KVM_SET_XCRS", .fd = fd};
 	int result = real_ioctl(fd, request, argument);
 	int error = errno;
 	uint64_t xcr0;

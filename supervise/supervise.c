@@ -60,7 +60,7 @@
 // A call whose caller is blocked until the supervisor answers.
 struct call {
 	unsigned int request;
-	const char *ioctl;
+	const char *ioctl_name;
 	uint64_t id;
 	pid_t tid;
 	int fd;
@@ -97,7 +97,7 @@ static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 {
-	return (struct vcpu_call){call->ioctl, call->fd, vcpu};
+	return (struct vcpu_call){call->ioctl_name, call->fd, vcpu};
 }
 
 // True while the caller is still blocked in this call; checked after reading, as its tid may have
@@ -538,7 +538,7 @@ static void handle(const struct seccomp_notif *request)
 	for (size_t i = 0; i < WATCHED; i++) {
 		if (watched[i].request != call.request)
 			continue;
-		call.ioctl = watched[i].name;
+		call.ioctl_name = watched[i].name;
 		if (call.request == KVM_CREATE_VCPU)
 			create_vcpu(&call);
 		else

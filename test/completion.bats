@@ -21,19 +21,19 @@ completes() {
   ((status == 0)) || fail "$output"
 }
 
-offers() { # WORD...
+assert_offers() { # WORD...
   [[ $output == "$(printf '%s\n' "$@" | sort -u)" ]] || fail "offered: $output"
 }
 
 @test "the commands and their options are offered" {
   completes 'xsaveshim '
-  offers run probe status host --help --version
+  assert_offers run probe status host --help --version
   completes 'xsaveshim st'
-  offers status
+  assert_offers status
   completes 'xsaveshim probe --'
-  offers --json --help
+  assert_offers --json --help
   completes 'xsaveshim run --'
-  offers --trim= --refused= --log= --log-level= --preload --supervise --help --
+  assert_offers --trim= --refused= --log= --log-level= --preload --supervise --help --
 }
 
 @test "the values of run's options are those that it takes" {
@@ -42,9 +42,9 @@ offers() { # WORD...
     accepted=$("$build/xsaveshim" run "--$option=?" 2>&1 | sed 's/.* one of \(.*\), not .*/\1/')
     accepted=${accepted%,/absolute/path}
     completes "xsaveshim run --$option "
-    offers "${accepted//,/$'\n'}"
+    assert_offers "${accepted//,/$'\n'}"
     completes "xsaveshim run --$option="
-    offers "${accepted//,/$'\n'}"
+    assert_offers "${accepted//,/$'\n'}"
   done
 }
 
@@ -53,15 +53,15 @@ offers() { # WORD...
   cd "$BATS_TEST_TMPDIR/files"
   touch disk.qcow2
   completes 'xsaveshim run --trim both -- mktem'
-  offers mktemp
+  assert_offers mktemp
   completes 'xsaveshim run --trim=both --log=none -- mktem'
-  offers mktemp
+  assert_offers mktemp
   completes 'xsaveshim run --trim=both mktem'
-  offers mktemp
+  assert_offers mktemp
   completes 'xsaveshim run mktem'
-  offers mktemp
+  assert_offers mktemp
   completes 'xsaveshim run --trim=both -- cat disk'
-  offers disk.qcow2
+  assert_offers disk.qcow2
   completes 'xsaveshim run --preload cat disk'
-  offers disk.qcow2
+  assert_offers disk.qcow2
 }

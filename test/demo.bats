@@ -18,7 +18,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   mkdir "$BATS_TEST_TMPDIR/clone"
   tar -C "$repo" --exclude=./build --exclude=./.git -c . | tar -C "$BATS_TEST_TMPDIR/clone" -x
   BUILD='' run --separate-stderr "$BATS_TEST_TMPDIR/clone/scripts/demo"
-  told
+  outcome
   ((status == 0))
   [[ -z $stderr ]]
   ((${#lines[@]} <= 16))
@@ -43,14 +43,14 @@ run_demo_after() { # COMMAND [WRAPPER...]
   cp -r "$build"/{core,preload,test} "$BATS_TEST_TMPDIR/build/"
   cp "$build/test/observe.so" "$BATS_TEST_TMPDIR/build/libxsaveshim.so"
   BUILD=$BATS_TEST_TMPDIR/build run --separate-stderr "$repo/scripts/demo"
-  told
+  outcome
   ((status == 1))
   [[ $stderr == *"scripts/demo: the guest should have kept its registers"* ]]
 }
 
 @test "without /dev/kvm the demo says what to do about it, and exits with 2" {
   run_demo_after 'mount -t tmpfs none /dev'
-  told
+  outcome
   ((status == 2))
   [[ -z $output && ${#stderr_lines[@]} == 1 ]]
   [[ $stderr == "scripts/demo: there is no /dev/kvm. "*modprobe* ]]
@@ -62,7 +62,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   touch "$BATS_TEST_TMPDIR/kvm"
   chmod 0 "$BATS_TEST_TMPDIR/kvm"
   run_demo_after "mount --bind '$BATS_TEST_TMPDIR/kvm' /dev/kvm" setpriv --bounding-set=-dac_override
-  told
+  outcome
   ((status == 2))
   [[ -z $output && ${#stderr_lines[@]} == 1 ]]
   [[ $stderr == "scripts/demo: /dev/kvm cannot be opened (Permission denied). "*usermod* ]]

@@ -20,8 +20,8 @@ teardown() {
   [[ -z ${group:-} ]] || wait_for 10 rmdir "$group"
 }
 
-# storm_agrees NAME=VALUE...    64 threads; every outcome is the model's, every vCPU's first trim is reported, no line is torn
-storm_agrees() {
+# assert_storm_agrees NAME=VALUE...    64 threads; every outcome is the model's, every vCPU's first trim is reported, no line is torn
+assert_storm_agrees() {
   local rounds=$((20 / slow)) restores trims trimmed
   ((rounds == 20)) || echo "# $rounds rounds in place of 20: XSTEST_SLOW=$slow" >&3
   run timeout 300 env "$@" XSAVESHIM_LOG="$work/log" "$build/test/storm" 64 "$rounds"
@@ -40,11 +40,11 @@ storm_agrees() {
 # ---- races ----
 
 @test "64 threads create, configure, restore and close vCPUs, with reused descriptors, forks and signals" {
-  storm_agrees LD_PRELOAD="$shim $standin" DEVICE=/dev/null
+  assert_storm_agrees LD_PRELOAD="$shim $standin" DEVICE=/dev/null
 }
 
 @test "64 threads do the same on real KVM" {
-  storm_agrees LD_PRELOAD="$shim"
+  assert_storm_agrees LD_PRELOAD="$shim"
 }
 
 @test "without the shim the storm is noticed" {
@@ -66,22 +66,22 @@ storm_agrees() {
     "$4" "${@:5}"
     LD_PRELOAD= cat "$1/log" >&4
   ' - "$work" "$shim" "$standin" "$vmm" "${restore[@]}" 4>"$BATS_FILE_TMPDIR/log"
-  printed "$restored"
-  [[ $(grep -cxF -- "$restored" <<<"$output") == 2 ]] || fail "$(told)"
-  reported "$event"
+  assert_printed "$restored"
+  [[ $(grep -cxF -- "$restored" <<<"$output") == 2 ]] || fail "$(outcome)"
+  assert_reported "$event"
   stderr=$(<"$BATS_FILE_TMPDIR/log")
-  reported "$event"
+  assert_reported "$event"
 }
 
 @test "a closed stderr: from the start" {
   run timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null bash -c 'exec "$@" 2>&-' - "$vmm" "${restore[@]}"
-  printed "$restored"
+  assert_printed "$restored"
 }
 
 @test "a closed stderr: by the VMM, later" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 fd 2 close vcpu 0 set-xsave 0x207
-  printed "$restored"
-  reported_nothing
+  assert_printed "$restored"
+  assert_no_report
 }
 
 @test "a disk image that the VMM opened in the place of stderr and of the log never gets a report" {
@@ -90,32 +90,32 @@ storm_agrees() {
     rm -f "$work"/disk* && : >"$work/disk"
     run_shimmed_standin XSAVESHIM_LOG="$target" create 0 cpuid 0xd=0x7 file "$work/disk" dup-to 2 dup-to 1000 dup-to 1001 \
       vcpu 0 set-xsave 0x207 set-xsave 0x7,xcomp_bv=1
-    printed "$restored" 'dup-to 2: 2' 'dup-to 1000: 1000'
+    assert_printed "$restored" 'dup-to 2: 2' 'dup-to 1000: 1000'
     [[ ! -s $work/disk ]] || fail "$target: in the disk image:" "$(cat "$work/disk")"
   done
   rm -f "$work/disk2" && : >"$work/disk2"
   run_shimmed_standin create 0 cpuid 0xd=0x7 fd 2 close file "$work/disk2" vcpu 0 set-xsave 0x207
-  printed "$restored" "file $work/disk2: 2"
+  assert_printed "$restored" "file $work/disk2: 2"
   [[ ! -s $work/disk2 ]] || fail "in the disk image:" "$(cat "$work/disk2")"
 }
 
 @test "a table whose nent another thread changes when KVM has taken it is read no further than KVM did" {
   run_shimmed_standin STANDIN_NENT_AFTER=256 create 0 cpuid-edge 0x1=0x1,0x7=0x1 set-xsave 0x7
-  printed 'cpuid-edge 0x1=0x1,0x7=0x1: 0' 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+  assert_printed 'cpuid-edge 0x1=0x1,0x7=0x1: 0' 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
 @test "a vCPU's descriptor that is another file by now: its payload is left alone, nothing is reported, nobody aborted" {
   need_kvm
   run_shimmed XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 close file /dev/null set-xsave 0x7 close set-xsave 0x7
-  printed 'set-xsave 0x7: ENOTTY xstate_bv=0x7 rest=same' 'set-xsave 0x7: EBADF xstate_bv=0x7 rest=same'
-  [[ $(sed -nE 's/^(create 0|file .*): ([0-9]+)$/\2/p' <<<"$output" | uniq | wc -l) == 1 ]] || fail "$(told)"
-  reported_nothing
+  assert_printed 'set-xsave 0x7: ENOTTY xstate_bv=0x7 rest=same' 'set-xsave 0x7: EBADF xstate_bv=0x7 rest=same'
+  [[ $(sed -nE 's/^(create 0|file .*): ([0-9]+)$/\2/p' <<<"$output" | uniq | wc -l) == 1 ]] || fail "$(outcome)"
+  assert_no_report
 }
 
 @test "a stderr whose reader has gone: a VMM that ignores SIGPIPE runs on" {
   run timeout 60 bash -c 'trap "" PIPE; exec 4> >(exit 0); wait $!; exec env "${@:2}" 2>&4 4>&-' - \
     "" LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}"
-  printed "$restored"
+  assert_printed "$restored"
 }
 
 # A pipe without room, for a process to write to; its reader is this shell's descriptor 5.
@@ -141,14 +141,14 @@ writes_to_stderr() {
   wait_for $((20 * slow)) grep -qxF -- "$restored" "$work/out"
   wait "$vmm_pid"
   stderr=$output
-  reported "$event"
+  assert_reported "$event"
 }
 
 @test "a blocked FIFO as the log: the line goes to stderr, and nothing waits" {
   full_pipe
   run_shimmed_standin XSAVESHIM_LOG="$work/pipe" "${restore[@]}"
-  printed "$restored"
-  reported "$event"
+  assert_printed "$restored"
+  assert_reported "$event"
 }
 
 @test "a blocked syslog: the line goes to stderr, and nothing waits" {
@@ -166,9 +166,9 @@ writes_to_stderr() {
     env "${@:2}"
     kill -KILL $!
   ' - "$work/dev" LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG=syslog "$vmm" "${restores[@]}"
-  printed "$restored"
-  [[ $(grep -cxF -- "$restored" <<<"$output") == 600 ]] || fail "$(told)"
-  grep -q 'event=trim' <<<"$stderr" || fail "$(told)"
+  assert_printed "$restored"
+  [[ $(grep -cxF -- "$restored" <<<"$output") == 600 ]] || fail "$(outcome)"
+  grep -q 'event=trim' <<<"$stderr" || fail "$(outcome)"
 }
 
 # ---- settings ----
@@ -184,9 +184,9 @@ writes_to_stderr() {
       env "${@:3}"
     done
   ' - "$work/etc" "$files" LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}"
-  printed "$restored"
-  [[ $(grep -cxF -- "$restored" <<<"$output") == "$files" ]] || fail "$(told)"
-  [[ $(grep -c ' event=trim ' <<<"$stderr") == "$files" ]] || fail "$(told)"
+  assert_printed "$restored"
+  [[ $(grep -cxF -- "$restored" <<<"$output") == "$files" ]] || fail "$(outcome)"
+  [[ $(grep -c ' event=trim ' <<<"$stderr") == "$files" ]] || fail "$(outcome)"
   run env LC_ALL=C grep -avE '^xsaveshim: level=(error event=setting|notice event=trim) [ -~]+$' <<<"$stderr"
   [[ -z $output ]] || fail "not reports:" "$output"
 }
@@ -198,10 +198,10 @@ writes_to_stderr() {
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
     bash -c 'ulimit -n 32; exec "$@" 3>&- 4>&-' - "$vmm" create 0 cpuid 0xd=0x7 "${creates[@]}" vcpu 0 set-xsave 0x207
-  printed 'create 40: EMFILE' "$restored"
-  reported_nothing
+  assert_printed 'create 40: EMFILE' "$restored"
+  assert_no_report
   stderr=$(<"$work/log")
-  reported "$event"
+  assert_reported "$event"
 }
 
 @test "descriptor exhaustion: a log that cannot be opened for it is told, and stderr used" {
@@ -209,55 +209,55 @@ writes_to_stderr() {
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
     bash -c 'ulimit -n 32; exec "$@" 3>&- 4>&-' - "$vmm" create 0 "${creates[@]}" vcpu 0 cpuid 0xd=0x7 set-xsave 0x207
-  printed 'create 40: EMFILE' "$restored"
-  reported "level=error event=log target=$work/log error=\"Too many open files\" using=stderr" "$event"
+  assert_printed 'create 40: EMFILE' "$restored"
+  assert_reported "level=error event=log target=$work/log error=\"Too many open files\" using=stderr" "$event"
 }
 
 # ---- what the real ioctl may answer ----
 
 # Each errno, from each request that the shim acts on, arrives as it is; from a request that failed nothing is learned.
-answers() { # ERRNO
+assert_answers() { # ERRNO
   local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_CPUID2=$1" STANDIN_SUPPORTED=0x3 "${restore[@]}"
-  printed "cpuid 0xd=0x7: $1" "$not_learned"
+  assert_printed "cpuid 0xd=0x7: $1" "$not_learned"
   run_shimmed_standin STANDIN_ANSWER="KVM_GET_CPUID2=$1" create 0 cpuid 0xd=0x7 dup set-xsave 0x207 get-cpuid none
-  printed "$not_learned"
-  [[ $output == *"get-cpuid none: $1"* ]] || fail "$(told)"
-  reported_nothing
+  assert_printed "$not_learned"
+  [[ $output == *"get-cpuid none: $1"* ]] || fail "$(outcome)"
+  assert_no_report
   run_shimmed_standin STANDIN_ANSWER="KVM_CREATE_VCPU=$1" create 0
-  printed "create 0: $1"
-  reported_nothing
+  assert_printed "create 0: $1"
+  assert_no_report
   run_shimmed_standin XSAVESHIM_TRIM=both STANDIN_LEAK=0x200 STANDIN_ANSWER="KVM_GET_XSAVE=$1" \
     create 0 cpuid 0xd=0x7 get-xsave
-  [[ $output == *"get-xsave: $1 xstate_bv=0xa5a5a5a5a5a5a5a5 "* ]] || fail "$(told)"
-  reported_nothing
+  [[ $output == *"get-xsave: $1 xstate_bv=0xa5a5a5a5a5a5a5a5 "* ]] || fail "$(outcome)"
+  assert_no_report
 }
 
 # A restore that fails so is reported, and not blamed on the payload.
-reports() { # ERRNO
+assert_reports() { # ERRNO
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_XSAVE=$1" "${restore[@]}"
-  printed "set-xsave 0x207: $1 xstate_bv=0x7 rest=same"
-  reported "$event" \
+  assert_printed "set-xsave 0x207: $1 xstate_bv=0x7 rest=same"
+  assert_reported "$event" \
     "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=$1 xstate_bv=0x7 reason=not-the-payload"
 }
 
 @test "ENOSYS from the real ioctl" {
-  answers ENOSYS
-  reports ENOSYS
+  assert_answers ENOSYS
+  assert_reports ENOSYS
 }
 
 @test "EINTR from the real ioctl" {
-  answers EINTR
-  reports EINTR
+  assert_answers EINTR
+  assert_reports EINTR
 }
 
 @test "EIO, EBADF and ENOTTY from the real ioctl: the payload is as it was, nothing is reported and nobody aborted" {
   local error
   for error in EIO EBADF ENOTTY; do
-    answers "$error"
+    assert_answers "$error"
     run_shimmed_standin XSAVESHIM_REFUSED=abort STANDIN_ANSWER="KVM_SET_XSAVE=$error" "${restore[@]}"
-    printed "set-xsave 0x207: $error xstate_bv=0x207 rest=same"
-    reported_nothing
+    assert_printed "set-xsave 0x207: $error xstate_bv=0x207 rest=same"
+    assert_no_report
   done
 }
 
@@ -294,7 +294,7 @@ waits_for_supervisor() {
   wait "$vmm_pid"
   grep -qE '^set-xsave 0x1000000000000207: 0 xstate_bv=0x7 rest=same$' "$work/out"
   stderr=$(<"$work/err")
-  reported "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x1000000000000207 `
+  assert_reported "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x1000000000000207 `
     `allowed=0x7 after=0x7 dropped=pkru,bit60"
 }
 
@@ -335,6 +335,6 @@ oom_kill() { # PID
   run --separate-stderr timeout 60 env DEVICE="$public/kvm" setpriv --reuid nobody --regid nogroup --clear-groups \
     "$public/xsaveshim" run --supervise -- sh -c 'exec "$@"' - "$public/vmm" create 0 cpuid 0xd=0x7 set-xsave 0x1000000000000207
   rm -rf "$public"
-  printed 'set-xsave 0x1000000000000207: EINVAL xstate_bv=0x1000000000000207 rest=same'
-  [[ $(grep -c '^xsaveshim: level=error event=no-access via=supervisor .* error=' <<<"$stderr") == 2 ]] || fail "$(told)"
+  assert_printed 'set-xsave 0x1000000000000207: EINVAL xstate_bv=0x1000000000000207 rest=same'
+  [[ $(grep -c '^xsaveshim: level=error event=no-access via=supervisor .* error=' <<<"$stderr") == 2 ]] || fail "$(outcome)"
 }

@@ -52,11 +52,11 @@ run_filtered() {
 blame() { # MESSAGE...
   [[ ! -s $messages ]] || set -- "$@" "--- syslog:" "$(<"$messages")"
   [[ ! -s $log ]] || set -- "$@" "--- log:" "$(<"$log")"
-  fail "case: ${case_[*]}" "$@" "$(told)"
+  fail "case: ${case_[*]}" "$@" "$(outcome)"
 }
 
 # The VMM came to its end as it would have, and printed these lines among others.
-ended() { # LINE...
+assert_ended() { # LINE...
   local line
   ((status == 0)) || blame "the VMM failed" || return
   for line in "$@"; do
@@ -74,7 +74,7 @@ syslog_has() { # EVENTS
 }
 
 # These events were reported there, and no line anywhere else.
-told_in() { # stderr|syslog|file|none EVENTS
+assert_reported_in() { # stderr|syslog|file|none EVENTS
   local place text
   for place in stderr syslog file; do
     if [[ $place == syslog && $1 == syslog ]]; then
@@ -103,52 +103,52 @@ trims() { # MODE VMM
 
 # ---- the filters themselves ----
 
-bites() { # VMM STEP...
+assert_bites() { # VMM STEP...
   run_filtered bare "$1" 0x7 "${@:2}"
   [[ $status == "$killed_by_sigsys" && $output != *end* ]] || blame "not killed by SIGSYS"
 }
 
-passes() { # VMM STEP...
+assert_passes() { # VMM STEP...
   run_filtered bare "$1" 0x7 "${@:2}"
-  ended end
+  assert_ended end
 }
 
 @test "each VMM restores and saves under its filter without the shim" {
   local name
   for name in "${vmms[@]}"; do
-    passes "$name" set-xsave=0x7 set-xcrs=0x7 save
-    passes "$name" set-xsave=0x7 save call=fstat,2 call=write,2 call=gettid call=sendmsg,-1
+    assert_passes "$name" set-xsave=0x7 set-xcrs=0x7 save
+    assert_passes "$name" set-xsave=0x7 save call=fstat,2 call=write,2 call=gettid call=sendmsg,-1
   done
 }
 
 @test "Firecracker's filter kills a VMM that calls getpid, or libc's fstat, where a report is made" {
   local call
   for call in getpid newfstatat statx read readlink kcmp fcntl dup openat socket,1,2 connect sendto poll prctl kill,0,0 tgkill mmap futex; do
-    bites firecracker set-xsave=0x7 save "call=$call"
+    assert_bites firecracker set-xsave=0x7 save "call=$call"
   done
 }
 
 @test "Cloud Hypervisor's filter kills a VMM that calls kcmp where a report is made, or opens a socket that is not local" {
   local call
-  passes cloud-hypervisor call=socket,1,2 set-xsave=0x7 call=getpid call=fcntl,2,3
+  assert_passes cloud-hypervisor call=socket,1,2 set-xsave=0x7 call=getpid call=fcntl,2,3
   for call in kcmp pidfd_open dup3 getppid readlinkat process_vm_readv ppoll socket,2,2; do
-    bites cloud-hypervisor set-xsave=0x7 "call=$call" set-xcrs=0x7
+    assert_bites cloud-hypervisor set-xsave=0x7 "call=$call" set-xcrs=0x7
   done
 }
 
 @test "StratoVirt's filter kills a VMM that makes KVM_GET_CPUID2, or other calls of fcntl and futex than its own" {
   local call
-  passes stratovirt call=fcntl,2,1 call=fcntl,2,1030,9 call=futex,0,129 set-xsave=0x7 call=getpid
-  bites stratovirt set-xsave=0x7 get-cpuid2
-  bites stratovirt set-xsave=0x7 save get-cpuid2
+  assert_passes stratovirt call=fcntl,2,1 call=fcntl,2,1030,9 call=futex,0,129 set-xsave=0x7 call=getpid
+  assert_bites stratovirt set-xsave=0x7 get-cpuid2
+  assert_bites stratovirt set-xsave=0x7 save get-cpuid2
   for call in kcmp getuid getppid poll kill,0,0 tkill pidfd_open pipe2 nanosleep sched_yield madvise fcntl,2,3 futex,0,1 readlinkat dup3; do
-    bites stratovirt set-xsave=0x7 "call=$call" set-xcrs=0x7
+    assert_bites stratovirt set-xsave=0x7 "call=$call" set-xcrs=0x7
   done
 }
 
 # ---- every log, at every level ----
 
-every_log_at_every_level() { # MODE VMM
+assert_every_log_at_every_level() { # MODE VMM
   local target level settings expected
   listen
   for target in stderr syslog file none; do
@@ -164,34 +164,34 @@ every_log_at_every_level() { # MODE VMM
         supervisor:debug) expected="debug:learn:KVM_SET_CPUID2 $expected error:will-be-refused:KVM_SET_XSAVE" ;;
       esac
       run_filtered "$@" "${settings[@]}" 0x7 set-xsave="$leaky" set-xsave-compacted=0x7 set-xcrs=0x7 save
-      ended "${trimmed[@]}" 'set-xsave-compacted=0x7: EINVAL xstate_bv=0x7' 'set-xcrs=0x7: 0'
-      told_in "$target" "$expected"
+      assert_ended "${trimmed[@]}" 'set-xsave-compacted=0x7: EINVAL xstate_bv=0x7' 'set-xcrs=0x7: 0'
+      assert_reported_in "$target" "$expected"
     done
   done
 }
 
 @test "the library under Firecracker's filter: every log, at every level" {
-  every_log_at_every_level library firecracker
+  assert_every_log_at_every_level library firecracker
 }
 
 @test "the library under Cloud Hypervisor's filter: every log, at every level" {
-  every_log_at_every_level library cloud-hypervisor
+  assert_every_log_at_every_level library cloud-hypervisor
 }
 
 @test "the library under StratoVirt's filter: every log, at every level" {
-  every_log_at_every_level library stratovirt
+  assert_every_log_at_every_level library stratovirt
 }
 
 @test "the supervisor under Firecracker's filter: every log, at every level" {
-  every_log_at_every_level supervisor firecracker
+  assert_every_log_at_every_level supervisor firecracker
 }
 
 @test "the supervisor under Cloud Hypervisor's filter: every log, at every level" {
-  every_log_at_every_level supervisor cloud-hypervisor
+  assert_every_log_at_every_level supervisor cloud-hypervisor
 }
 
 @test "the supervisor under StratoVirt's filter: every log, at every level" {
-  every_log_at_every_level supervisor stratovirt
+  assert_every_log_at_every_level supervisor stratovirt
 }
 
 # ---- where the log does not take a line ----
@@ -204,43 +204,43 @@ each() {
   for name in "${vmms[@]}"; do "${@:2}" "$1" "$name"; done
 }
 
-restores_and_tells_in() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...
+assert_restores_and_reports_in() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...
   local place=$1 mode=$2 name=$3 environment=()
   shift 3
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
   run_filtered "$mode" "$name" "${environment[@]}" 0x7 "$@" set-xsave="$leaky" save
-  ended "${trimmed[@]}"
-  told_in "$place" "$(trims "$mode" "$name")"
+  assert_ended "${trimmed[@]}"
+  assert_reported_in "$place" "$(trims "$mode" "$name")"
 }
 
 stderr_closed() {
-  restores_and_tells_in syslog "$@" close=2
+  assert_restores_and_reports_in syslog "$@" close=2
 }
 
 stderr_null() {
-  restores_and_tells_in syslog "$@" close=2 open=/dev/null
+  assert_restores_and_reports_in syslog "$@" close=2 open=/dev/null
 }
 
 stderr_null_from_the_start() {
-  restores_and_tells_in syslog "$@" close=2 open=/dev/null start
+  assert_restores_and_reports_in syslog "$@" close=2 open=/dev/null start
 }
 
 stderr_taken_over() {
   : >"$disk"
-  restores_and_tells_in syslog "$@" close=2 "open=$disk"
+  assert_restores_and_reports_in syslog "$@" close=2 "open=$disk"
   [[ $output == *"open=$disk: 2"* && ! -s $disk ]] || blame "a line is in the disk image: $(<"$disk")"
 }
 
 log_full() {
-  restores_and_tells_in stderr "$@" XSAVESHIM_LOG=/dev/full
+  assert_restores_and_reports_in stderr "$@" XSAVESHIM_LOG=/dev/full
 }
 
 log_full_and_no_stderr() {
-  restores_and_tells_in syslog "$@" XSAVESHIM_LOG=/dev/full close=2
+  assert_restores_and_reports_in syslog "$@" XSAVESHIM_LOG=/dev/full close=2
 }
 
 no_syslog() {
-  restores_and_tells_in stderr "$@" XSAVESHIM_LOG=syslog
+  assert_restores_and_reports_in stderr "$@" XSAVESHIM_LOG=syslog
 }
 
 @test "the library under each filter: a standard error that the VMM has closed, pointed at /dev/null, or given to its disk image" {
@@ -277,15 +277,15 @@ starts_without_stderr() { # MODE VMM
   case_=("$@" 'without a standard error')
   run run_without "$@" 0x7 set-xsave="$leaky" save
   stderr=
-  ended "${trimmed[@]}"
-  told_in syslog "$(trims "$@")"
+  assert_ended "${trimmed[@]}"
+  assert_reported_in syslog "$(trims "$@")"
   run_without() { filtered "$@" 2>/dev/null; }
   : >"$messages"
   case_=("$@" 'with /dev/null for a standard error')
   run run_without "$@" 0x7 set-xsave="$leaky" save
   stderr=
-  ended "${trimmed[@]}"
-  told_in syslog "$(trims "$@")"
+  assert_ended "${trimmed[@]}"
+  assert_reported_in syslog "$(trims "$@")"
 }
 
 @test "the library under each filter: a VMM that starts without a standard error, or with /dev/null for it" {
@@ -314,8 +314,8 @@ syslogd_restarts() { # MODE VMM
   wait "$vmm_pid" || status=$?
   output=$(<"$BATS_TEST_TMPDIR/out")
   stderr=$(<"$BATS_TEST_TMPDIR/err")
-  ended "${trimmed[@]}"
-  told_in syslog "$(trims "$@")"
+  assert_ended "${trimmed[@]}"
+  assert_reported_in syslog "$(trims "$@")"
 }
 
 @test "the library under each filter: reports reach a syslogd that was started anew" {
@@ -351,8 +351,8 @@ full_pipe_with_a_reader() { # MODE VMM
   wait "$reader"
   output=$(<"$BATS_TEST_TMPDIR/out")
   stderr=$(tr -d '\0' <"$BATS_TEST_TMPDIR/err")
-  ended "${trimmed[@]}"
-  told_in stderr "$(trims "$@")"
+  assert_ended "${trimmed[@]}"
+  assert_reported_in stderr "$(trims "$@")"
 }
 
 @test "the library under each filter: a full pipe for a standard error, with a reader, loses nothing" {
@@ -369,14 +369,14 @@ full_pipe_with_a_reader() { # MODE VMM
   local name
   for name in "${vmms[@]}"; do
     run_filtered library "$name" 0x7 set-xsave=0x7 set-xcrs=0x7
-    ended 'set-xcrs=0x7: 0' end
-    told_in none ""
+    assert_ended 'set-xcrs=0x7: 0' end
+    assert_reported_in none ""
     run_filtered library "$name" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
-    ended "set-xcrs=$leaky: EINVAL" end
-    told_in stderr error:refused:KVM_SET_XCRS
+    assert_ended "set-xcrs=$leaky: EINVAL" end
+    assert_reported_in stderr error:refused:KVM_SET_XCRS
     run_filtered library "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
-    ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
-    told_in stderr "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS"
+    assert_ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
+    assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS"
   done
 }
 
@@ -384,40 +384,40 @@ full_pipe_with_a_reader() { # MODE VMM
   local name
   for name in "${vmms[@]}"; do
     run_filtered supervisor "$name" 0x7 set-xsave=0x7 set-xcrs=0x7
-    ended 'set-xcrs=0x7: 0' end
-    told_in none ""
+    assert_ended 'set-xcrs=0x7: 0' end
+    assert_reported_in none ""
     run_filtered supervisor "$name" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
-    ended "set-xcrs=$leaky: EINVAL" end
+    assert_ended "set-xcrs=$leaky: EINVAL" end
     run_filtered supervisor "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
-    ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
-    told_in stderr "notice:trim:KVM_SET_XSAVE error:will-be-lost:KVM_SET_XCRS"
+    assert_ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
+    assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:will-be-lost:KVM_SET_XCRS"
   done
 }
 
-aborts() { # EVENTS MODE VMM [VARIABLE=VALUE]... XCR0 STEP...
+assert_aborts() { # EVENTS MODE VMM [VARIABLE=VALUE]... XCR0 STEP...
   local expected=$1 how=1
   shift
   [[ $1 == library ]] || how=137
   run_filtered "$1" "$2" XSAVESHIM_REFUSED=abort "${@:3}" save
   ((status == how)) || blame "exit status $status, expected $how" || return
   [[ $output != *save:* && $output != *end* ]] || blame "the VMM ran on" || return
-  told_in stderr "$expected"
+  assert_reported_in stderr "$expected"
 }
 
 @test "the library under each filter: abort ends the VMM where a payload or KVM_SET_XCRS is refused, or state is lost" {
   local name
   for name in "${vmms[@]}"; do
-    aborts error:refused:KVM_SET_XSAVE library "$name" 0x7 set-xsave-compacted=0x7
-    aborts error:refused:KVM_SET_XCRS library "$name" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
-    aborts "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS" library "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
+    assert_aborts error:refused:KVM_SET_XSAVE library "$name" 0x7 set-xsave-compacted=0x7
+    assert_aborts error:refused:KVM_SET_XCRS library "$name" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
+    assert_aborts "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS" library "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
   done
 }
 
 @test "the supervisor under each filter: abort ends the VMM where a payload will be refused, or state will be lost" {
   local name
   for name in "${vmms[@]}"; do
-    aborts error:will-be-refused:KVM_SET_XSAVE supervisor "$name" 0x7 set-xsave-compacted=0x7
-    aborts "notice:trim:KVM_SET_XSAVE error:will-be-lost:KVM_SET_XCRS" supervisor "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
+    assert_aborts error:will-be-refused:KVM_SET_XSAVE supervisor "$name" 0x7 set-xsave-compacted=0x7
+    assert_aborts "notice:trim:KVM_SET_XSAVE error:will-be-lost:KVM_SET_XCRS" supervisor "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
   done
 }
 
@@ -425,9 +425,9 @@ aborts() { # EVENTS MODE VMM [VARIABLE=VALUE]... XCR0 STEP...
   local name
   for name in firecracker cloud-hypervisor; do
     run_filtered bare "$name" KERNEL_STRICT=1 none set-xsave=0x3
-    ended 'set-xsave=0x3: EINVAL xstate_bv=0x3' end
+    assert_ended 'set-xsave=0x3: EINVAL xstate_bv=0x3' end
     run_filtered library "$name" KERNEL_STRICT=1 XSAVESHIM_TRIM=restore none set-xsave=0x3 save
-    ended 'set-xsave=0x3: 0 xstate_bv=0x3' end
-    told_in stderr notice:load-widened:KVM_SET_XSAVE
+    assert_ended 'set-xsave=0x3: 0 xstate_bv=0x3' end
+    assert_reported_in stderr notice:load-widened:KVM_SET_XSAVE
   done
 }

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# What the suites of the host mode share; to be sourced after lib.bash. watcher is the process that start_watch starts.
+# What the suites of the host mode share. Source it after lib.bash.
 
-host_caps() { "$build/xsaveshim" host "$@"; }
+host() { "$build/xsaveshim" host "$@"; }
 
-# Prints why these tests cannot run here; nothing: they can.
-tell_obstacle() {
+# Prints the reason why these tests cannot run here, if there is one.
+unmet_requirement() {
   if [[ $EUID != 0 ]]; then
     echo "not root"
   elif [[ ! -e $build/xsaveshim-host ]]; then
@@ -18,7 +18,7 @@ tell_obstacle() {
   fi
 }
 
-leaves_nothing() {
+assert_no_pins() {
   [[ -z $(find /sys/fs/bpf -name 'xsaveshim*') ]] || fail "pins are left:" "$(find /sys/fs/bpf -name 'xsaveshim*')"
 }
 
@@ -27,26 +27,22 @@ enable() {
   [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-# cannot_enable REASON-PATTERN [COMMAND-BEFORE...]
-cannot_enable() {
+# assert_cannot_enable REASON-PATTERN [WRAPPER...]
+assert_cannot_enable() {
   run --separate-stderr timeout 60 "${@:2}" "$build/xsaveshim" host enable
-  [[ $status == 1 && -z $output ]] || fail "exit status $status" "$output" "$stderr" || return
-  [[ $stderr == "xsaveshim host: cannot be enabled: "$1 && $stderr != *$'\n'* ]] || fail "said: $stderr" || return
-  leaves_nothing
+  [[ $status == 1 && -z $output && $stderr == "xsaveshim host: cannot be enabled: "$1 && $stderr != *$'\n'* ]] ||
+    fail "exit status $status" "$output" "$stderr" || return
+  assert_no_pins
 }
 
-# status_is EXIT-STATUS FIRST-LINE-PATTERN
-status_is() {
+# assert_status EXIT-STATUS FIRST-LINE-PATTERN
+assert_status() {
   run --separate-stderr timeout 60 "$build/xsaveshim" host status
   # shellcheck disable=SC2053 # a pattern
   [[ $status == "$1" && ${lines[0]} == $2 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-count() { # NAME    as `host status --json` has it
-  host status --json | jq -e ".counts.$1"
-}
-
-counts_are() { # NAME=NUMBER...
+assert_counts() { # NAME=NUMBER...    of `host status --json`
   local json expected
   json=$(host status --json)
   for expected in "$@"; do
@@ -54,33 +50,33 @@ counts_are() { # NAME=NUMBER...
   done
 }
 
-# Payloads with AVX and PKRU, which the guest does not have; AVX any KVM could load.
-loads() { # XSTATE_BV-AFTERWARDS
+# Loads a payload with AVX and PKRU, which the guest lacks, and checks its XSTATE_BV afterwards.
+assert_loads() { # XSTATE_BV
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207
-  [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(told)"
+  [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(outcome)"
 }
 
-start_watch() {
+start_watch() { # sets watcher, its process
   "$build/xsaveshim" host watch >"$BATS_TEST_TMPDIR/watch" 2>&1 3>&- &
   watcher=$!
 }
 
-watch_told() { # PATTERN
+watch_reported() { # PATTERN
   grep -q "$1" "$BATS_TEST_TMPDIR/watch"
 }
 
-# These and no other reports of that event came, whatever the process.
-watch_told_of() { # EVENT LINE...
+# Checks that these are all the reports of this event.
+assert_watch_reported() { # EVENT LINE...
   local event=$1 actual
   shift
   actual=$(grep "event=$event " "$BATS_TEST_TMPDIR/watch" | sed -E 's/ pid=[0-9]+/ pid=*/; s/ cgroup=[^ ]*//')
-  [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch told:" "$(cat "$BATS_TEST_TMPDIR/watch")"
+  [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch printed:" "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-# Sets obstacle for all tests of a suite.
-find_obstacle() {
-  obstacle=$(tell_obstacle)
-  export obstacle
-  [[ $obstacle || $("$build/xsaveshim" host status) == "inactive: it is not enabled" ]] ||
+# Sets unmet for setup() and teardown().
+find_unmet_requirement() {
+  unmet=$(unmet_requirement)
+  export unmet
+  [[ $unmet || $("$build/xsaveshim" host status) == "inactive: it is not enabled" ]] ||
     fail "the host mode is in use on this machine: these tests would disable it"
 }

@@ -46,20 +46,20 @@ setup_file() {
   wait "$affected"
 }
 
-came_to() { # KERNEL WAY VCPUS FROM TO FATE TRIMS
-  has_row "$out/$1.tsv" "$@"
+assert_came_to() { # KERNEL WAY VCPUS FROM TO FATE TRIMS
+  assert_row "$out/$1.tsv" "$@"
 }
 
 # Every payload from the leaky kernel is trimmed on the affected one, once for each vCPU; in those that come back is nothing to trim.
-makes_trips() { # WAY TRIPS
+assert_trips() { # WAY TRIPS
   local number vcpus leg
   for ((number = 1; number <= 2 * $2; number++)); do
     for vcpus in 1 2; do
       IFS=: read -ra leg < <(leg "$1" "$vcpus" "$number")
       if ((number % 2)); then
-        came_to affected "${leg[@]}" works "$vcpus"
+        assert_came_to affected "${leg[@]}" works "$vcpus"
       else
-        came_to leaky "${leg[@]}" works 0
+        assert_came_to leaky "${leg[@]}" works 0
       fi
     done
   done
@@ -67,28 +67,28 @@ makes_trips() { # WAY TRIPS
 
 @test "without the shim a Linux guest under load panics on the affected kernel, of which QEMU up to 8.1 says nothing; later ones exit" {
   if qemu_exits_on_refusal; then
-    came_to affected bare 1 booted1 dies exits 0
+    assert_came_to affected bare 1 booted1 dies exits 0
   else
-    came_to affected bare 1 booted1 dies panics 0
+    assert_came_to affected bare 1 booted1 dies panics 0
     # The guest may have been about to print a result, which then stands before the kernel's words.
     grep -q '^[<>]*traps: PANIC: double fault' "$out/panic" || fail "$(<"$out/panic")"
   fi
 }
 
 @test "with the library Linux guests under load, of one vCPU and of two, make ten round trips, and every result is right" {
-  makes_trips library $trips
+  assert_trips library $trips
 }
 
 @test "supervised they make two round trips, and every result is right" {
-  makes_trips supervised 2
+  assert_trips supervised 2
 }
 
 @test "by the host mode they make two round trips, trimmed once on the affected kernel and once on the leaky one, and every result is right" {
   local vcpus
   for vcpus in 1 2; do
-    came_to affected host "$vcpus" "booted$vcpus" "host$vcpus-1" works "$vcpus"
-    came_to leaky host "$vcpus" "host$vcpus-1" "host$vcpus-2" works "$vcpus"
-    came_to affected bare "$vcpus" "host$vcpus-2" "host$vcpus-3" works 0
-    came_to leaky bare "$vcpus" "host$vcpus-3" "host$vcpus-4" works 0
+    assert_came_to affected host "$vcpus" "booted$vcpus" "host$vcpus-1" works "$vcpus"
+    assert_came_to leaky host "$vcpus" "host$vcpus-1" "host$vcpus-2" works "$vcpus"
+    assert_came_to affected bare "$vcpus" "host$vcpus-2" "host$vcpus-3" works 0
+    assert_came_to leaky bare "$vcpus" "host$vcpus-3" "host$vcpus-4" works 0
   done
 }

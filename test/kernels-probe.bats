@@ -6,7 +6,7 @@ load lib
 
 # says KERNEL STATUS REFUSES LEAKS VERDICT AVX FPSSE LEAKED    probe, of that kernel's KVM, a preloaded shim or not. AVX and
 # FPSSE are what a small VMM is answered that loads these into a vCPU without XSAVE.
-says() {
+assert_says() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
     "$0" probe --json >/tmp/bare; echo "status $?"
@@ -19,23 +19,23 @@ says() {
 }
 
 @test "the fixed kernel neither refuses nor leaks" {
-  says fixed 0 no no unaffected 0 0 0x0
+  assert_says fixed 0 no no unaffected 0 0 0x0
 }
 
 @test "the leaky kernel leaks" {
-  says leaky 1 no yes affected 0 0 0x214
+  assert_says leaky 1 no yes affected 0 0 0x214
 }
 
 @test "the affected kernel refuses what the guest does not have" {
-  says affected 1 affected no affected EINVAL 0 0x0
+  assert_says affected 1 affected no affected EINVAL 0 0x0
 }
 
 @test "the affected-strict kernel refuses even x87 and SSE" {
-  says affected-strict 1 affected-strict no affected EINVAL EINVAL 0x0
+  assert_says affected-strict 1 affected-strict no affected EINVAL EINVAL 0x0
 }
 
-# says_with_host_mode KERNEL REFUSES CURED LEAKS VERDICT    probe, while the host mode is active
-says_with_host_mode() {
+# assert_says_with_host_mode KERNEL REFUSES CURED LEAKS VERDICT    probe, while the host mode is active
+assert_says_with_host_mode() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
     "$0" host enable >/dev/null
@@ -52,9 +52,9 @@ says_with_host_mode() {
 }
 
 @test "through the host mode probe sees that the affected kernel refuses, and is not counted as a VMM" {
-  says_with_host_mode affected affected true unknown affected
+  assert_says_with_host_mode affected affected true unknown affected
 }
 
 @test "the host mode hides what the leaky kernel leaks, and probe says so" {
-  says_with_host_mode leaky no false unknown unknown
+  assert_says_with_host_mode leaky no false unknown unknown
 }

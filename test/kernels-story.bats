@@ -59,28 +59,28 @@ teardown_file() {
     }' "$out/rows.tsv" >"$build/results/kernels.md"
 }
 
-came_to() { # KERNEL DEED SNAPSHOT SHIM ANSWER QEMU GUEST
-  has_row "$out/rows.tsv" "$@"
+assert_came_to() { # KERNEL DEED SNAPSHOT SHIM ANSWER QEMU GUEST
+  assert_row "$out/rows.tsv" "$@"
 }
 
 # What a refused restore comes to: QEMU 8.2 and later exit.
-is_lost() { # KERNEL SNAPSHOT SHIM ANSWER
+assert_lost() { # KERNEL SNAPSHOT SHIM ANSWER
   if qemu_exits_on_refusal; then
-    came_to "$1" restore "$2" "$3" "$4" exited none
+    assert_came_to "$1" restore "$2" "$3" "$4" exited none
   else
-    came_to "$1" restore "$2" "$3" "$4" running lost
+    assert_came_to "$1" restore "$2" "$3" "$4" running lost
   fi
 }
 
 # A QEMU that exits does so at the first of two vCPUs.
-both_are_lost() { # KERNEL
+assert_both_lost() { # KERNEL
   local answers='0x217 EINVAL'
   qemu_exits_on_refusal || answers+=', 0x217 EINVAL'
-  is_lost "$1" smp2 without "$answers"
+  assert_lost "$1" smp2 without "$answers"
 }
 
-# reports_were KERNEL SNAPSHOT SHIM LINE...    in this order, whatever the descriptor
-reports_were() {
+# assert_reports KERNEL SNAPSHOT SHIM LINE...    in this order, whatever the descriptor
+assert_reports() {
   local file=$out/$1-$2-$3.reports
   shift 3
   diff -u <(printf 'xsaveshim: %s\n' "$@") <(sed -E 's/ pid=[0-9]+//; s/ fd=[0-9]+/ fd=*/' "$file")
@@ -89,91 +89,91 @@ reports_were() {
 trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 after=0x3 dropped=avx,bndcsr,pkru'
 
 @test "a guest without XSAVE that is saved on the leaky kernel carries AVX, BNDCSR and PKRU" {
-  came_to leaky save file without '0x217 ok' postmigrate intact
-  came_to leaky save smp2 without '0x217 ok' postmigrate intact
+  assert_came_to leaky save file without '0x217 ok' postmigrate intact
+  assert_came_to leaky save smp2 without '0x217 ok' postmigrate intact
 }
 
 @test "a savevm on the leaky kernel is the end of the guest there with QEMU 8.2 and later, which load back what they save; not with the shim" {
   if qemu_exits_on_refusal; then
-    came_to leaky save disk without '0x217 ok' internal-error stopped
+    assert_came_to leaky save disk without '0x217 ok' internal-error stopped
   else
-    came_to leaky save disk without '0x217 ok' running intact
+    assert_came_to leaky save disk without '0x217 ok' running intact
   fi
-  came_to leaky save diskshimmed with '0x217 ok' running intact
+  assert_came_to leaky save diskshimmed with '0x217 ok' running intact
 }
 
 @test "on the affected kernel, without the shim, KVM refuses the saved guest and its registers are lost" {
-  is_lost affected file without '0x217 EINVAL'
+  assert_lost affected file without '0x217 EINVAL'
 }
 
 @test "on the affected kernel, with the shim, the saved guest runs on, intact" {
-  came_to affected restore file with '0x3 ok' running intact
-  reports_were affected file with "level=notice $trimmed"
+  assert_came_to affected restore file with '0x3 ok' running intact
+  assert_reports affected file with "level=notice $trimmed"
 }
 
 @test "on the affected kernel a savevm snapshot is lost without the shim, and intact with it" {
-  is_lost affected disk without '0x217 EINVAL'
-  came_to affected restore disk with '0x3 ok' running intact
+  assert_lost affected disk without '0x217 EINVAL'
+  assert_came_to affected restore disk with '0x3 ok' running intact
 }
 
 @test "on the affected kernel both vCPUs of a guest are lost without the shim, and intact with it" {
-  both_are_lost affected
-  came_to affected restore smp2 with '0x3 ok, 0x3 ok' running intact
-  reports_were affected smp2 with "level=notice $trimmed" "level=notice ${trimmed/vcpu=0/vcpu=1}"
+  assert_both_lost affected
+  assert_came_to affected restore smp2 with '0x3 ok, 0x3 ok' running intact
+  assert_reports affected smp2 with "level=notice $trimmed" "level=notice ${trimmed/vcpu=0/vcpu=1}"
 }
 
 @test "a shim that only observes tells what it would drop, and the guest is lost" {
-  is_lost affected file observing '0x217 EINVAL'
+  assert_lost affected file observing '0x217 EINVAL'
   [[ $(head -n 1 "$out/affected-file-observing.reports") == *" event=would-trim "*" after=0x217 dropped=avx,bndcsr,pkru" ]]
   [[ $(tail -n 1 "$out/affected-file-observing.reports") == *" event=refused "*" reason=host-lacks:bndcsr;guest-lacks:avx,bndcsr,pkru" ]]
 }
 
 @test "with XSAVESHIM_TRIM=save on the leaky kernel the snapshot is clean, and restores on the affected one without the shim" {
-  came_to leaky save clean saving '0x3 ok' postmigrate intact
-  came_to affected restore clean without '0x3 ok' running intact
+  assert_came_to leaky save clean saving '0x3 ok' postmigrate intact
+  assert_came_to affected restore clean without '0x3 ok' running intact
 }
 
 @test "on the fixed kernel, which lacks BNDCSR, the guest is lost without the shim, and intact with it" {
-  is_lost fixed file without '0x217 EINVAL'
-  came_to fixed restore file with '0x3 ok' running intact
-  reports_were fixed file with "level=notice $trimmed"
+  assert_lost fixed file without '0x217 EINVAL'
+  assert_came_to fixed restore file with '0x3 ok' running intact
+  assert_reports fixed file with "level=notice $trimmed"
 }
 
 @test "on the strict kernel, which refuses even FP and SSE, the shim loads them under a widened CPUID, and the guest is intact" {
-  is_lost affected-strict file without '0x217 EINVAL'
-  came_to affected-strict restore file with '0x3 EINVAL, 0x3 ok' running intact
-  reports_were affected-strict file with "level=notice $trimmed" \
+  assert_lost affected-strict file without '0x217 EINVAL'
+  assert_came_to affected-strict restore file with '0x3 EINVAL, 0x3 ok' running intact
+  assert_reports affected-strict file with "level=notice $trimmed" \
     "level=notice event=load-widened ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x3 guest_xcr0=0x0"
 }
 
 @test "the host mode, enabled while QEMU runs on the leaky kernel, has it save what restores on the affected one without it" {
-  came_to leaky save cleanhost host '0x3 ok' postmigrate intact
-  came_to affected restore cleanhost without '0x3 ok' running intact
-  came_to leaky save cleanhost-smp2 host '0x3 ok' postmigrate intact
-  came_to affected restore cleanhost-smp2 without '0x3 ok, 0x3 ok' running intact
-  came_to leaky save diskcleanhost host '0x3 ok' running intact
-  came_to affected restore diskcleanhost without '0x3 ok' running intact
+  assert_came_to leaky save cleanhost host '0x3 ok' postmigrate intact
+  assert_came_to affected restore cleanhost without '0x3 ok' running intact
+  assert_came_to leaky save cleanhost-smp2 host '0x3 ok' postmigrate intact
+  assert_came_to affected restore cleanhost-smp2 without '0x3 ok, 0x3 ok' running intact
+  assert_came_to leaky save diskcleanhost host '0x3 ok' running intact
+  assert_came_to affected restore diskcleanhost without '0x3 ok' running intact
 }
 
 @test "so has it a live migration from the leaky kernel to the affected one, where there is neither host mode nor shim" {
-  came_to leaky send live host '0x3 ok' postmigrate intact
-  came_to affected receive live without '0x3 ok' running intact
+  assert_came_to leaky send live host '0x3 ok' postmigrate intact
+  assert_came_to affected receive live without '0x3 ok' running intact
 }
 
 @test "on the affected kernel a plain QEMU restores what is lost otherwise, by way of the host mode" {
-  came_to affected restore file host '0x3 ok' running intact
-  came_to affected restore smp2 host '0x3 ok, 0x3 ok' running intact
-  came_to affected restore disk host '0x3 ok' running intact
+  assert_came_to affected restore file host '0x3 ok' running intact
+  assert_came_to affected restore smp2 host '0x3 ok, 0x3 ok' running intact
+  assert_came_to affected restore disk host '0x3 ok' running intact
 }
 
 @test "so does a QEMU that waited with -incoming defer before the host mode was enabled" {
-  came_to affected restore file waiting '0x3 ok' running intact
+  assert_came_to affected restore file waiting '0x3 ok' running intact
 }
 
 @test "on the fixed kernel and on Debian's own, which lack BNDCSR, the guest is lost without the host mode, and intact with it" {
-  came_to fixed restore file host '0x3 ok' running intact
-  both_are_lost fixed
-  came_to fixed restore smp2 host '0x3 ok, 0x3 ok' running intact
-  is_lost debian file without '0x217 EINVAL'
-  came_to debian restore file host '0x3 ok' running intact
+  assert_came_to fixed restore file host '0x3 ok' running intact
+  assert_both_lost fixed
+  assert_came_to fixed restore smp2 host '0x3 ok, 0x3 ok' running intact
+  assert_lost debian file without '0x217 EINVAL'
+  assert_came_to debian restore file host '0x3 ok' running intact
 }

@@ -8,8 +8,8 @@ setup() {
   cd "$repo" || return
 }
 
-# pass_on KERNEL SUITE...    all of them, none skipped
-pass_on() {
+# assert_pass_on KERNEL SUITE...    all of them, none skipped
+assert_pass_on() {
   BUILD=$build run timeout -k 30 1300 test/run --kernel "$1" "${@:2}"
   if ((status != 0)) || [[ ! $output =~ [1-9][0-9]*\ passed,\ 0\ failed,\ 0\ skipped$ ]]; then
     fail "$(grep -v '^ok [0-9]* [^#]*$' <<<"$output")"
@@ -17,21 +17,21 @@ pass_on() {
 }
 
 @test "QEMU's suite passes on the affected kernel" {
-  pass_on affected test/qemu.bats
+  assert_pass_on affected test/qemu.bats
 }
 
 @test "the small VMM's suite passes on the fixed kernel" {
-  pass_on fixed test/kvm.bats
+  assert_pass_on fixed test/kvm.bats
 }
 
 @test "the small VMM's suite passes on the leaky kernel" {
-  pass_on leaky test/kvm.bats
+  assert_pass_on leaky test/kvm.bats
 }
 
 @test "the small VMM's suite passes on the affected kernel" {
-  pass_on affected test/kvm.bats
+  assert_pass_on affected test/kvm.bats
 }
 
 @test "the small VMM's suite passes on the strict kernel" {
-  pass_on affected-strict test/kvm.bats
+  assert_pass_on affected-strict test/kvm.bats
 }

@@ -49,12 +49,12 @@ pack_source() {
   export XSTEST_KERNEL_SOURCE=$work/source.tar.xz
 }
 
-builds() {
+assert_builds() {
   run --separate-stderr timeout 60 "$builder" "$@"
   ((status == 0)) || fail "exit status $status" "$stderr"
 }
 
-does_not_build() {
+assert_does_not_build() {
   run --separate-stderr timeout 60 "$builder" "$@"
   ((status != 0)) || fail "it should have failed" "$output" "$stderr"
   [[ ! -e $work/cache/tree ]]
@@ -81,7 +81,7 @@ enters() {
 
 @test "each kernel is the source with its own change and no other" {
   fake_source
-  builds
+  assert_builds
   run --separate-stderr -- xargs -n 1 tail -n +1 <<<"$output"
   [[ $output == "a
 	kvm_vcpu_after_set_cpuid(vcpu);
@@ -114,23 +114,23 @@ d" ]]
 
 @test "what is cached is not built again, and the source tree goes with the last kernel" {
   fake_source
-  builds leaky
+  assert_builds leaky
   [[ -d $work/cache/tree ]]
-  builds
+  assert_builds
   [[ ! -e $work/cache/tree ]]
   [[ $(sort "$work/made") == "$(printf '%s\n' -affected -affected-strict -fixed -leaky)" ]]
-  builds
+  assert_builds
   [[ -z $stderr ]]
   (($(wc -l <"$work/made") == 4))
 }
 
 @test "another source means other kernels, beside the first" {
   fake_source
-  builds fixed
+  assert_builds fixed
   local first=$output
   echo e >>"$work/source/linux-source-9.9/arch/x86/kvm/x86.c"
   pack_source
-  builds fixed
+  assert_builds fixed
   [[ $output != "$first" && -f $first ]]
   [[ $(tail -n 1 "$output") == e ]]
 }
@@ -139,7 +139,7 @@ d" ]]
   fake_source
   sed -i s/supported_xcr0/permitted_xcr0/ "$work/source/linux-source-9.9/arch/x86/kvm/x86.c"
   pack_source
-  does_not_build
+  assert_does_not_build
   [[ $stderr == *"the source has moved on: arch/x86/kvm/x86.c should have this line exactly once, and has it 0 times:"* ]]
   [[ $stderr == *"u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |"* ]]
   [[ $stderr == *"leaky: cannot be made from $work/source.tar.xz"* ]]
@@ -151,7 +151,7 @@ d" ]]
   fake_source
   printf '\tkvm_vcpu_after_set_cpuid(vcpu);\n' >>"$work/source/linux-source-9.9/arch/x86/kvm/cpuid.c"
   pack_source
-  does_not_build affected
+  assert_does_not_build affected
   [[ $stderr == *"arch/x86/kvm/cpuid.c should have this line exactly once, and has it 2 times"* ]]
 }
 
@@ -160,7 +160,7 @@ d" ]]
   rm "$work/source/linux-source-9.9/arch/x86/kvm/cpuid.c"
   sed -i 's,arch/x86/kvm/cpuid.c,,' "$work/source/linux-source-9.9/Makefile"
   pack_source
-  does_not_build affected
+  assert_does_not_build affected
   [[ $stderr == *"the source has moved on: $work/source.tar.xz has no arch/x86/kvm/cpuid.c"* ]]
 }
 
@@ -168,7 +168,7 @@ d" ]]
   fake_source
   sed -i 's/^\tcp.*/\tgrep -v YAMA $(KCONFIG_ALLCONFIG) >.config/' "$work/source/linux-source-9.9/Makefile"
   pack_source
-  does_not_build fixed
+  assert_does_not_build fixed
   [[ $stderr == *"CONFIG_SECURITY_YAMA=y was not accepted"*"configuring the kernel failed; its log is $work/cache/build.log"* ]]
 }
 
@@ -176,31 +176,31 @@ d" ]]
   fake_source
   sed -i 's/^\tcat .*/\tcp .config $@/' "$work/source/linux-source-9.9/Makefile"
   pack_source
-  builds fixed
+  assert_builds fixed
   grep -qx CONFIG_KVM_IOAPIC=y "$output"
   rm -r "$work/cache"
   sed -i 's/^\tcp .*KCONFIG.*/\tgrep -v KVM_IOAPIC $(KCONFIG_ALLCONFIG) >.config/' "$work/source/linux-source-9.9/Makefile"
   pack_source
-  builds fixed
+  assert_builds fixed
 }
 
 @test "a build that fails keeps its log and says where; the next one is from scratch" {
   fake_source
   sed -i 's/^\tcat/\t@echo some.c:1: error: no; exit 1;cat/' "$work/source/linux-source-9.9/Makefile"
   pack_source
-  does_not_build leaky
+  assert_does_not_build leaky
   [[ $stderr == *"some.c:1: error: no"*"building kernel leaky failed; its log is $work/cache/build.log"* ]]
   grep -q 'some.c:1: error: no' "$work/cache/build.log"
 }
 
 @test "a source that is not there is named" {
   fake_source
-  XSTEST_KERNEL_SOURCE=$work/none.tar.xz does_not_build fixed
+  XSTEST_KERNEL_SOURCE=$work/none.tar.xz assert_does_not_build fixed
   [[ $stderr == *"there is no kernel source $work/none.tar.xz: install linux-source (Debian, Ubuntu), or name a tarball"* ]]
 }
 
 @test "a kernel nobody knows is named, with those there are" {
-  does_not_build fixd
+  assert_does_not_build fixd
   [[ $stderr == *"no kernel is called 'fixd'; there are: fixed leaky affected affected-strict" ]]
 }
 
@@ -214,10 +214,10 @@ d" ]]
   nothing_runs_in "$work/cache"
   rm "$work/hold"
   echo mine >"$work/cache/tree/arch/x86/kvm/other"
-  builds leaky
+  assert_builds leaky
   [[ -e $work/cache/tree/arch/x86/kvm/other ]]
   (($(grep -c 'u64 supported_xcr0 = ~0ULL |' "$output") == 1))
-  builds fixed
+  assert_builds fixed
   (($(grep -c 'u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |' "$output") == 1))
 }
 
@@ -227,7 +227,7 @@ d" ]]
   kill -KILL -- -"$background"
   touch "$work/go" # what it had started comes to its end
   wait_for 10 nothing_runs_in "$work/cache"
-  builds fixed
+  assert_builds fixed
   (($(grep -c 'u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |' "$output") == 1))
 }
 
@@ -235,7 +235,7 @@ d" ]]
   fake_source
   mkdir -p "$work/cache/tree"
   touch "$work/cache/tree/half-unpacked"
-  builds fixed
+  assert_builds fixed
   [[ ! -e $work/cache/tree/half-unpacked ]]
 }
 
@@ -339,7 +339,7 @@ d" ]]
 
 @test "a kernel that does not come up is ended in time, with the last that was heard of it" {
   fake_source
-  builds fixed
+  assert_builds fixed
   local image=$output
   cat >"$work/hangs.S" <<'EOF'
   .section .note, "a"           # the entry point for a direct boot
@@ -373,7 +373,7 @@ EOF
 
 @test "an image that is no kernel is ended at once, with what QEMU said" {
   fake_source
-  builds fixed
+  assert_builds fixed
   enters fixed -- true
   ((status == 125))
   echo "$stderr"
@@ -400,7 +400,7 @@ EOF
 @test "a plain user can run a kernel that is built, and is root inside" {
   ((EUID == 0)) || skip "this is a plain user already: the other tests have shown it"
   local image
-  builds fixed
+  assert_builds fixed
   image=$output
   mkdir -p "$work/cache" "$work/clone/test"
   cp "$image" "$work/cache"

@@ -40,7 +40,7 @@ trim_report() { # VCPU [ALLOWED]
 
 @test "without the shim KVM refuses the leaky payload, and nothing of it is loaded" {
   run_vmm "${guest[@]}" get-xsave set-xsave "$leaky" get-xsave
-  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(grep ^get-xsave <<<"$output" | sort -u | wc -l) == 1 ]]
 }
 
@@ -50,13 +50,13 @@ trim_report() { # VCPU [ALLOWED]
   clean=$(grep ^get-xsave <<<"$output" | tail -n 1)
   [[ $(grep -c ^get-xsave <<<"$output") == 2 && $(grep -cxF "$clean" <<<"$output") == 1 ]] # it was not so before
   run_shimmed "${guest[@]}" set-xsave "$leaky" get-xsave
-  printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" "$clean"
-  reported "$(trim_report 0)"
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" "$clean"
+  assert_reported "$(trim_report 0)"
 }
 
 @test "the guest runs before and after a trimmed restore" {
   run_shimmed "${guest[@]}" run set-xsave "$leaky" run
-  printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same"
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same"
   [[ $(grep -cx 'run: 0 exit=hlt' <<<"$output") == 2 ]]
 }
 
@@ -65,20 +65,20 @@ trim_report() { # VCPU [ALLOWED]
   [[ $(grep -cxF "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" <<<"$output") == 2 ]]
   # a kernel that refuses FP and SSE to a guest without XSAVE adds a line of its own
   stderr=$(grep -v ' event=load-widened ' <<<"$stderr")
-  reported "$(trim_report 0)" "$(trim_report 1)"
+  assert_reported "$(trim_report 0)" "$(trim_report 1)"
 }
 
 @test "before its first CPUID, and where that failed, a vCPU is not trimmed: KVM's refusal is told" {
   run_shimmed supported create 0 set-xsave "$leaky" create 1 cpuid-too-many 0xd=0x3 cpuid-null set-xsave "$leaky"
-  printed 'cpuid-too-many 0xd=0x3: E2BIG' 'cpuid-null: EFAULT'
+  assert_printed 'cpuid-too-many 0xd=0x3: E2BIG' 'cpuid-null: EFAULT'
   [[ $(grep -cxF "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same" <<<"$output") == 2 ]]
   [[ $(grep -c "event=refused .* errno=EINVAL xstate_bv=$leaky reason=host-lacks:$lacking_name$" <<<"$stderr") == 2 ]]
 }
 
 @test "what the guest's CPUID enumerates is not dropped though this host's KVM lacks it, and the refusal is told" {
   run_shimmed supported create 0 cpuid "0xd=$leaky" set-xsave "$leaky"
-  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
-  reported "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=EINVAL xstate_bv=$leaky `
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  assert_reported "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=EINVAL xstate_bv=$leaky `
     `reason=host-lacks:$lacking_name"
 }
 
@@ -86,7 +86,7 @@ trim_report() { # VCPU [ALLOWED]
   local avx
   avx=$(or "$leaky" 0x4)
   run_shimmed create 0 cpuid 0xd=0x3 create 1 cpuid 0xd=0x7 vcpu 0 set-xsave "$avx" vcpu 1 set-xsave "$avx"
-  printed "set-xsave $avx: 0 xstate_bv=0x3 rest=same" "set-xsave $avx: 0 xstate_bv=0x7 rest=same"
+  assert_printed "set-xsave $avx: 0 xstate_bv=0x3 rest=same" "set-xsave $avx: 0 xstate_bv=0x7 rest=same"
 }
 
 @test "eight vCPUs changing and restoring at once are trimmed each to its own" {
@@ -96,7 +96,7 @@ trim_report() { # VCPU [ALLOWED]
 @test "a descriptor number that was used before is not taken for the vCPU that had it" {
   run_shimmed "${guest[@]}" close create 1 set-xsave "$leaky" cpuid 0xd=0x7 set-xsave 0x7
   [[ $(sed -n 's/^create .: //p' <<<"$output" | sort -u | wc -l) == 1 ]]
-  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same" 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same" 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
 }
 
 @test "a duplicated descriptor is trimmed to what KVM itself says of the vCPU" {
@@ -107,33 +107,33 @@ trim_report() { # VCPU [ALLOWED]
   allowed=$(or "$kvms" 0x3)
   (((allowed & lacking) == 0))
   run_shimmed "${guest[@]}" dup set-xsave "$leaky" dup-to 1000 set-xsave "$leaky"
-  [[ $(grep -cxF "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" <<<"$output") == 2 ]] || fail "$(told)"
-  reported "$(trim_report '?' "$allowed")" "$(trim_report '?' "$allowed")"
+  [[ $(grep -cxF "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" <<<"$output") == 2 ]] || fail "$(outcome)"
+  assert_reported "$(trim_report '?' "$allowed")" "$(trim_report '?' "$allowed")"
 }
 
 @test "in another process than the VM's KVM's EIO arrives, through a known descriptor and an unknown one" {
   run_shimmed "${guest[@]}" fork set-xsave 0x3
-  printed 'set-xsave 0x3: EIO xstate_bv=0x3 rest=same'
+  assert_printed 'set-xsave 0x3: EIO xstate_bv=0x3 rest=same'
   run_shimmed "${guest[@]}" exec set-xsave "$leaky"
-  printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
-  reported_nothing
+  assert_printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
+  assert_no_report
 }
 
 @test "a restore on another thread or in a signal handler is trimmed" {
   local how
   for how in thread signal; do
     run_shimmed "${guest[@]}" $how set-xsave "$leaky"
-    printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same"
-    reported "$(trim_report 0)"
+    assert_printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same"
+    assert_reported "$(trim_report 0)"
   done
 }
 
 @test "a restore works under a seccomp filter that allows ioctl, write, the old fstat and exit alone" {
   run_shimmed confine mark any-other
-  ((status == 128 + $(kill -l SYS))) || fail "$(told)"
+  ((status == 128 + $(kill -l SYS))) || fail "$(outcome)"
   run_shimmed supported "${guest[@]}" confine set-xsave 0x3 get-xsave get-cpuid none set-xsave "$leaky" \
     set-xsave 0x3,xcomp_bv=1 cpuid 0xd=0x3 cpuid-v1 0xd=0x3
-  printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" 'cpuid-v1 0xd=0x3: 0'
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" 'cpuid-v1 0xd=0x3: 0'
   [[ $(grep -c 'event=' <<<"$stderr") == 2 ]]
 }
 
@@ -149,21 +149,21 @@ trim_report() { # VCPU [ALLOWED]
     expected+=("set-xsave $leaky,shift=$shift: 0 xstate_bv=0x3 rest=same")
   done
   run_shimmed XSAVESHIM_LOG=none size "${guest[@]}" "${steps[@]}"
-  printed "${expected[@]}"
+  assert_printed "${expected[@]}"
 }
 
 @test "KVM answers EFAULT for NULL and for the kernel's half, and takes read-only memory that needs no trimming" {
   run_shimmed XSAVESHIM_TRIM=both "${guest[@]}" set-xsave-at 0 set-xsave-at 0xffff800000000000 get-xsave-at 0 \
     get-xsave-at 0xffff800000000000 set-xsave 0x3,readonly dup set-xsave-at 0 set-xsave 0x3,readonly
-  [[ $(grep -cE '^[gs]et-xsave-at 0(xffff800000000000)?: EFAULT$' <<<"$output") == 5 ]] || fail "$(told)"
+  [[ $(grep -cE '^[gs]et-xsave-at 0(xffff800000000000)?: EFAULT$' <<<"$output") == 5 ]] || fail "$(outcome)"
   [[ $(grep -cx 'set-xsave 0x3,readonly: 0 xstate_bv=0x3 rest=same' <<<"$output") == 2 ]]
-  reported_nothing
+  assert_no_report
 }
 
 # On a kernel that refuses FP and SSE to a guest without XSAVE the payload is loaded under a widened table.
 @test "a thread with a stack of 16 KiB loads what a guest without XSAVE has" {
   run_shimmed create 0 cpuid 0x1=0x1 small-thread set-xsave 0x3
-  printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
+  assert_printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
 }
 
 # Whether this KVM keeps the leaf 0xD that it is given; PVM's, for one, rewrites it, and its KVM_SET_XCRS goes by that.
@@ -178,11 +178,11 @@ keeps_the_table() {
   ! keeps_the_table || keeps=true
   run_shimmed create 0 cpuid "$table" set-xcrs 0x7 set-xsave 0x7
   if $keeps; then
-    printed 'set-xcrs 0x7: EINVAL' 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
-    [[ $stderr == *' event=refused '*' ioctl=KVM_SET_XCRS vcpu=0 '*' xcr0=0x7 reason=guest-lacks:avx'* ]] || fail "$(told)"
+    assert_printed 'set-xcrs 0x7: EINVAL' 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+    [[ $stderr == *' event=refused '*' ioctl=KVM_SET_XCRS vcpu=0 '*' xcr0=0x7 reason=guest-lacks:avx'* ]] || fail "$(outcome)"
   else
-    printed 'set-xcrs 0x7: 0' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
-    reported_nothing
+    assert_printed 'set-xcrs 0x7: 0' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+    assert_no_report
   fi
 }
 
@@ -191,12 +191,12 @@ keeps_the_table() {
   ! keeps_the_table || keeps=true
   run_shimmed create 0 cpuid "$table" set-xsave 0x7 set-xcrs 0x7
   if $keeps; then
-    printed 'set-xcrs 0x7: EINVAL'
-    [[ $stderr == *' event=trim '*' event=refused '*' ioctl=KVM_SET_XCRS vcpu=0 '*' reason=guest-lacks:avx'* ]] || fail "$(told)"
+    assert_printed 'set-xcrs 0x7: EINVAL'
+    [[ $stderr == *' event=trim '*' event=refused '*' ioctl=KVM_SET_XCRS vcpu=0 '*' reason=guest-lacks:avx'* ]] || fail "$(outcome)"
   else
-    printed 'set-xcrs 0x7: 0'
+    assert_printed 'set-xcrs 0x7: 0'
     [[ $stderr == *' event=trim '*' level=error event=lost '*' ioctl=KVM_SET_XCRS vcpu=0 '*' xcr0=0x7 lost=avx'* ]] ||
-      fail "$(told)"
+      fail "$(outcome)"
   fi
 }
 
@@ -206,7 +206,7 @@ keeps_the_table() {
     create 3 cpuid 0xd=0x3 set-xsave 0x3,mxcsr=0x80001f80
   [[ $(grep -c ': EINVAL xstate_bv=0x3 rest=same$' <<<"$output") == 4 ]]
   [[ $(grep -o 'reason=.*' <<<"$stderr" | xargs) == "reason=xcomp-bv:0x8000000000000000 reason=reserved-bytes `
-    `reason=reserved-bytes reason=mxcsr:0x80000000" ]] || fail "$(told)"
+    `reason=reserved-bytes reason=mxcsr:0x80000000" ]] || fail "$(outcome)"
 }
 
 @test "what KVM_GET_XSAVE and KVM_GET_XSAVE2 return is the same with the shim where nothing is leaked" {
@@ -215,12 +215,12 @@ keeps_the_table() {
   without=$output
   run_shimmed XSAVESHIM_TRIM=both size "${guest[@]}" set-xsave 0x3 get-xsave get-xsave2
   [[ $status == 0 && $output == "$without" ]]
-  reported_nothing
+  assert_no_report
 }
 
 @test "a raw system call is not seen by the shim" {
   run_shimmed "${guest[@]}" raw set-xsave "$leaky" libc set-xsave "$leaky"
-  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same" "set-xsave $leaky: 0 xstate_bv=0x3 rest=same"
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same" "set-xsave $leaky: 0 xstate_bv=0x3 rest=same"
 }
 
 @test "calls before the shim's constructor, from a library's constructor, and through dlopen are trimmed" {
@@ -240,7 +240,7 @@ keeps_the_table() {
   local umockdev=libumockdev-preload.so.0
   ldconfig -p | grep -q "$umockdev" || fail "$umockdev is not installed (Debian: umockdev)"
   run_vmm LD_PRELOAD="$shim $umockdev" "${guest[@]}" set-xsave "$leaky" run
-  printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" 'run: 0 exit=hlt'
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x3 rest=same" 'run: 0 exit=hlt'
 }
 
 # The system calls between the marks.

@@ -26,7 +26,7 @@ result() { # NAME WHAT HOW-MUCH OUTCOME
 }
 
 # Whether FILE has a line of these cells, with tabs between them.
-has_row() { # FILE CELL...
+assert_row() { # FILE CELL...
   local row
   row=$(IFS=$'\t' && echo "${*:2}")
   grep -qxF -- "$row" "$1" || fail "expected: $row" "$(cat "$1")"
@@ -136,40 +136,40 @@ run_shimmed_standin() {
   run_standin LD_PRELOAD="$shim $standin" "$@"
 }
 
-told() {
+outcome() {
   printf '%s\n' "exit status: $status" "--- output:" "$output" "--- stderr:" "$stderr"
   [[ ! -e $calls ]] || { echo "--- calls:"; cat "$calls"; }
 }
 
 # Checks that the VMM succeeded, and that these lines are among those that it printed.
-printed() {
+assert_printed() {
   local line
   (($#)) || fail "printed: which lines?" || return
-  ((status == 0)) || fail "the VMM failed" "$(told)" || return
+  ((status == 0)) || fail "the VMM failed" "$(outcome)" || return
   for line in "$@"; do
-    grep -qxF -- "$line" <<<"$output" || fail "not printed: $line" "$(told)" || return
+    grep -qxF -- "$line" <<<"$output" || fail "not printed: $line" "$(outcome)" || return
   done
 }
 
 # Checks that the shim wrote these reports in this order, and no other. `fd=*` stands for any descriptor.
-reported() {
+assert_reported() {
   local expected actual
   expected=$(printf 'xsaveshim: %s\n' "$@")
   actual=$(sed -E 's/ pid=[0-9]+//; s/ fd=[0-9]+/ fd=*/' <<<"$stderr")
-  [[ $actual == "$expected" ]] || fail "expected these reports:" "$expected" "$(told)"
+  [[ $actual == "$expected" ]] || fail "expected these reports:" "$expected" "$(outcome)"
 }
 
-reported_nothing() {
-  [[ -z $stderr ]] || fail "there should be no report" "$(told)"
+assert_no_report() {
+  [[ -z $stderr ]] || fail "there should be no report" "$(outcome)"
 }
 
 # Checks that the stand-in got the calls on standard input for vCPUs, in this order and no other.
-vcpu_calls_were() {
-  diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(told)"
+assert_vcpu_calls() {
+  diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(outcome)"
 }
 
 # Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other request that it only passes on.
-cheap_enough() {
+assert_cheap() {
   run --separate-stderr timeout 120 "$build/test/stepcount" "$shim"
   ((status == 0)) || fail "$stderr" || return
   (($(wc -l <<<"$output") > 300)) || fail "too few requests" "$output" || return

@@ -36,22 +36,22 @@ trimmed() { # VCPU
 
 @test "a musl program's payloads are trimmed, in front of the stand-in" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread fork set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
-  [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(told)"
-  reported "$(trimmed 0)" "$(trimmed '?')"
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
+  assert_reported "$(trimmed 0)" "$(trimmed '?')"
 }
 
 @test "a musl program's requests, which are ints, are taken for what they are" {
   run_shimmed_standin XSAVESHIM_TRIM=both STANDIN_LEAK=0x200 wide create 0 dup cpuid 0xd=0x7 vcpu 0 get-cpuid none \
     set-xsave 0x207 get-xsave get-xsave2
-  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   [[ $(grep -cE '^get-xsave2?: 0 xstate_bv=0x7 ' <<<"$output") == 2 ]]
 }
 
 @test "with musl a call made before the shim's constructor is trimmed" {
   run --separate-stderr timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin $build/test/constructor.so" \
     "$build/test/preinit"
-  printed 'constructor: 0 xstate_bv=0x3' 'main: 0 xstate_bv=0x3'
+  assert_printed 'constructor: 0 xstate_bv=0x3' 'main: 0 xstate_bv=0x3'
 }
 
 @test "with musl other interposers stay in the chain" {
@@ -59,7 +59,7 @@ trimmed() { # VCPU
   cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/behind.so"
   run_standin LD_PRELOAD="$BATS_TEST_TMPDIR/front.so $shim $BATS_TEST_TMPDIR/behind.so $standin" \
     XSAVESHIM_LOG=none create 0 cpuid 0xd=0x7 set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   [[ $stderr == $'front.so: xstate_bv=0x207\nbehind.so: xstate_bv=0x7' ]]
 }
 
@@ -69,5 +69,5 @@ trimmed() { # VCPU
 }
 
 @test "with musl too a foreign ioctl costs 12 instructions or fewer, KVM_RUN 4" {
-  cheap_enough
+  assert_cheap
 }

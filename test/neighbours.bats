@@ -29,7 +29,7 @@ effects() { # NAME
 }
 
 # All that the library calls, once in each program: what the loader did just before, and a look at standard error.
-looks_at_its_settings_once() { # PROGRAMS
+assert_settings_read_once() { # PROGRAMS
   local file calls programs=0 loads
   for file in "$BATS_TEST_TMPDIR"/shimmed.*; do
     loads=$(grep -c '^execve(.* = 0$' "$file") || continue
@@ -41,7 +41,7 @@ looks_at_its_settings_once() { # PROGRAMS
   ((programs >= $1)) || fail "$programs programs were traced"
 }
 
-goes_unnoticed() { # PROGRAMS COMMAND...
+assert_goes_unnoticed() { # PROGRAMS COMMAND...
   local bare_output
   traced bare "${@:2}"
   bare_output=$output
@@ -51,19 +51,19 @@ goes_unnoticed() { # PROGRAMS COMMAND...
   diff -u <(effects bare) <(effects shimmed | grep -vE '^openat\(AT_FDCWD, "[^"]*/(libxsaveshim\.so|xsaveshim\.conf)", O_RDONLY') ||
     fail "the effects differ" || return
   [[ ! -e $log ]] || fail "there is a log: $(<"$log")" || return
-  looks_at_its_settings_once "$1"
+  assert_settings_read_once "$1"
 }
 
 @test "under a settings file full of mistakes true(1) writes nothing, opens no log and keeps no descriptor" {
-  goes_unnoticed 1 /bin/true
+  assert_goes_unnoticed 1 /bin/true
 }
 
 @test "under a settings file full of mistakes a shell and what it starts write nothing, open no log and keep no descriptor" {
-  goes_unnoticed 4 bash -c 'echo out; echo error >&2; /bin/true | cat; ls /proc/self/fd'
+  assert_goes_unnoticed 4 bash -c 'echo out; echo error >&2; /bin/true | cat; ls /proc/self/fd'
 }
 
 @test "under a settings file full of mistakes Python and ten children write nothing, open no log and keep no descriptor" {
-  goes_unnoticed 6 /usr/bin/python3 -c '
+  assert_goes_unnoticed 6 /usr/bin/python3 -c '
 import os, subprocess
 print(os.listdir("/proc/self/fd"), flush=True)
 for _ in range(5):

@@ -11,7 +11,7 @@ judged_by() {
 }
 
 # agrees KERNEL WHAT-KVM_SET_XSAVE-TAKES
-agrees() {
+assert_agrees() {
   judged_by "$1" "$build/test/oracle" cpuid 100000 "$seed"
   ((status == 0)) || fail "exit status $status" "$output" || return
   [[ $output == *"KVM_SET_XSAVE takes $2"$'\n'* ]] || fail "not the KVM it should be:" "$output" || return
@@ -22,15 +22,15 @@ agrees() {
 }
 
 @test "100,000 random CPUID tables: on a fixed kernel KVM enforces the XCR0 that the core names" {
-  agrees fixed 'what the host supports'
+  assert_agrees fixed 'what the host supports'
 }
 
 @test "100,000 random CPUID tables: on an affected kernel KVM_SET_XSAVE takes the bits that the core allows" {
-  agrees affected "the guest's XCR0, FP and SSE"
+  assert_agrees affected "the guest's XCR0, FP and SSE"
 }
 
 @test "100,000 random CPUID tables: on a strict one it takes the XCR0 that the core names" {
-  agrees affected-strict "the guest's XCR0"
+  assert_agrees affected-strict "the guest's XCR0"
 }
 
 @test "KVM by itself catches every bug within 1,000 tables, but for the dropped EDX, which the model does" {

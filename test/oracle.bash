@@ -27,7 +27,7 @@ oracle_with() {
 }
 
 # Standard input: what the oracle said, which must be of a table cut down to one or two entries.
-caught() {
+assert_caught() {
   local said
   said=$(cat)
   [[ $said == *'mismatch at table '* && $said == *'cut down: '* && $said =~ of\ [12]\ entries ]] || fail "$said"

@@ -4,11 +4,11 @@
 load lib
 load oracle
 
-model_catches() { # BUG
+assert_model_catches() { # BUG
   oracle_with "$1"
   run timeout 120 "$BATS_TEST_TMPDIR/$1" model 1000 "$seed"
   ((status == 1)) || fail "exit status $status" "$output" || return
-  caught <<<"$output"
+  assert_caught <<<"$output"
 }
 
 @test "the core and a second model agree on 1,000,000 random CPUID tables" {
@@ -18,23 +18,23 @@ model_catches() { # BUG
 }
 
 @test "a core that ignores the index is caught within 1,000 tables" {
-  model_catches index-ignored
+  assert_model_catches index-ignored
 }
 
 @test "a core that ignores the significance of an index is caught within 1,000 tables" {
-  model_catches flag-ignored
+  assert_model_catches flag-ignored
 }
 
 @test "a core in which the last match wins is caught within 1,000 tables" {
-  model_catches last-match-wins
+  assert_model_catches last-match-wins
 }
 
 @test "a core with KVM_SET_CPUID's last match is caught within 1,000 tables" {
-  model_catches last-match-wins-v1
+  assert_model_catches last-match-wins-v1
 }
 
 @test "a core that drops EDX is caught within 1,000 tables" {
-  model_catches edx-dropped
+  assert_model_catches edx-dropped
 }
 
 @test "in 100,000 random payloads the shim writes given & allowed, and changes no other byte" {

@@ -183,19 +183,19 @@ boot_with_packages() {
   host xsaveshim-libvirt enable
   host virsh -q define /srv/guest/guest.xml
   host virsh -q start guest
-  guest_has_shim
+  assert_guest_has_library
   before=$(guest_pid)
   daemon=$(host systemctl show -P MainPID libvirtd)
 
   host dpkg -i "/$(basename "$newer")"
   [[ $(guest_pid) == "$before" && $(host systemctl show -P MainPID libvirtd) == "$daemon" ]]
-  guest_prints T
+  assert_guest_prints T
   host grep -q 'libxsaveshim\.so.* (deleted)$' "/proc/$before/maps"
   run -0 host xsaveshim-libvirt status
   [[ $output == *"libxsaveshim.so"*" (deleted)"* ]]
 
   restart_guest
-  guest_has_shim
+  assert_guest_has_library
   library=/usr/lib/x86_64-linux-gnu/libxsaveshim.so
   inode=$(host stat -c %i "$library")
   host awk -v inode="$inode" '/libxsaveshim/ && $5 != inode { exit 1 }' "/proc/$(guest_pid)/maps"
@@ -221,11 +221,11 @@ boot_with_packages() {
   before=$(guest_pid)
   host dpkg --remove xsaveshim
   [[ $(guest_pid) == "$before" ]]
-  guest_prints T
+  assert_guest_prints T
   run -0 host find /etc/systemd /etc/apparmor.d -name 'xsaveshim*'
   [[ -z $output ]]
   [[ $(host systemctl show -P Environment libvirtd) != *LD_PRELOAD* ]]
   restart_guest
-  run -1 guest_has_shim
+  run -1 guest_has_library
   run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
 }

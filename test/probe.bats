@@ -23,7 +23,7 @@ probe_quirk() {
 }
 
 # The answers that are not JSON's strings are compared as JSON writes them.
-answered() { # STATUS KEY=VALUE...
+assert_answered() { # STATUS KEY=VALUE...
   local expected=$1 pair value
   shift
   ((status == expected)) || fail "exit status $status, not $expected" "$output" "$stderr" || return
@@ -67,9 +67,9 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
 
   probe
   if [[ $refuses$leaks == nono ]]; then
-    answered 0 .refuses=no .leaks=no .verdict=unaffected
+    assert_answered 0 .refuses=no .leaks=no .verdict=unaffected
   else
-    answered 1 ".refuses=$refuses" ".leaks=$leaks" .verdict=affected
+    assert_answered 1 ".refuses=$refuses" ".leaks=$leaks" .verdict=affected
   fi
 }
 
@@ -77,7 +77,7 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
   local supported
   supported=$("$vmm" supported | sed -n 's/.* xcr0=//p')
   probe
-  answered "$status" ".kernel=$(uname -r)" ".kvm_supported_xcr0=$supported"
+  assert_answered "$status" ".kernel=$(uname -r)" ".kvm_supported_xcr0=$supported"
   # 1: x87 and SSE; the others as the kernel found them
   host=$(jq -r .host_xcr0 <<<"$output")
   (((host & 3) == 3 && (supported & ~host) == 0))
@@ -98,9 +98,9 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   permitted=$(permitted_by_kernel)
   size=$(payload_size_by_kvm)
   probe
-  answered "$status" ".payload_size=$size" ".permitted_xcr0=$([[ $permitted ]] && printf '0x%x' "$permitted" || echo null)"
+  assert_answered "$status" ".payload_size=$size" ".permitted_xcr0=$([[ $permitted ]] && printf '0x%x' "$permitted" || echo null)"
   probe_quirk QUIRK_PAYLOAD=11008 QUIRK_PERMITTED=0x602e7
-  answered "$status" .payload_size=11008 .permitted_xcr0=0x602e7
+  assert_answered "$status" .payload_size=11008 .permitted_xcr0=0x602e7
   run --separate-stderr env LD_PRELOAD="$build/test/quirk.so" QUIRK_PAYLOAD=11008 QUIRK_PERMITTED=0x602e7 "$command" probe
   grep -qx 'payload       11008 bytes' <<<"$output"
   grep -qx 'permitted     0x602e7 (x87,sse,avx,opmask,zmm_hi256,hi16_zmm,pkru,xtilecfg,xtiledata)' <<<"$output"
@@ -108,9 +108,9 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
 
 @test "a kernel that knows no permissions, and a KVM that cannot be asked for the payload's size, leave these unknown" {
   probe_quirk QUIRK_PERMITTED=0
-  answered "$status" .permitted_xcr0=null
+  assert_answered "$status" .permitted_xcr0=null
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
-  answered 2 .payload_size=null
+  assert_answered 2 .payload_size=null
 }
 
 @test "probe says in words what it says in JSON" {
@@ -136,69 +136,69 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
 @test "a KVM that refuses a guest what its CPUID lacks is affected" {
   need_xfeature
   probe_quirk QUIRK_REFUSE="$xfeature"
-  answered 1 .refuses=affected .verdict=affected
+  assert_answered 1 .refuses=affected .verdict=affected
 }
 
 @test "a KVM that refuses even x87 and SSE to a guest without XSAVE is affected-strict" {
   probe_quirk QUIRK_REFUSE=0x3
-  answered 1 .refuses=affected-strict .verdict=affected
+  assert_answered 1 .refuses=affected-strict .verdict=affected
 }
 
 @test "a KVM that returns what the guest does not have leaks, and probe names it" {
   probe_quirk QUIRK_LEAK=0x214
-  answered 1 .leaks=yes .leaked=0x214 .verdict=affected
+  assert_answered 1 .leaks=yes .leaked=0x214 .verdict=affected
   [[ $(jq -r .reason.leaks <<<"$output") == *" avx,bndcsr,pkru, "* ]]
 }
 
 @test "a KVM that refuses a guest even what it has says nothing of either question" {
   need_xfeature
   probe_quirk QUIRK_ALWAYS_REFUSE="$xfeature"
-  answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
+  assert_answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
 }
 
 @test "a KVM that gives guests xfeatures of its own choice cannot be told to take or to trim them" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_LEAK="$xfeature"
-  answered 2 .refuses=unknown .leaks=unknown .leaked=0x0
+  assert_answered 2 .refuses=unknown .leaks=unknown .leaked=0x0
   [[ $output == *"changes CPUID tables"* ]]
 }
 
 @test "a KVM that gives guests xfeatures of its own choice and refuses them all the same is affected" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_REFUSE="$xfeature"
-  answered 1 .refuses=affected .leaks=unknown .verdict=affected
+  assert_answered 1 .refuses=affected .leaks=unknown .verdict=affected
 }
 
 @test "where KVM supports x87 and SSE alone neither question can be answered, and probe says so" {
   probe_quirk QUIRK_SUPPORTED=0x3
-  answered 2 .kvm_supported_xcr0=0x3 .refuses=unknown .leaks=unknown
+  assert_answered 2 .kvm_supported_xcr0=0x3 .refuses=unknown .leaks=unknown
   [[ $(jq -r .reason.refuses <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
   [[ $(jq -r .reason.leaks <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
 }
 
 @test "where KVM supports x87 and SSE alone, a KVM that refuses these is affected-strict" {
   probe_quirk QUIRK_SUPPORTED=0x3 QUIRK_REFUSE=0x3
-  answered 1 .refuses=affected-strict .leaks=unknown .verdict=affected
+  assert_answered 1 .refuses=affected-strict .leaks=unknown .verdict=affected
 }
 
 @test "where a guest's own xfeatures do not come back, leaking cannot be ruled out" {
   need_xfeature
   probe_quirk QUIRK_HIDE="$xfeature"
-  answered 2 .refuses=no .leaks=unknown .verdict=unknown
+  assert_answered 2 .refuses=no .leaks=unknown .verdict=unknown
 }
 
 @test "a guest that cannot be run leaves leaking unknown, and the rest answered" {
   need_xfeature
   probe_quirk QUIRK_FAIL=0x80:5 # KVM_RUN, EIO
-  answered 2 .refuses=no .leaks=unknown
+  assert_answered 2 .refuses=no .leaks=unknown
   [[ $output == *"KVM_RUN: Input/output error"* ]]
   probe_quirk QUIRK_EXIT=17
-  answered 2 .refuses=no .leaks=unknown
+  assert_answered 2 .refuses=no .leaks=unknown
 }
 
 @test "a KVM that cannot create a VM answers nothing, and probe says what failed" {
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
-  answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
+  assert_answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
   [[ $(jq -r .reason.refuses <<<"$output") == "KVM_CREATE_VM: Device or resource busy: "* ]]
 }
 
@@ -211,14 +211,14 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
 
 @test "without /dev/kvm probe exits with 2, and says what to do" {
   run --separate-stderr unshare --mount sh -c "mount -t tmpfs none /dev && exec '$command' probe --json"
-  answered 2 .refuses=unknown .leaks=unknown .verdict=unknown .kvm_supported_xcr0=null
+  assert_answered 2 .refuses=unknown .leaks=unknown .verdict=unknown .kvm_supported_xcr0=null
   [[ $(jq -r .reason.refuses <<<"$output") == "no /dev/kvm: load the module kvm_intel or kvm_amd"* ]]
   [[ $(jq -r .reason.leaks <<<"$output") == "no /dev/kvm: "* ]]
 }
 
 @test "a user who may not open /dev/kvm is told to be root" {
   run --separate-stderr with_device "${kvm_device[@]}" 0600 root "${as_nobody[@]}" "$command" probe --json
-  answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
+  assert_answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
   [[ $(jq -r .reason.refuses <<<"$output") == "no permission to open /dev/kvm: run this as root" ]]
 }
 
@@ -230,7 +230,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
 
 @test "a /dev/kvm that is another device is recognised" {
   run --separate-stderr with_device 1 3 0666 root "$command" probe --json
-  answered 2 .refuses=unknown .leaks=unknown
+  assert_answered 2 .refuses=unknown .leaks=unknown
   [[ $output == *"/dev/kvm is another device"* ]]
 }
 

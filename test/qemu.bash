@@ -93,7 +93,7 @@ printed_more() { # FILE SIZE-BEFORE LETTERS
 }
 
 # The guest runs, and no vCPU has ever lost its canary.
-guest_intact() { # NAME
+assert_guest_intact() { # NAME
   guest_wait_for "$1" TX || return 1
   if grep -q X "$work/$1"/serial.*; then
     guest_blame "$1" "it has lost its canary"
@@ -103,16 +103,16 @@ guest_intact() { # NAME
 
 # After KVM has refused a payload, QEMU 8.2 and later exit with a message. Earlier ones claim that the guest runs, but its first
 # vCPU has lost its canary. (The other vCPUs never start: the state that makes them runnable was lost, too.)
-guest_lost() { # NAME
+assert_guest_lost() { # NAME
   if qemu_exits_on_refusal; then
-    guest_exits "$1" 1 && grep -q 'Failed to set XSAVE: Invalid argument' "$work/$1/stderr"
+    assert_guest_exits "$1" 1 && grep -q 'Failed to set XSAVE: Invalid argument' "$work/$1/stderr"
   else
     guest_vcpus=1 guest_wait_for "$1" X && [[ $(guest_status "$1") == running ]]
   fi
 }
 
-# guest_exits NAME STATUS    until QEMU has exited, with that status; only in the shell that started it
-guest_exits() {
+# assert_guest_exits NAME STATUS    until QEMU has exited, with that status; only in the shell that started it
+assert_guest_exits() {
   local name=$1 pid status=0 end=$((SECONDS + 20 * ${XSTEST_SLOW:-1}))
   guest_wait "$1" "it starts" test -s "$work/$1/pid" || return 1
   pid=$(<"$work/$1/pid")

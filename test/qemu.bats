@@ -28,7 +28,7 @@ start_leaky() {
   local name=$1
   shift
   guest_start "$name" "LD_PRELOAD=$leak" "${leak_settings[@]}" "$@"
-  guest_intact "$name"
+  assert_guest_intact "$name"
 }
 
 # sets disk: QEMU's arguments for a new disk that keeps savevm's snapshots
@@ -75,11 +75,11 @@ session_of() { # PID
   guest_stop source
 
   guest_start bare -- "${disk[@]}" -loadvm leaky
-  guest_lost bare
+  assert_guest_lost bare
   guest_stop bare
 
   guest_start shimmed "LD_PRELOAD=$shim" -- "${disk[@]}" -loadvm leaky
-  guest_intact shimmed
+  assert_guest_intact shimmed
   assert_trims "$work/shimmed/stderr"
 }
 
@@ -88,10 +88,10 @@ session_of() { # PID
   guest_save source "$work/image"
 
   guest_restore bare "$work/image"
-  guest_lost bare
+  assert_guest_lost bare
 
   guest_restore shimmed "$work/image" "LD_PRELOAD=$shim"
-  guest_intact shimmed
+  assert_guest_intact shimmed
   assert_trims "$work/shimmed/stderr"
 }
 
@@ -102,7 +102,7 @@ session_of() { # PID
   guest_save source "$work/image"
 
   guest_restore same "$work/image" "LD_PRELOAD=$shim" -- -cpu qemu64,+xsave,+avx
-  guest_intact same
+  assert_guest_intact same
   # PVM offers no guest AVX, so that the CPUID lacks it here as well
   if ! grep -q "host doesn't support requested feature: .*avx" "$work/same/stderr"; then
     [[ ! -s $work/same/stderr ]] || fail "$(<"$work/same/stderr")"
@@ -120,7 +120,7 @@ session_of() { # PID
   start_leaky source -- -cpu qemu64,+xsave,+avx
   guest_save source "$work/image"
   guest_restore lacking "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_REFUSED=abort -- -cpu qemu64,+xsave
-  guest_exits lacking 1
+  assert_guest_exits lacking 1
   grep -qE 'level=error event=(refused|lost) .* ioctl=KVM_SET_XCRS' "$work/lacking/stderr"
 }
 
@@ -128,12 +128,12 @@ session_of() { # PID
   start_leaky source
   await_migration bare
   guest_qmp source migrate "{\"uri\": \"unix:$work/bare/socket\"}"
-  guest_lost bare
+  assert_guest_lost bare
 
   start_leaky another-source
   await_migration shimmed "LD_PRELOAD=$shim"
   guest_migrate another-source "unix:$work/shimmed/socket"
-  guest_intact shimmed
+  assert_guest_intact shimmed
   assert_trims "$work/shimmed/stderr"
 }
 
@@ -144,7 +144,7 @@ session_of() { # PID
   guest_stop source
 
   guest_restore bare "$work/image" "LD_PRELOAD=$observe" "OBSERVE_LOG=$work/bare.observed"
-  guest_lost bare
+  assert_guest_lost bare
   guest_stop bare
   if ! qemu_exits_on_refusal; then
     [[ $(grep -c '^KVM_SET_XSAVE .* EINVAL$' "$work/bare.observed") == 4 ]]
@@ -152,7 +152,7 @@ session_of() { # PID
   fi
 
   guest_restore shimmed "$work/image" "LD_PRELOAD=$shim"
-  guest_intact shimmed
+  assert_guest_intact shimmed
   assert_trims "$work/shimmed/stderr"
 }
 
@@ -164,11 +164,11 @@ session_of() { # PID
   guest_stop source
 
   guest_start bare -- "${sandbox[@]}" "${disk[@]}" -loadvm leaky
-  guest_lost bare
+  assert_guest_lost bare
   guest_stop bare
 
   guest_start shimmed "LD_PRELOAD=$shim" -- "${sandbox[@]}" "${disk[@]}" -loadvm leaky
-  guest_intact shimmed
+  assert_guest_intact shimmed
   assert_trims "$work/shimmed/stderr"
   grep -q '^Seccomp:[[:space:]]*2$' "/proc/$(<"$work/shimmed/pid")/status"
 }
@@ -181,7 +181,7 @@ session_of() { # PID
 
   guest_start shimmed "LD_PRELOAD=$shim" "XSAVESHIM_LOG=$work/log" -- "${disk[@]}" -loadvm leaky \
     -daemonize -pidfile "$work/shimmed/pid"
-  guest_intact shimmed
+  assert_guest_intact shimmed
   assert_trims "$work/log"
   [[ $(stat -c %a "$work/log") == 600 ]]
   [[ $(session_of "$(<"$work/shimmed/pid")") != "$(session_of $$)" ]]
@@ -196,7 +196,7 @@ restore_daemonized() { # LAUNCHER...
   guest_launcher=("${in_private[@]}" "$@")
   guest_restore daemon "$work/image" -- -daemonize -pidfile "$work/daemon/pid"
   guest_launcher=()
-  guest_intact daemon
+  assert_guest_intact daemon
   daemon=$(<"$work/daemon/pid")
   [[ $(readlink "/proc/$daemon/fd/2") == /dev/null && $(session_of "$daemon") != "$(session_of $$)" ]]
   wait_for 10 grep -q dropped= "$messages" "$work/daemon/stderr"
@@ -235,17 +235,17 @@ trim_of_daemon() { # VIA    a pattern for the line
 
 @test "XSAVESHIM_TRIM=save on the leaky host writes a snapshot that restores without the shim" {
   guest_start untrimmed "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}"
-  guest_intact untrimmed
+  assert_guest_intact untrimmed
   guest_save untrimmed "$work/untrimmed.image"
   guest_restore bare "$work/untrimmed.image"
-  guest_lost bare
+  assert_guest_lost bare
 
   guest_start trimmed "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" XSAVESHIM_TRIM=save
-  guest_intact trimmed
+  assert_guest_intact trimmed
   guest_save trimmed "$work/trimmed.image"
   assert_trims "$work/trimmed/stderr" 'KVM_GET_XSAVE2'
   guest_restore clean "$work/trimmed.image" "LD_PRELOAD=$observe" "OBSERVE_LOG=$work/observed"
-  guest_intact clean
+  assert_guest_intact clean
   run ! grep -v ' ok$' "$work/observed"
 }
 
@@ -253,7 +253,7 @@ trim_of_daemon() { # VIA    a pattern for the line
   start_leaky source
   guest_save source "$work/image"
   guest_restore observed "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none
-  guest_lost observed
+  assert_guest_lost observed
   local about="pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+"
   local would_trim="event=would-trim $about xstate_bv=(0x[0-9a-f]+) allowed=0x3 after=\\1 dropped=$leaked_name"
   local refused="event=refused $about errno=EINVAL xstate_bv=0x[0-9a-f]+ reason=host-lacks:$leaked_name.*"
@@ -271,7 +271,7 @@ trim_of_daemon() { # VIA    a pattern for the line
       "{\"capabilities\": [{\"capability\": \"return-path\", \"state\": $return_path}]}"
     await_migration "destination-$return_path" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort
     guest_qmp "source-$return_path" migrate "{\"uri\": \"unix:$work/destination-$return_path/socket\"}"
-    guest_exits "destination-$return_path" 1
+    assert_guest_exits "destination-$return_path" 1
     grep -q '^xsaveshim: level=error event=refused .* reason=host-lacks:' "$work/destination-$return_path/stderr"
     [[ ! -s $work/destination-$return_path/serial.0 ]]
   done
@@ -280,16 +280,16 @@ trim_of_daemon() { # VIA    a pattern for the line
   guest_wait source-true "the migration has failed" migration_is source-true failed
   guest_wait source-false "the migration has ended" migration_is source-false completed
   guest_qmp source-false cont
-  guest_intact source-true
-  guest_intact source-false
+  assert_guest_intact source-true
+  assert_guest_intact source-false
 }
 
 @test "where nothing was leaked the shim says nothing and the guest keeps its registers" {
   guest_start source "LD_PRELOAD=$shim"
-  guest_intact source
+  assert_guest_intact source
   guest_save source "$work/image"
   guest_restore restored "$work/image" "LD_PRELOAD=$shim"
-  guest_intact restored
+  assert_guest_intact restored
   run ! grep -h xsaveshim "$work"/{source,restored}/{stdout,stderr}
 }
 
@@ -299,7 +299,7 @@ trim_of_daemon() { # VIA    a pattern for the line
   start_leaky source -- "${avx[@]}"
   guest_save source "$work/image"
   guest_restore restored "$work/image" "LD_PRELOAD=$shim" -- "${avx[@]}"
-  guest_intact restored
+  assert_guest_intact restored
   assert_trims "$work/restored/stderr" KVM_SET_XSAVE 0x7
 }
 
@@ -310,15 +310,15 @@ trim_of_daemon() { # VIA    a pattern for the line
     rm -rf "$work/guest"
     touch "$work/host-leaks"
     guest_start guest "LD_PRELOAD=$order" "${leak_settings[@]}" -- "${disk[@]}"
-    guest_intact guest
+    assert_guest_intact guest
     guest_hmp guest "savevm leaky"
     rm "$work/host-leaks"
     if [[ $order == "$leak" ]]; then
       guest_qmp guest human-monitor-command '{"command-line": "loadvm leaky"}' || qemu_exits_on_refusal
-      guest_lost guest
+      assert_guest_lost guest
     else
       guest_hmp guest "loadvm leaky"
-      guest_intact guest
+      assert_guest_intact guest
       assert_trims "$work/guest/stderr"
     fi
     guest_stop guest

@@ -18,22 +18,22 @@ sanitized() { # NAME FLAG...
 }
 
 # NAME LD_PRELOAD [VARIABLE=VALUE]...    trims through a known descriptor, a duplicate, and on another thread
-trims_in() {
+assert_trims_in() {
   run --separate-stderr timeout 60 env "${@:3}" LD_PRELOAD="$2" DEVICE=/dev/null "$BATS_FILE_TMPDIR/$1" \
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
-  ((status == 0)) || fail "$(told)"
-  [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(told)"
+  ((status == 0)) || fail "$(outcome)"
+  [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
   # the thread's trim limit what was reported of the duplicate
   [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 2 && $(wc -l <<<"$stderr") == 2 ]] ||
-    fail "$(told)"
+    fail "$(outcome)"
 }
 
 @test "a program built with ASan wants its runtime first: LD_PRELOAD=\"libasan.so libxsaveshim.so\"" {
-  trims_in address "$(gcc -print-file-name=libasan.so) $shim $standin"
+  assert_trims_in address "$(gcc -print-file-name=libasan.so) $shim $standin"
 }
 
 @test "a program built with ASan takes the shim first when told not to verify the order" {
-  trims_in address "$shim $standin" ASAN_OPTIONS=verify_asan_link_order=0
+  assert_trims_in address "$shim $standin" ASAN_OPTIONS=verify_asan_link_order=0
 }
 
 @test "a program built with ASan says so itself when the shim comes first" {
@@ -43,19 +43,19 @@ trims_in() {
 }
 
 @test "a program with ASan linked in statically works with the shim as any other" {
-  trims_in address-static "$shim $standin"
+  assert_trims_in address-static "$shim $standin"
 }
 
 @test "a program built with UBSan works with the shim as any other" {
-  trims_in undefined "$shim $standin"
+  assert_trims_in undefined "$shim $standin"
 }
 
 @test "a program built with TSan works with the shim as any other" {
-  trims_in thread "$shim $standin"
+  assert_trims_in thread "$shim $standin"
 }
 
 @test "a program built with LSan works with the shim as any other, which leaks nothing" {
-  trims_in leak "$shim $standin"
+  assert_trims_in leak "$shim $standin"
 }
 
 # valgrind's words, if it has any, are on its own.
@@ -69,8 +69,8 @@ in_memcheck() { # LD_PRELOAD STEP...
 @test "under valgrind the library as it is built reads and writes nothing but what it may: learning, trimming, asking KVM" {
   in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207,shift=4 \
     get-xsave get-xsave2 cpuid none set-xsave 0x207 cpuid-v1 0xd=0x7 dup set-xsave 0x207 thread set-xsave 0x207
-  printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  [[ $(grep -c ' event=trim ' <<<"$stderr") == 3 ]] || fail "$(told)"
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
+  [[ $(grep -c ' event=trim ' <<<"$stderr") == 3 ]] || fail "$(outcome)"
 }
 
 @test "under valgrind the library as it is built diagnoses refused payloads, and complains of settings, without a stray access" {
@@ -79,5 +79,5 @@ in_memcheck() { # LD_PRELOAD STEP...
     create 1 cpuid 0xd=0x7 set-xsave 0x3,xcomp_bv=1 create 2 cpuid 0xd=0x7 set-xsave 0x3,reserved=7 \
     create 3 cpuid 0xd=0x7 set-xsave 0x3,mxcsr=0xffffffff set-xcrs 0xff cpuid-null set-xsave-at 0
   [[ $(grep -c ' event=refused ' <<<"$stderr") == 5 && $stderr == *' event=setting '* && $stderr == *' event=log '* ]] ||
-    fail "$(told)"
+    fail "$(outcome)"
 }

@@ -89,10 +89,10 @@ start_orphan() {
   kill_supervisor
 }
 
-# shim_is STATUS SHIM PROTECTED    of the only VMM
-shim_is() {
+# assert_shim STATUS SHIM PROTECTED    of the only VMM
+assert_shim() {
   status "$1"
-  has ".vmms[] | [.shim, .protected] | @json" "[\"$2\",$3]"
+  assert_json ".vmms[] | [.shim, .protected] | @json" "[\"$2\",$3]"
 }
 
 # status STATUS [COMMAND...]    run by COMMAND, it exits so; sets text and json
@@ -110,7 +110,7 @@ status() {
 }
 
 # has EXPRESSION EXPECTED    in what status says in JSON
-has() {
+assert_json() {
   local value
   value=$(jq -r "$1" <<<"$json")
   [[ $value == "$2" ]] || fail "expected $2, got $value from $1 in" "$json" "$text"
@@ -125,8 +125,8 @@ line_of() {
   scenario() {
     status 0
     [[ $text == "no VMM found" ]]
-    has ".vmms | length" 0
-    has .verdict protected
+    assert_json ".vmms | length" 0
+    assert_json .verdict protected
   }
   in_world
 }
@@ -136,12 +136,12 @@ line_of() {
     start LD_PRELOAD="$shim" "$idle" 3; preloaded=$pid
     start "$idle" 2; bare=$pid
     status 1
-    has ".vmms | length" 2
-    has ".vmms[] | select(.pid == $preloaded) | [.vcpus, .shim, .protected, .library] | @tsv" \
+    assert_json ".vmms | length" 2
+    assert_json ".vmms[] | select(.pid == $preloaded) | [.vcpus, .shim, .protected, .library] | @tsv" \
       "3	preload	true	$(realpath "$shim")"
-    has ".vmms[] | select(.pid == $bare) | [.vcpus, .shim, .protected, .library, .settings] | @json" \
+    assert_json ".vmms[] | select(.pid == $bare) | [.vcpus, .shim, .protected, .library, .settings] | @json" \
       "[2,\"none\",false,null,null]"
-    has .verdict unprotected
+    assert_json .verdict unprotected
     [[ $(line_of "$preloaded") =~ ^\ *$preloaded\ +3\ +yes\ +preload\ +idle\ +trim=restore ]]
     [[ $(line_of "$bare") =~ ^\ *$bare\ +2\ +NO\ +none\ +idle\ *$ ]]
     [[ $text == *"1 of 2 VMMs not protected: restart them under \`xsaveshim run\`"* ]]
@@ -154,7 +154,7 @@ line_of() {
     start LD_PRELOAD="$shim" "$idle" 1
     start LD_PRELOAD="$shim" XSAVESHIM_TRIM=both "$idle" 1
     status 0
-    has .verdict protected
+    assert_json .verdict protected
     [[ $(wc -l <<<"$text") == 3 ]]
   }
   in_world
@@ -164,7 +164,7 @@ line_of() {
   scenario() {
     start "$idle" 0
     status 0
-    has ".vmms | length" 0
+    assert_json ".vmms | length" 0
   }
   in_world
 }
@@ -187,7 +187,7 @@ line_of() {
     for trim in none save; do
       start LD_PRELOAD="$shim" XSAVESHIM_TRIM="$trim" "$idle" 1
       status 1
-      has ".vmms[] | [.shim, .protected, .settings.trim] | @tsv" "preload	false	$trim"
+      assert_json ".vmms[] | [.shim, .protected, .settings.trim] | @tsv" "preload	false	$trim"
       stop
     done
   }
@@ -202,7 +202,7 @@ line_of() {
       echo XSAVESHIM_REFUSED=abort >/mnt/conf && echo XSAVESHIM_LOG=none >>/mnt/conf &&
       echo XSAVESHIM_TRIM=none >>/mnt/conf && exec \"$idle\" 1" 2>/dev/null
     status 0
-    has ".vmms[].settings | tostring" \
+    assert_json ".vmms[].settings | tostring" \
       "{\"trim\":\"restore\",\"refused\":\"abort\",\"log\":\"/a/b\",\"log_level\":\"error\"}"
     [[ $(line_of "$pid") == *" trim=restore refused=abort log=/a/b log_level=error" ]]
   }
@@ -215,13 +215,13 @@ line_of() {
       mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=abort >/etc/xsaveshim.conf && exec \"$idle\" 1"
     echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf"
     status 0
-    has ".vmms[].settings | [.trim, .refused] | @tsv" "restore	abort"
+    assert_json ".vmms[].settings | [.trim, .refused] | @tsv" "restore	abort"
     stop
     start unshare --mount sh -c "
       mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=abort >/etc/xsaveshim.conf && exec \"$command\" run --supervise -- \"$idle\" 1"
     echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf"
     status 0
-    has ".vmms[] | [.shim, .settings.trim, .settings.refused] | @tsv" "supervised	restore	abort"
+    assert_json ".vmms[] | [.shim, .settings.trim, .settings.refused] | @tsv" "supervised	restore	abort"
   }
   in_world
 }
@@ -232,7 +232,7 @@ line_of() {
       mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=abort >/etc/xsaveshim.conf && chmod 600 /etc/xsaveshim.conf &&
       exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$idle\" 1" 2>/dev/null
     status 0
-    has ".vmms[].settings.refused" report
+    assert_json ".vmms[].settings.refused" report
   }
   in_world
 }
@@ -244,7 +244,7 @@ line_of() {
     mount --bind "$work/world/closed" "/proc/$pid/mem"
     # what else this user may not inspect would be exit status 2 anyway
     status 2 "${as_nobody[@]}"
-    has ".vmms[] | [.shim, .protected, .settings] | @json" "[\"preload\",null,null]"
+    assert_json ".vmms[] | [.shim, .protected, .settings] | @json" "[\"preload\",null,null]"
     [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +unknown\ +preload\ +idle\ *$ ]]
     grep -q "^1 of 1 VMMs unknown: .*: run this as root$" <<<"$text" || fail "$text"
   }
@@ -256,14 +256,14 @@ line_of() {
     mkdir "$work/other"
     sed "s/xsaveshimrecord/xsaveshimRECORD/" "$shim" >"$work/other/libxsaveshim.so"
     start LD_PRELOAD="$work/other/libxsaveshim.so" "$idle" 1
-    shim_is 2 preload null
-    has .not_inspected 0
-    has .verdict unknown
+    assert_shim 2 preload null
+    assert_json .not_inspected 0
+    assert_json .verdict unknown
     grep -q "^1 of 1 VMMs unknown: .*: restart them$" <<<"$text" || fail "$text"
     # one that is known not to be protected counts for more
     start "$idle" 1
     status 1
-    has .verdict unprotected
+    assert_json .verdict unprotected
   }
   in_world
 }
@@ -271,13 +271,13 @@ line_of() {
 @test "a VMM that has the library, but calls the kernel past libc, is not protected" {
   scenario() {
     start LD_PRELOAD="$shim" IDLE_RAW=1 "$idle" 1
-    shim_is 1 bypassed false
-    has ".vmms[] | [.library, .settings] | @json" "[\"$(realpath "$shim")\",null]"
+    assert_shim 1 bypassed false
+    assert_json ".vmms[] | [.library, .settings] | @json" "[\"$(realpath "$shim")\",null]"
     [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +NO\ +bypassed\ +idle\ *$ ]]
     grep -q "^bypassed: .*xsaveshim run --supervise" <<<"$text" || fail "$text"
     stop
     start LD_PRELOAD="$shim" IDLE_RAW=1 "$command" run --supervise -- "$idle" 1
-    shim_is 0 supervised true
+    assert_shim 0 supervised true
   }
   in_world
 }
@@ -287,7 +287,7 @@ line_of() {
     start IDLE_STATS=1 "$idle" 3
     [[ $(find "/proc/$pid/fd" -lname "anon_inode:kvm-vcpu-stats:*" | wc -l) == 3 ]] || fail "no statistics"
     status 1
-    has ".vmms[].vcpus" 3
+    assert_json ".vmms[].vcpus" 3
   }
   in_world
 }
@@ -299,7 +299,7 @@ line_of() {
       mount -t tmpfs none /etc && mkfifo /etc/xsaveshim.conf && exec \"$idle\" 1"
     (echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf") &
     status 0
-    has ".vmms[].settings.trim" restore
+    assert_json ".vmms[].settings.trim" restore
     [[ $(timeout 10 cat "/proc/$pid/root/etc/xsaveshim.conf") == XSAVESHIM_TRIM=none ]]
   }
   in_world
@@ -311,10 +311,10 @@ line_of() {
       cp "$shim" "$work/libxsaveshim.so"
       start LD_PRELOAD="$work/libxsaveshim.so" "$idle" 1
       status 0
-      has ".vmms[].library_replaced" false
+      assert_json ".vmms[].library_replaced" false
       $change
       status 0
-      has ".vmms[] | [.shim, .protected, .library_replaced, .library] | @tsv" \
+      assert_json ".vmms[] | [.shim, .protected, .library_replaced, .library] | @tsv" \
         "preload	true	true	$work/libxsaveshim.so"
       [[ $(line_of "$pid") =~ \ yes\ +preload\ \(replaced\)\ +idle ]]
       grep -q "^(replaced): " <<<"$text"
@@ -329,7 +329,7 @@ line_of() {
     cp "$shim" "$work/not-libxsaveshim.so"
     start LD_PRELOAD="$work/not-libxsaveshim.so" "$idle" 1
     status 1
-    has ".vmms[].shim" none
+    assert_json ".vmms[].shim" none
   }
   in_world
 }
@@ -339,7 +339,7 @@ line_of() {
     name_is() {
       start "$idle" 1 "${@:2}"
       status 1
-      has ".vmms[].name" "$1"
+      assert_json ".vmms[].name" "$1"
       stop
     }
     name_is idle
@@ -366,7 +366,7 @@ line_of() {
     name=$(printf "a\nb\e[31m\rc\xe2\x80\xae\x7f\xc2\x9b")
     start "$idle" 1 -name "guest=$name"
     status 1
-    has ".vmms[].name" "$name"
+    assert_json ".vmms[].name" "$name"
     LC_ALL=C
     [[ $(line_of "$pid") == *" a?b?[31m?c??????" || $(line_of "$pid") == *" a?b?[31m?c?????? "* ]] || fail "$text"
     run_of_text=$(tr -d "\n -~" <<<"$text")
@@ -382,7 +382,7 @@ line_of() {
   scenario() {
     start "$idle" 1 -name "$(printf "a\xff\xfe\nb")"
     status 1
-    has ".vmms[].name" "a???b"
+    assert_json ".vmms[].name" "a???b"
   }
   in_world
 }
@@ -392,9 +392,9 @@ line_of() {
     cp "$idle" "$work/world/) Z 0 0 0 0 0 0"
     start "$work/world/) Z 0 0 0 0 0 0" 1
     status 1
-    has ".vmms[].name" ") Z 0 0 0 0 0 0"
+    assert_json ".vmms[].name" ") Z 0 0 0 0 0 0"
     status 2 "${as_nobody[@]}"
-    has .not_inspected 2
+    assert_json .not_inspected 2
   }
   in_world
 }
@@ -405,7 +405,7 @@ line_of() {
     long=$(printf "%0300d" 7)
     start "$idle" 1 "${many[@]}" -name "$long"
     status 1
-    has ".vmms[].name" "${long::255}"
+    assert_json ".vmms[].name" "${long::255}"
   }
   in_world
 }
@@ -418,23 +418,23 @@ line_of() {
     until [[ $(ps --ppid $! -o stat=) == Z* && $(<"/proc/$!/comm") == sleep ]]; do sleep 0.02; done
     hidden=3 # the shell, the VMM and the one that sleeps
     status 2 "${as_nobody[@]}"
-    has .not_inspected "$hidden"
-    has ".vmms | length" 0
-    has .verdict unknown
+    assert_json .not_inspected "$hidden"
+    assert_json ".vmms | length" 0
+    assert_json .verdict unknown
     [[ $text == "no VMM found"*"$hidden of the running processes could not be inspected: run this as root" ]]
     # root, but not over those who can do more
     status 2 setpriv --bounding-set -sys_ptrace
     [[ $text == *" could not be inspected: run this with all of root's capabilities, "* ]]
-    has .not_inspected "$hidden"
-    has ".vmms | length" 0
+    assert_json .not_inspected "$hidden"
+    assert_json ".vmms | length" 0
     status 1
-    has .not_inspected 0
+    assert_json .not_inspected 0
     # one that is seen not to be protected is told, whatever else there is
     start "${as_nobody[@]}" "$idle" 1
     status 1 "${as_nobody[@]}"
-    has ".not_inspected > 0" true
-    has ".vmms[].pid" "$pid"
-    has .verdict unprotected
+    assert_json ".not_inspected > 0" true
+    assert_json ".vmms[].pid" "$pid"
+    assert_json .verdict unprotected
   }
   in_world
 }
@@ -444,7 +444,7 @@ line_of() {
     mount -o remount,hidepid=2 /proc
     start "$idle" 1
     status 2 "${as_nobody[@]}"
-    has .not_inspected 1
+    assert_json .not_inspected 1
   }
   in_world
 }
@@ -464,15 +464,15 @@ line_of() {
       pids[none]=$pid
       for seen_by in root "$owner"; do
         status 1 setpriv --reuid "$seen_by" --clear-groups
-        has ".vmms | length" 3
+        assert_json ".vmms | length" 3
         for shim_kind in preload supervised none; do
-          has ".vmms[] | select(.pid == ${pids[$shim_kind]}) | [.shim, .vcpus] | @tsv" "$shim_kind	2"
+          assert_json ".vmms[] | select(.pid == ${pids[$shim_kind]}) | [.shim, .vcpus] | @tsv" "$shim_kind	2"
         done
-        has "[.vmms[].name] | join(\" \")" "preloaded-$owner supervised-$owner bare-$owner"
+        assert_json "[.vmms[].name] | join(\" \")" "preloaded-$owner supervised-$owner bare-$owner"
         # yama.bats has what a plain user sees under Yama
         [[ $seen_by == root || $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) == 0 ]] || continue
-        has ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	none	error"
-        has ".vmms[1].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	report	/a/log	error"
+        assert_json ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	none	error"
+        assert_json ".vmms[1].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	report	/a/log	error"
       done
       stop
       status 0
@@ -487,10 +487,10 @@ line_of() {
   scenario() {
     start "$command" run --supervise -- "$idle" 2
     status 0
-    has ".vmms[] | [.shim, .protected, .name] | @tsv" "supervised	true	idle"
+    assert_json ".vmms[] | [.shim, .protected, .name] | @tsv" "supervised	true	idle"
     kill_supervisor
     status 1
-    has ".vmms[].shim" none
+    assert_json ".vmms[].shim" none
   }
   in_world
 }
@@ -501,7 +501,7 @@ line_of() {
     pid=$(<"$work/pid")
     until grep -q ready "$work/said"; do sleep 0.02; done
     status 0
-    has ".vmms[] | [.pid, .shim] | @tsv" "$pid	supervised"
+    assert_json ".vmms[] | [.pid, .shim] | @tsv" "$pid	supervised"
   }
   in_world
 }
@@ -510,7 +510,7 @@ line_of() {
   scenario() {
     start "$command" run --supervise --trim=none -- "$idle" 1
     status 1
-    has ".vmms[] | [.shim, .protected, .settings.trim] | @tsv" "supervised	false	none"
+    assert_json ".vmms[] | [.shim, .protected, .settings.trim] | @tsv" "supervised	false	none"
   }
   in_world
 }
@@ -518,10 +518,10 @@ line_of() {
 @test "a VMM that root or its own user has under a supervisor is supervised, whoever it has become since" {
   scenario() {
     start "${as_nobody[@]}" "$command" run --supervise -- "$idle" 1
-    shim_is 0 supervised true
+    assert_shim 0 supervised true
     stop
     start "$command" run --supervise -- "${as_nobody[@]}" "$idle" 1
-    shim_is 0 supervised true
+    assert_shim 0 supervised true
   }
   in_world
 }
@@ -530,12 +530,12 @@ line_of() {
   scenario() {
     start_orphan; vmm=$pid
     start "$work/world/xsaveshim" "$vmm"
-    shim_is 1 none false
+    assert_shim 1 none false
     stop
     chmod u+s "$work/world/xsaveshim"
     start "${as_nobody[@]}" "$work/world/xsaveshim" "$vmm"
     [[ $(ps -o euser= "$pid") == root ]]
-    shim_is 1 none false
+    assert_shim 1 none false
   }
   in_world
 }
@@ -545,15 +545,15 @@ line_of() {
   scenario() {
     start_orphan "${as_nobody[@]}"; vmm=$pid
     start setpriv --reuid daemon --regid daemon --clear-groups "$pretender" "$vmm" -- "$command" status
-    shim_is 1 none false
+    assert_shim 1 none false
     stop
     # root's, but for the real uid
     start setpriv --ruid daemon --euid root --clear-groups "$pretender" "$vmm" -- "$command" status
-    shim_is 1 none false
+    assert_shim 1 none false
     stop
     for owner in root nobody; do
       start setpriv --reuid "$owner" --clear-groups "$pretender" "$vmm" -- "$command" status
-      shim_is 2 supervised null
+      assert_shim 2 supervised null
       stop
     done
   }
@@ -564,7 +564,7 @@ line_of() {
   scenario() {
     start "$idle" 1; vmm=$pid
     start "$pretender" "$vmm" -- "$command" status
-    shim_is 1 none false
+    assert_shim 1 none false
   }
   in_world
 }
@@ -574,17 +574,17 @@ line_of() {
     mkdir "$work/old"
     cp "$command" "$work/old/xsaveshim"
     start "$work/old/xsaveshim" run --supervise -- "$idle" 1
-    shim_is 1 none false
+    assert_shim 1 none false
     cp --remove-destination "$command" "$work/old/xsaveshim"
-    shim_is 0 supervised true
+    assert_shim 0 supervised true
     rm "$work/old/xsaveshim"
-    shim_is 0 supervised true
+    assert_shim 0 supervised true
     stop
     # a removed file of another name is another program
     cp "$command" "$work/old/other"
     start "$work/old/other" run --supervise -- "$idle" 1
     rm "$work/old/other"
-    shim_is 1 none false
+    assert_shim 1 none false
   }
   in_world
 }
@@ -594,8 +594,8 @@ line_of() {
     start_orphan; vmm=$pid
     start "$command" run --supervise -- "$idle" 1
     status 1
-    has ".vmms[] | select(.pid == $vmm) | .shim" none
-    has ".vmms[] | select(.pid == $pid) | .shim" supervised
+    assert_json ".vmms[] | select(.pid == $vmm) | .shim" none
+    assert_json ".vmms[] | select(.pid == $pid) | .shim" supervised
   }
   in_world
 }
@@ -604,7 +604,7 @@ line_of() {
   scenario() {
     start_orphan; vmm=$pid
     start "$pretender" "$vmm"
-    shim_is 1 none false
+    assert_shim 1 none false
   }
   in_world
 }
@@ -629,8 +629,8 @@ line_of() {
     for ((i = 0; i < 3; i++)); do
       start LD_PRELOAD="$shim" IDLE_MIB=256 "$idle" 1
       kill "$pid"
-      until status 0; has ".vmms | length" 0 2>/dev/null; do
-        has ".vmms[].shim" preload
+      until status 0; assert_json ".vmms | length" 0 2>/dev/null; do
+        assert_json ".vmms[].shim" preload
       done
     done
   }
@@ -642,11 +642,11 @@ line_of() {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1
     status 0
-    has "keys_unsorted | join(\" \")" "$(sed -n "s/^\.It Li //p" <<<"$manual" | paste -sd " ")"
+    assert_json "keys_unsorted | join(\" \")" "$(sed -n "s/^\.It Li //p" <<<"$manual" | paste -sd " ")"
     for key in $(jq -r ".vmms[0] | keys[], (.settings | keys[])" <<<"$json"); do
       grep -q "^\.\(Pf ( \)\?Li $key\b" <<<"$manual" || fail "the manual does not tell of $key"
     done
-    has "[paths | map(if type == \"number\" then 0 else . end | tostring) | join(\".\")] | join(\" \")" \
+    assert_json "[paths | map(if type == \"number\" then 0 else . end | tostring) | join(\".\")] | join(\" \")" \
       "vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.shim vmms.0.protected vmms.0.library \
 vmms.0.library_replaced vmms.0.settings vmms.0.settings.trim vmms.0.settings.refused vmms.0.settings.log \
 vmms.0.settings.log_level not_inspected verdict"

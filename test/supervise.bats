@@ -61,26 +61,26 @@ names() { # XFEATURES    of AVX and the leaked one
     static=$program
     bare "${steps[@]}"
     ((status == 0))
-    [[ $(grep -cx "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same" <<<"$output") == 2 ]] || fail "$(told)"
+    [[ $(grep -cx "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same" <<<"$output") == 2 ]] || fail "$(outcome)"
     supervised "${steps[@]}"
-    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" "set-xsave $leaky: 0 xstate_bv=0x3 rest=same"
-    reported "$(trim_report 0)" "$(trim_report 1 0x3)"
+    assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" "set-xsave $leaky: 0 xstate_bv=0x3 rest=same"
+    assert_reported "$(trim_report 0)" "$(trim_report 1 0x3)"
   done
 }
 
 @test "sign-extended request numbers are taken for what they are" {
   bare wide "${guest[@]}" set-xsave "$leaky"
-  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   supervised wide "${guest[@]}" set-xsave "$leaky"
-  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   supervised wide create 0 cpuid-v1 0xd=0x7 set-xsave "$leaky"
-  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
 @test "a clean payload passes without a report, at any alignment" {
   supervised "${guest[@]}" set-xsave 0x7 set-xsave 0x7,shift=3
-  printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x7,shift=3: 0 xstate_bv=0x7 rest=same'
-  reported_nothing
+  assert_printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x7,shift=3: 0 xstate_bv=0x7 rest=same'
+  assert_no_report
 }
 
 @test "a payload is trimmed at any alignment, and nothing but its XSTATE_BV changes" {
@@ -88,7 +88,7 @@ names() { # XFEATURES    of AVX and the leaked one
   for shift in 1 2 3 4 7 508 3577 3581 3583; do steps+=(set-xsave "$leaky,shift=$shift"); done
   supervised "${guest[@]}" "${steps[@]}"
   ((status == 0))
-  [[ $(grep -c '^set-xsave .*: 0 xstate_bv=0x7 rest=same$' <<<"$output") == 9 ]] || fail "$(told)"
+  [[ $(grep -c '^set-xsave .*: 0 xstate_bv=0x7 rest=same$' <<<"$output") == 9 ]] || fail "$(outcome)"
 }
 
 @test "FP and SSE are kept whatever the guest's CPUID says" {
@@ -96,44 +96,44 @@ names() { # XFEATURES    of AVX and the leaked one
   for list in none 0x1 0xd=0x0 0xd=0x4; do
     supervised create 0 cpuid "$list" set-xsave 0x3
     ((status == 0))
-    [[ $output == *"set-xsave 0x3: "*" xstate_bv=0x3 rest=same" ]] || fail "$(told)"
-    reported_nothing
+    [[ $output == *"set-xsave 0x3: "*" xstate_bv=0x3 rest=same" ]] || fail "$(outcome)"
+    assert_no_report
   done
 }
 
 @test "a component that the guest's CPUID enumerates is never dropped; that KVM will refuse it is told, and why" {
   printf -v shown '%#x' $((leaked | 7))
   supervised create 0 cpuid "0xd=$shown" set-xsave "$leaky"
-  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
-  reported "level=error event=will-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$leaky `
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  assert_reported "level=error event=will-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$leaky `
     `reason=host-lacks:$leaked_name"
 }
 
 @test "what no kernel takes is told before it is refused" {
   supervised create 5 cpuid 0xd=0x7 set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff
-  printed 'set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff: EINVAL xstate_bv=0x3 rest=same'
+  assert_printed 'set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff: EINVAL xstate_bv=0x3 rest=same'
   [[ $(wc -l <<<"$stderr") == 1 ]]
   [[ $stderr =~ event=will-be-refused\ .*vcpu=5\ .*\ reason=xcomp-bv:0x9\;reserved-bytes\;mxcsr:0x[0-9a-f]+$ ]] ||
-    fail "$(told)"
+    fail "$(outcome)"
 }
 
 @test "a vCPU without a CPUID is left alone" {
   supervised create 0 set-xsave "$leaky"
-  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=will-be-refused*"vcpu=0 "* ]]
 }
 
 @test "KVM_SET_CPUID is learned from, too, and the first leaf that KVM goes by counts" {
   supervised create 0 cpuid-v1 0x1,0xd=0x7,0xd=0x3 set-xsave "$leaky"
-  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   supervised create 0 cpuid 0xd.1=0x7,0xd.0=0x3 set-xsave 0x7
-  printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+  assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
 @test "XSAVESHIM_TRIM=none changes nothing and tells what would have been dropped" {
   supervised XSAVESHIM_TRIM=none "${guest[@]}" set-xsave "$leaky"
-  printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
-  [[ $(sed -n 1p <<<"$stderr") == *event=would-trim*" after=$leaky dropped=$leaked_name" ]] || fail "$(told)"
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  [[ $(sed -n 1p <<<"$stderr") == *event=would-trim*" after=$leaky dropped=$leaked_name" ]] || fail "$(outcome)"
   [[ $(sed -n 2p <<<"$stderr") == *event=will-be-refused*" reason=host-lacks:$leaked_name"* ]]
   [[ $(wc -l <<<"$stderr") == 2 ]]
 }
@@ -142,29 +142,29 @@ names() { # XFEATURES    of AVX and the leaked one
 
 @test "an XCR0 that is set before the payload is the guest's own: its state is kept, though the CPUID lacks it" {
   supervised create 0 cpuid 0xd=0x3 set-xcrs 0x7 set-xsave "$leaky"
-  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(told)"
-  reported "$(trim_report)"
+  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
+  assert_reported "$(trim_report)"
 }
 
 @test "an XCR0 that has what was dropped before tells that the guest will be lost, and abort ends the VMM" {
   local lost="level=error event=will-be-lost via=supervisor ioctl=KVM_SET_XCRS vcpu=0 fd=* xcr0=0x7 lost=avx"
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 set-xsave 0x7
-  [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
-  reported "$(trim_report 0 0x3 0x7)" "$lost"
+  [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
+  assert_reported "$(trim_report 0 0x3 0x7)" "$lost"
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 mark late
-  ((status == 128 + 9)) || fail "$(told)"
-  [[ $output == *$'\nset-xcrs 0x3: '* && $output != *mark* ]] || fail "$(told)"
-  reported "$(trim_report 0 0x3 0x7)" "$lost"
+  ((status == 128 + 9)) || fail "$(outcome)"
+  [[ $output == *$'\nset-xcrs 0x3: '* && $output != *mark* ]] || fail "$(outcome)"
+  assert_reported "$(trim_report 0 0x3 0x7)" "$lost"
 }
 
 @test "an XCR0 that has nothing of what was dropped is no loss, nor one that cannot be read" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x7 set-xsave "$leaky" set-xcrs 0x7 set-xcrs-at 0x1000
-  printed 'set-xcrs-at 0x1000: EFAULT'
-  reported "$(trim_report)"
+  assert_printed 'set-xcrs-at 0x1000: EFAULT'
+  assert_reported "$(trim_report)"
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xsave 0x3 set-xcrs 0x7
-  reported "$(trim_report 0 0x3 0x7)"
+  assert_reported "$(trim_report 0 0x3 0x7)"
   supervised XSAVESHIM_TRIM=none create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x7
-  [[ $stderr != *will-be-lost* ]] || fail "$(told)"
+  [[ $stderr != *will-be-lost* ]] || fail "$(outcome)"
 }
 
 # ---- limit ----
@@ -175,7 +175,7 @@ names() { # XFEATURES    of AVX and the leaked one
   for ((i = 0; i < 1000; i++)); do steps+=(set-xsave "$leaky"); done
   supervised create 0 cpuid 0xd=0x7 "${steps[@]}" set-xsave 0x7,xcomp_bv=1 set-xsave 0x7,xcomp_bv=1 set-xsave "$other"
   ((status == 0))
-  reported "$(trim_report)" "$(trim_report) count="{10,100,1000} \
+  assert_reported "$(trim_report)" "$(trim_report) count="{10,100,1000} \
     "level=error event=will-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 reason=xcomp-bv:0x1" \
     "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$other allowed=0x7 after=0x7 `
       `dropped=$leaked_name,bit62 count=1001"
@@ -183,34 +183,34 @@ names() { # XFEATURES    of AVX and the leaked one
 
 @test "a vCPU that is made anew is told anew" {
   supervised "${guest[@]}" set-xsave "$leaky" set-xsave "$leaky" vm close create 0 cpuid 0xd=0x7 set-xsave "$leaky"
-  [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(told)"
-  reported "$(trim_report)" "$(trim_report)"
+  [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
+  assert_reported "$(trim_report)" "$(trim_report)"
 }
 
 @test "what is doubtful is told at growing intervals, too" {
   local steps=() i
   for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
   supervised create 0 cpuid 0xd=0x7 cpuid 0xd=0x3 "${steps[@]}"
-  [[ $(grep -c may-be-refused <<<"$stderr") == 2 && $stderr == *' count=10' ]] || fail "$(told)"
+  [[ $(grep -c may-be-refused <<<"$stderr") == 2 && $stderr == *' count=10' ]] || fail "$(outcome)"
 }
 
 # ---- what it cannot see: did KVM take the table? ----
 
 @test "a table that KVM cannot have taken is not learned: too long, or not readable" {
   supervised create 0 cpuid-too-many 0xd=0x3 cpuid-null set-xsave 0x7
-  printed 'cpuid-too-many 0xd=0x3: E2BIG' 'cpuid-null: EFAULT' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
-  reported_nothing
+  assert_printed 'cpuid-too-many 0xd=0x3: E2BIG' 'cpuid-null: EFAULT' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+  assert_no_report
 }
 
 @test "what a guest has by an earlier table is kept when a later one, with less, was refused" {
   supervised "${guest[@]}" run cpuid 0xd=0x3 set-xsave 0x7
-  printed 'cpuid 0xd=0x3: EINVAL' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+  assert_printed 'cpuid 0xd=0x3: EINVAL' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
 }
 
 @test "what only an earlier table had is kept, and told, as it may have been the last that KVM took" {
   supervised "${guest[@]}" cpuid 0xd=0x3 set-xsave "$leaky"
-  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(told)"
-  reported "$(trim_report)" \
+  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
+  assert_reported "$(trim_report)" \
     "level=notice event=may-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 `
       `reason=guest-lacks:avx"
 }
@@ -219,7 +219,7 @@ names() { # XFEATURES    of AVX and the leaked one
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same
-set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(told)"
+set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 }
 
 # ---- which vCPU is it? ----
@@ -227,25 +227,25 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(told)"
 @test "a new vCPU that is given the number of a closed one is not taken for it" {
   # the second VM is there before the first vCPU's number becomes free for its own
   supervised create 0 cpuid 0xd=0x3 vm close create 0 set-xsave 0x7
-  [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(told)"
-  printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
-  reported_nothing
+  [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
+  assert_printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+  assert_no_report
   supervised create 0 cpuid 0xd=0x7 vm close create 0 cpuid 0xd=0x3 set-xsave 0x7
-  printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+  assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
 @test "two VMs whose vCPUs have the same id are told apart" {
   supervised create 0 cpuid 0xd=0x3 dup-to 20 vm create 0 cpuid 0xd=0x7 set-xsave 0x7 fd 20 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same
-set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
+set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
 }
 
 @test "a duplicate of a vCPU's descriptor is that vCPU" {
   supervised "${guest[@]}" dup set-xsave "$leaky" dup-to 900 set-xsave "$leaky"
   ((status == 0))
-  [[ $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$(told)"
-  reported "$(trim_report)"
+  [[ $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$(outcome)"
+  assert_reported "$(trim_report)"
 }
 
 @test "a duplicate that is put on another vCPU's number is the vCPU that it duplicates" {
@@ -253,8 +253,8 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
   supervised create 0 create 1
   second=$(sed -n 's/^create 1: //p' <<<"$output")
   supervised create 0 cpuid 0xd=0x3 create 1 cpuid 0xd=0x7 vcpu 0 dup-to "$second" set-xsave 0x7
-  printed "create 1: $second" "dup-to $second: $second"
-  printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
+  assert_printed "create 1: $second" "dup-to $second: $second"
+  assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
 @test "a duplicate that is put on the number of another VM's vCPU with the same id may have what either has" {
@@ -262,8 +262,8 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
   supervised create 0 vm create 0
   { read -r first; read -r second; } < <(sed -n 's/^create 0: //p' <<<"$output")
   supervised create 0 cpuid 0xd=0x7 vm create 0 cpuid 0xd=0x3 fd "$first" dup-to "$second" set-xsave "$leaky"
-  printed "dup-to $second: $second"
-  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(told)"
+  assert_printed "dup-to $second: $second"
+  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
 }
 
 @test "a descriptor that is not a vCPU is never written through" {
@@ -271,9 +271,9 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
   touch "$work/file"
   for file in /dev/kvm /dev/null "$work/file"; do
     supervised "${guest[@]}" close file "$file" set-xsave "$leaky"
-    [[ $(sed -n 's/^create 0: //p' <<<"$output") == "$(sed -n 's/^file .*: //p' <<<"$output")" ]] || fail "$(told)"
-    [[ $output == *"set-xsave $leaky: "E*" xstate_bv=$leaky rest=same" ]] || fail "$(told)"
-    reported_nothing
+    [[ $(sed -n 's/^create 0: //p' <<<"$output") == "$(sed -n 's/^file .*: //p' <<<"$output")" ]] || fail "$(outcome)"
+    [[ $output == *"set-xsave $leaky: "E*" xstate_bv=$leaky rest=same" ]] || fail "$(outcome)"
+    assert_no_report
   done
 }
 
@@ -281,15 +281,15 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(told)"
   supervised create 0 cpuid 0xd=0x3 fork set-xsave 0x7 vm create 0 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: EIO xstate_bv=0x7 rest=same
-set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(told)"
+set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 }
 
 @test "a VMM is followed through exec, fork, threads and signal handlers" {
   local how
   for how in fork thread signal exec; do
     supervised file /dev/null "$how" "${guest[@]}" set-xsave "$leaky"
-    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-    reported "$(trim_report)"
+    assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+    assert_reported "$(trim_report)"
   done
 }
 
@@ -334,30 +334,30 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(told)"
 @test "a helper with its own memory that shares the descriptors gets its EIO: nothing is trimmed, told or ended" {
   local mode
   supervised "${guest[@]}" helper set-xsave "$leaky"
-  printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
-  reported_nothing
+  assert_printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
+  assert_no_report
   for mode in helper fork; do
     supervised XSAVESHIM_REFUSED=abort create 0 cpuid "0xd=$leaky" "$mode" set-xsave "$leaky"
-    printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
-    reported_nothing
+    assert_printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
+    assert_no_report
   done
 }
 
 @test "a child that shares the VMM's memory is served as the VMM is" {
   supervised "${guest[@]}" vfork set-xsave "$leaky"
-  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-  reported "$(trim_report)"
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_reported "$(trim_report)"
 }
 
 @test "pid= is the process that makes the call, as the supervisor sees it" {
   local pids
   run --separate-stderr "$xsaveshim" run --supervise -- sh -c '"$@"; "$@"; true' sh "$static" pid "${guest[@]}" set-xsave "$leaky"
   pids=$(sed -n 's/^pid: //p' <<<"$output")
-  [[ $(wc -l <<<"$pids") == 2 && $(sed -n 's/.* pid=\([0-9]*\) .*/\1/p' <<<"$stderr") == "$pids" ]] || fail "$(told)"
+  [[ $(wc -l <<<"$pids") == 2 && $(sed -n 's/.* pid=\([0-9]*\) .*/\1/p' <<<"$stderr") == "$pids" ]] || fail "$(outcome)"
   [[ $EUID == 0 ]] || return 0
   run --separate-stderr "$xsaveshim" run --supervise -- unshare --pid --fork "$static" pid "${guest[@]}" set-xsave "$leaky"
-  printed 'pid: 1'
-  [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(told)"
+  assert_printed 'pid: 1'
+  [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(outcome)"
 }
 
 # start_hanging WHERE XSTATE_BV    a VMM whose payload nobody can read before `resume`; sets what `start` does
@@ -387,15 +387,15 @@ start_hanging() {
     for ((i = 0; i < 10; i++)); do "$2" create 0 cpuid 0xd=0x7 set-xsave "$3"; done
     kill -KILL "${hanging[@]/#/-}"' bash "$build/test/hang" "$static" "$leaky" "$work" "$in"
   exec {in}>&-
-  [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 10 ]] || fail "$(told)"
+  [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 10 ]] || fail "$(outcome)"
 }
 
 @test "what is no vCPU is never read from, so that nobody waits for it" {
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$build/test/hang" nothing "$leaky" <&"$in"
-  [[ $status == 0 && ${lines[1]} == ENOTTY ]] || fail "$(told)"
-  reported_nothing
+  [[ $status == 0 && ${lines[1]} == ENOTTY ]] || fail "$(outcome)"
+  assert_no_report
 }
 
 @test "a process that gets the pid of a dead caller is not ended in its place" {
@@ -416,7 +416,7 @@ start_hanging() {
     while pgrep -x "xsaveshim|hang" >/dev/null; do sleep 0.02; done
     echo >&9
     wait $! && echo alive' "$xsaveshim" "$build/test/hang" "$static" "$leaky" "$work" "$build/test/aspid"
-  [[ $status == 0 && $output == alive ]] || fail "$(told)"
+  [[ $status == 0 && $output == alive ]] || fail "$(outcome)"
 }
 
 # ---- the VMM's memory ----
@@ -425,31 +425,31 @@ start_hanging() {
   local address
   for address in 0 0x1000 0x7ffffffff000 0x800000000000 0xffff888000000000 0xffffffffffffffff; do
     supervised "${guest[@]}" set-xsave-at "$address" set-xsave 0x7
-    printed "set-xsave-at $address: EFAULT" 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
-    reported_nothing
+    assert_printed "set-xsave-at $address: EFAULT" 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
+    assert_no_report
   done
 }
 
 @test "a payload in memory that the VMM made read-only is trimmed" {
   supervised "${guest[@]}" set-xsave "$leaky,readonly"
-  printed "set-xsave $leaky,readonly: 0 xstate_bv=0x7 rest=same"
-  reported "$(trim_report)"
+  assert_printed "set-xsave $leaky,readonly: 0 xstate_bv=0x7 rest=same"
+  assert_reported "$(trim_report)"
 }
 
 @test "a payload in a file that is mapped privately is trimmed in memory and not in the file" {
   snapshot_file
   run --separate-stderr "$xsaveshim" run --supervise -- "$build/test/mapped" private "$work/snapshot"
-  [[ $output == '0 xstate_bv=0x3' ]] || fail "$(told)"
-  reported "$(trim_report 0 0x3)"
+  [[ $output == '0 xstate_bv=0x3' ]] || fail "$(outcome)"
+  assert_reported "$(trim_report 0 0x3)"
   cmp "$work/snapshot" "$work/snapshot.before"
 }
 
 @test "a payload in a file that is mapped to be shared, but not written to, is left alone and reported" {
   snapshot_file
   run --separate-stderr "$xsaveshim" run --supervise -- "$build/test/mapped" shared "$work/snapshot"
-  [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(told)"
+  [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(outcome)"
   [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ error= ]] ||
-    fail "$(told)"
+    fail "$(outcome)"
   cmp "$work/snapshot" "$work/snapshot.before"
 }
 
@@ -470,13 +470,13 @@ snapshot_file() {
   for program in "$static" "$musl"; do
     static=$program
     supervised "${guest[@]}" confine set-xsave "$leaky"
-    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+    assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   done
 }
 
 @test "a container manager's supervisor, or another of ours, is told apart from a failure" {
   run --separate-stderr "$xsaveshim" run --supervise -- "$xsaveshim" run --supervise -- "$static" mark a
-  [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(told)"
+  [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
   [[ $stderr == 'xsaveshim run: cannot supervise: this process has a supervisor already, '*': use --preload, or '* ]]
 }
 
@@ -488,16 +488,16 @@ snapshot_file() {
   source "$BATS_TEST_DIRNAME/qemu.bash"
   touch "$work/host-leaks"
   guest_start source "LD_PRELOAD=$build/test/leak.so" "LEAK_BITS=$leaked" "LEAK_WHILE=$work/host-leaks"
-  guest_intact source
+  assert_guest_intact source
   guest_save source "$work/image"
   guest_restore bare "$work/image"
-  guest_lost bare
+  assert_guest_lost bare
   for mode in supervise preload; do
     printf '#!/bin/sh\nexec %s run --%s -- qemu-system-x86_64 "$@"\n' "$xsaveshim" "$mode" >"$work/qemu"
     chmod +x "$work/qemu"
     qemu=$work/qemu
     guest_restore "$mode" "$work/image"
-    guest_intact "$mode"
+    assert_guest_intact "$mode"
     grep -q "event=trim .*ioctl=KVM_SET_XSAVE vcpu=0 .* allowed=0x3 .* dropped=$leaked_name$" "$work/$mode/stderr"
   done
   grep -q via=supervisor "$work/supervise/stderr"
@@ -510,8 +510,8 @@ snapshot_file() {
   local option
   for option in --trim=save --trim=both; do
     run --separate-stderr "$xsaveshim" run "$option" -- "$static" mark started
-    [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(told)"
-    [[ $stderr == 'xsaveshim run: a supervisor '*'or --preload if the VMM is dynamically linked' ]] || fail "$(told)"
+    [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
+    [[ $stderr == 'xsaveshim run: a supervisor '*'or --preload if the VMM is dynamically linked' ]] || fail "$(outcome)"
   done
 }
 
@@ -519,44 +519,44 @@ snapshot_file() {
   local mode
   for mode in both save; do
     run --separate-stderr env XSAVESHIM_TRIM="$mode" "$xsaveshim" run -- "$static" "${guest[@]}" set-xsave "$leaky"
-    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+    assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
     [[ ${stderr%%$'\n'*} == "xsaveshim run: warning: XSAVESHIM_TRIM=$mode: a supervisor cannot trim what KVM saves, so it `
-      `trims what the VMM restores and nothing else" ]] || fail "$(told)"
+      `trims what the VMM restores and nothing else" ]] || fail "$(outcome)"
     stderr=${stderr#*$'\n'} reported "$(trim_report)"
     # the settings file's, where nothing else sets it
     run --separate-stderr unshare --mount sh -c 'mount -t tmpfs none /etc && echo "XSAVESHIM_TRIM=$0" >/etc/xsaveshim.conf &&
       exec "$@"' "$mode" "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
-    printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-    [[ $(grep -c "warning: XSAVESHIM_TRIM=$mode: " <<<"$stderr") == 1 ]] || fail "$(told)"
+    assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+    [[ $(grep -c "warning: XSAVESHIM_TRIM=$mode: " <<<"$stderr") == 1 ]] || fail "$(outcome)"
   done
 }
 
 @test "where /proc shows another PID namespace the VMM is not started, as its memory could be another process's" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr unshare --pid --fork "$xsaveshim" run --supervise -- "$static" mark started
-  [[ $status == 125 && -z $output ]] || fail "$(told)"
-  [[ $stderr == 'xsaveshim run: cannot supervise: /proc is not that of this PID namespace: mount it' ]] || fail "$(told)"
+  [[ $status == 125 && -z $output ]] || fail "$(outcome)"
+  [[ $stderr == 'xsaveshim run: cannot supervise: /proc is not that of this PID namespace: mount it' ]] || fail "$(outcome)"
   run --separate-stderr unshare --pid --fork --mount-proc "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
-  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
 @test "XSAVESHIM_REFUSED=abort ends the VMM, after the report, before KVM refuses what it restores" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid "0xd=$leaky" set-xsave 0x7 set-xsave "$leaky" mark late
-  ((status == 128 + 9)) || fail "$(told)"
-  [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *"set-xsave $leaky"* ]] || fail "$(told)"
-  [[ $stderr == *"event=will-be-refused "*"reason=host-lacks:$leaked_name" && $(wc -l <<<"$stderr") == 1 ]] || fail "$(told)"
+  ((status == 128 + 9)) || fail "$(outcome)"
+  [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *"set-xsave $leaky"* ]] || fail "$(outcome)"
+  [[ $stderr == *"event=will-be-refused "*"reason=host-lacks:$leaked_name" && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
   supervised XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
-  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
 @test "reports go where the settings say, at the level that they say" {
   supervised XSAVESHIM_LOG="$work/log" "${guest[@]}" set-xsave "$leaky"
-  reported_nothing
+  assert_no_report
   grep -q "event=trim via=supervisor .*dropped=$leaked_name$" "$work/log"
   [[ $(stat -c %a "$work/log") == 600 && $(wc -l <"$work/log") == 1 ]]
   supervised XSAVESHIM_LOG_LEVEL=error "${guest[@]}" set-xsave "$leaky"
-  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-  reported_nothing
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_no_report
   supervised XSAVESHIM_LOG_LEVEL=debug "${guest[@]}"
   grep -qE 'event=learn via=supervisor pid=[0-9]+ ioctl=KVM_SET_CPUID2 vcpu=0 fd=[0-9]+ guest_xcr0=0x7 allowed=0x7$' <<<"$stderr"
 }
@@ -647,7 +647,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   exec {writer}>"$work/stderr"
   exec {reader}<&-
   run timeout $((60 * slow)) "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky" 2>&"$writer"
-  printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
 @test "a standard error that nobody reads holds up no VMM" {
@@ -754,7 +754,7 @@ start_stopped_call() {
     SECONDS=0
     until processes=(/proc/[0-9]*); ((${#processes[@]} == 1)); do ((SECONDS < $3)) || exec ps -ef; sleep 0.02; done' \
     "$xsaveshim" "$static" $((1000 / slow)) $((10 * slow))
-  [[ $status == 0 && $output == $((1000 / slow)) ]] || fail "$(told)"
+  [[ $status == 0 && $output == $((1000 / slow)) ]] || fail "$(outcome)"
 }
 
 @test "VMMs one after the other leave no descriptor behind in their supervisor: a thousand, or a hundred where all is slow" {
@@ -790,16 +790,16 @@ make_public() {
   make_public
   run --separate-stderr env DEVICE="$public/kvm" "$public/xsaveshim" run --supervise -- "${show_privileges[@]}" \
     "${nobody[@]}" "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
-  printed $'NoNewPrivs:\t0' "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-  reported "$(trim_report)"
+  assert_printed $'NoNewPrivs:\t0' "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_reported "$(trim_report)"
 }
 
 @test "a plain user's VMM is served, with no_new_privs" {
   make_public
   run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \
     "${show_privileges[@]}" "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
-  printed $'NoNewPrivs:\t1' "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-  reported "$(trim_report)"
+  assert_printed $'NoNewPrivs:\t1' "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+  assert_reported "$(trim_report)"
 }
 
 @test "a VMM that the supervisor may not look at is let through, and every call is reported" {
@@ -807,7 +807,7 @@ make_public() {
   chmod 711 "$public/vmm-static" # not to be read, and so not to be looked into
   run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \
     sh -c 'exec "$@"' sh "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
-  printed "cpuid 0xd=0x7: 0" "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  assert_printed "cpuid 0xd=0x7: 0" "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(grep -cE 'level=error event=no-access via=supervisor pid=[0-9]+ ioctl=KVM_SET_(CPUID2|XSAVE) .* error=' <<<"$stderr") == 2 ]] ||
-    fail "$(told)"
+    fail "$(outcome)"
 }

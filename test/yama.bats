@@ -19,10 +19,10 @@ in_testbed() {
     [[ -w /dev/kvm ]] && '"$1" "$build"
 }
 
-served() { # how many restores were trimmed
-  [[ $status == 0 && $(grep -cx 'set-xsave 0x217: 0 xstate_bv=0x7 rest=same' <<<"$output") == "$1" ]] || fail "$(told)"
+assert_served() { # how many restores were trimmed
+  [[ $status == 0 && $(grep -cx 'set-xsave 0x217: 0 xstate_bv=0x7 rest=same' <<<"$output") == "$1" ]] || fail "$(outcome)"
   [[ $(grep -c '^xsaveshim: level=notice event=trim via=supervisor .*dropped=bndcsr,pkru$' <<<"$stderr") == "$1" ]] ||
-    fail "$(told)"
+    fail "$(outcome)"
 }
 
 @test "a plain user's VMM is served under Yama's scopes 0 and 1, through exec, on threads with vCPUs of unlike XCR0" {
@@ -35,18 +35,18 @@ served() { # how many restores were trimmed
       done
       $as_nobody $xsaveshim run --supervise -- sh -c "exec $static create 0 cpuid 0xd=0x7 set-xsave 0x217"
     done'
-  served 6
-  [[ $(grep -cx 'set-xsave 0x217: 0 xstate_bv=0x3 rest=same' <<<"$output") == 4 ]] || fail "$(told)"
-  [[ $(grep -c 'event=trim via=supervisor .*dropped=avx,bndcsr,pkru$' <<<"$stderr") == 4 ]] || fail "$(told)"
+  assert_served 6
+  [[ $(grep -cx 'set-xsave 0x217: 0 xstate_bv=0x3 rest=same' <<<"$output") == 4 ]] || fail "$(outcome)"
+  [[ $(grep -c 'event=trim via=supervisor .*dropped=avx,bndcsr,pkru$' <<<"$stderr") == 4 ]] || fail "$(outcome)"
 }
 
 @test "under scope 1 a plain user's VMM that is a child of what was started is let through, and reported" {
   in_testbed '
     echo 1 >$scope
     $as_nobody $xsaveshim run --supervise -- sh -c "$static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
-  [[ $status == 0 && $output == *'set-xsave 0x217: EINVAL xstate_bv=0x217 rest=same' ]] || fail "$(told)"
+  [[ $status == 0 && $output == *'set-xsave 0x217: EINVAL xstate_bv=0x217 rest=same' ]] || fail "$(outcome)"
   [[ $(grep -cE '^xsaveshim: level=error event=no-access via=supervisor pid=[0-9]+ ioctl=KVM_SET_' <<<"$stderr") == 2 ]] ||
-    fail "$(told)"
+    fail "$(outcome)"
 }
 
 @test "under scope 2 a plain user's VMM is not started, and the user is told why; root's is served, its children too" {
@@ -56,9 +56,9 @@ served() { # how many restores were trimmed
     echo "exit status $?"
     $xsaveshim run -- $static create 0 cpuid 0xd=0x7 set-xsave 0x217
     $xsaveshim run --supervise -- sh -c "$as_nobody $static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
-  [[ $output == 'exit status 125'* && $output != *mark* ]] || fail "$(told)"
-  [[ $stderr == 'xsaveshim run: cannot supervise: this user may not '*'(kernel.yama.ptrace_scope of 2 or 3'* ]] || fail "$(told)"
-  served 2
+  [[ $output == 'exit status 125'* && $output != *mark* ]] || fail "$(outcome)"
+  [[ $stderr == 'xsaveshim run: cannot supervise: this user may not '*'(kernel.yama.ptrace_scope of 2 or 3'* ]] || fail "$(outcome)"
+  assert_served 2
 }
 
 @test "under scope 1 a plain user's status does not know what his own VMM got, and says so; root's does" {
@@ -71,5 +71,5 @@ served() { # how many restores were trimmed
       $as_whom $xsaveshim status --json >/tmp/json
       echo $? $(jq -c ".vmms[] | [.shim, .protected, .settings.trim]" /tmp/json)
     done'
-  [[ $status == 0 && $output == '2 ["preload",null,null]'$'\n''0 ["preload",true,"restore"]' ]] || fail "$(told)"
+  [[ $status == 0 && $output == '2 ["preload",null,null]'$'\n''0 ["preload",true,"restore"]' ]] || fail "$(outcome)"
 }

@@ -26,7 +26,7 @@ struct report_line {
 
 // Which ioctl on which vCPU a report is about.
 struct vcpu_call {
-	const char *ioctl;
+	const char *ioctl_name;
 	int fd; // -1: not known
 	struct vcpu vcpu;
 };
