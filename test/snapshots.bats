@@ -56,10 +56,10 @@ is_paused() { [[ $(guest_status "$1") == paused ]]; } # NAME
 
 # Asserts that answer.log judges the snapshot so, and that the originals are unchanged.
 assert_judged() { # poisoned|clean
-  local dropped
-  dropped=$(grep -c "event=would-trim .*dropped=$leaked_name" answer.log)
+  local judgement=clean
   grep -q event=learn answer.log || fail "the log has no event=learn:" "$(cat answer.log)" || return
-  [[ $1:$dropped == poisoned:1 || $1:$dropped == clean:0 ]] || fail "not judged $1:" "$(cat answer.log)" || return
+  ! grep -q "event=would-trim .*dropped=$leaked_name" answer.log || judgement=poisoned
+  [[ $judgement == "$1" ]] || fail "judged $judgement, not $1:" "$(cat answer.log)" || return
   sha256sum --quiet -c originals
 }
 
