@@ -209,6 +209,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
 }
 
 @test "if the library is missing or broken, the VMM is not started" {
+  need_no_installed_library
   cp "$xsaveshim" "$work/"
   xsaveshim=$work/xsaveshim
   run_command run -- echo started
