@@ -136,7 +136,8 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r';
 }
 
-// Cuts the white space off the end of a text and returns its first character that is none.
+// Removes the white space around a text: cuts it off at the end, and returns the address of the
+// first other character.
 static char *trim_space(char *text)
 {
 	size_t length;

@@ -29,7 +29,7 @@ events_of_the_code() {
     print map { "$_\n" } @found' "${sources[@]}" | sort -u
 }
 
-# Each setting of the code, as KEY VALUE,VALUE... A program that is linked with the core prints them.
+# Prints each setting of the code as KEY VALUE,VALUE..., by a program that is linked with the core.
 settings_of_the_code() {
   local program=$BATS_FILE_TMPDIR/settings
   [[ -x $program ]] || "${CC:-gcc}" -Iinclude -D_GNU_SOURCE= -o "$program" -x c - -x none "$build"/core/*.o <<'EOF_C' || return

@@ -19,7 +19,8 @@ teardown() {
   guest_stop_all
 }
 
-# Prints the first code block below a heading of the page, for the canary guest and for libxsaveshim.so in the build directory.
+# Prints the first code block below a heading of the page, with the canary guest as the guest and the library of the build
+# directory.
 recipe() { # HEADING
   local machine="-nodefaults -machine pc,accel=kvm -cpu qemu64 ${guest_machine[*]} -display none -vga none -nic none"
   awk -v heading="## $1" '$0 == heading { here = 1 } /^## / && $0 != heading { here = 0 } here && /^```/ { inside++; next }
@@ -54,7 +55,7 @@ is_loaded() { # MONITOR PID
 
 is_paused() { [[ $(guest_status "$1") == paused ]]; } # NAME
 
-# Asserts that answer.log judges the snapshot so, and that the originals are unchanged.
+# Asserts that answer.log shows the snapshot to be poisoned or clean, and that the original files are unchanged.
 assert_judged() { # poisoned|clean
   local judgement=clean
   grep -q event=learn answer.log || fail "the log has no event=learn:" "$(cat answer.log)" || return
