@@ -3,8 +3,8 @@
 // KVM_SET_XSAVE and KVM_GET_XSAVE. Any other ends the VMM.
 //
 // Measured in November 2026: each VMM was built from its sources, and each call below was made there
-// under the VMM's own filter. The calls that could not be tried come from the VMM's own list and are
-// named.
+// under the VMM's own filter. Some calls could not be tried: they are copied from the VMM's source,
+// and the comments name them.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 
