@@ -40,8 +40,8 @@ struct allowed {
 		SYS_ioctl, 1, (request) \
 	}
 
-// Firecracker 1.17-dev, commit 81b38b9: a vCPU's thread when it saves. fstat is the old system
-// call, and newfstatat is not there. From its own list: exit, exit_group, rt_sigreturn.
+// Firecracker 1.17-dev, commit 81b38b9: a vCPU's thread when it saves. It may call the old fstat, and
+// not newfstatat. Copied from its source: exit, exit_group, rt_sigreturn.
 static const struct allowed firecracker_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -64,7 +64,7 @@ static const struct allowed firecracker_allows[] = {
 };
 
 // Cloud Hypervisor, commit ae44c29: its thread "vmm", which restores and receives live migrations.
-// From its own list: exit, exit_group, rt_sigreturn, brk.
+// Copied from its source: exit, exit_group, rt_sigreturn, brk.
 static const struct allowed cloud_hypervisor_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -124,7 +124,7 @@ static const struct allowed cloud_hypervisor_allows[] = {
 	PASS_REQUEST(KVM_CHECK_EXTENSION),
 };
 
-// StratoVirt 2.5, commit d5b3203: all its threads. From its own list: exit, exit_group,
+// StratoVirt 2.5, commit d5b3203: all its threads. Copied from its source: exit, exit_group,
 // rt_sigreturn, brk.
 static const struct allowed stratovirt_allows[] = {
 	PASS(exit),
