@@ -19,9 +19,7 @@ static int cannot_execute(const char *path)
 
 	if (stat(path, &status))
 		return errno;
-	if (!S_ISREG(status.st_mode) || access(path, X_OK))
-		return EACCES;
-	return 0;
+	return S_ISREG(status.st_mode) && !access(path, X_OK) ? 0 : EACCES;
 }
 
 // Searches PATH as execvp does: an empty entry is the current directory, and after a file that

@@ -88,8 +88,7 @@ static void read_record(struct image *image, int proc_dirfd, uint64_t start, uin
 		end = start + DATA_MAX;
 	if (find_magic(memory, start, end, &address) &&
 	    pread(memory, &record, sizeof(record), (off_t)address) == (ssize_t)sizeof(record)) {
-		if (pread(memory, log_path, sizeof(log_path), (off_t)(uintptr_t)record.log_path) <
-		    0)
+		if (pread(memory, log_path, PATH_MAX, (off_t)(uintptr_t)record.log_path) < 0)
 			log_path[0] = '\0';
 		image->known = record_settings(&record, log_path, &image->settings);
 		image->vcpu_seen = record.vcpu_seen;
@@ -140,14 +139,6 @@ struct descriptors {
 	bool listener;
 };
 
-static void inspect_descriptor(const char *link, struct descriptors *descriptors)
-{
-	if (!strncmp(link, VCPU_LINK, strlen(VCPU_LINK)))
-		descriptors->vcpus++;
-	else if (!strcmp(link, LISTENER_LINK))
-		descriptors->listener = true;
-}
-
 // Returns false if the caller may not inspect them. A process that has exited has none.
 static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
 {
@@ -160,15 +151,14 @@ static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
 	if (!directory)
 		return !is_denied(errno);
 	while (allowed && (entry = readdir(directory))) {
-		char link[64];
-		ssize_t length = readlinkat(fd, entry->d_name, link, sizeof(link) - 1);
+		char link[64] = "";
 
-		if (length < 0) {
+		if (readlinkat(fd, entry->d_name, link, sizeof(link) - 1) < 0)
 			allowed = !is_denied(errno);
-			continue;
-		}
-		link[length] = '\0';
-		inspect_descriptor(link, descriptors);
+		else if (!strncmp(link, VCPU_LINK, strlen(VCPU_LINK)))
+			descriptors->vcpus++;
+		else if (!strcmp(link, LISTENER_LINK))
+			descriptors->listener = true;
 	}
 	closedir(directory);
 	return allowed;
@@ -186,10 +176,10 @@ static void add_held(int proc_dirfd, size_t supervisor)
 
 		read_file(fd, entry->d_name, text, sizeof(text));
 		pid = proc_fdinfo_pid(text);
-		if (!pid)
-			continue;
-		held = grow(held, held_count, sizeof(*held));
-		held[held_count++] = (struct held){pid, supervisor};
+		if (pid) {
+			held = grow(held, held_count, sizeof(*held));
+			held[held_count++] = (struct held){pid, supervisor};
+		}
 	}
 	if (directory)
 		closedir(directory);
@@ -199,19 +189,16 @@ static void add_held(int proc_dirfd, size_t supervisor)
 // has been removed.
 static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX], bool *deleted)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX] = "";
 	ssize_t length = readlinkat(proc_dirfd, link, path, sizeof(path) - 1);
-	const char *slash;
+	ssize_t kept = length - (ssize_t)strlen(DELETED);
 
 	if (length < 0)
 		return false;
-	path[length] = '\0';
-	*deleted = length > (ssize_t)strlen(DELETED) &&
-		   !strcmp(path + length - strlen(DELETED), DELETED);
+	*deleted = kept > 0 && !strcmp(path + kept, DELETED);
 	if (*deleted)
-		path[length - (ssize_t)strlen(DELETED)] = '\0';
-	slash = strrchr(path, '/');
-	strcpy(name, slash ? slash + 1 : path);
+		path[kept] = '\0';
+	strcpy(name, basename(path));
 	return true;
 }
 
@@ -272,12 +259,6 @@ static bool add_vmm(struct inspection *inspection, int proc_dirfd, pid_t pid, un
 	return true;
 }
 
-static bool holds_no_files(int proc_dirfd)
-{
-	read_file(proc_dirfd, "stat", text, sizeof(text));
-	return proc_stat_holds_no_files(text);
-}
-
 static void inspect_process(struct inspection *inspection, int proc_dirfd, pid_t pid)
 {
 	struct descriptors descriptors;
@@ -287,8 +268,10 @@ static void inspect_process(struct inspection *inspection, int proc_dirfd, pid_t
 		allowed = add_vmm(inspection, proc_dirfd, pid, descriptors.vcpus);
 	if (allowed && descriptors.listener)
 		add_supervisor(proc_dirfd);
-	if (!allowed && !holds_no_files(proc_dirfd))
-		inspection->not_inspected++;
+	if (!allowed) {
+		read_file(proc_dirfd, "stat", text, sizeof(text));
+		inspection->not_inspected += !proc_stat_holds_no_files(text);
+	}
 }
 
 // A supervisor counts only if it is root's or the VMM's own user's, because any user can hold a
@@ -305,11 +288,10 @@ static void find_library(struct vmm *vmm)
 {
 	const struct image *library = &vmm->library;
 
-	if (!library->mapped)
-		return;
-	vmm->mode = library->known && !library->vcpu_seen ? MODE_BYPASSED : MODE_LIBRARY;
 	vmm->settings_known = library->known && library->vcpu_seen;
 	vmm->settings = library->settings;
+	if (library->mapped)
+		vmm->mode = library->known && !library->vcpu_seen ? MODE_BYPASSED : MODE_LIBRARY;
 }
 
 static void find_supervisor(struct vmm *vmm)
@@ -339,10 +321,10 @@ bool inspect_processes(struct inspection *inspection)
 						  O_PATH | O_DIRECTORY | O_CLOEXEC)
 					 : -1;
 
-		if (proc_dirfd < 0)
-			continue;
-		inspect_process(inspection, proc_dirfd, pid);
-		close(proc_dirfd);
+		if (proc_dirfd >= 0) {
+			inspect_process(inspection, proc_dirfd, pid);
+			close(proc_dirfd);
+		}
 	}
 	closedir(proc);
 	// With hidepid=2, /proc hides what the caller may not inspect: then process 1 is missing.

@@ -41,11 +41,10 @@ static void find_vmm(struct executable *vmm, const char *name)
 
 static bool is_same_file(const char *a, const char *b)
 {
-	struct stat one;
-	struct stat other;
+	struct stat one, two;
 
-	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev &&
-	       one.st_ino == other.st_ino;
+	return !stat(a, &one) && !stat(b, &two) && one.st_dev == two.st_dev &&
+	       one.st_ino == two.st_ino;
 }
 
 // This command and the library were built for the same libc. A VMM with this command's loader has
@@ -84,23 +83,14 @@ static void check_library(const char *name)
 		     "LD_PRELOAD cannot name '%s': move it to a path without space or colon", name);
 }
 
-static void warn_if_ignored(const struct executable *vmm)
-{
-	const char *gains = executable_gains(vmm);
-
-	if (gains)
-		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise",
-		      vmm->path, gains);
-}
-
 // Puts the library into LD_PRELOAD, before the libraries that are already there.
 static void put_first(const char *name)
 {
 	const char *others = getenv("LD_PRELOAD");
 	char *value;
 
-	if (asprintf(&value, "%s%s%s", name, others && *others ? ":" : "", others ? others : "") <
-		    0 ||
+	others = others ? others : "";
+	if (asprintf(&value, "%s%s%s", name, *others ? ":" : "", others) < 0 ||
 	    setenv("LD_PRELOAD", value, 1))
 		err(EXIT_OWN_FAILURE, "LD_PRELOAD");
 	free(value);
@@ -109,13 +99,15 @@ static void put_first(const char *name)
 static void preload_library(const struct settings *settings, const struct executable *vmm,
 			    const char *reason)
 {
-	const char *library = library_name();
+	const char *gains = executable_gains(vmm), *library = library_name();
 	struct report_line line;
 	struct log log;
 	int error;
 
 	check_library(library);
-	warn_if_ignored(vmm);
+	if (gains)
+		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise",
+		      vmm->path, gains);
 	put_first(library);
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
@@ -168,11 +160,9 @@ int run_main(int argc, char **argv)
 	if (reason) {
 		preload_library(&settings, &vmm, reason);
 	} else {
-		reason = options.supervise		 ? "requested"
-			 : vmm.kind == EXECUTABLE_STATIC ? "static"
-							 : "other-loader";
+		reason = vmm.kind == EXECUTABLE_STATIC ? "static" : "other-loader";
 		limit_to_restores(&settings, options.trim);
-		attach_supervisor(&settings, vmm.path, reason);
+		attach_supervisor(&settings, vmm.path, options.supervise ? "requested" : reason);
 	}
 	execv(vmm.path, argv);
 	fail_exec(vmm.path);

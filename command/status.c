@@ -17,14 +17,9 @@
 // Each is also an exit status.
 enum protection { PROTECTED, UNPROTECTED, UNKNOWN };
 
-static const char *const protection_names[] = {
-	[PROTECTED] = "protected", [UNPROTECTED] = "unprotected", [UNKNOWN] = "unknown"};
-static const char *const mode_names[] = {
-	[MODE_NONE] = "none",
-	[MODE_BYPASSED] = "bypassed",
-	[MODE_LIBRARY] = "library",
-	[MODE_SUPERVISOR] = "supervisor",
-	[MODE_HOST] = "host"};
+static const char *const protection_names[] = {"protected", "unprotected", "unknown"};
+// In the order of enum mode.
+static const char *const mode_names[] = {"none", "bypassed", "library", "supervisor", "host"};
 
 static enum protection protection_of(const struct vmm *vmm)
 {
@@ -85,9 +80,9 @@ static json_t *json_settings(const struct vmm *vmm)
 {
 	json_t *json = json_object();
 
-	for (enum setting setting = 0; setting < settings_count(vmm); setting++)
-		json_object_set_new(json, settings_json_key(setting),
-				    json_text(settings_text(&vmm->settings, setting)));
+	for (enum setting i = 0; i < settings_count(vmm); i++)
+		json_object_set_new(json, settings_json_key(i),
+				    json_text(settings_text(&vmm->settings, i)));
 	return json;
 }
 
@@ -132,18 +127,17 @@ static void print_json(const struct inspection *inspection)
 
 static void print_vmm(const struct vmm *vmm, int name_width)
 {
-	static const char *const words[] = {
-		[PROTECTED] = "yes", [UNPROTECTED] = "NO", [UNKNOWN] = "unknown"};
+	static const char *const words[] = {"yes", "NO", "unknown"};
+	enum setting end = vmm->settings_known ? settings_count(vmm) : 0;
 	char mode[32];
 
 	snprintf(mode, sizeof(mode), "%s%s", mode_names[vmm->mode],
 		 is_replaced(vmm) ? " (replaced)" : "");
 	printf("%7d  %5u  %-9s  %-19s  %-*s ", vmm->pid, vmm->vcpus, words[protection_of(vmm)],
 	       mode, name_width, clean(vmm->name).text);
-	for (enum setting setting = 0; setting < settings_count(vmm) && vmm->settings_known;
-	     setting++)
-		printf(" %s=%s", settings_json_key(setting),
-		       clean(settings_text(&vmm->settings, setting)).text);
+	for (enum setting i = 0; i < end; i++)
+		printf(" %s=%s", settings_json_key(i),
+		       clean(settings_text(&vmm->settings, i)).text);
 	putchar('\n');
 }
 
@@ -151,6 +145,10 @@ static void print_table(const struct inspection *inspection)
 {
 	int name_width = (int)strlen("NAME");
 
+	if (!inspection->vmm_count) {
+		puts("no VMM found");
+		return;
+	}
 	for (size_t i = 0; i < inspection->vmm_count; i++) {
 		int width = (int)strlen(inspection->vmms[i].name);
 
@@ -167,6 +165,7 @@ static void print_table(const struct inspection *inspection)
 static void print_notes(const struct inspection *inspection)
 {
 	size_t unprotected = count(inspection, UNPROTECTED), unknown = count(inspection, UNKNOWN);
+	bool is_root = !geteuid();
 	bool any_bypassed = false, any_replaced = false;
 
 	for (size_t i = 0; i < inspection->vmm_count; i++) {
@@ -180,26 +179,15 @@ static void print_notes(const struct inspection *inspection)
 		puts("bypassed: the VMM has the library, but calls the kernel without libc, so the library does not see its calls: restart it under `xsaveshim run --supervise`");
 	if (unknown)
 		printf("%zu of %zu VMMs unknown: %s\n", unknown, inspection->vmm_count,
-		       geteuid()
-			       ? "only root may read their settings: run this as root"
-			       : "their library or supervisor is of another version than this command, which cannot read its settings: restart them");
+		       is_root ? "their library or supervisor is of another version than this command, which cannot read its settings: restart them"
+			       : "only root may read their settings: run this as root");
 	if (any_replaced)
 		puts("(replaced): the library's file has been removed or replaced, and the VMM still runs with the old library");
 	if (inspection->not_inspected)
-		printf("%u of the running processes could not be inspected: %s\n",
+		printf("%u of the running processes could not be inspected: run this %s\n",
 		       inspection->not_inspected,
-		       geteuid()
-			       ? "run this as root"
-			       : "run this with all of root's capabilities, outside of any container");
-}
-
-static void print_text(const struct inspection *inspection)
-{
-	if (inspection->vmm_count)
-		print_table(inspection);
-	else
-		puts("no VMM found");
-	print_notes(inspection);
+		       is_root ? "with all of root's capabilities, outside of any container"
+			       : "as root");
 }
 
 static const char help[] =
@@ -243,10 +231,12 @@ int status_main(int argc, char **argv)
 		return UNKNOWN;
 	}
 	add_host_mode(&inspection);
-	if (json)
+	if (json) {
 		print_json(&inspection);
-	else
-		print_text(&inspection);
+	} else {
+		print_table(&inspection);
+		print_notes(&inspection);
+	}
 	protection = protection_of_all(&inspection);
 	free(inspection.vmms);
 	return protection;

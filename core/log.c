@@ -60,16 +60,11 @@ static bool is_null_device(int fd)
 
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level)
 {
+	memset(log, 0, sizeof(*log));
 	log->target = target;
 	log->path = path;
 	log->level = level;
-	log->foresees = false;
-	log->polls = false;
-	log->via = NULL;
-	log->fields = NULL;
-	log->pid = 0;
 	log->standard_error = is_null_device(STDERR_FILENO) ? no_file() : file_of(STDERR_FILENO);
-	log->claimed = 0;
 	log->slots[0] = (struct log_files){no_file(), no_file()};
 	log->opened = target == LOG_NONE;
 }
@@ -98,16 +93,15 @@ static int open_path(const char *path)
 static int open_syslog(void)
 {
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int error;
 
-	if (fd >= 0 &&
-	    connect(fd, (const struct sockaddr *)&syslog_address, sizeof(syslog_address))) {
-		int error = errno;
-
-		close(fd);
-		errno = error;
-		return -1;
-	}
-	return fd;
+	if (fd < 0 ||
+	    !connect(fd, (const struct sockaddr *)&syslog_address, sizeof(syslog_address)))
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
 }
 
 // Gives the file a descriptor of at least LOG_FD_MIN, if there is one.
@@ -121,12 +115,12 @@ static struct log_file move_up(int fd)
 	return file_of(high);
 }
 
-static void close_files(const struct log_files *files)
+static void close_files(struct log_files files)
 {
-	if (files->file.fd >= 0)
-		close(files->file.fd);
-	if (files->syslog.fd >= 0)
-		close(files->syslog.fd);
+	if (files.file.fd >= 0)
+		close(files.file.fd);
+	if (files.syslog.fd >= 0)
+		close(files.syslog.fd);
 }
 
 // Returns 0, or the errno of the target.
@@ -161,7 +155,7 @@ bool log_open(struct log *log, int *error)
 	if (atomic_compare_exchange_strong_explicit(
 		    &log->opened, &unopened, slot + 1, memory_order_release, memory_order_relaxed))
 		return true;
-	close_files(&log->slots[slot]);
+	close_files(log->slots[slot]);
 	return false;
 }
 
@@ -174,9 +168,7 @@ static struct log_files files_of(const struct log *log)
 
 void log_close(struct log *log)
 {
-	struct log_files files = files_of(log);
-
-	close_files(&files);
+	close_files(files_of(log));
 }
 
 const char *log_fallback(const struct log *log)
@@ -206,11 +198,6 @@ static bool write_line(const struct log *log, struct log_file file, const char *
 		written = syscall(SYS_write, file.fd, line, length);
 	while (written < 0 && errno == EINTR);
 	return written == (long)length;
-}
-
-static bool write_stderr(const struct log *log, const char *line, size_t length)
-{
-	return write_line(log, log->standard_error, line, length);
 }
 
 // The line follows the priority that /dev/log expects: facility daemon, severity notice, err or
@@ -250,7 +237,7 @@ void log_write(const struct log *log, enum log_level level, char *line, size_t l
 	else if (log->target == LOG_SYSLOG)
 		is_written = send_line(files.syslog, level, line, length);
 	if (!is_written)
-		is_written = write_stderr(log, line, length + 1);
+		is_written = write_line(log, log->standard_error, line, length + 1);
 	if (!is_written && log->target != LOG_SYSLOG)
 		send_line(files.syslog, level, line, length);
 	errno = saved;

@@ -131,24 +131,16 @@ static void set_or_note(struct settings *settings, enum setting setting, const c
 	problem->used = settings_text(settings, setting);
 }
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\t' || c == '\r';
-}
-
 // Removes the white space around a text: cuts it off at the end, and returns the address of the
 // first other character.
 static char *trim_space(char *text)
 {
-	size_t length;
+	char *end = text + strlen(text);
 
-	while (is_space(*text))
-		text++;
-	length = strlen(text);
-	while (length && is_space(text[length - 1]))
-		length--;
-	text[length] = '\0';
-	return text;
+	while (end > text && strchr(" \t\r", end[-1]))
+		end--;
+	*end = '\0';
+	return text + strspn(text, " \t\r");
 }
 
 static void apply_line(struct settings *settings, char *line, const char *source,
@@ -156,6 +148,7 @@ static void apply_line(struct settings *settings, char *line, const char *source
 {
 	char *key = trim_space(line);
 	char *value = strchr(key, '=');
+	enum setting setting = 0;
 
 	if (key[0] == '\0' || key[0] == '#')
 		return;
@@ -163,13 +156,12 @@ static void apply_line(struct settings *settings, char *line, const char *source
 		*value++ = '\0';
 	key = trim_space(key);
 	value = value ? trim_space(value) : key + strlen(key);
-	for (enum setting setting = 0; setting < SETTINGS; setting++) {
-		if (!strcmp(key, settings_key(setting))) {
-			set_or_note(settings, setting, value, source, number);
-			return;
-		}
-	}
-	add_problem(settings, key, value, source, number);
+	while (setting < SETTINGS && strcmp(key, settings_key(setting)))
+		setting++;
+	if (setting < SETTINGS)
+		set_or_note(settings, setting, value, source, number);
+	else
+		add_problem(settings, key, value, source, number);
 }
 
 void settings_apply_file(struct settings *settings, const char *text, size_t size,
