@@ -3,7 +3,7 @@ VERSION := 0.2.0
 
 PREFIX ?= /usr
 # The loader searches LIBDIR by itself, so that LD_PRELOAD can name the library without a path: lib/x86_64-linux-gnu on Debian,
-# lib64 on Fedora. clang does not print that name; then the directory that exists decides.
+# lib64 on Fedora. gcc prints the first of these names. clang does not, so the Makefile looks which directory exists.
 MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin

@@ -131,7 +131,8 @@ static void set_or_note(struct settings *settings, enum setting setting, const c
 	problem->used = settings_text(settings, setting);
 }
 
-// Cuts the white space off the end of a text and returns its first character that is none.
+// Removes the white space around a text: cuts it off at the end, and returns the address of the
+// first other character.
 static char *trim_space(char *text)
 {
 	char *end = text + strlen(text);

@@ -92,7 +92,7 @@ check() {
 @test "a file that has taken over the log's descriptor number never gets a line" { check; }
 @test "a record keeps the settings and whether a vCPU was seen" { check; }
 @test "a record that was not published, or that has another version, has no settings" { check; }
-@test "a record that holds no accepted values is refused, and a path that does not end is cut" { check; }
+@test "a record that holds no accepted values is refused, and a path without an end is cut" { check; }
 @test "the defaults are restore, report, stderr and notice" { check; }
 @test "each setting accepts each of its values" { check; }
 @test "each field of the settings is the value of its setting" { check; }

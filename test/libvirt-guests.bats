@@ -177,6 +177,29 @@ assert_loses_registers() { # virsh ARGUMENT...
   assert_loses_registers virsh restore /srv/unloadable.save
 }
 
+# Runs the commands of docs/snapshots.md on an image.
+judge_image() { # IMAGE
+  local commands
+  commands=$(sed -n '/^## libvirt/,/^## /p' "$repo/docs/snapshots.md" | sed -n '/^```$/,/^```$/{/^```$/!p}' |
+    sed "s|guest\.save|$1|; s|GUEST|guest|g")
+  [[ $commands ]] || fail "the page has no commands for libvirt" || return
+  host sh -c "rm -rf /srv/judge /var/log/libvirt/qemu/guest.log; mkdir /srv/judge"
+  run host bash -euc "cd /srv/judge; $commands"
+}
+
+@test "the commands of docs/snapshots.md judge a leaky saved image poisoned and a clean one clean, and leave both as they are" {
+  ensure_disabled
+  host virsh -q start guest
+  host virsh -q save guest /srv/clean.save
+  before=$(host sha256sum /srv/leaky.save /srv/clean.save)
+
+  judge_image /srv/leaky.save
+  [[ $status == 0 && $output == *event=would-trim* ]] || fail "exit status $status" "$output"
+  judge_image /srv/clean.save
+  [[ $status == 0 && $output == *event=learn* && $output != *event=would-trim* ]] || fail "exit status $status" "$output"
+  [[ $(host sha256sum /srv/leaky.save /srv/clean.save) == "$before" ]]
+}
+
 # ---- XSAVESHIM_LOG=/path of domains ----
 
 domains_log=/var/log/xsaveshim/domains.log

@@ -17,7 +17,7 @@ run_command() {
   run ${expected:+"-$expected"} --separate-stderr timeout 60 env "${environment[@]}" "$xsaveshim" "$@"
 }
 
-# assert_line STATUS LINE    the only output is this line on stderr, or one that begins so if LINE ends with *
+# assert_line STATUS LINE    the only output is LINE, on stderr; a * in LINE stands for any text
 assert_line() {
   # shellcheck disable=SC2053 # LINE is a pattern
   [[ $status == "$1" && -z $output && $(wc -l <<<"$stderr") == 1 && $stderr == $2 ]] || fail "$(outcome)"

@@ -580,7 +580,7 @@ line_of() {
     rm "$work/old/xsaveshim"
     assert_mode 0 supervisor true
     stop
-    # a removed file of another name was another program
+    # a process whose removed file had another name is no supervisor
     cp "$command" "$work/old/other"
     start "$work/old/other" run --supervise -- "$idle" 1
     rm "$work/old/other"

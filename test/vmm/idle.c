@@ -2,9 +2,9 @@
 // A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`. It prints "ready" once it has
 // the vCPUs, and ends when its standard input does. Variables change it:
 //
-//	IDLE_MIB	it has so much memory
-//	IDLE_STATS	it holds the statistics of each vCPU, too, as QEMU 10 and Firecracker do
-//	IDLE_RAW	it calls the kernel without libc's ioctl(), as Go programs do
+//	IDLE_MIB	the guest's memory in MiB
+//	IDLE_STATS	also opens the statistics of each vCPU, as QEMU 10 and Firecracker do
+//	IDLE_RAW	calls the kernel without libc's ioctl(), as Go programs do
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
