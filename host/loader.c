@@ -16,8 +16,8 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include "requirements.h"
 #include "programs.skel.h"
+#include "requirements.h"
 #include "xsaveshim/xstate.h"
 
 #define NEW_PINS PINS "-new"
@@ -27,8 +27,8 @@
 
 #define COUNTS_SIZE (HOST_COUNTS * sizeof(uint64_t))
 
-// Of a kernel that preempts, an exit may be missed now and then: one that is seen is proof enough.
-#define TRIES 20
+// A kernel that preempts itself can skip a program now and then: one success is proof.
+#define CHECK_TRIES 20
 #define GONE_TRIES 100
 #define DETACHED_TRIES 600
 #define PAUSE_NS 50000000
@@ -39,28 +39,37 @@ static const char *const pin_names[] = {"entry", "exit", "gone"};
 
 static int lock_fd = -1;
 
-// libbpf's first complaint, for what nothing else explains.
-static char complaint[200];
+// libbpf's first warning: the reason if libbpf fails.
+static char warning[200];
 
 __attribute__((format(printf, 2, 0))) static int
-keep_complaint(enum libbpf_print_level level, const char *format, va_list arguments)
+keep_warning(enum libbpf_print_level level, const char *format, va_list arguments)
 {
-	if (level == LIBBPF_WARN && !complaint[0]) {
-		vsnprintf(complaint, sizeof(complaint), format, arguments);
-		complaint[strcspn(complaint, "\n")] = '\0';
+	if (level == LIBBPF_WARN && !warning[0]) {
+		vsnprintf(warning, sizeof(warning), format, arguments);
+		warning[strcspn(warning, "\n")] = '\0';
 	}
 	return 0;
 }
 
-static void pause_a_little(void)
+// error: an errno, negative as libbpf returns it.
+static const char *failure(const char *what, int error)
+{
+	static char reason[320];
+
+	snprintf(reason, sizeof(reason), "%s: %s", what, strerror(-error));
+	return reason;
+}
+
+static void pause_briefly(void)
 {
 	nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
 }
 
-bool loader_lock(void)
+const char *loader_lock(void)
 {
 	lock_fd = open(BPFFS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return lock_fd >= 0 && !flock(lock_fd, LOCK_EX);
+	return lock_fd < 0 || flock(lock_fd, LOCK_EX) ? failure(BPFFS, -errno) : NULL;
 }
 
 void loader_unlock(void)
@@ -86,7 +95,7 @@ static bool is_complete(const char *directory)
 	return true;
 }
 
-// The entry first: what comes after it finds the exit still there.
+// The entry is removed first, so that no call has an entry and no exit.
 static void remove_pins(const char *directory)
 {
 	for (size_t i = 0; i < PIN_COUNT; i++)
@@ -111,12 +120,18 @@ void loader_clean_up(void)
 		remove_pins(PINS);
 }
 
-void loader_unpin(void)
-{
-	remove_pins(PINS);
-}
+// ---- attached programs ----
 
-// ---- what is attached ----
+static uint32_t program_id(int fd, char name[BPF_OBJ_NAME_LEN])
+{
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
+
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size))
+		return 0;
+	memcpy(name, info.name, BPF_OBJ_NAME_LEN);
+	return info.id;
+}
 
 static uint32_t pinned_program(void)
 {
@@ -130,32 +145,40 @@ static uint32_t pinned_program(void)
 	return known ? info.prog_id : 0;
 }
 
-// The id of an attached program of that name, the first after the given link; 0: there is none.
-static uint32_t attached_program(const char *name)
+static uint32_t program_of_link(uint32_t link, char name[BPF_OBJ_NAME_LEN])
 {
-	uint32_t link = 0, found = 0;
+	struct bpf_link_info info = {0};
+	uint32_t size = sizeof(info), id = 0;
+	int link_fd = bpf_link_get_fd_by_id(link);
+	int fd = -1;
 
-	while (!found && !bpf_link_get_next_id(link, &link)) {
-		struct bpf_link_info link_info = {0};
-		struct bpf_prog_info info = {0};
-		uint32_t link_size = sizeof(link_info), size = sizeof(info);
-		int link_fd = bpf_link_get_fd_by_id(link);
-		int fd = -1;
-
-		if (link_fd >= 0 && !bpf_obj_get_info_by_fd(link_fd, &link_info, &link_size))
-			fd = bpf_prog_get_fd_by_id(link_info.prog_id);
-		if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size) &&
-		    !strcmp(info.name, name))
-			found = info.id;
-		if (link_fd >= 0)
-			close(link_fd);
-		if (fd >= 0)
-			close(fd);
+	if (link_fd < 0)
+		return 0;
+	if (!bpf_obj_get_info_by_fd(link_fd, &info, &size))
+		fd = bpf_prog_get_fd_by_id(info.prog_id);
+	if (fd >= 0) {
+		id = program_id(fd, name);
+		close(fd);
 	}
-	return found;
+	close(link_fd);
+	return id;
 }
 
-// A map's memory; NULL: it cannot be mapped.
+// Returns the id of the first attached program of this name, or 0.
+static uint32_t attached_program(const char *wanted)
+{
+	uint32_t link = 0;
+
+	while (!bpf_link_get_next_id(link, &link)) {
+		char name[BPF_OBJ_NAME_LEN];
+		uint32_t id = program_of_link(link, name);
+
+		if (id && !strcmp(name, wanted))
+			return id;
+	}
+	return 0;
+}
+
 static void *map_memory(int fd, size_t size, int protection)
 {
 	void *memory = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
@@ -163,7 +186,7 @@ static void *map_memory(int fd, size_t size, int protection)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
-static void take_map(struct attachment *attachment, uint32_t id)
+static void read_map(struct attachment *attachment, uint32_t id)
 {
 	struct bpf_map_info info = {0};
 	uint32_t size = sizeof(info);
@@ -189,7 +212,7 @@ static void take_map(struct attachment *attachment, uint32_t id)
 	close(fd);
 }
 
-static void take_maps(struct attachment *attachment)
+static void read_maps(struct attachment *attachment)
 {
 	uint32_t ids[16];
 	struct bpf_prog_info info = {.nr_map_ids = 16, .map_ids = (uintptr_t)ids};
@@ -198,7 +221,7 @@ static void take_maps(struct attachment *attachment)
 
 	if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size))
 		for (uint32_t i = 0; i < info.nr_map_ids; i++)
-			take_map(attachment, ids[i]);
+			read_map(attachment, ids[i]);
 	if (fd >= 0)
 		close(fd);
 }
@@ -211,7 +234,7 @@ bool loader_find(struct attachment *attachment)
 	if (!attachment->program)
 		attachment->program = attached_program(ENTRY_PROGRAM);
 	if (attachment->program)
-		take_maps(attachment);
+		read_maps(attachment);
 	return attachment->program;
 }
 
@@ -223,26 +246,17 @@ void loader_close(struct attachment *attachment)
 		munmap((void *)(uintptr_t)attachment->counts, COUNTS_SIZE);
 }
 
-bool loader_wait_gone(struct attachment *left)
-{
-	for (int i = 0; i < GONE_TRIES && loader_find(left); i++) {
-		loader_close(left);
-		pause_a_little();
-	}
-	return !left->program;
-}
-
 bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COUNTS])
 {
 	if (!attachment->counts)
 		return false;
-	// Exits before entries, so that no call seems to have an exit alone.
+	// Exits are read before entries, so that a running call has no exit without an entry.
 	for (uint32_t i = HOST_COUNTS; i-- > 0;)
 		counts[i] = __atomic_load_n(&attachment->counts[i], __ATOMIC_ACQUIRE);
 	return true;
 }
 
-// ---- the proof ----
+// ---- the check ----
 
 __attribute__((format(printf, 3, 4))) static void
 conclude(struct host_check *check, enum host_state state, const char *format, ...)
@@ -255,73 +269,65 @@ conclude(struct host_check *check, enum host_state state, const char *format, ..
 	va_end(arguments);
 }
 
-static const char *lacked(const struct selftest *selftest)
+static const char *tested_xfeature(const struct selftest *selftest)
 {
 	return xfeature_name((unsigned int)__builtin_ctzll(selftest->xfeature));
 }
 
-static const char *cause(void)
+static const char *why_not_called(void)
 {
-	const char *obstacle = obstacle_to_calling();
+	const char *requirement = missing_tracing();
 
-	return obstacle ? obstacle : "KVM has been loaded anew, say: enable it again";
-}
-
-static void check_without(struct host_check *check)
-{
-	if (check->selftest.cleared)
-		conclude(
-			check, HOST_UNKNOWN,
-			"%s was cleared from what a VM loaded, but not by programs that this can see",
-			lacked(&check->selftest));
-	else
-		conclude(check, HOST_INACTIVE, "it is not enabled");
+	return requirement ? requirement : "KVM has been loaded again, perhaps: enable it again";
 }
 
 static void check_once(struct host_check *check, const struct attachment *attachment)
 {
 	uint64_t before[HOST_COUNTS] = {0}, after[HOST_COUNTS] = {0};
-	enum trim mode = attachment->settings.trim;
+	enum trim trim = attachment->settings.trim;
 	const struct selftest *selftest = &check->selftest;
 	bool counted = loader_counts(attachment, before);
 
-	if (!selftest_run(&check->selftest)) {
-		conclude(check, HOST_UNKNOWN, "KVM could not be asked: %s", selftest->problem);
-	} else if (!attachment->program) {
-		check_without(check);
-	} else if (!counted || !loader_counts(attachment, after)) {
+	if (!selftest_run(&check->selftest))
+		conclude(check, HOST_UNKNOWN, "the probe of KVM failed: %s", selftest->problem);
+	else if (!attachment->program && selftest->cleared)
+		conclude(check, HOST_UNKNOWN,
+			 "%s was cleared from a payload, but not by programs that are visible here",
+			 tested_xfeature(selftest));
+	else if (!attachment->program)
+		conclude(check, HOST_INACTIVE, "it is not enabled");
+	else if (!counted || !loader_counts(attachment, after))
 		conclude(check, HOST_UNKNOWN,
 			 "the programs are another version's: enable it with this one");
-	} else if (after[HOST_COUNT_PROBE_ENTRIES] - before[HOST_COUNT_PROBE_ENTRIES] <
-		   SELFTEST_CALLS) {
+	else if (after[HOST_COUNT_PROBE_ENTRIES] - before[HOST_COUNT_PROBE_ENTRIES] <
+		 SELFTEST_CALLS)
 		conclude(check, HOST_INACTIVE,
 			 "the programs are attached, but the kernel does not call them: %s",
-			 cause());
-	} else if (after[HOST_COUNT_PROBE_EXITS] - before[HOST_COUNT_PROBE_EXITS] <
-		   SELFTEST_CALLS) {
+			 why_not_called());
+	else if (after[HOST_COUNT_PROBE_EXITS] - before[HOST_COUNT_PROBE_EXITS] < SELFTEST_CALLS)
 		conclude(check, HOST_INACTIVE,
-			 "the kernel calls no program at the calls' exits: %s", cause());
-	} else if (policy_trims(mode, XSAVE_RESTORE) && !selftest->cleared) {
-		conclude(check, HOST_INACTIVE, "%s stayed in what a VM loaded whose guest has none",
-			 lacked(selftest));
-	} else if (policy_trims(mode, XSAVE_SAVE) && selftest->returned) {
-		conclude(check, HOST_INACTIVE, "a VM saved what its guest does not have");
-	} else if (policy_trims(mode, XSAVE_RESTORE)) {
+			 "the kernel calls no program at the calls' exits: %s", why_not_called());
+	else if (policy_trims(trim, XSAVE_RESTORE) && !selftest->cleared)
+		conclude(check, HOST_INACTIVE,
+			 "%s stayed in a payload of a VM whose guest lacks it",
+			 tested_xfeature(selftest));
+	else if (policy_trims(trim, XSAVE_SAVE) && selftest->returned)
+		conclude(check, HOST_INACTIVE, "a VM saved an xfeature that its guest lacks");
+	else if (policy_trims(trim, XSAVE_RESTORE))
 		conclude(check, HOST_ACTIVE,
-			 "%s was cleared from what a VM loaded whose guest has none",
-			 lacked(selftest));
-	} else {
-		conclude(check, HOST_ACTIVE, "the programs saw what a VM loaded and saved");
-	}
+			 "%s was cleared from a payload of a VM whose guest lacks it",
+			 tested_xfeature(selftest));
+	else
+		conclude(check, HOST_ACTIVE, "the programs counted the calls of a VM");
 }
 
 struct host_check loader_check(const struct attachment *attachment)
 {
 	struct host_check check = {0};
 
-	for (int i = 0; i < TRIES; i++) {
+	for (int i = 0; i < CHECK_TRIES; i++) {
 		if (i)
-			pause_a_little();
+			pause_briefly();
 		check_once(&check, attachment);
 		if (check.state == HOST_ACTIVE || !attachment->program)
 			break;
@@ -329,22 +335,48 @@ struct host_check loader_check(const struct attachment *attachment)
 	return check;
 }
 
-// The kernel strikes a program off its list, and only then detaches it, which waits for every CPU.
-struct host_check loader_wait_detached(const struct attachment *none)
+// ---- disabling ----
+
+static bool wait_until_gone(void)
 {
-	struct host_check check = loader_check(none);
+	struct attachment left;
+
+	for (int i = 0; i < GONE_TRIES && loader_find(&left); i++) {
+		loader_close(&left);
+		pause_briefly();
+	}
+	return !attached_program(ENTRY_PROGRAM);
+}
+
+// The kernel removes a link from its list before it detaches the program.
+static struct host_check wait_until_detached(void)
+{
+	const struct attachment none = {.events_map = -1};
+	struct host_check check = loader_check(&none);
 
 	for (int i = 1; i < DETACHED_TRIES && check.selftest.cleared; i++) {
-		pause_a_little();
-		check = loader_check(none);
+		pause_briefly();
+		check = loader_check(&none);
 	}
 	return check;
 }
 
+const char *loader_disable(const struct attachment *attachment)
+{
+	static struct host_check check;
+
+	if (!attachment->pinned)
+		return "the programs are pinned in another bpffs instance, perhaps a container's: run this where they were enabled";
+	remove_pins(PINS);
+	if (!wait_until_gone())
+		return "the programs are still attached: another process or bpffs instance holds them, too";
+	check = wait_until_detached();
+	return check.selftest.cleared ? check.reason : NULL;
+}
+
 // ---- enabling ----
 
-// KVM that is built in is described with the kernel; as a module, it needs a description of its
-// own.
+// A program of type fexit needs BTF: the kernel's if KVM is built in, else the module's own.
 static enum host_exit possible_exit(void)
 {
 	bool is_module = !access("/sys/module/kvm/initstate", F_OK);
@@ -392,29 +424,31 @@ static int pin_all(struct programs *programs)
 	return error;
 }
 
-static bool refuse(const char *reason, int error)
+static struct attachment attachment_of(const struct programs *programs,
+				       struct host_settings settings)
 {
-	fprintf(stderr, "xsaveshim host: cannot be enabled: %s%s%s\n", reason, error ? ": " : "",
-		error ? strerror(-error) : "");
-	return false;
-}
+	char name[BPF_OBJ_NAME_LEN];
 
-static bool prove_and_pin(struct programs *programs, struct host_settings settings)
-{
-	struct attachment attachment = {
-		.program = 1,
+	return (struct attachment){
+		.program = program_id(bpf_program__fd(programs->progs.xsaveshim_entry), name),
 		.events_map = -1,
 		.counts = map_memory(bpf_map__fd(programs->maps.counts), COUNTS_SIZE, PROT_READ),
 		.settings = settings,
 	};
-	struct host_check check = loader_check(&attachment);
+}
+
+static const char *check_and_pin(struct programs *programs, struct host_settings settings)
+{
+	static struct host_check check;
+	struct attachment attachment = attachment_of(programs, settings);
 	sigset_t all, before;
 	int error;
 
+	check = loader_check(&attachment);
 	loader_close(&attachment);
 	if (check.state != HOST_ACTIVE)
-		return refuse(check.reason, 0);
-	// A signal ends this before, when nothing is pinned, or afterwards.
+		return check.reason;
+	// A signal ends this process before anything is pinned, or after the pins are in place.
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
 	error = pin_all(programs);
@@ -423,24 +457,23 @@ static bool prove_and_pin(struct programs *programs, struct host_settings settin
 	else
 		put_in_place();
 	sigprocmask(SIG_SETMASK, &before, NULL);
-	return error ? refuse(NEW_PINS, error) : true;
+	return error ? failure(NEW_PINS, error) : NULL;
 }
 
-bool loader_enable(struct host_settings settings)
+const char *loader_enable(struct host_settings settings)
 {
 	struct programs *programs;
-	bool enabled;
+	const char *reason;
 	int error;
 
-	libbpf_set_print(keep_complaint);
+	libbpf_set_print(keep_warning);
 	settings.exit = possible_exit();
 	programs = programs__open();
 	if (!programs)
-		return refuse("libbpf", -errno);
+		return failure("libbpf", -errno);
 	error = load_and_attach(programs, settings);
-	enabled = error ? refuse(complaint[0] ? complaint : "the kernel does not take the programs",
-				 error)
-			: prove_and_pin(programs, settings);
+	reason = error ? failure(warning[0] ? warning : "the kernel refuses the programs", error)
+		       : check_and_pin(programs, settings);
 	programs__destroy(programs);
-	return enabled;
+	return reason;
 }

@@ -19,29 +19,29 @@
 #define EXIT_USAGE 2
 
 static const char help[] =
-	"usage: xsaveshim host enable [--trim=MODE] [--refused=ACTION]\n"
+	"usage: xsaveshim host enable [--trim=WHAT] [--refused=ACTION]\n"
 	"       xsaveshim host disable\n"
 	"       xsaveshim host status [--json]\n"
 	"       xsaveshim host watch\n"
 	"\n"
-	"Trims what every VMM of this host restores and saves to what its guest has,\n"
-	"running VMMs and static ones too: BPF programs do it inside the kernel.\n"
+	"Trims the payloads of every VMM of this host, running and static VMMs\n"
+	"included: BPF programs do it inside the kernel.\n"
 	"\n"
-	"  enable   load the programs, and prove with a VM that they work. Where they are\n"
-	"           enabled already, new ones with the new settings take their place\n"
+	"  enable   load the programs, and prove with a VM that they work. If they are\n"
+	"           enabled already, new programs with the new settings replace them\n"
 	"  disable  remove the programs\n"
-	"  status   ask KVM whether the programs are active, and count what they did\n"
-	"  watch    print what they report, until this is ended\n"
+	"  status   probe KVM to see whether the programs are active, and show their counts\n"
+	"  watch    print the programs' reports until a signal ends it\n"
 	"\n"
-	"  --trim=MODE       both: trim what VMMs restore and save (default); restore;\n"
-	"                    save; none: report, but trim nothing\n"
-	"  --refused=ACTION  what to do when KVM refuses a payload all the same:\n"
-	"                    report: report it (default); abort: also end the VMM\n"
+	"  --trim=WHAT       both: payloads that VMMs restore and save (default);\n"
+	"                    restore; save; none: report, but trim nothing\n"
+	"  --refused=ACTION  if KVM refuses a payload: report (default); abort: report it,\n"
+	"                    and end the VMM\n"
 	"  -h, --help        print this\n"
 	"\n"
-	"Exit status: 0 done, or active; 1 not; 2 could not tell.\n";
+	"Exit status: 0 done, or active; 1 not; 2 unknown, or a wrong command line.\n";
 
-// How it is called to account for its words: as the command that starts it.
+// Messages begin with the name of the command that executes this helper.
 static char title[] = "xsaveshim host";
 
 static int fail_usage(void)
@@ -50,11 +50,11 @@ static int fail_usage(void)
 	return EXIT_USAGE;
 }
 
-static bool lock(void)
+static bool has_privilege(void)
 {
-	if (loader_lock())
+	if (!geteuid())
 		return true;
-	warn(BPFFS);
+	warnx("run this as root");
 	return false;
 }
 
@@ -87,71 +87,55 @@ static bool parse_settings(int argc, char **argv, struct settings *settings)
 static int enable(int argc, char **argv)
 {
 	struct settings settings;
-	const char *obstacle;
+	const char *reason;
 
 	if (!parse_settings(argc, argv, &settings))
 		return fail_usage();
-	obstacle = obstacle_to_enabling();
-	if (obstacle) {
-		warnx("cannot be enabled: %s", obstacle);
+	reason = missing_requirement();
+	if (!reason)
+		reason = loader_lock();
+	if (!reason) {
+		loader_clean_up();
+		reason = loader_enable((struct host_settings){
+			.trim = settings.trim, .abort = settings.refused == REFUSED_ABORT});
+	}
+	if (reason) {
+		warnx("cannot be enabled: %s", reason);
 		return 1;
 	}
-	if (!lock())
-		return 1;
-	loader_clean_up();
-	if (!loader_enable((struct host_settings){
-		    .trim = settings.trim, .abort = settings.refused == REFUSED_ABORT}))
-		return 1;
-	printf("enabled: trim=%s refused=%s\n", settings_text(&settings, SETTING_TRIM),
+	printf("%s: enabled: trim=%s refused=%s\n", title, settings_text(&settings, SETTING_TRIM),
 	       settings_text(&settings, SETTING_REFUSED));
 	return 0;
 }
 
 // ---- disable ----
 
-static bool has_privilege(void)
-{
-	if (!geteuid())
-		return true;
-	warnx("run this as root");
-	return false;
-}
-
 static int disable(int argc, char **argv)
 {
-	struct host_check check;
 	struct attachment attachment;
+	const char *reason;
 
 	if (argc > 1) {
 		warnx("unexpected argument '%s'", argv[1]);
 		return fail_usage();
 	}
-	if (!has_privilege() || !lock())
+	if (!has_privilege())
 		return 1;
-	loader_clean_up();
-	if (!loader_find(&attachment)) {
-		puts("it is not enabled");
-		return 0;
-	}
-	loader_close(&attachment);
-	if (!attachment.pinned) {
-		warnx("cannot be disabled from here: the programs are pinned in another bpffs instance, a container's "
-		      "maybe: run this "
-		      "where they were enabled");
-		return 1;
-	}
-	loader_unpin();
-	if (!loader_wait_gone(&attachment)) {
-		warnx("the programs are still attached: another process or bpffs instance holds them, too");
+	reason = loader_lock();
+	if (!reason) {
+		loader_clean_up();
+		if (!loader_find(&attachment)) {
+			printf("%s: it was not enabled\n", title);
+			return 0;
+		}
 		loader_close(&attachment);
+		reason = loader_disable(&attachment);
+	}
+	if (reason) {
+		warnx("cannot be disabled: %s", reason);
 		return 1;
 	}
-	check = loader_wait_detached(&attachment);
-	if (check.selftest.cleared) {
-		warnx("the pins are gone, but %s", check.reason);
-		return 1;
-	}
-	puts("disabled");
+	printf("%s: disabled\n", title);
 	return 0;
 }
 
@@ -185,7 +169,7 @@ struct status {
 	struct settings settings;
 };
 
-// Calls whose exit no program saw; those that are under way are among them. An entry can be missed,
+// The calls whose exit no program saw, and those that are still running. An entry can be missed,
 // too.
 static uint64_t missed(const struct status *status)
 {
@@ -195,7 +179,7 @@ static uint64_t missed(const struct status *status)
 	return entries > exits ? entries - exits : 0;
 }
 
-static const char *where_pinned(const struct status *status)
+static const char *pinned_place(const struct status *status)
 {
 	return !status->attachment.program ? "no"
 	       : status->attachment.pinned ? "here"
@@ -205,7 +189,7 @@ static const char *where_pinned(const struct status *status)
 static void print_json(const struct status *status)
 {
 	json_t *json = json_pack("{s:s, s:s, s:s}", "state", state_names[status->check.state],
-				 "reason", status->check.reason, "pinned", where_pinned(status));
+				 "reason", status->check.reason, "pinned", pinned_place(status));
 	json_t *counts = json_object();
 
 	if (status->attachment.program) {
@@ -232,10 +216,7 @@ static void print_json(const struct status *status)
 
 static void print_text(const struct status *status)
 {
-	static const char *const states[] = {
-		[HOST_ACTIVE] = "active", [HOST_INACTIVE] = "inactive", [HOST_UNKNOWN] = "unknown"};
-
-	printf("%s%s: %s\n", states[status->check.state],
+	printf("%s%s: %s\n", state_names[status->check.state],
 	       status->attachment.program && !status->attachment.pinned ? ", pinned elsewhere" : "",
 	       status->check.reason);
 	if (status->attachment.program)
@@ -264,7 +245,7 @@ static int show_status(int argc, char **argv)
 		return fail_usage();
 	if (!has_privilege())
 		return HOST_UNKNOWN;
-	if (loader_lock())
+	if (!loader_lock())
 		loader_clean_up();
 	loader_find(&status.attachment);
 	status.check = loader_check(&status.attachment);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-// The host mode: BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(), which every vCPU
-// ioctl but KVM_RUN goes through, whichever process makes it and however. KVM holds the vCPU's
-// mutex there: nothing else happens to this vCPU meanwhile.
+// The host mode: BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(). Every vCPU ioctl
+// of every process goes through this function, except KVM_RUN. KVM holds the vCPU's mutex in it.
 //
-// What the guest has is read from KVM itself at each call, so no vCPU has to be tracked. Where
-// programs of this kind are attached twice, the second find nothing left to trim.
+// The programs read the guest's CPUID table from KVM at each call, so they need not track vCPUs. If
+// two sets of programs are attached, the second finds nothing left to trim.
 #include <linux/bpf.h>
 #include <linux/kvm.h>
 #include <linux/ptrace.h>
@@ -25,9 +24,9 @@
 
 #define MAX_VCPUS 16384
 #define MAX_CALLS 8192
-#define MAX_XCRS 16
 
-// The kernel's structures, as far as they are used; libbpf finds where this kernel has the members.
+// The members of the kernel's structures that the programs use. libbpf fills in the offsets that
+// they have in the running kernel.
 struct file {
 	void *private_data;
 } __attribute__((preserve_access_index));
@@ -49,11 +48,11 @@ struct call {
 	uint32_t ioctl;
 };
 
-// What is kept of a vCPU that there was something to tell of.
+// A vCPU that had an event, or whose CPUID table is empty.
 struct vcpu_state {
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
-	uint64_t dropped; // from the last payload that it loaded
-	bool reported;	  // that this call's payload could not be written
+	uint64_t dropped; // the xfeatures that were dropped from its last payload
+	bool reported;	  // the program at the entry has reported this call's payload
 	bool empty_table; // its CPUID table has no entries
 };
 
@@ -62,8 +61,8 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-// These two are mapped, and not read by bpf(2): where the kernel preempts a bpf(2) call for a map,
-// it calls no program of a kprobe on that CPU meanwhile.
+// User space maps these two and does not read them with bpf(2). While a bpf(2) call for a map is
+// preempted, the kernel skips all kprobe programs on that CPU.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -80,7 +79,7 @@ struct {
 	__type(value, struct host_settings);
 } settings SEC(".maps");
 
-// By the address of its struct kvm_vcpu; removed with the vCPU.
+// Keyed by the address of struct kvm_vcpu. An entry is removed when its vCPU is destroyed.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VCPUS);
@@ -88,7 +87,7 @@ struct {
 	__type(value, struct vcpu_state);
 } vcpu_states SEC(".maps");
 
-// By thread: what a kretprobe, which does not see the arguments, has to know of the call.
+// Keyed by thread: the arguments of the call, which a kretprobe does not see.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_CALLS);
@@ -96,10 +95,10 @@ struct {
 	__type(value, struct call);
 } calls SEC(".maps");
 
-// How many of them there are. While there are none, a call that is not watched looks for none.
+// The number of entries in `calls`. While it is 0, a call that is not watched skips the lookup.
 uint64_t calls_kept;
 
-// The exit is watched by a kretprobe.
+// True if a kretprobe watches the exit.
 const volatile bool keeps_calls;
 
 static __always_inline void count(enum host_count what)
@@ -130,7 +129,7 @@ static __always_inline bool sets_cpuid(uint32_t ioctl)
 	return ioctl == KVM_SET_CPUID2 || ioctl == KVM_SET_CPUID;
 }
 
-static __always_inline bool is_probe(struct kvm_vcpu *vcpu)
+static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_cpuid_entry2 *entries = BPF_CORE_READ(vcpu, arch.cpuid_entries);
 	struct kvm_cpuid_entry2 first;
@@ -140,14 +139,14 @@ static __always_inline bool is_probe(struct kvm_vcpu *vcpu)
 	       first.ecx == PROBE_VM_ECX && first.edx == PROBE_VM_EDX;
 }
 
-// The guest's XCR0, as guest_cpuid_xcr0 has it; KVM keeps what KVM_SET_CPUID sets in the same form.
-// It does not keep apart a table without entries from none.
+// Computes the guest's XCR0 by the same rule as guest_cpuid_xcr0(). KVM keeps the tables of
+// KVM_SET_CPUID and KVM_SET_CPUID2 in one form. For KVM, an empty table is the same as none.
 //
-// Not static: the kernel checks such a function once, and not at each call. It may have no pointer
-// to a struct kvm_vcpu then.
-int vcpu_of_fd(uint64_t address, struct vcpu *vcpu);
+// Not static, so that the verifier checks the function once and not at each call. Such a function
+// cannot take a pointer to struct kvm_vcpu.
+int read_vcpu(uint64_t address, struct vcpu *vcpu);
 
-__noinline int vcpu_of_fd(uint64_t address, struct vcpu *vcpu)
+__noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
 {
 	struct kvm_vcpu *kvm_vcpu = (struct kvm_vcpu *)address;
 	const struct kvm_cpuid_entry2 *entries;
@@ -187,8 +186,7 @@ static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
 	return bpf_map_lookup_elem(&vcpu_states, &vcpu);
 }
 
-// NULL on a host with more such vCPUs than there is room for: what happens to them is told each
-// time.
+// Returns NULL if the table is full. The events of such a vCPU have no rate limit.
 static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -202,7 +200,7 @@ static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 	return state;
 }
 
-// NULL where it is not to be told again yet, or cannot be told.
+// Returns NULL if the rate limit forbids this report, or if the ring is full.
 static __always_inline struct host_event *
 begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
 	    struct vcpu_state *state, uint64_t bits)
@@ -238,8 +236,8 @@ static __always_inline bool read_bv(const struct call *call, uint64_t *bv)
 }
 
 static __always_inline void
-tell_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
-	  struct vcpu_state *state, struct trim_result trim)
+report_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
+	    struct vcpu_state *state, struct trim_result trim)
 {
 	struct host_event *event =
 		begin_event(kind, call, vcpu, state, trim.xstate_bv & ~trim.allowed);
@@ -251,9 +249,9 @@ tell_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
 }
 
 static __always_inline void
-trim_payload(enum xsave_direction direction, const struct call *call, bool asks)
+trim_payload(enum xsave_direction direction, const struct call *call, bool is_probe)
 {
-	struct vcpu_state *state = asks ? 0 : get_state(call->vcpu);
+	struct vcpu_state *state = is_probe ? 0 : get_state(call->vcpu);
 	struct vcpu vcpu = {0};
 	struct trim_result trim;
 	uint64_t bv;
@@ -265,31 +263,31 @@ trim_payload(enum xsave_direction direction, const struct call *call, bool asks)
 	}
 	if (!read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
 		return;
-	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
+	read_vcpu((uint64_t)call->vcpu, &vcpu);
 	trim = policy_trim(get_settings().trim, direction, vcpu, bv);
 	if (!(trim.xstate_bv & ~trim.allowed))
 		return;
 	if (trim.after != trim.xstate_bv)
 		error = bpf_probe_write_user(
 			at(call, XSTATE_BV_OFFSET), &trim.after, sizeof(trim.after));
-	if (asks)
+	if (is_probe)
 		return;
 	state = make_state(call->vcpu);
 	if (error) {
 		count(HOST_COUNT_NOT_TRIMMED);
 		if (state)
 			state->reported = true;
-		tell_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, state, trim);
+		report_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, state, trim);
 		return;
 	}
 	count(trim.after == trim.xstate_bv ? HOST_COUNT_WOULD_TRIM : HOST_COUNT_TRIMMED);
 	if (state && direction == XSAVE_RESTORE)
 		state->dropped = trim.xstate_bv & ~trim.after;
-	tell_trim(HOST_EVENT_TRIM, call, vcpu, state, trim);
+	report_trim(HOST_EVENT_TRIM, call, vcpu, state, trim);
 }
 
-// A payload that KVM took: what the entry could not read, as its page was not there, is there now.
-static __always_inline void loaded(const struct call *call)
+// KVM has accepted a payload. If its page was absent at the entry, KVM has faulted it in.
+static __always_inline void on_xsave_loaded(const struct call *call)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
 	struct vcpu vcpu = {0};
@@ -298,31 +296,31 @@ static __always_inline void loaded(const struct call *call)
 
 	if ((state && state->reported) || !read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
 		return;
-	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
+	read_vcpu((uint64_t)call->vcpu, &vcpu);
 	trim = policy_trim(get_settings().trim, XSAVE_RESTORE, vcpu, bv);
 	if (trim.after == trim.xstate_bv)
 		return;
 	count(HOST_COUNT_NOT_TRIMMED);
-	tell_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, make_state(call->vcpu), trim);
+	report_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, make_state(call->vcpu), trim);
 }
 
-// Ends the VMM, where the settings say so.
 static __always_inline void end_vmm(void)
 {
-	if (get_settings().abort && !bpf_send_signal(SIGKILL))
+	if (!bpf_send_signal(SIGKILL))
 		count(HOST_COUNT_KILLED);
 }
 
-static __always_inline void refused_payload(const struct call *call, int error)
+static __always_inline void on_xsave_refused(const struct call *call, int error)
 {
 	struct host_event *event;
 	struct vcpu vcpu = {0};
 	uint64_t bv = 0;
 
 	count(HOST_COUNT_REFUSED);
-	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
+	read_vcpu((uint64_t)call->vcpu, &vcpu);
 	read_bv(call, &bv);
-	end_vmm();
+	if (get_settings().abort)
+		end_vmm();
 	event = begin_event(HOST_EVENT_REFUSED, call, vcpu, make_state(call->vcpu), bv);
 	if (event) {
 		event->error = error;
@@ -335,14 +333,18 @@ static __always_inline void refused_payload(const struct call *call, int error)
 	}
 }
 
-// The XCR0 that KVM_SET_XCRS was given: KVM looks at the first entry for it.
+// The XCR0 in the argument of KVM_SET_XCRS, by the same rule as xstate_xcrs_xcr0(); 0 if there is
+// none.
 static __always_inline uint64_t given_xcr0(const struct call *call)
 {
 	const struct kvm_xcrs *xcrs = at(call, 0);
-	uint32_t nr = 0;
+	struct {
+		uint32_t nr, flags;
+	} head;
 
-	bpf_probe_read_user(&nr, sizeof(nr), &xcrs->nr_xcrs);
-	for (uint32_t i = 0; i < MAX_XCRS && i < nr; i++) {
+	if (bpf_probe_read_user(&head, sizeof(head), xcrs) || head.nr > KVM_MAX_XCRS || head.flags)
+		return 0;
+	for (uint32_t i = 0; i < KVM_MAX_XCRS && i < head.nr; i++) {
 		struct kvm_xcr xcr;
 
 		if (bpf_probe_read_user(&xcr, sizeof(xcr), &xcrs->xcrs[i]))
@@ -353,15 +355,16 @@ static __always_inline uint64_t given_xcr0(const struct call *call)
 	return 0;
 }
 
-static __always_inline void refused_xcrs(const struct call *call, int error)
+static __always_inline void on_xcrs_refused(const struct call *call, int error)
 {
 	uint64_t xcr0 = given_xcr0(call);
 	struct host_event *event;
 	struct vcpu vcpu = {0};
 
 	count(HOST_COUNT_REFUSED);
-	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
-	end_vmm();
+	read_vcpu((uint64_t)call->vcpu, &vcpu);
+	if (get_settings().abort)
+		end_vmm();
 	event = begin_event(HOST_EVENT_XCR0_REFUSED, call, vcpu, make_state(call->vcpu), xcr0);
 	if (event) {
 		event->error = error;
@@ -370,8 +373,8 @@ static __always_inline void refused_xcrs(const struct call *call, int error)
 	}
 }
 
-// An XCR0 that KVM took. From here on vcpu_of_fd() has it; what was dropped before is lost.
-static __always_inline void took_xcrs(const struct call *call)
+// KVM has accepted an XCR0. If it enables an xfeature that was dropped before, that state is lost.
+static __always_inline void on_xcrs_taken(const struct call *call)
 {
 	struct kvm_vcpu *kvm_vcpu = call->vcpu;
 	struct vcpu_state *state = get_state(kvm_vcpu);
@@ -383,8 +386,9 @@ static __always_inline void took_xcrs(const struct call *call)
 	if (!lost)
 		return;
 	count(HOST_COUNT_LOST);
-	vcpu_of_fd((uint64_t)call->vcpu, &vcpu);
-	end_vmm();
+	read_vcpu((uint64_t)call->vcpu, &vcpu);
+	if (get_settings().abort)
+		end_vmm();
 	event = begin_event(HOST_EVENT_LOST, call, vcpu, state, lost);
 	if (event) {
 		event->xcr0 = xcr0;
@@ -393,7 +397,7 @@ static __always_inline void took_xcrs(const struct call *call)
 	}
 }
 
-static __always_inline void took_cpuid(struct kvm_vcpu *vcpu)
+static __always_inline void on_cpuid_taken(struct kvm_vcpu *vcpu)
 {
 	bool is_empty = BPF_CORE_READ(vcpu, arch.cpuid_nent) == 0;
 	struct vcpu_state *state = is_empty ? make_state(vcpu) : get_state(vcpu);
@@ -404,46 +408,46 @@ static __always_inline void took_cpuid(struct kvm_vcpu *vcpu)
 
 static __always_inline void enter(const struct call *call)
 {
-	bool asks = is_probe(call->vcpu);
+	bool is_probe = belongs_to_probe(call->vcpu);
 
-	count(asks ? HOST_COUNT_PROBE_ENTRIES : HOST_COUNT_ENTRIES);
+	count(is_probe ? HOST_COUNT_PROBE_ENTRIES : HOST_COUNT_ENTRIES);
 	if (call->ioctl == KVM_SET_XSAVE)
-		trim_payload(XSAVE_RESTORE, call, asks);
+		trim_payload(XSAVE_RESTORE, call, is_probe);
 }
 
 static __always_inline void leave(const struct call *call, int result)
 {
-	bool asks;
+	bool is_probe;
 
 	if (sets_cpuid(call->ioctl)) {
 		if (!result)
-			took_cpuid(call->vcpu);
+			on_cpuid_taken(call->vcpu);
 		return;
 	}
-	asks = is_probe(call->vcpu);
-	count(asks ? HOST_COUNT_PROBE_EXITS : HOST_COUNT_EXITS);
+	is_probe = belongs_to_probe(call->vcpu);
+	count(is_probe ? HOST_COUNT_PROBE_EXITS : HOST_COUNT_EXITS);
 	if (call->ioctl == KVM_GET_XSAVE || call->ioctl == KVM_GET_XSAVE2) {
 		if (!result && get_settings().trim != TRIM_RESTORE)
-			trim_payload(XSAVE_SAVE, call, asks);
+			trim_payload(XSAVE_SAVE, call, is_probe);
 		return;
 	}
-	// With EFAULT there is no payload.
-	if (asks || result == -EFAULT)
+	// EFAULT: the VMM gave no payload.
+	if (is_probe || result == -EFAULT)
 		return;
 	if (call->ioctl == KVM_SET_XSAVE) {
 		if (result)
-			refused_payload(call, -result);
+			on_xsave_refused(call, -result);
 		else
-			loaded(call);
+			on_xsave_loaded(call);
 	} else {
 		if (result)
-			refused_xcrs(call, -result);
+			on_xcrs_refused(call, -result);
 		else
-			took_xcrs(call);
+			on_xcrs_taken(call);
 	}
 }
 
-// What a thread left behind whose exit was missed.
+// Removes the entry that this thread's last call left if the kretprobe missed its exit.
 static __always_inline void forget_call(void)
 {
 	uint64_t thread = bpf_get_current_pid_tgid();
@@ -460,8 +464,8 @@ static __always_inline void keep_call(const struct call *call)
 		__sync_fetch_and_add(&calls_kept, 1);
 }
 
-// Each time a program runs, it saves the registers that it uses. Most calls are not watched: they
-// end in xsaveshim_entry, which uses few.
+// noinline: xsaveshim_entry must save every register that it uses, and most calls end there. So it
+// uses few.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -479,9 +483,9 @@ static __noinline int enter_watched(struct pt_regs *ctx)
 	return 0;
 }
 
-// A kprobe, as the kernel never preempts it. Where it preempts programs of the fentry kind
-// (preempt=full), it skips them for every other thread that comes to this CPU meanwhile; and it
-// frees one while a thread that it has preempted is about to call it.
+// A kprobe, because the kernel never preempts one. With preempt=full the kernel preempts a program
+// of type fentry, and skips that program for the other threads on this CPU. It can also free the
+// program while a preempted thread is about to call it.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
@@ -502,7 +506,7 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 	return 0;
 }
 
-// Apart from xsaveshim_ret for the same reason.
+// noinline for the same reason.
 static __noinline int leave_kept(int result)
 {
 	uint64_t thread = bpf_get_current_pid_tgid();
@@ -523,7 +527,7 @@ int BPF_KRETPROBE(xsaveshim_ret, int result)
 	return calls_kept ? leave_kept(result) : 0;
 }
 
-// A vCPU that is made at the same address later starts anew.
+// A later vCPU can have the same address.
 SEC("kprobe/kvm_arch_vcpu_destroy")
 int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
 {
@@ -531,5 +535,5 @@ int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
 	return 0;
 }
 
-// The kernel lets programs under the GPL alone write a process's memory.
+// The kernel allows only a GPL program to write to a process's memory.
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

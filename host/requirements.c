@@ -2,9 +2,7 @@
 #include "requirements.h"
 
 #include <cpuid.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,34 +10,29 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <linux/capability.h>
 #include <linux/magic.h>
 
 #include "loader.h"
+#include "shared/helpers.h"
 
 #define LOCKDOWN "/sys/kernel/security/lockdown"
 #define FTRACE "/proc/sys/kernel/ftrace_enabled"
 #define KPROBES "/sys/kernel/debug/kprobes/enabled"
 
-// For pinned links of kprobes.
+// The first kernel that can pin the link of a kprobe.
 #define FIRST_VERSION 5
 #define FIRST_PATCHLEVEL 15
 
 static char line[320];
 
-// A file's first bytes; empty where it cannot be read.
 static const char *content(const char *path)
 {
 	static char text[128];
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
-	if (fd >= 0)
-		close(fd);
-	text[size < 0 ? 0 : size] = '\0';
+	read_file(AT_FDCWD, path, text, sizeof(text));
 	return text;
 }
 
@@ -59,9 +52,7 @@ static const char *missing_privilege(void)
 	if (!strstr(content("/proc/self/uid_map"), "4294967295"))
 		return "this is root of a user namespace alone: run this outside of containers";
 	if (!is_capable(CAP_SYS_ADMIN))
-		return "root lacks the capability CAP_SYS_ADMIN here: run this outside of containers and of units that "
-		       "drop it "
-		       "(CAP_BPF and CAP_PERFMON do not do)";
+		return "root lacks CAP_SYS_ADMIN: run this outside of containers and of units that drop it (CAP_BPF and CAP_PERFMON are not enough)";
 	return NULL;
 }
 
@@ -74,10 +65,9 @@ static const char *old_kernel(void)
 	if (sscanf(host.release, "%u.%u", &version, &patchlevel) == 2 &&
 	    (version < FIRST_VERSION ||
 	     (version == FIRST_VERSION && patchlevel < FIRST_PATCHLEVEL))) {
-		snprintf(
-			line, sizeof(line),
-			"this kernel is %s, and pinning what is attached needs 5.15: use the library here",
-			host.release);
+		snprintf(line, sizeof(line),
+			 "this kernel is %s, but the host mode needs 5.15: use the library here",
+			 host.release);
 		return line;
 	}
 	return NULL;
@@ -86,26 +76,24 @@ static const char *old_kernel(void)
 static const char *missing_btf(void)
 {
 	return access("/sys/kernel/btf/vmlinux", R_OK)
-		       ? "this kernel does not describe its structures (no /sys/kernel/btf/vmlinux, "
-			 "CONFIG_DEBUG_INFO_BTF): use the "
-			 "library here"
+		       ? "this kernel has no BTF (/sys/kernel/btf/vmlinux, CONFIG_DEBUG_INFO_BTF): use the library here"
 		       : NULL;
 }
 
 static const char *lockdown(void)
 {
 	const char *text = content(LOCKDOWN);
-	const char *mode = strstr(text, "[integrity]")	       ? "integrity"
-			   : strstr(text, "[confidentiality]") ? "confidentiality"
-							       : NULL;
+	const char *level = strstr(text, "[integrity]")		? "integrity"
+			    : strstr(text, "[confidentiality]") ? "confidentiality"
+								: NULL;
 
-	if (!mode)
+	if (!level)
 		return NULL;
-	snprintf(line, sizeof(line),
-		 "this kernel is locked down (" LOCKDOWN
-		 " says %s, as Secure Boot has it): no BPF program may write a process's "
-		 "memory; use the library here",
-		 mode);
+	snprintf(
+		line, sizeof(line),
+		"this kernel is locked down (" LOCKDOWN
+		" says %s), as Secure Boot does it: no BPF program may write to a process's memory; use the library here",
+		level);
 	return line;
 }
 
@@ -124,37 +112,17 @@ static const char *kvm_module(void)
 		       : "kvm_intel";
 }
 
-static bool load_module(const char *module)
-{
-	char program[] = "modprobe", quiet[] = "-q", name[32];
-	char *argv[] = {program, quiet, name, NULL};
-	int status;
-	pid_t pid;
-
-	snprintf(name, sizeof(name), "%s", module);
-	if (posix_spawnp(&pid, program, NULL, NULL, argv, environ))
-		return false;
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return !status;
-}
-
 static const char *missing_kvm(void)
 {
-	const char *module = kvm_module();
-
 	if (!access("/dev/kvm", F_OK) && !access("/sys/module/kvm", F_OK))
 		return NULL;
-	if (load_module(module) && !access("/dev/kvm", F_OK))
-		return NULL;
-	snprintf(
-		line, sizeof(line),
-		"KVM is not loaded, and `modprobe %s` does not load it: see what the kernel's log says (dmesg)",
-		module);
+	snprintf(line, sizeof(line),
+		 "KVM is not loaded: modprobe %s; if that fails, the kernel's log says why (dmesg)",
+		 kvm_module());
 	return line;
 }
 
-static const char *tracing_off(void)
+const char *missing_tracing(void)
 {
 	if (content(FTRACE)[0] == '0')
 		return "the kernel's function tracing is switched off: sysctl kernel.ftrace_enabled=1";
@@ -168,32 +136,21 @@ static const char *missing_bpffs(void)
 	struct statfs fs;
 
 	return statfs(BPFFS, &fs) || fs.f_type != BPF_FS_MAGIC
-		       ? BPFFS
-		       " is not mounted, where the programs are to stay: mount -t bpf bpf " BPFFS
+		       ? BPFFS " is not mounted: mount -t bpf bpf " BPFFS
 		       : NULL;
 }
 
-static const char *first_of(const char *(*const checks[])(void), size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		const char *found = checks[i]();
-
-		if (found)
-			return found;
-	}
-	return NULL;
-}
-
-const char *obstacle_to_enabling(void)
+const char *missing_requirement(void)
 {
 	static const char *(*const checks[])(void) = {
-		missing_privilege, old_kernel,	missing_btf,  lockdown,
-		missing_kvm,	   tracing_off, missing_bpffs};
+		missing_privilege, old_kernel,	    missing_btf,  lockdown,
+		missing_kvm,	   missing_tracing, missing_bpffs};
 
-	return first_of(checks, sizeof(checks) / sizeof(checks[0]));
-}
+	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
+		const char *reason = checks[i]();
 
-const char *obstacle_to_calling(void)
-{
-	return tracing_off();
+		if (reason)
+			return reason;
+	}
+	return NULL;
 }

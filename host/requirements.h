@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-// What keeps this kernel from running the BPF programs, or from calling them.
+// What the BPF programs need from this kernel. Each function returns NULL, or one line that says
+// what is missing and what to do. The next call overwrites the line.
 #ifndef XSAVESHIM_HOST_REQUIREMENTS_H
 #define XSAVESHIM_HOST_REQUIREMENTS_H
 
-// One line that names the obstacle and what to do, or NULL: none is known. The line is overwritten
-// by the next call. Loads KVM's module where that alone is missing.
-const char *obstacle_to_enabling(void);
+const char *missing_requirement(void);
 
-// The same, of what may have come up since the programs were attached.
-const char *obstacle_to_calling(void);
+// The requirements that can go missing while the programs are attached.
+const char *missing_tracing(void);
 
 #endif

@@ -46,11 +46,11 @@ static void close_vm(struct probe_vm *vm)
 	close(vm->kvm);
 }
 
-// A guest that loses an xfeature once it is loaded: what a leaky kernel then still returns.
-static bool ask(struct selftest *selftest, const struct probe_vm *vm)
+// The guest loses an xfeature after it has loaded it. A leaky kernel still returns it.
+static bool probe(struct selftest *selftest, const struct probe_vm *vm)
 {
-	uint64_t beyond = selftest->supported & ~XFEATURE_FPSSE;
-	uint64_t enough = XFEATURE_FPSSE | (beyond & -beyond);
+	uint64_t optional = selftest->supported & ~XFEATURE_FPSSE;
+	uint64_t enough = XFEATURE_FPSSE | (optional & -optional);
 	uint64_t guest_xcr0 = 0;
 	uint64_t bv = 0;
 	uint64_t loaded;
@@ -75,10 +75,10 @@ static bool ask(struct selftest *selftest, const struct probe_vm *vm)
 bool selftest_run(struct selftest *selftest)
 {
 	struct probe_vm vm = {-1, -1, -1, NULL, 0};
-	bool asked;
+	bool done;
 
 	memset(selftest, 0, sizeof(*selftest));
-	asked = open_vm(selftest, &vm) && ask(selftest, &vm);
+	done = open_vm(selftest, &vm) && probe(selftest, &vm);
 	close_vm(&vm);
-	return asked;
+	return done;
 }

@@ -16,6 +16,7 @@
 
 #include "loader.h"
 #include "shared/guest_name.h"
+#include "shared/helpers.h"
 #include "xsaveshim/log.h"
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
@@ -30,45 +31,32 @@
 struct watcher {
 	struct log log;
 	struct host_caps host;
-	uint32_t program; // whose reports are read; 0: none
+	uint32_t program; // the id of the program whose reports are read; 0: none
 	struct ring_buffer *ring;
-	bool judged;
+	bool has_state; // state was reported
 	enum host_state state;
 };
 
-// ---- whose ----
+// ---- the process that a report is about ----
 
-// What a report says of the process that it is about.
 struct process {
 	char vm[256];
 	char cgroup[512];
 	struct log_field fields[4];
 };
 
-static bool read_file(const char *path, char *text, size_t size, size_t *got)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, text, size);
-
-	if (fd >= 0)
-		close(fd);
-	*got = length < 0 ? 0 : (size_t)length;
-	return length > 0;
-}
-
-// The name that QEMU's command line gives to its guest, which is the domain's under libvirt.
-static bool find_vm(unsigned int pid, char *name, size_t size)
+static bool read_guest_name(unsigned int pid, char *name, size_t size)
 {
 	static char cmdline[65536];
 	char path[32];
-	size_t got;
+	ssize_t length;
 
 	snprintf(path, sizeof(path), "/proc/%u/cmdline", pid);
-	return read_file(path, cmdline, sizeof(cmdline), &got) &&
-	       guest_name_from_cmdline(cmdline, got, name, size);
+	length = read_file(AT_FDCWD, path, cmdline, sizeof(cmdline));
+	return length > 0 && guest_name_from_cmdline(cmdline, (size_t)length, name, size);
 }
 
-// systemd writes an unusual byte of a unit's name as \xNN.
+// In the name of a unit, systemd writes an unusual byte as \xNN.
 static void unescape(char *text)
 {
 	char *to = text;
@@ -88,11 +76,11 @@ static void unescape(char *text)
 	*to = '\0';
 }
 
-// The path below the cgroup file system's root. False for the root itself, which tells nothing.
-static bool find_cgroup(uint64_t id, char *name, size_t size)
+// Returns false for the root cgroup, whose name says nothing.
+static bool read_cgroup_name(uint64_t id, char *name, size_t size)
 {
-	_Alignas(struct file_handle) char room[sizeof(struct file_handle) + sizeof(id)];
-	struct file_handle *handle = (struct file_handle *)room;
+	_Alignas(struct file_handle) char memory[sizeof(struct file_handle) + sizeof(id)];
+	struct file_handle *handle = (struct file_handle *)memory;
 	char link[32], path[512];
 	int root = open(CGROUPS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ssize_t length = -1;
@@ -122,27 +110,21 @@ static void describe(struct process *process, const struct host_event *event)
 	struct log_field *field = process->fields;
 
 	*field++ = (struct log_field){"comm", event->comm};
-	if (find_vm(event->pid, process->vm, sizeof(process->vm)))
+	if (read_guest_name(event->pid, process->vm, sizeof(process->vm)))
 		*field++ = (struct log_field){"vm", process->vm};
-	if (find_cgroup(event->cgroup, process->cgroup, sizeof(process->cgroup)))
+	if (read_cgroup_name(event->cgroup, process->cgroup, sizeof(process->cgroup)))
 		*field++ = (struct log_field){"cgroup", process->cgroup};
 	*field = (struct log_field){NULL, NULL};
 }
 
 // ---- reports ----
 
-static const char *ioctl_name(uint32_t ioctl)
+static const char *request_name(uint32_t request)
 {
-	switch (ioctl) {
-	case KVM_SET_XSAVE:
-		return "KVM_SET_XSAVE";
-	case KVM_GET_XSAVE:
-		return "KVM_GET_XSAVE";
-	case KVM_GET_XSAVE2:
-		return "KVM_GET_XSAVE2";
-	default:
-		return "KVM_SET_XCRS";
-	}
+	return request == KVM_SET_XSAVE	   ? "KVM_SET_XSAVE"
+	       : request == KVM_GET_XSAVE  ? "KVM_GET_XSAVE"
+	       : request == KVM_GET_XSAVE2 ? "KVM_GET_XSAVE2"
+					   : "KVM_SET_XCRS";
 }
 
 static struct refusal diagnose(const struct host_event *event, struct host_caps host)
@@ -172,7 +154,7 @@ static int handle_event(void *context, void *data, size_t size)
 {
 	struct watcher *watcher = context;
 	const struct host_event *event = data;
-	struct vcpu_call call = {ioctl_name(event->ioctl), -1, event->vcpu};
+	struct vcpu_call call = {request_name(event->ioctl), -1, event->vcpu};
 	struct log *log = &watcher->log;
 	struct process process = {.vm = ""};
 
@@ -208,38 +190,28 @@ static int handle_event(void *context, void *data, size_t size)
 	return 0;
 }
 
-static void begin_state(struct report_line *line, const struct log *log, enum host_state state)
-{
-	switch (state) {
-	case HOST_ACTIVE:
-		report_begin(line, log, LOG_LEVEL_NOTICE, "active");
-		break;
-	case HOST_INACTIVE:
-		report_begin(line, log, LOG_LEVEL_ERROR, "inactive");
-		break;
-	case HOST_UNKNOWN:
-		report_begin(line, log, LOG_LEVEL_ERROR, "state-unknown");
-		break;
-	}
-}
-
 static void report_state(struct watcher *watcher, const struct host_check *check)
 {
+	static const char *const events[] = {[HOST_ACTIVE] = "active",
+					     [HOST_INACTIVE] = "inactive",
+					     [HOST_UNKNOWN] = "state-unknown"};
 	struct report_line line;
 
-	if (watcher->judged && watcher->state == check->state)
+	if (watcher->has_state && watcher->state == check->state)
 		return;
-	watcher->judged = true;
+	watcher->has_state = true;
 	watcher->state = check->state;
-	begin_state(&line, &watcher->log, check->state);
+	report_begin(&line, &watcher->log,
+		     check->state == HOST_ACTIVE ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR,
+		     events[check->state]);
 	report_text(&line, "reason", check->reason);
 	report_send(&line);
 }
 
 // ---- the programs ----
 
-// Reads what other programs report, if the host mode is another's by now.
-static void turn_to(struct watcher *watcher, const struct attachment *attachment)
+// If another set of programs is attached than before, reads its reports from now on.
+static void follow(struct watcher *watcher, const struct attachment *attachment)
 {
 	if (watcher->program == attachment->program)
 		return;
@@ -255,13 +227,13 @@ static void check(struct watcher *watcher)
 {
 	struct host_check check;
 	struct attachment attachment;
-	// An `enable` or `disable` that is under way comes to its end first.
-	bool locked = loader_lock();
+	// Waits for an `enable` or `disable` that is running.
+	bool locked = !loader_lock();
 
 	if (watcher->ring)
 		ring_buffer__consume(watcher->ring);
 	loader_find(&attachment);
-	turn_to(watcher, &attachment);
+	follow(watcher, &attachment);
 	check = loader_check(&attachment);
 	loader_close(&attachment);
 	if (locked)
@@ -291,7 +263,7 @@ static void read_reports(struct watcher *watcher)
 	}
 }
 
-// Reports are for one reader: each is given out once.
+// A ring buffer has one consumer: a second watcher would steal reports.
 static bool is_only_watcher(void)
 {
 	int fd = open(WATCH_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -304,7 +276,7 @@ int watch(void)
 	static struct watcher watcher;
 
 	if (!is_only_watcher()) {
-		warnx("another `xsaveshim host watch` reads the reports already");
+		warnx("another `xsaveshim host watch` is running");
 		return 1;
 	}
 	log_init_fd(&watcher.log, STDOUT_FILENO, LOG_LEVEL_DEBUG);

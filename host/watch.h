@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// `xsaveshim host watch`: prints what the BPF programs report, and that they have stopped to be
-// active.
+// `xsaveshim host watch`: prints the reports of the BPF programs, and each change of the host mode's
+// state.
 #ifndef XSAVESHIM_HOST_WATCH_H
 #define XSAVESHIM_HOST_WATCH_H
 
-// Returns only where it cannot go on: the exit status.
+// Returns only on failure: the exit status.
 int watch(void);
 
 #endif

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=bpf
-# The host mode where many threads of VMMs come at once, and while it is enabled and disabled. Run by kernels-host.bats on kernels that
-# preempt themselves and on others.
+# The host mode under the load of many threads. kernels-host.bats runs this suite on kernels that preempt themselves and on others.
 
 load lib
 load host
@@ -24,14 +23,14 @@ teardown() {
   host disable >/dev/null
 }
 
-# What the kernel may say: a program that can write a process's memory is loaded, and what KVM says of VMs.
-kernel_says_nothing_new() {
+# Checks the kernel's log. The patterns are usual lines about BPF programs that write memory, and KVM's about VMs.
+assert_kernel_is_silent() {
   run grep -vE -e 'bpf_probe_write_user|callbacks suppressed|bpf_get_probe_write_proto' \
     -e 'rcu_tasks_wait_gp|user requested TSC rate|kvm.*(unhandled|ignored|supported)|SEV|cgroup|systemd' <(dmesg | tail -n "+$((before + 1))")
   [[ -z $output ]] || fail "the kernel says:" "$output"
 }
 
-@test "64 threads: each load is trimmed or told, and 'missed' is what the exits did not see" {
+@test "of 64 threads each load is trimmed or reported, and 'missed' counts the exits that no program saw" {
   local crowd_said counts rounds=$((3000 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   enable
@@ -44,11 +43,11 @@ kernel_says_nothing_new() {
   jq -e --argjson calls $((loads + refusals + saves)) --argjson loads "$loads" --argjson untrimmed "$untrimmed" \
     --argjson refusals "$refusals" '.seen == $calls and .trimmed + .not_trimmed >= $loads and .not_trimmed >= $untrimmed and
       .refused + .missed >= $refusals and .missed >= 0' <<<"$counts"
-  kernel_says_nothing_new
+  assert_kernel_is_silent
 }
 
-# The kernel replaces instructions that the crowd's threads and the guest's vCPU are about to execute.
-@test "enabled and disabled again and again under a guest and a crowd, it leaves the guest intact, and the kernel has nothing to say" {
+# The kernel replaces instructions while the guest's vCPU and the other threads execute them.
+@test "enabled and disabled repeatedly under load, it leaves the guest intact, and the kernel logs nothing" {
   local round rounds=$((100 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   guest_start guest
@@ -62,5 +61,5 @@ kernel_says_nothing_new() {
   kill -0 "$crowd"
   assert_guest_intact guest
   assert_no_pins
-  kernel_says_nothing_new
+  assert_kernel_is_silent
 }

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# What the suites of the host mode share; to be sourced after lib.bash. watcher is the process that start_watch starts.
+# What the suites of the host mode share. Source it after lib.bash.
 
 host() { "$build/xsaveshim" host "$@"; }
 
-# Prints the first requirement of these tests that is not met here, if any.
+# Prints the reason why these tests cannot run here, if there is one.
 unmet_requirement() {
   if [[ $EUID != 0 ]]; then
     echo "not root"
@@ -27,11 +27,11 @@ enable() {
   [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-# assert_cannot_enable REASON-PATTERN [COMMAND-BEFORE...]
+# assert_cannot_enable REASON-PATTERN [WRAPPER...]
 assert_cannot_enable() {
   run --separate-stderr timeout 60 "${@:2}" "$build/xsaveshim" host enable
-  [[ $status == 1 && -z $output ]] || fail "exit status $status" "$output" "$stderr" || return
-  [[ $stderr == "xsaveshim host: cannot be enabled: "$1 && $stderr != *$'\n'* ]] || fail "said: $stderr" || return
+  [[ $status == 1 && -z $output && $stderr == "xsaveshim host: cannot be enabled: "$1 && $stderr != *$'\n'* ]] ||
+    fail "exit status $status" "$output" "$stderr" || return
   assert_no_pins
 }
 
@@ -42,11 +42,7 @@ assert_status() {
   [[ $status == "$1" && ${lines[0]} == $2 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-count() { # NAME    as `host status --json` has it
-  host status --json | jq -e ".counts.$1"
-}
-
-assert_counts() { # NAME=NUMBER...
+assert_counts() { # NAME=NUMBER...    of `host status --json`
   local json expected
   json=$(host status --json)
   for expected in "$@"; do
@@ -54,13 +50,13 @@ assert_counts() { # NAME=NUMBER...
   done
 }
 
-# Payloads with AVX and PKRU, which the guest does not have; AVX any KVM could load.
-assert_loads() { # XSTATE_BV-AFTERWARDS
+# Loads a payload with AVX and PKRU, which the guest lacks, and checks its XSTATE_BV afterwards.
+assert_loads() { # XSTATE_BV
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207
   [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(outcome)"
 }
 
-start_watch() {
+start_watch() { # sets watcher, its process
   "$build/xsaveshim" host watch >"$BATS_TEST_TMPDIR/watch" 2>&1 3>&- &
   watcher=$!
 }
@@ -69,15 +65,15 @@ watch_reported() { # PATTERN
   grep -q "$1" "$BATS_TEST_TMPDIR/watch"
 }
 
-# These and no other reports of that event came, whatever the process.
+# Checks that these are all the reports of this event.
 assert_watch_reported() { # EVENT LINE...
   local event=$1 actual
   shift
   actual=$(grep "event=$event " "$BATS_TEST_TMPDIR/watch" | sed -E 's/ pid=[0-9]+/ pid=*/; s/ cgroup=[^ ]*//')
-  [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch told:" "$(cat "$BATS_TEST_TMPDIR/watch")"
+  [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch printed:" "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-# Sets unmet to the requirement that is not met, for all tests of a suite.
+# Sets unmet for setup() and teardown().
 find_unmet_requirement() {
   unmet=$(unmet_requirement)
   export unmet

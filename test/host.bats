@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=bpf
-# The host mode on this kernel, whichever it is: what enables it, what it does, what ends it. It needs root and a kernel that lets
-# BPF programs write. kernels-host.bats runs this suite inside testbed kernels.
+# The host mode on this kernel. It needs root and a kernel that lets BPF programs write. kernels-host.bats runs this suite inside
+# testbed kernels.
 
 load lib
 load host
@@ -22,49 +22,42 @@ teardown() {
   assert_no_pins
 }
 
-is_active='active: * was cleared from what a VM loaded whose guest has none'
+is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
 @test "enabled, it trims what any VMM loads; disabled, it does not" {
   assert_loads 0x207
-  enable
-  [[ $output == "enabled: trim=both refused=report" ]]
+  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the variables are for the other modes
+  [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
   assert_status 0 "$is_active"
   assert_loads 0x3
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   assert_counts seen=1 trimmed=1 not_trimmed=0 refused=0 missed=0 killed=0
   run host disable
-  [[ $status == 0 && $output == disabled ]]
+  [[ $status == 0 && $output == "xsaveshim host: disabled" ]]
   assert_status 1 'inactive: it is not enabled'
+  run host disable
+  [[ $status == 0 && $output == "xsaveshim host: it was not enabled" ]]
   assert_loads 0x207
 }
 
-@test "its settings are its own options', whatever the other modes' file and environment say" {
-  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable
-  [[ $output == "enabled: trim=both refused=report" ]]
-  assert_loads 0x3
-}
-
-@test "with trim=none it keeps the payload and tells what it would have dropped" {
+@test "with trim=none it counts payloads that it would have trimmed, and with trim=none and trim=save it keeps those that VMMs load" {
   enable --trim=none
-  assert_status 0 'active: the programs saw what a VM loaded and saved'
+  assert_status 0 'active: the programs counted the calls of a VM'
   assert_loads 0x207
   assert_counts would_trim=1 trimmed=0
-}
-
-@test "with trim=save it keeps what is loaded" {
   enable --trim=save
-  assert_status 0 'active: the programs saw what a VM loaded and saved'
+  assert_status 0 'active: the programs counted the calls of a VM'
   assert_loads 0x207
 }
 
-@test "enabled again it takes the new settings, and at no time a payload goes untrimmed" {
+@test "enabled again, it takes the new settings, and no payload goes untrimmed meanwhile" {
   local loader
   enable
   while :; do "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207; done >"$BATS_TEST_TMPDIR/loads" 3>&- &
   loader=$!
   wait_for 20 grep -q set-xsave "$BATS_TEST_TMPDIR/loads"
   for _ in 1 2 3; do enable --trim=restore; done
-  [[ $output == "enabled: trim=restore refused=report" ]]
+  [[ $output == "xsaveshim host: enabled: trim=restore refused=report" ]]
   kill "$loader"
   wait "$loader" || true
   (($(grep -c 'set-xsave 0x207: 0 xstate_bv=0x3 ' "$BATS_TEST_TMPDIR/loads") > 3))
@@ -73,7 +66,7 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   [[ $(find /sys/fs/bpf/xsaveshim -type f | wc -l) == 3 ]]
 }
 
-@test "two that enable at once both succeed, and one set of programs is left" {
+@test "two commands that enable it at the same time both succeed and leave one set of programs" {
   "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
   enable --trim=both
   wait $!
@@ -81,7 +74,7 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
-@test "SIGTERM at any moment of enabling leaves everything or nothing" {
+@test "SIGTERM at any time during enable leaves all pins or none" {
   local i enabler
   for i in {1..12}; do
     "$build/xsaveshim" host enable >/dev/null 2>&1 3>&- &
@@ -97,44 +90,31 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   done
 }
 
-@test "what SIGKILL left half-way the next status removes" {
+@test "status puts a complete set of pins in place that SIGKILL left, and removes an incomplete one" {
   enable
+  mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
+  assert_status 0 "$is_active"
+  [[ -e /sys/fs/bpf/xsaveshim/entry && ! -e /sys/fs/bpf/xsaveshim-new ]]
   mkdir /sys/fs/bpf/xsaveshim-new
   bpftool link pin id "$(bpftool -j link show pinned /sys/fs/bpf/xsaveshim/exit | jq .id)" /sys/fs/bpf/xsaveshim-new/exit
   assert_status 0 "$is_active"
   [[ ! -e /sys/fs/bpf/xsaveshim-new ]]
   rm /sys/fs/bpf/xsaveshim/entry
-  wait_for 30 assert_status 1 'inactive: it is not enabled' # once the kernel has detached the programs
+  wait_for 30 assert_status 1 'inactive: it is not enabled' # when the kernel has detached the programs
   assert_no_pins
 }
 
-@test "what was proven before SIGKILL came the next status puts in place" {
-  enable
-  mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
-  assert_status 0 "$is_active"
-  [[ -e /sys/fs/bpf/xsaveshim/entry && ! -e /sys/fs/bpf/xsaveshim-new ]]
-}
-
-@test "killing the command or the watch does not end it" {
-  enable
-  start_watch
-  wait_for 20 watch_reported event=active
-  kill -KILL "$watcher"
-  wait "$watcher" || true
-  assert_loads 0x3
-}
-
-@test "pinned in another bpffs instance, it is active and cannot be disabled from there" {
+@test "pinned in another bpffs instance, it is active but cannot be disabled from here" {
   enable
   mount -t bpf bpf /sys/fs/bpf
   assert_status 0 "active, pinned elsewhere: *"
   run --separate-stderr host disable
   umount /sys/fs/bpf
-  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled from here: '*'another bpffs instance'* ]]
+  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled: '*'another bpffs instance'* ]]
   assert_loads 0x3
 }
 
-@test "where kernel.ftrace_enabled is 0, it is inactive, and cannot be enabled" {
+@test "with kernel.ftrace_enabled=0 it is inactive and cannot be enabled" {
   enable
   sysctl -q kernel.ftrace_enabled=0
   assert_status 1 'inactive: *sysctl kernel.ftrace_enabled=1'
@@ -143,19 +123,17 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   sysctl -q kernel.ftrace_enabled=1
 }
 
-@test "a plain user cannot enable it, nor root without CAP_SYS_ADMIN" {
+@test "neither a plain user nor root without CAP_SYS_ADMIN can enable it" {
   make_public "$build"/xsaveshim{,-host}
   build=$public assert_cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
-  assert_cannot_enable 'root lacks the capability CAP_SYS_ADMIN *' setpriv --bounding-set -sys_admin
+  assert_cannot_enable 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
   assert_cannot_enable 'this is root of a user namespace alone: *' unshare --user --map-root-user
 }
 
-@test "without the kernel's BTF it cannot be enabled" {
-  assert_cannot_enable '*no /sys/kernel/btf/vmlinux*' unshare --mount sh -c 'mount -t tmpfs none /sys/kernel/btf && exec "$@"' -
-}
-
-@test "without a bpffs it cannot be enabled" {
-  assert_cannot_enable '/sys/fs/bpf is not mounted*' unshare --mount sh -c 'mount -t tmpfs none /sys/fs/bpf && exec "$@"' -
+@test "without the kernel's BTF, or without a bpffs, it cannot be enabled" {
+  local hiding=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"')
+  assert_cannot_enable '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
+  assert_cannot_enable '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
 @test "a wrong command line is refused, with the reason" {
@@ -167,7 +145,7 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
   [[ $status == 2 && ${stderr_lines[0]} == "xsaveshim host: unexpected argument 'now'" ]]
 }
 
-@test "watch tells what was trimmed and what KVM refused, with the process and its cgroup, and no report of the self-test" {
+@test "watch reports what was trimmed and what KVM refused, but not the self-test" {
   start_watch
   enable
   wait_for 20 watch_reported event=active
@@ -179,7 +157,7 @@ is_active='active: * was cleared from what a VM loaded whose guest has none'
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
 }
 
-@test "an event of a vCPU is told when it has a new bit, else at its 10th, 100th ... time, and a new vCPU starts anew" {
+@test "an event of a vCPU is reported if it has a new bit, else at its 10th, 100th ... time; each vCPU has its own count" {
   local hundred=()
   for _ in {1..99}; do hundred+=(set-xsave 0x203); done
   enable
@@ -196,7 +174,7 @@ vcpu=1 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
 vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "watch says when the host mode stops to be active" {
+@test "only one watch runs; it reports when the host mode becomes inactive and active again; the mode stays active if watch is killed" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
@@ -206,16 +184,14 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   wait_for 20 eval '(($(grep -c event=active "$BATS_TEST_TMPDIR/watch") == 2))'
   assert_loads 0x3
   wait_for 20 watch_reported event=trim
-}
-
-@test "a second watch says that there is one" {
-  start_watch
-  wait_for 20 watch_reported event=
   run --separate-stderr host watch
-  [[ $status == 1 && $stderr == 'xsaveshim host: another `xsaveshim host watch` reads the reports already' ]]
+  [[ $status == 1 && $stderr == 'xsaveshim host: another `xsaveshim host watch` is running' ]]
+  kill -KILL "$watcher"
+  wait "$watcher" || true
+  assert_loads 0x3
 }
 
-@test "a payload in memory that cannot be written is told, and what becomes of it is KVM's" {
+@test "a payload in memory that cannot be written is reported, and the VMM gets KVM's result" {
   local kind before after
   for kind in readonly copied absent userfaultfd; do
     before+=$("$build/test/pages" "$kind")$'\n'
@@ -243,12 +219,12 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   assert_counts killed=1
 }
 
-@test "KVM_SET_XCRS: what KVM refuses is told, and what it takes of state that was dropped" {
+@test "a refused KVM_SET_XCRS is reported, and so is one that enables an xfeature that was dropped" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xcrs 0x7
-  # a table that grows afterwards stands in for a KVM that has more than the VMM set
+  # The table that grows stands in for a KVM that gives the guest more than the VMM set.
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
   run_vmm create 0 cpuid 0xd=0x7 set-xcrs 0x7 cpuid 0xd=0x3 set-xsave 0x7
   [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
@@ -258,7 +234,7 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 errno=EINVAL xcr0=0x7 reason=guest-lacks:avx'
 }
 
-@test "a static VMM is trimmed, too, and one that is under a supervisor or the library as well" {
+@test "payloads of a static VMM, of one under a supervisor and of one with the library are trimmed" {
   enable
   run --separate-stderr "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
@@ -270,17 +246,17 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   assert_counts trimmed=1
 }
 
-@test "xsaveshim status calls a VMM without a shim protected, by host, while the host mode is active" {
+@test "while the host mode is active, xsaveshim status shows mode=host for a VMM without another mode" {
   local pid
   mkfifo "$BATS_TEST_TMPDIR/in"
   "$vmm" create 0 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
   pid=$!
   wait_for 20 grep -q create "$BATS_TEST_TMPDIR/out"
-  shim_of() { "$build/xsaveshim" status --json | jq -c ".vmms[] | select(.pid == $pid) | [.shim, .protected, .settings]"; }
-  [[ $(shim_of) == '["none",false,null]' ]] || fail "$(shim_of)"
+  mode_of() { "$build/xsaveshim" status --json | jq -c ".vmms[] | select(.pid == $pid) | [.mode, .protected, .settings]"; }
+  [[ $(mode_of) == '["none",false,null]' ]] || fail "$(mode_of)"
   enable
-  [[ $(shim_of) == '["host",true,{"trim":"both","refused":"report"}]' ]] || fail "$(shim_of)"
+  [[ $(mode_of) == '["host",true,{"trim":"both","refused":"report"}]' ]] || fail "$(mode_of)"
   enable --trim=save
-  [[ $(shim_of) == '["none",false,null]' ]] || fail "$(shim_of)"
+  [[ $(mode_of) == '["none",false,null]' ]] || fail "$(mode_of)"
   kill "$pid"
 }

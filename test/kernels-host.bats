@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The host mode on the testbed's kernels: its own suites, KVM as its judge, and what keeps a kernel from having it.
+# The host mode on the testbed's kernels.
 
 load lib
 load oracle
@@ -9,7 +9,7 @@ setup() {
   cd "$repo" || return
 }
 
-# passes [OPTION VALUE]... KERNEL COMMAND... SUITE    all of its tests, none skipped
+# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    checks that all of its tests pass and none is skipped
 assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
@@ -29,35 +29,35 @@ inside() {
   run --separate-stderr timeout 600 test/kernels/run --timeout 500 "${options[@]}" "$1" -- bash -c "$2" "$build" "${@:3}"
 }
 
-# Before a command: KVM's module without a description of its own, as Proxmox's 5.15 has it. Then a kretprobe watches the exit.
+# Runs a command without the BTF of KVM's module, like Proxmox's 5.15. Then a kretprobe watches the exit.
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
-@test "its suite passes on the fixed kernel" {
+@test "host.bats passes on the fixed kernel" {
   assert_passes fixed test/host.bats
 }
 
-@test "its suite passes on Debian's kernel, whose KVM is a module, without the module's BTF" {
+@test "host.bats passes on Debian's kernel, whose KVM is a module, without the module's BTF" {
   assert_passes debian "${no_module_btf[@]}" test/host.bats
 }
 
 crowd_result() { # NAME KERNEL
   result "$1" "the host mode: $2" '64 threads load and save; enabled and disabled 10 times under a guest and 4 threads' \
-    'each load trimmed or told, the guest intact, no word of the kernel'
+    'each load trimmed or reported, the guest intact, nothing in the kernel log'
 }
 
-@test "many threads at once: on Debian's kernel that preempts itself (preempt=full)" {
+@test "host-crowd.bats passes on Debian's kernel with preempt=full" {
   assert_passes --cpus 2 --append preempt=full debian test/host-crowd.bats
   crowd_result host-crowd-full "Debian's kernel, which preempts itself"
 }
 
-# Debian's 7.2 takes no preempt=none any more, and stays with preempt=lazy.
-@test "many threads at once: on Debian's kernel that preempts itself as little as it can, without the module's BTF" {
+# Debian's 7.2 has no preempt=none: it stays with preempt=lazy.
+@test "host-crowd.bats passes on Debian's kernel with preempt=none, without the module's BTF" {
   assert_passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
-# A process that reads a large map without a pause is preempted in bpf(2) nearly every time.
-@test "where the kernel preempts another process's bpf(2) call, it may not call the entry's program: what goes untrimmed so is told" {
+# The kernel nearly always preempts this map reader in bpf(2).
+@test "a payload that goes untrimmed because the kernel preempted a bpf(2) call is reported" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
     "$0/xsaveshim" host enable >/dev/null || exit
@@ -68,7 +68,7 @@ crowd_result() { # NAME KERNEL
   [[ ${lines[1]} == "[$((300 - BASH_REMATCH[1])),${BASH_REMATCH[1]},0]" ]] || fail "$output" "$stderr"
 }
 
-@test "a kernel that is locked down is told before its verifier says anything" {
+@test "on a kernel that is locked down, enable says so" {
   local mode
   for mode in integrity confidentiality; do
     inside --append "lockdown=$mode" fixed '"$0/xsaveshim" host enable'
@@ -79,7 +79,7 @@ crowd_result() { # NAME KERNEL
   done
 }
 
-@test "where KVM's module is missing it cannot be enabled, and where it was loaded anew it is inactive" {
+@test "without KVM's module it cannot be enabled, and after the module is loaded again it is inactive" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable && rmmod kvm_amd kvm || echo "rmmod failed"
@@ -88,14 +88,14 @@ crowd_result() { # NAME KERNEL
     "$0/xsaveshim" host disable
     rmmod kvm_amd kvm
     "$0/xsaveshim" host enable 2>&1' "${no_module_btf[@]}"
-  [[ $output == "enabled: trim=both refused=report
-inactive: the programs are attached, but the kernel does not call them: KVM has been loaded anew, say: enable it again
-disabled
-xsaveshim host: cannot be enabled: KVM is not loaded, and \`modprobe kvm_amd\` does not load it: see what the kernel's log says (dmesg)" ]] ||
+  [[ $output == "xsaveshim host: enabled: trim=both refused=report
+inactive: the programs are attached, but the kernel does not call them: KVM has been loaded again, perhaps: enable it again
+xsaveshim host: disabled
+xsaveshim host: cannot be enabled: KVM is not loaded: modprobe kvm_amd; if that fails, the kernel's log says why (dmesg)" ]] ||
     fail "$output" "$stderr"
 }
 
-@test "a static VMM on an affected kernel: its payload is refused, and taken once the host mode is enabled" {
+@test "on an affected kernel a static VMM's payload is refused without the host mode, and accepted with it" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '
     restore() { "$0/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207 | tail -n 1; }
@@ -103,21 +103,21 @@ xsaveshim host: cannot be enabled: KVM is not loaded, and \`modprobe kvm_amd\` d
     "$0/xsaveshim" host enable
     restore'
   [[ $output == "set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same
-enabled: trim=both refused=report
+xsaveshim host: enabled: trim=both refused=report
 set-xsave 0x207: 0 xstate_bv=0x3 rest=same" ]] || fail "$output" "$stderr"
   result host-static 'the host mode: a static VMM' 'a payload with 0x207 of a guest that has 0x3, on the affected kernel' \
     'refused without it, loaded with it'
 }
 
-@test "20,000 random tables and payloads on an affected kernel: it writes given & allowed and nothing else" {
+@test "for 20,000 random tables and payloads it writes XSTATE_BV & allowed, and nothing else" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '"$0/xsaveshim" host enable && "$0/test/oracle" payload 20000 "$1"' "$seed"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output" "$stderr"
   result oracle-host 'KVM as the oracle: the host mode' '20,000 random payloads, each with a random CPUID table, on the affected kernel' '0 mismatches'
 }
 
-# Bugs in the host mode's own reading of the table, and in the core's headers that it is compiled from: FILE and what `sed` makes of it.
-declare -gA loader_bugs=(
+# Bugs, each with the file and the sed script that puts it there.
+declare -gA helper_bugs=(
   [index-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
   [last-match-wins]='host/programs.bpf.c s/&entries\[i\]/\&entries[nent - 1 - i]/'
@@ -126,34 +126,34 @@ declare -gA loader_bugs=(
   [empty-table-unlimited]='host/programs.bpf.c s/state->empty_table = is_empty/state->empty_table = false/'
 )
 
-# loader_with BUG    builds it, as $BATS_TEST_TMPDIR/BUG/build/xsaveshim-host
-loader_with() {
-  local tree=$BATS_TEST_TMPDIR/$1 file=${loader_bugs[$1]%% *} change=${loader_bugs[$1]#* }
+# helper_with BUG    builds $BATS_TEST_TMPDIR/BUG/build/xsaveshim-host
+helper_with() {
+  local tree=$BATS_TEST_TMPDIR/$1 file=${helper_bugs[$1]%% *} change=${helper_bugs[$1]#* }
   mkdir "$tree"
-  cp -r Makefile core command include host preload test packaging "$tree"
+  cp -r Makefile core command include host preload shared supervise test packaging "$tree"
   sed -i "$change" "$tree/$file"
   [[ $(diff "$file" "$tree/$file" | grep -c '^>') == 1 ]] || fail "the bug $1 no longer applies exactly once" || return
   make -s -C "$tree" BUILD=build build/xsaveshim-host
 }
 
-@test "each bug that is put into it is caught within 1,000 tables" {
+@test "the oracle finds each bug that is put into the host mode within 1,000 tables" {
   local bug
-  for bug in "${!loader_bugs[@]}"; do loader_with "$bug"; done
+  for bug in "${!helper_bugs[@]}"; do helper_with "$bug"; done
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '
     for bug in "${@:3}"; do
       "$1/$bug/build/xsaveshim-host" enable >/dev/null || echo "$bug: cannot be enabled"
       echo "$bug: $("$0/test/oracle" payload 1000 "$2" | tail -n 1)"
       "$1/$bug/build/xsaveshim-host" disable >/dev/null
-    done' "$BATS_TEST_TMPDIR" "$seed" "${!loader_bugs[@]}"
-  for bug in "${!loader_bugs[@]}"; do
+    done' "$BATS_TEST_TMPDIR" "$seed" "${!helper_bugs[@]}"
+  for bug in "${!helper_bugs[@]}"; do
     grep -q "^$bug: mismatch at payload" <<<"$output" || fail "not caught: $bug" "$output" "$stderr"
   done
-  result oracle-host-bugs 'the oracle itself: the host mode' "${#loader_bugs[@]} bugs put into the host mode (${!loader_bugs[*]})" 'each caught within 1,000 tables'
+  result oracle-host-bugs 'the oracle itself: the host mode' "${#helper_bugs[@]} bugs put into the host mode (${!helper_bugs[*]})" 'each caught within 1,000 tables'
 }
 
-# Instructions that the whole machine executes for a call, by the pair of programs that is attached. Rows for docs/bench.md.
-@test "it adds nothing to KVM_RUN and to a foreign descriptor's ioctl, and at most 1,000 instructions to a foreign vCPU ioctl" {
+# Counts the instructions that the whole machine executes for a call. Rows for docs/bench.md.
+@test "it adds nothing to KVM_RUN and to ioctls of other files, and at most 1,000 instructions to an unrelated vCPU ioctl" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --icount debian '
     measure() { "$0/test/callcost" | sed "s/^/$1 /"; }
@@ -167,22 +167,22 @@ loader_with() {
   local pair call count
   while read -r pair call count; do ticks[$pair:$call]=$count; done <<<"$output"
   for pair in fexit kretprobe; do
-    for call in KVM_RUN foreign-descriptor; do
+    for call in KVM_RUN other-file; do
       [[ ${ticks[none:$call]} -gt 0 && ${ticks[$pair:$call]} == "${ticks[none:$call]}" ]] || fail "$output" || return
     done
-    [[ $((${ticks[$pair:foreign-vcpu-ioctl]} - ${ticks[none:foreign-vcpu-ioctl]})) -le 1000 ]] || fail "$output" || return
+    [[ $((${ticks[$pair:unrelated-vcpu-ioctl]} - ${ticks[none:unrelated-vcpu-ioctl]})) -le 1000 ]] || fail "$output" || return
   done
   mkdir -p "$build/results"
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
 
-@test "systemd's units enable it before libvirt, put its reports into the journal, with the scope of a guest of Proxmox's, and disable it; installing enables neither" {
+@test "the units, which installing does not enable, enable it before libvirt, write its reports to the journal, and disable it" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's
   inside fixed '
     export XSTEST_SLOW=10
-    host_caps() { test/tools/systemd-ns exec /tmp/host "$@" 2>&1; }
+    host() { test/tools/systemd-ns exec /tmp/host "$@" 2>&1; }
     test/tools/systemd-ns start /tmp/host "$1" || exit
     host systemctl is-enabled xsaveshim-host xsaveshim-host-watch
     host systemd-analyze verify xsaveshim-host.service xsaveshim-host-watch.service
@@ -190,9 +190,9 @@ loader_with() {
     host systemctl start xsaveshim-host xsaveshim-host-watch
     host xsaveshim host status | head -n 1
     host systemd-run --quiet --scope --slice=qemu.slice --unit=101.scope \
-      sh -c "\"\$@\" | tail -n 1; until [ -e /srv/told ]; do sleep 0.2; done" - /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 &
+      sh -c "\"\$@\" | tail -n 1; until [ -e /srv/done ]; do sleep 0.2; done" - /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 &
     for _ in {1..100}; do host journalctl -t xsaveshim -o cat | grep -o "event=trim via=host\|cgroup=.*scope" && break; sleep 0.2; done
-    host touch /srv/told
+    host touch /srv/done
     wait
     host systemctl reload xsaveshim-host
     host systemctl kill -s KILL xsaveshim-host-watch
@@ -203,10 +203,10 @@ loader_with() {
   [[ $output == "disabled
 disabled
 libvirtd.service
-active: avx was cleared from what a VM loaded whose guest has none
+active: avx was cleared from a payload of a VM whose guest lacks it
 set-xsave 0x207: 0 xstate_bv=0x3 rest=same
 event=trim via=host
 cgroup=/qemu.slice/101.scope
-active: avx was cleared from what a VM loaded whose guest has none
+active: avx was cleared from a payload of a VM whose guest lacks it
 inactive: it is not enabled" ]] || fail "$output" "$stderr"
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The package xsaveshim-host while the host mode is active: an upgrade, and the removal. systemd in namespaces, in a testbed kernel.
+# Upgrades and removes the package xsaveshim-host while the host mode is active: with systemd in namespaces, in a testbed kernel.
 
 load lib
 
@@ -20,13 +20,13 @@ setup_file() {
   cp "$vmm" "$packages"
 }
 
-# host_with_packages SCRIPT    runs it where `host` runs a command on a host of its own, with the packages in /srv. Payloads are loaded
-# there without a pause from `load` on; `untrimmed` ends that, and prints those that were loaded as they were.
+# host_with_packages SCRIPT    runs it in a testbed kernel. There `host` runs a command in a system of its own, which has the packages
+# in /srv; `load` starts a VMM that loads payloads without a pause; `untrimmed` ends it, and prints the payloads that were not trimmed.
 host_with_packages() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr timeout 900 "$repo/test/kernels/run" --timeout 850 fixed -- bash -c '
     export XSTEST_SLOW=10
-    host_caps() { "$0/test/tools/systemd-ns" exec /tmp/host "$@" 2>&1; }
+    host() { "$0/test/tools/systemd-ns" exec /tmp/host "$@" 2>&1; }
     load() {
       host nice -n 5 sh -c "until [ -e /srv/enough ]; do /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x207 set-xsave 0x207; done" |
         grep ^set-xsave >/tmp/loads &
@@ -37,63 +37,56 @@ host_with_packages() {
       grep -v " xstate_bv=0x3 " /tmp/loads
       [ "$(wc -l </tmp/loads)" -gt 10 ] || echo "only $(wc -l </tmp/loads) loads"
     }
-    # with books of its own: those of a whole Debian take minutes to read in here, and have triggers
-    debian() { host dpkg --admindir=/srv/books --force-depends --force-unsafe-io "$@" >/dev/null; }
-    # The rpm of Debian 12 installs nothing without --force-debian, which later ones do not know.
+    # A database of its own: that of a whole Debian takes minutes to read here, and has triggers.
+    debian() { host dpkg --admindir=/srv/dpkg --force-depends --force-unsafe-io "$@" >/dev/null; }
+    # The rpm of Debian 12 needs --force-debian, which later versions do not have.
     ! rpm --force-debian --version >/dev/null 2>&1 || force=--force-debian
     fedora() { host sh -c "rpm $force $*" >/dev/null; }
     programs() { host bpftool --json prog show name xsaveshim_entry | grep -o "\"id\":[0-9]*"; }
     mkdir /tmp/stage && cp -r "$1" /tmp/stage/ || exit
-    mkdir -p /tmp/stage/srv/books/{info,updates,triggers} && touch /tmp/stage/srv/books/{status,available}
+    mkdir -p /tmp/stage/srv/dpkg/{info,updates,triggers} && touch /tmp/stage/srv/dpkg/{status,available}
     "$0/test/tools/systemd-ns" start /tmp/host /tmp/stage || exit
-    host rm -f /usr/sbin/policy-rc.d # where this machine is a container, it forbids to start and to stop anything
+    host rm -f /usr/sbin/policy-rc.d # a file of containers, which forbids to start and stop services
     eval "$2"' "$repo" "$packages" "$1"
 }
 
-@test "an upgrade of the Debian package puts its own programs in the place of those active, without a gap; its removal disables them" {
-  # shellcheck disable=SC2016 # the inner shell's
-  host_with_packages '
-    debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb
-    host systemctl is-active xsaveshim-host
-    host systemctl start xsaveshim-host xsaveshim-host-watch
-    before=$(programs)
-    watcher=$(host systemctl show -P MainPID xsaveshim-host-watch)
-    load
-    debian -i /srv/xsaveshim_0.1.1_amd64.deb /srv/xsaveshim-host_0.1.1_amd64.deb
-    untrimmed
-    [ "$(programs)" = "$before" ] || echo "other programs"
-    [ "$(host systemctl show -P MainPID xsaveshim-host-watch)" = "$watcher" ] || echo "another watch"
-    host xsaveshim host status | head -n 1
-    debian --remove xsaveshim-host
-    programs
-    host systemctl is-active xsaveshim-host xsaveshim-host-watch'
-  [[ $output == "inactive
+# A script for host_with_packages, which calls the functions install, upgrade and remove.
+# shellcheck disable=SC2016 # for the inner shell
+upgrade_and_remove='
+  install
+  host systemctl daemon-reload
+  host systemctl is-active xsaveshim-host
+  host systemctl start xsaveshim-host xsaveshim-host-watch
+  before=$(programs)
+  watcher=$(host systemctl show -P MainPID xsaveshim-host-watch)
+  load
+  upgrade
+  untrimmed
+  [ "$(programs)" = "$before" ] || echo "other programs"
+  [ "$(host systemctl show -P MainPID xsaveshim-host-watch)" = "$watcher" ] || echo "another watch"
+  host xsaveshim host status | head -n 1
+  remove
+  programs
+  host systemctl is-active xsaveshim-host xsaveshim-host-watch'
+upgraded_and_removed='inactive
 other programs
 another watch
-active: avx was cleared from what a VM loaded whose guest has none
+active: avx was cleared from a payload of a VM whose guest lacks it
 inactive
-inactive" ]] || fail "$output" "$stderr"
+inactive'
+
+@test "an upgrade of the Debian package replaces the active programs without a gap, and its removal disables them" {
+  host_with_packages '
+    install() { debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb; }
+    upgrade() { debian -i /srv/xsaveshim_0.1.1_amd64.deb /srv/xsaveshim-host_0.1.1_amd64.deb; }
+    remove() { debian --remove xsaveshim-host; }'"$upgrade_and_remove"
+  [[ $output == "$upgraded_and_removed" ]] || fail "$output" "$stderr"
 }
 
-@test "an upgrade of the RPM puts its own programs in the place of those active, without a gap; its removal disables them" {
-  # shellcheck disable=SC2016 # the inner shell's
+@test "an upgrade of the RPM replaces the active programs without a gap, and its removal disables them" {
   host_with_packages '
-    fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"
-    host systemctl daemon-reload
-    host systemctl is-active xsaveshim-host
-    host systemctl start xsaveshim-host xsaveshim-host-watch
-    before=$(programs)
-    load
-    fedora --nodeps -U "/srv/xsaveshim*-0.1.1-*.rpm"
-    untrimmed
-    [ "$(programs)" = "$before" ] || echo "other programs"
-    host xsaveshim host status | head -n 1
-    fedora -e xsaveshim-host
-    programs
-    host systemctl is-active xsaveshim-host xsaveshim-host-watch'
-  [[ $output == "inactive
-other programs
-active: avx was cleared from what a VM loaded whose guest has none
-inactive
-inactive" ]] || fail "$output" "$stderr"
+    install() { fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"; }
+    upgrade() { fedora --nodeps -U "/srv/xsaveshim*-0.1.1-*.rpm"; }
+    remove() { fedora -e xsaveshim-host; }'"$upgrade_and_remove"
+  [[ $output == "$upgraded_and_removed" ]] || fail "$output" "$stderr"
 }

@@ -183,7 +183,7 @@ boot_with_packages() {
   host xsaveshim-libvirt enable
   host virsh -q define /srv/guest/guest.xml
   host virsh -q start guest
-  guest_has_shim
+  assert_guest_has_library
   before=$(guest_pid)
   daemon=$(host systemctl show -P MainPID libvirtd)
 
@@ -195,7 +195,7 @@ boot_with_packages() {
   [[ $output == *"libxsaveshim.so"*" (deleted)"* ]]
 
   restart_guest
-  guest_has_shim
+  assert_guest_has_library
   library=/usr/lib/x86_64-linux-gnu/libxsaveshim.so
   inode=$(host stat -c %i "$library")
   host awk -v inode="$inode" '/libxsaveshim/ && $5 != inode { exit 1 }' "/proc/$(guest_pid)/maps"
@@ -226,6 +226,6 @@ boot_with_packages() {
   [[ -z $output ]]
   [[ $(host systemctl show -P Environment libvirtd) != *LD_PRELOAD* ]]
   restart_guest
-  run -1 guest_has_shim
+  run -1 guest_has_library
   run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
 }

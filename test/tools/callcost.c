@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// callcost: prints how many ticks of the TSC each kind of call takes, the least of some hundred. In
-// a machine whose TSC counts instructions (test/kernels/run --icount) that is how many instructions
-// the whole machine executes for it.
+// callcost: prints the least number of TSC ticks that each kind of call takes. If the TSC counts
+// instructions (test/kernels/run --icount), it is the number of instructions that the machine
+// executes.
 #include <sys/mman.h>
 #include <x86intrin.h>
 
@@ -9,88 +9,61 @@
 
 #define ROUNDS 300
 
-static int vcpu, pipes[2];
-static unsigned char payload[sizeof(struct kvm_xsave)];
-
-// As far as the guest, which is not entered: under -icount it does not come back.
-static void run_guest(void)
-{
-	raw_ioctl(vcpu, KVM_RUN, NULL);
-}
-
-static void foreign_descriptor(void)
-{
-	int readable = 0;
-
-	raw_ioctl(pipes[0], 0x541b, &readable); // FIONREAD
-}
-
-static void foreign_vcpu_call(void)
-{
-	raw_ioctl(vcpu, KVM_GET_TSC_KHZ, NULL);
-}
-
-static void load_clean(void)
-{
-	set_xstate_bv(payload, XFEATURES_FP_SSE);
-	raw_ioctl(vcpu, KVM_SET_XSAVE, payload);
-}
-
-static void load_leaked(void)
-{
-	set_xstate_bv(payload, 0x207);
-	raw_ioctl(vcpu, KVM_SET_XSAVE, payload);
-}
-
-static void save(void)
-{
-	raw_ioctl(vcpu, KVM_GET_XSAVE, payload);
-}
-
 static const struct {
 	const char *name;
-	void (*call)(void);
+	unsigned long request;
+	uint64_t xstate_bv;
 } calls[] = {
-	{"foreign-descriptor", foreign_descriptor},
-	{"foreign-vcpu-ioctl", foreign_vcpu_call},
-	{"load-clean", load_clean},
-	{"load-leaked", load_leaked},
-	{"save", save},
-	{"KVM_RUN", run_guest},
+	{"other-file", FIONREAD, 0},
+	{"unrelated-vcpu-ioctl", KVM_GET_TSC_KHZ, 0},
+	{"load-clean", KVM_SET_XSAVE, XFEATURES_FP_SSE},
+	{"load-leaked", KVM_SET_XSAVE, 0x207},
+	{"save", KVM_GET_XSAVE, 0},
+	{"KVM_RUN", KVM_RUN, 0}, // returns before it enters the guest
 };
 
-static void make_vcpu(void)
+static int make_vcpu(void)
 {
 	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 	int device = open(kvm_device(), O_RDWR | O_CLOEXEC);
 	int size = kvm_ioctl(device, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	int vcpu = kvm_ioctl(kvm_ioctl(device, KVM_CREATE_VM, NULL), KVM_CREATE_VCPU, NULL);
 	struct kvm_run *run;
 
-	vcpu = kvm_ioctl(kvm_ioctl(device, KVM_CREATE_VM, NULL), KVM_CREATE_VCPU, NULL);
 	kvm_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
-	set_mxcsr(payload, MXCSR_DEFAULT);
 	run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 	if (run == MAP_FAILED) {
 		perror("mmap");
 		exit(2);
 	}
 	run->immediate_exit = 1;
+	return vcpu;
 }
 
 int main(void)
 {
-	make_vcpu();
+	static unsigned char payload[sizeof(struct kvm_xsave)];
+	int vcpu = make_vcpu();
+	int pipes[2];
+
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (pipe(pipes))
 		return 2;
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		int fd = calls[i].request == FIONREAD ? pipes[0] : vcpu;
+		void *argument = calls[i].request == KVM_RUN || calls[i].request == KVM_GET_TSC_KHZ
+					 ? NULL
+					 : payload;
 		uint64_t least = UINT64_MAX;
 
 		for (int round = 0; round < ROUNDS; round++) {
-			uint64_t start = __rdtsc();
-			uint64_t ticks;
+			uint64_t start, ticks;
 
-			calls[i].call();
+			memset(payload, 0, sizeof(payload));
+			set_mxcsr(payload, MXCSR_DEFAULT);
+			set_xstate_bv(payload, calls[i].xstate_bv);
+			start = __rdtsc();
+			raw_ioctl(fd, calls[i].request, argument);
 			ticks = __rdtsc() - start;
 			least = ticks < least ? ticks : least;
 		}

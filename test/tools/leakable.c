@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Prints an xfeature that this host's KVM does not support, as "0x200 pkru": leaked into a
-// snapshot, it is refused by KVM_SET_XSAVE on this host, whatever its kernel. If there is none, it
-// prints why and exits with status 2.
+// Prints an xfeature that this host's KVM does not support, such as "0x200 pkru". Every kernel on
+// this host refuses a payload with it. Exits with status 2 if KVM supports all candidates.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -12,7 +11,7 @@
 
 #include "kvm.h"
 
-// What real hosts leaked: PKRU where there is no PKU, BNDCSR (MPX) on any KVM since 5.6.
+// Real hosts leaked PKRU to hosts without PKU. No KVM since 5.6 supports BNDCSR (MPX).
 static const struct {
 	uint64_t bit;
 	const char *name;
@@ -32,7 +31,7 @@ int main(void)
 			return 0;
 		}
 	}
-	fprintf(stderr, "leakable: this host's KVM supports every xfeature we could leak (%#llx)\n",
+	fprintf(stderr, "leakable: this host's KVM supports PKRU and BNDCSR (%#llx)\n",
 		(unsigned long long)supported);
 	return 2;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Reads a BPF map of 4 MB without a pause. While it does, the kernel calls no program that is
-// attached to a kprobe on this CPU; where the kernel preempts itself, other threads run there
-// meanwhile. usage: mapreader    prints a line when it begins, and reads until it is killed
+// mapreader: prints a line, and reads a BPF map of 4 MB until it is killed. While the kernel has
+// preempted such a read, it skips all kprobe programs on this CPU.
 #include <linux/bpf.h>
 #include <stdint.h>
 #include <stdio.h>

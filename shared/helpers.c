@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#include "shared/helpers.h"
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+void *grow(void *array, size_t count, size_t size)
+{
+	array = reallocarray(array, count + 1, size);
+	if (!array)
+		err(2, "out of memory");
+	return array;
+}
+
+ssize_t read_file(int dirfd, const char *path, char *text, size_t size)
+{
+	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = 0;
+	ssize_t got = fd < 0 ? -1 : 0;
+	int error;
+
+	// A read of a file in /proc may return less than the file still holds.
+	while (fd >= 0 && (got = read(fd, text + length, size - 1 - (size_t)length)) > 0)
+		length += got;
+	error = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	if (got < 0)
+		length = 0;
+	text[length] = '\0';
+	return got < 0 ? -1 : length;
+}
