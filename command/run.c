@@ -140,7 +140,7 @@ static void preload(const struct settings *settings, const struct executable *vm
 	struct log log;
 	struct report_line line;
 	const char *name = library();
-	int error;
+	const char *error;
 
 	check_library(name);
 	warn_if_ignored(vmm);

@@ -21,7 +21,7 @@ bool record_settings(const struct xsaveshim_record *record, const char log_path[
 		     struct settings *settings)
 {
 	bool valid = record->version == RECORD_VERSION && record->trim <= TRIM_NONE &&
-		     record->refused <= REFUSED_ABORT && record->log <= LOG_PATH &&
+		     record->refused <= REFUSED_REPORT && record->log <= LOG_PATH &&
 		     record->log_level <= LOG_LEVEL_DEBUG;
 
 	settings_init(settings);

@@ -17,7 +17,7 @@ static const struct {
 	[SETTING_TRIM] = {"XSAVESHIM_TRIM",
 			  "restore,save,both,none",
 			  {"restore", "save", "both", "none"}},
-	[SETTING_REFUSED] = {"XSAVESHIM_REFUSED", "report,abort", {"report", "abort"}},
+	[SETTING_REFUSED] = {"XSAVESHIM_REFUSED", "abort,report", {"abort", "report"}},
 	[SETTING_LOG] = {"XSAVESHIM_LOG",
 			 "stderr,syslog,none,/absolute/path",
 			 {"stderr", "syslog", "none"}},

@@ -97,7 +97,8 @@ static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 {
-	return (struct vcpu_call){call->ioctl_name, call->fd, vcpu};
+	return (struct vcpu_call){
+		.ioctl_name = call->ioctl_name, .fd = call->fd, .vcpu = vcpu};
 }
 
 // True while the caller is still blocked in this call; checked after reading, as its tid may have

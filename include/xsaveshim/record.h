@@ -17,7 +17,7 @@
 
 // Increase this with every change of the structure or of an enum in it: status may be newer or
 // older than the library.
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2
 
 // Define it static, with RECORD_MAGIC in place. Everything else starts as zero.
 struct xsaveshim_record {

@@ -23,7 +23,7 @@
 enum setting { SETTING_TRIM, SETTING_REFUSED, SETTING_LOG, SETTING_LOG_LEVEL, SETTINGS };
 
 // The default first.
-enum refused_action { REFUSED_REPORT, REFUSED_ABORT };
+enum refused_action { REFUSED_ABORT, REFUSED_REPORT };
 
 // Something in the environment or in the file that is not a setting or not a value of one.
 struct settings_problem {

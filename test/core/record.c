@@ -13,7 +13,7 @@ static void record_keeps(void)
 
 	settings_init(&in);
 	settings_set(&in, SETTING_TRIM, "both");
-	settings_set(&in, SETTING_REFUSED, "abort");
+	settings_set(&in, SETTING_REFUSED, "report");
 	settings_set(&in, SETTING_LOG, "/a/log");
 	settings_set(&in, SETTING_LOG_LEVEL, "debug");
 	record_publish(&record, &in);
@@ -44,7 +44,7 @@ static void record_of_anything(void)
 	static struct xsaveshim_record record;
 	uint32_t *const values[] = {&record.trim, &record.refused, &record.log, &record.log_level};
 	const uint32_t too_large[] = {
-		TRIM_NONE + 1, REFUSED_ABORT + 1, LOG_PATH + 1, LOG_LEVEL_DEBUG + 1};
+		TRIM_NONE + 1, REFUSED_REPORT + 1, LOG_PATH + 1, LOG_LEVEL_DEBUG + 1};
 	char path[PATH_MAX];
 	struct settings settings;
 

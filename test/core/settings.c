@@ -17,7 +17,7 @@ static void settings_defaults(void)
 	memset(&settings, 0xff, sizeof(settings));
 	settings_init(&settings);
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
-	same_text("refused", settings_text(&settings, SETTING_REFUSED), "report");
+	same_text("refused", settings_text(&settings, SETTING_REFUSED), "abort");
 	same_text("log", settings_text(&settings, SETTING_LOG), "stderr");
 	same_text("log level", settings_text(&settings, SETTING_LOG_LEVEL), "notice");
 	same("problems", settings.problems, 0);
@@ -198,12 +198,12 @@ static const char *lookup_one(const char *key, void *context)
 
 static void environment_over_file(void)
 {
-	struct settings settings = settings_from("XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=abort\n");
+	struct settings settings = settings_from("XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=report\n");
 	const char *one[] = {"XSAVESHIM_TRIM", "save"};
 
 	settings_apply_environment(&settings, lookup_one, one);
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "save");
-	same_text("refused", settings_text(&settings, SETTING_REFUSED), "abort");
+	same_text("refused", settings_text(&settings, SETTING_REFUSED), "report");
 }
 
 static void environment_problem(void)
@@ -228,7 +228,7 @@ static void write_file(const char *path, const char *text, size_t size)
 
 static void load_everything(void)
 {
-	static const char text[] = "XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=abort\n";
+	static const char text[] = "XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=report\n";
 	static struct settings settings;
 
 	hide("/etc");
@@ -237,7 +237,7 @@ static void load_everything(void)
 	must(!setenv("XSAVESHIM_TRIM", "none", 1), "setenv");
 	settings_load(&settings);
 	same_text("from the environment", settings_text(&settings, SETTING_TRIM), "none");
-	same_text("from the file", settings_text(&settings, SETTING_REFUSED), "abort");
+	same_text("from the file", settings_text(&settings, SETTING_REFUSED), "report");
 	same_text("from neither", settings_text(&settings, SETTING_LOG), "stderr");
 	same("problems", settings.problems, 0);
 }
@@ -288,7 +288,7 @@ static void load_fifo(void)
 }
 
 const struct test_case settings_cases[] = {
-	{"the defaults are restore, report, stderr and notice", settings_defaults},
+	{"the defaults are restore, abort, stderr and notice", settings_defaults},
 	{"each setting takes each of its values", settings_values},
 	{"a value that is not one of a setting's is refused", settings_refuse},
 	{"a log path may have 4095 characters and no more", settings_longest_path},
