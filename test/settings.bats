@@ -214,10 +214,10 @@ assert_file() { # SOURCE [SETTING]
   [[ $stderr == *"event=log pid="*" target=$log "*"$(printf '\nxsaveshim: level=notice event=trim ')"* ]] || fail "$(outcome)"
 }
 
-@test "a report that the log file does not take goes to stderr" {
+@test "a device as the log file is refused, and reports go to stderr" {
   run_private XSAVESHIM_LOG=/dev/full "${trim_steps[@]}"
   assert_trimmed
-  assert_reported "$trimmed"
+  assert_reported 'level=error event=log target=/dev/full error="Not a regular file" using=stderr' "$trimmed"
 }
 
 @test "in a VMM without a stderr, a file that got its descriptor is not written to" {
