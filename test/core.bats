@@ -99,21 +99,23 @@ check() {
 @test "if standard error becomes /dev/null, its lines go to syslog" { check; }
 @test "if standard error is /dev/null from the start, its lines go to syslog" { check; }
 @test "a file that has taken over the log's descriptor number never gets a line" { check; }
-@test "settings come out of a record as they were put in" { check; }
-@test "a record that was not published, or has another version, has no settings" { check; }
-@test "a record whose bytes are no settings is refused, and a path that does not end is cut" { check; }
+@test "a record keeps the settings and whether a vCPU was seen" { check; }
+@test "a record that was not published, or that has another version, has no settings" { check; }
+@test "a record that holds no accepted values is refused, and a path that does not end is cut" { check; }
 @test "the defaults are restore, abort, stderr and notice" { check; }
-@test "each setting takes each of its values" { check; }
-@test "a value that is not one of a setting's is refused" { check; }
-@test "a log path may have 4095 characters and no more" { check; }
-@test "a settings file has comments, white space and values with equals signs" { check; }
-@test "of two lines for one setting the last counts" { check; }
+@test "each setting accepts each of its values" { check; }
+@test "each field of the settings is the value of its setting" { check; }
+@test "a setting has one name, as a variable, as an option and in JSON" { check; }
+@test "a setting refuses a value that is not one of its own" { check; }
+@test "the path of a log may have 4095 characters and no more" { check; }
+@test "a settings file may have comments, white space, and values with equals signs" { check; }
+@test "the last of two lines for one setting counts" { check; }
 @test "a bad line of a settings file is kept with its number" { check; }
 @test "a settings file without newlines, of NULs or of one character does no harm" { check; }
-@test "a line of a settings file may have any length, up to the longest and beyond" { check; }
-@test "the environment counts more than the settings file" { check; }
+@test "a line of a settings file that has any length is one problem" { check; }
+@test "the environment overrides the settings file" { check; }
 @test "a bad value in the environment means the default, not the file's value" { check; }
 @test "settings come from the environment, then the file, then the defaults" { check; }
-@test "a settings file that is missing is no problem, one that cannot be read is" { check; }
-@test "a settings file of more than 16 KiB is reported and left alone" { check; }
-@test "a FIFO in the settings file's place holds up nothing" { check; }
+@test "a settings file that cannot be read is a problem, and a missing one is none" { check; }
+@test "a settings file of more than 16 KiB is a problem and is not applied" { check; }
+@test "a FIFO in place of the settings file does not make its reader wait" { check; }
