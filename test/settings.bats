@@ -351,7 +351,6 @@ assert_level() { # EVENTS SOURCE [SETTING]
 
 declare -gA accepted=(
   [TRIM]="restore,save,both,none"
-  [REFUSED]="abort,report"
   [LOG]="stderr,syslog,none,/absolute/path"
   [LOG_LEVEL]="notice,error,debug"
 )
@@ -365,6 +364,17 @@ assert_bad() {
   [[ $output == *'get-xsave: 0 xstate_bv=0x207 '* ]]
   assert_reported "level=error event=setting source=$where key=XSAVESHIM_$1 value=$2 using=${accepted[$1]%%,*} `
     `accepted=${accepted[$1]}" "$trimmed" "$refusal"
+}
+
+@test "a value that its setting does not accept is reported, and the default is used" {
+  local value
+  cd "$BATS_TEST_TMPDIR"
+  for value in foo Save saved 'restore,save'; do from_both XSAVESHIM_TRIM "$value" assert_bad TRIM "$value"; done
+  from_both XSAVESHIM_TRIM 'no ne' assert_bad TRIM '"no ne"'
+  from_both XSAVESHIM_LOG ./file.log assert_bad LOG ./file.log
+  from_both XSAVESHIM_LOG_LEVEL warning assert_bad LOG_LEVEL warning
+  for key in TRIM LOG LOG_LEVEL; do from_both "XSAVESHIM_$key" '' assert_bad "$key" '""'; done
+  [[ ! -e file.log ]]
 }
 
 assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
