@@ -190,13 +190,14 @@ OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
 FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'
 
+# A rename replaces the library at once: a process that starts meanwhile would else find none, or half of one.
 .PHONY: install uninstall
 install: all ## install under $(PREFIX), or below DESTDIR
 	@set -e; for item in $(INSTALLED); do \
 		(IFS=:; set -- $$item; how=$$1 mode=$$2 file=$$3 place="$(DESTDIR)$$4"; \
 		case $$how in \
-			copy) install -D -m $$mode $$file "$$place" ;; \
-			fill) $(FILL_IN) $$file | install -D -m $$mode /dev/stdin "$$place" ;; \
+			copy) install -D -m $$mode $$file "$$place.new" && mv -f "$$place.new" "$$place" ;; \
+			fill) $(FILL_IN) $$file | install -D -m $$mode /dev/stdin "$$place.new" && mv -f "$$place.new" "$$place" ;; \
 			settings) test -e "$$place" || install -D -m $$mode $$file "$$place" ;; \
 		esac) \
 	done
