@@ -102,7 +102,7 @@ static void preload_library(const struct settings *settings, const struct execut
 	const char *gains = executable_gains(vmm), *library = library_name();
 	struct report_line line;
 	struct log log;
-	int error;
+	const char *error;
 
 	check_library(library);
 	if (gains)

@@ -23,7 +23,7 @@ static const struct {
 			  "restore,save,both,none",
 			  {"restore", "save", "both", "none"}},
 	[SETTING_REFUSED] =
-		{"XSAVESHIM_REFUSED", "refused", "refused", "report,abort", {"report", "abort"}},
+		{"XSAVESHIM_REFUSED", "refused", "refused", "abort,report", {"abort", "report"}},
 	[SETTING_LOG] = {"XSAVESHIM_LOG",
 			 "log",
 			 "log",

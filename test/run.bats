@@ -82,7 +82,7 @@ assert_help() {
   run_command run --trim=sometimes -- echo started
   assert_line 125 "xsaveshim run: --trim takes one of restore,save,both,none, not 'sometimes'"
   run_command run --refused=never echo started
-  assert_line 125 "xsaveshim run: --refused takes one of report,abort, not 'never'"
+  assert_line 125 "xsaveshim run: --refused takes one of abort,report, not 'never'"
   run_command run --log=relative/path echo started
   assert_line 125 "xsaveshim run: --log takes one of stderr,syslog,none,/absolute/path, not 'relative/path'"
   run_command run --log-level=loud echo started

@@ -3,7 +3,9 @@
 
 load lib
 
+# With the default, abort, a refusal ends the VMM. The tests of the default unset this.
 setup() {
+  export XSAVESHIM_REFUSED=report
   log=$BATS_TEST_TMPDIR/log
   mkdir "$etc"
 }
@@ -89,15 +91,17 @@ assert_abort() { # SOURCE [SETTING]
   run_private "${@:2}" create 0 cpuid 0xd=0x7 set-xsave 0x7 set-xsave 0x7,xcomp_bv=1 set-xsave 0x3
   ((status == 1)) || fail "$(outcome)"
   [[ $output == *'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *'set-xsave 0x3'* ]]
-  assert_reported "$refusal"
+  assert_reported "$refusal action=abort"
 }
 
-@test "with XSAVESHIM_REFUSED=report, the default, the VMM runs on after a refusal" {
-  assert_report default
+@test "with XSAVESHIM_REFUSED=report the VMM runs on after a refusal" {
+  unset XSAVESHIM_REFUSED
   from_both XSAVESHIM_REFUSED report assert_report
 }
 
-@test "XSAVESHIM_REFUSED=abort ends the VMM after the report of a refusal" {
+@test "XSAVESHIM_REFUSED=abort, the default, ends the VMM after the report of a refusal" {
+  unset XSAVESHIM_REFUSED
+  assert_abort default
   from_both XSAVESHIM_REFUSED abort assert_abort
 }
 
@@ -196,10 +200,10 @@ assert_file() { # SOURCE [SETTING]
   [[ $stderr == *"event=log pid="*" target=$log "*"$(printf '\nxsaveshim: level=notice event=trim ')"* ]] || fail "$(outcome)"
 }
 
-@test "a report that cannot be written to the log file goes to stderr" {
+@test "a device as the log file is refused, and reports go to stderr" {
   run_private XSAVESHIM_LOG=/dev/full "${trim_steps[@]}"
   assert_trimmed
-  assert_reported "$trimmed"
+  assert_reported 'level=error event=log target=/dev/full error="Not a regular file" using=stderr' "$trimmed"
 }
 
 @test "if the VMM has no stderr, nothing is written to the file that has its descriptor" {
@@ -347,7 +351,6 @@ assert_level() { # EVENTS SOURCE [SETTING]
 
 declare -gA accepted=(
   [TRIM]="restore,save,both,none"
-  [REFUSED]="report,abort"
   [LOG]="stderr,syslog,none,/absolute/path"
   [LOG_LEVEL]="notice,error,debug"
 )
@@ -368,11 +371,25 @@ assert_bad() {
   cd "$BATS_TEST_TMPDIR"
   for value in foo Save saved 'restore,save'; do from_both XSAVESHIM_TRIM "$value" assert_bad TRIM "$value"; done
   from_both XSAVESHIM_TRIM 'no ne' assert_bad TRIM '"no ne"'
-  from_both XSAVESHIM_REFUSED exit assert_bad REFUSED exit
   from_both XSAVESHIM_LOG ./file.log assert_bad LOG ./file.log
   from_both XSAVESHIM_LOG_LEVEL warning assert_bad LOG_LEVEL warning
-  for key in "${!accepted[@]}"; do from_both "XSAVESHIM_$key" '' assert_bad "$key" '""'; done
+  for key in TRIM LOG LOG_LEVEL; do from_both "XSAVESHIM_$key" '' assert_bad "$key" '""'; done
   [[ ! -e file.log ]]
+}
+
+assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
+  local where=$2
+  [[ $where != /* ]] || where+=" line=1"
+  run_private "${@:3}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1 set-xsave 0x3
+  [[ $status == 1 && $output != *'set-xsave 0x3'* ]] || fail "$(outcome)"
+  assert_reported "level=error event=setting source=$where key=XSAVESHIM_REFUSED value=$1 using=abort accepted=abort,report" \
+    "$trimmed" "$refusal action=abort"
+}
+
+@test "a value that XSAVESHIM_REFUSED does not accept is reported, and abort is used" {
+  unset XSAVESHIM_REFUSED
+  from_both XSAVESHIM_REFUSED exit assert_bad_refused exit
+  from_both XSAVESHIM_REFUSED '' assert_bad_refused '""'
 }
 
 @test "a bad value in the environment means the default, not the file's value" {

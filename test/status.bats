@@ -199,12 +199,12 @@ line_of() {
   scenario() {
     start LD_PRELOAD="$shim" XSAVESHIM_LOG_LEVEL=error XSAVESHIM_LOG=/a/b XSAVESHIM_TRIM=bad unshare --mount sh -c "
       mount -t tmpfs none /etc && mount -t tmpfs none /mnt && ln -s /mnt/conf /etc/xsaveshim.conf &&
-      echo XSAVESHIM_REFUSED=abort >/mnt/conf && echo XSAVESHIM_LOG=none >>/mnt/conf &&
+      echo XSAVESHIM_REFUSED=report >/mnt/conf && echo XSAVESHIM_LOG=none >>/mnt/conf &&
       echo XSAVESHIM_TRIM=none >>/mnt/conf && exec \"$idle\" 1" 2>/dev/null
     assert_status 0
     assert_json ".vmms[].settings | tostring" \
-      "{\"trim\":\"restore\",\"refused\":\"abort\",\"log\":\"/a/b\",\"log_level\":\"error\"}"
-    [[ $(line_of "$pid") == *" trim=restore refused=abort log=/a/b log_level=error" ]]
+      "{\"trim\":\"restore\",\"refused\":\"report\",\"log\":\"/a/b\",\"log_level\":\"error\"}"
+    [[ $(line_of "$pid") == *" trim=restore refused=report log=/a/b log_level=error" ]]
   }
   in_world
 }
@@ -212,16 +212,16 @@ line_of() {
 @test "the settings are those that the VMM read, even if the file has changed" {
   scenario() {
     start LD_PRELOAD="$shim" unshare --mount sh -c "
-      mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=abort >/etc/xsaveshim.conf && exec \"$idle\" 1"
+      mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=report >/etc/xsaveshim.conf && exec \"$idle\" 1"
     echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf"
     assert_status 0
-    assert_json ".vmms[].settings | [.trim, .refused] | @tsv" "restore	abort"
+    assert_json ".vmms[].settings | [.trim, .refused] | @tsv" "restore	report"
     stop
     start unshare --mount sh -c "
-      mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=abort >/etc/xsaveshim.conf && exec \"$command\" run --supervise -- \"$idle\" 1"
+      mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=report >/etc/xsaveshim.conf && exec \"$command\" run --supervise -- \"$idle\" 1"
     echo XSAVESHIM_TRIM=none >"/proc/$pid/root/etc/xsaveshim.conf"
     assert_status 0
-    assert_json ".vmms[] | [.mode, .settings.trim, .settings.refused] | @tsv" "supervisor	restore	abort"
+    assert_json ".vmms[] | [.mode, .settings.trim, .settings.refused] | @tsv" "supervisor	restore	report"
   }
   in_world
 }
@@ -229,10 +229,10 @@ line_of() {
 @test "a settings file that the VMM's user could not read has no effect on the settings shown" {
   scenario() {
     start LD_PRELOAD="$shim" unshare --mount sh -c "
-      mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=abort >/etc/xsaveshim.conf && chmod 600 /etc/xsaveshim.conf &&
+      mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=report >/etc/xsaveshim.conf && chmod 600 /etc/xsaveshim.conf &&
       exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$idle\" 1" 2>/dev/null
     assert_status 0
-    assert_json ".vmms[].settings.refused" report
+    assert_json ".vmms[].settings.refused" abort
   }
   in_world
 }

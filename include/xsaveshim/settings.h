@@ -23,7 +23,7 @@
 enum setting { SETTING_TRIM, SETTING_REFUSED, SETTING_LOG, SETTING_LOG_LEVEL, SETTINGS };
 
 // The default comes first.
-enum refused_action { REFUSED_REPORT, REFUSED_ABORT };
+enum refused_action { REFUSED_ABORT, REFUSED_REPORT };
 
 // A part of the environment or of the file that is no setting, or a value that its setting does not
 // accept.

@@ -17,7 +17,7 @@ static void settings_defaults(void)
 	memset(&settings, 0xff, sizeof(settings));
 	settings_init(&settings);
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
-	same_text("refused", settings_text(&settings, SETTING_REFUSED), "report");
+	same_text("refused", settings_text(&settings, SETTING_REFUSED), "abort");
 	same_text("log", settings_text(&settings, SETTING_LOG), "stderr");
 	same_text("log level", settings_text(&settings, SETTING_LOG_LEVEL), "notice");
 	same("problems", settings.problems, 0);
@@ -59,11 +59,11 @@ static void settings_fields(void)
 
 	settings_init(&settings);
 	settings.trim = TRIM_NONE;
-	settings.refused = REFUSED_ABORT;
+	settings.refused = REFUSED_REPORT;
 	settings.log = LOG_SYSLOG;
 	settings.log_level = LOG_LEVEL_DEBUG;
 	same("trim", settings.values[SETTING_TRIM], TRIM_NONE);
-	same("refused", settings.values[SETTING_REFUSED], REFUSED_ABORT);
+	same("refused", settings.values[SETTING_REFUSED], REFUSED_REPORT);
 	same("log", settings.values[SETTING_LOG], LOG_SYSLOG);
 	same("log level", settings.values[SETTING_LOG_LEVEL], LOG_LEVEL_DEBUG);
 }
@@ -226,12 +226,12 @@ static const char *lookup_one(const char *key, void *context)
 
 static void environment_over_file(void)
 {
-	struct settings settings = settings_from("XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=abort\n");
+	struct settings settings = settings_from("XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=report\n");
 	const char *one[] = {"XSAVESHIM_TRIM", "save"};
 
 	settings_apply_environment(&settings, lookup_one, one);
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "save");
-	same_text("refused", settings_text(&settings, SETTING_REFUSED), "abort");
+	same_text("refused", settings_text(&settings, SETTING_REFUSED), "report");
 }
 
 static void environment_problem(void)
@@ -256,7 +256,7 @@ static void write_file(const char *path, const char *text, size_t size)
 
 static void load_everything(void)
 {
-	static const char text[] = "XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=abort\n";
+	static const char text[] = "XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=report\n";
 	static struct settings settings;
 
 	hide("/etc");
@@ -265,7 +265,7 @@ static void load_everything(void)
 	must(!setenv("XSAVESHIM_TRIM", "none", 1), "setenv");
 	settings_load(&settings);
 	same_text("from the environment", settings_text(&settings, SETTING_TRIM), "none");
-	same_text("from the file", settings_text(&settings, SETTING_REFUSED), "abort");
+	same_text("from the file", settings_text(&settings, SETTING_REFUSED), "report");
 	same_text("from neither", settings_text(&settings, SETTING_LOG), "stderr");
 	same("problems", settings.problems, 0);
 }
@@ -316,7 +316,7 @@ static void load_fifo(void)
 }
 
 const struct test_case settings_cases[] = {
-	{"the defaults are restore, report, stderr and notice", settings_defaults},
+	{"the defaults are restore, abort, stderr and notice", settings_defaults},
 	{"each setting accepts each of its values", settings_values},
 	{"each field of the settings is the value of its setting", settings_fields},
 	{"a setting has one name, as a variable, as an option and in JSON", settings_names},
