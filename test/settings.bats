@@ -392,14 +392,30 @@ assert_bad() {
   grep -q ' event=setting pid=[0-9]* source=environment key=XSAVESHIM_TRIM value=foo ' "$log"
 }
 
-@test "an unknown key and a line without a value are reported with the number of the line" {
-  conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM 'TRIM=none'
+unknown="using=nothing-of-it accepted=XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL"
+
+@test "an unknown key is reported with the accepted keys, and a line without KEY=value with its number" {
+  conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM garbage
   run_private "${trim_steps[@]}"
   assert_trimmed
   assert_reported \
-    "level=error event=setting source=/etc/xsaveshim.conf line=2 key=XSAVESHIM_TRIMM value=none using=nothing-of-it" \
-    "level=error event=setting source=/etc/xsaveshim.conf line=3 key=XSAVESHIM_TRIM value=\"\" using=restore `
-      `accepted=${accepted[TRIM]}" \
-    "level=error event=setting source=/etc/xsaveshim.conf line=4 key=TRIM value=none using=nothing-of-it" \
+    "level=error event=setting source=/etc/xsaveshim.conf line=2 key=XSAVESHIM_TRIMM value=none $unknown" \
+    "level=error event=setting source=/etc/xsaveshim.conf line=3 key=line value=\"no KEY=value\" using=nothing-of-it" \
+    "level=error event=setting source=/etc/xsaveshim.conf line=4 key=line value=\"no KEY=value\" using=nothing-of-it" \
     "$trimmed"
+}
+
+@test "an unknown variable XSAVESHIM_... in the environment is reported with the accepted ones" {
+  run_private XSAVESHIM_MODE=save XSAVESHIM_TRIMM=none "${trim_steps[@]}"
+  assert_trimmed
+  assert_reported "level=error event=setting source=environment key=XSAVESHIM_TRIMM value=none $unknown" \
+    "level=error event=setting source=environment key=XSAVESHIM_MODE value=save $unknown" "$trimmed"
+}
+
+@test "a settings file that a crash has left full of zero bytes is reported, and the defaults are used" {
+  head -c 500 /dev/zero >"$etc/xsaveshim.conf"
+  run_private "${trim_steps[@]}"
+  assert_trimmed
+  assert_reported \
+    'level=error event=setting source=/etc/xsaveshim.conf key=file value="has zero bytes" using=nothing-of-it' "$trimmed"
 }
