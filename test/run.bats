@@ -218,6 +218,15 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   assert_line 125 "xsaveshim run: $work/libxsaveshim.so: *; is xsaveshim installed completely?"
 }
 
+@test "if the user may not read the installed library, the error is permission denied" {
+  need_root
+  make_public "$xsaveshim"
+  mkdir "$public/lib"
+  install -m 000 "$shim" "$public/lib/libxsaveshim.so"
+  run --separate-stderr setpriv --reuid nobody --clear-groups env LD_LIBRARY_PATH="$public/lib" "$public/xsaveshim" run -- echo
+  assert_line 125 "xsaveshim run: $public/lib/libxsaveshim.so: Permission denied"
+}
+
 @test "a library whose path LD_PRELOAD cannot hold is an error" {
   mkdir "$work/a b"
   cp "$xsaveshim" "$shim" "$work/a b/"
