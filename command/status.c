@@ -14,6 +14,9 @@
 #include "inspect.h"
 #include "options.h"
 
+// The most pids that a line of text names. JSON has all.
+#define NAMED_PIDS 10
+
 // Each is also an exit status.
 enum protection { PROTECTED, UNPROTECTED, UNKNOWN };
 
@@ -25,6 +28,9 @@ static const char *const mode_names[] = {
 	[MODE_LIBRARY] = "library",
 	[MODE_SUPERVISOR] = "supervisor",
 	[MODE_HOST] = "host"};
+
+static const char *const obstruction_names[] = {
+	[NOT_PERMITTED] = "not-permitted", [NO_ANSWER] = "no-answer", [NO_TIME] = "no-time"};
 
 static enum protection protection_of(const struct vmm *vmm)
 {
@@ -48,7 +54,7 @@ static enum protection protection_of_all(const struct inspection *inspection)
 {
 	if (count(inspection, UNPROTECTED))
 		return UNPROTECTED;
-	return inspection->not_inspected || count(inspection, UNKNOWN) ? UNKNOWN : PROTECTED;
+	return inspection->not_inspected_count || count(inspection, UNKNOWN) ? UNKNOWN : PROTECTED;
 }
 
 struct clean_text {
@@ -117,13 +123,17 @@ static json_t *json_vmm(const struct vmm *vmm)
 
 static void print_json(const struct inspection *inspection)
 {
-	json_t *vmms = json_array();
+	json_t *vmms = json_array(), *not_inspected = json_array();
 	json_t *json;
 
 	for (size_t i = 0; i < inspection->vmm_count; i++)
 		json_array_append_new(vmms, json_vmm(&inspection->vmms[i]));
-	json = json_pack("{s:o, s:i, s:s}", "vmms", vmms, "not_inspected",
-			 inspection->not_inspected, "verdict",
+	for (size_t i = 0; i < inspection->not_inspected_count; i++)
+		json_array_append_new(
+			not_inspected,
+			json_pack("{s:i, s:s}", "pid", inspection->not_inspected[i].pid, "reason",
+				  obstruction_names[inspection->not_inspected[i].obstruction]));
+	json = json_pack("{s:o, s:o, s:s}", "vmms", vmms, "not_inspected", not_inspected, "verdict",
 			 protection_names[protection_of_all(inspection)]);
 	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
@@ -163,6 +173,42 @@ static void print_table(const struct inspection *inspection)
 		print_vmm(&inspection->vmms[i], name_width);
 }
 
+static const char *obstruction_remedy(enum obstruction obstruction)
+{
+	switch (obstruction) {
+	case NOT_PERMITTED:
+		return geteuid()
+			       ? "run this as root"
+			       : "run this with all of root's capabilities, outside of any container";
+	case NO_ANSWER:
+		return "the kernel gave no answer about them within a second, as if a file that they have mapped hung: look at them, and run this again";
+	case NO_TIME:
+		break;
+	}
+	return "others took 30 seconds: run this again";
+}
+
+static void print_not_inspected(const struct inspection *inspection, enum obstruction obstruction)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < inspection->not_inspected_count; i++)
+		count += inspection->not_inspected[i].obstruction == obstruction;
+	if (!count)
+		return;
+	printf("%zu of the running processes could not be inspected (pid", count);
+	for (size_t i = 0, printed = 0; i < inspection->not_inspected_count; i++) {
+		if (inspection->not_inspected[i].obstruction != obstruction)
+			continue;
+		if (printed++ == NAMED_PIDS) {
+			fputs(" ...", stdout);
+			break;
+		}
+		printf(" %d", inspection->not_inspected[i].pid);
+	}
+	printf("): %s\n", obstruction_remedy(obstruction));
+}
+
 // Explains the words in the table and says what to do.
 static void print_notes(const struct inspection *inspection)
 {
@@ -185,12 +231,8 @@ static void print_notes(const struct inspection *inspection)
 			       : "their library or supervisor is of another version than this command, which cannot read its settings: restart them");
 	if (any_replaced)
 		puts("(replaced): the library's file has been removed or replaced, and the VMM still runs with the old library");
-	if (inspection->not_inspected)
-		printf("%u of the running processes could not be inspected: %s\n",
-		       inspection->not_inspected,
-		       geteuid()
-			       ? "run this as root"
-			       : "run this with all of root's capabilities, outside of any container");
+	for (enum obstruction obstruction = NOT_PERMITTED; obstruction <= NO_TIME; obstruction++)
+		print_not_inspected(inspection, obstruction);
 }
 
 static void print_text(const struct inspection *inspection)
@@ -249,5 +291,6 @@ int status_main(int argc, char **argv)
 		print_text(&inspection);
 	protection = protection_of_all(&inspection);
 	free(inspection.vmms);
+	free(inspection.not_inspected);
 	return protection;
 }
