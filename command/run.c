@@ -137,6 +137,7 @@ static void preload_library(const struct settings *settings, const struct execut
 	const char *library = library_name();
 	struct report_line line;
 	struct log log;
+	int error;
 
 	check_library(library);
 	warn_if_ignored(vmm);
@@ -146,7 +147,7 @@ static void preload_library(const struct settings *settings, const struct execut
 		return;
 	// The library will report problems of the settings, and a log that cannot be opened.
 	log.pid = getpid();
-	log_open(&log);
+	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
 	report_text(&line, "mode", "library");
 	report_text(&line, "reason", reason);

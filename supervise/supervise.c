@@ -689,7 +689,6 @@ void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const c
 		       const char *reason)
 {
 	struct report_line line;
-	int error;
 
 	listener = fd;
 	settings = loaded;
@@ -706,10 +705,7 @@ void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const c
 	report_log.via = "supervisor";
 	report_log.polls = true;
 	report_log.pid = vmm;
-	error = log_open(&report_log);
-	if (error > 0)
-		report_log_failure(&report_log, settings_text(settings, SETTING_LOG), error);
-	report_settings(&report_log, settings);
+	report_open_log(&report_log, settings);
 	report_begin(&line, &report_log, LOG_LEVEL_DEBUG, "run");
 	report_text(&line, "mode", "supervisor");
 	report_text(&line, "reason", reason);

@@ -1,20 +1,12 @@
 # SPDX-License-Identifier: MIT
 # The checks that are no suites. The Makefile includes this file.
 
-# Each check leaves rows of a table here: what ran, how much of it, the outcome. docs/testing.md takes them over; its rows of checks
-# that have not run here stay.
+# Each check leaves rows of a table here, which scripts/results copies into docs/testing.md.
 RESULTS := $(BUILD)/results
-CHECKS := $(addsuffix .rows,oracle-fixed oracle-affected oracle-affected-strict oracle-bugs oracle-payloads oracle-host \
-	oracle-host-bugs host-static host-crowd-full host-crowd-none coverage fuzz sanitize-address sanitize-thread sanitize-command \
-	sanitize-supervisor)
 
 .PHONY: results
-results: ## put what the last checks, kernels and benchmarks left into docs/
+results: ## copy the results of the last checks, kernels and benchmarks into docs/
 	@mkdir -p $(RESULTS)
-	@cat /dev/null $(wildcard $(addprefix $(RESULTS)/,$(CHECKS))) | awk -F '|' \
-		'FILENAME == "-" {row[$$2] = $$0; names[++count] = $$2; next} \
-		/^<!-- end checks -->$$/ {exit} here {print $$2 in row ? row[$$2] : $$0; delete row[$$2]} /^<!-- begin checks -->$$/ {here = 1} \
-		END {for (i = 1; i <= count; i++) if (names[i] in row) print row[names[i]]}' - docs/testing.md >$(RESULTS)/checks.md
 	@scripts/results $(RESULTS)
 
 # Measures which lines of each file of the core its unit tests run. Fails if the sum is below this bar, in percent.

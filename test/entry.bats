@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# What a newcomer runs first: make help, test/run and scripts/setup say what they do, and what to do where something is missing.
+# make help, test/run and scripts/setup, which a newcomer runs first: their usage, and their messages if something is missing.
 
 load lib
 
@@ -8,13 +8,13 @@ setup() {
   cd "$repo" || exit
 }
 
-@test "make help names every target, each with what it does" {
+@test "make help lists every target with a description" {
   run -0 make -s help
   targets=$(sed -n 's/^\.PHONY: //p' Makefile packaging/*.mk test/*.mk | tr ' ' '\n' | grep -v '[$()]' | sort)
   [ "$(awk 'NF > 2 { print $1 }' <<<"$output" | sort)" = "$targets" ]
 }
 
-@test "test/run --help says how to run suites, and options that it does not have are refused with that" {
+@test "test/run prints its usage for --help, and exits with 2 for unknown options" {
   run -0 test/run --help
   [ "${lines[0]}" = "usage: test/run [--parallel | --kernel KERNEL] FILE.bats..." ]
   for arguments in '' --kernel '--kernel fixed' --paralel '--parallel --kernel' "--kernel fixed --parallel"; do
@@ -24,24 +24,24 @@ setup() {
   done
 }
 
-@test "test/run without the suites' programs says in one line what builds them" {
+@test "if the test programs are not built, test/run names the command that builds them" {
   BUILD=$BATS_TEST_TMPDIR run -2 test/run test/core.bats
   [ "$output" = "test/run: there is no $BATS_TEST_TMPDIR/test/vmm; run: scripts/setup build test && make test-programs" ]
 }
 
-@test "test/run without bats says in one line what installs it" {
+@test "if bats is missing, test/run names the command that installs it" {
   mkdir "$BATS_TEST_TMPDIR/bin"
   ln -s "$(type -P bash)" "$BATS_TEST_TMPDIR/bin/bash"
   PATH=$BATS_TEST_TMPDIR/bin run -2 "$BATS_TEST_TMPDIR/bin/bash" test/run test/core.bats
   [ "$output" = "test/run: there is no bats; run: scripts/setup build test" ]
 }
 
-@test "make check without the suites' packages says in one line what installs them" {
+@test "if packages are missing, make check names the command that installs them" {
   run -2 --separate-stderr make check CC=/nonexistent/cc
   [ "${stderr_lines[0]}" = "make check: packages are missing; run: scripts/setup build test" ]
 }
 
-@test "scripts/setup --help names every purpose, and a call without one is refused with that" {
+@test "scripts/setup prints every purpose for --help, and exits with 2 without a purpose" {
   run -0 scripts/setup --help
   purposes=$(sed -nE 's/^ +debian:([a-z]+)\).*/\1/p' scripts/setup | sort)
   [ "$(sed -nE 's/^([a-z]+)  +.*/\1/p' <<<"$output" | sort)" = "$purposes" ]
@@ -50,8 +50,7 @@ setup() {
   run -2 scripts/setup --purpose
 }
 
-# A machine that has dnf and rpm and no apt-get: what dnf is asked to install is installed from then on, but for a package called
-# $unknown.
+# Makes PATH one with a dnf and an rpm and without apt-get. This dnf installs every package except $unknown.
 fake_fedora() {
   local tool bin=$BATS_TEST_TMPDIR/bin
   mkdir "$bin" "$BATS_TEST_TMPDIR/db"
@@ -73,7 +72,7 @@ EOF
   export PATH=$bin
 }
 
-@test "scripts/setup with dnf installs every purpose's packages in one call, and nothing the second time" {
+@test "with dnf, scripts/setup installs the packages of all purposes in one call, and none the second time" {
   purposes=$(sed -nE 's/^ +debian:([a-z]+)\).*/\1/p' scripts/setup)
   [ "$(sed -nE 's/^ +fedora:([a-z]+)\).*/\1/p' scripts/setup | sort)" = "$(sort <<<"$purposes")" ]
   real=$PATH
@@ -88,7 +87,7 @@ EOF
   grep -qE '^install -y --setopt=install_weak_deps=False gcc .*qemu-system-x86-core .*rpm-build' "$BATS_TEST_TMPDIR/calls"
 }
 
-@test "scripts/setup with dnf names what could not be installed, and what dnf said of it" {
+@test "with dnf, scripts/setup names a package that could not be installed and shows dnf's message" {
   real=$PATH
   fake_fedora
   unknown=qemu-img run -1 scripts/setup demo

@@ -99,11 +99,7 @@ printed_more() { # SIZE-BEFORE LETTERS
   (($(tail -c "+$(($1 + 1))" "$serial" | tr -cd "$2" | wc -c) >= 3))
 }
 
-<<<<<<< HEAD
-# Checks that the running guest prints this letter from now on.
-=======
 # Asserts that the running guest prints this letter, and no other, from now on.
->>>>>>> libvirt-A
 assert_guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// record.h: the settings as another process reads them.
+// record.h: the settings that another process reads.
 #include <limits.h>
 #include <string.h>
 
