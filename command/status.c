@@ -13,6 +13,7 @@
 #include "host_helper.h"
 #include "inspect.h"
 #include "options.h"
+#include "shared/output.h"
 
 // The most pids that a line of text names. JSON has all.
 #define NAMED_PIDS 10
@@ -57,30 +58,6 @@ static enum protection protection_of_all(const struct inspection *inspection)
 	return inspection->not_inspected_count || count(inspection, UNKNOWN) ? UNKNOWN : PROTECTED;
 }
 
-struct clean_text {
-	char text[PATH_MAX];
-};
-
-// Makes a text safe for a terminal: anything but printable ASCII becomes a question mark.
-static struct clean_text clean(const char *text)
-{
-	struct clean_text clean;
-
-	snprintf(clean.text, sizeof(clean.text), "%s", text);
-	for (char *c = clean.text; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-	return clean;
-}
-
-// A JSON string may hold any UTF-8. Any other text is cleaned.
-static json_t *json_text(const char *text)
-{
-	json_t *json = json_string(text);
-
-	return json ? json : json_string(clean(text).text);
-}
-
 // The host mode has no log of its own.
 static enum setting settings_count(const struct vmm *vmm)
 {
@@ -93,7 +70,7 @@ static json_t *json_settings(const struct vmm *vmm)
 
 	for (enum setting setting = 0; setting < settings_count(vmm); setting++)
 		json_object_set_new(json, settings_json_key(setting),
-				    json_text(settings_text(&vmm->settings, setting)));
+				    output_text(settings_text(&vmm->settings, setting)));
 	return json;
 }
 
@@ -113,10 +90,10 @@ static json_t *json_vmm(const struct vmm *vmm)
 
 	return json_pack(
 		"{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name",
-		json_text(vmm->name), "vcpus", vmm->vcpus, "mode", mode_names[vmm->mode],
+		output_text(vmm->name), "vcpus", vmm->vcpus, "mode", mode_names[vmm->mode],
 		"protected",
 		protection == UNKNOWN ? json_null() : json_boolean(protection == PROTECTED),
-		"library", has_library(vmm) ? json_text(vmm->library.path) : json_null(),
+		"library", has_library(vmm) ? output_text(vmm->library.path) : json_null(),
 		"library_replaced", is_replaced(vmm), "settings",
 		vmm->settings_known ? json_settings(vmm) : json_null());
 }
@@ -133,11 +110,11 @@ static void print_json(const struct inspection *inspection)
 			not_inspected,
 			json_pack("{s:i, s:s}", "pid", inspection->not_inspected[i].pid, "reason",
 				  obstruction_names[inspection->not_inspected[i].obstruction]));
-	json = json_pack("{s:o, s:o, s:s}", "vmms", vmms, "not_inspected", not_inspected, "verdict",
-			 protection_names[protection_of_all(inspection)]);
-	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-	putchar('\n');
-	json_decref(json);
+	json = output_head();
+	json_object_update_new(
+		json, json_pack("{s:o, s:o, s:s}", "vmms", vmms, "not_inspected", not_inspected,
+				"verdict", protection_names[protection_of_all(inspection)]));
+	output_print(json);
 }
 
 static void print_vmm(const struct vmm *vmm, int name_width)
