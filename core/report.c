@@ -304,12 +304,9 @@ static void report_problem(const struct log *log, const struct settings_problem 
 		report_int(&line, "line", (int)problem->line);
 	report_text(&line, "key", problem->key);
 	report_text(&line, "value", problem->value);
-	if (problem->used) {
-		report_text(&line, "using", problem->used);
+	report_text(&line, "using", problem->used ? problem->used : "nothing-of-it");
+	if (problem->accepted)
 		report_text(&line, "accepted", problem->accepted);
-	} else {
-		report_text(&line, "using", "nothing-of-it");
-	}
 	report_send(&line);
 }
 

@@ -111,10 +111,12 @@ check() {
 @test "a settings file may have comments, white space, and values with equals signs" { check; }
 @test "the last of two lines for one setting counts" { check; }
 @test "a bad line of a settings file is kept with its number" { check; }
-@test "a settings file without newlines, of NULs or of one character does no harm" { check; }
+@test "a settings file with a zero byte is a problem and is not applied" { check; }
+@test "a settings file without newlines or of one character does no harm" { check; }
 @test "a line of a settings file that has any length is one problem" { check; }
 @test "the environment overrides the settings file" { check; }
-@test "a bad value in the environment means the default, not the file's value" { check; }
+@test "a bad value in the environment means the default, and an unknown variable is a problem" { check; }
+@test "a key of any length in the environment is cut" { check; }
 @test "settings come from the environment, then the file, then the defaults" { check; }
 @test "a settings file that cannot be read is a problem, and a missing one is none" { check; }
 @test "a settings file of more than 16 KiB is a problem and is not applied" { check; }
