@@ -37,9 +37,9 @@ static int listener;
 static const struct settings *settings;
 static struct tracked *tracked;
 
-// What this host can load; its xfeatures are the host's XCR0 if KVM cannot be queried. Its xcr0
-// stays 0: the permission of a VMM to use AMX cannot be seen from outside, and KVM takes no CPUID
-// table with AMX from a VMM without it.
+// The xfeatures are the host's XCR0 if KVM cannot be queried. The xcr0 stays 0: the supervisor
+// cannot see whether a VMM has the permission to use AMX, and KVM accepts no CPUID table with AMX
+// from a VMM without it.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -288,8 +288,9 @@ static bool ends_vmm(const struct xsave_events *events, const struct tracked_vcp
 		       diagnose(vcpu, head, is_left ? trim.xstate_bv & trim.allowed : trim.after));
 }
 
-// Notes what comes of the payload, whose XSTATE_BV is trim.after now. Only what every kernel refuses
-// counts as refused: KVM refuses the xfeatures of an earlier table only if it accepted the latest.
+// Notes the events of a payload whose XSTATE_BV is trim.after now. It counts as refused only if
+// every kernel refuses it: KVM refuses the xfeatures of an earlier table only if it accepted the
+// latest one.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {
