@@ -83,11 +83,19 @@ static bool is_owner(pid_t pid)
 	return pid >= 0 && pid < PIDS && shared->owners[pid / 8] >> pid % 8 & 1;
 }
 
+// Reports that the supervisor has died; with an ioctl, that the process ends at it. A child writes
+// the line, because the log may hang, and VMMs wait for the guardian.
 static void report_death(pid_t process, const char *ioctl_name)
 {
-	struct log *log = reports_begin(process);
+	pid_t child = fork();
 	struct report_line line;
+	struct log *log;
 
+	if (child > 0)
+		return;
+	if (!child)
+		close(listener);
+	log = reports_begin(process);
 	reports_set_action(ioctl_name ? "abort" : NULL);
 	report_begin(&line, log, LOG_LEVEL_ERROR, "supervisor-died");
 	report_int(&line, "supervisor", supervisor);
@@ -95,6 +103,8 @@ static void report_death(pid_t process, const char *ioctl_name)
 		report_text(&line, "ioctl", ioctl_name);
 	report_send(&line);
 	reports_end();
+	if (!child)
+		_exit(0);
 }
 
 static const char *name_of(unsigned int request)
