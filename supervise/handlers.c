@@ -37,9 +37,9 @@ static int listener;
 static const struct settings *settings;
 static struct tracked *tracked;
 
-// What this host can load; its xfeatures are the host's XCR0 if KVM cannot be queried. Its xcr0
-// stays 0: the permission of a VMM to use AMX cannot be seen from outside, and KVM takes no CPUID
-// table with AMX from a VMM without it.
+// The xfeatures are the host's XCR0 if KVM cannot be queried. The xcr0 stays 0: the supervisor
+// cannot see whether a VMM has the permission to use AMX, and KVM accepts no CPUID table with AMX
+// from a VMM without it.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)

@@ -77,12 +77,15 @@ stop() {
   wait "$pid" || true
 }
 
-# kill_supervisor    kills the only supervisor; find fails if a process ends meanwhile
+# kill_supervisor    kills the only supervisor and its guardian; find fails if a process ends meanwhile
 kill_supervisor() {
-  local supervisor
-  supervisor=$({ find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" 2>/dev/null || true; } | cut -d / -f 3)
-  kill -KILL "$supervisor"
-  while [[ -e /proc/$supervisor ]]; do sleep 0.02; done
+  local process processes
+  processes=$({ find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" 2>/dev/null || true; } | cut -d / -f 3)
+  # shellcheck disable=SC2086 # two words
+  kill -KILL $processes
+  for process in $processes; do
+    while [[ -e /proc/$process ]]; do sleep 0.02; done
+  done
 }
 
 # start_orphan [COMMAND...]    a VMM with the filter of a supervisor that was killed; sets pid
