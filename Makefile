@@ -51,9 +51,9 @@ $(BUILD)/headers:
 
 .DELETE_ON_ERROR:
 
-# With -B this runs for each source, too.
+# With -B this runs for each source, too. debhelper looks for the words "No rule to make target".
 .DEFAULT:
-	@test -e $@ || { echo "make: there is no rule for '$@'; make help lists the targets" >&2; exit 2; }
+	$(if $(wildcard $@),@:,$(error No rule to make target '$@': make help lists the targets))
 
 .PHONY: help
 help: ## print these lines
