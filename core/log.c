@@ -63,6 +63,7 @@ void log_init(struct log *log, enum log_target target, const char *path, enum lo
 	log->target = target;
 	log->path = path;
 	log->level = level;
+	log->foresees = false;
 	log->polls = false;
 	log->via = NULL;
 	log->fields = NULL;

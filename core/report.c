@@ -232,6 +232,12 @@ void report_reason(struct report_line *line, struct refusal refusal)
 		add(line, "unknown");
 }
 
+static void add_foreseen(struct report_line *line)
+{
+	if (line->log->foresees)
+		report_text(line, "foreseen", "yes");
+}
+
 static void report_refusal(const struct log *log, struct vcpu_call call, int error, const char *key,
 			   uint64_t value, struct refusal refusal, uint32_t count)
 {
@@ -239,11 +245,13 @@ static void report_refusal(const struct log *log, struct vcpu_call call, int err
 
 	report_begin(&line, log, LOG_LEVEL_ERROR, "refused");
 	report_vcpu_call(&line, call);
-	if (error_name(error))
+	// A call that has not been made has no errno.
+	if (!log->foresees && error_name(error))
 		report_text(&line, "errno", error_name(error));
-	else
+	else if (!log->foresees)
 		report_int(&line, "errno", error);
 	report_hex(&line, key, value);
+	add_foreseen(&line);
 	if (error == EINVAL)
 		report_reason(&line, refusal);
 	else
@@ -272,6 +280,7 @@ void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, ui
 	report_begin(&line, log, LOG_LEVEL_ERROR, "lost");
 	report_vcpu_call(&line, call);
 	report_hex(&line, "xcr0", xcr0);
+	add_foreseen(&line);
 	report_xfeatures(&line, "lost", lost);
 	report_count(&line, count);
 	report_send(&line);

@@ -53,6 +53,8 @@ struct log {
 	const char *via;		// the value of via= in every line, or NULL
 	const struct log_field *fields; // in every line, or NULL
 
+	bool foresees; // reports come before the call: no line says how the call ended
+
 	// Calls poll(2) before each write, and drops the line if the write would block. A VMM's
 	// filter may kill it for poll(2), so only the supervisor sets this.
 	bool polls;

@@ -39,8 +39,8 @@ struct vcpu_call {
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
 		 uint32_t count);
 
-// Writes event=refused. error: the errno of the call. xstate_bv (KVM_SET_XSAVE) or xcr0
-// (KVM_SET_XCRS): the value that the kernel refused.
+// Writes event=refused. error: the errno of the call, or EINVAL if the log foresees. xstate_bv
+// (KVM_SET_XSAVE) or xcr0 (KVM_SET_XCRS): the value that the kernel refused.
 void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal, uint32_t count);
 void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0,
