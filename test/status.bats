@@ -96,7 +96,7 @@ start_orphan() {
 
 # assert_mode STATUS MODE PROTECTED    of the only VMM
 assert_mode() {
-  status "$1"
+  assert_status "$1"
   assert_json ".vmms[] | [.mode, .protected] | @json" "[\"$2\",$3]"
 }
 
@@ -541,7 +541,7 @@ line_of() {
         # yama.bats has what a plain user sees under Yama
         [[ $seen_by == root || $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) == 0 ]] || continue
         assert_json ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	none	error"
-        assert_json ".vmms[1].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	report	/a/log	error"
+        assert_json ".vmms[1].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	/a/log	error"
       done
       stop
       assert_status 0
