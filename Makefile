@@ -43,7 +43,7 @@ help: ## print these lines
 
 # What is linked into the library. Without LTO, at which endbr64 would come back: it costs every ioctl an instruction. With what a
 # shadow stack needs, so that a process that has one keeps it.
-LIBRARY_COMPILE = $(COMPILE) -fPIC -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
+LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
@@ -56,7 +56,7 @@ $(BUILD)/preload/%.o: preload/%.c
 
 $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
 	$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
-		-Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
+		-Wl,--gc-sections,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
 
 # FORTIFY needs optimisation, and hides calls from the sanitizers.
 HARDENING ?= -fstack-protector-strong $(if $(findstring -fsanitize,$(CFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
