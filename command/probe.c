@@ -414,20 +414,9 @@ static enum finding verdict(const struct probe *probe)
 	return probe->source.finding == GOOD && probe->destination.finding == GOOD ? GOOD : UNKNOWN;
 }
 
-// Returns null if the xfeatures are not known.
 static json_t *json_xfeatures(bool known, uint64_t xfeatures)
 {
-	json_t *names = json_array();
-
-	for (unsigned int bit = 0; bit < 64; bit++)
-		if (xfeatures >> bit & 1)
-			json_array_append_new(names,
-					      json_string(xfeature_names(UINT64_C(1) << bit).text));
-	if (!known) {
-		json_decref(names);
-		return json_null();
-	}
-	return json_pack("{s:o, s:o}", "mask", output_mask(xfeatures), "names", names);
+	return known ? output_xfeatures(xfeatures) : json_null();
 }
 
 static json_t *json_source(const struct probe *probe)

@@ -10,17 +10,17 @@ struct pair_result pair_judge(struct pair_host from, struct pair_host to)
 	// A strict kernel refuses x87 and SSE to a guest without XSAVE. Only the library can have
 	// them loaded all the same.
 	bool is_strict = to.refuses & XFEATURE_FPSSE;
-	struct pair_result result = {
-		.no_if_shown = from.supported & ~to.supported & ~XFEATURE_FPSSE,
-		.needs_permission = from.supported & to.supported &
-				    (from.needs_permission | to.needs_permission),
-	};
 	uint64_t refused = leaks & to.refuses & ~XFEATURE_FPSSE;
+	struct pair_result result = {.answer = PAIR_UNKNOWN};
 
-	if (!to.destination_known || (refused && !from.source_known && !is_strict)) {
-		result.answer = PAIR_UNKNOWN;
+	if (!to.destination_known)
 		return result;
-	}
+	result.no_if_shown = from.supported & ~to.supported & ~XFEATURE_FPSSE;
+	result.needs_permission =
+		from.supported & to.supported & (from.needs_permission | to.needs_permission);
+	if (refused && !from.source_known && !is_strict)
+		return result;
+	result.answer = PAIR_YES;
 	if (!refused && !is_strict)
 		return result;
 	result.answer = PAIR_WITH_XSAVESHIM;
