@@ -61,7 +61,7 @@ help: ## print these lines
 
 # Objects of the library. With LTO, endbr64 would come back, which costs each ioctl an instruction. -fcf-protection=return keeps
 # the shadow stack of a process that has one.
-LIBRARY_COMPILE = $(COMPILE) -fPIC -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
+LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
@@ -74,7 +74,7 @@ $(BUILD)/preload/%.o: preload/%.c
 
 $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
 	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
-		-Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
+		-Wl,--gc-sections,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
 
 # FORTIFY needs optimisation, and hides calls from the sanitizers.
 HARDENING ?= -fstack-protector-strong $(if $(findstring -fsanitize,$(CFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \

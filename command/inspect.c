@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -109,15 +110,30 @@ static long now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+// A worker that is running needs more time only because this host is busy.
+static bool is_running(pid_t worker)
+{
+	char path[32], stat[512];
+	const char *rest;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", worker);
+	read_file(AT_FDCWD, path, stat, sizeof(stat));
+	rest = strrchr(stat, ')');
+	return rest && !strncmp(rest, ") R", 3);
+}
+
 // Returns false if no message comes in time, or if the worker has ended.
-static bool receive_message(long end)
+static bool receive_message(pid_t worker, long end)
 {
 	struct pollfd ready = {.fd = channel, .events = POLLIN};
-	long left = end - now_ms();
+	int result = 0;
 
-	if (left <= 0 || poll(&ready, 1, (int)(left < PATIENCE_MS ? left : PATIENCE_MS)) <= 0)
-		return false;
-	return recv(channel, &message, sizeof(message), 0) > 0;
+	for (long left; !result && (left = end - now_ms()) > 0;) {
+		result = poll(&ready, 1, (int)(left < PATIENCE_MS ? left : PATIENCE_MS));
+		if (!result && !is_running(worker))
+			break;
+	}
+	return result > 0 && recv(channel, &message, sizeof(message), 0) > 0;
 }
 
 static void add_not_inspected(struct inspection *inspection, pid_t pid, enum obstruction why)
@@ -149,7 +165,7 @@ static size_t inspect_some(struct inspection *inspection, const pid_t *pids, siz
 	pid_t worker = start_worker(pids, count);
 	size_t done = 0;
 
-	while (done < count && receive_message(end)) {
+	while (done < count && receive_message(worker, end)) {
 		switch (message.finding) {
 		case FOUND_VMM:
 			add_vmm(inspection);

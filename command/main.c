@@ -14,8 +14,9 @@ static const struct subcommand {
 } subcommands[] = {
 	{"run", run_main, "[OPTION]... [--] VMM [ARGUMENT]...",
 	 "start a VMM and trim what it restores to what its guest has"},
-	{"probe", probe_main, "[--json]",
-	 "show whether this host's KVM refuses or leaks xfeatures"},
+	{"probe", probe_main, "[--json]", "show which xfeatures this host's KVM leaks and refuses"},
+	{"pair", pair_main, "[--matrix] [--json] HOST.json...",
+	 "judge whether guests of one host load on another"},
 	{"status", status_main, "[--json]",
 	 "list the running VMMs and whether xsaveshim protects them"},
 	{"settings", settings_main, "[--domain]",

@@ -106,10 +106,15 @@ static void print_source(const char *source, unsigned int line)
 
 static void print_setting(const struct settings *settings, enum setting setting)
 {
-	const struct settings_origin *origin = &settings->origins[setting];
+	unsigned int origin = settings->origins[setting];
 
 	printf("%s=%s  (", settings_key(setting), clean(settings_text(settings, setting)).text);
-	print_source(origin->source, origin->line);
+	if (origin == ORIGIN_DEFAULT)
+		fputs("default", stdout);
+	else if (origin == ORIGIN_ENVIRONMENT)
+		fputs("environment", stdout);
+	else
+		print_source(SETTINGS_FILE, origin);
 	puts(")");
 }
 

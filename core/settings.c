@@ -66,16 +66,10 @@ const char *settings_text(const struct settings *settings, enum setting setting)
 	return settings_table[setting].values[settings->values[setting]];
 }
 
-static void set_default(struct settings *settings, enum setting setting)
-{
-	settings->values[setting] = 0;
-	settings->origins[setting] = (struct settings_origin){"default", 0};
-}
-
 void settings_init(struct settings *settings)
 {
-	for (enum setting setting = 0; setting < SETTINGS; setting++)
-		set_default(settings, setting);
+	memset(settings->values, 0, sizeof(settings->values));
+	memset(settings->origins, 0, sizeof(settings->origins));
 	settings->log_path[0] = '\0';
 	settings->problems = 0;
 }
@@ -135,7 +129,7 @@ static void set_or_note(struct settings *settings, const char *key, const char *
 	while (setting < SETTINGS && strcmp(key, settings_key(setting)))
 		setting++;
 	if (setting < SETTINGS && settings_set(settings, setting, value)) {
-		settings->origins[setting] = (struct settings_origin){source, line};
+		settings->origins[setting] = line ? line : ORIGIN_ENVIRONMENT;
 		return;
 	}
 	problem = add_problem(settings, key, value, source, line);
@@ -143,7 +137,8 @@ static void set_or_note(struct settings *settings, const char *key, const char *
 		problem->accepted = setting < SETTINGS ? settings_accepted(setting) : settings_keys;
 	if (setting == SETTINGS)
 		return;
-	set_default(settings, setting);
+	settings->values[setting] = 0;
+	settings->origins[setting] = ORIGIN_DEFAULT;
 	if (problem)
 		problem->used = settings_text(settings, setting);
 }

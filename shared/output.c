@@ -6,6 +6,8 @@
 #include <sys/utsname.h>
 #include <time.h>
 
+#include "xsaveshim/xstate.h"
+
 json_t *output_head(void)
 {
 	time_t now = time(NULL);
@@ -33,9 +35,18 @@ json_t *output_text(const char *text)
 	return json ? json : json_string(clean(text).text);
 }
 
-json_t *output_mask(uint64_t mask)
+json_t *output_xfeatures(uint64_t xfeatures)
 {
-	return json_sprintf("0x%" PRIx64, mask);
+	json_t *names = json_array();
+
+	for (unsigned int bit = 0; bit < 64; bit++) {
+		if (!(xfeatures >> bit & 1))
+			continue;
+		json_array_append_new(names, xfeature_name(bit) ? json_string(xfeature_name(bit))
+								: json_sprintf("bit%u", bit));
+	}
+	return json_pack("{s:o, s:o}", "mask", json_sprintf("0x%" PRIx64, xfeatures), "names",
+			 names);
 }
 
 struct clean_text clean(const char *text)

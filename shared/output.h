@@ -20,8 +20,8 @@ void output_print(json_t *json);
 // Returns a string. A byte of a text that is not UTF-8 becomes a question mark.
 json_t *output_text(const char *text);
 
-// Returns a mask as a string such as "0x207".
-json_t *output_mask(uint64_t mask);
+// Returns an object with the mask of xfeatures and their names.
+json_t *output_xfeatures(uint64_t xfeatures);
 
 struct clean_text {
 	char text[PATH_MAX];

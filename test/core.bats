@@ -10,7 +10,6 @@ check() {
 @test "every case of the core's test program is a test here" {
   diff <("$build/test/core") <(sed -n 's/^@test "\(.*\)" { check; }$/\1/p' "$BATS_TEST_FILENAME")
 }
-
 @test "an empty CPUID table is a guest XCR0 of 0" { check; }
 @test "a CPUID table without leaf 0xD is a guest XCR0 of 0" { check; }
 @test "leaf 0xD with index 0 is the guest XCR0" { check; }
@@ -121,3 +120,5 @@ check() {
 @test "a settings file that cannot be read is a problem, and a missing one is none" { check; }
 @test "a settings file of more than 16 KiB is a problem and is not applied" { check; }
 @test "a FIFO in place of the settings file does not make its reader wait" { check; }
+@test "every pair of small hosts gets the answer of a model that loads every guest" { check; }
+@test "a host that leaks loads its own guests unless it refuses what it leaks" { check; }

@@ -36,11 +36,9 @@ struct settings_problem {
 	const char *used;     // the default, which is used instead; NULL if there is no such key
 };
 
-// The last place that set a setting to an accepted value.
-struct settings_origin {
-	const char *source; // as in a problem, or "default"
-	unsigned int line;
-};
+// An origin of a setting. Any other number is a line of the settings file.
+#define ORIGIN_DEFAULT 0
+#define ORIGIN_ENVIRONMENT UINT_MAX
 
 struct settings {
 	union {
@@ -53,7 +51,7 @@ struct settings {
 		unsigned int values[SETTINGS];
 	};
 	char log_path[PATH_MAX]; // with LOG_PATH
-	struct settings_origin origins[SETTINGS];
+	unsigned int origins[SETTINGS];
 	struct settings_problem problem[8];
 	unsigned int problems; // counts all; the first 8 are kept
 };
