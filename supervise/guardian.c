@@ -96,11 +96,12 @@ static void report_death(pid_t process, const char *ioctl_name)
 	if (!child)
 		close(listener);
 	log = reports_begin(process);
-	reports_set_action(ioctl_name ? "abort" : NULL);
 	report_begin(&line, log, LOG_LEVEL_ERROR, "supervisor-died");
 	report_int(&line, "supervisor", supervisor);
-	if (ioctl_name)
+	if (ioctl_name) {
 		report_text(&line, "ioctl", ioctl_name);
+		report_text(&line, "action", "abort");
+	}
 	report_send(&line);
 	reports_end();
 	if (!child)
