@@ -271,8 +271,9 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 	reports_end();
 }
 
-// Notes what comes of the payload, whose XSTATE_BV is trim.after now. Only what every kernel refuses
-// counts as refused: KVM refuses the xfeatures of an earlier table only if it accepted the latest.
+// Notes the events of a payload whose XSTATE_BV is trim.after now. It counts as refused only if
+// every kernel refuses it: KVM refuses the xfeatures of an earlier table only if it accepted the
+// latest one.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {

@@ -58,11 +58,6 @@ struct log *reports_begin(pid_t process)
 	return &report_log;
 }
 
-void reports_set_action(const char *action)
-{
-	(void)action;
-}
-
 void reports_end(void)
 {
 }
