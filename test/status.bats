@@ -716,7 +716,7 @@ line_of() {
       grep -q "^\.\(Pf ( \)\?Li $key\b" <<<"$manual" || fail "the manual does not name $key"
     done
     assert_json "[paths | map(if type == \"number\" then 0 else . end | tostring) | join(\".\")] | join(\" \")" \
-      "vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.mode vmms.0.protected vmms.0.library \
+      "format_version version time host vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.mode vmms.0.protected vmms.0.library \
 vmms.0.library_replaced vmms.0.settings vmms.0.settings.trim vmms.0.settings.refused vmms.0.settings.log \
 vmms.0.settings.log_level not_inspected verdict"
   }
