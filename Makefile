@@ -3,7 +3,7 @@ VERSION := 0.2.0
 
 PREFIX ?= /usr
 # The loader searches LIBDIR by itself, so that LD_PRELOAD can name the library without a path: lib/x86_64-linux-gnu on Debian,
-# lib64 on Fedora. clang does not print that name; then the directory that exists decides.
+# lib64 on Fedora. gcc prints the first of these names. clang does not, so the Makefile looks which directory exists.
 MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
@@ -137,7 +137,7 @@ OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
 # The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR that cache is another
 # system's. A plain user may not write it.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
-FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'
+FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),' -e 's,@VERSION@,$(VERSION),'
 
 # Each file is written under a temporary name and renamed: a process that starts meanwhile finds the old library or the new one,
 # and never a part of it.

@@ -32,7 +32,7 @@
 #define LOAD_KVM \
 	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (in a virtual machine: nested virtualization on its host)"
 
-#define NOTHING_TO_SHOW \
+#define NO_XFEATURE \
 	"KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
@@ -46,9 +46,7 @@
 // The exit status.
 enum verdict { VERDICT_UNAFFECTED, VERDICT_AFFECTED, VERDICT_UNKNOWN };
 
-static const char *const verdict_names[] = {[VERDICT_UNAFFECTED] = "unaffected",
-					    [VERDICT_AFFECTED] = "affected",
-					    [VERDICT_UNKNOWN] = "unknown"};
+static const char *const verdict_names[] = {"unaffected", "affected", "unknown"};
 
 // STRICTLY: KVM refuses even x87 and SSE.
 enum finding { PENDING, NO, YES, STRICTLY, UNKNOWN };
@@ -105,20 +103,24 @@ set_answer(struct answer *answer, enum finding finding, const char *format, ...)
 	va_end(arguments);
 }
 
-static void cannot_tell(struct probe *probe, const char *reason)
+__attribute__((format(printf, 2, 3))) static bool
+cannot_tell(struct probe *probe, const char *format, ...)
 {
+	char reason[sizeof(probe->leaks.reason)];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(reason, sizeof(reason), format, arguments);
+	va_end(arguments);
 	set_answer(&probe->refuses, UNKNOWN, "%s", reason);
 	set_answer(&probe->leaks, UNKNOWN, "%s", reason);
+	return false;
 }
 
 static bool failed(struct probe *probe, const char *call)
 {
-	char reason[128];
-
-	snprintf(reason, sizeof(reason), "%s: %s: look in the kernel's log (dmesg)", call,
-		 strerror(errno));
-	cannot_tell(probe, reason);
-	return false;
+	return cannot_tell(probe, "%s: %s: look in the kernel's log (dmesg)", call,
+			   strerror(errno));
 }
 
 static struct names xfeature_names(uint64_t xfeatures)
@@ -139,62 +141,45 @@ static struct names xfeature_names(uint64_t xfeatures)
 	return names;
 }
 
-static void explain_no_device(struct probe *probe)
+static bool explain_no_device(struct probe *probe)
 {
 	const struct group *group;
 	struct stat device;
-	char reason[256];
 
-	if (errno == ENOENT || errno == ENXIO || errno == ENODEV) {
-		cannot_tell(probe, "no " DEVICE ": " LOAD_KVM "; to a container, pass the device");
-		return;
-	}
-	if (errno != EACCES || stat(DEVICE, &device)) {
-		snprintf(reason, sizeof(reason),
-			 DEVICE ": %s: run this as root, outside of any container",
-			 strerror(errno));
-		cannot_tell(probe, reason);
-		return;
-	}
+	if (errno == ENOENT || errno == ENXIO || errno == ENODEV)
+		return cannot_tell(probe,
+				   "no " DEVICE ": " LOAD_KVM "; to a container, pass the device");
+	if (errno != EACCES || stat(DEVICE, &device))
+		return cannot_tell(probe, DEVICE ": %s: run this as root, outside of any container",
+				   strerror(errno));
 	group = (device.st_mode & 060) == 060 ? getgrgid(device.st_gid) : NULL;
-	snprintf(reason, sizeof(reason), "no permission to open " DEVICE ": run this as root%s%s",
-		 group ? " or as a member of the group " : "", group ? group->gr_name : "");
-	cannot_tell(probe, reason);
+	return cannot_tell(probe, "no permission to open " DEVICE ": run this as root%s%s",
+			   group ? " or as a member of the group " : "",
+			   group ? group->gr_name : "");
 }
 
 static bool open_device(struct probe *probe, struct probe_vm *vm)
 {
 	vm->kvm = open(DEVICE, O_RDWR | O_CLOEXEC);
-	if (vm->kvm < 0) {
-		explain_no_device(probe);
-		return false;
-	}
-	if (probe_vm_ioctl(vm->kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION) {
-		cannot_tell(probe, DEVICE " is another device: remove it, " LOAD_KVM);
-		return false;
-	}
+	if (vm->kvm < 0)
+		return explain_no_device(probe);
+	if (probe_vm_ioctl(vm->kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION)
+		return cannot_tell(probe, DEVICE " is another device: remove it, " LOAD_KVM);
 	return probe_vm_supported(vm, &probe->kvm_xcr0) || failed(probe, "KVM_GET_SUPPORTED_CPUID");
-}
-
-static void *map(size_t size, int fd)
-{
-	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0),
-		    fd, 0);
 }
 
 // Creates a guest whose memory is full of HLT instructions.
 static bool create_guest(struct probe *probe, struct vm *guest)
 {
-	struct kvm_userspace_memory_region memory = {
-		.guest_phys_addr = RESET_PAGE, .memory_size = GUEST_PAGE};
+	static _Alignas(GUEST_PAGE) char code[GUEST_PAGE];
+	const struct kvm_userspace_memory_region memory = {
+		.guest_phys_addr = RESET_PAGE,
+		.memory_size = sizeof(code),
+		.userspace_addr = (uintptr_t)code};
 	struct probe_vm *vm = &guest->probe;
-	void *code = map(GUEST_PAGE, -1);
 	int size;
 
-	if (code == MAP_FAILED)
-		return failed(probe, "mmap");
-	memset(code, HLT, GUEST_PAGE);
-	memory.userspace_addr = (uintptr_t)code;
+	memset(code, HLT, sizeof(code));
 	vm->vm = probe_vm_ioctl(vm->kvm, KVM_CREATE_VM, NULL);
 	if (vm->vm < 0)
 		return failed(probe, "KVM_CREATE_VM");
@@ -208,7 +193,7 @@ static bool create_guest(struct probe *probe, struct vm *guest)
 	size = probe_vm_ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	if (size <= 0)
 		return failed(probe, "KVM_GET_VCPU_MMAP_SIZE");
-	guest->run = map((size_t)size, vm->vcpu);
+	guest->run = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, vm->vcpu, 0);
 	if (guest->run == MAP_FAILED)
 		return failed(probe, "mmap of the vCPU");
 	if (!probe_vm_make_payload(vm))
@@ -254,23 +239,20 @@ static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct
 }
 
 // Runs the guest to its HLT: on some kernels a vCPU gets leaked xfeatures only when it runs.
-static bool run_guest(const struct vm *vm, const char **problem)
+// Returns NULL, or the problem.
+static const char *run_guest(const struct vm *vm)
 {
 	if (probe_vm_ioctl(vm->probe.vcpu, KVM_RUN, NULL))
-		*problem = strerror(errno);
-	else if (vm->run->exit_reason != KVM_EXIT_HLT)
-		*problem = "the guest did not reach its HLT";
-	else
-		return true;
-	return false;
+		return strerror(errno);
+	return vm->run->exit_reason == KVM_EXIT_HLT ? NULL : "the guest did not reach its HLT";
 }
 
 static void judge_leaks(struct probe *probe, const struct vm *vm, struct control control,
 			uint64_t guest_xcr0)
 {
 	struct names names = xfeature_names(control.xfeature);
-	const char *problem;
-	bool ran = run_guest(vm, &problem);
+	struct answer *leaks = &probe->leaks;
+	const char *problem = run_guest(vm);
 	uint64_t bv;
 
 	if (!probe_vm_save(&vm->probe, &bv)) {
@@ -279,24 +261,22 @@ static void judge_leaks(struct probe *probe, const struct vm *vm, struct control
 	}
 	probe->leaked = bv & ~allowed_by(guest_xcr0);
 	if (probe->leaked)
-		set_answer(&probe->leaks, YES,
-			   "KVM_GET_XSAVE returned %s, which the guest does not have",
+		set_answer(leaks, YES, "KVM_GET_XSAVE returned %s, which the guest does not have",
 			   xfeature_names(probe->leaked).text);
 	else if (probe->hidden)
-		set_answer(&probe->leaks, UNKNOWN, "not visible while `xsaveshim host` is active");
-	else if (!ran)
-		set_answer(&probe->leaks, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)",
+		set_answer(leaks, UNKNOWN, "not visible while `xsaveshim host` is active");
+	else if (problem)
+		set_answer(leaks, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)",
 			   problem);
 	else if (!control.xfeature)
-		set_answer(&probe->leaks, UNKNOWN, NOTHING_TO_SHOW);
+		set_answer(leaks, UNKNOWN, NO_XFEATURE);
 	else if (!control.returned)
-		set_answer(&probe->leaks, UNKNOWN,
+		set_answer(leaks, UNKNOWN,
 			   "KVM_GET_XSAVE does not return %s even if the guest has it", names.text);
 	else if (control.xfeature & guest_xcr0)
-		set_answer(&probe->leaks, UNKNOWN, KVM_GIVES "%s", names.text);
+		set_answer(leaks, UNKNOWN, KVM_GIVES "%s", names.text);
 	else
-		set_answer(&probe->leaks, NO,
-			   "KVM_GET_XSAVE leaves out %s, which the guest does not have",
+		set_answer(leaks, NO, "KVM_GET_XSAVE leaves out %s, which the guest does not have",
 			   names.text);
 }
 
@@ -304,39 +284,32 @@ static void judge_refuses(struct probe *probe, const struct probe_vm *vm, struct
 			  uint64_t guest_xcr0)
 {
 	struct names names = xfeature_names(control.xfeature);
+	struct answer *refuses = &probe->refuses;
 	int error = control.xfeature ? set_xsave(vm, control.xfeature) : 0;
 	int fpsse_error = set_xsave(vm, allowed_by(0));
 
 	if (control.error)
 		set_answer(
-			&probe->refuses, UNKNOWN,
+			refuses, UNKNOWN,
 			"KVM_SET_XSAVE fails even for a guest that has every xfeature of the payload: %s",
 			strerror(control.error));
 	else if (fpsse_error == EINVAL)
-		set_answer(&probe->refuses, STRICTLY,
+		set_answer(refuses, STRICTLY,
 			   "KVM_SET_XSAVE refuses even %s to a guest without XSAVE",
 			   xfeature_names(allowed_by(0)).text);
 	else if (error == EINVAL)
-		set_answer(&probe->refuses, YES,
+		set_answer(refuses, YES,
 			   "KVM_SET_XSAVE refuses %s to a guest that does not have it", names.text);
 	else if (error || fpsse_error)
-		set_answer(&probe->refuses, UNKNOWN, "KVM_SET_XSAVE: %s",
+		set_answer(refuses, UNKNOWN, "KVM_SET_XSAVE: %s",
 			   strerror(error ? error : fpsse_error));
 	else if (!control.xfeature)
-		set_answer(&probe->refuses, UNKNOWN, NOTHING_TO_SHOW);
+		set_answer(refuses, UNKNOWN, NO_XFEATURE);
 	else if (control.xfeature & guest_xcr0)
-		set_answer(&probe->refuses, UNKNOWN, KVM_GIVES "%s", names.text);
+		set_answer(refuses, UNKNOWN, KVM_GIVES "%s", names.text);
 	else
-		set_answer(&probe->refuses, NO,
-			   "KVM_SET_XSAVE accepts %s, which the guest does not have", names.text);
-}
-
-// Reads which xfeatures this process may give to guests. Some, such as AMX, need a permission, and
-// KVM does not report them as supported to a process without it. Linux has this call since 5.17.
-static void query_permitted(struct probe *probe)
-{
-	if (syscall(SYS_arch_prctl, ARCH_GET_XCOMP_GUEST_PERM, &probe->permitted))
-		probe->permitted = 0;
+		set_answer(refuses, NO, "KVM_SET_XSAVE accepts %s, which the guest does not have",
+			   names.text);
 }
 
 // Finds out whether the host mode trims. It shows its settings to root alone, so for other users
@@ -345,11 +318,11 @@ static void probe_host_mode(struct probe *probe, const struct probe_vm *vm, uint
 {
 	uint64_t allowed = allowed_by(guest_xcr0);
 	uint64_t xfeature = ~allowed & (allowed + 1);
-	struct settings settings;
+	struct settings host;
 
 	probe->cured = !(probe_vm_load(vm, allowed_by(0) | xfeature) & xfeature);
-	probe->hidden = host_helper_query(&settings) ? policy_trims(settings.trim, XSAVE_SAVE)
-						     : probe->cured;
+	probe->hidden =
+		host_helper_query(&host) ? policy_trims(host.trim, XSAVE_SAVE) : probe->cured;
 }
 
 static void probe_kvm(struct probe *probe)
@@ -377,11 +350,6 @@ static bool is_refusing(const struct probe *probe)
 	return probe->refuses.finding == YES || probe->refuses.finding == STRICTLY;
 }
 
-static bool is_leaking(const struct probe *probe)
-{
-	return probe->leaks.finding == YES;
-}
-
 // The host mode keeps x87 and SSE, which a strict kernel refuses to a guest without XSAVE.
 static bool is_cured(const struct probe *probe)
 {
@@ -390,7 +358,7 @@ static bool is_cured(const struct probe *probe)
 
 static enum verdict verdict(const struct probe *probe)
 {
-	if (is_refusing(probe) || is_leaking(probe))
+	if (is_refusing(probe) || probe->leaks.finding == YES)
 		return VERDICT_AFFECTED;
 	if (probe->refuses.finding == NO && probe->leaks.finding == NO)
 		return VERDICT_UNAFFECTED;
@@ -422,20 +390,18 @@ static void print_json(const struct probe *probe)
 
 static const char *remedy(const struct probe *probe)
 {
-	switch (verdict(probe)) {
-	case VERDICT_UNAFFECTED:
+	bool leaks = probe->leaks.finding == YES;
+
+	if (verdict(probe) == VERDICT_UNKNOWN)
+		return "";
+	if (verdict(probe) == VERDICT_UNAFFECTED)
 		return "; no kernel accepts xfeatures that its KVM does not support: for these xsaveshim helps here, too";
-	case VERDICT_AFFECTED:
-		if (is_cured(probe) && !is_leaking(probe))
-			return "; VMMs need nothing else here while `xsaveshim host` is active";
-		if (!is_refusing(probe))
-			return ": start VMMs here with XSAVESHIM_TRIM=save, or with xsaveshim on the hosts that restore their guests";
-		return is_leaking(probe) ? ": start VMMs with xsaveshim and XSAVESHIM_TRIM=both"
-					 : ": start VMMs with xsaveshim";
-	case VERDICT_UNKNOWN:
-		break;
-	}
-	return "";
+	if (is_cured(probe) && !leaks)
+		return "; VMMs need nothing else here while `xsaveshim host` is active";
+	if (!is_refusing(probe))
+		return ": start VMMs here with XSAVESHIM_TRIM=save, or with xsaveshim on the hosts that restore their guests";
+	return leaks ? ": start VMMs with xsaveshim and XSAVESHIM_TRIM=both"
+		     : ": start VMMs with xsaveshim";
 }
 
 static void print_xfeatures(const char *title, uint64_t xfeatures)
@@ -445,7 +411,7 @@ static void print_xfeatures(const char *title, uint64_t xfeatures)
 
 static void print_text(const struct probe *probe)
 {
-	bool same = !strcmp(probe->refuses.reason, probe->leaks.reason);
+	const char *refuses = probe->refuses.reason, *leaks = probe->leaks.reason;
 
 	printf("kernel        %s\n", probe->host.release);
 	print_xfeatures("host XCR0", probe->host_xcr0);
@@ -455,10 +421,10 @@ static void print_text(const struct probe *probe)
 		print_xfeatures("permitted", probe->permitted);
 	if (probe->payload_size)
 		printf("payload       %zu bytes\n", probe->payload_size);
-	printf("refuses       %s: %s%s\n", refuses_names[probe->refuses.finding],
-	       probe->refuses.reason, is_cured(probe) ? "; cured by xsaveshim host" : "");
+	printf("refuses       %s: %s%s\n", refuses_names[probe->refuses.finding], refuses,
+	       is_cured(probe) ? "; cured by xsaveshim host" : "");
 	printf("leaks         %s: %s\n", leaks_names[probe->leaks.finding],
-	       same ? "for the same reason" : probe->leaks.reason);
+	       strcmp(refuses, leaks) ? leaks : "for the same reason");
 	printf("verdict       %s%s\n", verdict_names[verdict(probe)], remedy(probe));
 }
 
@@ -479,7 +445,9 @@ int probe_main(int argc, char **argv)
 	if (ended >= 0)
 		return ended;
 	uname(&probe.host);
-	query_permitted(&probe);
+	// Some xfeatures, such as AMX, need a permission, and KVM does not report them as supported
+	// to a process without it. Linux has this call since 5.17; before, it writes nothing.
+	syscall(SYS_arch_prctl, ARCH_GET_XCOMP_GUEST_PERM, &probe.permitted);
 	probe_kvm(&probe);
 	if (json)
 		print_json(&probe);

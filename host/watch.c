@@ -81,25 +81,21 @@ static bool read_cgroup_name(uint64_t id, char *name, size_t size)
 {
 	_Alignas(struct file_handle) char memory[sizeof(struct file_handle) + sizeof(id)];
 	struct file_handle *handle = (struct file_handle *)memory;
-	char link[32], path[512];
+	char link[32], path[512] = "";
 	int root = open(CGROUPS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	ssize_t length = -1;
+	ssize_t length;
 	int fd;
 
 	handle->handle_bytes = sizeof(id);
 	handle->handle_type = FILEID_KERNFS;
 	memcpy(handle->f_handle, &id, sizeof(id));
-	fd = root < 0 ? -1 : open_by_handle_at(root, handle, O_PATH | O_CLOEXEC);
-	if (fd >= 0) {
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		length = readlink(link, path, sizeof(path) - 1);
-		close(fd);
-	}
-	if (root >= 0)
-		close(root);
+	fd = open_by_handle_at(root, handle, O_PATH | O_CLOEXEC);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, path, sizeof(path) - 1);
+	close(fd);
+	close(root);
 	if (length <= (ssize_t)strlen(CGROUPS))
 		return false;
-	path[length] = '\0';
 	unescape(path);
 	snprintf(name, size, "%s", path + strlen(CGROUPS));
 	return true;
@@ -154,7 +150,8 @@ static int handle_event(void *context, void *data, size_t size)
 {
 	struct watcher *watcher = context;
 	const struct host_event *event = data;
-	struct vcpu_call call = {request_name(event->ioctl), -1, event->vcpu};
+	struct vcpu_call call = {
+		.ioctl_name = request_name(event->ioctl), .fd = -1, .vcpu = event->vcpu};
 	struct log *log = &watcher->log;
 	struct process process = {.vm = ""};
 
@@ -192,17 +189,16 @@ static int handle_event(void *context, void *data, size_t size)
 
 static void report_state(struct watcher *watcher, const struct host_check *check)
 {
-	static const char *const events[] = {[HOST_ACTIVE] = "active",
-					     [HOST_INACTIVE] = "inactive",
-					     [HOST_UNKNOWN] = "state-unknown"};
+	// In the order of enum host_state.
+	static const char *const events[] = {"active", "inactive", "state-unknown"};
 	struct report_line line;
+	bool is_active = check->state == HOST_ACTIVE;
 
 	if (watcher->has_state && watcher->state == check->state)
 		return;
 	watcher->has_state = true;
 	watcher->state = check->state;
-	report_begin(&line, &watcher->log,
-		     check->state == HOST_ACTIVE ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR,
+	report_begin(&line, &watcher->log, is_active ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR,
 		     events[check->state]);
 	report_text(&line, "reason", check->reason);
 	report_send(&line);
@@ -216,10 +212,10 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	if (watcher->program == attachment->program)
 		return;
 	ring_buffer__free(watcher->ring);
-	watcher->ring =
-		attachment->events_map < 0
-			? NULL
-			: ring_buffer__new(attachment->events_map, handle_event, watcher, NULL);
+	watcher->ring = NULL;
+	if (attachment->events_map >= 0)
+		watcher->ring =
+			ring_buffer__new(attachment->events_map, handle_event, watcher, NULL);
 	watcher->program = attachment->program;
 }
 
@@ -255,12 +251,9 @@ static void read_reports(struct watcher *watcher)
 {
 	time_t end = now() + CHECK_SECONDS;
 
-	while (now() < end) {
-		if (!watcher->ring)
+	while (now() < end)
+		if (!watcher->ring || ring_buffer__poll(watcher->ring, 1000) < 0)
 			sleep(1);
-		else
-			ring_buffer__poll(watcher->ring, 1000);
-	}
 }
 
 // A ring buffer has one consumer: a second watcher would steal reports.

@@ -37,7 +37,7 @@ FUZZ_FLAGS := -std=gnu11 $(CPPFLAGS) -O2 -g -fno-omit-frame-pointer \
 	-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 $(FUZZ)/proc: EXTRA := command/proc_text.c shared/guest_name.c
-$(FUZZ)/supervise: EXTRA := supervise/tracked.c supervise/stderr.c shared/helpers.c -lseccomp
+$(FUZZ)/supervise: EXTRA := shared/helpers.c -lseccomp
 
 $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/* include/xsaveshim/* command/* supervise/* shared/*)
 	@mkdir -p $(@D)

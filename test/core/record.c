@@ -13,7 +13,7 @@ static void record_keeps(void)
 
 	settings_init(&in);
 	settings_set(&in, SETTING_TRIM, "both");
-	settings_set(&in, SETTING_REFUSED, "abort");
+	settings_set(&in, SETTING_REFUSED, "report");
 	settings_set(&in, SETTING_LOG, "/a/log");
 	settings_set(&in, SETTING_LOG_LEVEL, "debug");
 	record_publish(&record, &in);
@@ -43,7 +43,7 @@ static void record_of_any_bytes(void)
 {
 	static struct xsaveshim_record record;
 	static const uint32_t largest[SETTINGS] = {
-		TRIM_NONE, REFUSED_ABORT, LOG_PATH, LOG_LEVEL_DEBUG};
+		TRIM_NONE, REFUSED_REPORT, LOG_PATH, LOG_LEVEL_DEBUG};
 	char path[PATH_MAX];
 	struct settings settings;
 
@@ -65,7 +65,7 @@ const struct test_case record_cases[] = {
 	{"a record keeps the settings and whether a vCPU was seen", record_keeps},
 	{"a record that was not published, or that has another version, has no settings",
 	 record_of_another_version},
-	{"a record that holds no accepted values is refused, and a path that does not end is cut",
+	{"a record that holds no accepted values is refused, and a path without an end is cut",
 	 record_of_any_bytes},
 	{NULL, NULL},
 };
