@@ -68,7 +68,8 @@ static void settings_fields(void)
 	same("log level", settings.values[SETTING_LOG_LEVEL], LOG_LEVEL_DEBUG);
 }
 
-// The option is the variable in lower case with dashes; the JSON key is it with underscores.
+// The option is the variable's name in lower case, with dashes; the JSON key is the option with
+// underscores.
 static void settings_names(void)
 {
 	for (enum setting setting = 0; setting < SETTINGS; setting++) {
