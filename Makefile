@@ -51,9 +51,9 @@ $(BUILD)/headers:
 
 .DELETE_ON_ERROR:
 
-# With -B this runs for each source, too.
+# With -B this runs for each source, too. debhelper looks for the words "No rule to make target".
 .DEFAULT:
-	@test -e $@ || { echo "make: there is no rule for '$@'; make help lists the targets" >&2; exit 2; }
+	$(if $(wildcard $@),@:,$(error No rule to make target '$@': make help lists the targets))
 
 .PHONY: help
 help: ## print these lines
@@ -94,8 +94,9 @@ $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 $(BUILD)/xsaveshim-host: $(HOST_OBJECTS) $(CORE)
 	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lbpf -ljansson
 
-BPF_COMPILE = clang -std=gnu11 -g -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ -D__TARGET_ARCH_x86 -Iinclude -I. \
-	-idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
+# BTF names the sources. Without their directory, builds in different places are equal bit for bit.
+BPF_COMPILE = clang -std=gnu11 -g -ffile-prefix-map=$(CURDIR)=xsaveshim -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ \
+	-D__TARGET_ARCH_x86 -Iinclude -I. -idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
 
 # bpftool leaves out the debugging information, except BTF.
 $(BUILD)/host/programs.bpf.o: host/programs.bpf.c | $(BUILD)/headers

@@ -7,6 +7,7 @@
 int run_main(int argc, char **argv);
 int probe_main(int argc, char **argv);
 int status_main(int argc, char **argv);
+int settings_main(int argc, char **argv);
 int host_main(int argc, char **argv);
 
 #endif

@@ -18,6 +18,8 @@ static const struct subcommand {
 	 "show whether this host's KVM refuses or leaks xfeatures"},
 	{"status", status_main, "[--json]",
 	 "list the running VMMs and whether xsaveshim protects them"},
+	{"settings", settings_main, "[--domain]",
+	 "show the settings in effect, where each comes from, and problems"},
 	{"host", host_main, "enable|disable|status|watch",
 	 "protect every VMM of this host, running ones too, in its kernel"},
 };

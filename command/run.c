@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shared/helpers.h"
 #include "supervise/attach.h"
 #include "command.h"
 #include "executable.h"
@@ -72,12 +73,36 @@ static const char *library_name(void)
 	return LIBRARY;
 }
 
+// Ends the program if the loader found the library in one of its directories, but this user may not
+// read it. The loader itself says that there is no such file.
+static void check_permission(void)
+{
+	void *self = dlopen(NULL, RTLD_NOW);
+	Dl_serinfo head, *info;
+	char path[PATH_MAX];
+
+	if (dlinfo(self, RTLD_DI_SERINFOSIZE, &head))
+		return;
+	info = grow(NULL, 0, head.dls_size);
+	*info = head;
+	for (unsigned int i = 0; !dlinfo(self, RTLD_DI_SERINFO, info) && i < info->dls_cnt; i++) {
+		snprintf(path, sizeof(path), "%s/" LIBRARY, info->dls_serpath[i].dls_name);
+		if (access(path, R_OK) && errno == EACCES)
+			err(EXIT_OWN_FAILURE, "%s", path);
+	}
+	free(info);
+}
+
 // The loader starts a VMM even if it cannot load the library, so this process loads the library
 // first.
 static void check_library(const char *name)
 {
-	if (!dlopen(name, RTLD_NOW | RTLD_LOCAL))
-		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", dlerror());
+	char *error = dlopen(name, RTLD_NOW | RTLD_LOCAL) ? NULL : strdup(dlerror());
+
+	if (error) {
+		check_permission();
+		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", error);
+	}
 	if (strpbrk(name, ": "))
 		errx(EXIT_OWN_FAILURE,
 		     "LD_PRELOAD cannot name '%s': move it to a path without space or colon", name);
@@ -102,7 +127,7 @@ static void preload_library(const struct settings *settings, const struct execut
 	const char *gains = executable_gains(vmm), *library = library_name();
 	struct report_line line;
 	struct log log;
-	int error;
+	const char *error;
 
 	check_library(library);
 	if (gains)

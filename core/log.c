@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -27,6 +29,11 @@ static struct log_file no_file(void)
 	return (struct log_file){.fd = -1};
 }
 
+static struct log_files no_files(void)
+{
+	return (struct log_files){.file = no_file(), .syslog = no_file()};
+}
+
 // Not fstat(): glibc's makes newfstatat(2), which Firecracker's filter does not allow.
 static bool get_status(int fd, struct stat *status)
 {
@@ -38,16 +45,27 @@ static struct log_file file_of(int fd)
 {
 	struct stat status;
 
-	return get_status(fd, &status) ? (struct log_file){fd, status.st_dev, status.st_ino}
-				       : no_file();
+	if (!get_status(fd, &status))
+		return no_file();
+	return (struct log_file){
+		.fd = fd,
+		.is_regular = S_ISREG(status.st_mode),
+		.had_name = status.st_nlink > 0,
+		.device = status.st_dev,
+		.inode = status.st_ino,
+	};
 }
 
-static bool is_still(struct log_file file)
+// Returns true if the file is still the same and can take so many bytes.
+static bool can_take(struct log_file file, size_t length, uint64_t file_size_limit)
 {
 	struct stat status;
 
-	return get_status(file.fd, &status) && status.st_dev == file.device &&
-	       status.st_ino == file.inode;
+	if (!get_status(file.fd, &status) || status.st_dev != file.device ||
+	    status.st_ino != file.inode)
+		return false;
+	return !file.is_regular || ((status.st_nlink || !file.had_name) &&
+				    (uint64_t)status.st_size + length <= file_size_limit);
 }
 
 static bool is_null_device(int fd)
@@ -58,14 +76,28 @@ static bool is_null_device(int fd)
 	       status.st_rdev == makedev(1, 3);
 }
 
+static uint64_t file_size_limit(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) ? RLIM_INFINITY : limit.rlim_cur;
+}
+
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level)
 {
-	memset(log, 0, sizeof(*log));
 	log->target = target;
 	log->path = path;
 	log->level = level;
+	log->foresees = false;
+	log->foresees = false;
+	log->polls = false;
+	log->via = NULL;
+	log->fields = NULL;
+	log->pid = 0;
 	log->standard_error = is_null_device(STDERR_FILENO) ? no_file() : file_of(STDERR_FILENO);
-	log->slots[0] = (struct log_files){no_file(), no_file()};
+	log->claimed = 0;
+	log->file_size_limit = file_size_limit();
+	log->slots[0] = no_files();
 	log->opened = target == LOG_NONE;
 }
 
@@ -82,26 +114,17 @@ bool log_is_open(const struct log *log)
 	return atomic_load_explicit(&log->opened, memory_order_acquire);
 }
 
-// O_NONBLOCK: if the path is a FIFO, neither this call nor a later write blocks the VMM.
-static int open_path(const char *path)
+// Not open(), connect() and close(): these are cancellation points.
+static int open_file(const char *path, int flags)
 {
-	return open(path,
-		    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
-		    S_IRUSR | S_IWUSR);
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+			    S_IRUSR | S_IWUSR);
 }
 
-static int open_syslog(void)
+static void close_fd(int fd)
 {
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int error;
-
-	if (fd < 0 ||
-	    !connect(fd, (const struct sockaddr *)&syslog_address, sizeof(syslog_address)))
-		return fd;
-	error = errno;
-	close(fd);
-	errno = error;
-	return -1;
+	if (fd >= 0)
+		syscall(SYS_close, fd);
 }
 
 // Gives the file a descriptor of at least LOG_FD_MIN, if there is one.
@@ -111,37 +134,97 @@ static struct log_file move_up(int fd)
 
 	if (high < 0)
 		return file_of(fd);
-	close(fd);
+	close_fd(fd);
 	return file_of(high);
 }
 
-static void close_files(struct log_files files)
+// A FIFO in the file's place would end the VMM with SIGPIPE once its reader goes.
+static struct log_file open_log_file(const char *path, const char **error)
 {
-	if (files.file.fd >= 0)
-		close(files.file.fd);
-	if (files.syslog.fd >= 0)
-		close(files.syslog.fd);
+	int fd = open_file(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW);
+	struct log_file file = file_of(fd);
+
+	if (fd < 0)
+		*error = strerror(errno);
+	else if (!file.is_regular)
+		*error = "Not a regular file";
+	else
+		return move_up(fd);
+	close_fd(fd);
+	return no_file();
 }
 
-// Returns 0, or the errno of the target.
-static int open_files(const struct log *log, struct log_files *files)
+// Maps a page of a regular file without access to it. While it is mapped, the kernel keeps the inode
+// of a deleted file, and no other file gets its number.
+static void *pin(const char *path, struct log_file file)
 {
-	int error = 0;
-	int fd = -1;
+	void *page = MAP_FAILED;
+	struct log_file again;
+	int fd;
 
-	if (log->target == LOG_PATH) {
-		fd = open_path(log->path);
-		error = fd < 0 ? errno : 0;
+	if (!file.is_regular)
+		return NULL;
+	fd = open_file(path, O_RDONLY);
+	again = file_of(fd);
+	if (again.device == file.device && again.inode == file.inode)
+		page = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0);
+	close_fd(fd);
+	return page == MAP_FAILED ? NULL : page;
+}
+
+static int connect_syslog(int type, bool *is_connected)
+{
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	*is_connected =
+		fd >= 0 && !syscall(SYS_connect, fd, &syslog_address, sizeof(syslog_address));
+	return fd;
+}
+
+// A datagram socket is kept even if it is not connected: syslogd may start later. Returns 0 or an
+// errno.
+static int open_syslog(struct log_files *files)
+{
+	int fd = connect_syslog(SOCK_DGRAM, &files->syslog_is_connected);
+	int error = files->syslog_is_connected ? 0 : errno;
+
+	if (error == EPROTOTYPE) {
+		close_fd(fd);
+		fd = connect_syslog(SOCK_STREAM, &files->syslog_is_stream);
+		error = files->syslog_is_stream ? 0 : errno;
+		files->syslog_is_connected = files->syslog_is_stream;
 	}
-	files->file = move_up(fd);
-	fd = open_syslog();
-	if (fd < 0 && log->target == LOG_SYSLOG)
-		error = errno;
 	files->syslog = move_up(fd);
 	return error;
 }
 
-bool log_open(struct log *log, int *error)
+static void close_files(const struct log_files *files)
+{
+	close_fd(files->file.fd);
+	close_fd(files->syslog.fd);
+	for (int i = 0; i < 2; i++)
+		if (files->pins[i])
+			munmap(files->pins[i], 1);
+}
+
+static const char *open_files(const struct log *log, struct log_files *files)
+{
+	const char *reason = NULL;
+	int error;
+
+	*files = no_files();
+	if (log->target == LOG_PATH) {
+		files->file = open_log_file(log->path, &reason);
+		files->pins[0] = pin(log->path, files->file);
+	}
+	files->pins[1] = pin("/proc/self/fd/2", log->standard_error);
+	error = open_syslog(files);
+	if (error && log->target == LOG_SYSLOG)
+		reason = strerror(error);
+	return reason;
+}
+
+bool log_open(struct log *log, const char **error)
 {
 	unsigned int unopened = 0;
 	unsigned int slot;
@@ -155,7 +238,7 @@ bool log_open(struct log *log, int *error)
 	if (atomic_compare_exchange_strong_explicit(
 		    &log->opened, &unopened, slot + 1, memory_order_release, memory_order_relaxed))
 		return true;
-	close_files(log->slots[slot]);
+	close_files(&log->slots[slot]);
 	return false;
 }
 
@@ -163,19 +246,21 @@ static struct log_files files_of(const struct log *log)
 {
 	unsigned int opened = atomic_load_explicit(&log->opened, memory_order_acquire);
 
-	return opened ? log->slots[opened - 1] : (struct log_files){no_file(), no_file()};
+	return opened ? log->slots[opened - 1] : no_files();
 }
 
 void log_close(struct log *log)
 {
-	close_files(files_of(log));
+	struct log_files files = files_of(log);
+
+	close_files(&files);
 }
 
 const char *log_fallback(const struct log *log)
 {
 	if (log->target != LOG_STDERR && log->standard_error.fd >= 0)
 		return "stderr";
-	return log->target != LOG_SYSLOG && files_of(log).syslog.fd >= 0 ? "syslog" : "none";
+	return log->target != LOG_SYSLOG && files_of(log).syslog_is_connected ? "syslog" : "none";
 }
 
 bool log_takes(const struct log *log, enum log_level level)
@@ -187,12 +272,14 @@ bool log_takes(const struct log *log, enum log_level level)
 }
 
 // Not write() or sendmsg(): these are cancellation points, and ioctl() is not one.
-static bool write_line(const struct log *log, struct log_file file, const char *line, size_t length)
+static bool write_line(const struct log *log, struct log_file file, char *line, size_t length)
 {
 	struct pollfd target = {.fd = file.fd, .events = POLLOUT};
 	long written;
 
-	if (!is_still(file) || (log->polls && poll(&target, 1, 0) != 1))
+	line[length++] = '\n';
+	if (!can_take(file, length, log->file_size_limit) ||
+	    (log->polls && poll(&target, 1, 0) != 1))
 		return false;
 	do
 		written = syscall(SYS_write, file.fd, line, length);
@@ -200,29 +287,40 @@ static bool write_line(const struct log *log, struct log_file file, const char *
 	return written == (long)length;
 }
 
+static bool write_stderr(const struct log *log, char *line, size_t length)
+{
+	return write_line(log, log->standard_error, line, length);
+}
+
 // The line follows the priority that /dev/log expects: facility daemon, severity notice, err or
-// debug (RFC 3164, 4.1.1). After syslogd has restarted, the socket has lost its peer, and the second
-// sendmsg(2) names the address.
-static bool send_line(struct log_file syslog, enum log_level level, char *line, size_t length)
+// debug (RFC 3164, 4.1.1). In a stream each line ends with a NUL. If syslogd has started or restarted
+// since, the socket has no peer, and the second sendmsg(2) names the address.
+static bool send_line(const struct log_files *files, enum log_level level, char *line,
+		      size_t length)
 {
 	static const char *const priorities[] = {[LOG_LEVEL_NOTICE] = "<29>",
 						 [LOG_LEVEL_ERROR] = "<27>",
 						 [LOG_LEVEL_DEBUG] = "<31>"};
-	struct iovec parts[] = {{(void *)(uintptr_t)priorities[level], 4}, {line, length}};
+	struct iovec parts[] = {{(void *)(uintptr_t)priorities[level], 4},
+				{line, length + files->syslog_is_stream}};
 	struct msghdr to_peer = {.msg_iov = parts, .msg_iovlen = 2};
 	struct msghdr to_address = to_peer;
 	long sent;
 
-	if (!is_still(syslog))
+	if (!can_take(files->syslog, length, 0))
 		return false;
+	if (files->syslog_is_stream)
+		line[length] = '\0';
 	to_address.msg_name = (void *)(uintptr_t)&syslog_address;
 	to_address.msg_namelen = sizeof(syslog_address);
 	do
-		sent = syscall(SYS_sendmsg, syslog.fd, &to_peer, MSG_DONTWAIT | MSG_NOSIGNAL);
+		sent = syscall(SYS_sendmsg, files->syslog.fd, &to_peer,
+			       MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (sent < 0 && errno == EINTR);
 	if (sent < 0)
-		sent = syscall(SYS_sendmsg, syslog.fd, &to_address, MSG_DONTWAIT | MSG_NOSIGNAL);
-	return sent == (long)(4 + length);
+		sent = syscall(SYS_sendmsg, files->syslog.fd, &to_address,
+			       MSG_DONTWAIT | MSG_NOSIGNAL);
+	return sent == (long)(4 + parts[1].iov_len);
 }
 
 void log_write(const struct log *log, enum log_level level, char *line, size_t length)
@@ -231,14 +329,13 @@ void log_write(const struct log *log, enum log_level level, char *line, size_t l
 	int saved = errno;
 	bool is_written = false;
 
-	line[length] = '\n';
 	if (log->target == LOG_PATH)
-		is_written = write_line(log, files.file, line, length + 1);
+		is_written = write_line(log, files.file, line, length);
 	else if (log->target == LOG_SYSLOG)
-		is_written = send_line(files.syslog, level, line, length);
+		is_written = send_line(&files, level, line, length);
 	if (!is_written)
-		is_written = write_line(log, log->standard_error, line, length + 1);
+		is_written = write_stderr(log, line, length);
 	if (!is_written && log->target != LOG_SYSLOG)
-		send_line(files.syslog, level, line, length);
+		send_line(&files, level, line, length);
 	errno = saved;
 }

@@ -58,6 +58,15 @@ bool policy_always_refused(struct refusal refusal)
 	       refusal.reserved_bytes || refusal.mxcsr;
 }
 
+bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal)
+{
+	bool leaves = !policy_trims(trim, XSAVE_RESTORE) && vcpu.knowledge == VCPU_XCR0;
+	uint64_t left = leaves ? ~vcpu.guest_xcr0 : 0;
+
+	return policy_refused_xfeatures(refusal) & ~left || refusal.xcomp_bv ||
+	       refusal.reserved_bytes || refusal.mxcsr;
+}
+
 bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
 {
 	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;

@@ -2,21 +2,22 @@
 #include "xsaveshim/vcpus.h"
 
 #include <assert.h>
+#include <stddef.h>
 
 #include "xsaveshim/rate_limit.h"
 
-// A vCPU's word has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits 46 to 61, and an
-// enum vcpu_knowledge in bits 62 and 63. XCR0_IN_DETAILS stands for a VCPU_XCR0 whose XCR0s are in
-// the details.
+// A slot's word has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits 46 to 61, and an
+// enum vcpu_knowledge in bits 62 and 63. XCR0_IN_SLOT stands for a VCPU_XCR0 whose XCR0s are in the
+// slot's other members.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62
 #define XCR0_MASK ((UINT64_C(1) << ID_SHIFT) - 1)
-#define XCR0_IN_DETAILS 3
+#define XCR0_IN_SLOT 3
 
-static_assert(sizeof(_Atomic uint64_t) == 8, "a page has 512 words");
-static_assert(VCPU_UNKNOWN == 0 && VCPU_XCR0 < XCR0_IN_DETAILS,
-	      "a zeroed table knows nothing, and two bits hold the knowledge");
+static_assert(VCPU_UNKNOWN == 0 && VCPU_XCR0 < XCR0_IN_SLOT,
+	      "a zeroed slot knows nothing, and two bits hold the knowledge");
+static_assert(VCPUS_SLOTS < UINT16_MAX, "a slot's number plus one fits into slot_of");
 
 static bool is_inside(int fd)
 {
@@ -35,39 +36,76 @@ static void store(_Atomic uint64_t *word, uint64_t value)
 		atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
+// Returns the number of the descriptor's slot plus one, or 0.
+static unsigned int slot_number(const struct vcpus *vcpus, int fd)
+{
+	return is_inside(fd) ? atomic_load_explicit(&vcpus->slot_of[fd], memory_order_relaxed) : 0;
+}
+
+// Returns the descriptor's slot, a new one if it has none; NULL if it cannot have one.
+static struct vcpu_slot *take_slot(struct vcpus *vcpus, int fd)
+{
+	unsigned int number = slot_number(vcpus, fd);
+	uint16_t none = 0;
+
+	if (!number && is_inside(fd) &&
+	    atomic_load_explicit(&vcpus->slots_given, memory_order_relaxed) < VCPUS_SLOTS) {
+		number =
+			atomic_fetch_add_explicit(&vcpus->slots_given, 1, memory_order_relaxed) + 1;
+		if (number > VCPUS_SLOTS)
+			return NULL;
+		if (!atomic_compare_exchange_strong_explicit(
+			    &vcpus->slot_of[fd], &none, (uint16_t)number, memory_order_relaxed,
+			    memory_order_relaxed))
+			number = none; // another thread was faster
+	}
+	return number ? &vcpus->slots[number - 1] : NULL;
+}
+
+// Returns the slot that has the descriptor's counters. Slots are given from the first on, so one
+// counted from the last is rarely another vCPU's.
+static struct vcpu_slot *counting_slot(struct vcpus *vcpus, int fd)
+{
+	unsigned int number = slot_number(vcpus, fd);
+
+	return &vcpus->slots[number ? number - 1
+				    : VCPUS_SLOTS - 1 - (unsigned int)fd % VCPUS_SLOTS];
+}
+
 struct vcpu vcpus_get(const struct vcpus *vcpus, int fd)
 {
-	uint64_t word =
-		is_inside(fd) ? atomic_load_explicit(&vcpus->words[fd], memory_order_acquire) : 0;
+	unsigned int number = slot_number(vcpus, fd);
+	const struct vcpu_slot *slot = &vcpus->slots[number ? number - 1 : 0];
+	uint64_t word = number ? atomic_load_explicit(&slot->word, memory_order_acquire) : 0;
 	unsigned int knowledge = (unsigned int)(word >> KNOWLEDGE_SHIFT);
 	struct vcpu vcpu = {
-		.knowledge =
-			knowledge == XCR0_IN_DETAILS ? VCPU_XCR0 : (enum vcpu_knowledge)knowledge,
+		.knowledge = knowledge == XCR0_IN_SLOT ? VCPU_XCR0 : (enum vcpu_knowledge)knowledge,
 		.id = (int)(word >> ID_SHIFT & ID_MASK) - 1,
 		.guest_xcr0 = word & XCR0_MASK,
 	};
 
-	if (knowledge == XCR0_IN_DETAILS) {
-		vcpu.guest_xcr0 = load(&vcpus->details[fd].guest_xcr0);
-		vcpu.enabled_xcr0 = load(&vcpus->details[fd].enabled_xcr0);
+	if (knowledge == XCR0_IN_SLOT) {
+		vcpu.guest_xcr0 = load(&slot->guest_xcr0);
+		vcpu.enabled_xcr0 = load(&slot->enabled_xcr0);
 	}
 	return vcpu;
 }
 
 void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 {
+	struct vcpu_slot *slot = take_slot(vcpus, fd);
 	uint64_t knowledge = vcpu.knowledge;
 
-	if (!is_inside(fd))
+	if (!slot)
 		return;
 	if (vcpu.enabled_xcr0 || vcpu.guest_xcr0 & ~XCR0_MASK) {
-		knowledge = XCR0_IN_DETAILS;
-		store(&vcpus->details[fd].guest_xcr0, vcpu.guest_xcr0);
-		store(&vcpus->details[fd].enabled_xcr0, vcpu.enabled_xcr0);
+		knowledge = XCR0_IN_SLOT;
+		store(&slot->guest_xcr0, vcpu.guest_xcr0);
+		store(&slot->enabled_xcr0, vcpu.enabled_xcr0);
 	}
-	// Release: a thread that sees XCR0_IN_DETAILS also sees the details.
+	// Release: a thread that sees XCR0_IN_SLOT also sees the XCR0s.
 	atomic_store_explicit(
-		&vcpus->words[fd],
+		&slot->word,
 		knowledge << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |
 			(vcpu.guest_xcr0 & XCR0_MASK),
 		memory_order_release);
@@ -75,41 +113,43 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 
 void vcpus_create(struct vcpus *vcpus, int fd, int id)
 {
-	struct vcpu_details *details;
+	struct vcpu_slot *slot;
 
-	if (!is_inside(fd))
-		return;
-	details = &vcpus->details[fd];
-	store(&details->dropped, 0);
-	for (unsigned int event = 0; event < VCPU_EVENTS; event++) {
-		store(&details->reported[event], 0);
-		if (atomic_load_explicit(&details->count[event], memory_order_relaxed))
-			atomic_store_explicit(&details->count[event], 0, memory_order_relaxed);
-	}
 	vcpus_set(vcpus, fd, (struct vcpu){VCPU_NO_CPUID, id, 0, 0});
+	vcpus_set_dropped(vcpus, fd, 0);
+	slot = counting_slot(vcpus, fd);
+	for (unsigned int event = 0; event < VCPU_EVENTS; event++) {
+		store(&slot->reported[event], 0);
+		if (atomic_load_explicit(&slot->count[event], memory_order_relaxed))
+			atomic_store_explicit(&slot->count[event], 0, memory_order_relaxed);
+	}
 }
 
 uint32_t vcpus_count(struct vcpus *vcpus, int fd, enum vcpu_event event, uint64_t bits)
 {
-	struct vcpu_details *details = &vcpus->details[(unsigned int)fd % VCPUS_MAX];
+	struct vcpu_slot *slot = counting_slot(vcpus, fd);
 	struct rate_limit limit = {
-		.reported = load(&details->reported[event]),
-		.count = atomic_load_explicit(&details->count[event], memory_order_relaxed),
+		.reported = load(&slot->reported[event]),
+		.count = atomic_load_explicit(&slot->count[event], memory_order_relaxed),
 	};
 	bool is_reported = rate_limit_allows(&limit, bits);
 
-	store(&details->reported[event], limit.reported);
-	atomic_store_explicit(&details->count[event], limit.count, memory_order_relaxed);
+	store(&slot->reported[event], limit.reported);
+	atomic_store_explicit(&slot->count[event], limit.count, memory_order_relaxed);
 	return is_reported ? limit.count : 0;
 }
 
 uint64_t vcpus_dropped(const struct vcpus *vcpus, int fd)
 {
-	return is_inside(fd) ? load(&vcpus->details[fd].dropped) : 0;
+	unsigned int number = slot_number(vcpus, fd);
+
+	return number ? load(&vcpus->slots[number - 1].dropped) : 0;
 }
 
 void vcpus_set_dropped(struct vcpus *vcpus, int fd, uint64_t dropped)
 {
-	if (is_inside(fd))
-		store(&vcpus->details[fd].dropped, dropped);
+	unsigned int number = slot_number(vcpus, fd);
+
+	if (number)
+		store(&vcpus->slots[number - 1].dropped, dropped);
 }

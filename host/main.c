@@ -70,6 +70,7 @@ static bool parse_settings(int argc, char **argv, struct settings *settings)
 
 	settings_init(settings);
 	settings->trim = TRIM_BOTH;
+	settings->refused = REFUSED_REPORT;
 	while ((option = getopt_long(argc, argv, "", options, &index)) != -1) {
 		if (option == '?')
 			return false;

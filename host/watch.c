@@ -150,7 +150,8 @@ static int handle_event(void *context, void *data, size_t size)
 {
 	struct watcher *watcher = context;
 	const struct host_event *event = data;
-	struct vcpu_call call = {request_name(event->ioctl), -1, event->vcpu};
+	struct vcpu_call call = {
+		.ioctl_name = request_name(event->ioctl), .fd = -1, .vcpu = event->vcpu};
 	struct log *log = &watcher->log;
 	struct process process = {.vm = ""};
 

@@ -121,7 +121,8 @@ static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 	record_vcpu(&record);
 	vcpus_set(&vcpus, fd, vcpu);
 	open_log();
-	report_learn(&report_log, (struct vcpu_call){ioctl_name, fd, vcpu});
+	report_learn(&report_log,
+		     (struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu});
 }
 
 // Reads the vCPU's table from KVM. The buffer is the library's and zeroed, because up to Linux 6.4
@@ -151,13 +152,14 @@ OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 	return vcpu;
 }
 
-// An unknown fd may still be a vCPU: a duplicate, or one that another process handed over. The
-// library would not see it change either, so it queries KVM each time and remembers nothing.
+// An unknown fd may still be a vCPU: a duplicate, or one that another process handed over. A vCPU
+// without a table may have got one through a duplicate. The library would not see it change
+// either, so it queries KVM each time and remembers nothing.
 static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
 
-	return vcpu.knowledge == VCPU_UNKNOWN ? query_vcpu(fd, vcpu) : vcpu;
+	return vcpu.knowledge != VCPU_XCR0 ? query_vcpu(fd, vcpu) : vcpu;
 }
 
 // Returns false for the first page and the kernel's half of the address space. There the call fails
@@ -196,14 +198,13 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 	return vcpu_fd;
 }
 
-// Returns the number of entries that the library may read. It reads nent once, before the call:
-// another thread may change nent after the kernel has read it.
+// Returns the number of entries of a table that KVM has accepted or written: only then is its memory
+// known to be readable. Another thread of the VMM may still change nent, so read it once.
 static uint32_t table_nent(const void *table)
 {
-	uint32_t nent = 0;
+	uint32_t nent;
 
-	if (is_user_memory(table))
-		memcpy(&nent, table, sizeof(nent));
+	memcpy(&nent, table, sizeof(nent));
 	return nent < GUEST_CPUID_MAX_ENTRIES ? nent : GUEST_CPUID_MAX_ENTRIES;
 }
 
@@ -215,7 +216,6 @@ static const void *table_entries(const void *table)
 static int set_cpuid(int fd, unsigned long request, void *argument)
 {
 	bool v1 = (unsigned int)request == KVM_SET_CPUID;
-	uint32_t nent = table_nent(argument);
 	struct vcpu vcpu;
 	int result;
 
@@ -224,8 +224,8 @@ static int set_cpuid(int fd, unsigned long request, void *argument)
 	if (!result) {
 		vcpu = vcpus_get(&vcpus, fd);
 		vcpu.knowledge = VCPU_XCR0;
-		vcpu.guest_xcr0 = (v1 ? guest_cpuid_v1_xcr0
-				      : guest_cpuid_xcr0)(table_entries(argument), nent);
+		vcpu.guest_xcr0 = (v1 ? guest_cpuid_v1_xcr0 : guest_cpuid_xcr0)(
+			table_entries(argument), table_nent(argument));
 		learn(v1 ? "KVM_SET_CPUID" : "KVM_SET_CPUID2", fd, vcpu);
 	}
 	return result;
@@ -246,18 +246,13 @@ static int get_cpuid2(int fd, unsigned long request, void *argument)
 
 static int get_supported_cpuid(int fd, unsigned long request, void *argument)
 {
-	uint32_t nent = table_nent(argument);
 	int result = next_ioctl(fd, request, argument);
 
-	// KVM has written as many entries as nent says now, and no more than nent said before.
-	if (!result) {
-		uint32_t written = table_nent(argument);
-
+	if (!result)
 		atomic_store_explicit(
 			&kvm_xfeatures,
-			guest_cpuid_xcr0(table_entries(argument), written < nent ? written : nent),
+			guest_cpuid_xcr0(table_entries(argument), table_nent(argument)),
 			memory_order_relaxed);
-	}
 	return result;
 }
 
@@ -273,8 +268,8 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 			policy_trim(settings.trim, XSAVE_SAVE, vcpu, xstate_bv(payload));
 
 		trim_payload(payload, trim);
-		report_trimmed((struct vcpu_call){ioctl_name, fd, vcpu}, VCPU_EVENT_TRIM_SAVED,
-			       trim);
+		report_trimmed((struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu},
+			       VCPU_EVENT_TRIM_SAVED, trim);
 	}
 	return result;
 }
@@ -339,6 +334,11 @@ static struct host_caps host_caps(void)
 	};
 }
 
+static bool ends_vmm(struct vcpu vcpu, struct refusal refusal)
+{
+	return settings.refused == REFUSED_ABORT && policy_ends_vmm(settings.trim, vcpu, refusal);
+}
+
 // With abort, the VMM ends before its guest runs on without its state. QEMU 8.2 and later end with
 // status 1 here, too. Not exit(): an atexit handler may need a lock that this thread holds.
 static _Noreturn void end_vmm(void)
@@ -359,11 +359,12 @@ OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long reque
 	    load_widened(call, request, payload, refusal.guest_lacks))
 		return 0;
 	count = vcpus_count(&vcpus, call.fd, VCPU_EVENT_REFUSED, policy_refused_xfeatures(refusal));
-	if (count) {
+	call.ends_vmm = error == EINVAL && ends_vmm(call.vcpu, refusal);
+	if (count || call.ends_vmm) {
 		open_log();
 		report_refused(&report_log, call, error, xstate_bv(payload), refusal, count);
 	}
-	if (settings.refused == REFUSED_ABORT)
+	if (call.ends_vmm)
 		end_vmm();
 	errno = error;
 	return result;
@@ -410,11 +411,12 @@ OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 		call.vcpu.enabled_xcr0 |= joins;
 		vcpus_set(&vcpus, call.fd, call.vcpu);
 	}
-	if (count) {
+	call.ends_vmm = lost && settings.refused == REFUSED_ABORT;
+	if (count || call.ends_vmm) {
 		open_log();
 		report_lost(&report_log, call, xcr0, lost, count);
 	}
-	if (lost && settings.refused == REFUSED_ABORT)
+	if (call.ends_vmm)
 		end_vmm();
 }
 
@@ -424,11 +426,12 @@ OUT_OF_LINE static void handle_xcr0_refused(struct vcpu_call call, uint64_t xcr0
 	uint32_t count = vcpus_count(
 		&vcpus, call.fd, VCPU_EVENT_XCR0_REFUSED, policy_refused_xfeatures(refusal));
 
-	if (count) {
+	call.ends_vmm = ends_vmm(call.vcpu, refusal);
+	if (count || call.ends_vmm) {
 		open_log();
 		report_xcr0_refused(&report_log, call, error, xcr0, refusal, count);
 	}
-	if (settings.refused == REFUSED_ABORT)
+	if (call.ends_vmm)
 		end_vmm();
 }
 

@@ -24,48 +24,48 @@
 #include "reports.h"
 #include "xsaveshim/report.h"
 
-// More threads than this the supervisor cannot have.
-#define HANDS 32768
+// The supervisor has at most this many threads that answer notifications.
+#define SLOTS 32768
 
 // The kernel's PID_MAX_LIMIT.
 #define PIDS (4 << 20)
 
 // The memory that the guardian shares with the supervisor. The kernel itself writes a notification
-// into a hand, so that there is no moment at which the supervisor alone knows of it.
+// into a slot, so that the guardian knows of each one that the supervisor has received.
 struct shared {
-	atomic_uint hands_used; // no hand from this index on was ever claimed
+	atomic_uint slots_used; // no slot from this index on was ever claimed
 	struct {
 		atomic_flag is_claimed;
 		struct seccomp_notif notification; // id 0: there is none
-	} hands[HANDS];
+	} slots[SLOTS];
 	unsigned char owners[PIDS / 8];
 };
 
 static struct shared *shared;
 static int listener;
 static pid_t supervisor;
-static int release_stderr; // an eventfd
+static int release_stderr; // an eventfd: readable once the supervisor has closed standard error
 
-struct seccomp_notif *guardian_claim_hand(void)
+struct seccomp_notif *guardian_claim_slot(void)
 {
-	for (unsigned int i = 0; i < HANDS; i++) {
-		unsigned int used = atomic_load(&shared->hands_used);
+	for (unsigned int i = 0; i < SLOTS; i++) {
+		unsigned int used = atomic_load(&shared->slots_used);
 
-		if (atomic_flag_test_and_set(&shared->hands[i].is_claimed))
+		if (atomic_flag_test_and_set(&shared->slots[i].is_claimed))
 			continue;
 		while (used <= i &&
-		       !atomic_compare_exchange_weak(&shared->hands_used, &used, i + 1))
+		       !atomic_compare_exchange_weak(&shared->slots_used, &used, i + 1))
 			;
-		return &shared->hands[i].notification;
+		return &shared->slots[i].notification;
 	}
 	return NULL;
 }
 
-void guardian_return_hand(struct seccomp_notif *hand)
+void guardian_return_slot(struct seccomp_notif *slot)
 {
-	size_t offset = (size_t)((char *)hand - (char *)&shared->hands[0].notification);
+	size_t offset = (size_t)((char *)slot - (char *)&shared->slots[0].notification);
 
-	atomic_flag_clear(&shared->hands[offset / sizeof(shared->hands[0])].is_claimed);
+	atomic_flag_clear(&shared->slots[offset / sizeof(shared->slots[0])].is_claimed);
 }
 
 unsigned char *guardian_owners(void)
@@ -83,18 +83,29 @@ static bool is_owner(pid_t pid)
 	return pid >= 0 && pid < PIDS && shared->owners[pid / 8] >> pid % 8 & 1;
 }
 
+// Reports that the supervisor has died; with an ioctl, that the process ends at it. A child writes
+// the line, because the log may hang, and VMMs wait for the guardian.
 static void report_death(pid_t process, const char *ioctl_name)
 {
-	struct log *log = reports_begin(process);
+	pid_t child = fork();
 	struct report_line line;
+	struct log *log;
 
-	reports_set_action(ioctl_name ? "abort" : NULL);
+	if (child > 0)
+		return;
+	if (!child)
+		close(listener);
+	log = reports_begin(process);
 	report_begin(&line, log, LOG_LEVEL_ERROR, "supervisor-died");
 	report_int(&line, "supervisor", supervisor);
-	if (ioctl_name)
+	if (ioctl_name) {
 		report_text(&line, "ioctl", ioctl_name);
+		report_text(&line, "action", "abort");
+	}
 	report_send(&line);
 	reports_end();
+	if (!child)
+		_exit(0);
 }
 
 static const char *name_of(unsigned int request)
@@ -143,13 +154,13 @@ static void answer(const struct seccomp_notif *notification)
 	close(pidfd);
 }
 
-static void answer_hands(void)
+static void answer_slots(void)
 {
-	unsigned int used = atomic_load(&shared->hands_used);
+	unsigned int used = atomic_load(&shared->slots_used);
 
 	for (unsigned int i = 0; i < used; i++)
-		if (shared->hands[i].notification.id)
-			answer(&shared->hands[i].notification);
+		if (shared->slots[i].notification.id)
+			answer(&shared->slots[i].notification);
 }
 
 // Returns true if a process with the filter is left.
@@ -190,11 +201,11 @@ static _Noreturn void guard(int pidfd, const struct settings *settings, pid_t vm
 	prctl(PR_SET_NAME, "xsaveshim-guard");
 	wait_for_death(pidfd);
 	if (!has_callers(0))
-		_exit(0); // so the supervisor's work was done
+		_exit(0); // the supervisor had nothing left to do
 	report_death(vmm, NULL);
 	if (settings->refused != REFUSED_ABORT)
 		_exit(0);
-	answer_hands();
+	answer_slots();
 	while (has_callers(-1)) {
 		memset(&notification, 0, sizeof(notification));
 		if (!seccomp_notify_receive(listener, &notification))

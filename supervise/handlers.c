@@ -37,14 +37,14 @@ static int listener;
 static const struct settings *settings;
 static struct tracked *tracked;
 
-// What this host can load; its xfeatures are the host's XCR0 if KVM cannot be queried. Its xcr0
-// stays 0: the permission of a VMM to use AMX cannot be seen from outside, and KVM takes no CPUID
-// table with AMX from a VMM without it.
+// The xfeatures are the host's XCR0 if KVM cannot be queried. The xcr0 stays 0: the supervisor
+// cannot see whether a VMM has the permission to use AMX, and KVM accepts no CPUID table with AMX
+// from a VMM without it.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 {
-	return (struct vcpu_call){call->ioctl_name, call->fd, vcpu};
+	return (struct vcpu_call){.ioctl_name = call->ioctl_name, .fd = call->fd, .vcpu = vcpu};
 }
 
 // Begins reports about the caller's process.
@@ -262,30 +262,13 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 	if (events->lacking_count)
 		report_earlier_cpuid(log, call, events);
 	if (events->refused_count) {
-		reports_set_action(events->ends_vmm ? "abort" : NULL);
-		report_refused(log, vcpu_call(call, events->vcpu), EINVAL, events->trim.after,
-			       events->refusal, events->refused_count);
+		struct vcpu_call about = vcpu_call(call, events->vcpu);
+
+		about.ends_vmm = events->ends_vmm;
+		report_refused(log, about, EINVAL, events->trim.after, events->refusal,
+			       events->refused_count);
 	}
 	reports_end();
-}
-
-static struct refusal diagnose(const struct tracked_vcpu *vcpu, unsigned char *head, uint64_t bv)
-{
-	xstate_set_bv(head, bv);
-	return policy_diagnose(head, vcpu->vcpu, host);
-}
-
-// KVM may serve a vCPU without a known table to another process, so nobody is ended for it. Nobody
-// is ended either for xfeatures that the settings say to leave in the payload.
-static bool ends_vmm(const struct xsave_events *events, const struct tracked_vcpu *vcpu,
-		     unsigned char *head)
-{
-	struct trim_result trim = events->trim;
-	bool is_left = !policy_trims(settings->trim, XSAVE_RESTORE);
-
-	return settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
-	       policy_always_refused(
-		       diagnose(vcpu, head, is_left ? trim.xstate_bv & trim.allowed : trim.after));
 }
 
 // Notes what comes of the payload, whose XSTATE_BV is trim.after now. Only what every kernel refuses
@@ -302,11 +285,15 @@ static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *
 		events->not_writable_count = count(vcpu, TRACKED_NOT_WRITABLE, excess);
 	else if (excess)
 		events->trim_count = count(vcpu, TRACKED_TRIM, excess);
-	events->refusal = diagnose(vcpu, head, trim.after);
+	xstate_set_bv(head, trim.after);
+	events->refusal = policy_diagnose(head, vcpu->vcpu, host);
 	if (policy_always_refused(events->refusal)) {
 		events->refused_count =
 			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
-		events->ends_vmm = ends_vmm(events, vcpu, head);
+		// KVM may serve a vCPU without a known table to another process.
+		events->ends_vmm =
+			settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
+			policy_ends_vmm(settings->trim, vcpu->vcpu, events->refusal);
 		if (events->ends_vmm) // never without a report
 			events->refused_count = vcpu->rate_limits[TRACKED_REFUSED].count;
 		return;
@@ -356,11 +343,9 @@ static void before_set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
 	struct tracked_vcpu *vcpu;
-	struct vcpu known;
+	struct vcpu_call about;
 	uint64_t xcr0, lost;
-	struct log *log;
 	uint32_t times;
-	bool is_end;
 
 	if (!remote_read(call->caller.tid, call->argument, &xcrs, sizeof(xcrs))) {
 		report_not_readable(call);
@@ -373,19 +358,17 @@ static void before_set_xcrs(struct call *call)
 		return;
 	lost = policy_lost(vcpu->dropped, xcr0);
 	vcpu->vcpu.enabled_xcr0 |= policy_joins(vcpu->vcpu, xcr0) & ~lost;
-	is_end = lost && settings->refused == REFUSED_ABORT;
 	times = lost ? count(vcpu, TRACKED_LOST, lost) : 0;
-	if (is_end) // never without a report
+	about = vcpu_call(call, vcpu->vcpu);
+	about.ends_vmm = lost && settings->refused == REFUSED_ABORT;
+	if (about.ends_vmm) // never without a report
 		times = vcpu->rate_limits[TRACKED_LOST].count;
-	known = vcpu->vcpu;
 	tracked_unlock(tracked);
 	if (times) {
-		log = begin_reports(call);
-		reports_set_action(is_end ? "abort" : NULL);
-		report_lost(log, vcpu_call(call, known), xcr0, lost, times);
+		report_lost(begin_reports(call), about, xcr0, lost, times);
 		reports_end();
 	}
-	if (is_end)
+	if (about.ends_vmm)
 		end_vmm(call);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor does about a watched ioctl before the kernel makes it.
+// The handlers of the watched ioctls, which run before the kernel makes the call.
 //
-// The rules are those of the library (include/xsaveshim/policy.h), but the supervisor does not see
-// the result of a call: it reports in advance that KVM will refuse a payload.
+// They follow the library's rules (include/xsaveshim/policy.h). But the supervisor does not see the
+// result of a call: it reports in advance that KVM will refuse a payload.
 #ifndef XSAVESHIM_HANDLERS_H
 #define XSAVESHIM_HANDLERS_H
 

@@ -52,7 +52,7 @@ static void set_events(int operation, int fd, uint32_t flags)
 
 // Returns true if it has received a notification. The listener reports one event only (ONESHOT), so
 // that one of the threads that wait here receives. That thread makes it report again at once.
-static bool receive(struct seccomp_notif *hand)
+static bool receive(struct seccomp_notif *slot)
 {
 	struct epoll_event event;
 	bool is_received;
@@ -65,8 +65,8 @@ static bool receive(struct seccomp_notif *hand)
 	}
 	if (event.events & EPOLLHUP)
 		_exit(0); // the last process with the filter has exited
-	memset(hand, 0, sizeof(*hand));
-	is_received = !seccomp_notify_receive(listener, hand);
+	memset(slot, 0, sizeof(*slot));
+	is_received = !seccomp_notify_receive(listener, slot);
 	// ENOENT: the caller was killed before the supervisor could receive its notification.
 	if (!is_received && errno != ENOENT && errno != EINTR)
 		fail();
@@ -78,28 +78,28 @@ static void start_thread(void);
 
 // Answers one notification. The kernel makes the call in any case. The last thread that waits for
 // one starts another, because handling the call may take as long as the caller wants.
-static void serve_one(struct seccomp_notif *hand)
+static void serve_one(struct seccomp_notif *slot)
 {
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
 
-	if (!receive(hand))
+	if (!receive(slot))
 		return;
 	if (atomic_fetch_sub(&idle, 1) == 1)
 		start_thread();
-	handle_notification(hand);
-	response.id = hand->id;
+	handle_notification(slot);
+	response.id = slot->id;
 	seccomp_notify_respond(listener, &response);
-	hand->id = 0;
+	slot->id = 0;
 	stderr_check_soon();
 	atomic_fetch_add(&idle, 1);
 }
 
-static void *serve(void *hand)
+static void *serve(void *slot)
 {
 	do
-		serve_one(hand);
+		serve_one(slot);
 	while (atomic_load(&idle) <= IDLE_MAX);
-	guardian_return_hand(hand);
+	guardian_return_slot(slot);
 	atomic_fetch_sub(&idle, 1);
 	return NULL;
 }
@@ -107,26 +107,26 @@ static void *serve(void *hand)
 // If there can be no further thread, the next call waits until a thread has answered another.
 static void start_thread(void)
 {
-	struct seccomp_notif *hand = guardian_claim_hand();
+	struct seccomp_notif *slot = guardian_claim_slot();
 	pthread_attr_t attributes;
 	pthread_t thread;
 
-	if (!hand)
+	if (!slot)
 		return;
 	atomic_fetch_add(&idle, 1);
 	pthread_attr_init(&attributes);
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attributes, STACK_SIZE);
-	if (pthread_create(&thread, &attributes, serve, hand)) {
+	if (pthread_create(&thread, &attributes, serve, slot)) {
 		atomic_fetch_sub(&idle, 1);
-		guardian_return_hand(hand);
+		guardian_return_slot(slot);
 	}
 	pthread_attr_destroy(&attributes);
 }
 
 void listener_serve(int fd, struct tracked *owners)
 {
-	struct seccomp_notif *hand;
+	struct seccomp_notif *slot;
 
 	listener = fd;
 	tracked = owners;
@@ -138,7 +138,7 @@ void listener_serve(int fd, struct tracked *owners)
 	// Since Linux 6.6; it only makes answers faster.
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	idle = 1;
-	hand = guardian_claim_hand();
+	slot = guardian_claim_slot();
 	while (true)
-		serve_one(hand);
+		serve_one(slot);
 }

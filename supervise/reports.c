@@ -8,7 +8,6 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct log report_log;
-static struct log_field action_field[2] = {{.key = "action"}};
 
 bool reports_open(const struct settings *settings, pid_t vmm)
 {
@@ -37,14 +36,7 @@ struct log *reports_begin(pid_t process)
 	return &report_log;
 }
 
-void reports_set_action(const char *action)
-{
-	action_field[0].value = action;
-	report_log.fields = action ? action_field : NULL;
-}
-
 void reports_end(void)
 {
-	reports_set_action(NULL);
 	pthread_mutex_unlock(&lock);
 }

@@ -23,9 +23,6 @@ bool reports_take(enum log_level level);
 // call this while you hold a lock.
 struct log *reports_begin(pid_t process);
 
-// Adds action=ACTION to the lines that follow until reports_end. NULL: nothing.
-void reports_set_action(const char *action);
-
 void reports_end(void);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor knows of the processes with its filter that have vCPUs, and of these vCPUs.
+// The supervised processes that have created vCPUs, and the state of these vCPUs.
 //
 // The kernel notifies the supervisor before it makes a call, and never says how the call ended. So
 // these questions need an answer:

@@ -42,6 +42,7 @@ check() {
 @test "each value that is set for a vCPU is kept, and its neighbours do not change" { check; }
 @test "the first and the last descriptor of the table do not share an entry" { check; }
 @test "a descriptor outside the table stays unknown and changes nothing" { check; }
+@test "the first 4,096 vCPUs have a slot each, and any further one stays unknown" { check; }
 @test "an event is reported at its 1st, 10th, 100th and 1,000th time, and when it has a new bit" { check; }
 @test "a new vCPU at the same descriptor has none of the old one's history" { check; }
 @test "an event's counter stops at its maximum, and a new bit is still reported" { check; }
@@ -58,6 +59,7 @@ check() {
 @test "FP and SSE are a reason for a refusal only if there is no other" { check; }
 @test "a payload is loaded under a widened CPUID only for FP and SSE, and only if restores are trimmed" { check; }
 @test "AMX that the process may not use is reported as not permitted, not as a lack of the host" { check; }
+@test "abort needs a reason, and more than xfeatures that the settings leave in the payload" { check; }
 @test "an XCR0 is refused for xfeatures that the guest or the host lacks" { check; }
 @test "an XCR0 that KVM took is allowed from then on, and shows which state was lost" { check; }
 @test "EBADF, ENOTTY and EIO mean that the descriptor is no vCPU of this process" { check; }
@@ -65,6 +67,7 @@ check() {
 @test "a trim that the settings forbid is reported as would-trim" { check; }
 @test "a payload with nothing to drop causes no line" { check; }
 @test "a refusal names each reason" { check; }
+@test "a report before the VMM is ended has action=abort" { check; }
 @test "an errno other than EINVAL does not blame the payload" { check; }
 @test "a vCPU's new XCR0 is reported at level debug" { check; }
 @test "each log level includes the lines of the more severe levels" { check; }
@@ -76,6 +79,12 @@ check() {
 @test "bad settings beyond the eighth are counted" { check; }
 @test "each line has the pid of its process and the count of its event" { check; }
 @test "a refused XCR0 and lost state are each reported in one line" { check; }
+@test "a line that would exceed RLIMIT_FSIZE goes to the fallback, without a signal" { check; }
+@test "a renamed log file takes lines, a deleted one has them go to the fallback and keeps its inode" { check; }
+@test "a deleted file as standard error takes no line, a memfd does" { check; }
+@test "a log that is not a regular file is refused, and standard error says so" { check; }
+@test "a stream socket at /dev/log gets each line with a NUL" { check; }
+@test "a syslogd that starts after the log was opened gets the lines" { check; }
 @test "a line that a full disk does not take goes to the fallback, and errno is kept" { check; }
 @test "syslog gets each line with its priority, and the fallback gets a line that syslog does not take" { check; }
 @test "the default log is standard error" { check; }
@@ -93,7 +102,7 @@ check() {
 @test "a record keeps the settings and whether a vCPU was seen" { check; }
 @test "a record that was not published, or that has another version, has no settings" { check; }
 @test "a record that holds no accepted values is refused, and a path without an end is cut" { check; }
-@test "the defaults are restore, report, stderr and notice" { check; }
+@test "the defaults are restore, abort, stderr and notice" { check; }
 @test "each setting accepts each of its values" { check; }
 @test "each field of the settings is the value of its setting" { check; }
 @test "a setting has one name, as a variable, as an option and in JSON" { check; }
@@ -102,10 +111,12 @@ check() {
 @test "a settings file may have comments, white space, and values with equals signs" { check; }
 @test "the last of two lines for one setting counts" { check; }
 @test "a bad line of a settings file is kept with its number" { check; }
-@test "a settings file without newlines, of NULs or of one character does no harm" { check; }
+@test "a settings file with a zero byte is a problem and is not applied" { check; }
+@test "a settings file without newlines or of one character does no harm" { check; }
 @test "a line of a settings file that has any length is one problem" { check; }
 @test "the environment overrides the settings file" { check; }
-@test "a bad value in the environment means the default, not the file's value" { check; }
+@test "a bad value in the environment means the default, and an unknown variable is a problem" { check; }
+@test "a key of any length in the environment is cut" { check; }
 @test "settings come from the environment, then the file, then the defaults" { check; }
 @test "a settings file that cannot be read is a problem, and a missing one is none" { check; }
 @test "a settings file of more than 16 KiB is a problem and is not applied" { check; }

@@ -43,10 +43,15 @@ dynamic() { # TAG
   [[ $segments != *RWE* && $segments == *'R E'* ]]
 }
 
-@test "the vCPU table is in .bss, with 65,536 words and as many details" {
+@test "the library has at most 768 KiB of zeroed data, with 4,096 slots for vCPUs" {
   local bss
   bss=$((16#$(readelf -SW "$shim" | sed -nE 's/.* \.bss +NOBITS +[0-9a-f]+ [0-9a-f]+ ([0-9a-f]+) .*/\1/p')))
-  ((bss >= 65536 * (8 + 88) && bss < 65536 * (8 + 88) + 32768)) || fail "$bss bytes"
+  ((bss >= 65536 * 2 + 4096 * 96 && bss <= 768 * 1024)) || fail "$bss bytes"
+}
+
+@test "a program with RLIMIT_DATA of 4,000 KiB starts with the library" {
+  run bash -c 'ulimit -d 4000; LD_PRELOAD=$1 exec /bin/true' - "$shim"
+  [[ $status == 0 && -z $output ]] || fail "exit status $status" "$output"
 }
 
 @test "a program without a vCPU has no page of the vCPU table in memory" {

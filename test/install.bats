@@ -106,6 +106,14 @@ make_enabled_image() { # LIBRARY
   [[ $(wc -l <<<"$changes") == 1 && $changes == *"rename"*"\"$library.new\""*"\"$library\""* ]] || fail "$changes"
 }
 
+@test "make install replaces an installed library by a rename, so that it is there and whole all the time" {
+  make -s install DESTDIR="$root"
+  library=$(find "$root" -name libxsaveshim.so)
+  strace -f -qq --seccomp-bpf -e trace=rename,renameat,renameat2,unlink,unlinkat,openat -o "$BATS_TEST_TMPDIR/trace" make -s install DESTDIR="$root"
+  run -0 sed -nE "s,^[0-9]+ +([a-z0-9]+)\\(.*\"$library\".*( = 0|O_WRONLY|O_CREAT|O_TRUNC).*,\\1,p" "$BATS_TEST_TMPDIR/trace"
+  [[ $output == *rename* && $output != *unlink* && $output != *open* ]] || fail "$output"
+}
+
 @test "make install and make uninstall keep settings that somebody changed" {
   make -s install DESTDIR="$root"
   echo XSAVESHIM_TRIM=none >>"$root/etc/xsaveshim.conf"

@@ -9,6 +9,7 @@ setup() {
   need_no_settings_file
   need_kvm
   behind=
+  export XSAVESHIM_REFUSED=report
   find_lacking_bit
 }
 

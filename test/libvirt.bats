@@ -217,19 +217,18 @@ assert_daemon_lacks_library() {
   [[ $output == *"domain guest (pid $(guest_pid)): has the library, /usr/lib/"*"/libxsaveshim.so"* ]]
 }
 
+assert_status_fails() { # MESSAGE
+  run -1 host xsaveshim-libvirt status
+  [[ $output == *"$1"* ]] || fail "expected: $1" "$output"
+}
+
 @test "status names a daemon that was started before the drop-in was installed" {
   host systemctl start libvirtd
   host xsaveshim-libvirt enable --root /
   host systemctl daemon-reload
-  run -1 host xsaveshim-libvirt status
-  [[ $output == *"libvirtd.service: enabled, but the running daemon (pid "*"systemctl restart libvirtd.service"* ]]
+  assert_status_fails "libvirtd.service: enabled, but the running daemon (pid $(daemon_pid)) was started without the library"
   host systemctl restart libvirtd
   host xsaveshim-libvirt status
-}
-
-assert_status_fails() { # MESSAGE
-  run -1 host xsaveshim-libvirt status
-  [[ $output == *"$1"* ]] || fail "expected: $1" "$output"
 }
 
 @test "status fails if domains cannot load the library or read the settings, or if the settings trim nothing" {
@@ -296,22 +295,6 @@ plain_xml() { # NAME [LD_PRELOAD]
   [[ $output == *"domain mine (pid "*"has the library, $library"* ]]
 }
 
-@test "status needs root, and says so" {
-  run -3 host setpriv --reuid nobody --clear-groups xsaveshim-libvirt status
-  [[ $output == *"Remedy: sudo xsaveshim-libvirt status"* ]]
-}
-
-@test "enable undoes everything if the probe domain cannot load the library" {
-  before=$(list_files "$host_root")
-  host chmod 600 "/${library:=$(cd "$host_root" && find usr/lib -name libxsaveshim.so)}"
-  run -1 host xsaveshim-libvirt enable
-  [[ $output == *"a probe domain started without /$library"*"undone"* ]]
-  assert_unchanged "$host_root" "$before"
-  assert_daemon_lacks_library
-  host chmod 644 "/$library"
-  host xsaveshim-libvirt enable
-}
-
 # Makes QEMU fail for the probe domain, while libvirt runs.
 break_qemu() {
   host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-real
@@ -320,8 +303,16 @@ break_qemu() {
   host chmod 755 /usr/bin/qemu-system-x86_64
 }
 
-@test "enable prints the end of the log of a probe domain that does not start, and undoes everything" {
+@test "enable undoes everything if the probe domain cannot load the library, or does not start" {
   before=$(list_files "$host_root")
+  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  host chmod 600 "$library"
+  run -1 host xsaveshim-libvirt enable
+  [[ $output == *"a probe domain started without $library"*"undone"* ]] || fail "$output"
+  host chmod 644 "$library"
+  assert_unchanged "$host_root" "$before"
+  assert_daemon_lacks_library
+
   break_qemu
   run -1 host xsaveshim-libvirt enable
   [[ $output == *"cannot start a probe domain"*"The end of its log:"*"this QEMU is broken"*"undone: everything"* ]] || fail "$output"
@@ -359,12 +350,16 @@ break_qemu() {
   host xsaveshim-libvirt status
 }
 
-@test "enable refuses without root, systemd, virsh, the library or libvirt's units, and names the remedy" {
+@test "enable refuses without root, systemd, virsh, the library or units, and if another drop-in has its name" {
   as=(setpriv --reuid nobody --clear-groups)
   assert_refused "cannot write to /etc" "run this as root"
   as=(unshare --mount sh -c 'mount -t tmpfs none /run/systemd; exec "$@"' without-systemd)
   assert_refused "systemd does not run here" "--root DIR"
   as=()
+  host mkdir -p "/$(dirname "$drop_in")"
+  echo '[Service]' | host tee "/$drop_in"
+  assert_refused "/$drop_in exists, and xsaveshim-libvirt did not write it" "out of the way"
+  host rm "/$drop_in"
   host mv /usr/bin/virsh /srv/
   assert_refused "no virsh" "libvirt-clients"
   host mv /srv/virsh /usr/bin/
@@ -442,18 +437,13 @@ preload() { # FILE VALUE
   assert_refused "already has an LD_PRELOAD, from /proc/$(daemon_pid)/environ" "remove it"
 }
 
-@test "enable refuses to replace a drop-in that it did not write" {
-  as=()
-  host mkdir -p "/$(dirname "$drop_in")"
-  printf '[Service]\nNice=1\n' | host tee "/$drop_in"
-  assert_refused "/$drop_in exists, and xsaveshim-libvirt did not write it" "out of the way"
-}
-
-@test "--version prints the version, and wrong arguments are named" {
+@test "--version prints the version, wrong arguments are named, and status says that it needs root" {
   run -0 host xsaveshim-libvirt --version
   [[ $output == "xsaveshim-libvirt $(sed -n 's/^VERSION := //p' "$repo/Makefile")" ]]
   run -2 host xsaveshim-libvirt
   [[ $output == usage:* ]]
+  run -3 host setpriv --reuid nobody --clear-groups xsaveshim-libvirt status
+  [[ $output == *"Remedy: sudo xsaveshim-libvirt status"* ]]
   run -2 host xsaveshim-libvirt start
   [[ $output == *"'start' is none of enable, disable and status"* ]]
   run -2 host xsaveshim-libvirt enable disable

@@ -109,7 +109,7 @@ session_of() { # PID
     [[ ! -s $work/same/stderr ]] || fail "$(<"$work/same/stderr")"
   fi
 
-  guest_restore lacking "$work/image" "LD_PRELOAD=$shim" -- -cpu qemu64,+xsave
+  guest_restore lacking "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_REFUSED=report -- -cpu qemu64,+xsave
   guest_wait lacking "a report on KVM_SET_XCRS" grep -qE \
     'level=error event=(refused .* reason=guest-lacks:avx|lost .* lost=avx)' "$work/lacking/stderr"
   grep -qE 'event=trim .* dropped=(.*,)?avx' "$work/lacking/stderr"

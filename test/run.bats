@@ -58,10 +58,10 @@ assert_help() {
 @test "--help fits on a screen and names every command, every option and the exit statuses" {
   local word
   assert_help
-  for word in run probe status host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
+  for word in run probe status settings host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
   assert_help run
   for word in --trim= --refused= --log= --log-level= --supervise 127 126 125; do grep -qe "$word" <<<"$output"; done
-  for word in probe status; do
+  for word in probe status settings; do
     assert_help "$word"
     grep -q 'Exit status: 0 .* 1 .* 2 ' <<<"${output//$'\n'/ }"
   done
@@ -75,14 +75,14 @@ assert_help() {
 
 @test "the error for an unknown command names the commands that exist" {
   run_command walk
-  assert_line 2 "xsaveshim: unknown command 'walk': use run, probe, status, host, --help or --version"
+  assert_line 2 "xsaveshim: unknown command 'walk': use run, probe, status, settings, host, --help or --version"
 }
 
 @test "the error for a value that an option does not accept names the accepted values, and no VMM starts" {
   run_command run --trim=sometimes -- echo started
   assert_line 125 "xsaveshim run: --trim takes one of restore,save,both,none, not 'sometimes'"
   run_command run --refused=never echo started
-  assert_line 125 "xsaveshim run: --refused takes one of report,abort, not 'never'"
+  assert_line 125 "xsaveshim run: --refused takes one of abort,report, not 'never'"
   run_command run --log=relative/path echo started
   assert_line 125 "xsaveshim run: --log takes one of stderr,syslog,none,/absolute/path, not 'relative/path'"
   run_command run --log-level=loud echo started
@@ -217,6 +217,15 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   echo 'not a library, and longer than the header of one: this line is' >"$work/libxsaveshim.so"
   run_command run -- echo started
   assert_line 125 "xsaveshim run: $work/libxsaveshim.so: *; is xsaveshim installed completely?"
+}
+
+@test "if the user may not read the installed library, the error is permission denied" {
+  need_root
+  make_public "$xsaveshim"
+  mkdir "$public/lib"
+  install -m 000 "$shim" "$public/lib/libxsaveshim.so"
+  run --separate-stderr setpriv --reuid nobody --clear-groups env LD_LIBRARY_PATH="$public/lib" "$public/xsaveshim" run -- echo
+  assert_line 125 "xsaveshim run: $public/lib/libxsaveshim.so: Permission denied"
 }
 
 @test "a library whose path LD_PRELOAD cannot hold is an error" {

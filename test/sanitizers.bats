@@ -73,7 +73,7 @@ in_memcheck() { # LD_PRELOAD STEP...
 }
 
 @test "under valgrind reports of refused payloads and bad settings make no bad memory access" {
-  export XSAVESHIM_TRIM=wrong XSAVESHIM_LOG=/does/not/exist XSAVESHIM_LOG_LEVEL=debug
+  export XSAVESHIM_REFUSED=report XSAVESHIM_TRIM=wrong XSAVESHIM_LOG=/does/not/exist XSAVESHIM_LOG_LEVEL=debug
   in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x17 set-xsave 0x13 \
     create 1 cpuid 0xd=0x7 set-xsave 0x3,xcomp_bv=1 create 2 cpuid 0xd=0x7 set-xsave 0x3,reserved=7 \
     create 3 cpuid 0xd=0x7 set-xsave 0x3,mxcsr=0xffffffff set-xcrs 0xff cpuid-null set-xsave-at 0

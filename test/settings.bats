@@ -3,7 +3,9 @@
 
 load lib
 
+# With the default, abort, a refusal ends the VMM. The tests of the default unset this.
 setup() {
+  export XSAVESHIM_REFUSED=report
   log=$BATS_TEST_TMPDIR/log
   mkdir "$etc"
 }
@@ -89,15 +91,17 @@ assert_abort() { # SOURCE [SETTING]
   run_private "${@:2}" create 0 cpuid 0xd=0x7 set-xsave 0x7 set-xsave 0x7,xcomp_bv=1 set-xsave 0x3
   ((status == 1)) || fail "$(outcome)"
   [[ $output == *'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *'set-xsave 0x3'* ]]
-  assert_reported "$refusal"
+  assert_reported "$refusal action=abort"
 }
 
-@test "with XSAVESHIM_REFUSED=report, the default, the VMM runs on after a refusal" {
-  assert_report default
+@test "with XSAVESHIM_REFUSED=report the VMM runs on after a refusal" {
+  unset XSAVESHIM_REFUSED
   from_both XSAVESHIM_REFUSED report assert_report
 }
 
-@test "XSAVESHIM_REFUSED=abort ends the VMM after the report of a refusal" {
+@test "XSAVESHIM_REFUSED=abort, the default, ends the VMM after the report of a refusal" {
+  unset XSAVESHIM_REFUSED
+  assert_abort default
   from_both XSAVESHIM_REFUSED abort assert_abort
 }
 
@@ -196,10 +200,10 @@ assert_file() { # SOURCE [SETTING]
   [[ $stderr == *"event=log pid="*" target=$log "*"$(printf '\nxsaveshim: level=notice event=trim ')"* ]] || fail "$(outcome)"
 }
 
-@test "a report that cannot be written to the log file goes to stderr" {
+@test "a device as the log file is refused, and reports go to stderr" {
   run_private XSAVESHIM_LOG=/dev/full "${trim_steps[@]}"
   assert_trimmed
-  assert_reported "$trimmed"
+  assert_reported 'level=error event=log target=/dev/full error="Not a regular file" using=stderr' "$trimmed"
 }
 
 @test "if the VMM has no stderr, nothing is written to the file that has its descriptor" {
@@ -347,7 +351,6 @@ assert_level() { # EVENTS SOURCE [SETTING]
 
 declare -gA accepted=(
   [TRIM]="restore,save,both,none"
-  [REFUSED]="report,abort"
   [LOG]="stderr,syslog,none,/absolute/path"
   [LOG_LEVEL]="notice,error,debug"
 )
@@ -368,11 +371,25 @@ assert_bad() {
   cd "$BATS_TEST_TMPDIR"
   for value in foo Save saved 'restore,save'; do from_both XSAVESHIM_TRIM "$value" assert_bad TRIM "$value"; done
   from_both XSAVESHIM_TRIM 'no ne' assert_bad TRIM '"no ne"'
-  from_both XSAVESHIM_REFUSED exit assert_bad REFUSED exit
   from_both XSAVESHIM_LOG ./file.log assert_bad LOG ./file.log
   from_both XSAVESHIM_LOG_LEVEL warning assert_bad LOG_LEVEL warning
-  for key in "${!accepted[@]}"; do from_both "XSAVESHIM_$key" '' assert_bad "$key" '""'; done
+  for key in TRIM LOG LOG_LEVEL; do from_both "XSAVESHIM_$key" '' assert_bad "$key" '""'; done
   [[ ! -e file.log ]]
+}
+
+assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
+  local where=$2
+  [[ $where != /* ]] || where+=" line=1"
+  run_private "${@:3}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1 set-xsave 0x3
+  [[ $status == 1 && $output != *'set-xsave 0x3'* ]] || fail "$(outcome)"
+  assert_reported "level=error event=setting source=$where key=XSAVESHIM_REFUSED value=$1 using=abort accepted=abort,report" \
+    "$trimmed" "$refusal action=abort"
+}
+
+@test "a value that XSAVESHIM_REFUSED does not accept is reported, and abort is used" {
+  unset XSAVESHIM_REFUSED
+  from_both XSAVESHIM_REFUSED exit assert_bad_refused exit
+  from_both XSAVESHIM_REFUSED '' assert_bad_refused '""'
 }
 
 @test "a bad value in the environment means the default, not the file's value" {
@@ -392,14 +409,91 @@ assert_bad() {
   grep -q ' event=setting pid=[0-9]* source=environment key=XSAVESHIM_TRIM value=foo ' "$log"
 }
 
-@test "an unknown key and a line without a value are reported with the number of the line" {
-  conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM 'TRIM=none'
+unknown="using=nothing-of-it accepted=XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL"
+
+@test "an unknown key is reported with the accepted keys, and a line without KEY=value with its number" {
+  conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM garbage
   run_private "${trim_steps[@]}"
   assert_trimmed
   assert_reported \
-    "level=error event=setting source=/etc/xsaveshim.conf line=2 key=XSAVESHIM_TRIMM value=none using=nothing-of-it" \
-    "level=error event=setting source=/etc/xsaveshim.conf line=3 key=XSAVESHIM_TRIM value=\"\" using=restore `
-      `accepted=${accepted[TRIM]}" \
-    "level=error event=setting source=/etc/xsaveshim.conf line=4 key=TRIM value=none using=nothing-of-it" \
+    "level=error event=setting source=/etc/xsaveshim.conf line=2 key=XSAVESHIM_TRIMM value=none $unknown" \
+    "level=error event=setting source=/etc/xsaveshim.conf line=3 key=line value=\"no KEY=value\" using=nothing-of-it" \
+    "level=error event=setting source=/etc/xsaveshim.conf line=4 key=line value=\"no KEY=value\" using=nothing-of-it" \
     "$trimmed"
+}
+
+@test "an unknown variable XSAVESHIM_... in the environment is reported with the accepted ones" {
+  run_private XSAVESHIM_MODE=save XSAVESHIM_TRIMM=none "${trim_steps[@]}"
+  assert_trimmed
+  assert_reported "level=error event=setting source=environment key=XSAVESHIM_TRIMM value=none $unknown" \
+    "level=error event=setting source=environment key=XSAVESHIM_MODE value=save $unknown" "$trimmed"
+}
+
+@test "a settings file that a crash has left full of zero bytes is reported, and the defaults are used" {
+  head -c 500 /dev/zero >"$etc/xsaveshim.conf"
+  run_private "${trim_steps[@]}"
+  assert_trimmed
+  assert_reported \
+    'level=error event=setting source=/etc/xsaveshim.conf key=file value="has zero bytes" using=nothing-of-it' "$trimmed"
+}
+
+# ---- xsaveshim settings ----
+
+show() { # [ARGUMENT]...    as `privately`
+  run --separate-stderr privately "$build/xsaveshim" settings "$@"
+}
+
+assert_shown() { # STATUS LINE...
+  [[ $status == "$1" && $output == "$(printf '%s\n' "${@:2}")" ]] || fail "expected exit status $1 and:" "${@:2}" "$(outcome)"
+}
+
+@test "xsaveshim settings shows each setting with its source, and exits with 0 if there is no problem" {
+  show
+  assert_shown 0 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=${accepted[REFUSED]%%,*}  (default)" \
+    "XSAVESHIM_LOG=stderr  (default)" "XSAVESHIM_LOG_LEVEL=notice  (default)"
+  conf '# settings' XSAVESHIM_TRIM=save XSAVESHIM_LOG=/var/log/a
+  XSAVESHIM_TRIM=both show
+  assert_shown 0 "XSAVESHIM_TRIM=both  (environment)" "XSAVESHIM_REFUSED=${accepted[REFUSED]%%,*}  (default)" \
+    "XSAVESHIM_LOG=/var/log/a  (/etc/xsaveshim.conf, line 3)" "XSAVESHIM_LOG_LEVEL=notice  (default)"
+}
+
+@test "xsaveshim settings shows every problem of the file and the environment, and exits with 1" {
+  conf garbage $'XSAVESHIM_LOG=a\eb' XSAVESHIM_TRIMM=none
+  XSAVESHIM_LOG_LEVEL=loud show
+  assert_shown 1 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=${accepted[REFUSED]%%,*}  (default)" \
+    "XSAVESHIM_LOG=stderr  (default)" "XSAVESHIM_LOG_LEVEL=notice  (default)" \
+    "problem: /etc/xsaveshim.conf, line 1: no KEY=value" \
+    "problem: /etc/xsaveshim.conf, line 2: XSAVESHIM_LOG accepts ${accepted[LOG]}, not 'a?b': stderr is used" \
+    "problem: /etc/xsaveshim.conf, line 3: there is no setting 'XSAVESHIM_TRIMM': use ${unknown#*accepted=}" \
+    "problem: environment: XSAVESHIM_LOG_LEVEL accepts ${accepted[LOG_LEVEL]}, not 'loud': notice is used"
+  printf 'XSAVESHIM_KEY%d=\n' {1..11} >"$etc/xsaveshim.conf"
+  show
+  [[ $status == 1 && ${lines[-1]} == "problem: there are 3 more" ]] || fail "$(outcome)"
+}
+
+@test "xsaveshim settings --domain reads the file as the user of libvirt's domains, without the environment" {
+  local user
+  ((EUID == 0)) || skip "only root can become another user"
+  cp /etc/passwd /etc/group "$etc/"
+  printf '%s:x:4242:4242::/:/bin/false\n' libvirt-qemu >>"$etc/passwd"
+  conf XSAVESHIM_TRIM=both
+  XSAVESHIM_TRIM=save show --domain
+  [[ $status == 0 && ${lines[0]} == "as a libvirt domain reads them, with the user libvirt-qemu" &&
+    ${lines[1]} == "XSAVESHIM_TRIM=both  (/etc/xsaveshim.conf, line 1)" ]] || fail "$(outcome)"
+  chmod 600 "$etc/xsaveshim.conf"
+  show --domain
+  [[ $status == 1 && ${lines[-1]} == "problem: /etc/xsaveshim.conf: Permission denied" ]] || fail "$(outcome)"
+  mkdir "$etc/libvirt"
+  for user in root +0; do
+    printf '%s\n' '#user = "nobody"' "user = \"$user\"" >"$etc/libvirt/qemu.conf"
+    show --domain
+    [[ $status == 0 && ${lines[0]} == *" the user root" ]] || fail "$(outcome)"
+  done
+  echo 'user="no-such-user"' >"$etc/libvirt/qemu.conf"
+  show --domain
+  [[ $status == 2 && $stderr == *"no user 'no-such-user', whom /etc/libvirt/qemu.conf names" ]] || fail "$(outcome)"
+  rm -r "$etc/libvirt"
+  grep -v '^libvirt-qemu:\|^qemu:' /etc/passwd >"$etc/passwd"
+  show --domain
+  [[ $status == 2 && $stderr == *"is libvirt installed?" ]] || fail "$(outcome)"
 }

@@ -6,7 +6,7 @@ load shim
 
 setup() {
   need_no_settings_file
-  export DEVICE=/dev/null
+  export DEVICE=/dev/null XSAVESHIM_REFUSED=report
   behind=$standin
   lacking=0x10 lacking_name=bndcsr
 }
@@ -171,11 +171,22 @@ assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed
   assert_printed 'cpuid-v1 0xd=0x7: EINVAL' 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
 }
 
-@test "a vCPU without a CPUID table is not trimmed, and KVM is not queried" {
+@test "a CPUID table in memory that cannot be read gets KVM's EFAULT" {
+  run_shimmed_standin create 0 cpuid-at 0x10000 cpuid 0xd=0x7 cpuid-at 0xffff800000000000 set-xsave 0x207
+  assert_printed 'cpuid-at 0x10000: EFAULT' 'cpuid-at 0xffff800000000000: EFAULT' 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+}
+
+@test "KVM_SET_CPUID2 is no cancellation point, not even when the log is opened" {
+  run_vmm LD_PRELOAD="$shim" XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" file /dev/null cpuid-cancelled 0xd=0x3
+  assert_printed 'cpuid-cancelled 0xd=0x3: returned'
+  [[ -e $BATS_TEST_TMPDIR/log ]] || fail "the log was not opened"
+}
+
+@test "for a vCPU without a CPUID table KVM is queried, and nothing is trimmed" {
   run_shimmed_standin create 0 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
   assert_no_report
-  assert_vcpu_calls <<<'KVM_SET_XSAVE vcpu=0 xstate_bv=0x207'
+  assert_vcpu_calls <<<$'KVM_GET_CPUID2 vcpu=0\nKVM_SET_XSAVE vcpu=0 xstate_bv=0x207'
 }
 
 # ---- descriptors ----
@@ -219,6 +230,12 @@ assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed
 	KVM_SET_CPUID2 vcpu=0 xcr0=0x7
 	KVM_SET_XSAVE vcpu=0 xstate_bv=0x7
 	EOF
+}
+
+@test "a table that was set through a duplicate applies to a payload through the first descriptor" {
+  run_shimmed_standin create 0 dup cpuid 0xd=0x7 vcpu 0 set-xsave 0x207
+  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
+  assert_reported "$(trim_report 0 0x207 0x7 0x7 pkru)"
 }
 
 @test "a duplicate of a vCPU without a CPUID is not trimmed" {
@@ -274,13 +291,9 @@ assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed
 }
 
 @test "if the VMM's KVM_GET_CPUID2 fails, the shim makes no query" {
-  run_shimmed_standin STANDIN_ANSWER=KVM_GET_CPUID2=E2BIG create 0 get-cpuid none set-xsave 0x207
-  assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
+  run_shimmed_standin STANDIN_ANSWER=KVM_GET_CPUID2=E2BIG create 0 get-cpuid none
   [[ $output == *'get-cpuid none: E2BIG'* ]]
-  assert_vcpu_calls <<-EOF
-	KVM_GET_CPUID2 vcpu=0
-	KVM_SET_XSAVE vcpu=0 xstate_bv=0x207
-	EOF
+  assert_vcpu_calls <<<'KVM_GET_CPUID2 vcpu=0'
 }
 
 @test "old entries that a KVM_GET_CPUID2 up to Linux 6.4 leaves in the VMM's buffer are ignored" {
@@ -347,8 +360,9 @@ assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed
 }
 
 @test "calls that succeed leave errno alone, even if the shim failed to write" {
-  run_shimmed_standin STANDIN_LEAK=0x200 XSAVESHIM_TRIM=both XSAVESHIM_LOG=/dev/full XSAVESHIM_LOG_LEVEL=debug \
-    supported create 0 cpuid 0xd=0x7 set-xsave 0x207 get-xsave get-cpuid none dup set-xsave 0x207
+  run --separate-stderr bash -c 'exec "$@" 2>/dev/full' - timeout 60 env LD_PRELOAD="$shim $standin" STANDIN_LEAK=0x200 \
+    XSAVESHIM_TRIM=both XSAVESHIM_LOG_LEVEL=debug "$vmm" supported create 0 cpuid 0xd=0x7 set-xsave 0x207 get-xsave \
+    get-cpuid none dup set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   [[ $output != *errno-touched* ]] || fail "$(outcome)"
 }
@@ -487,6 +501,34 @@ assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed
   assert_reported "$(xcr0_report refused 'errno=EINVAL xcr0=0x7 reason=guest-lacks:avx')"
   run_shimmed_standin STANDIN_SUPPORTED=0x3 supported create 0 cpuid 0xd=0x3 set-xcrs 0x7
   assert_reported "$(xcr0_report refused 'errno=EINVAL xcr0=0x7 reason=host-lacks:avx;guest-lacks:avx')"
+}
+
+@test "by default a refusal with a reason ends the VMM with exit status 1 and action=abort" {
+  unset XSAVESHIM_REFUSED
+  run_shimmed_standin supported create 0 cpuid 0xd=0x17 set-xsave 0x17 set-xsave 0x3
+  ((status == 1)) || fail "$(outcome)"
+  assert_reported "$(refused_report 0x17 host-lacks:bndcsr) action=abort"
+  [[ $output != *'set-xsave 0x3'* ]] || fail "$(outcome)"
+}
+
+@test "abort ends no VMM for an EINVAL without a reason or for another errno" {
+  local error
+  for error in EINVAL EINTR ENOMEM ENOSYS; do
+    run_shimmed_standin XSAVESHIM_REFUSED=abort STANDIN_ANSWER=KVM_SET_XSAVE=$error create 0 cpuid 0xd=0x7 set-xsave 0x7
+    assert_printed "set-xsave 0x7: $error xstate_bv=0x7 rest=same"
+    [[ $stderr == *" event=refused "*" errno=$error "* && $stderr != *action=* ]] || fail "$(outcome)"
+  done
+}
+
+@test "with XSAVESHIM_TRIM=none abort ends no VMM for xfeatures that were left on purpose, but for any other reason" {
+  run_shimmed_standin XSAVESHIM_REFUSED=abort XSAVESHIM_TRIM=none supported create 0 cpuid 0xd=0x7 set-xsave 0x207 \
+    set-xsave 0x217 set-xcrs 0x207 set-xsave 0x217,xcomp_bv=1 set-xsave 0x3
+  ((status == 1)) || fail "$(outcome)"
+  [[ $output == *'set-xsave 0x207: EINVAL '*'set-xsave 0x217: EINVAL '*'set-xcrs 0x207: EINVAL'* && $output != *0x3* ]] ||
+    fail "$(outcome)"
+  # the third refusal is reported only because it ends the VMM
+  [[ $(grep -o 'reason=.*' <<<"$(tail -n 1 <<<"$stderr")") == \
+    'reason=host-lacks:bndcsr;guest-lacks:bndcsr,pkru;xcomp-bv:0x1 action=abort' ]] || fail "$(outcome)"
 }
 
 @test "XSAVESHIM_REFUSED=abort ends the VMM if KVM refuses KVM_SET_XCRS, or if state was lost" {

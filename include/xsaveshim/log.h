@@ -7,11 +7,13 @@
 //
 // If the target does not take a line, the line goes to standard error, then to syslog; if neither
 // takes it, it is lost. A line never goes into a file that has taken over a descriptor's number:
-// before each write the descriptor must still have the device and inode that it had.
+// before each write the descriptor must still have the device and inode that it had. While the log
+// is open, no other file gets this inode number. A regular file takes no line after its last name
+// was removed, nor one that would exceed the process's RLIMIT_FSIZE, which raises a signal.
 //
-// Thread- and async-signal-safe. Nothing here allocates or takes a lock, and only log_open changes
-// errno. log_write makes the system calls write(2), sendmsg(2) and the old fstat(2), which the
-// seccomp filters of all known VMMs allow.
+// Thread- and async-signal-safe. Nothing here allocates or takes a lock, none of the system calls is
+// a cancellation point, and only log_open changes errno. log_write makes the system calls write(2),
+// sendmsg(2) and the old fstat(2), which the seccomp filters of all known VMMs allow.
 #ifndef XSAVESHIM_LOG_H
 #define XSAVESHIM_LOG_H
 
@@ -31,13 +33,18 @@ enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 // A descriptor and its file. fd is -1 if there is no file.
 struct log_file {
 	int fd;
+	bool is_regular;
+	bool had_name; // when it was opened: a memfd has none, and stays as good as it was
 	uint64_t device;
 	uint64_t inode;
 };
 
 struct log_files {
 	struct log_file file;	// with LOG_PATH
-	struct log_file syslog; // a socket, connected to /dev/log
+	struct log_file syslog; // a socket
+	bool syslog_is_connected;
+	bool syslog_is_stream;
+	void *pins[2]; // pages of the file and of standard error, or NULL
 };
 
 // A key and a value that are in every line.
@@ -60,14 +67,14 @@ struct log {
 	bool polls;
 
 	_Atomic int pid; // the value of pid= in every line; 0: none
+	uint64_t file_size_limit;
 	struct log_file standard_error;
 	_Atomic unsigned int claimed; // the number of slots that were given to a thread
 	_Atomic unsigned int opened;  // the slot in use plus one; 0: the log is not open
 	struct log_files slots[LOG_OPENERS];
 };
 
-// Makes a log that is not open yet. It makes one system call, an fstat(2) of descriptor 2. A
-// process whose standard error is closed or /dev/null has no standard error to write to.
+// Makes a log that is not open yet, with an fstat(2) of descriptor 2 and a getrlimit(2). A process whose standard error is closed or /dev/null has no standard error to write to.
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level);
 
 // Makes a log of a descriptor that the caller has opened. It is open, and has no fallback.
@@ -77,12 +84,13 @@ void log_init_fd(struct log *log, int fd, enum log_level level);
 bool log_is_open(const struct log *log);
 
 // Opens the target and the fallbacks. Returns true if this call has opened the log, and then sets
-// *error to 0, or to the errno of a target that could not be opened. Returns false if the log was
+// *error to NULL, or to the reason why the target could not be opened. Returns false if the log was
 // open, or if another thread opened it at the same time. A file is appended to, created with mode
-// 0600, and not opened if it is a symbolic link.
-bool log_open(struct log *log, int *error);
+// 0600, and refused if it is a symbolic link or not a regular file. Symbolic links in the middle of
+// its path are followed.
+bool log_open(struct log *log, const char **error);
 
-// Closes the descriptors that log_open has opened.
+// Releases the descriptors and pages of log_open.
 void log_close(struct log *log);
 
 // Returns the name of the first fallback: "stderr", "syslog" or "none".

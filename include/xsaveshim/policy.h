@@ -133,6 +133,10 @@ uint64_t policy_refused_xfeatures(struct refusal refusal);
 // Returns true if every kernel on this host refuses such a payload, whatever the guest has.
 bool policy_always_refused(struct refusal refusal);
 
+// Returns true if XSAVESHIM_REFUSED=abort ends the VMM after an EINVAL: there is a reason, and not only
+// xfeatures that the settings leave in the payload although the guest lacks them.
+bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
+
 // Returns true if only a kernel from 5.17 to 5.19.11 refuses such a payload: its only fault is that
 // it has FP or SSE, which trimming must not drop, in a guest whose CPUID enumerates no XSAVE. KVM
 // takes it while the guest's leaf 0xD is widened by refusal.guest_lacks.

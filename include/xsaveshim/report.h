@@ -29,6 +29,7 @@ struct vcpu_call {
 	const char *ioctl_name;
 	int fd; // -1: not known
 	struct vcpu vcpu;
+	bool ends_vmm; // abort ends the VMM after this report
 };
 
 // In the following functions count is the number of times that this event has happened to this
@@ -59,7 +60,7 @@ void report_settings(const struct log *log, const struct settings *settings);
 
 // Opens the log and writes event=log if the target could not be opened, and event=setting for each
 // problem of the settings. Does nothing if the log is open, or if another thread has opened it at
-// the same time. strerror(3) makes it unsafe in a signal handler if the target cannot be opened.
+// the same time. It is not safe in a signal handler if the target cannot be opened.
 void report_open_log(struct log *log, const struct settings *settings);
 
 // The pieces of a line, for events that only one mode has. report_text quotes a value if logfmt

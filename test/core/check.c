@@ -48,7 +48,7 @@ const char *read_text(int fd)
 	return report_text_read;
 }
 
-const struct vcpu_call restore_call = {"KVM_SET_XSAVE", 14, {VCPU_XCR0, 0, 0, 0}};
+const struct vcpu_call restore_call = {"KVM_SET_XSAVE", 14, {VCPU_XCR0, 0, 0, 0}, false};
 
 void hide(const char *directory)
 {

@@ -6,8 +6,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -58,16 +61,108 @@ static bool got_datagram(int server)
 	return !strncmp(read_text(server), "<29>xsaveshim: level=notice event=trim", 38);
 }
 
+static bool was_written(int caught)
+{
+	return strstr(read_text(caught), "event=trim") != NULL;
+}
+
 static void report_to_a_full_disk(void)
+{
+	static char block[1 << 20];
+	int caught = catch_stderr(), fill;
+	struct log log;
+
+	hide(SCRATCH);
+	must(!mount("none", SCRATCH, "tmpfs", MS_REMOUNT, "size=64k"), "mount -o size=64k");
+	open_log_at(&log, SCRATCH "/log");
+	fill = open(SCRATCH "/fill", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	must(fill >= 0 && write(fill, block, sizeof(block)) < (ssize_t)sizeof(block), "fill");
+	errno = 99;
+	report_one(&log);
+	same("errno", (uint64_t)errno, 99);
+	same("line on standard error", was_written(caught), true);
+}
+
+static void file_size_limit(void)
+{
+	int caught = catch_stderr(), fd;
+	struct rlimit limit = {200, 200};
+	struct stat status;
+	struct log log;
+
+	hide(SCRATCH);
+	fd = open(SCRATCH "/log", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	must(fd >= 0 && !setrlimit(RLIMIT_FSIZE, &limit), "RLIMIT_FSIZE");
+	open_log_at(&log, SCRATCH "/log");
+	report_one(&log);
+	same("the first line on standard error", was_written(caught), false);
+	report_one(&log);
+	same("the second line on standard error", was_written(caught), true);
+	must(!fstat(fd, &status), "fstat");
+	same("one whole line", status.st_size > 100 && status.st_size < 200, true);
+}
+
+static void deleted_file(void)
+{
+	int caught = catch_stderr();
+	char maps[65536], *pinned;
+	struct log log;
+	FILE *file;
+
+	hide(SCRATCH);
+	open_log_at(&log, SCRATCH "/log");
+	must(!rename(SCRATCH "/log", SCRATCH "/log.1"), "rename");
+	report_one(&log);
+	same("renamed: line on standard error", was_written(caught), false);
+	must(!unlink(SCRATCH "/log.1"), "unlink");
+	report_one(&log);
+	same("deleted: line on standard error", was_written(caught), true);
+	must(!close(log.slots[0].file.fd), "close");
+	file = fopen("/proc/self/maps", "re");
+	must(file != NULL, "/proc/self/maps");
+	maps[fread(maps, 1, sizeof(maps) - 1, file)] = '\0';
+	fclose(file);
+	pinned = strstr(maps, "/log.1 (deleted)");
+	same("the inode is in use", pinned != NULL, true);
+}
+
+static void deleted_stderr(void)
+{
+	static const char *const names[] = {NULL, SCRATCH "/stderr"};
+
+	hide("/dev");
+	hide(SCRATCH);
+	for (int i = 0; i < 2; i++) {
+		int server = serve_syslog();
+		int fd = names[i] ? open(names[i], O_RDWR | O_CREAT | O_APPEND, 0600)
+				  : (int)syscall(SYS_memfd_create, "stderr", 0);
+		struct log log;
+
+		must(fd >= 0 && dup2(fd, STDERR_FILENO) >= 0, "dup2");
+		open_log_at(&log, "stderr");
+		if (names[i])
+			must(!unlink(names[i]), "unlink");
+		report_one(&log);
+		same("datagram", got_datagram(server), names[i] != NULL);
+		same("size", lseek(fd, 0, SEEK_END) > 0, names[i] == NULL);
+		close(server);
+	}
+}
+
+static void no_regular_file(void)
 {
 	int caught = catch_stderr();
 	struct log log;
 
-	open_log_at(&log, "/dev/full");
-	errno = 99;
+	hide(SCRATCH);
+	must(!mkfifo(SCRATCH "/log", 0600), "mkfifo");
+	must(open(SCRATCH "/log", O_RDONLY | O_NONBLOCK | O_CLOEXEC) >= 0, "a reader");
+	open_log_at(&log, SCRATCH "/log");
+	same_text("line", read_text(caught),
+		  "xsaveshim: level=error event=log target=" SCRATCH
+		  "/log error=\"Not a regular file\" using=stderr\n");
 	report_one(&log);
-	same("errno", (uint64_t)errno, 99);
-	same("line", strlen(read_text(caught)) > 0, true);
+	same("line on standard error", was_written(caught), true);
 }
 
 static void report_to_syslog(void)
@@ -193,6 +288,42 @@ static void open_syslog_socket(void)
 	same("datagram", got_datagram(server), true);
 }
 
+static void stream_syslog(void)
+{
+	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+	int server = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), peer;
+	const char *text;
+	struct log log;
+
+	hide("/dev");
+	must(server >= 0 && !bind(server, (const struct sockaddr *)&address, sizeof(address)) &&
+		     !listen(server, 1),
+	     "/dev/log");
+	open_log_at(&log, "syslog");
+	peer = accept4(server, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	report_one(&log);
+	report_one(&log);
+	text = read_text(peer);
+	same("the first line", !strncmp(text, "<29>xsaveshim: ", 15), true);
+	text += strlen(text) + 1;
+	same("the second line, after a NUL", !strncmp(text, "<29>xsaveshim: ", 15), true);
+}
+
+static void syslog_starts_later(void)
+{
+	int server, caught;
+	struct log log;
+
+	hide("/dev");
+	caught = catch_stderr();
+	open_log_at(&log, "syslog");
+	read_text(caught);
+	server = serve_syslog();
+	report_one(&log);
+	same("datagram", got_datagram(server), true);
+	same("line on standard error", was_written(caught), false);
+}
+
 static void open_without_syslog(void)
 {
 	struct log log;
@@ -210,14 +341,14 @@ static void open_later(void)
 {
 	struct settings settings = settings_with(SETTING_LOG, SCRATCH "/log");
 	struct log log = {0};
-	int error;
+	const char *error;
 
 	hide(SCRATCH);
 	log_init(&log, settings.log, settings.log_path, settings.log_level);
 	same("a file", access(SCRATCH "/log", F_OK) == 0, false);
 	same("open", log_is_open(&log), false);
 	same("opened", log_open(&log, &error), true);
-	same("error", (uint64_t)error, 0);
+	same_text("error", error ? error : "none", "none");
 	same("open", log_is_open(&log), true);
 	same("a file", access(SCRATCH "/log", F_OK) == 0, true);
 	same("opened again", log_open(&log, &error), false);
@@ -228,7 +359,7 @@ static pthread_barrier_t all_are_there;
 static void *open_and_count(void *argument)
 {
 	struct log *log = argument;
-	int error;
+	const char *error;
 
 	pthread_barrier_wait(&all_are_there);
 	return log_open(log, &error) ? log : NULL;
@@ -265,7 +396,8 @@ static void open_by_many_threads(void)
 		winners += result != NULL;
 	}
 	same("winners", winners, 1);
-	same("descriptors", open_descriptors() - before, 1 + (access("/dev/log", F_OK) == 0));
+	// The file, and the socket for syslog, which may start later.
+	same("descriptors", open_descriptors() - before, 2);
 }
 
 static void stderr_becomes_null(void)
@@ -334,6 +466,15 @@ static void numbers_taken_over(void)
 }
 
 const struct test_case log_cases[] = {
+	{"a line that would exceed RLIMIT_FSIZE goes to the fallback, without a signal",
+	 file_size_limit},
+	{"a renamed log file takes lines, a deleted one has them go to the fallback and keeps its inode",
+	 deleted_file},
+	{"a deleted file as standard error takes no line, a memfd does", deleted_stderr},
+	{"a log that is not a regular file is refused, and standard error says so",
+	 no_regular_file},
+	{"a stream socket at /dev/log gets each line with a NUL", stream_syslog},
+	{"a syslogd that starts after the log was opened gets the lines", syslog_starts_later},
 	{"a line that a full disk does not take goes to the fallback, and errno is kept",
 	 report_to_a_full_disk},
 	{"syslog gets each line with its priority, and the fallback gets a line that syslog does not take",

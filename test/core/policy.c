@@ -205,6 +205,38 @@ static void widen_when(void)
 	same("nothing known", policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){0}), false);
 }
 
+static void abort_when(void)
+{
+	struct vcpu none = {VCPU_XCR0, 0, 0, 0}, fresh = {VCPU_NO_CPUID, 0, 0, 0};
+	static const struct {
+		struct refusal refusal;
+		bool trims, does_not;
+	} rows[] = {
+		{{0}, false, false},
+		{{.guest_lacks = 0x200}, true, false},
+		{{.host_lacks = 0x200}, true, false},
+		{{.host_lacks = 0x4}, true, true},
+		{{.host_lacks = 0x204}, true, true},
+		{{.host_lacks = 0x200, .xcomp_bv = 1}, true, true},
+		{{.guest_lacks = 0x200, .reserved_bytes = true}, true, true},
+		{{.mxcsr = 0x10000}, true, true},
+		{{.not_permitted = 0x60000}, true, false},
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct refusal refusal = rows[i].refusal;
+
+		same("restore", policy_ends_vmm(TRIM_RESTORE, avx_guest, refusal), rows[i].trims);
+		same("both", policy_ends_vmm(TRIM_BOTH, avx_guest, refusal), rows[i].trims);
+		same("none", policy_ends_vmm(TRIM_NONE, avx_guest, refusal), rows[i].does_not);
+		same("save", policy_ends_vmm(TRIM_SAVE, avx_guest, refusal), rows[i].does_not);
+	}
+	same("FP and SSE", policy_ends_vmm(TRIM_NONE, none, (struct refusal){.guest_lacks = 3}),
+	     false);
+	same("no CPUID yet",
+	     policy_ends_vmm(TRIM_NONE, fresh, (struct refusal){.host_lacks = 0x200}), true);
+}
+
 static void diagnose_permission(void)
 {
 	struct vcpu amx = {VCPU_XCR0, 0, 0x60007, 0};
@@ -278,6 +310,8 @@ const struct test_case policy_cases[] = {
 	 widen_when},
 	{"AMX that the process may not use is reported as not permitted, not as a lack of the host",
 	 diagnose_permission},
+	{"abort needs a reason, and more than xfeatures that the settings leave in the payload",
+	 abort_when},
 	{"an XCR0 is refused for xfeatures that the guest or the host lacks", diagnose_an_xcr0},
 	{"an XCR0 that KVM took is allowed from then on, and shows which state was lost",
 	 xcr0_that_joins},

@@ -13,7 +13,7 @@ static void record_keeps(void)
 
 	settings_init(&in);
 	settings_set(&in, SETTING_TRIM, "both");
-	settings_set(&in, SETTING_REFUSED, "abort");
+	settings_set(&in, SETTING_REFUSED, "report");
 	settings_set(&in, SETTING_LOG, "/a/log");
 	settings_set(&in, SETTING_LOG_LEVEL, "debug");
 	record_publish(&record, &in);
@@ -43,7 +43,7 @@ static void record_of_any_bytes(void)
 {
 	static struct xsaveshim_record record;
 	static const uint32_t largest[SETTINGS] = {
-		TRIM_NONE, REFUSED_ABORT, LOG_PATH, LOG_LEVEL_DEBUG};
+		TRIM_NONE, REFUSED_REPORT, LOG_PATH, LOG_LEVEL_DEBUG};
 	char path[PATH_MAX];
 	struct settings settings;
 

@@ -22,7 +22,7 @@ static void report_a_trim(void)
 static void report_a_would_be_trim(void)
 {
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
-	struct vcpu_call call = {"KVM_GET_XSAVE2", 9, {VCPU_XCR0, VCPU_ID_UNKNOWN, 0, 0}};
+	struct vcpu_call call = {"KVM_GET_XSAVE2", 9, {VCPU_XCR0, VCPU_ID_UNKNOWN, 0, 0}, false};
 
 	log.via = "supervisor";
 	report_trim(&log, call,
@@ -75,6 +75,19 @@ static void report_a_refusal(void)
 	}
 }
 
+static void report_an_abort(void)
+{
+	struct log log = piped_log(LOG_LEVEL_NOTICE);
+	struct vcpu_call call = restore_call;
+
+	call.ends_vmm = true;
+	report_refused(&log, call, EINVAL, 0xe7, (struct refusal){.host_lacks = 0xe0}, 2);
+	same("line", strstr(read_text(report_pipe[0]), "_zmm action=abort count=2\n") != NULL,
+	     true);
+	report_lost(&log, call, 0x7, 0x4, 1);
+	same("line", strstr(read_text(report_pipe[0]), " lost=avx action=abort\n") != NULL, true);
+}
+
 static void report_other_errors(void)
 {
 	static const struct {
@@ -102,10 +115,12 @@ static void report_what_was_learned(void)
 {
 	struct log log = piped_log(LOG_LEVEL_DEBUG);
 
-	report_learn(&log, (struct vcpu_call){"KVM_CREATE_VCPU", 14, {VCPU_NO_CPUID, 2, 0, 0}});
+	report_learn(&log,
+		     (struct vcpu_call){"KVM_CREATE_VCPU", 14, {VCPU_NO_CPUID, 2, 0, 0}, false});
 	same_text("a new vCPU", read_text(report_pipe[0]),
 		  "xsaveshim: level=debug event=learn ioctl=KVM_CREATE_VCPU vcpu=2 fd=14\n");
-	report_learn(&log, (struct vcpu_call){"KVM_SET_CPUID2", 14, {VCPU_XCR0, 2, 0x204, 0}});
+	report_learn(&log,
+		     (struct vcpu_call){"KVM_SET_CPUID2", 14, {VCPU_XCR0, 2, 0x204, 0}, false});
 	same_text(
 		"its CPUID", read_text(report_pipe[0]),
 		"xsaveshim: level=debug event=learn ioctl=KVM_SET_CPUID2 vcpu=2 fd=14 guest_xcr0=0x204 "
@@ -182,7 +197,8 @@ static void report_numbers(void)
 static void report_the_longest(void)
 {
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
-	struct vcpu_call call = {"KVM_SET_XSAVE", -2147483647 - 1, {VCPU_XCR0, 2147483647, 0, 0}};
+	struct vcpu_call call = {
+		"KVM_SET_XSAVE", -2147483647 - 1, {VCPU_XCR0, 2147483647, 0, 0}, false};
 	const char *line;
 	size_t bits = 1;
 
@@ -225,8 +241,8 @@ static void report_bad_settings(void)
 		"lines", read_text(report_pipe[0]),
 		"xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=1 key=XSAVESHIM_TRIM "
 		"value=\"all of it\" using=restore accepted=restore,save,both,none\n"
-		"xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=2 key=nonsense value=\"\" "
-		"using=nothing-of-it\n");
+		"xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=2 key=line "
+		"value=\"no KEY=value\" using=nothing-of-it\n");
 }
 
 static void report_many_bad_settings(void)
@@ -261,7 +277,7 @@ static void lines_name_the_process(void)
 static void report_xcr0(void)
 {
 	struct log log = piped_log(LOG_LEVEL_NOTICE);
-	struct vcpu_call call = {"KVM_SET_XCRS", 14, {VCPU_XCR0, 0, 0x3, 0}};
+	struct vcpu_call call = {"KVM_SET_XCRS", 14, {VCPU_XCR0, 0, 0x3, 0}, false};
 
 	report_xcr0_refused(&log, call, EINVAL, 0x7, (struct refusal){.guest_lacks = 0x4}, 1);
 	same_text(
@@ -279,6 +295,7 @@ const struct test_case report_cases[] = {
 	{"a trim that the settings forbid is reported as would-trim", report_a_would_be_trim},
 	{"a payload with nothing to drop causes no line", report_no_trim},
 	{"a refusal names each reason", report_a_refusal},
+	{"a report before the VMM is ended has action=abort", report_an_abort},
 	{"an errno other than EINVAL does not blame the payload", report_other_errors},
 	{"a vCPU's new XCR0 is reported at level debug", report_what_was_learned},
 	{"each log level includes the lines of the more severe levels", report_levels},

@@ -26,7 +26,7 @@ static const struct vcpu unknown = {VCPU_UNKNOWN, VCPU_ID_UNKNOWN, 0, 0};
 
 static void vcpus_start_unknown(void)
 {
-	for (int fd = 0; fd < VCPUS_MAX; fd++)
+	for (int fd = -1; fd <= VCPUS_MAX; fd++)
 		same_vcpu("a descriptor inside", vcpus_get(&vcpus, fd), unknown);
 }
 
@@ -75,6 +75,25 @@ static void vcpus_outside(void)
 		same_vcpu("outside", vcpus_get(&vcpus, outside[i]), unknown);
 	}
 	vcpus_start_unknown();
+}
+
+static void vcpus_beyond_the_slots(void)
+{
+	const struct vcpu vcpu = {VCPU_XCR0, 1, 0x7, 0};
+
+	for (int fd = 0; fd < VCPUS_SLOTS + 10; fd++) {
+		vcpus_create(&vcpus, 3 * fd, 1);
+		vcpus_set(&vcpus, 3 * fd, vcpu);
+		vcpus_set_dropped(&vcpus, 3 * fd, 0x200);
+	}
+	for (int fd = 0; fd < VCPUS_SLOTS + 10; fd++) {
+		bool has_slot = fd < VCPUS_SLOTS;
+
+		same_vcpu("vCPU", vcpus_get(&vcpus, 3 * fd), has_slot ? vcpu : unknown);
+		same("dropped", vcpus_dropped(&vcpus, 3 * fd), has_slot ? 0x200 : 0);
+		same_vcpu("the next descriptor", vcpus_get(&vcpus, 3 * fd + 1), unknown);
+	}
+	same("events", vcpus_count(&vcpus, 3 * VCPUS_SLOTS, VCPU_EVENT_TRIM, 0x200), 1);
 }
 
 static void vcpus_count_events(void)
@@ -129,6 +148,8 @@ const struct test_case vcpus_cases[] = {
 	{"each value that is set for a vCPU is kept, and its neighbours do not change", vcpus_keep},
 	{"the first and the last descriptor of the table do not share an entry", vcpus_ends},
 	{"a descriptor outside the table stays unknown and changes nothing", vcpus_outside},
+	{"the first 4,096 vCPUs have a slot each, and any further one stays unknown",
+	 vcpus_beyond_the_slots},
 	{"an event is reported at its 1st, 10th, 100th and 1,000th time, and when it has a new bit",
 	 vcpus_count_events},
 	{"a new vCPU at the same descriptor has none of the old one's history", vcpus_forget},

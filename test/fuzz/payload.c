@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct vcpu vcpu = take_vcpu(&input);
 	struct host_caps host = {take(&input, 8), take(&input, 8), (uint32_t)take(&input, 4)};
 	struct vcpu_call call = {direction ? "KVM_GET_XSAVE2" : "KVM_SET_XSAVE",
-				 (int)take(&input, 4), vcpu};
+				 (int)take(&input, 4), vcpu, false};
 	int error = (int)take(&input, 1);
 	struct log log = checked_log();
 	struct refusal refusal;

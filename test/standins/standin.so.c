@@ -9,7 +9,6 @@
 //	STANDIN_ANSWER=REQUEST=EIO,...	does nothing and returns this errno or number
 //	STANDIN_SUPPORTED=MASK	the xfeatures that this host's KVM supports; default 0x207
 //	STANDIN_LEAK=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
-//	STANDIN_NENT_AFTER=N	KVM_SET_CPUID2 sets the caller's nent, as if another thread did
 //	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 does not write nent, like Linux up to 6.4
 //	STANDIN_STRICT=1	KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
 //				enumerate them, like kernels from 5.17 to 5.19.11
@@ -114,22 +113,27 @@ static int create(int kind, uint32_t id)
 	return kind == VCPU ? fd + high_fds() : fd;
 }
 
+// access(2) fails with EFAULT if it cannot read its argument.
+static bool is_readable(const void *pointer)
+{
+	return syscall(SYS_access, pointer, F_OK) == 0 || errno != EFAULT;
+}
+
 static int set_cpuid2(int fd, struct object *vcpu, struct kvm_cpuid2 *table)
 {
-	if (!table)
+	if (!is_readable(table))
 		return -EFAULT;
 	if (table->nent > KVM_CPUID_ENTRIES_MAX)
 		return -E2BIG;
 	vcpu->has_cpuid = true;
 	vcpu->nent = table->nent;
 	memcpy(vcpu->entries, table->entries, table->nent * sizeof(table->entries[0]));
-	table->nent = (uint32_t)mask_from("STANDIN_NENT_AFTER", table->nent);
 	return store(fd, vcpu);
 }
 
 static int set_cpuid(int fd, struct object *vcpu, const struct kvm_cpuid *table)
 {
-	if (!table)
+	if (!is_readable(table))
 		return -EFAULT;
 	if (table->nent > KVM_CPUID_ENTRIES_MAX)
 		return -E2BIG;
@@ -174,16 +178,11 @@ static int get_supported_cpuid(struct kvm_cpuid2 *table)
 	return 0;
 }
 
-static bool user_pointer(const void *pointer)
-{
-	return (intptr_t)pointer >= 4096;
-}
-
 static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)
 {
 	uint64_t accepted = mask_from("STANDIN_SUPPORTED", 0x207);
 
-	if (!user_pointer(payload))
+	if (!is_readable(payload))
 		return -EFAULT;
 	if (vcpu->has_cpuid)
 		accepted &= guest_xcr0_of(vcpu->entries, vcpu->nent) |
@@ -202,7 +201,7 @@ static int set_xcrs(const struct object *vcpu, const struct kvm_xcrs *xcrs)
 	uint64_t accepted =
 		guest_xcr0_of(vcpu->entries, vcpu->nent) | 1 | mask_from("STANDIN_XCR0", 0);
 
-	if (!user_pointer(xcrs))
+	if (!is_readable(xcrs))
 		return -EFAULT;
 	return xcrs->nr_xcrs > KVM_MAX_XCRS || xcrs->xcrs[0].value & ~accepted ? -EINVAL : 0;
 }
@@ -211,7 +210,7 @@ static int get_xsave(const struct object *vcpu, unsigned char *payload)
 {
 	uint64_t xstate_bv = get_xstate_bv(vcpu->payload) | mask_from("STANDIN_LEAK", 0);
 
-	if (!user_pointer(payload))
+	if (!is_readable(payload))
 		return -EFAULT;
 	memcpy(payload, vcpu->payload, PAYLOAD_SIZE);
 	set_xstate_bv(payload, xstate_bv);
@@ -249,9 +248,9 @@ static void log_call(unsigned long request, const struct object *object, const v
 		return;
 	if (vcpu)
 		snprintf(id, sizeof(id), " vcpu=%" PRIu32, object->id);
-	if (vcpu && (uint32_t)request == KVM_SET_XSAVE && user_pointer(arg))
+	if (vcpu && (uint32_t)request == KVM_SET_XSAVE && is_readable(arg))
 		snprintf(detail, sizeof(detail), " xstate_bv=0x%" PRIx64, get_xstate_bv(arg));
-	if (vcpu && (uint32_t)request == KVM_SET_CPUID2 && user_pointer(arg))
+	if (vcpu && (uint32_t)request == KVM_SET_CPUID2 && is_readable(arg))
 		snprintf(detail, sizeof(detail), " xcr0=0x%" PRIx64,
 			 guest_xcr0_of(table->entries, table->nent));
 	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);

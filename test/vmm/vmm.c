@@ -288,6 +288,27 @@ static void step_cpuid_too_many(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID2, cpuid_table);
 }
 
+static bool has_returned;
+
+static void *set_cpuid_cancelled(void *arg)
+{
+	pthread_cancel(pthread_self());
+	do_ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid_table);
+	has_returned = true;
+	pthread_testcancel();
+	return arg;
+}
+
+static void step_cpuid_cancelled(char *list)
+{
+	pthread_t thread;
+
+	cpuid_table->nent = parse_entries(list, cpuid_table->entries);
+	if (pthread_create(&thread, NULL, set_cpuid_cancelled, NULL) || pthread_join(thread, NULL))
+		die("cpuid-cancelled", "cannot start a thread");
+	printf(has_returned ? " returned" : " cancelled in the call");
+}
+
 static void step_cpuid_null(char *arg)
 {
 	(void)arg;
@@ -701,6 +722,9 @@ static const struct step {
 	 "KVM_SET_CPUID2 with an nent that KVM refuses", 0},
 	{"cpuid-edge", "LIST", step_cpuid_edge,
 	 "KVM_SET_CPUID2 of a table at the end of readable memory", 0},
+	{"cpuid-at", "ADDRESS", step_at, "KVM_SET_CPUID2 with this address", KVM_SET_CPUID2},
+	{"cpuid-cancelled", "LIST", step_cpuid_cancelled,
+	 "KVM_SET_CPUID2 on a thread that has a cancellation pending", 0},
 	{"cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)", 0},
 	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST", 0},
 	{"set-xsave", "SPEC", step_payload,
