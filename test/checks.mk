@@ -95,8 +95,8 @@ TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-re
 # It forbids growing arrays of pointers.
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
-# If one tool fails, the others still run. gcc's -fanalyzer does not know close_range(), by which supervise/attach.c closes its
-# descriptors, and that the naked function of preload/interpose.c returns by its own assembly.
+# If one tool fails, the others still run. gcc's -fanalyzer has false findings for descriptors that close_range() closes, in
+# supervise/attach.c, and for the naked function of preload/interpose.c, which returns by its own assembly.
 .PHONY: lint
 lint: $(BUILD)/host/programs.skel.h ## run every static analyser, and check the format
 	@check() { echo "$$@"; "$$@" || failed=yes; }; failed=; \

@@ -70,7 +70,8 @@ static void settings_fields(void)
 
 static const char keys[] = "XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL";
 
-// The option is the variable in lower case with dashes; the JSON key is it with underscores.
+// The option is the variable's name in lower case, with dashes; the JSON key is the option with
+// underscores.
 static void settings_names(void)
 {
 	size_t length = 0;
