@@ -23,13 +23,40 @@
 #define SIGKILL 9
 
 #define MAX_VCPUS 16384
-#define MAX_CALLS 8192
+#define MAX_MARKS 65536
 
 // The members of the kernel's structures that the programs use. libbpf fills in the offsets that
 // they have in the running kernel.
 struct file {
 	void *private_data;
+	void *f_op;
 } __attribute__((preserve_access_index));
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+} __attribute__((preserve_access_index));
+
+struct files_struct {
+	struct fdtable *fdt;
+} __attribute__((preserve_access_index));
+
+struct thread_info {
+	uint32_t status;
+} __attribute__((preserve_access_index));
+
+struct task_struct {
+	struct thread_info thread_info;
+	struct files_struct *files;
+} __attribute__((preserve_access_index));
+
+// The registers as the kernel names them. libbpf ignores what comes after ___.
+struct pt_regs___kernel {
+	unsigned long bx, cx, dx, si, di;
+} __attribute__((preserve_access_index));
+
+// arch/x86/include/asm/thread_info.h: a 32-bit system call is running.
+#define TS_COMPAT 2
 
 struct kvm_vcpu_arch {
 	uint64_t xcr0;
@@ -52,8 +79,21 @@ struct call {
 struct vcpu_state {
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
 	uint64_t dropped; // the xfeatures that were dropped from its last payload
-	bool reported;	  // the program at the entry has reported this call's payload
 	bool empty_table; // its CPUID table has no entries
+};
+
+// The programs that can see the entry of one call.
+enum program { BY_ENTRY = 1, BY_AGAIN = 2 };
+
+// A watched call that has entered KVM. It stays if no program sees the exit. Then the vCPU's next
+// call, or the end of the vCPU, finds it.
+struct mark {
+	uint64_t thread;
+	unsigned long arg;
+	uint32_t ioctl;
+	uint32_t programs; // enum program: those that have seen the call
+	uint64_t dropped;  // KVM_SET_XSAVE: the xfeatures that were dropped from the payload
+	bool reported;	   // a program has reported that the payload could not be trimmed
 };
 
 struct {
@@ -87,19 +127,16 @@ struct {
 	__type(value, struct vcpu_state);
 } vcpu_states SEC(".maps");
 
-// Keyed by thread: the arguments of the call, which a kretprobe does not see.
+// Keyed by the address of struct kvm_vcpu: KVM holds the vCPU's mutex during a call.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_CALLS);
-	__type(key, uint64_t);
-	__type(value, struct call);
-} calls SEC(".maps");
+	__uint(max_entries, MAX_MARKS);
+	__type(key, struct kvm_vcpu *);
+	__type(value, struct mark);
+} marks SEC(".maps");
 
-// The number of entries in `calls`. While it is 0, a call that is not watched skips the lookup.
-uint64_t calls_kept;
-
-// True if a kretprobe watches the exit.
-const volatile bool keeps_calls;
+// The file operations of every vCPU's file.
+void *vcpu_operations;
 
 static __always_inline void count(enum host_count what)
 {
@@ -248,19 +285,15 @@ report_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu
 	}
 }
 
-static __always_inline void
-trim_payload(enum xsave_direction direction, const struct call *call, bool is_probe)
+static __always_inline void trim_payload(enum xsave_direction direction, const struct call *call,
+					 bool is_probe, struct mark *mark)
 {
-	struct vcpu_state *state = is_probe ? 0 : get_state(call->vcpu);
+	struct vcpu_state *state;
 	struct vcpu vcpu = {0};
 	struct trim_result trim;
 	uint64_t bv;
 	int error = 0;
 
-	if (state && direction == XSAVE_RESTORE) {
-		state->dropped = 0;
-		state->reported = false;
-	}
 	if (!read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
 		return;
 	read_vcpu((uint64_t)call->vcpu, &vcpu);
@@ -275,30 +308,40 @@ trim_payload(enum xsave_direction direction, const struct call *call, bool is_pr
 	state = make_state(call->vcpu);
 	if (error) {
 		count(HOST_COUNT_NOT_TRIMMED);
-		if (state)
-			state->reported = true;
+		if (mark)
+			mark->reported = true;
 		report_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, state, trim);
 		return;
 	}
 	count(trim.after == trim.xstate_bv ? HOST_COUNT_WOULD_TRIM : HOST_COUNT_TRIMMED);
-	if (state && direction == XSAVE_RESTORE)
-		state->dropped = trim.xstate_bv & ~trim.after;
+	if (mark)
+		mark->dropped = trim.xstate_bv & ~trim.after;
 	report_trim(HOST_EVENT_TRIM, call, vcpu, state, trim);
 }
 
-// KVM has accepted a payload. If its page was absent at the entry, KVM has faulted it in.
-static __always_inline void on_xsave_loaded(const struct call *call)
+// Returns true if a payload that the VMM loads is still to be trimmed.
+static __always_inline bool
+is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *trim)
 {
-	struct vcpu_state *state = get_state(call->vcpu);
-	struct vcpu vcpu = {0};
-	struct trim_result trim;
 	uint64_t bv;
 
-	if ((state && state->reported) || !read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
-		return;
-	read_vcpu((uint64_t)call->vcpu, &vcpu);
-	trim = policy_trim(get_settings().trim, XSAVE_RESTORE, vcpu, bv);
-	if (trim.after == trim.xstate_bv)
+	if (!read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
+		return false;
+	read_vcpu((uint64_t)call->vcpu, vcpu);
+	*trim = policy_trim(get_settings().trim, XSAVE_RESTORE, *vcpu, bv);
+	return trim->after != trim->xstate_bv;
+}
+
+// KVM has accepted a payload. If its page was absent at the entry, KVM has faulted it in.
+static __always_inline void on_xsave_loaded(const struct call *call, const struct mark *mark)
+{
+	struct vcpu_state *state = mark->dropped ? make_state(call->vcpu) : get_state(call->vcpu);
+	struct vcpu vcpu = {0};
+	struct trim_result trim;
+
+	if (state)
+		state->dropped = mark->dropped;
+	if (mark->reported || !is_untrimmed(call, &vcpu, &trim))
 		return;
 	count(HOST_COUNT_NOT_TRIMMED);
 	report_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, make_state(call->vcpu), trim);
@@ -406,17 +449,82 @@ static __always_inline void on_cpuid_taken(struct kvm_vcpu *vcpu)
 		state->empty_table = is_empty;
 }
 
-static __always_inline void enter(const struct call *call)
+static __always_inline bool is_of(const struct mark *mark, const struct call *call)
+{
+	return mark->thread == bpf_get_current_pid_tgid() && mark->ioctl == call->ioctl &&
+	       mark->arg == call->arg;
+}
+
+// Whether KVM took the payload of such a call is unknown.
+static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct mark *mark)
+{
+	struct vcpu_state *state = get_state(vcpu);
+
+	count(HOST_COUNT_MISSED_EXITS);
+	if (state && mark->ioctl == KVM_SET_XSAVE)
+		state->dropped = 0;
+}
+
+// Returns the mark of this call, or NULL if the table is full.
+static __always_inline struct mark *mark_entry(const struct call *call, enum program program)
+{
+	struct kvm_vcpu *vcpu = call->vcpu;
+	struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
+	struct mark new = {.thread = bpf_get_current_pid_tgid(),
+			   .arg = call->arg,
+			   .ioctl = call->ioctl,
+			   .programs = program};
+
+	if (mark && program == BY_AGAIN && mark->programs == BY_ENTRY && is_of(mark, call)) {
+		mark->programs |= program;
+		return mark;
+	}
+	if (mark)
+		on_exit_missed(vcpu, mark);
+	count(HOST_COUNT_ENTRIES);
+	bpf_map_update_elem(&marks, &vcpu, &new, BPF_ANY);
+	return bpf_map_lookup_elem(&marks, &vcpu);
+}
+
+// Removes the mark of this call and copies it. If there is none, the copy is all zeroes.
+static __always_inline void take_mark(const struct call *call, struct mark *copy)
+{
+	struct kvm_vcpu *vcpu = call->vcpu;
+	const struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
+
+	if (mark && is_of(mark, call))
+		*copy = *mark;
+	else
+		count(HOST_COUNT_MISSED_ENTRIES);
+	if (mark && !is_of(mark, call))
+		on_exit_missed(vcpu, mark);
+	bpf_map_delete_elem(&marks, &vcpu);
+	count(HOST_COUNT_EXITS);
+}
+
+static __always_inline void enter(const struct call *call, enum program program)
 {
 	bool is_probe = belongs_to_probe(call->vcpu);
+	struct mark *mark = 0;
+	struct vcpu vcpu = {0};
+	struct trim_result trim;
 
-	count(is_probe ? HOST_COUNT_PROBE_ENTRIES : HOST_COUNT_ENTRIES);
-	if (call->ioctl == KVM_SET_XSAVE)
-		trim_payload(XSAVE_RESTORE, call, is_probe);
+	if (!is_probe)
+		mark = mark_entry(call, program);
+	else if (program == BY_ENTRY)
+		count(HOST_COUNT_PROBE_ENTRIES);
+	if (call->ioctl != KVM_SET_XSAVE)
+		return;
+	// The first program has trimmed the payload already, unless the mark is of an earlier call.
+	if (mark && mark->programs == (BY_ENTRY | BY_AGAIN) &&
+	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
+		return;
+	trim_payload(XSAVE_RESTORE, call, is_probe, mark);
 }
 
 static __always_inline void leave(const struct call *call, int result)
 {
+	struct mark mark = {0};
 	bool is_probe;
 
 	if (sets_cpuid(call->ioctl)) {
@@ -425,10 +533,13 @@ static __always_inline void leave(const struct call *call, int result)
 		return;
 	}
 	is_probe = belongs_to_probe(call->vcpu);
-	count(is_probe ? HOST_COUNT_PROBE_EXITS : HOST_COUNT_EXITS);
+	if (is_probe)
+		count(HOST_COUNT_PROBE_EXITS);
+	else
+		take_mark(call, &mark);
 	if (call->ioctl == KVM_GET_XSAVE || call->ioctl == KVM_GET_XSAVE2) {
 		if (!result && get_settings().trim != TRIM_RESTORE)
-			trim_payload(XSAVE_SAVE, call, is_probe);
+			trim_payload(XSAVE_SAVE, call, is_probe, 0);
 		return;
 	}
 	// EFAULT: the VMM gave no payload.
@@ -438,7 +549,7 @@ static __always_inline void leave(const struct call *call, int result)
 		if (result)
 			on_xsave_refused(call, -result);
 		else
-			on_xsave_loaded(call);
+			on_xsave_loaded(call, &mark);
 	} else {
 		if (result)
 			on_xcrs_refused(call, -result);
@@ -447,55 +558,44 @@ static __always_inline void leave(const struct call *call, int result)
 	}
 }
 
-// Removes the entry that this thread's last call left if the kretprobe missed its exit.
-static __always_inline void forget_call(void)
-{
-	uint64_t thread = bpf_get_current_pid_tgid();
-
-	if (!bpf_map_delete_elem(&calls, &thread))
-		__sync_fetch_and_add(&calls_kept, -1);
-}
-
-static __always_inline void keep_call(const struct call *call)
-{
-	uint64_t thread = bpf_get_current_pid_tgid();
-
-	if (!bpf_map_update_elem(&calls, &thread, call, BPF_NOEXIST))
-		__sync_fetch_and_add(&calls_kept, 1);
-}
-
 // noinline: xsaveshim_entry must save every register that it uses, and most calls end there. So it
 // uses few.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
-	struct call call = {.arg = PT_REGS_PARM3(ctx), .ioctl = PT_REGS_PARM2(ctx)};
+	struct call call = {.vcpu = BPF_CORE_READ(file, private_data),
+			    .arg = PT_REGS_PARM3(ctx),
+			    .ioctl = PT_REGS_PARM2(ctx)};
 
-	if (keeps_calls && calls_kept)
-		forget_call();
-	if (!is_watched(call.ioctl) && !sets_cpuid(call.ioctl))
-		return 0;
-	call.vcpu = BPF_CORE_READ(file, private_data);
-	if (is_watched(call.ioctl))
-		enter(&call);
-	if (keeps_calls)
-		keep_call(&call);
+	vcpu_operations = BPF_CORE_READ(file, f_op);
+	enter(&call, BY_ENTRY);
 	return 0;
 }
 
-// A kprobe, because the kernel never preempts one. With preempt=full the kernel preempts a program
-// of type fentry, and skips that program for the other threads on this CPU. It can also free the
-// program while a preempted thread is about to call it.
+// A kprobe, because the kernel never preempts its program. With preempt=full the kernel preempts a
+// program of type fentry, and skips that program for the other threads on this CPU.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
-	if (is_watched(ioctl) || (keeps_calls && (sets_cpuid(ioctl) || calls_kept)))
-		return enter_watched(ctx);
+	return is_watched(ioctl) ? enter_watched(ctx) : 0;
+}
+
+// On a CPU on which the kernel has preempted a bpf(2) call for a map, it skips the programs of
+// kprobes. Then this program does the work of xsaveshim_entry.
+SEC("fentry/kvm_arch_vcpu_ioctl")
+int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
+{
+	struct call call = {.arg = arg, .ioctl = ioctl};
+
+	if (!is_watched(ioctl))
+		return 0;
+	call.vcpu = BPF_CORE_READ(file, private_data);
+	enter(&call, BY_AGAIN);
 	return 0;
 }
 
-SEC("fexit/kvm_arch_vcpu_ioctl")
-int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned long arg, long result)
+static __always_inline int leave_file(struct file *file, unsigned int ioctl, unsigned long arg,
+				      long result)
 {
 	struct call call = {.arg = arg, .ioctl = ioctl};
 
@@ -506,31 +606,62 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 	return 0;
 }
 
-// noinline for the same reason.
-static __noinline int leave_kept(int result)
+SEC("fexit/kvm_arch_vcpu_ioctl")
+int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned long arg, long result)
 {
-	uint64_t thread = bpf_get_current_pid_tgid();
-	struct call *found = bpf_map_lookup_elem(&calls, &thread);
-	struct call call;
-
-	if (!found)
-		return 0;
-	call = *found;
-	forget_call();
-	leave(&call, result);
-	return 0;
+	return leave_file(file, ioctl, arg, result);
 }
 
+// Finds the file of a descriptor of this process. Returns NULL if it is no vCPU's: another thread
+// can have closed the descriptor since the call began.
+static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t fd)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd);
+	struct file *file = 0;
+
+	if (fd < BPF_CORE_READ(table, max_fds))
+		bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
+	return file && vcpu_operations && BPF_CORE_READ(file, f_op) == vcpu_operations ? file : 0;
+}
+
+// noinline for the same reason as enter_watched.
+static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int result)
+{
+	struct file *file = vcpu_file(bpf_get_current_task_btf(), fd);
+
+	return file ? leave_file(file, ioctl, arg, result) : 0;
+}
+
+// Attached instead of xsaveshim_exit if the kernel preempts itself: then it skips xsaveshim_exit for
+// a thread if it has preempted another thread in that program on the same CPU. It preempts no
+// program of a kretprobe.
+//
+// A kretprobe does not see the function's arguments. They are the arguments of the system call that
+// the thread is in.
 SEC("kretprobe/kvm_arch_vcpu_ioctl")
 int BPF_KRETPROBE(xsaveshim_ret, int result)
 {
-	return calls_kept ? leave_kept(result) : 0;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs___kernel *regs = (struct pt_regs___kernel *)bpf_task_pt_regs(task);
+	bool is_compat = task->thread_info.status & TS_COMPAT;
+	uint32_t ioctl = is_compat ? regs->cx : regs->si;
+
+	if (!is_watched(ioctl) && !sets_cpuid(ioctl))
+		return 0;
+	return is_compat ? leave_fd(regs->bx, ioctl, (uint32_t)regs->dx, result)
+			 : leave_fd(regs->di, ioctl, regs->dx, result);
 }
 
 // A later vCPU can have the same address.
 SEC("kprobe/kvm_arch_vcpu_destroy")
 int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
 {
+	const struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
+
+	if (mark)
+		count(HOST_COUNT_MISSED_EXITS);
+	bpf_map_delete_elem(&marks, &vcpu);
 	bpf_map_delete_elem(&vcpu_states, &vcpu);
 	return 0;
 }

@@ -50,7 +50,9 @@ struct host_event {
 // KVM_SET_XCRS. Calls for the vCPU of a probe (shared/probe_vm.h) have counters of their own.
 enum host_count {
 	HOST_COUNT_ENTRIES,
+	HOST_COUNT_MISSED_ENTRIES, // exits of calls whose entry no program saw
 	HOST_COUNT_EXITS,
+	HOST_COUNT_MISSED_EXITS,
 	HOST_COUNT_TRIMMED,
 	HOST_COUNT_WOULD_TRIM,
 	HOST_COUNT_NOT_TRIMMED,

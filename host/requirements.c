@@ -15,7 +15,7 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 
-#include "loader.h"
+#include "pins.h"
 #include "shared/helpers.h"
 
 #define LOCKDOWN "/sys/kernel/security/lockdown"

@@ -73,6 +73,9 @@ assert_watch_reported() { # EVENT LINE...
   [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch printed:" "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
+# Prints the directories of the retired sets of programs.
+retired() { find /sys/fs/bpf -name 'xsaveshim-retired-*'; }
+
 # Sets unmet for setup() and teardown().
 find_unmet_requirement() {
   unmet=$(unmet_requirement)

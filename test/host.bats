@@ -31,7 +31,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_status 0 "$is_active"
   assert_loads 0x3
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  assert_counts seen=1 trimmed=1 not_trimmed=0 refused=0 missed=0 killed=0
+  assert_counts seen=1 missed_entries=0 missed_exits=0 under_way=0 trimmed=1 not_trimmed=0 refused=0 killed=0
   run host disable
   [[ $status == 0 && $output == "xsaveshim host: disabled" ]]
   assert_status 1 'inactive: it is not enabled'
@@ -63,7 +63,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   (($(grep -c 'set-xsave 0x207: 0 xstate_bv=0x3 ' "$BATS_TEST_TMPDIR/loads") > 3))
   run grep -v -e '^create' -e '^cpuid' -e '^set-xsave 0x207: 0 xstate_bv=0x3 ' "$BATS_TEST_TMPDIR/loads"
   [[ -z $output ]] || fail "$output"
-  [[ $(find /sys/fs/bpf/xsaveshim -type f | wc -l) == 3 ]]
+  [[ $(find /sys/fs/bpf -path '*/xsaveshim/entry' -o -name 'xsaveshim-new' -o -name 'xsaveshim-old') == /sys/fs/bpf/xsaveshim/entry ]]
 }
 
 @test "two commands that enable it at the same time both succeed and leave one set of programs" {
@@ -74,7 +74,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
-@test "SIGTERM at any time during enable leaves all pins or none" {
+@test "SIGTERM at any time during enable leaves the mode enabled, or not, and nothing else after the next status" {
   local i enabler
   for i in {1..12}; do
     "$build/xsaveshim" host enable >/dev/null 2>&1 3>&- &
@@ -82,8 +82,9 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
     sleep "0.$((i * 7 % 10))$i"
     kill -TERM "$enabler" 2>/dev/null || true
     wait "$enabler" || true
+    host status >/dev/null || true
     if [[ -e /sys/fs/bpf/xsaveshim ]]; then
-      [[ $(find /sys/fs/bpf -type f -path '*xsaveshim*' | wc -l) == 3 ]]
+      [[ -e /sys/fs/bpf/xsaveshim/entry ]]
       host disable
     fi
     assert_no_pins
@@ -102,6 +103,46 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   rm /sys/fs/bpf/xsaveshim/entry
   wait_for 30 assert_status 1 'inactive: it is not enabled' # when the kernel has detached the programs
   assert_no_pins
+}
+
+@test "a replaced set is retired: its programs stay pinned, those of an earlier version too, until the mode is disabled" {
+  enable
+  [[ -e /sys/fs/bpf/xsaveshim/again ]] || skip "without the BTF of KVM's module no program has to be retired"
+  rm /sys/fs/bpf/xsaveshim/*-program # an earlier version pinned only the links
+  enable
+  [[ -e $(retired)/again-program && ! -e $(retired)/again ]]
+  assert_loads 0x3
+  host disable
+  assert_no_pins
+}
+
+@test "a retired set is released after 10 minutes and not before" {
+  enable
+  mkdir /sys/fs/bpf/xsaveshim-retired-{-700,9999999}-1-1-0
+  assert_status 0 "$is_active"
+  [[ $(retired) == /sys/fs/bpf/xsaveshim-retired-9999999-1-1-0 ]]
+  rmdir /sys/fs/bpf/xsaveshim-retired-9999999-1-1-0
+}
+
+@test "a vCPU's mark that stays without an exit counts as a missed exit when the vCPU is destroyed" {
+  local id
+  enable
+  run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x3
+  assert_counts seen=1 missed_exits=0 under_way=0
+  mkfifo "$BATS_TEST_TMPDIR/in"
+  "$vmm" create 0 cpuid 0xd=0x3 pause set-xsave 0x3 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
+  wait_for 20 grep -q cpuid "$BATS_TEST_TMPDIR/out"
+  # Without the program at the exit no exit is seen.
+  id=$(bpftool -j link show pinned /sys/fs/bpf/xsaveshim/exit | jq .id)
+  bpftool link detach id "$id" || skip "this kernel cannot detach such a link"
+  echo >>"$BATS_TEST_TMPDIR/in"
+  wait_for 20 grep -q set-xsave "$BATS_TEST_TMPDIR/out"
+  assert_counts seen=2 missed_exits=0 under_way=1
+  run host status --check
+  [[ $status == 1 ]]
+  kill %+
+  wait %+ || true
+  wait_for 20 assert_counts seen=2 missed_exits=1 under_way=0
 }
 
 @test "pinned in another bpffs instance, it is active but cannot be disabled from here" {
