@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The subcommands: each has a main of its own, whose result is the exit status. main() sets argv[0]
-// and the name that err() and warnx() print to "xsaveshim SUBCOMMAND", so that every message begins
-// with it.
+// The subcommands. Each has a main of its own, which returns the exit status. Before main() calls
+// it, main() sets argv[0], and the name that err() and warnx() print, to "xsaveshim SUBCOMMAND".
 #ifndef XSAVESHIM_COMMAND_H
 #define XSAVESHIM_COMMAND_H
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim host: executes the helper that is installed with the package xsaveshim-host, so that
-// this command works without libbpf.
+// xsaveshim host: executes the helper of the package xsaveshim-host. It is a program of its own so
+// that this command does not need libbpf.
 #include <err.h>
 #include <errno.h>
 
@@ -13,5 +13,5 @@ int host_main(int argc, char **argv)
 	host_helper_execute(argv);
 	if (errno != ENOENT)
 		err(1, HOST_HELPER);
-	errx(1, "install the package xsaveshim-host, which brings this subcommand");
+	errx(1, "this subcommand needs the package xsaveshim-host: install it");
 }

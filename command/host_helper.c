@@ -11,7 +11,7 @@
 
 #include <jansson.h>
 
-// Where the helper is, seen from this command: beside it in a build tree, or as they are installed.
+// The helper, relative to the directory of this command: in a build tree, and installed.
 static const char *const places[] = {HOST_HELPER, "../libexec/" HOST_HELPER};
 
 void host_helper_execute(char **argv)
@@ -32,13 +32,13 @@ void host_helper_execute(char **argv)
 	}
 }
 
-// What the helper's status prints as JSON, or NULL.
-static json_t *ask_helper(void)
+// Returns the JSON that the helper's status prints, or NULL.
+static json_t *read_status(void)
 {
 	static char title[] = "xsaveshim host", word[] = "status", option[] = "--json";
 	char *argv[] = {title, word, option, NULL};
 	json_t *json = NULL;
-	int ends[2], status, silence;
+	int ends[2], status, null;
 	pid_t pid;
 
 	if (pipe2(ends, O_CLOEXEC))
@@ -46,9 +46,9 @@ static json_t *ask_helper(void)
 	pid = fork();
 	if (!pid) {
 		dup2(ends[1], STDOUT_FILENO);
-		silence = open("/dev/null", O_WRONLY | O_CLOEXEC);
-		if (silence >= 0)
-			dup2(silence, STDERR_FILENO);
+		null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		if (null >= 0)
+			dup2(null, STDERR_FILENO);
 		host_helper_execute(argv);
 		_exit(1);
 	}
@@ -62,14 +62,14 @@ static json_t *ask_helper(void)
 	return json;
 }
 
-bool host_is_active(struct settings *settings)
+bool host_helper_query(struct settings *settings)
 {
-	json_t *json = ask_helper();
+	json_t *json = read_status();
 	const char *state = "", *trim = "", *refused = "";
 	bool is_active = json &&
 			 !json_unpack(json, "{s:s, s:s, s:s}", "state", &state, "trim", &trim,
 				      "refused", &refused) &&
-			 !strcmp(state, "yes");
+			 !strcmp(state, "active");
 
 	settings_init(settings);
 	is_active = is_active && settings_set(settings, SETTING_TRIM, trim) &&

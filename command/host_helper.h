@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The helper of the package xsaveshim-host, which the host mode is: how to execute it and what it
-// says. Not thread-safe.
+// The helper that the package xsaveshim-host installs and that has the host mode: executes it and
+// queries it. Not thread-safe.
 #ifndef XSAVESHIM_HOST_HELPER_H
 #define XSAVESHIM_HOST_HELPER_H
 
@@ -10,12 +10,12 @@
 
 #define HOST_HELPER "xsaveshim-host"
 
-// Executes the helper in this process's place. Returns where that cannot be done, with errno set:
-// ENOENT where it is not installed.
+// Executes the helper in place of this process. Returns only if that fails, with errno set: ENOENT
+// if the helper is not installed.
 void host_helper_execute(char **argv);
 
-// Whether the host mode is active, as its helper finds by asking KVM. Sets trim and refused to the
-// host mode's. False also where the helper is not installed, and where the caller is not root.
-bool host_is_active(struct settings *settings);
+// Queries the state of the host mode. Returns true if it is active, and sets its trim and refused.
+// Returns false also if the helper is not installed or the caller is not root.
+bool host_helper_query(struct settings *settings);
 
 #endif

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// A VMM is a process that holds a vCPU. It is served by the library if the library is mapped, and
-// if the library's record says that it has seen a vCPU. It is served by a supervisor if it has a
-// seccomp filter, and if a process holds the listener of a filter
-// ("anon_inode:seccomp notify") and a pidfd of the VMM (the pidfd's fdinfo has its "Pid:"), runs
-// this command, and has the user ids of root or of the VMM. The settings are those in the record of
-// the library or of the supervisor.
+// A VMM is a process that holds a vCPU. The library serves it if the library is mapped, and if the
+// library's record says that it has seen a vCPU. A supervisor serves it if the VMM has a seccomp
+// filter, and if there is a process that holds the listener of a filter ("anon_inode:seccomp
+// notify") and a pidfd of the VMM (the pidfd's fdinfo has its "Pid:"), runs this command, and has
+// the user ids of root or of the VMM. The settings are those in the record of the library or of the
+// supervisor.
 #include "inspect.h"
 
 #include <dirent.h>
@@ -19,6 +19,7 @@
 
 #include "proc_text.h"
 #include "shared/guest_name.h"
+#include "shared/helpers.h"
 #include "xsaveshim/record.h"
 
 #define LIBRARY "libxsaveshim.so"
@@ -26,10 +27,10 @@
 #define LISTENER_LINK "anon_inode:seccomp notify"
 #define DELETED " (deleted)"
 
-// More than the arguments of any process, for which the kernel has 6 MiB.
+// The arguments of a process have at most 6 MiB.
 #define TEXT_MAX (8 << 20)
 
-// More than the writable data of the library or of the command.
+// The library and the command have less writable data.
 #define DATA_MAX (1 << 20)
 
 struct supervisor {
@@ -37,10 +38,10 @@ struct supervisor {
 	struct image command;
 };
 
-// A process that a supervisor holds a pidfd of.
+// A supervisor holds a pidfd of this process.
 struct held {
 	pid_t pid;
-	size_t supervisor; // its place in supervisors
+	size_t supervisor; // the index in supervisors
 };
 
 static struct supervisor *supervisors;
@@ -48,40 +49,11 @@ static size_t supervisor_count;
 static struct held *held;
 static size_t held_count;
 
-static void *grow(void *array, size_t count, size_t size)
-{
-	array = reallocarray(array, count + 1, size);
-	if (!array)
-		err(2, "cannot go on");
-	return array;
-}
+static char text[TEXT_MAX]; // of a file in /proc/PID
 
 static bool is_denied(int error)
 {
 	return error == EACCES || error == EPERM;
-}
-
-// Returns the text of a file in /proc/PID with a zero behind it, never NULL. A file that cannot be
-// read gives an empty text.
-static char *read_text(int process, const char *file, size_t *size)
-{
-	int fd = openat(process, file, O_RDONLY | O_CLOEXEC);
-	size_t room = 4096;
-	char *text = grow(NULL, room, 1);
-	ssize_t got;
-
-	*size = 0;
-	while (fd >= 0 && *size < TEXT_MAX && (got = read(fd, text + *size, room - *size)) > 0) {
-		*size += (size_t)got;
-		if (*size == room) {
-			room *= 2;
-			text = grow(text, room, 1);
-		}
-	}
-	if (fd >= 0)
-		close(fd);
-	text[*size] = '\0';
-	return text;
 }
 
 static bool find_magic(int memory, uint64_t start, uint64_t end, uint64_t *address)
@@ -102,10 +74,10 @@ static bool find_magic(int memory, uint64_t start, uint64_t end, uint64_t *addre
 	return false;
 }
 
-// Looks for the record in a mapping of an image.
-static void read_record(struct image *image, int process, uint64_t start, uint64_t end)
+// Searches a mapping of an image for the record.
+static void read_record(struct image *image, int proc_dirfd, uint64_t start, uint64_t end)
 {
-	int memory = openat(process, "mem", O_RDONLY | O_CLOEXEC);
+	int memory = openat(proc_dirfd, "mem", O_RDONLY | O_CLOEXEC);
 	struct xsaveshim_record record;
 	char log_path[PATH_MAX] = "";
 	uint64_t address;
@@ -125,11 +97,11 @@ static void read_record(struct image *image, int process, uint64_t start, uint64
 	close(memory);
 }
 
-// Looks for an image by its file's name. False, with errno set, where the mappings cannot be read:
-// a process that has just exited has none.
-static bool find_image(struct image *image, int process, const char *name)
+// Finds an image by its file's name. Returns false, with errno set, if the mappings cannot be read.
+// A process that has just exited has none.
+static bool find_image(struct image *image, int proc_dirfd, const char *name)
 {
-	int fd = openat(process, "maps", O_RDONLY | O_CLOEXEC);
+	int fd = openat(proc_dirfd, "maps", O_RDONLY | O_CLOEXEC);
 	FILE *maps = fd < 0 ? NULL : fdopen(fd, "r");
 	struct proc_mapping mapping;
 	size_t room = 0;
@@ -145,7 +117,7 @@ static bool find_image(struct image *image, int process, const char *name)
 		image->mapped = true;
 		image->replaced = mapping.deleted;
 		if (mapping.writable)
-			read_record(image, process, mapping.start, mapping.end);
+			read_record(image, proc_dirfd, mapping.start, mapping.end);
 	}
 	free(line);
 	fclose(maps);
@@ -153,29 +125,16 @@ static bool find_image(struct image *image, int process, const char *name)
 	return any;
 }
 
-// Reads the name of the program that a process runs.
-static void read_command(int process, char *command, size_t size)
+static void find_name(struct vmm *vmm, int proc_dirfd)
 {
-	size_t length;
-	char *text = read_text(process, "comm", &length);
+	ssize_t size = read_file(proc_dirfd, "cmdline", text, sizeof(text));
 
-	if (length && text[length - 1] == '\n')
-		text[length - 1] = '\0';
-	snprintf(command, size, "%s", text);
-	free(text);
+	if (size > 0 && guest_name_from_cmdline(text, (size_t)size, vmm->name, sizeof(vmm->name)))
+		return;
+	read_file(proc_dirfd, "comm", text, sizeof(text));
+	snprintf(vmm->name, sizeof(vmm->name), "%.*s", (int)strcspn(text, "\n"), text);
 }
 
-static void find_name(struct vmm *vmm, int process)
-{
-	size_t size;
-	char *text = read_text(process, "cmdline", &size);
-
-	if (!guest_name_from_cmdline(text, size, vmm->name, sizeof(vmm->name)))
-		read_command(process, vmm->name, sizeof(vmm->name));
-	free(text);
-}
-
-// What the descriptors of a process are.
 struct descriptors {
 	unsigned int vcpus;
 	bool listener;
@@ -189,10 +148,10 @@ static void inspect_descriptor(const char *link, struct descriptors *descriptors
 		descriptors->listener = true;
 }
 
-// False where the caller may not inspect them. A process that has exited has none.
-static bool inspect_descriptors(int process, struct descriptors *descriptors)
+// Returns false if the caller may not inspect them. A process that has exited has none.
+static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
 {
-	int fd = openat(process, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(proc_dirfd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *entry;
 	bool allowed = true;
@@ -215,32 +174,18 @@ static bool inspect_descriptors(int process, struct descriptors *descriptors)
 	return allowed;
 }
 
-static pid_t read_pidfd(int directory, const char *name)
+// Notes the processes whose pidfds a supervisor holds.
+static void add_held(int proc_dirfd, size_t supervisor)
 {
-	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC);
-	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
-	size_t room = 0;
-	char *line = NULL;
-	pid_t pid = 0;
-
-	while (file && !pid && getline(&line, &room, file) > 0)
-		pid = proc_fdinfo_pid(line);
-	free(line);
-	if (file)
-		fclose(file);
-	return pid;
-}
-
-// Notes the processes that a supervisor holds a pidfd of.
-static void add_held(int process, size_t supervisor)
-{
-	int fd = openat(process, "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(proc_dirfd, "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *entry;
 
 	while (directory && (entry = readdir(directory))) {
-		pid_t pid = entry->d_name[0] == '.' ? 0 : read_pidfd(fd, entry->d_name);
+		pid_t pid;
 
+		read_file(fd, entry->d_name, text, sizeof(text));
+		pid = proc_fdinfo_pid(text);
 		if (!pid)
 			continue;
 		held = grow(held, held_count, sizeof(*held));
@@ -250,12 +195,12 @@ static void add_held(int process, size_t supervisor)
 		closedir(directory);
 }
 
-// Reads the name of the file that a process executes, without its directory, and whether that file
+// Reads the name of the file that a process executes, without its directory, and whether the file
 // has been removed.
-static bool read_executable(const char *link, int process, char name[PATH_MAX], bool *deleted)
+static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX], bool *deleted)
 {
 	char path[PATH_MAX];
-	ssize_t length = readlinkat(process, link, path, sizeof(path) - 1);
+	ssize_t length = readlinkat(proc_dirfd, link, path, sizeof(path) - 1);
 	const char *slash;
 
 	if (length < 0)
@@ -270,93 +215,84 @@ static bool read_executable(const char *link, int process, char name[PATH_MAX], 
 	return true;
 }
 
-// Whether a process runs this command: from the same file, or from one of the same name that has
-// been removed, as by an upgrade. Writes the name of its file.
-static bool runs_this_command(int process, char name[PATH_MAX])
+// Returns true if a process runs this command: from the same file, or from a file of the same name
+// that has been removed, as an upgrade does. Writes the name of the file.
+static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 {
 	char own_name[PATH_MAX];
 	struct stat own, other;
 	bool deleted;
 
 	if (!read_executable("/proc/self/exe", AT_FDCWD, own_name, &deleted) ||
-	    !read_executable("exe", process, name, &deleted))
+	    !read_executable("exe", proc_dirfd, name, &deleted))
 		return false;
 	if (deleted)
 		return !strcmp(name, own_name);
-	return !stat("/proc/self/exe", &own) && !fstatat(process, "exe", &other, 0) &&
+	return !stat("/proc/self/exe", &own) && !fstatat(proc_dirfd, "exe", &other, 0) &&
 	       own.st_dev == other.st_dev && own.st_ino == other.st_ino;
 }
 
-// Container managers hold listeners, too, and any user can make a process of any name that holds
+// Takes the process, which holds a listener, for a supervisor only if it runs this command.
+// Container managers hold listeners, too, and any user can start a process of any name that holds
 // one.
-static void add_supervisor(int process)
+static void add_supervisor(int proc_dirfd)
 {
 	struct supervisor *supervisor;
 	char name[PATH_MAX];
-	size_t size;
-	char *status;
 
-	if (!runs_this_command(process, name))
+	if (!runs_this_command(proc_dirfd, name))
 		return;
 	supervisors = grow(supervisors, supervisor_count, sizeof(*supervisors));
 	supervisor = &supervisors[supervisor_count];
 	memset(supervisor, 0, sizeof(*supervisor));
-	status = read_text(process, "status", &size);
-	if (proc_status_uids(status, supervisor->uids) &&
-	    find_image(&supervisor->command, process, name))
-		add_held(process, supervisor_count++);
-	free(status);
+	read_file(proc_dirfd, "status", text, sizeof(text));
+	if (proc_status_uids(text, supervisor->uids) &&
+	    find_image(&supervisor->command, proc_dirfd, name))
+		add_held(proc_dirfd, supervisor_count++);
 }
 
-// False where the caller may not inspect the process.
-static bool add_vmm(struct inspection *inspection, int process, pid_t pid, unsigned int vcpus)
+// Returns false if the caller may not inspect the process.
+static bool add_vmm(struct inspection *inspection, int proc_dirfd, pid_t pid, unsigned int vcpus)
 {
 	uid_t uids[PROC_UIDS] = {0};
 	struct vmm *vmm;
-	size_t size;
-	char *status;
 
 	inspection->vmms = grow(inspection->vmms, inspection->vmm_count, sizeof(*inspection->vmms));
 	vmm = &inspection->vmms[inspection->vmm_count];
 	memset(vmm, 0, sizeof(*vmm));
 	vmm->pid = pid;
 	vmm->vcpus = vcpus;
-	if (!find_image(&vmm->library, process, LIBRARY))
+	if (!find_image(&vmm->library, proc_dirfd, LIBRARY))
 		return !is_denied(errno);
-	status = read_text(process, "status", &size);
-	vmm->uid = proc_status_uids(status, uids) ? uids[PROC_UID_EFFECTIVE] : (uid_t)-1;
-	vmm->filtered = proc_status_is_filtered(status);
-	free(status);
-	find_name(vmm, process);
+	read_file(proc_dirfd, "status", text, sizeof(text));
+	vmm->uid = proc_status_uids(text, uids) ? uids[PROC_UID_EFFECTIVE] : (uid_t)-1;
+	vmm->filtered = proc_status_is_filtered(text);
+	find_name(vmm, proc_dirfd);
 	inspection->vmm_count++;
 	return true;
 }
 
-static bool holds_no_files(int process)
+static bool holds_no_files(int proc_dirfd)
 {
-	size_t size;
-	char *stat = read_text(process, "stat", &size);
-	bool none = proc_stat_holds_no_files(stat);
-
-	free(stat);
-	return none;
+	read_file(proc_dirfd, "stat", text, sizeof(text));
+	return proc_stat_holds_no_files(text);
 }
 
-static void inspect_process(struct inspection *inspection, int process, pid_t pid)
+static void inspect_process(struct inspection *inspection, int proc_dirfd, pid_t pid)
 {
 	struct descriptors descriptors;
-	bool allowed = inspect_descriptors(process, &descriptors);
+	bool allowed = inspect_descriptors(proc_dirfd, &descriptors);
 
 	if (allowed && descriptors.vcpus)
-		allowed = add_vmm(inspection, process, pid, descriptors.vcpus);
+		allowed = add_vmm(inspection, proc_dirfd, pid, descriptors.vcpus);
 	if (allowed && descriptors.listener)
-		add_supervisor(process);
-	if (!allowed && !holds_no_files(process))
+		add_supervisor(proc_dirfd);
+	if (!allowed && !holds_no_files(proc_dirfd))
 		inspection->not_inspected++;
 }
 
-// Any user can hold a pidfd of any process, so a supervisor counts only if it is root's or the
-// VMM's own user's. A set-uid program has another user's real uid.
+// A supervisor counts only if it is root's or the VMM's own user's, because any user can hold a
+// pidfd of any process. A set-uid program has another user's real uid.
 static bool serves(const struct supervisor *supervisor, const struct vmm *vmm)
 {
 	for (size_t i = 0; i < PROC_UIDS; i++)
@@ -365,25 +301,24 @@ static bool serves(const struct supervisor *supervisor, const struct vmm *vmm)
 	return vmm->filtered;
 }
 
-static void find_library_shim(struct vmm *vmm)
+static void find_library(struct vmm *vmm)
 {
 	const struct image *library = &vmm->library;
 
 	if (!library->mapped)
 		return;
-	vmm->shim = library->known && !library->vcpu_seen ? SHIM_BYPASSED : SHIM_PRELOAD;
+	vmm->mode = library->known && !library->vcpu_seen ? MODE_BYPASSED : MODE_LIBRARY;
 	vmm->settings_known = library->known && library->vcpu_seen;
 	vmm->settings = library->settings;
 }
 
-// A supervisor serves what the library does not.
 static void find_supervisor(struct vmm *vmm)
 {
 	for (size_t i = 0; !inspect_is_protected(vmm) && i < held_count; i++) {
 		const struct supervisor *supervisor = &supervisors[held[i].supervisor];
 
 		if (held[i].pid == vmm->pid && serves(supervisor, vmm)) {
-			vmm->shim = SHIM_SUPERVISED;
+			vmm->mode = MODE_SUPERVISOR;
 			vmm->settings_known = supervisor->command.known;
 			vmm->settings = supervisor->command.settings;
 		}
@@ -400,21 +335,21 @@ bool inspect_processes(struct inspection *inspection)
 		return false;
 	while ((entry = readdir(proc))) {
 		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-		int process = pid > 0 ? openat(dirfd(proc), entry->d_name,
-					       O_PATH | O_DIRECTORY | O_CLOEXEC)
-				      : -1;
+		int proc_dirfd = pid > 0 ? openat(dirfd(proc), entry->d_name,
+						  O_PATH | O_DIRECTORY | O_CLOEXEC)
+					 : -1;
 
-		if (process < 0)
+		if (proc_dirfd < 0)
 			continue;
-		inspect_process(inspection, process, pid);
-		close(process);
+		inspect_process(inspection, proc_dirfd, pid);
+		close(proc_dirfd);
 	}
 	closedir(proc);
 	// With hidepid=2, /proc hides what the caller may not inspect: then process 1 is missing.
 	if (access("/proc/1", F_OK))
 		inspection->not_inspected++;
 	for (size_t i = 0; i < inspection->vmm_count; i++) {
-		find_library_shim(&inspection->vmms[i]);
+		find_library(&inspection->vmms[i]);
 		find_supervisor(&inspection->vmms[i]);
 	}
 	free(supervisors);

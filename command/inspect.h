@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The running VMMs and what serves each of them, as /proc shows them.
+// Finds the running VMMs, and the mode that serves each of them, in /proc.
 //
-// Not thread-safe. Running out of memory ends the program.
+// Not thread-safe. If there is no memory left, the program ends.
 #ifndef XSAVESHIM_INSPECT_H
 #define XSAVESHIM_INSPECT_H
 
@@ -12,21 +12,21 @@
 
 #include "xsaveshim/settings.h"
 
-enum shim {
-	SHIM_NONE,
-	SHIM_BYPASSED, // the library is in the VMM, but the VMM calls the kernel without it
-	SHIM_PRELOAD,
-	SHIM_SUPERVISED,
-	SHIM_HOST, // the host mode: no process shows it
+enum mode {
+	MODE_NONE,
+	MODE_BYPASSED, // the VMM has the library, but calls the kernel without libc
+	MODE_LIBRARY,
+	MODE_SUPERVISOR,
+	MODE_HOST, // not found here: /proc does not show it
 };
 
-// The file that a shim runs from, the library or the command, and the record that was found in its
-// memory.
+// The file of the library or of the command that a process has mapped, and the record in the memory
+// of that process.
 struct image {
 	bool mapped;
 	char path[PATH_MAX]; // as the process sees the file system
-	bool replaced;	     // the file has been removed or replaced since
-	bool known;	     // the record could be read, so that the following hold
+	bool replaced;	     // the file has been removed or replaced
+	bool known;	     // the record could be read; it says the rest
 	bool vcpu_seen;
 	struct settings settings;
 };
@@ -37,23 +37,22 @@ struct vmm {
 	bool filtered; // has a seccomp filter
 	unsigned int vcpus;
 	char name[256];
-	enum shim shim;
+	enum mode mode;
 	struct image library;
 	bool settings_known;
-	struct settings settings; // those of the shim that serves the VMM, if they are known
+	struct settings settings; // if known, those of the mode that serves the VMM
 };
 
 struct inspection {
 	struct vmm *vmms;
 	size_t vmm_count;
-	unsigned int
-		not_inspected; // processes that may be VMMs, but that the caller may not inspect
+	unsigned int not_inspected; // processes that the caller may not inspect
 };
 
-// Looks at every process. False, with errno set, where /proc cannot be read.
+// Inspects every process. Returns false, with errno set, if /proc cannot be read.
 bool inspect_processes(struct inspection *inspection);
 
-// Whether the shim trims what the VMM restores; false also where its settings are not known.
+// Returns true if xsaveshim is known to trim what the VMM restores.
 bool inspect_is_protected(const struct vmm *vmm);
 
 #endif

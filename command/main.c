@@ -6,34 +6,53 @@
 
 #include "command.h"
 
-static const struct {
+static const struct subcommand {
 	const char *name;
 	int (*main)(int argc, char **argv);
+	const char *synopsis;
+	const char *summary;
 } subcommands[] = {
-	{"run", run_main}, {"probe", probe_main}, {"status", status_main}, {"host", host_main}};
+	{"run", run_main, "[OPTION]... [--] VMM [ARGUMENT]...",
+	 "start a VMM and trim what it restores to what its guest has"},
+	{"probe", probe_main, "[--json]",
+	 "show whether this host's KVM refuses or leaks xfeatures"},
+	{"status", status_main, "[--json]",
+	 "list the running VMMs and whether xsaveshim protects them"},
+	{"host", host_main, "enable|disable|status|watch",
+	 "protect every VMM of this host, running ones too, in its kernel"},
+};
 
-static const char help[] =
-	"usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n"
-	"       xsaveshim probe [--json]\n"
-	"       xsaveshim status [--json]\n"
-	"       xsaveshim host enable|disable|status|watch\n"
-	"       xsaveshim --help | --version\n"
-	"\n"
-	"Lets unmodified VMMs restore guests that a leaky KVM host saved.\n"
-	"\n"
-	"  run     start a VMM and trim what it restores to what its guest has\n"
-	"  probe   ask this host's KVM whether it refuses such guests or leaks xfeatures\n"
-	"  status  list the running VMMs and whether xsaveshim protects them\n"
-	"  host    protect every VMM of this host, running ones too, in its kernel\n"
-	"\n"
-	"Each subcommand has its own --help. The manual is xsaveshim(1).\n";
+#define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
+
+static void print_help(FILE *to)
+{
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		fprintf(to, "%s xsaveshim %s %s\n", i ? "      " : "usage:", subcommands[i].name,
+			subcommands[i].synopsis);
+	fputs("       xsaveshim --help | --version\n"
+	      "\n"
+	      "Lets unmodified VMMs restore guests that a leaky KVM host saved.\n"
+	      "\n",
+	      to);
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		fprintf(to, "  %-8s  %s\n", subcommands[i].name, subcommands[i].summary);
+	fputs("\nEach subcommand has its own --help. The manual is xsaveshim(1).\n", to);
+}
+
+static void print_unknown(const char *word)
+{
+	fprintf(stderr, "xsaveshim: unknown command '%s': use ", word);
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		fprintf(stderr, "%s, ", subcommands[i].name);
+	fputs("--help or --version\n", stderr);
+}
 
 int main(int argc, char **argv)
 {
 	static char title[32];
 	const char *word = argc > 1 ? argv[1] : "";
 
-	for (size_t i = 0; i < sizeof(subcommands) / sizeof(subcommands[0]); i++) {
+	for (size_t i = 0; i < SUBCOMMANDS; i++) {
 		if (!strcmp(word, subcommands[i].name)) {
 			snprintf(title, sizeof(title), "xsaveshim %s", word);
 			argv[1] = title;
@@ -46,14 +65,12 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
-		fputs(help, stdout);
+		print_help(stdout);
 		return 0;
 	}
 	if (*word)
-		fprintf(stderr,
-			"xsaveshim: unknown command '%s': use run, probe, status, host, --help or --version\n",
-			word);
+		print_unknown(word);
 	else
-		fputs(help, stderr);
+		print_help(stderr);
 	return 2;
 }

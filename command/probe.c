@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim probe: finds out whether this host's KVM refuses leaked xfeatures and whether it leaks
-// some. It asks KVM, with a VM of one page and one vCPU that ends with the process.
+// xsaveshim probe: finds out whether this host's KVM refuses leaked xfeatures, and whether it leaks
+// some, by experiments with a VM of one page and one vCPU. The VM ends with this process.
 #include "command.h"
 
 #include <errno.h>
@@ -25,22 +25,20 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
-// Newer than the headers of some distributions that this is built on:
-// arch/x86/include/uapi/asm/prctl.h.
+// From arch/x86/include/uapi/asm/prctl.h, which some distributions have without it.
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 
 #define DEVICE "/dev/kvm"
 #define LOAD_KVM \
-	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (in a virtual " \
-	"machine: nested virtualization on its host)"
+	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (in a virtual machine: nested virtualization on its host)"
 
 #define NOTHING_TO_SHOW \
 	"KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
 #define GUEST_PAGE 4096
-// The page from which a processor fetches its first instruction, and an address that the guest does
-// not use (KVM_SET_TSS_ADDR).
+// A processor fetches its first instruction from this page. KVM_SET_TSS_ADDR needs an address that
+// the guest does not use.
 #define RESET_PAGE 0xfffff000
 #define TSS_ADDRESS 0xfffbd000
 #define HLT 0xf4
@@ -61,8 +59,7 @@ static const char *const leaks_names[] = {[NO] = "no", [YES] = "yes", [UNKNOWN] 
 
 struct answer {
 	enum finding finding;
-	char reason[640]; // why this is the answer, and where KVM could not be asked, what to do
-			  // about it
+	char reason[640]; // if KVM could not be probed, also says what to do
 };
 
 struct probe {
@@ -72,18 +69,18 @@ struct probe {
 	uint64_t permitted;  // what this process may give to guests; 0: not known
 	size_t payload_size; // 0: not known
 	uint64_t leaked;
-	bool hidden; // the host mode clears what KVM may leak
-	bool cured;  // the host mode clears what KVM would refuse
+	bool hidden; // the host mode clears xfeatures that KVM may leak
+	bool cured;  // the host mode clears xfeatures that KVM would refuse
 	struct answer refuses;
 	struct answer leaks;
 };
 
 struct vm {
-	struct probe_vm asking;
+	struct probe_vm probe;
 	struct kvm_run *run;
 };
 
-// The control experiment: how KVM treats an xfeature of a guest that has it.
+// The result of the control experiment: how KVM treats an xfeature that the guest has.
 struct control {
 	uint64_t xfeature; // 0: KVM supports none
 	int error;	   // KVM_SET_XSAVE's errno, or 0
@@ -190,7 +187,7 @@ static bool create_guest(struct probe *probe, struct vm *guest)
 {
 	struct kvm_userspace_memory_region memory = {
 		.guest_phys_addr = RESET_PAGE, .memory_size = GUEST_PAGE};
-	struct probe_vm *vm = &guest->asking;
+	struct probe_vm *vm = &guest->probe;
 	void *code = map(GUEST_PAGE, -1);
 	int size;
 
@@ -220,14 +217,14 @@ static bool create_guest(struct probe *probe, struct vm *guest)
 	return true;
 }
 
-// What KVM should accept of a guest with this XCR0.
+// Returns the xfeatures that KVM should accept for a guest with this XCR0.
 static uint64_t allowed_by(uint64_t guest_xcr0)
 {
 	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
 }
 
-// Loads a payload and returns 0 or KVM_SET_XSAVE's errno: KVM's own, as the host mode cannot change
-// memory that is read-only.
+// Loads a payload and returns 0 or KVM_SET_XSAVE's errno. The payload is read-only for that time,
+// so that the host mode cannot trim it and the answer is KVM's.
 static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 {
 	int error;
@@ -239,9 +236,9 @@ static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 	return error;
 }
 
-// Takes the lowest xfeature beyond x87 and SSE: on today's CPUs that is AVX, which needs no
-// permission, as AMX would.
-static bool ask_control(struct probe *probe, const struct probe_vm *vm, struct control *control)
+// Loads and saves the lowest xfeature beyond x87 and SSE: on today's CPUs that is AVX, which unlike
+// AMX needs no permission.
+static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct control *control)
 {
 	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);
 	uint64_t bv;
@@ -256,11 +253,10 @@ static bool ask_control(struct probe *probe, const struct probe_vm *vm, struct c
 	return true;
 }
 
-// Runs the guest to its HLT, because some kernels' leaks get into the vCPU's state only when it
-// runs.
+// Runs the guest to its HLT: on some kernels a vCPU gets leaked xfeatures only when it runs.
 static bool run_guest(const struct vm *vm, const char **problem)
 {
-	if (probe_vm_ioctl(vm->asking.vcpu, KVM_RUN, NULL))
+	if (probe_vm_ioctl(vm->probe.vcpu, KVM_RUN, NULL))
 		*problem = strerror(errno);
 	else if (vm->run->exit_reason != KVM_EXIT_HLT)
 		*problem = "the guest did not reach its HLT";
@@ -277,7 +273,7 @@ static void judge_leaks(struct probe *probe, const struct vm *vm, struct control
 	bool ran = run_guest(vm, &problem);
 	uint64_t bv;
 
-	if (!probe_vm_save(&vm->asking, &bv)) {
+	if (!probe_vm_save(&vm->probe, &bv)) {
 		failed(probe, "KVM_GET_XSAVE");
 		return;
 	}
@@ -335,43 +331,44 @@ static void judge_refuses(struct probe *probe, const struct probe_vm *vm, struct
 			   "KVM_SET_XSAVE accepts %s, which the guest does not have", names.text);
 }
 
-// Xfeatures that a guest gets only with a permission of its VMM's, such as AMX, are missing from
-// what KVM supports unless this process has the permission. Linux knows the call since 5.17.
-static void ask_permitted(struct probe *probe)
+// Reads which xfeatures this process may give to guests. Some, such as AMX, need a permission, and
+// KVM does not report them as supported to a process without it. Linux has this call since 5.17.
+static void query_permitted(struct probe *probe)
 {
 	if (syscall(SYS_arch_prctl, ARCH_GET_XCOMP_GUEST_PERM, &probe->permitted))
 		probe->permitted = 0;
 }
 
-// Finds the host mode by what it does. What it is set to only root can be told.
-static void look_for_host_mode(struct probe *probe, const struct probe_vm *vm, uint64_t guest_xcr0)
+// Finds out whether the host mode trims. It shows its settings to root alone, so for other users
+// the trim of a payload that is loaded is the sign.
+static void probe_host_mode(struct probe *probe, const struct probe_vm *vm, uint64_t guest_xcr0)
 {
 	uint64_t allowed = allowed_by(guest_xcr0);
 	uint64_t xfeature = ~allowed & (allowed + 1);
 	struct settings settings;
 
 	probe->cured = !(probe_vm_load(vm, allowed_by(0) | xfeature) & xfeature);
-	probe->hidden =
-		host_is_active(&settings) ? policy_trims(settings.trim, XSAVE_SAVE) : probe->cured;
+	probe->hidden = host_helper_query(&settings) ? policy_trims(settings.trim, XSAVE_SAVE)
+						     : probe->cured;
 }
 
-static void ask_kvm(struct probe *probe)
+static void probe_kvm(struct probe *probe)
 {
 	struct control control = {0};
 	uint64_t guest_xcr0;
 	struct vm vm;
 
-	if (!open_device(probe, &vm.asking) || !create_guest(probe, &vm) ||
-	    !ask_control(probe, &vm.asking, &control))
+	if (!open_device(probe, &vm.probe) || !create_guest(probe, &vm) ||
+	    !probe_control(probe, &vm.probe, &control))
 		return;
-	if (!probe_vm_set_guest_xcr0(&vm.asking, 0))
+	if (!probe_vm_set_guest_xcr0(&vm.probe, 0))
 		failed(probe, "KVM_SET_CPUID2");
-	else if (!probe_vm_get_guest_xcr0(&vm.asking, &guest_xcr0))
+	else if (!probe_vm_get_guest_xcr0(&vm.probe, &guest_xcr0))
 		failed(probe, "KVM_GET_CPUID2");
 	else {
-		look_for_host_mode(probe, &vm.asking, guest_xcr0);
+		probe_host_mode(probe, &vm.probe, guest_xcr0);
 		judge_leaks(probe, &vm, control, guest_xcr0);
-		judge_refuses(probe, &vm.asking, control, guest_xcr0);
+		judge_refuses(probe, &vm.probe, control, guest_xcr0);
 	}
 }
 
@@ -385,7 +382,7 @@ static bool is_leaking(const struct probe *probe)
 	return probe->leaks.finding == YES;
 }
 
-// Of a guest without XSAVE a strict kernel refuses even what the host mode keeps.
+// The host mode keeps x87 and SSE, which a strict kernel refuses to a guest without XSAVE.
 static bool is_cured(const struct probe *probe)
 {
 	return probe->cured && probe->refuses.finding == YES;
@@ -427,16 +424,14 @@ static const char *remedy(const struct probe *probe)
 {
 	switch (verdict(probe)) {
 	case VERDICT_UNAFFECTED:
-		return "; no kernel accepts xfeatures that its KVM does not support: for these the shim helps here, "
-		       "too";
+		return "; no kernel accepts xfeatures that its KVM does not support: for these xsaveshim helps here, too";
 	case VERDICT_AFFECTED:
 		if (is_cured(probe) && !is_leaking(probe))
-			return "; VMMs need no shim here while `xsaveshim host` is active";
+			return "; VMMs need nothing else here while `xsaveshim host` is active";
 		if (!is_refusing(probe))
-			return ": start VMMs here with XSAVESHIM_TRIM=save, or with the shim on the hosts that restore "
-			       "their guests";
-		return is_leaking(probe) ? ": start VMMs with the shim and XSAVESHIM_TRIM=both"
-					 : ": start VMMs with the shim";
+			return ": start VMMs here with XSAVESHIM_TRIM=save, or with xsaveshim on the hosts that restore their guests";
+		return is_leaking(probe) ? ": start VMMs with xsaveshim and XSAVESHIM_TRIM=both"
+					 : ": start VMMs with xsaveshim";
 	case VERDICT_UNKNOWN:
 		break;
 	}
@@ -470,8 +465,8 @@ static void print_text(const struct probe *probe)
 static const char help[] =
 	"usage: xsaveshim probe [--json]\n"
 	"\n"
-	"Asks this host's KVM whether it refuses xfeatures that a guest does not have,\n"
-	"and whether it leaks some.\n"
+	"Shows whether this host's KVM refuses xfeatures that a guest does not have, and\n"
+	"whether it leaks some.\n"
 	"\n"
 	"Exit status: 0 it does neither; 1 it does one or both; 2 probe cannot tell.\n";
 
@@ -484,8 +479,8 @@ int probe_main(int argc, char **argv)
 	if (ended >= 0)
 		return ended;
 	uname(&probe.host);
-	ask_permitted(&probe);
-	ask_kvm(&probe);
+	query_permitted(&probe);
+	probe_kvm(&probe);
 	if (json)
 		print_json(&probe);
 	else

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define DELETED " (deleted)"
-// PF_KTHREAD in include/linux/sched.h, part of the flags in /proc/PID/stat.
+// PF_KTHREAD in include/linux/sched.h, one of the flags in /proc/PID/stat.
 #define KERNEL_THREAD 0x00200000u
 
 // START-END PERMISSIONS OFFSET DEVICE INODE PATH
@@ -35,8 +35,8 @@ bool proc_maps_file(const char *line, const char *name, struct proc_mapping *map
 	return true;
 }
 
-// PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... The process chooses NAME, but no later
-// field has a bracket.
+// PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... The process chooses NAME, which may have
+// brackets; no later field has one.
 bool proc_stat_holds_no_files(const char *stat)
 {
 	const char *rest = strrchr(stat, ')');
@@ -65,9 +65,10 @@ bool proc_status_is_filtered(const char *status)
 	return line && sscanf(line, "\nSeccomp: %d", &mode) == 1 && mode == 2;
 }
 
-pid_t proc_fdinfo_pid(const char *line)
+pid_t proc_fdinfo_pid(const char *fdinfo)
 {
+	const char *line = strstr(fdinfo, "\nPid:");
 	int pid;
 
-	return sscanf(line, "Pid: %d", &pid) == 1 ? pid : 0;
+	return line && sscanf(line, "\nPid: %d", &pid) == 1 ? pid : 0;
 }

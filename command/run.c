@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM with the library preloaded where its loader will take it, else under
-// a supervisor.
+// xsaveshim run: starts a VMM with the library preloaded if its loader can load it, else under a
+// supervisor.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -20,26 +20,23 @@
 
 #define LIBRARY "libxsaveshim.so"
 
-// Exits as a shell does after an exec that failed with this errno.
-static _Noreturn void fail_exec(const char *what)
+// Ends the program as a shell does after an exec that failed with this errno.
+static _Noreturn void fail_exec(const char *path)
 {
-	err(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "%s", what);
+	err(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "%s", path);
 }
 
 static void find_vmm(struct executable *vmm, const char *name)
 {
-	int error = executable_find(vmm, name);
-
-	if (error) {
-		errno = error;
-		fail_exec(*vmm->program ? vmm->program : name);
-	}
-	if (vmm->kind == EXECUTABLE_FOREIGN)
+	errno = executable_find(vmm, name);
+	if (errno)
+		fail_exec(name);
+	if (vmm->kind == EXECUTABLE_OTHER_MACHINE)
 		errx(EXIT_NOT_EXECUTABLE,
-		     "%s: not an x86-64 program, and xsaveshim serves no other", vmm->program);
+		     "%s: not an x86-64 program, and xsaveshim serves no other", vmm->path);
 	if (vmm->kind == EXECUTABLE_UNKNOWN)
 		errx(EXIT_NOT_EXECUTABLE, "%s: neither an ELF program nor a script with a #! line",
-		     vmm->program);
+		     vmm->path);
 }
 
 static bool is_same_file(const char *a, const char *b)
@@ -51,20 +48,18 @@ static bool is_same_file(const char *a, const char *b)
 	       one.st_ino == other.st_ino;
 }
 
-// The library needs the libc that it was built with, and this command was built with the same one.
-// A VMM with this command's loader has that libc; one with another loader (musl's, say) could not
-// load the library.
+// This command and the library were built for the same libc. A VMM with this command's loader has
+// that libc, too; a VMM with another loader, such as musl's, could not load the library.
 static bool has_our_loader(const struct executable *vmm)
 {
 	static struct executable self;
 
-	return vmm->kind == EXECUTABLE_DYNAMIC && !executable_self(&self) &&
-	       is_same_file(vmm->loader, self.loader);
+	return !executable_find(&self, "/proc/self/exe") && is_same_file(vmm->loader, self.loader);
 }
 
-// In a build tree the library lies beside the command. The loader finds an installed one by its
-// bare name.
-static const char *library(void)
+// Returns the path of the library beside this command, as in a build tree, else its bare name, by
+// which the loader finds an installed library.
+static const char *library_name(void)
 {
 	static char path[PATH_MAX];
 	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - sizeof(LIBRARY));
@@ -78,50 +73,27 @@ static const char *library(void)
 	return LIBRARY;
 }
 
-// The VMM would start, unprotected, without a library that its loader cannot load. So this process
-// loads it first, with the log set to none, because the log is the VMM's to open.
+// The loader starts a VMM even if it cannot load the library, so this process loads the library
+// first.
 static void check_library(const char *name)
 {
-	const char *key = settings_key(SETTING_LOG);
-	const char *before = getenv(key);
-	char *target = before ? strdup(before) : NULL;
-	const char *error;
-
-	setenv(key, "none", 1);
-	error = dlopen(name, RTLD_NOW | RTLD_LOCAL) ? NULL : dlerror();
-	if (target)
-		setenv(key, target, 1);
-	else
-		unsetenv(key);
-	free(target);
-	if (error)
-		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", error);
+	if (!dlopen(name, RTLD_NOW | RTLD_LOCAL))
+		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", dlerror());
 	if (strpbrk(name, ": "))
 		errx(EXIT_OWN_FAILURE,
-		     "LD_PRELOAD cannot name '%s': move it where its path has no space or colon",
-		     name);
+		     "LD_PRELOAD cannot name '%s': move it to a path without space or colon", name);
 }
 
 static void warn_if_ignored(const struct executable *vmm)
 {
 	const char *gains = executable_gains(vmm);
 
-	if (vmm->kind == EXECUTABLE_STATIC)
-		warnx("warning: %s is statically linked, so it will run without the library, and only dynamic programs "
-		      "that it "
-		      "starts will have it: use --supervise",
-		      vmm->program);
-	else if (vmm->go)
-		warnx("warning: %s is written in Go, whose programs call the kernel without libc, so the library will "
-		      "not see its "
-		      "calls: use --supervise",
-		      vmm->program);
-	else if (gains)
+	if (gains)
 		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise",
-		      vmm->program, gains);
+		      vmm->path, gains);
 }
 
-// Puts the library before what LD_PRELOAD names already.
+// Puts the library into LD_PRELOAD, before the libraries that are already there.
 static void put_first(const char *name)
 {
 	const char *others = getenv("LD_PRELOAD");
@@ -134,61 +106,52 @@ static void put_first(const char *name)
 	free(value);
 }
 
-static void preload(const struct settings *settings, const struct executable *vmm,
-		    const char *reason)
+static void preload_library(const struct settings *settings, const struct executable *vmm,
+			    const char *reason)
 {
-	struct log log;
+	const char *library = library_name();
 	struct report_line line;
-	const char *name = library();
+	struct log log;
+	int error;
 
-	check_library(name);
+	check_library(library);
 	warn_if_ignored(vmm);
-	put_first(name);
+	put_first(library);
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
 		return;
-	// The library reports the settings' problems, and a log that cannot be opened.
+	// The library will report problems of the settings, and a log that cannot be opened.
 	log.pid = getpid();
-	log_open(&log);
+	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
-	report_text(&line, "mode", "preload");
+	report_text(&line, "mode", "library");
 	report_text(&line, "reason", reason);
-	report_text(&line, "program", vmm->program);
-	report_text(&line, "library", name);
+	report_text(&line, "program", vmm->path);
+	report_text(&line, "library", library);
 	report_send(&line);
 }
 
-// The supervisor sees a call before the kernel makes it, so it never sees what KVM returns. A
-// setting for every VMM of the host must not keep one from starting, an option that names what is
-// impossible must.
+// The supervisor sees a call before the kernel makes it, so it never sees what KVM returns. The
+// environment or the file may be meant for other VMMs, too, so it only warns of a setting from
+// there.
 static void limit_to_restores(struct settings *settings, bool is_option)
 {
 	if (!policy_trims(settings->trim, XSAVE_SAVE))
 		return;
 	if (is_option)
 		errx(EXIT_OWN_FAILURE,
-		     "a supervisor cannot trim what KVM saves: use --trim=restore, or --preload if the VMM is "
-		     "dynamically linked");
-	warnx("warning: %s=%s: a supervisor cannot trim what KVM saves, so it trims what the VMM restores and nothing "
-	      "else",
+		     "a supervisor cannot trim what KVM saves: use --trim=restore");
+	warnx("warning: %s=%s: a supervisor cannot trim what KVM saves: it only trims what the VMM restores",
 	      settings_key(SETTING_TRIM), settings_text(settings, SETTING_TRIM));
 	settings->trim = TRIM_RESTORE;
 }
 
-static bool is_for_library(const struct executable *vmm)
+// Returns why the VMM gets the library, or NULL.
+static const char *reason_for_library(const struct executable *vmm)
 {
-	return has_our_loader(vmm) && !vmm->go;
-}
-
-static const char *reason_for(enum run_mode mode, const struct executable *vmm)
-{
-	if (mode != RUN_AUTO)
-		return "asked-for";
-	if (vmm->kind == EXECUTABLE_STATIC)
-		return "static";
-	if (vmm->go)
-		return "go";
-	return has_our_loader(vmm) ? "dynamic" : "other-loader";
+	if (vmm->kind == EXECUTABLE_SCRIPT)
+		return "script";
+	return vmm->kind == EXECUTABLE_DYNAMIC && has_our_loader(vmm) ? "dynamic" : NULL;
 }
 
 int run_main(int argc, char **argv)
@@ -201,12 +164,15 @@ int run_main(int argc, char **argv)
 	argv += optind;
 	find_vmm(&vmm, argv[0]);
 	settings_load(&settings);
-	reason = reason_for(options.mode, &vmm);
-	if (options.mode == RUN_PRELOAD || (options.mode == RUN_AUTO && is_for_library(&vmm))) {
-		preload(&settings, &vmm, reason);
+	reason = options.supervise ? NULL : reason_for_library(&vmm);
+	if (reason) {
+		preload_library(&settings, &vmm, reason);
 	} else {
+		reason = options.supervise		 ? "requested"
+			 : vmm.kind == EXECUTABLE_STATIC ? "static"
+							 : "other-loader";
 		limit_to_restores(&settings, options.trim);
-		attach_supervisor(&settings, vmm.program, reason);
+		attach_supervisor(&settings, vmm.path, reason);
 	}
 	execv(vmm.path, argv);
 	fail_exec(vmm.path);

@@ -14,44 +14,42 @@
 #include "inspect.h"
 #include "options.h"
 
-// The values of JSON's "verdict" and the exit status.
-enum verdict { PROTECTED, UNPROTECTED, UNKNOWN };
+// Each is also an exit status.
+enum protection { PROTECTED, UNPROTECTED, UNKNOWN };
 
-static enum verdict protection(const struct vmm *vmm)
+static const char *const protection_names[] = {
+	[PROTECTED] = "protected", [UNPROTECTED] = "unprotected", [UNKNOWN] = "unknown"};
+static const char *const mode_names[] = {
+	[MODE_NONE] = "none",
+	[MODE_BYPASSED] = "bypassed",
+	[MODE_LIBRARY] = "library",
+	[MODE_SUPERVISOR] = "supervisor",
+	[MODE_HOST] = "host"};
+
+static enum protection protection_of(const struct vmm *vmm)
 {
 	if (inspect_is_protected(vmm))
 		return PROTECTED;
 	if (vmm->settings_known)
 		return UNPROTECTED;
-	return vmm->shim == SHIM_PRELOAD || vmm->shim == SHIM_SUPERVISED ? UNKNOWN : UNPROTECTED;
+	return vmm->mode == MODE_LIBRARY || vmm->mode == MODE_SUPERVISOR ? UNKNOWN : UNPROTECTED;
 }
 
-static size_t count(const struct inspection *inspection, enum verdict wanted)
+static size_t count(const struct inspection *inspection, enum protection protection)
 {
 	size_t count = 0;
 
 	for (size_t i = 0; i < inspection->vmm_count; i++)
-		count += protection(&inspection->vmms[i]) == wanted;
+		count += protection_of(&inspection->vmms[i]) == protection;
 	return count;
 }
 
-static enum verdict verdict(const struct inspection *inspection)
+static enum protection protection_of_all(const struct inspection *inspection)
 {
 	if (count(inspection, UNPROTECTED))
 		return UNPROTECTED;
 	return inspection->not_inspected || count(inspection, UNKNOWN) ? UNKNOWN : PROTECTED;
 }
-
-// The names of the settings in JSON, in the order of enum setting.
-static const char *const setting_names[SETTINGS] = {"trim", "refused", "log", "log_level"};
-static const char *const shim_names[] = {
-	[SHIM_NONE] = "none",
-	[SHIM_BYPASSED] = "bypassed",
-	[SHIM_PRELOAD] = "preload",
-	[SHIM_SUPERVISED] = "supervised",
-	[SHIM_HOST] = "host"};
-static const char *const verdict_names[] = {
-	[PROTECTED] = "protected", [UNPROTECTED] = "unprotected", [UNKNOWN] = "unknown"};
 
 struct clean_text {
 	char text[PATH_MAX];
@@ -69,7 +67,7 @@ static struct clean_text clean(const char *text)
 	return clean;
 }
 
-// A JSON string may hold any text that is UTF-8; any other text is cleaned.
+// A JSON string may hold any UTF-8. Any other text is cleaned.
 static json_t *json_text(const char *text)
 {
 	json_t *json = json_string(text);
@@ -80,7 +78,7 @@ static json_t *json_text(const char *text)
 // The host mode has no log of its own.
 static enum setting settings_count(const struct vmm *vmm)
 {
-	return vmm->shim == SHIM_HOST ? SETTING_LOG : SETTINGS;
+	return vmm->mode == MODE_HOST ? SETTING_LOG : SETTINGS;
 }
 
 static json_t *json_settings(const struct vmm *vmm)
@@ -88,14 +86,14 @@ static json_t *json_settings(const struct vmm *vmm)
 	json_t *json = json_object();
 
 	for (enum setting setting = 0; setting < settings_count(vmm); setting++)
-		json_object_set_new(json, setting_names[setting],
+		json_object_set_new(json, settings_json_key(setting),
 				    json_text(settings_text(&vmm->settings, setting)));
 	return json;
 }
 
 static bool has_library(const struct vmm *vmm)
 {
-	return vmm->shim == SHIM_PRELOAD || vmm->shim == SHIM_BYPASSED;
+	return vmm->mode == MODE_LIBRARY || vmm->mode == MODE_BYPASSED;
 }
 
 static bool is_replaced(const struct vmm *vmm)
@@ -105,12 +103,13 @@ static bool is_replaced(const struct vmm *vmm)
 
 static json_t *json_vmm(const struct vmm *vmm)
 {
-	enum verdict known = protection(vmm);
+	enum protection protection = protection_of(vmm);
 
 	return json_pack(
 		"{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name",
-		json_text(vmm->name), "vcpus", vmm->vcpus, "shim", shim_names[vmm->shim],
-		"protected", known == UNKNOWN ? json_null() : json_boolean(known == PROTECTED),
+		json_text(vmm->name), "vcpus", vmm->vcpus, "mode", mode_names[vmm->mode],
+		"protected",
+		protection == UNKNOWN ? json_null() : json_boolean(protection == PROTECTED),
 		"library", has_library(vmm) ? json_text(vmm->library.path) : json_null(),
 		"library_replaced", is_replaced(vmm), "settings",
 		vmm->settings_known ? json_settings(vmm) : json_null());
@@ -124,7 +123,8 @@ static void print_json(const struct inspection *inspection)
 	for (size_t i = 0; i < inspection->vmm_count; i++)
 		json_array_append_new(vmms, json_vmm(&inspection->vmms[i]));
 	json = json_pack("{s:o, s:i, s:s}", "vmms", vmms, "not_inspected",
-			 inspection->not_inspected, "verdict", verdict_names[verdict(inspection)]);
+			 inspection->not_inspected, "verdict",
+			 protection_names[protection_of_all(inspection)]);
 	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
 	json_decref(json);
@@ -134,15 +134,15 @@ static void print_vmm(const struct vmm *vmm, int name_width)
 {
 	static const char *const words[] = {
 		[PROTECTED] = "yes", [UNPROTECTED] = "NO", [UNKNOWN] = "unknown"};
-	char shim[32];
+	char mode[32];
 
-	snprintf(shim, sizeof(shim), "%s%s", shim_names[vmm->shim],
+	snprintf(mode, sizeof(mode), "%s%s", mode_names[vmm->mode],
 		 is_replaced(vmm) ? " (replaced)" : "");
-	printf("%7d  %5u  %-9s  %-19s  %-*s ", vmm->pid, vmm->vcpus, words[protection(vmm)], shim,
-	       name_width, clean(vmm->name).text);
+	printf("%7d  %5u  %-9s  %-19s  %-*s ", vmm->pid, vmm->vcpus, words[protection_of(vmm)],
+	       mode, name_width, clean(vmm->name).text);
 	for (enum setting setting = 0; setting < settings_count(vmm) && vmm->settings_known;
 	     setting++)
-		printf(" %s=%s", setting_names[setting],
+		printf(" %s=%s", settings_json_key(setting),
 		       clean(settings_text(&vmm->settings, setting)).text);
 	putchar('\n');
 }
@@ -157,41 +157,34 @@ static void print_table(const struct inspection *inspection)
 		if (width > name_width)
 			name_width = width;
 	}
-	printf("%7s  %5s  %-9s  %-19s  %-*s  %s\n", "PID", "VCPUS", "PROTECTED", "SHIM", name_width,
+	printf("%7s  %5s  %-9s  %-19s  %-*s  %s\n", "PID", "VCPUS", "PROTECTED", "MODE", name_width,
 	       "NAME", "SETTINGS");
 	for (size_t i = 0; i < inspection->vmm_count; i++)
 		print_vmm(&inspection->vmms[i], name_width);
 }
 
-// What the words in the table mean, and what to do.
+// Explains the words in the table and says what to do.
 static void print_notes(const struct inspection *inspection)
 {
 	size_t unprotected = count(inspection, UNPROTECTED), unknown = count(inspection, UNKNOWN);
 	bool any_bypassed = false, any_replaced = false;
 
 	for (size_t i = 0; i < inspection->vmm_count; i++) {
-		any_bypassed |= inspection->vmms[i].shim == SHIM_BYPASSED;
+		any_bypassed |= inspection->vmms[i].mode == MODE_BYPASSED;
 		any_replaced |= is_replaced(&inspection->vmms[i]);
 	}
 	if (unprotected)
-		printf("%zu of %zu VMMs not protected: restart them under `xsaveshim run` or with libxsaveshim.so "
-		       "preloaded, "
-		       "with XSAVESHIM_TRIM=restore or both, or enable `xsaveshim host`\n",
+		printf("%zu of %zu VMMs not protected: restart them under `xsaveshim run` or with libxsaveshim.so preloaded, with XSAVESHIM_TRIM=restore or both, or enable `xsaveshim host`\n",
 		       unprotected, inspection->vmm_count);
 	if (any_bypassed)
-		puts("bypassed: the VMM has the library, but calls the kernel without libc, so that the library does "
-		     "not see its "
-		     "calls: restart it under `xsaveshim run --supervise`");
+		puts("bypassed: the VMM has the library, but calls the kernel without libc, so the library does not see its calls: restart it under `xsaveshim run --supervise`");
 	if (unknown)
 		printf("%zu of %zu VMMs unknown: %s\n", unknown, inspection->vmm_count,
 		       geteuid()
-			       ? "only root may read what settings their shim has: run this as root"
-			       : "their shim is not of this command's version, so its settings cannot be read: "
-				 "restart them");
+			       ? "only root may read their settings: run this as root"
+			       : "their library or supervisor is of another version than this command, which cannot read its settings: restart them");
 	if (any_replaced)
-		puts("(replaced): the library's file has been removed or replaced; the VMM keeps the library that it "
-		     "was started "
-		     "with");
+		puts("(replaced): the library's file has been removed or replaced, and the VMM still runs with the old library");
 	if (inspection->not_inspected)
 		printf("%u of the running processes could not be inspected: %s\n",
 		       inspection->not_inspected,
@@ -215,22 +208,22 @@ static const char help[] =
 	"Lists the running VMMs and whether xsaveshim trims what they restore.\n"
 	"\n"
 	"Exit status: 0 all VMMs are protected; 1 a VMM is not protected; 2 no\n"
-	"unprotected VMM found, but some processes could not be inspected (run as root).\n";
+	"unprotected VMM was found, but some processes could not be inspected.\n";
 
-// What no shim protects the host mode may.
-static void look_at_host(struct inspection *inspection)
+// The host mode protects each VMM that no other mode protects.
+static void add_host_mode(struct inspection *inspection)
 {
 	struct settings settings;
 
-	if (count(inspection, PROTECTED) == inspection->vmm_count || !host_is_active(&settings) ||
-	    !policy_trims(settings.trim, XSAVE_RESTORE))
+	if (count(inspection, PROTECTED) == inspection->vmm_count ||
+	    !host_helper_query(&settings) || !policy_trims(settings.trim, XSAVE_RESTORE))
 		return;
 	for (size_t i = 0; i < inspection->vmm_count; i++) {
 		struct vmm *vmm = &inspection->vmms[i];
 
-		if (protection(vmm) == PROTECTED)
+		if (protection_of(vmm) == PROTECTED)
 			continue;
-		vmm->shim = SHIM_HOST;
+		vmm->mode = MODE_HOST;
 		vmm->settings_known = true;
 		vmm->settings = settings;
 	}
@@ -239,7 +232,7 @@ static void look_at_host(struct inspection *inspection)
 int status_main(int argc, char **argv)
 {
 	struct inspection inspection;
-	enum verdict result;
+	enum protection protection;
 	bool json;
 	int ended = options_parse_json(argc, argv, help, &json);
 
@@ -249,12 +242,12 @@ int status_main(int argc, char **argv)
 		warn("cannot read /proc, which must be mounted and readable");
 		return UNKNOWN;
 	}
-	look_at_host(&inspection);
+	add_host_mode(&inspection);
 	if (json)
 		print_json(&inspection);
 	else
 		print_text(&inspection);
-	result = verdict(&inspection);
+	protection = protection_of_all(&inspection);
 	free(inspection.vmms);
-	return result;
+	return protection;
 }

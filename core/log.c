@@ -14,12 +14,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-// A log descriptor is moved up here, out of the way of VMMs that close or expect the low numbers;
-// below the usual soft limit of 1024.
+// The lowest number of a log's descriptors: VMMs close or expect the lower ones, and the usual soft
+// limit is 1024.
 #define LOG_FD_MIN 1000
 
-static_assert(sizeof(struct stat) == 144,
-	      "the kernel's struct stat of the old fstat(2) on x86-64 is libc's");
+static_assert(sizeof(struct stat) == 144, "the old fstat(2) on x86-64 fills in libc's struct stat");
 
 static const struct sockaddr_un syslog_address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
 
@@ -28,26 +27,26 @@ static struct log_file no_file(void)
 	return (struct log_file){.fd = -1};
 }
 
-// syscall() and not fstat(): glibc's makes newfstatat(2), for which Firecracker's filter kills.
-static bool look_at(int fd, struct stat *status)
+// Not fstat(): glibc's makes newfstatat(2), which Firecracker's filter does not allow.
+static bool get_status(int fd, struct stat *status)
 {
 	return fd >= 0 && !syscall(SYS_fstat, fd, status);
 }
 
-// The file that a descriptor stands for now.
+// Returns the file that the descriptor stands for now.
 static struct log_file file_of(int fd)
 {
 	struct stat status;
 
-	return look_at(fd, &status) ? (struct log_file){fd, status.st_dev, status.st_ino}
-				    : no_file();
+	return get_status(fd, &status) ? (struct log_file){fd, status.st_dev, status.st_ino}
+				       : no_file();
 }
 
 static bool is_still(struct log_file file)
 {
 	struct stat status;
 
-	return look_at(file.fd, &status) && status.st_dev == file.device &&
+	return get_status(file.fd, &status) && status.st_dev == file.device &&
 	       status.st_ino == file.inode;
 }
 
@@ -55,7 +54,8 @@ static bool is_null_device(int fd)
 {
 	struct stat status;
 
-	return look_at(fd, &status) && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+	return get_status(fd, &status) && S_ISCHR(status.st_mode) &&
+	       status.st_rdev == makedev(1, 3);
 }
 
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level)
@@ -63,6 +63,7 @@ void log_init(struct log *log, enum log_target target, const char *path, enum lo
 	log->target = target;
 	log->path = path;
 	log->level = level;
+	log->foresees = false;
 	log->polls = false;
 	log->via = NULL;
 	log->fields = NULL;
@@ -86,8 +87,7 @@ bool log_is_open(const struct log *log)
 	return atomic_load_explicit(&log->opened, memory_order_acquire);
 }
 
-// Neither call may hold up the VMM, nor a later write: O_NONBLOCK is for a FIFO in the file's
-// place.
+// O_NONBLOCK: if the path is a FIFO, neither this call nor a later write blocks the VMM.
 static int open_path(const char *path)
 {
 	return open(path,
@@ -110,7 +110,7 @@ static int open_syslog(void)
 	return fd;
 }
 
-// The file, by a higher number for its descriptor where there is one.
+// Gives the file a descriptor of at least LOG_FD_MIN, if there is one.
 static struct log_file move_up(int fd)
 {
 	int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
@@ -129,6 +129,7 @@ static void close_files(const struct log_files *files)
 		close(files->syslog.fd);
 }
 
+// Returns 0, or the errno of the target.
 static int open_files(const struct log *log, struct log_files *files)
 {
 	int error = 0;
@@ -146,23 +147,22 @@ static int open_files(const struct log *log, struct log_files *files)
 	return error;
 }
 
-int log_open(struct log *log)
+bool log_open(struct log *log, int *error)
 {
 	unsigned int unopened = 0;
 	unsigned int slot;
-	int error;
 
 	if (log_is_open(log))
-		return -1;
+		return false;
 	slot = atomic_fetch_add_explicit(&log->claimed, 1, memory_order_relaxed);
 	if (slot >= LOG_OPENERS)
-		return -1;
-	error = open_files(log, &log->slots[slot]);
+		return false;
+	*error = open_files(log, &log->slots[slot]);
 	if (atomic_compare_exchange_strong_explicit(
 		    &log->opened, &unopened, slot + 1, memory_order_release, memory_order_relaxed))
-		return error;
+		return true;
 	close_files(&log->slots[slot]);
-	return -1;
+	return false;
 }
 
 static struct log_files files_of(const struct log *log)
@@ -188,20 +188,13 @@ const char *log_fallback(const struct log *log)
 
 bool log_takes(const struct log *log, enum log_level level)
 {
-	if (log->target == LOG_NONE)
-		return false;
-	switch (log->level) {
-	case LOG_LEVEL_ERROR:
-		return level == LOG_LEVEL_ERROR;
-	case LOG_LEVEL_NOTICE:
-		return level != LOG_LEVEL_DEBUG;
-	case LOG_LEVEL_DEBUG:
-		break;
-	}
-	return true;
+	static const int verbosity[] = {
+		[LOG_LEVEL_ERROR] = 0, [LOG_LEVEL_NOTICE] = 1, [LOG_LEVEL_DEBUG] = 2};
+
+	return log->target != LOG_NONE && verbosity[level] <= verbosity[log->level];
 }
 
-// syscall() and not write() or sendmsg(): those are cancellation points, and ioctl() is none.
+// Not write() or sendmsg(): these are cancellation points, and ioctl() is not one.
 static bool write_line(const struct log *log, struct log_file file, const char *line, size_t length)
 {
 	struct pollfd target = {.fd = file.fd, .events = POLLOUT};
@@ -220,9 +213,9 @@ static bool write_stderr(const struct log *log, const char *line, size_t length)
 	return write_line(log, log->standard_error, line, length);
 }
 
-// In front of the line comes the priority that /dev/log wants: facility daemon, severity notice,
-// err or debug (RFC 3164, 4.1.1). Where syslogd was started anew, the socket's peer is gone, and
-// the address leads to the new one.
+// The line follows the priority that /dev/log expects: facility daemon, severity notice, err or
+// debug (RFC 3164, 4.1.1). After syslogd has restarted, the socket has lost its peer, and the second
+// sendmsg(2) names the address.
 static bool send_line(struct log_file syslog, enum log_level level, char *line, size_t length)
 {
 	static const char *const priorities[] = {[LOG_LEVEL_NOTICE] = "<29>",

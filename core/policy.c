@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-// Which bits of xfeatures KVM does not take here, parted by the reason.
+// Notes which of these xfeatures KVM does not take on this host, by reason.
 static void diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
 {
 	uint64_t lacking = xfeatures & ~(host.xfeatures | XFEATURE_FPSSE);
@@ -22,11 +22,11 @@ struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_c
 	};
 
 	diagnose_host(&refusal, bv, host);
-	// The kernel looks at MXCSR only where a component that it belongs to is loaded.
+	// The kernel checks MXCSR only if it loads an xfeature that uses it.
 	if (bv & (XFEATURE_FPSSE | XFEATURE_AVX))
 		refusal.mxcsr = xstate_mxcsr(head) & host.mxcsr_reserved;
-	// Few kernels refuse FP and SSE to a guest, so these two are the reason only where there is
-	// no other.
+	// Few kernels refuse FP and SSE to a guest, so these two are the reason only if there is no
+	// other.
 	if (policy_always_refused(refusal) || refusal.guest_lacks & ~XFEATURE_FPSSE)
 		refusal.guest_lacks &= ~XFEATURE_FPSSE;
 	return refusal;
@@ -58,7 +58,7 @@ bool policy_always_refused(struct refusal refusal)
 	       refusal.reserved_bytes || refusal.mxcsr;
 }
 
-bool policy_refused_fpsse_alone(enum trim mode, struct refusal refusal)
+bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
 {
-	return policy_trims(mode, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;
+	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Lines are put together by hand, not with snprintf(): a report may come from a signal handler,
-// where POSIX does not allow snprintf(), and from a thread with a small stack.
+// Lines are built without snprintf(): POSIX does not allow it in a signal handler, and it needs more
+// stack than some threads have.
 #include "xsaveshim/report.h"
 
 #include <errno.h>
@@ -14,7 +14,7 @@ static const char *const level_names[] = {
 
 static void add_char(struct report_line *line, char c)
 {
-	// The last byte is the newline's.
+	// The last byte is for the newline.
 	if (!line->muted && line->length < sizeof(line->text) - 1)
 		line->text[line->length++] = c;
 }
@@ -61,7 +61,7 @@ static void add_xfeatures(struct report_line *line, uint64_t xfeatures)
 			add(line, "bit");
 			add_number(line, bit, 10);
 		}
-		// A comma behind each but the last.
+		// A comma after each xfeature except the last.
 		if (bit < 63 && xfeatures >> (bit + 1))
 			add(line, ",");
 	}
@@ -177,34 +177,21 @@ void report_trim(const struct log *log, struct vcpu_call call, struct trim_resul
 	report_send(&line);
 }
 
-// The names of the errors that KVM_SET_XSAVE, a seccomp filter or a dead supervisor give; NULL for
-// any other.
+// Returns the name of an errno that KVM_SET_XSAVE, a seccomp filter or a dead supervisor may cause,
+// or NULL.
 static const char *error_name(int error)
 {
-	switch (error) {
-	case EINVAL:
-		return "EINVAL";
-	case EFAULT:
-		return "EFAULT";
-	case EIO:
-		return "EIO";
-	case EINTR:
-		return "EINTR";
-	case ENOMEM:
-		return "ENOMEM";
-	case ENOSYS:
-		return "ENOSYS";
-	case EPERM:
-		return "EPERM";
-	case EACCES:
-		return "EACCES";
-	case EBADF:
-		return "EBADF";
-	case ENOTTY:
-		return "ENOTTY";
-	default:
-		return NULL;
-	}
+	static const struct {
+		int error;
+		const char *name;
+	} errors[] = {{EINVAL, "EINVAL"}, {EFAULT, "EFAULT"}, {EIO, "EIO"},	{EINTR, "EINTR"},
+		      {ENOMEM, "ENOMEM"}, {ENOSYS, "ENOSYS"}, {EPERM, "EPERM"}, {EACCES, "EACCES"},
+		      {EBADF, "EBADF"},	  {ENOTTY, "ENOTTY"}};
+
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+		if (errors[i].error == error)
+			return errors[i].name;
+	return NULL;
 }
 
 static void add_reason(struct report_line *line, const char **separator, const char *reason)
@@ -245,7 +232,12 @@ void report_reason(struct report_line *line, struct refusal refusal)
 		add(line, "unknown");
 }
 
-// key is what value is called.
+static void add_foreseen(struct report_line *line)
+{
+	if (line->log->foresees)
+		report_text(line, "foreseen", "yes");
+}
+
 static void report_refusal(const struct log *log, struct vcpu_call call, int error, const char *key,
 			   uint64_t value, struct refusal refusal, uint32_t count)
 {
@@ -253,11 +245,13 @@ static void report_refusal(const struct log *log, struct vcpu_call call, int err
 
 	report_begin(&line, log, LOG_LEVEL_ERROR, "refused");
 	report_vcpu_call(&line, call);
-	if (error_name(error))
+	// A call that has not been made has no errno.
+	if (!log->foresees && error_name(error))
 		report_text(&line, "errno", error_name(error));
-	else
+	else if (!log->foresees)
 		report_int(&line, "errno", error);
 	report_hex(&line, key, value);
+	add_foreseen(&line);
 	if (error == EINVAL)
 		report_reason(&line, refusal);
 	else
@@ -286,6 +280,7 @@ void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, ui
 	report_begin(&line, log, LOG_LEVEL_ERROR, "lost");
 	report_vcpu_call(&line, call);
 	report_hex(&line, "xcr0", xcr0);
+	add_foreseen(&line);
 	report_xfeatures(&line, "lost", lost);
 	report_count(&line, count);
 	report_send(&line);
@@ -338,7 +333,7 @@ void report_settings(const struct log *log, const struct settings *settings)
 	}
 }
 
-void report_log_failure(const struct log *log, const char *target, int error)
+static void report_log_failure(const struct log *log, const char *target, int error)
 {
 	struct report_line line;
 
@@ -347,4 +342,15 @@ void report_log_failure(const struct log *log, const char *target, int error)
 	report_text(&line, "error", strerror(error));
 	report_text(&line, "using", log_fallback(log));
 	report_send(&line);
+}
+
+void report_open_log(struct log *log, const struct settings *settings)
+{
+	int error;
+
+	if (!log_open(log, &error))
+		return;
+	if (error)
+		report_log_failure(log, settings_text(settings, SETTING_LOG), error);
+	report_settings(log, settings);
 }

@@ -9,19 +9,29 @@
 
 #define VALUES_MAX 4
 
+// Every name and value of a setting. Its values have the order of its enum.
 static const struct {
 	const char *key;
+	const char *option;
+	const char *json_key;
 	const char *accepted;
 	const char *values[VALUES_MAX];
 } settings_table[SETTINGS] = {
 	[SETTING_TRIM] = {"XSAVESHIM_TRIM",
+			  "trim",
+			  "trim",
 			  "restore,save,both,none",
 			  {"restore", "save", "both", "none"}},
-	[SETTING_REFUSED] = {"XSAVESHIM_REFUSED", "report,abort", {"report", "abort"}},
+	[SETTING_REFUSED] =
+		{"XSAVESHIM_REFUSED", "refused", "refused", "report,abort", {"report", "abort"}},
 	[SETTING_LOG] = {"XSAVESHIM_LOG",
+			 "log",
+			 "log",
 			 "stderr,syslog,none,/absolute/path",
-			 {"stderr", "syslog", "none"}},
+			 {"stderr", "syslog", "none", "/absolute/path"}},
 	[SETTING_LOG_LEVEL] = {"XSAVESHIM_LOG_LEVEL",
+			       "log-level",
+			       "log_level",
 			       "notice,error,debug",
 			       {"notice", "error", "debug"}},
 };
@@ -31,6 +41,16 @@ const char *settings_key(enum setting setting)
 	return settings_table[setting].key;
 }
 
+const char *settings_option(enum setting setting)
+{
+	return settings_table[setting].option;
+}
+
+const char *settings_json_key(enum setting setting)
+{
+	return settings_table[setting].json_key;
+}
+
 const char *settings_accepted(enum setting setting)
 {
 	return settings_table[setting].accepted;
@@ -38,72 +58,38 @@ const char *settings_accepted(enum setting setting)
 
 const char *settings_text(const struct settings *settings, enum setting setting)
 {
-	unsigned int value = 0;
-
-	switch (setting) {
-	case SETTING_TRIM:
-		value = settings->trim;
-		break;
-	case SETTING_REFUSED:
-		value = settings->refused;
-		break;
-	case SETTING_LOG:
-		if (settings->log == LOG_PATH)
-			return settings->log_path;
-		value = settings->log;
-		break;
-	case SETTING_LOG_LEVEL:
-		value = settings->log_level;
-		break;
-	case SETTINGS:
-		break;
-	}
-	return settings_table[setting].values[value];
-}
-
-// value: its place among the values of the settings_table, which is its place in its enum.
-static void store(struct settings *settings, enum setting setting, unsigned int value)
-{
-	switch (setting) {
-	case SETTING_TRIM:
-		settings->trim = (enum trim)value;
-		break;
-	case SETTING_REFUSED:
-		settings->refused = (enum refused_action)value;
-		break;
-	case SETTING_LOG:
-		settings->log = (enum log_target)value;
-		break;
-	case SETTING_LOG_LEVEL:
-		settings->log_level = (enum log_level)value;
-		break;
-	case SETTINGS:
-		break;
-	}
+	if (setting == SETTING_LOG && settings->log == LOG_PATH)
+		return settings->log_path;
+	return settings_table[setting].values[settings->values[setting]];
 }
 
 void settings_init(struct settings *settings)
 {
-	for (enum setting setting = 0; setting < SETTINGS; setting++)
-		store(settings, setting, 0);
+	memset(settings->values, 0, sizeof(settings->values));
 	settings->log_path[0] = '\0';
 	settings->problems = 0;
 }
 
+bool settings_set_number(struct settings *settings, enum setting setting, unsigned int number)
+{
+	if (number >= VALUES_MAX || !settings_table[setting].values[number])
+		return false;
+	settings->values[setting] = number;
+	return true;
+}
+
 bool settings_set(struct settings *settings, enum setting setting, const char *value)
 {
-	for (unsigned int i = 0; i < VALUES_MAX && settings_table[setting].values[i]; i++) {
-		if (!strcmp(value, settings_table[setting].values[i])) {
-			store(settings, setting, i);
-			return true;
-		}
-	}
-	if (setting == SETTING_LOG && value[0] == '/' &&
-	    strlen(value) < sizeof(settings->log_path)) {
+	if (setting == SETTING_LOG && value[0] == '/') {
+		if (strlen(value) >= sizeof(settings->log_path))
+			return false;
 		strcpy(settings->log_path, value);
 		settings->log = LOG_PATH;
 		return true;
 	}
+	for (unsigned int i = 0; i < VALUES_MAX && settings_table[setting].values[i]; i++)
+		if (!strcmp(value, settings_table[setting].values[i]))
+			return settings_set_number(settings, setting, i);
 	return false;
 }
 
@@ -113,7 +99,7 @@ static void copy_cut(char *to, size_t size, const char *from)
 		to[size - 1] = '\0';
 }
 
-// NULL where no more problems are kept.
+// Counts a problem. Returns NULL if no more problems are kept.
 static struct settings_problem *
 add_problem(struct settings *settings, const char *key, const char *value, const char *source,
 	    unsigned int line)
@@ -137,7 +123,7 @@ static void set_or_note(struct settings *settings, enum setting setting, const c
 
 	if (settings_set(settings, setting, value))
 		return;
-	store(settings, setting, 0);
+	settings->values[setting] = 0;
 	problem = add_problem(settings, settings_key(setting), value, source, line);
 	if (!problem)
 		return;
@@ -150,7 +136,7 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r';
 }
 
-// Ends text after its last character that is no white space, and returns its first.
+// Cuts the white space off the end of a text and returns its first character that is none.
 static char *trim_space(char *text)
 {
 	size_t length;
@@ -224,7 +210,7 @@ void settings_load_file(struct settings *settings, const char *file)
 	size_t size = 0;
 	ssize_t got = 0;
 	int error;
-	// A FIFO in the file's place must not hold up the VMM's start.
+	// O_NONBLOCK: the open of a FIFO would wait for a writer and hold up the VMM's start.
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0) {

@@ -9,9 +9,9 @@
 #include <asm/kvm.h>
 
 static_assert(XSTATE_RESERVED_OFFSET + XSTATE_RESERVED_SIZE == XSTATE_HEAD_SIZE,
-	      "the header ends the head");
+	      "the head ends with the header");
 static_assert(sizeof(struct kvm_xsave) == 4096,
-	      "KVM_SET_XSAVE reads at least 4096 bytes: a head is always there");
+	      "a payload has at least 4096 bytes, so it has a head");
 
 static const char *const names[] = {
 	"x87",	    "sse", "avx",  "bndregs",  "bndcsr",    "opmask", "zmm_hi256",
@@ -97,6 +97,6 @@ uint32_t xstate_host_mxcsr_reserved(void)
 
 	__asm__ volatile("fxsave %0" : "=m"(fxsave));
 	memcpy(&mask, fxsave + XSTATE_MXCSR_OFFSET + 4, sizeof(mask));
-	// A mask of 0 stands for the first SSE processors' 0xffbf.
+	// The first processors with SSE report 0 and mean 0xffbf.
 	return ~(mask ? mask : UINT32_C(0xffbf));
 }

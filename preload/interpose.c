@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The shared object's one symbol: ioctl(), and what happens at each request that matters.
+// The library's only symbol: ioctl(), and what it does for each request that matters. Start at the
+// end, with interposed_ioctl() and watched[].
 #include <assert.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -21,23 +22,23 @@
 #include "xsaveshim/xstate.h"
 
 static_assert(_IOC_SIZE(KVM_SET_XSAVE) == sizeof(struct kvm_xsave),
-	      "the kernel reads at least what the number says");
+	      "the request number gives the least size of a payload");
 static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2),
-	      "the number counts the table's header alone");
+	      "the request number gives the size of the header of a CPUID table");
 static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries),
-	      "guest_cpuid is what KVM fills in");
+	      "struct guest_cpuid is the argument of KVM_GET_CPUID2");
 
-// Variadic, as libc's is: how arguments travel to a variadic function is part of its ABI.
+// Variadic like libc's ioctl(), because the ABI of variadic functions differs.
 typedef int ioctl_fn(int fd, unsigned long request, ...);
 
-// What is seldom needed, and needs a large buffer, stays off the stack of what calls it.
+// For a rare path with a large buffer, which would otherwise be on the stack of the usual path.
 #define OUT_OF_LINE __attribute__((noinline))
 
 static ioctl_fn start_and_call;
 
-// A library's constructor may call before ours has run; after ours, no signal handler ever runs
-// dlsym. Not atomic, so that a call is one jump through memory: it is written before there are
-// threads, always the same value.
+// Another library's constructor may call ioctl() before our constructor has run. After that, no
+// signal handler runs dlsym. It is not atomic, so that a call is one jump through memory: it is
+// written before there are threads, and always with the same value.
 __attribute__((used)) static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
@@ -45,8 +46,8 @@ static struct settings settings;
 static struct log report_log;
 static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 
-// The xfeatures that this host's KVM supports, as it told the VMM; until then, what the CPU has
-// enabled.
+// The xfeatures that this host's KVM supports, from the VMM's own KVM_GET_SUPPORTED_CPUID; until
+// then, those that the CPU has enabled.
 static _Atomic uint64_t kvm_xfeatures;
 static uint64_t host_xcr0;
 static uint32_t host_mxcsr_reserved;
@@ -62,33 +63,28 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// The library opens its log at the process's first CPUID table or first report, and no earlier: it
-// is also loaded into libvirtd, into shells and into what they start, and none of these may notice
-// it. Once the log is open, this is one comparison. errno stays as it was.
+// The library opens its log no earlier than the process's first CPUID table or first report:
+// libvirtd, shells and their children load the library too, and must not notice it. Once the log is
+// open, this is one comparison. errno stays as it was.
 static void open_log(void)
 {
 	int saved = errno;
-	int error;
 
 	if (log_is_open(&report_log))
 		return;
 	atomic_store_explicit(&report_log.pid, getpid(), memory_order_relaxed);
-	error = log_open(&report_log);
-	if (error > 0)
-		report_log_failure(&report_log, settings_text(&settings, SETTING_LOG), error);
-	if (error >= 0)
-		report_settings(&report_log, &settings);
+	report_open_log(&report_log, &settings);
 	errno = saved;
 }
 
-// Once: at the first call, or in our constructor if none came before it.
+// Runs once: in our constructor, or at an earlier call.
 __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
 
 	if (next_ioctl != start_and_call)
 		return;
-	// RTLD_NEXT and not libc by name: other interposers stay in the chain.
+	// RTLD_NEXT: other interposers stay in the chain.
 	next_ioctl = __extension__(ioctl_fn *) dlsym(RTLD_NEXT, "ioctl");
 	if (!next_ioctl)
 		next_ioctl = raw_ioctl;
@@ -97,7 +93,7 @@ __attribute__((constructor)) static void start(void)
 	atomic_store_explicit(&kvm_xfeatures, host_xcr0, memory_order_relaxed);
 	settings_load(&settings);
 	record_publish(&record, &settings);
-	// Calls from a program's .preinit_array come here more than once.
+	// Calls from a program's .preinit_array run this more than once.
 	log_close(&report_log);
 	log_init(&report_log, settings.log, settings.log_path, settings.log_level);
 	errno = saved;
@@ -114,16 +110,10 @@ static int start_and_call(int fd, unsigned long request, ...)
 	va_end(arguments);
 	start();
 	next = next_ioctl;
-	// In a program's .preinit_array libc has no environment yet: the settings are read again
-	// once it has.
+	// In a program's .preinit_array libc has no environment yet. Run start() again once it has.
 	if (!environ)
 		next_ioctl = start_and_call;
 	return next(fd, request, argument);
-}
-
-static inline int real_ioctl(int fd, unsigned long request, void *argument)
-{
-	return next_ioctl(fd, request, argument);
 }
 
 static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
@@ -134,9 +124,8 @@ static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 	report_learn(&report_log, (struct vcpu_call){ioctl_name, fd, vcpu});
 }
 
-// The table that KVM has of a vCPU, in a buffer of our own: up to Linux 6.4 nent is not written
-// back, and the tail of the caller's buffer may hold anything. False where KVM does not answer, as
-// for anything that is not a vCPU.
+// Reads the vCPU's table from KVM. The buffer is the library's and zeroed, because up to Linux 6.4
+// KVM does not write nent back. Returns false if KVM fails the call, as it does if fd is no vCPU.
 static bool query_cpuid(int fd, struct guest_cpuid *table)
 {
 	int saved = errno;
@@ -144,14 +133,14 @@ static bool query_cpuid(int fd, struct guest_cpuid *table)
 
 	memset(table, 0, sizeof(*table));
 	table->nent = GUEST_CPUID_MAX_ENTRIES;
-	result = real_ioctl(fd, KVM_GET_CPUID2, table);
+	result = next_ioctl(fd, KVM_GET_CPUID2, table);
 	errno = saved;
 	table->nent = guest_cpuid_count(table);
 	return !result;
 }
 
-// What the kernel says of a vCPU that the table does not know enough of.
-OUT_OF_LINE static struct vcpu ask(int fd, struct vcpu vcpu)
+// Adds to vcpu what KVM knows of it.
+OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 {
 	struct guest_cpuid table;
 
@@ -162,18 +151,17 @@ OUT_OF_LINE static struct vcpu ask(int fd, struct vcpu vcpu)
 	return vcpu;
 }
 
-// An fd that was not seen to become a vCPU may be one all the same: a duplicate, or one that
-// another process handed over. What it is will not be seen to change either, so it is asked each
-// time and not remembered.
+// An unknown fd may still be a vCPU: a duplicate, or one that another process handed over. The
+// library would not see it change either, so it queries KVM each time and remembers nothing.
 static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
 
-	return vcpu.knowledge == VCPU_UNKNOWN ? ask(fd, vcpu) : vcpu;
+	return vcpu.knowledge == VCPU_UNKNOWN ? query_vcpu(fd, vcpu) : vcpu;
 }
 
-// Memory that an argument may lie in: not the first page or the kernel's half, for which the kernel
-// answers EFAULT.
+// Returns false for the first page and the kernel's half of the address space. There the call fails
+// with EFAULT.
 static bool is_user_memory(const void *argument)
 {
 	return (uintptr_t)argument >= 4096 && !((uint64_t)(uintptr_t)argument >> 63);
@@ -185,7 +173,7 @@ static void trim_payload(void *payload, struct trim_result trim)
 		xstate_set_bv(payload, trim.after);
 }
 
-static void tell_trim(struct vcpu_call call, enum vcpu_event event, struct trim_result trim)
+static void report_trimmed(struct vcpu_call call, enum vcpu_event event, struct trim_result trim)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
 	uint32_t count = dropped ? vcpus_count(&vcpus, call.fd, event, dropped) : 0;
@@ -200,16 +188,16 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 {
 	int vcpu_fd;
 
-	// Before the call, so that from outside no vCPU is seen earlier than the note of it.
+	// Before the call, so that `xsaveshim status` never sees a vCPU without this note.
 	record_vcpu(&record);
-	vcpu_fd = real_ioctl(fd, request, argument);
+	vcpu_fd = next_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
 		vcpus_create(&vcpus, vcpu_fd, (int)(intptr_t)argument);
 	return vcpu_fd;
 }
 
-// How many entries of a table the library may read. It reads nent once, before the call: another
-// thread may change nent after the kernel has read it.
+// Returns the number of entries that the library may read. It reads nent once, before the call:
+// another thread may change nent after the kernel has read it.
 static uint32_t table_nent(const void *table)
 {
 	uint32_t nent = 0;
@@ -232,7 +220,7 @@ static int set_cpuid(int fd, unsigned long request, void *argument)
 	int result;
 
 	open_log();
-	result = real_ioctl(fd, request, argument);
+	result = next_ioctl(fd, request, argument);
 	if (!result) {
 		vcpu = vcpus_get(&vcpus, fd);
 		vcpu.knowledge = VCPU_XCR0;
@@ -245,10 +233,10 @@ static int set_cpuid(int fd, unsigned long request, void *argument)
 
 static int get_cpuid2(int fd, unsigned long request, void *argument)
 {
-	int result = real_ioctl(fd, request, argument);
+	int result = next_ioctl(fd, request, argument);
 
 	if (!result && vcpus_get(&vcpus, fd).knowledge != VCPU_XCR0) {
-		struct vcpu vcpu = ask(fd, vcpus_get(&vcpus, fd));
+		struct vcpu vcpu = query_vcpu(fd, vcpus_get(&vcpus, fd));
 
 		if (vcpu.knowledge == VCPU_XCR0)
 			learn("KVM_GET_CPUID2", fd, vcpu);
@@ -259,9 +247,9 @@ static int get_cpuid2(int fd, unsigned long request, void *argument)
 static int get_supported_cpuid(int fd, unsigned long request, void *argument)
 {
 	uint32_t nent = table_nent(argument);
-	int result = real_ioctl(fd, request, argument);
+	int result = next_ioctl(fd, request, argument);
 
-	// KVM has written as many entries as it says, and no more than there was room for.
+	// KVM has written as many entries as nent says now, and no more than nent said before.
 	if (!result) {
 		uint32_t written = table_nent(argument);
 
@@ -277,7 +265,7 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 {
 	const char *ioctl_name =
 		(unsigned int)request == KVM_GET_XSAVE ? "KVM_GET_XSAVE" : "KVM_GET_XSAVE2";
-	int result = real_ioctl(fd, request, payload);
+	int result = next_ioctl(fd, request, payload);
 
 	if (!result && settings.trim != TRIM_RESTORE) {
 		struct vcpu vcpu = vcpu_of_fd(fd);
@@ -285,15 +273,16 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 			policy_trim(settings.trim, XSAVE_SAVE, vcpu, xstate_bv(payload));
 
 		trim_payload(payload, trim);
-		tell_trim((struct vcpu_call){ioctl_name, fd, vcpu}, VCPU_EVENT_TRIM_SAVED, trim);
+		report_trimmed((struct vcpu_call){ioctl_name, fd, vcpu}, VCPU_EVENT_TRIM_SAVED,
+			       trim);
 	}
 	return result;
 }
 
 enum widened { WIDENED_NOT, WIDENED_LOADED, WIDENED_STUCK };
 
-// Before the vCPU's first KVM_RUN only: after it, KVM takes no other table. Out of line, so that
-// the table, 10 KiB, is off the stack again when a report is made.
+// Works only before the vCPU's first KVM_RUN: after it, KVM takes no other table. Out of line, so
+// that the table, 10 KiB, has left the stack when the report is made.
 OUT_OF_LINE static enum widened
 load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t missing)
 {
@@ -302,17 +291,17 @@ load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t m
 	int result;
 
 	if (!query_cpuid(fd, &table) || !guest_cpuid_widen(&table, missing, &change) ||
-	    real_ioctl(fd, KVM_SET_CPUID2, &table))
+	    next_ioctl(fd, KVM_SET_CPUID2, &table))
 		return WIDENED_NOT;
-	result = real_ioctl(fd, request, payload);
+	result = next_ioctl(fd, request, payload);
 	guest_cpuid_put_back(&table, &change);
-	if (real_ioctl(fd, KVM_SET_CPUID2, &table))
+	if (next_ioctl(fd, KVM_SET_CPUID2, &table))
 		return WIDENED_STUCK;
 	return result ? WIDENED_NOT : WIDENED_LOADED;
 }
 
-OUT_OF_LINE static void tell_widened(struct vcpu_call call, enum widened widened,
-				     const void *payload)
+OUT_OF_LINE static void report_widened(struct vcpu_call call, enum widened widened,
+				       const void *payload)
 {
 	struct report_line line;
 
@@ -329,15 +318,15 @@ OUT_OF_LINE static void tell_widened(struct vcpu_call call, enum widened widened
 	report_send(&line);
 }
 
-// Loads a payload that KVM takes only while the guest's CPUID enumerates what is missing, FP and
-// SSE, then puts the table back.
+// Loads a payload that KVM takes only while the guest's CPUID enumerates the missing xfeatures, FP
+// and SSE. Puts the table back.
 static bool load_widened(struct vcpu_call call, unsigned long request, void *payload,
 			 uint64_t missing)
 {
 	enum widened widened = load_with_table_widened(call.fd, request, payload, missing);
 
 	if (widened != WIDENED_NOT)
-		tell_widened(call, widened, payload);
+		report_widened(call, widened, payload);
 	return widened == WIDENED_LOADED;
 }
 
@@ -350,18 +339,17 @@ static struct host_caps host_caps(void)
 	};
 }
 
-// The guest would run on without its state. _exit() runs no atexit handlers: the thread that
-// restores may hold any lock. QEMU 8.2 and later end with 1 here, too.
-static void end_vmm(void)
+// With abort, the VMM ends before its guest runs on without its state. QEMU 8.2 and later end with
+// status 1 here, too. Not exit(): an atexit handler may need a lock that this thread holds.
+static _Noreturn void end_vmm(void)
 {
-	if (settings.refused == REFUSED_ABORT)
-		_exit(1);
+	_exit(1);
 }
 
-// A KVM_SET_XSAVE that failed: loads the payload in another way, or reports why there is none.
-// Returns the call's result.
-OUT_OF_LINE static int refused(struct vcpu_call call, unsigned long request, void *payload,
-			       int result)
+// KVM refused a payload: loads it under a widened CPUID if that can work, or reports the refusal.
+// Returns the result of the VMM's call.
+OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long request, void *payload,
+				      int result)
 {
 	int error = errno;
 	struct refusal refusal = policy_diagnose(payload, call.vcpu, host_caps());
@@ -375,7 +363,8 @@ OUT_OF_LINE static int refused(struct vcpu_call call, unsigned long request, voi
 		open_log();
 		report_refused(&report_log, call, error, xstate_bv(payload), refusal, count);
 	}
-	end_vmm();
+	if (settings.refused == REFUSED_ABORT)
+		end_vmm();
 	errno = error;
 	return result;
 }
@@ -388,31 +377,30 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 	int result;
 
 	if (!is_user_memory(payload))
-		return real_ioctl(fd, request, payload);
+		return next_ioctl(fd, request, payload);
 	call.vcpu = vcpu_of_fd(fd);
 	if (call.vcpu.knowledge == VCPU_UNKNOWN)
-		return real_ioctl(fd, request, payload);
+		return next_ioctl(fd, request, payload);
 	trim = policy_trim(settings.trim, XSAVE_RESTORE, call.vcpu, xstate_bv(payload));
 	trim_payload(payload, trim);
-	result = real_ioctl(fd, request, payload);
+	result = next_ioctl(fd, request, payload);
 	if (result && policy_is_no_vcpu(errno)) {
 		if (trim.after != trim.xstate_bv)
 			xstate_set_bv(payload, trim.xstate_bv);
 		return result;
 	}
-	tell_trim(call, VCPU_EVENT_TRIM, trim);
+	report_trimmed(call, VCPU_EVENT_TRIM, trim);
 	vcpus_set_dropped(&vcpus, fd, trim.xstate_bv & ~trim.after);
 	if (result)
-		result = refused(call, request, payload, result);
+		result = handle_refusal(call, request, payload, result);
 	if (!result)
 		errno = saved;
 	return result;
 }
 
-// The guest had enabled this XCR0 where it was saved. The state that the shim has dropped of it is
-// lost. The xfeatures of it that the guest's CPUID does not enumerate are the guest's all the same,
-// so the shim allows them from now on.
-OUT_OF_LINE static void xcr0_taken(struct vcpu_call call, uint64_t xcr0)
+// KVM took the XCR0 that the guest had enabled when it was saved. The guest uses these xfeatures:
+// those that the library dropped are lost, and those outside its CPUID are allowed from now on.
+OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
 	uint64_t joins = policy_joins(call.vcpu, xcr0);
@@ -426,11 +414,11 @@ OUT_OF_LINE static void xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 		open_log();
 		report_lost(&report_log, call, xcr0, lost, count);
 	}
-	if (lost)
+	if (lost && settings.refused == REFUSED_ABORT)
 		end_vmm();
 }
 
-OUT_OF_LINE static void xcr0_refused(struct vcpu_call call, uint64_t xcr0, int error)
+OUT_OF_LINE static void handle_xcr0_refused(struct vcpu_call call, uint64_t xcr0, int error)
 {
 	struct refusal refusal = policy_diagnose_xcr0(xcr0, call.vcpu, host_caps());
 	uint32_t count = vcpus_count(
@@ -440,15 +428,16 @@ OUT_OF_LINE static void xcr0_refused(struct vcpu_call call, uint64_t xcr0, int e
 		open_log();
 		report_xcr0_refused(&report_log, call, error, xcr0, refusal, count);
 	}
-	end_vmm();
+	if (settings.refused == REFUSED_ABORT)
+		end_vmm();
 }
 
-// Only EINVAL is KVM's word on the XCR0. After EFAULT the library could not read the argument
+// Only EINVAL says that KVM refused the XCR0. After EFAULT the library could not read the argument
 // either.
 static int set_xcrs(int fd, unsigned long request, void *argument)
 {
 	struct vcpu_call call = {.ioctl_name = "KVM_SET_XCRS", .fd = fd};
-	int result = real_ioctl(fd, request, argument);
+	int result = next_ioctl(fd, request, argument);
 	int error = errno;
 	uint64_t xcr0;
 
@@ -459,21 +448,20 @@ static int set_xcrs(int fd, unsigned long request, void *argument)
 	if (call.vcpu.knowledge == VCPU_UNKNOWN)
 		return result;
 	if (result)
-		xcr0_refused(call, xcr0, error);
+		handle_xcr0_refused(call, xcr0, error);
 	else
-		xcr0_taken(call, xcr0);
+		handle_xcr0_taken(call, xcr0);
 	errno = error;
 	return result;
 }
 
-// The requests that matter, by their number's last byte. A table, as the comparisons of a switch
-// would cost every other request more than the handful of instructions that looking it up here
-// does.
+// The requests that matter, by the last byte of their number. A switch would add more instructions
+// to every other request than this table does.
 static const struct {
 	unsigned int command;
 	int (*handle)(int fd, unsigned long request, void *argument);
 } watched[256] = {
-	// A number that does not end in 0, so that request 0 finds nothing here.
+	// UINT32_MAX does not end in 0, so no request matches this row.
 	[0] = {UINT32_MAX, NULL},
 	[_IOC_NR(KVM_CREATE_VCPU)] = {KVM_CREATE_VCPU, create_vcpu},
 	[_IOC_NR(KVM_SET_CPUID)] = {KVM_SET_CPUID, set_cpuid},
@@ -486,21 +474,21 @@ static const struct {
 	[_IOC_NR(KVM_SET_XCRS)] = {KVM_SET_XCRS, set_xcrs},
 };
 
-// Every request but KVM_RUN. The kernel takes 32 bits of the request; QEMU up to 8.2 passes an int,
-// so that bit 31 arrives sign-extended.
+// Handles every request except KVM_RUN. The kernel takes 32 bits of the request: QEMU up to 8.2
+// passes an int, so the upper 32 bits may be copies of bit 31.
 __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void *argument)
 {
 	unsigned int command = (unsigned int)request;
 
 	if (__builtin_expect(watched[_IOC_NR(command)].command == command, 0))
 		return watched[_IOC_NR(command)].handle(fd, request, argument);
-	return real_ioctl(fd, request, argument);
+	return next_ioctl(fd, request, argument);
 }
 
-// The symbol that VMMs call: KVM_RUN leaves in four instructions, whatever the compiler and its
-// options (clang needs five for the same in C). %al counts the vector registers of a variadic call:
-// none. Under a C name of its own, as <sys/ioctl.h> declares ioctl() otherwise.
-static_assert(KVM_RUN == 0xae80, "the number in the first instruction");
+// The symbol that VMMs call. In assembly, KVM_RUN takes four instructions with every compiler; clang
+// needs five for the same in C. %al is the number of vector registers of a variadic call: 0. The C
+// name differs, because <sys/ioctl.h> declares ioctl() in another way.
+static_assert(KVM_RUN == 0xae80, "the first instruction compares with this number");
 
 __attribute__((naked, visibility("default"))) int
 interposed_ioctl(int fd, unsigned long request, void *argument) __asm__("ioctl");

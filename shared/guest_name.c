@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-// Copies an option's value. A comma ends it; two commas stand for one. Returns where the next
-// option begins.
+// Copies a value, which a comma ends; two commas stand for one comma in it. Returns the rest of the
+// text.
 static const char *copy_value(const char *value, char *copy, size_t size)
 {
 	size_t used = 0;
@@ -23,7 +23,7 @@ static const char *copy_value(const char *value, char *copy, size_t size)
 	return value;
 }
 
-// option is the argument of -name: "NAME", "NAME,process=P" or "debug-threads=on,guest=NAME".
+// Parses QEMU's argument of -name: "NAME", "NAME,process=P" or "debug-threads=on,guest=NAME".
 static void copy_name(const char *option, char *name, size_t size)
 {
 	char other[1];
@@ -42,7 +42,7 @@ static void copy_name(const char *option, char *name, size_t size)
 	}
 }
 
-// Returns the next string, or NULL at the end of the text and where the string is cut off.
+// Returns the next string, or NULL if there is none that ends before the end of the text.
 static const char *next_string(const char **at, const char *end)
 {
 	const char *string = *at;
@@ -54,7 +54,7 @@ static const char *next_string(const char **at, const char *end)
 	return string;
 }
 
-// Firecracker's --id, which its jailer takes, too, and passes on.
+// Copies the argument of --id, which Firecracker has and its jailer passes on.
 static void copy_id(const char *argument, const char *next, char *name, size_t size)
 {
 	if (!strncmp(argument, "--id=", strlen("--id=")))

@@ -6,10 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// From the size bytes of a /proc/PID/cmdline, which may hold anything: QEMU's -name guest=NAME,...
-// or -name NAME, else Firecracker's
-// --id NAME. False if there is none, or an empty one. Cuts a name that is longer than name_size
-// - 1.
+// Finds the name in the size bytes of a /proc/PID/cmdline, which may hold anything: the argument of
+// QEMU's -name, else that of Firecracker's --id. Returns false if there is none or it is empty. A
+// name that does not fit is cut.
 bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_t name_size);
 
 #endif

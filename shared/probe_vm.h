@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// A VM that is there to ask KVM: `xsaveshim probe` and the host mode's self-test learn with it what
-// KVM, or whoever is between, does with xfeatures that a guest does not have. KVM is asked past
-// libc: no shim that is preloaded into this process answers in its place. What the VM has in its
-// CPUID table tells the host mode's BPF programs that its calls only ask (host/programs.h).
+// A VM with which `xsaveshim probe` and the host mode's self-test query KVM: what does KVM, or the
+// host mode before it, do with xfeatures that a guest does not have? The calls are system calls
+// without libc, so that a preloaded library does not see them. The VM's CPUID table begins with an
+// entry by which the host mode's BPF programs know it (host/programs.h).
 //
-// Each function that returns bool returns false, with errno, where KVM or the kernel refuses. The
-// VM ends with its descriptors.
+// Each function that returns bool returns false, with errno, if KVM or the kernel refuses. The VM
+// ends with its descriptors.
 #ifndef XSAVESHIM_PROBE_VM_H
 #define XSAVESHIM_PROBE_VM_H
 
@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The first entry of the CPUID table of a vCPU that only asks what KVM does: nothing is reported of
-// it and nobody is ended for it. The leaf is the one in which a hypervisor names itself.
+// The first entry of the CPUID table, in the leaf in which a hypervisor names itself. Of a vCPU
+// with this entry the host mode reports nothing, and it ends nobody.
 #define PROBE_VM_LEAF 0x40000000
 #define PROBE_VM_EBX 0x76617378 // "xsav"
 #define PROBE_VM_ECX 0x69687365 // "eshi"
@@ -24,32 +24,33 @@ struct probe_vm {
 	int kvm;
 	int vm;
 	int vcpu;
-	char *payload; // pages of its own; NULL: none yet
+	char *payload; // in pages of its own
 	size_t payload_size;
 };
 
 int probe_vm_ioctl(int fd, unsigned long request, const void *argument);
 
-// The xfeatures that KVM supports for this process's guests.
+// Reads the xfeatures that KVM supports for this process's guests.
 bool probe_vm_supported(const struct probe_vm *vm, uint64_t *xcr0);
 
-// Makes the payload, as large as this VM's payloads are.
+// Allocates a payload of the size that KVM uses.
 bool probe_vm_make_payload(struct probe_vm *vm);
 
-// Gives the guest these xfeatures and no others; 0: a table that enumerates none.
+// Gives the guest these xfeatures and no others. With 0, its table has no leaf 0xD.
 bool probe_vm_set_guest_xcr0(const struct probe_vm *vm, uint64_t xcr0);
 
-// What the guest has according to KVM, which may have changed the table that it was given.
+// Reads the guest's xfeatures from KVM, which may have changed the table that it was given.
 bool probe_vm_get_guest_xcr0(const struct probe_vm *vm, uint64_t *xcr0);
 
-// No component is all zeroes, so that each that is loaded is in use.
+// Fills the payload so that no component is all zeroes: a component of zeroes may be taken for one
+// in its initial state.
 void probe_vm_fill_payload(const struct probe_vm *vm, uint64_t xstate_bv);
 
-// Loads a payload with this XSTATE_BV and returns what it has become. Whether KVM takes it does not
-// matter.
+// Loads a payload with this XSTATE_BV, and returns the XSTATE_BV that it then has. KVM may refuse
+// the payload.
 uint64_t probe_vm_load(const struct probe_vm *vm, uint64_t xstate_bv);
 
-// The XSTATE_BV that KVM returns.
+// Saves the vCPU's payload and reads its XSTATE_BV.
 bool probe_vm_save(const struct probe_vm *vm, uint64_t *xstate_bv);
 
 #endif

@@ -109,8 +109,7 @@ static int load_filter(scmp_filter_ctx filter)
 	} while (true);
 	if (errno == EBUSY)
 		errx(EXIT_OWN_FAILURE,
-		     "cannot supervise: this process has a supervisor already, of another xsaveshim or of a "
-		     "container manager, and the kernel allows one: use --preload, or start the VMM outside");
+		     "cannot supervise: this process has a supervisor already, of another xsaveshim or of a container manager, and the kernel allows one: start the VMM outside");
 	fail("seccomp");
 }
 
@@ -156,9 +155,7 @@ static int copy_listener(pid_t vmm, int number)
 
 	if (listener < 0 && errno == EPERM)
 		errx(EXIT_OWN_FAILURE,
-		     "cannot supervise: this user may not write to the VMM's memory "
-		     "(kernel.yama.ptrace_scope of 2 or 3, or a security module): start it as root, "
-		     "with CAP_SYS_PTRACE");
+		     "cannot supervise: this user may not write to the VMM's memory (kernel.yama.ptrace_scope of 2 or 3, or a security module): start it as root, with CAP_SYS_PTRACE");
 	if (listener < 0)
 		fail("the listener cannot be copied");
 	close(pidfd);

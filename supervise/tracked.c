@@ -11,21 +11,13 @@
 #include <unistd.h>
 
 #include "remote.h"
+#include "shared/helpers.h"
 
 #define EXITS_AT_ONCE 64
 
 static _Noreturn void fail(void)
 {
 	err(EXIT_FAILURE, "the supervisor ends");
-}
-
-static void *grow(void *items, size_t count, size_t size)
-{
-	void *grown = reallocarray(items, count + 1, size);
-
-	if (!grown)
-		fail();
-	return grown;
 }
 
 void tracked_init(struct tracked *tracked, unsigned long descriptors)

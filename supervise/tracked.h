@@ -36,10 +36,10 @@
 // The events that are reported at growing intervals, each counted for itself.
 enum tracked_event {
 	TRACKED_TRIM,
-	TRACKED_NOT_TRIMMED,
-	TRACKED_MAY_BE_REFUSED,
-	TRACKED_WILL_BE_REFUSED,
-	TRACKED_WILL_BE_LOST,
+	TRACKED_NOT_WRITABLE,
+	TRACKED_EARLIER_CPUID,
+	TRACKED_REFUSED,
+	TRACKED_LOST,
 	TRACKED_EVENTS,
 };
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# libvirt's domains and the shim with AppArmor enforcing, in a testbed kernel: this machine's AppArmor policy, libvirtd and QEMU
-# on a host that the tests share. Each test is run by the bats inside; the one outside tells what came of it.
+# Confined libvirt domains with the library, in a testbed kernel with AppArmor: this machine's policy, libvirtd and QEMU, on a host
+# that the tests share. The tests run in a bats inside the testbed kernel; the bats outside reads its results.
 
 load lib
 load libvirt
@@ -22,13 +22,12 @@ setup_file() {
   fi
 }
 
-# The image is saved by a domain that is confined, too.
 boot_confining_host() {
   make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_FILE_TMPDIR/installed"
   boot_host "$BATS_FILE_TMPDIR/installed"
   host mkdir -p "$(dirname "$local_rules")" # Debian 12 has it
   host apparmor_parser --replace /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
-  echo 0 >/proc/sys/kernel/printk_ratelimit # a denial that is not printed is not seen
+  echo 0 >/proc/sys/kernel/printk_ratelimit # The tests read every denial.
   save_leaky
 }
 
@@ -48,21 +47,21 @@ assert_passed_inside() {
   grep -qE "^ok $BATS_TEST_NUMBER " "$BATS_FILE_TMPDIR/inside" || fail "inside the testbed kernel:" "$(<"$BATS_FILE_TMPDIR/inside")"
 }
 
-assert_guest_confined() {
+assert_guest_is_confined() {
   [[ $(host cat "/proc/$(guest_pid)/attr/current") == "libvirt-5ca1ab1e-0000-4000-8000-0123456789ab (enforce)" ]]
 }
 
-# The kernel prints it some time later.
+# Succeeds if the kernel has logged that AppArmor denied the guest this file. The kernel logs it with a delay.
 denied() { # PATH
   dmesg | grep -F 'apparmor="DENIED"' | grep -F "profile=\"libvirt-5ca1ab1e" | grep -qF "name=\"$1\""
 }
 
-# The installed settings, and these.
+# Writes the installed settings file with these lines behind it.
 set_settings() { # LINE...
   { cat "$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"; printf '%s\n' "$@"; } | host tee /etc/xsaveshim.conf >/dev/null
 }
 
-# The library of a second installation in /opt, and its xsaveshim-libvirt as `in_opt xsaveshim-libvirt`.
+# Installs a second time, in /opt. `in_opt xsaveshim-libvirt` runs the command from there.
 install_in_opt() {
   make -s -C "$repo" install BUILD="$build" PREFIX=/opt DESTDIR="$BATS_FILE_TMPDIR/opt"
   tar -C "$BATS_FILE_TMPDIR/opt" -c opt | host tar -C / -x
@@ -71,22 +70,22 @@ install_in_opt() {
 
 in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
 
-@test "after enable a confined domain has the library, a leaky image is restored intact, and its log tells of the trim" {
+@test "after enable a leaky image is restored intact into a confined domain, and its log has the report" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt enable
   host virsh -q restore /srv/leaky.save
-  assert_guest_confined
-  guest_has_shim
+  assert_guest_is_confined
+  assert_guest_has_library
   assert_guest_prints T
-  report_line
+  assert_trim_in_guest_log
 }
 
-@test "a confined domain reads /etc/xsaveshim.conf, by the rule that enable adds and not without it" {
+@test "a confined domain can read /etc/xsaveshim.conf only by the rule that enable adds" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt status
   set_settings XSAVESHIM_LOG_LEVEL=debug
   host virsh -q start guest
-  assert_guest_confined
+  assert_guest_is_confined
   assert_guest_prints T
   host grep -q '^xsaveshim: level=debug ' /var/log/libvirt/qemu/guest.log
   run -1 denied /etc/xsaveshim.conf
@@ -94,14 +93,14 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   host mv /etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim /srv/
   restart_guest
   host mv /srv/xsaveshim /etc/apparmor.d/abstractions/libvirt-qemu.d/
-  assert_guest_confined
-  guest_has_shim
+  assert_guest_is_confined
+  assert_guest_has_library
   assert_guest_prints T
   wait_for 20 denied /etc/xsaveshim.conf
   set_settings
 }
 
-@test "a confined domain writes a log file by the rule in the snippet's comment; without it, the domain's own log has it all" {
+@test "a confined domain writes a log file if the rule of the snippet's comment is there, and else its own log" {
   inside || { assert_passed_inside; return; }
   log=/var/log/xsaveshim/domains.log
   rule=$(sed -n 's,^#  */PATH \(.*\)$,\1,p' "$repo/libvirt/apparmor")
@@ -109,23 +108,23 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   set_settings "XSAVESHIM_LOG=$log"
   host xsaveshim-libvirt enable
   host virsh -q restore /srv/leaky.save
-  assert_guest_confined
+  assert_guest_is_confined
   assert_guest_prints T
   wait_for 20 denied "$log"
   host grep -E "^xsaveshim: level=error event=log .*target=$log " /var/log/libvirt/qemu/guest.log
-  report_line
+  assert_trim_in_guest_log
   host virsh -q destroy guest
 
   echo "$log $rule" | host tee -a "$local_rules" >/dev/null
   host virsh -q restore /srv/leaky.save
-  assert_guest_confined
+  assert_guest_is_confined
   assert_guest_prints T
   host grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) " "$log"
   host sed -i "\\#^$log #d" "$local_rules"
   set_settings
 }
 
-@test "a library in /opt, forced by hand, is kept out of a domain that starts all the same; enable finds that out and undoes itself" {
+@test "AppArmor keeps a library in /opt out of a domain that starts nevertheless, and enable notices and undoes everything" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt disable
   install_in_opt
@@ -136,12 +135,12 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   host systemctl daemon-reload
   host systemctl restart libvirtd
   host virsh -q start guest
-  assert_guest_confined
-  run -1 guest_has_shim
+  assert_guest_is_confined
+  run -1 guest_has_library
   denied "$library"
   assert_guest_prints T
 
-  # a comment is enough for enable to think that there is a rule
+  # enable takes this comment for a rule.
   echo "# $library" | host tee -a "$local_rules" >/dev/null
   run -1 in_opt xsaveshim-libvirt enable
   [[ $output == *"a probe domain started without $library"*'apparmor="DENIED"'*"undone"* ]] || fail "$output"
@@ -149,15 +148,15 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
 }
 
-@test "with a local rule for it, a library in /opt is mapped by a confined domain" {
+@test "a confined domain maps a library in /opt if a local rule allows it" {
   inside || { assert_passed_inside; return; }
   install_in_opt
   echo "$library mr," | host tee -a "$local_rules" >/dev/null
   run -0 in_opt xsaveshim-libvirt enable
   [[ $output == *"a probe domain had $library"* ]]
   host virsh -q restore /srv/leaky.save
-  assert_guest_confined
+  assert_guest_is_confined
   host grep -qF " $library" "/proc/$(guest_pid)/maps"
   assert_guest_prints T
-  report_line
+  assert_trim_in_guest_log
 }

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-# bash's completion of the xsaveshim command.
+# The completion of the xsaveshim command in bash.
 
 load lib
 
-# completes LINE    prints what is offered for its last word, sorted, one a line
+# completes LINE    sets output to the words that are offered in place of its last word, sorted, one a line
 completes() {
-  run bash -c '
+  run env PATH="$build:$PATH" bash -c '
     source /usr/share/bash-completion/bash_completion
     source "$1"
     COMP_LINE=$2 COMP_POINT=${#2}
     read -ra COMP_WORDS <<<"$2"
     [[ $2 != *" " ]] || COMP_WORDS+=("")
-    # bash splits at = and : as well
+    # bash splits at = as well
     eval "COMP_WORDS=($(printf "%s\n" "${COMP_WORDS[@]}" | sed "s/=/\n=\n/g" | sed "s/.*/\"&\"/"))"
     [[ $2 != *= ]] || COMP_WORDS[-1]=""
     COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
@@ -25,7 +25,7 @@ assert_offers() { # WORD...
   [[ $output == "$(printf '%s\n' "$@" | sort -u)" ]] || fail "offered: $output"
 }
 
-@test "the commands and their options are offered" {
+@test "the completion offers the commands and their options" {
   completes 'xsaveshim '
   assert_offers run probe status host --help --version
   completes 'xsaveshim st'
@@ -33,10 +33,10 @@ assert_offers() { # WORD...
   completes 'xsaveshim probe --'
   assert_offers --json --help
   completes 'xsaveshim run --'
-  assert_offers --trim= --refused= --log= --log-level= --preload --supervise --help --
+  assert_offers --trim= --refused= --log= --log-level= --supervise --help --
 }
 
-@test "the values of run's options are those that it takes" {
+@test "the completion offers the values that run accepts" {
   local option accepted
   for option in trim refused log log-level; do
     accepted=$("$build/xsaveshim" run "--$option=?" 2>&1 | sed 's/.* one of \(.*\), not .*/\1/')
@@ -48,7 +48,7 @@ assert_offers() { # WORD...
   done
 }
 
-@test "the VMM and its arguments are completed as if they stood alone" {
+@test "the VMM and its arguments are completed like a command line of their own" {
   mkdir "$BATS_TEST_TMPDIR/files"
   cd "$BATS_TEST_TMPDIR/files"
   touch disk.qcow2
@@ -62,6 +62,6 @@ assert_offers() { # WORD...
   assert_offers mktemp
   completes 'xsaveshim run --trim=both -- cat disk'
   assert_offers disk.qcow2
-  completes 'xsaveshim run --preload cat disk'
+  completes 'xsaveshim run --supervise cat disk'
   assert_offers disk.qcow2
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The code, the manual, the README and the settings file name the same events, settings and xfeatures; and what the pages
-# refer to is there.
+# The manual and the settings file name the events, settings and xfeatures of the code, each in one home. The files, headings and
+# make targets that the pages name exist.
 
 load lib
 
@@ -8,8 +8,8 @@ setup() {
   cd "$repo" || return
 }
 
-# The names of all events that the code reports: the string literals in the calls of report_begin(), and of every function
-# that is handed an event's name. A call from which no name can be read is printed as it stands.
+# Prints the names of all events that the code reports: the string literals in the calls of report_begin(), and of every function
+# that has a parameter "event". If a call has no string literal, it is printed whole, so that the comparison fails.
 events_of_the_code() {
   mapfile -t sources < <(find . -path './[^.]*.c' ! -path './build*' ! -path './test/*')
   # shellcheck disable=SC2016 # perl's own variables
@@ -26,79 +26,64 @@ events_of_the_code() {
     print map { "$_\n" } @found' "${sources[@]}" | sort -u
 }
 
-# Each setting of the code, as KEY VALUE,VALUE...
+# Each setting of the code, as KEY VALUE,VALUE... A program that is linked with the core prints them.
 settings_of_the_code() {
-  sed -nE 's/^\t\[SETTING_[A-Z_]+\] = \{"([A-Z_]+)", "([^"]+)".*/\1 \2/p' core/settings.c
+  local program=$BATS_FILE_TMPDIR/settings
+  [[ -x $program ]] || "${CC:-gcc}" -Iinclude -D_GNU_SOURCE= -o "$program" -x c - -x none "$build"/core/*.o <<'EOF_C' || return
+#include <stdio.h>
+#include "xsaveshim/settings.h"
+
+int main(void)
+{
+	for (enum setting setting = 0; setting < SETTINGS; setting++)
+		printf("%s %s\n", settings_key(setting), settings_accepted(setting));
+}
+EOF_C
+  "$program"
 }
 
-# The same, from a page on its standard input in which KEY is followed by its values, each in the given marks.
-assert_same_list() { # WHERE EXPECTED ACTUAL
+same_list() { # WHERE EXPECTED ACTUAL
+  [[ $2 ]] || fail "nothing was found in the code to compare with $1" || return
   diff <(printf '%s\n' "$2") <(printf '%s\n' "$3") || fail "$1 differs from the code: < is the code's, > is there"
 }
 
-@test "the README explains every event that the code reports, and no other" {
-  assert_same_list README.md "$(events_of_the_code)" \
-    "$(sed -n '/^## Events/,/^## /p' README.md | sed -n 's/^| \(`[^|]*\) |.*/\1/p' | grep -o '[a-z][a-z-]*' | sort -u)"
-}
-
-@test "the manual explains every event that the code reports, and no other" {
-  assert_same_list man/ "$(events_of_the_code)" \
-    "$(sed -n 's/^\.It Li event=//p' man/libxsaveshim.7 man/xsaveshim.1 | sed 's/ , event=/\n/g' | sort)"
-}
-
-@test "the README lists every setting with its values, the default first" {
-  assert_same_list README.md "$(settings_of_the_code)" "$(
-    # shellcheck disable=SC2016 # backquotes of the page
-    sed -n '/^## Settings/,/^## /p' README.md | sed -nE 's/^\| `(XSAVESHIM_[A-Z_]+)` \| (.*) \|$/\1 \2/p' |
-      while read -r key values; do
-        values=$(tr '·' '\n' <<<"${values//an absolute path/'`/absolute/path`'}" | sed -nE 's/^ *[^`]{0,2}`([^`]+)`.*/\1/p' | paste -sd,)
-        echo "$key $values"
-      done)"
-}
-
-@test "libxsaveshim(7) lists every setting with its values, the default first" {
-  assert_same_list libxsaveshim.7 "$(settings_of_the_code)" \
-    "$(awk '/^\.Sh/ {here = /ENVIRONMENT/} !here {next}
-      /^\.It Ev / {if (key) print key, values; key = $3; values = ""; next}
-      /^\.It (Cm|Ar) / {values = values (values ? "," : "") $3}
-      END {print key, values}' man/libxsaveshim.7)"
+@test "libxsaveshim(7) explains every event that the code reports, and no other" {
+  same_list libxsaveshim.7 "$(events_of_the_code)" "$(sed -n 's/^\.It Li event=//p' man/libxsaveshim.7 | sort)"
 }
 
 @test "xsaveshim.conf(5) lists every setting with its values, the default first" {
-  assert_same_list xsaveshim.conf.5 "$(settings_of_the_code | sed 's,/absolute/path,/path,')" \
+  same_list xsaveshim.conf.5 "$(settings_of_the_code)" \
     "$(sed -n 's/^\.It Ic \([A-Z_]*\) Ns = Ns Cm /\1 /p' man/xsaveshim.conf.5 | sed 's/ | Ar / | /; s/ | /,/g')"
 }
 
-@test "xsaveshim(1) and --help list the values of run's options, the default first" {
-  expected=$(settings_of_the_code | sed 's/^XSAVESHIM_//; s,/absolute/path,/path,' |
-    while read -r key values; do tr _ - <<<"--${key,,} $values"; done)
-  assert_same_list xsaveshim.1 "$expected" \
-    "$(sed -n 's/^\.It Fl \(-[a-z-]*\) Ns = Ns Cm /-\1 /p' man/xsaveshim.1 | sed 's/ | Ar / | /; s/ | /,/g')"
-  help=$("$build/xsaveshim" run --help)
-  while read -r option values; do
-    text=$(sed -n "/^ *$option=/,/^ *-/p" <<<"$help" | sed '1!{/^ *-/d}')
-    [[ $text ]] || fail "run --help has no $option" || return
-    for value in ${values//,/ }; do
-      [[ $text == *${value/\/path/absolute path}* ]] || fail "run --help does not name $option=$value" || return
-    done
-    [[ $text =~ ${values%%,*}[^\;]*"(default)" ]] || fail "run --help does not say that ${values%%,*} is the default of $option" || return
-  done <<<"$expected"
+@test "only libxsaveshim(7) explains events, only xsaveshim.conf(5) settings, and only a command's page exit statuses" {
+  homes() { # HOME PATTERN
+    [[ $(grep -lE -- "$2" README.md docs/*.md man/*) == "$1" ]] ||
+      fail "expected in $1 alone:" "$(grep -nE -- "$2" README.md docs/*.md man/* | grep -v "^$1:")"
+  }
+  homes man/libxsaveshim.7 '^\.It Li event=|^\| `(event=)?(trim|would-trim|refused|lost|learn)`'
+  homes man/xsaveshim.conf.5 '^\.It (Ev|Ic) XSAVESHIM_|^\| `XSAVESHIM_'
+  homes $'man/xsaveshim-libvirt.8\nman/xsaveshim.1' '^\.Sh EXIT STATUS|^[#|].*exit status'
 }
 
 @test "the installed settings file names every setting with its values" {
+  local expected
+  expected=$(settings_of_the_code)
+  [[ $expected ]]
   while read -r key values; do
-    [[ $(sed -n "/./{H;\$!d;};x;/\n#\{0,1\}$key=/p" etc/xsaveshim.conf) ]] || fail "etc/xsaveshim.conf has no $key" || return
+    paragraph=$(sed -n "/./{H;\$!d;};x;/\n#\{0,1\}$key=/p" etc/xsaveshim.conf)
+    [[ $paragraph ]] || fail "etc/xsaveshim.conf has no $key" || return
     for value in ${values//,/ }; do
-      sed -n "/./{H;\$!d;};x;/\n#\{0,1\}$key=/p" etc/xsaveshim.conf | grep -q "\b${value/\/absolute\/path/absolute path}\b" ||
+      grep -q "\b${value/\/absolute\/path/absolute path}\b" <<<"$paragraph" ||
         fail "etc/xsaveshim.conf does not name $value of $key" || return
     done
-  done < <(settings_of_the_code)
+  done <<<"$expected"
 }
 
 @test "libxsaveshim(7) names the xfeatures as reports do" {
   names=$(sed -n '/names\[\] = {/,/};/p' core/xstate.c | grep -o '"[a-z0-9_]*"' | tr -d '"')
   [[ $(wc -l <<<"$names") == 20 ]]
-  assert_same_list libxsaveshim.7 "$names" \
+  same_list libxsaveshim.7 "$names" \
     "$(tr '\n' ' ' <man/libxsaveshim.7 | sed -n 's/.*xfeatures are named \([^;]*\);.*/\1/p' | sed 's/,\| and / /g' | xargs -n 1)"
 }
 
@@ -111,26 +96,26 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
   done < <(sed -nE 's/^ *debian:([a-z]+)\).*/\1/p' scripts/setup)
 }
 
-# A link's anchor is a heading's words, in lower case, with hyphens between them.
-assert_anchor() { # PAGE ANCHOR
+# Returns true if the page has a heading with this anchor: the heading's words in lower case, with hyphens between them.
+has_anchor() { # PAGE ANCHOR
   sed -n 's/^##* //p' "$1" | tr '[:upper:]' '[:lower:]' | sed 's/[^a-z0-9 _-]//g; s/ /-/g' | grep -qx -- "$2"
 }
 
-@test "every page that a page links to is there, with the heading that it links to" {
+@test "every link in a page leads to a file, and to a heading of it if the link names one" {
   links=0
   for page in *.md docs/*.md; do
     while read -r link; do
       file=${link%%#*}
       file=${file:+$(dirname "$page")/$file}
       [[ -e ${file:-$page} ]] || fail "$page links to $link" || return
-      [[ $link != *#* ]] || assert_anchor "${file:-$page}" "${link#*#}" || fail "$page links to $link: no such heading" || return
+      [[ $link != *#* ]] || has_anchor "${file:-$page}" "${link#*#}" || fail "$page links to $link: no such heading" || return
       links=$((links + 1))
     done < <(grep -oE '\]\([^)]+\)' "$page" | sed 's/^](//; s/)$//' | grep -vE '^[a-z]+:')
   done
   ((links >= 10)) || fail "only $links links were found"
 }
 
-@test "the README is short enough to be read at work, and holds what people search for" {
+@test "the README has at most 140 lines, and has the error messages that people search for" {
   length=$(wc -l <README.md)
   ((length <= 140)) || fail "the README has $length lines, more than 140" || return
   while read -r text; do

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# What the shared object exports, needs and promises; and what it costs, in instructions and in memory.
+# The symbols, dependencies and protections of the shared object, and its cost in instructions and memory.
 
 load lib
 
@@ -11,7 +11,7 @@ dynamic() { # TAG
   [[ $(nm -D --defined-only "$shim") =~ ^[0-9a-f]+\ T\ ioctl$ ]] || fail "$(nm -D --defined-only "$shim")"
 }
 
-@test "ioctl is exported without a version, which would make it another symbol than programs look for" {
+@test "ioctl is exported without a version, so that programs find it" {
   run readelf -VW "$shim"
   [[ $output != *'Version definition'* && $output == *'Version needs'* ]]
 }
@@ -20,16 +20,16 @@ dynamic() { # TAG
   [[ $(dynamic NEEDED) =~ ^Shared\ library:\ \[libc\.so(\.6)?\]$ ]] || fail "$(dynamic NEEDED)"
 }
 
-@test "the library has its own name as soname" {
+@test "the library's soname is its file name" {
   [[ $(dynamic SONAME) == 'Library soname: [libxsaveshim.so]' ]]
 }
 
-@test "the library, stripped, takes less than 40 KiB" {
+@test "the stripped library takes less than 40 KiB" {
   strip -o "$BATS_TEST_TMPDIR/stripped.so" "$shim"
   (($(stat -c %s "$BATS_TEST_TMPDIR/stripped.so") < 40 * 1024))
 }
 
-@test "everything is bound at start, read-only then, and never unloaded" {
+@test "all symbols are bound at start, the relocated data is read-only then, and the library is never unloaded" {
   [[ $(dynamic FLAGS) == *BIND_NOW* ]]
   [[ $(dynamic FLAGS_1) == *NOW* && $(dynamic FLAGS_1) == *NODELETE* ]]
   readelf -lW "$shim" | grep -q GNU_RELRO
@@ -43,33 +43,33 @@ dynamic() { # TAG
   [[ $segments != *RWE* && $segments == *'R E'* ]]
 }
 
-@test "the vCPU table has 65,536 entries of 8 bytes, and as many for what was dropped, and takes no space in the file" {
+@test "the vCPU table is in .bss, with 65,536 words and as many details" {
   local bss
   bss=$((16#$(readelf -SW "$shim" | sed -nE 's/.* \.bss +NOBITS +[0-9a-f]+ [0-9a-f]+ ([0-9a-f]+) .*/\1/p')))
   ((bss >= 65536 * (8 + 88) && bss < 65536 * (8 + 88) + 32768)) || fail "$bss bytes"
 }
 
-@test "a program that has no vCPU has no page of the table in memory" {
+@test "a program without a vCPU has no page of the vCPU table in memory" {
   local smaps rss
   smaps=$(env LD_PRELOAD="$shim" cat /proc/self/smaps)
-  # the anonymous mapping behind the library's own is its .bss
+  # the anonymous mapping behind the library's mappings is its .bss
   rss=$(awk '/^[0-9a-f]+-[0-9a-f]+ / { bss = last ~ /libxsaveshim/ && NF == 5; last = $0 } bss && /^Rss:/ { print $2 }' \
     <<<"$smaps")
   [[ $rss =~ ^[0-9]+$ ]] || fail "no .bss found" "$smaps"
   ((rss <= 16)) || fail "$rss kB"
 }
 
-@test "the code of an ioctl's way through the shim uses no vector register" {
+@test "the shim's ioctl uses no vector register" {
   run objdump -d "$build/preload/interpose.o"
   [[ $output == *'<ioctl>:'* ]]
   [[ ! $output =~ %[xyz]mm ]]
 }
 
-@test "4 instructions or fewer are added to KVM_RUN, 12 or fewer to any other foreign request" {
+@test "the shim adds at most 4 instructions to KVM_RUN and 12 to any unrelated request" {
   assert_cheap
 }
 
-# build_with VARIABLE=VALUE...    all that is shipped, without a warning, and what its ioctl costs
+# build_with VARIABLE=VALUE...    builds all that is shipped, and fails on a warning
 build_with() {
   run env -u MAKEFLAGS -u MAKELEVEL make -s -C "$repo" BUILD="$BATS_TEST_TMPDIR/build" WERROR=-Werror "$@" all
   ((status == 0)) || fail "$output" || return
@@ -77,24 +77,24 @@ build_with() {
   shim=$BATS_TEST_TMPDIR/build/libxsaveshim.so
 }
 
-@test "a package's flags, with LTO and all of -fcf-protection, make no ioctl dearer" {
+@test "with a package's flags, LTO and -fcf-protection the shim adds no more instructions" {
   build_with CFLAGS='-O2 -g -flto=auto -ffat-lto-objects -fstack-protector-strong -fstack-clash-protection -fcf-protection'
   assert_cheap
 }
 
-@test "built with clang no ioctl is dearer" {
+@test "built with clang the shim adds no more instructions" {
   build_with CC=clang
   assert_cheap
 }
 
-@test "with -O3 and with -O0 everything builds" {
+@test "all that is shipped builds with -O3 and with -O0" {
   build_with CFLAGS=-O3
   assert_cheap
   rm -r "$BATS_TEST_TMPDIR/build"
   build_with CFLAGS=-O0
 }
 
-@test "a process with a shadow stack keeps it, and ioctl begins without endbr64" {
+@test "the library supports shadow stacks, and ioctl begins without endbr64" {
   readelf -nW "$shim" | grep -q 'x86 feature: .*SHSTK'
   [[ $(objdump -d --disassemble=ioctl "$shim" | grep -A1 '<ioctl>:' | tail -n 1) != *endbr64* ]]
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm,cpus:2
-# Races and faults: each test is named for one. Nothing may hang, and nothing may be lost in silence.
+# Races and faults. Nothing may hang, and no report may be lost.
 
 load lib
 
@@ -20,7 +20,7 @@ teardown() {
   [[ -z ${group:-} ]] || wait_for 10 rmdir "$group"
 }
 
-# assert_storm_agrees NAME=VALUE...    64 threads; every outcome is the model's, every vCPU's first trim is reported, no line is torn
+# assert_storm_agrees NAME=VALUE...    64 threads: every outcome is the model's, each vCPU's first trim is reported, no line is torn
 assert_storm_agrees() {
   local rounds=$((20 / slow)) restores trims trimmed
   ((rounds == 20)) || echo "# $rounds rounds in place of 20: XSTEST_SLOW=$slow" >&3
@@ -39,23 +39,23 @@ assert_storm_agrees() {
 
 # ---- races ----
 
-@test "64 threads create, configure, restore and close vCPUs, with reused descriptors, forks and signals" {
+@test "64 threads create, configure, restore and close vCPUs, with reused descriptors, forks and signals, without a wrong or torn report" {
   assert_storm_agrees LD_PRELOAD="$shim $standin" DEVICE=/dev/null
 }
 
-@test "64 threads do the same on real KVM" {
+@test "64 threads do the same on real KVM without a wrong or torn report" {
   assert_storm_agrees LD_PRELOAD="$shim"
 }
 
-@test "without the shim the storm is noticed" {
+@test "without the shim the storm test fails" {
   run timeout 60 env LD_PRELOAD="$standin" DEVICE=/dev/null "$build/test/storm" 4 2
   ((status == 1)) || fail "exit status $status" "$output"
   [[ $output =~ mismatches=[1-9] ]] || fail "$output"
 }
 
-# ---- where reports go ----
+# ---- the log ----
 
-@test "logging to a full disk: the line goes to stderr, and to the disk again once it has room" {
+@test "if the log's disk is full, lines go to stderr, and to the log again once it has space" {
   run --separate-stderr timeout 60 unshare "$own_mounts" bash -euc '
     mount -t tmpfs -o size=8k none "$1"
     export LD_PRELOAD="$2 $3" XSAVESHIM_LOG=$1/log DEVICE=/dev/null
@@ -73,18 +73,18 @@ assert_storm_agrees() {
   assert_reported "$event"
 }
 
-@test "a closed stderr: from the start" {
+@test "a VMM that starts with a closed stderr runs on" {
   run timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null bash -c 'exec "$@" 2>&-' - "$vmm" "${restore[@]}"
   assert_printed "$restored"
 }
 
-@test "a closed stderr: by the VMM, later" {
+@test "a VMM that closes stderr later runs on, and nothing is written" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 fd 2 close vcpu 0 set-xsave 0x207
   assert_printed "$restored"
   assert_no_report
 }
 
-@test "a disk image that the VMM opened in the place of stderr and of the log never gets a report" {
+@test "a disk image that takes over the descriptor number of stderr or the log never gets a report" {
   local target
   for target in stderr "$work/log" syslog; do
     rm -f "$work"/disk* && : >"$work/disk"
@@ -99,12 +99,12 @@ assert_storm_agrees() {
   [[ ! -s $work/disk2 ]] || fail "in the disk image:" "$(cat "$work/disk2")"
 }
 
-@test "a table whose nent another thread changes when KVM has taken it is read no further than KVM did" {
+@test "if another thread raises nent during KVM_SET_CPUID2, the shim reads no entry that KVM did not read" {
   run_shimmed_standin STANDIN_NENT_AFTER=256 create 0 cpuid-edge 0x1=0x1,0x7=0x1 set-xsave 0x7
   assert_printed 'cpuid-edge 0x1=0x1,0x7=0x1: 0' 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "a vCPU's descriptor that is another file by now: its payload is left alone, nothing is reported, nobody aborted" {
+@test "if a vCPU's descriptor has become another file, the payload is unchanged, nothing is reported, and abort ends nobody" {
   need_kvm
   run_shimmed XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 close file /dev/null set-xsave 0x7 close set-xsave 0x7
   assert_printed 'set-xsave 0x7: ENOTTY xstate_bv=0x7 rest=same' 'set-xsave 0x7: EBADF xstate_bv=0x7 rest=same'
@@ -112,13 +112,13 @@ assert_storm_agrees() {
   assert_no_report
 }
 
-@test "a stderr whose reader has gone: a VMM that ignores SIGPIPE runs on" {
+@test "if stderr's reader has gone, a VMM that ignores SIGPIPE runs on" {
   run timeout 60 bash -c 'trap "" PIPE; exec 4> >(exit 0); wait $!; exec env "${@:2}" 2>&4 4>&-' - \
     "" LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}"
   assert_printed "$restored"
 }
 
-# A pipe without room, for a process to write to; its reader is this shell's descriptor 5.
+# Makes a full pipe at $work/pipe. Descriptor 5 of this shell reads it.
 full_pipe() {
   mkfifo "$work/pipe"
   exec 5<>"$work/pipe"
@@ -127,12 +127,12 @@ full_pipe() {
   true
 }
 
-# Whether the VMM is in write(2, ...).
+# Succeeds while the VMM is in write(2, ...).
 writes_to_stderr() {
   [[ $(cat "/proc/$vmm_pid/syscall") == '1 0x2 '* ]]
 }
 
-@test "a blocked stderr pipe: the restore waits for the pipe's reader and for nothing else, and loses nothing" {
+@test "a restore waits for the reader of a full stderr pipe and loses no report" {
   full_pipe
   env LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}" >"$work/out" 2>"$work/pipe" 3>&- 5<&- &
   vmm_pid=$!
@@ -144,18 +144,18 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "a blocked FIFO as the log: the line goes to stderr, and nothing waits" {
+@test "if the log is a full FIFO, lines go to stderr without a wait" {
   full_pipe
   run_shimmed_standin XSAVESHIM_LOG="$work/pipe" "${restore[@]}"
   assert_printed "$restored"
   assert_reported "$event"
 }
 
-@test "a blocked syslog: the line goes to stderr, and nothing waits" {
+@test "if syslog is blocked, lines go to stderr without a wait" {
   local restores=()
   mkdir "$work/dev"
   touch "$work/dev/null"
-  # A socket that nobody reads from has room for some lines, but not for those of all these vCPUs.
+  # A socket without a reader holds some lines, but not those of all these vCPUs.
   for id in {1..600}; do restores+=(create "$id" cpuid 0xd=0x7 set-xsave 0x207); done
   run --separate-stderr timeout 60 unshare "$own_mounts" bash -euc '
     mount --bind /dev/null "$1/null"
@@ -173,7 +173,7 @@ writes_to_stderr() {
 
 # ---- settings ----
 
-@test "a hostile settings file: 200 of random bytes, and nothing but complaints comes of them" {
+@test "200 settings files of random bytes cause error reports and nothing else" {
   local files=$((200 / slow))
   ((files == 200)) || echo "# $files files in place of 200: XSTEST_SLOW=$slow" >&3
   mkdir "$work/etc"
@@ -193,7 +193,7 @@ writes_to_stderr() {
 
 # ---- resources ----
 
-@test "descriptor exhaustion: a vCPU that cannot be had is not one, those there are restored and reported" {
+@test "if no descriptor is left for another vCPU, the existing ones are still restored and reported" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -204,7 +204,7 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "descriptor exhaustion: a log that cannot be opened for it is told, and stderr used" {
+@test "if no descriptor is left for the log, that is reported and stderr is used" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -213,9 +213,9 @@ writes_to_stderr() {
   assert_reported "level=error event=log target=$work/log error=\"Too many open files\" using=stderr" "$event"
 }
 
-# ---- what the real ioctl may answer ----
+# ---- errors of the real ioctl ----
 
-# Each errno, from each request that the shim acts on, arrives as it is; from a request that failed nothing is learned.
+# The errno of each request that the shim handles reaches the VMM, and the shim learns nothing from the failed request.
 assert_answers() { # ERRNO
   local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_CPUID2=$1" STANDIN_SUPPORTED=0x3 "${restore[@]}"
@@ -233,7 +233,7 @@ assert_answers() { # ERRNO
   assert_no_report
 }
 
-# A restore that fails so is reported, and not blamed on the payload.
+# The failed restore is reported, without a reason in the payload.
 assert_reports() { # ERRNO
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_XSAVE=$1" "${restore[@]}"
   assert_printed "set-xsave 0x207: $1 xstate_bv=0x7 rest=same"
@@ -241,17 +241,17 @@ assert_reports() { # ERRNO
     "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=$1 xstate_bv=0x7 reason=not-the-payload"
 }
 
-@test "ENOSYS from the real ioctl" {
+@test "ENOSYS from any request reaches the VMM, teaches the shim nothing, and is reported for a restore" {
   assert_answers ENOSYS
   assert_reports ENOSYS
 }
 
-@test "EINTR from the real ioctl" {
+@test "EINTR from any request reaches the VMM, teaches the shim nothing, and is reported for a restore" {
   assert_answers EINTR
   assert_reports EINTR
 }
 
-@test "EIO, EBADF and ENOTTY from the real ioctl: the payload is as it was, nothing is reported and nobody aborted" {
+@test "after EIO, EBADF and ENOTTY the payload is unchanged, nothing is reported, and abort ends nobody" {
   local error
   for error in EIO EBADF ENOTTY; do
     assert_answers "$error"
@@ -263,7 +263,7 @@ assert_reports() { # ERRNO
 
 # ---- the supervisor ----
 
-# A supervised VMM with a vCPU, at its `pause`, and its supervisor: sets vmm_pid, supervisor and in, which it waits for.
+# Starts a supervised VMM that creates a vCPU and then waits for a line at $in. Sets vmm_pid, supervisor and in.
 start_supervised() { # STEP...
   local candidate
   need_kvm
@@ -283,7 +283,7 @@ waits_for_supervisor() {
   waits_in seccomp 16 "$vmm_pid" # ioctl()
 }
 
-@test "the supervisor under SIGSTOP: the restore waits for it, other calls do not, and nothing is lost" {
+@test "while the supervisor is stopped, a restore waits, other calls do not, and no report is lost" {
   start_supervised get-xsave run set-xsave 0x1000000000000207
   kill -STOP "$supervisor"
   wait_for $((20 * slow)) is_stopped "$supervisor"
@@ -298,7 +298,7 @@ waits_for_supervisor() {
     `allowed=0x7 after=0x7 dropped=pkru,bit60"
 }
 
-# In a memory cgroup that another process fills, and is killed for next. Where none can be had: the signal that the OOM killer sends.
+# Has the OOM killer end the process, in a memory cgroup that another process fills. Without cgroups: SIGKILL.
 oom_kill() { # PID
   if ((EUID != 0)) || ! grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
     echo "# no memory cgroups here: SIGKILL in place of the OOM killer" >&3
@@ -316,7 +316,7 @@ oom_kill() { # PID
   grep -qx 'oom_kill 2' "$group/memory.events"
 }
 
-@test "the supervisor OOM-killed: the restore fails with ENOSYS, loudly, and other calls go on" {
+@test "after the OOM killer has ended the supervisor, a restore fails with ENOSYS and other calls work" {
   start_supervised get-xsave run set-xsave 0x207
   oom_kill "$supervisor"
   echo >&"$in"
@@ -325,16 +325,16 @@ oom_kill() { # PID
   grep -qx 'set-xsave 0x207: ENOSYS xstate_bv=0x207 rest=same' "$work/out"
 }
 
-@test "ptrace denied: the payload is let through as it is, and every call that could not be looked at is reported" {
+@test "if the VMM's memory may not be read, the payload is unchanged and every call is reported" {
   local public
   need_kvm
   make_public "$build/xsaveshim" "$vmm"
-  chmod 711 "$public/vmm" # not to be read, and so not to be looked into
+  chmod 711 "$public/vmm" # its memory may not be read then
   # shellcheck disable=SC2046 # two numbers
   mknod -m 666 "$public/kvm" c $((0x$(stat -c %t /dev/kvm))) $((0x$(stat -c %T /dev/kvm)))
   run --separate-stderr timeout 60 env DEVICE="$public/kvm" setpriv --reuid nobody --regid nogroup --clear-groups \
     "$public/xsaveshim" run --supervise -- sh -c 'exec "$@"' - "$public/vmm" create 0 cpuid 0xd=0x7 set-xsave 0x1000000000000207
   rm -rf "$public"
   assert_printed 'set-xsave 0x1000000000000207: EINVAL xstate_bv=0x1000000000000207 rest=same'
-  [[ $(grep -c '^xsaveshim: level=error event=no-access via=supervisor .* error=' <<<"$stderr") == 2 ]] || fail "$(outcome)"
+  [[ $(grep -c '^xsaveshim: level=error event=not-trimmed via=supervisor .* reason=memory-not-readable error=' <<<"$stderr") == 2 ]] || fail "$(outcome)"
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# The library and the supervisor under the seccomp filters of real VMMs, in their order of events (test/vmm/filtered.c): a system
-# call too many ends the VMM.
+# The library and the supervisor under the seccomp filters of real VMMs, with the order of events of these VMMs
+# (test/vmm/filtered.c): one system call too many ends the VMM.
 
 load lib
 
@@ -12,8 +12,8 @@ disk=$BATS_TEST_TMPDIR/disk
 pipe=$BATS_TEST_TMPDIR/pipe
 killed_by_sigsys=159
 
-# A guest with FP, SSE and AVX, and a payload with a bit that this host's KVM lacks. When the VMM saves, KVM leaks a bit more, so
-# that there is another report, which in Firecracker is the one under its filter.
+# The guest has FP, SSE and AVX, and the payload an xfeature that this host's KVM lacks. When the VMM saves, KVM leaks another
+# one, so that there is a second report: in Firecracker only this one is written under the filter.
 setup() {
   need_no_settings_file
   need_kvm
@@ -41,7 +41,7 @@ filtered() {
   privately timeout $((60 * slow)) env "${environment[@]}" LD_PRELOAD="$preload" "${command[@]}" "$build/test/filtered" "$name" "$@"
 }
 
-# The same with `run`; what there is of $messages and $log is of this run alone.
+# The same with `run`, with an empty $messages and without the $log of an earlier run.
 run_filtered() {
   rm -f "$log"
   : >"$messages"
@@ -55,7 +55,7 @@ blame() { # MESSAGE...
   fail "case: ${case_[*]}" "$@" "$(outcome)"
 }
 
-# The VMM came to its end as it would have, and printed these lines among others.
+# Checks that the VMM succeeded, and that these lines are among those that it printed.
 assert_ended() { # LINE...
   local line
   ((status == 0)) || blame "the VMM failed" || return
@@ -64,7 +64,7 @@ assert_ended() { # LINE...
   done
 }
 
-# The events of the reports on standard input, with what each is about, in their order: "notice:trim:KVM_SET_XSAVE".
+# Prints the events of the reports on standard input, in their order, such as "notice:trim:KVM_SET_XSAVE".
 events() {
   grep -oE 'level=[a-z]+ event=[a-z-]+ [^:]*ioctl=[A-Z0-9_]+' | sed -E 's/level=([a-z]+) event=([a-z-]+) .*ioctl=/\1:\2:/' | xargs
 }
@@ -73,7 +73,7 @@ syslog_has() { # EVENTS
   [[ $(tr '<' '\n' <"$messages" | events) == "$1" ]]
 }
 
-# These events were reported there, and no line anywhere else.
+# Checks that these events were reported there, and that no other log has a line.
 assert_reported_in() { # stderr|syslog|file|none EVENTS
   local place text
   for place in stderr syslog file; do
@@ -94,7 +94,7 @@ assert_reported_in() { # stderr|syslog|file|none EVENTS
   done
 }
 
-# What a run of the steps `set-xsave=$leaky save` reports at level notice.
+# Prints the events that the steps `set-xsave=$leaky save` cause at level notice.
 trims() { # MODE VMM
   local save=KVM_GET_XSAVE2
   [[ $2 != stratovirt ]] || save=KVM_GET_XSAVE
@@ -103,52 +103,52 @@ trims() { # MODE VMM
 
 # ---- the filters themselves ----
 
-assert_bites() { # VMM STEP...
+assert_killed() { # VMM STEP...
   run_filtered bare "$1" 0x7 "${@:2}"
   [[ $status == "$killed_by_sigsys" && $output != *end* ]] || blame "not killed by SIGSYS"
 }
 
-assert_passes() { # VMM STEP...
+assert_not_killed() { # VMM STEP...
   run_filtered bare "$1" 0x7 "${@:2}"
   assert_ended end
 }
 
-@test "each VMM restores and saves under its filter without the shim" {
+@test "without the shim each VMM restores and saves under its filter" {
   local name
   for name in "${vmms[@]}"; do
-    assert_passes "$name" set-xsave=0x7 set-xcrs=0x7 save
-    assert_passes "$name" set-xsave=0x7 save call=fstat,2 call=write,2 call=gettid call=sendmsg,-1
+    assert_not_killed "$name" set-xsave=0x7 set-xcrs=0x7 save
+    assert_not_killed "$name" set-xsave=0x7 save call=fstat,2 call=write,2 call=gettid call=sendmsg,-1
   done
 }
 
-@test "Firecracker's filter kills a VMM that calls getpid, or libc's fstat, where a report is made" {
+@test "Firecracker's filter kills a VMM that calls getpid or libc's fstat when it saves" {
   local call
   for call in getpid newfstatat statx read readlink kcmp fcntl dup openat socket,1,2 connect sendto poll prctl kill,0,0 tgkill mmap futex; do
-    assert_bites firecracker set-xsave=0x7 save "call=$call"
+    assert_killed firecracker set-xsave=0x7 save "call=$call"
   done
 }
 
-@test "Cloud Hypervisor's filter kills a VMM that calls kcmp where a report is made, or opens a socket that is not local" {
+@test "Cloud Hypervisor's filter kills a VMM that calls kcmp or opens an Internet socket when it restores" {
   local call
-  assert_passes cloud-hypervisor call=socket,1,2 set-xsave=0x7 call=getpid call=fcntl,2,3
+  assert_not_killed cloud-hypervisor call=socket,1,2 set-xsave=0x7 call=getpid call=fcntl,2,3
   for call in kcmp pidfd_open dup3 getppid readlinkat process_vm_readv ppoll socket,2,2; do
-    assert_bites cloud-hypervisor set-xsave=0x7 "call=$call" set-xcrs=0x7
+    assert_killed cloud-hypervisor set-xsave=0x7 "call=$call" set-xcrs=0x7
   done
 }
 
-@test "StratoVirt's filter kills a VMM that makes KVM_GET_CPUID2, or other calls of fcntl and futex than its own" {
+@test "StratoVirt's filter kills a VMM that calls KVM_GET_CPUID2, or fcntl and futex with other arguments than its own" {
   local call
-  assert_passes stratovirt call=fcntl,2,1 call=fcntl,2,1030,9 call=futex,0,129 set-xsave=0x7 call=getpid
-  assert_bites stratovirt set-xsave=0x7 get-cpuid2
-  assert_bites stratovirt set-xsave=0x7 save get-cpuid2
+  assert_not_killed stratovirt call=fcntl,2,1 call=fcntl,2,1030,9 call=futex,0,129 set-xsave=0x7 call=getpid
+  assert_killed stratovirt set-xsave=0x7 get-cpuid2
+  assert_killed stratovirt set-xsave=0x7 save get-cpuid2
   for call in kcmp getuid getppid poll kill,0,0 tkill pidfd_open pipe2 nanosleep sched_yield madvise fcntl,2,3 futex,0,1 readlinkat dup3; do
-    assert_bites stratovirt set-xsave=0x7 "call=$call" set-xcrs=0x7
+    assert_killed stratovirt set-xsave=0x7 "call=$call" set-xcrs=0x7
   done
 }
 
 # ---- every log, at every level ----
 
-assert_every_log_at_every_level() { # MODE VMM
+assert_every_log() { # MODE VMM
   local target level settings expected
   listen
   for target in stderr syslog file none; do
@@ -159,9 +159,9 @@ assert_every_log_at_every_level() { # MODE VMM
         library:notice) expected=${expected/ / error:refused:KVM_SET_XSAVE } ;;
         library:error) expected=error:refused:KVM_SET_XSAVE ;;
         library:debug) expected="debug:learn:KVM_SET_CPUID2 ${expected/ / error:refused:KVM_SET_XSAVE }" ;;
-        supervisor:notice) expected+=" error:will-be-refused:KVM_SET_XSAVE" ;;
-        supervisor:error) expected=error:will-be-refused:KVM_SET_XSAVE ;;
-        supervisor:debug) expected="debug:learn:KVM_SET_CPUID2 $expected error:will-be-refused:KVM_SET_XSAVE" ;;
+        supervisor:notice) expected+=" error:refused:KVM_SET_XSAVE" ;;
+        supervisor:error) expected=error:refused:KVM_SET_XSAVE ;;
+        supervisor:debug) expected="debug:learn:KVM_SET_CPUID2 $expected error:refused:KVM_SET_XSAVE" ;;
       esac
       run_filtered "$@" "${settings[@]}" 0x7 set-xsave="$leaky" set-xsave-compacted=0x7 set-xcrs=0x7 save
       assert_ended "${trimmed[@]}" 'set-xsave-compacted=0x7: EINVAL xstate_bv=0x7' 'set-xcrs=0x7: 0'
@@ -170,41 +170,31 @@ assert_every_log_at_every_level() { # MODE VMM
   done
 }
 
-@test "the library under Firecracker's filter: every log, at every level" {
-  assert_every_log_at_every_level library firecracker
+each_mode() { # COMMAND VMM
+  "$1" library "$2"
+  "$1" supervisor "$2"
 }
 
-@test "the library under Cloud Hypervisor's filter: every log, at every level" {
-  assert_every_log_at_every_level library cloud-hypervisor
+@test "under Firecracker's filter the library and the supervisor report to every log at every level" {
+  each_mode assert_every_log firecracker
 }
 
-@test "the library under StratoVirt's filter: every log, at every level" {
-  assert_every_log_at_every_level library stratovirt
+@test "under Cloud Hypervisor's filter the library and the supervisor report to every log at every level" {
+  each_mode assert_every_log cloud-hypervisor
 }
 
-@test "the supervisor under Firecracker's filter: every log, at every level" {
-  assert_every_log_at_every_level supervisor firecracker
+@test "under StratoVirt's filter the library and the supervisor report to every log at every level" {
+  each_mode assert_every_log stratovirt
 }
 
-@test "the supervisor under Cloud Hypervisor's filter: every log, at every level" {
-  assert_every_log_at_every_level supervisor cloud-hypervisor
-}
+# ---- fallbacks of the log ----
 
-@test "the supervisor under StratoVirt's filter: every log, at every level" {
-  assert_every_log_at_every_level supervisor stratovirt
-}
-
-# ---- where the log does not take a line ----
-
-# StratoVirt points descriptor 2 at /dev/null before KVM_CREATE_VM where it becomes a daemon, QEMU after KVM_SET_CPUID2.
-
-# each MODE COMMAND...    the command, with the host mode and each VMM behind it
-each() {
+each() { # COMMAND    for both modes and each VMM
   local name
-  for name in "${vmms[@]}"; do "${@:2}" "$1" "$name"; done
+  for name in "${vmms[@]}"; do each_mode "$1" "$name"; done
 }
 
-assert_restores_and_reports_in() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...
+assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    and reported there
   local place=$1 mode=$2 name=$3 environment=()
   shift 3
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -213,94 +203,54 @@ assert_restores_and_reports_in() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...
   assert_reported_in "$place" "$(trims "$mode" "$name")"
 }
 
-stderr_closed() {
-  assert_restores_and_reports_in syslog "$@" close=2
-}
-
-stderr_null() {
-  assert_restores_and_reports_in syslog "$@" close=2 open=/dev/null
-}
-
-stderr_null_from_the_start() {
-  assert_restores_and_reports_in syslog "$@" close=2 open=/dev/null start
-}
-
-stderr_taken_over() {
+# StratoVirt, when it becomes a daemon, points descriptor 2 at /dev/null before KVM_CREATE_VM. QEMU does so after KVM_SET_CPUID2.
+loses_stderr() { # MODE VMM
+  assert_restored syslog "$@" close=2
+  assert_restored syslog "$@" close=2 open=/dev/null
+  assert_restored syslog "$@" close=2 open=/dev/null start
   : >"$disk"
-  assert_restores_and_reports_in syslog "$@" close=2 "open=$disk"
+  assert_restored syslog "$@" close=2 "open=$disk"
   [[ $output == *"open=$disk: 2"* && ! -s $disk ]] || blame "a line is in the disk image: $(<"$disk")"
 }
 
-log_full() {
-  assert_restores_and_reports_in stderr "$@" XSAVESHIM_LOG=/dev/full
+has_full_disk() { # MODE VMM
+  assert_restored stderr "$@" XSAVESHIM_LOG=/dev/full
+  assert_restored syslog "$@" XSAVESHIM_LOG=/dev/full close=2
 }
 
-log_full_and_no_stderr() {
-  assert_restores_and_reports_in syslog "$@" XSAVESHIM_LOG=/dev/full close=2
-}
-
-no_syslog() {
-  assert_restores_and_reports_in stderr "$@" XSAVESHIM_LOG=syslog
-}
-
-@test "the library under each filter: a standard error that the VMM has closed, pointed at /dev/null, or given to its disk image" {
+@test "under each filter reports go to syslog if the VMM closes standard error, points it at /dev/null or gives it to a disk image" {
   listen
-  each library stderr_closed
-  each library stderr_null
-  each library stderr_null_from_the_start
-  each library stderr_taken_over
+  each loses_stderr
 }
 
-@test "the supervisor under each filter: a standard error that the VMM has closed, pointed at /dev/null, or given to its disk image" {
+@test "under each filter a log on a full disk falls back to standard error, or to syslog without one" {
   listen
-  each supervisor stderr_closed
-  each supervisor stderr_null
-  each supervisor stderr_null_from_the_start
-  each supervisor stderr_taken_over
-}
-
-@test "the library under each filter: a log on a full disk, with and without a standard error" {
-  listen
-  each library log_full
-  each library log_full_and_no_stderr
-}
-
-@test "the supervisor under each filter: a log on a full disk, with and without a standard error" {
-  listen
-  each supervisor log_full
-  each supervisor log_full_and_no_stderr
+  each has_full_disk
 }
 
 starts_without_stderr() { # MODE VMM
+  local how
   run_without() { filtered "$@" 2>&-; }
-  : >"$messages"
-  case_=("$@" 'without a standard error')
-  run run_without "$@" 0x7 set-xsave="$leaky" save
-  stderr=
-  assert_ended "${trimmed[@]}"
-  assert_reported_in syslog "$(trims "$@")"
-  run_without() { filtered "$@" 2>/dev/null; }
-  : >"$messages"
-  case_=("$@" 'with /dev/null for a standard error')
-  run run_without "$@" 0x7 set-xsave="$leaky" save
-  stderr=
-  assert_ended "${trimmed[@]}"
-  assert_reported_in syslog "$(trims "$@")"
+  run_with_null() { filtered "$@" 2>/dev/null; }
+  for how in run_without run_with_null; do
+    : >"$messages"
+    case_=("$@" "$how")
+    run "$how" "$@" 0x7 set-xsave="$leaky" save
+    stderr=
+    assert_ended "${trimmed[@]}"
+    assert_reported_in syslog "$(trims "$@")"
+  done
 }
 
-@test "the library under each filter: a VMM that starts without a standard error, or with /dev/null for it" {
+@test "under each filter a VMM that starts without a standard error, or with /dev/null for it, reports to syslog" {
   listen
-  each library starts_without_stderr
+  each starts_without_stderr
 }
 
-@test "the supervisor under each filter: a VMM that starts without a standard error, or with /dev/null for it" {
-  listen
-  each supervisor starts_without_stderr
-}
-
-# From the VMM's KVM_SET_CPUID2 to its payload syslogd is another.
+# Syslogd restarts between the VMM's KVM_SET_CPUID2 and its payload.
 syslogd_restarts() { # MODE VMM
   local status=0
+  rm -f "$BATS_TEST_TMPDIR/$2".{1,2}
   mkfifo "$BATS_TEST_TMPDIR/$2".{1,2}
   listen
   : >"$messages"
@@ -318,15 +268,11 @@ syslogd_restarts() { # MODE VMM
   assert_reported_in syslog "$(trims "$@")"
 }
 
-@test "the library under each filter: reports reach a syslogd that was started anew" {
-  each library syslogd_restarts
+@test "under each filter reports reach a syslogd that has restarted" {
+  each syslogd_restarts
 }
 
-@test "the supervisor under each filter: reports reach a syslogd that was started anew" {
-  each supervisor syslogd_restarts
-}
-
-# A standard error that somebody else has filled, and reads later.
+# Another process has filled the pipe that is standard error, and reads from it later.
 full_pipe_with_a_reader() { # MODE VMM
   local status=0
   rm -f "$pipe"
@@ -342,7 +288,7 @@ full_pipe_with_a_reader() { # MODE VMM
   filtered "$@" 0x7 meet="$BATS_TEST_TMPDIR/meet" set-xsave="$leaky" save >"$BATS_TEST_TMPDIR/out" 2>"$pipe" 3>&- 5<&- &
   vmm_pid=$!
   timeout $((20 * slow)) cat "$BATS_TEST_TMPDIR/meet"
-  # ends with the pipe's last writer, but for this shell
+  # ends once only this shell has the pipe open for writing
   timeout $((60 * slow)) cat "$pipe" >"$BATS_TEST_TMPDIR/err" 5<&- 3>&- &
   local reader=$!
   wait_for $((20 * slow)) test -s "$BATS_TEST_TMPDIR/err"
@@ -355,43 +301,26 @@ full_pipe_with_a_reader() { # MODE VMM
   assert_reported_in stderr "$(trims "$@")"
 }
 
-@test "the library under each filter: a full pipe for a standard error, with a reader, loses nothing" {
-  each library full_pipe_with_a_reader
+@test "under each filter a full pipe as standard error loses no report" {
+  each full_pipe_with_a_reader
 }
 
-@test "the supervisor under each filter: a full pipe for a standard error, with a reader, loses nothing" {
-  each supervisor full_pipe_with_a_reader
+# ---- refusals and lost state ----
+
+sets_xcrs() { # MODE VMM
+  run_filtered "$@" 0x7 set-xsave=0x7 set-xcrs=0x7
+  assert_ended 'set-xcrs=0x7: 0' end
+  assert_reported_in none ""
+  run_filtered "$@" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
+  assert_ended "set-xcrs=$leaky: EINVAL" end
+  [[ $1 == supervisor ]] || assert_reported_in stderr error:refused:KVM_SET_XCRS # the supervisor sees no results
+  run_filtered "$@" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
+  assert_ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
+  assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS"
 }
 
-# ---- what is refused or lost ----
-
-@test "the library under each filter: KVM_SET_XCRS taken, refused, and taken for state that is lost" {
-  local name
-  for name in "${vmms[@]}"; do
-    run_filtered library "$name" 0x7 set-xsave=0x7 set-xcrs=0x7
-    assert_ended 'set-xcrs=0x7: 0' end
-    assert_reported_in none ""
-    run_filtered library "$name" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
-    assert_ended "set-xcrs=$leaky: EINVAL" end
-    assert_reported_in stderr error:refused:KVM_SET_XCRS
-    run_filtered library "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
-    assert_ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
-    assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS"
-  done
-}
-
-@test "the supervisor under each filter: KVM_SET_XCRS taken, refused, and taken for state that is lost" {
-  local name
-  for name in "${vmms[@]}"; do
-    run_filtered supervisor "$name" 0x7 set-xsave=0x7 set-xcrs=0x7
-    assert_ended 'set-xcrs=0x7: 0' end
-    assert_reported_in none ""
-    run_filtered supervisor "$name" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
-    assert_ended "set-xcrs=$leaky: EINVAL" end
-    run_filtered supervisor "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
-    assert_ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
-    assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:will-be-lost:KVM_SET_XCRS"
-  done
+@test "under each filter a refused KVM_SET_XCRS and lost state are reported, and an accepted KVM_SET_XCRS is not" {
+  each sets_xcrs
 }
 
 assert_aborts() { # EVENTS MODE VMM [VARIABLE=VALUE]... XCR0 STEP...
@@ -404,24 +333,17 @@ assert_aborts() { # EVENTS MODE VMM [VARIABLE=VALUE]... XCR0 STEP...
   assert_reported_in stderr "$expected"
 }
 
-@test "the library under each filter: abort ends the VMM where a payload or KVM_SET_XCRS is refused, or state is lost" {
-  local name
-  for name in "${vmms[@]}"; do
-    assert_aborts error:refused:KVM_SET_XSAVE library "$name" 0x7 set-xsave-compacted=0x7
-    assert_aborts error:refused:KVM_SET_XCRS library "$name" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
-    assert_aborts "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS" library "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
-  done
+aborts() { # MODE VMM
+  assert_aborts error:refused:KVM_SET_XSAVE "$@" 0x7 set-xsave-compacted=0x7
+  [[ $1 == supervisor ]] || assert_aborts error:refused:KVM_SET_XCRS "$@" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
+  assert_aborts "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS" "$@" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
 }
 
-@test "the supervisor under each filter: abort ends the VMM where a payload will be refused, or state will be lost" {
-  local name
-  for name in "${vmms[@]}"; do
-    assert_aborts error:will-be-refused:KVM_SET_XSAVE supervisor "$name" 0x7 set-xsave-compacted=0x7
-    assert_aborts "notice:trim:KVM_SET_XSAVE error:will-be-lost:KVM_SET_XCRS" supervisor "$name" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
-  done
+@test "under each filter abort ends the VMM if a payload or KVM_SET_XCRS is refused, or if state is lost" {
+  each aborts
 }
 
-@test "the library under each filter that lets KVM_GET_CPUID2 pass: FP and SSE are loaded under a widened CPUID" {
+@test "under each filter that allows KVM_GET_CPUID2 the library loads FP and SSE under a widened CPUID" {
   local name
   for name in firecracker cloud-hypervisor; do
     run_filtered bare "$name" KERNEL_STRICT=1 none set-xsave=0x3

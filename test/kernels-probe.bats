@@ -4,13 +4,13 @@
 
 load lib
 
-# says KERNEL STATUS REFUSES LEAKS VERDICT AVX FPSSE LEAKED    probe, of that kernel's KVM, a preloaded shim or not. AVX and
-# FPSSE are what a small VMM is answered that loads these into a vCPU without XSAVE.
-assert_says() {
+# assert_probe KERNEL STATUS REFUSES LEAKS VERDICT AVX FPSSE LEAKED    checks probe's answers on that kernel, with and without
+# the library. AVX and FPSSE are KVM's answers to a small VMM that loads these into a vCPU without XSAVE.
+assert_probe() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
     "$0" probe --json >/tmp/bare; echo "status $?"
-    LD_PRELOAD=$1 "$0" probe --json | cmp /tmp/bare - || echo "the shim answered"
+    LD_PRELOAD=$1 "$0" probe --json | cmp /tmp/bare - || echo "the library changed the answers"
     jq -r "[.kvm_supported_xcr0, .refuses, .leaks, .verdict] | @tsv" /tmp/bare
     "$2" create 0 cpuid none set-xsave 0x4 set-xsave 0x3 | sed -n "s/^set-xsave \([^:]*\): \([^ ]*\).*/\1 \2/p"
     jq -r .leaked /tmp/bare' "$build/xsaveshim" "$shim" "$vmm"
@@ -19,23 +19,23 @@ assert_says() {
 }
 
 @test "the fixed kernel neither refuses nor leaks" {
-  assert_says fixed 0 no no unaffected 0 0 0x0
+  assert_probe fixed 0 no no unaffected 0 0 0x0
 }
 
 @test "the leaky kernel leaks" {
-  assert_says leaky 1 no yes affected 0 0 0x214
+  assert_probe leaky 1 no yes affected 0 0 0x214
 }
 
-@test "the affected kernel refuses what the guest does not have" {
-  assert_says affected 1 affected no affected EINVAL 0 0x0
+@test "the affected kernel refuses xfeatures that the guest does not have" {
+  assert_probe affected 1 affected no affected EINVAL 0 0x0
 }
 
 @test "the affected-strict kernel refuses even x87 and SSE" {
-  assert_says affected-strict 1 affected-strict no affected EINVAL EINVAL 0x0
+  assert_probe affected-strict 1 affected-strict no affected EINVAL EINVAL 0x0
 }
 
-# assert_says_with_host_mode KERNEL REFUSES CURED LEAKS VERDICT    probe, while the host mode is active
-assert_says_with_host_mode() {
+# assert_probe_with_host_mode KERNEL REFUSES CURED LEAKS VERDICT    checks probe's answers while the host mode is active
+assert_probe_with_host_mode() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
     "$0" host enable >/dev/null
@@ -51,10 +51,10 @@ assert_says_with_host_mode() {
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr" "expected:" "$expected"
 }
 
-@test "through the host mode probe sees that the affected kernel refuses, and is not counted as a VMM" {
-  assert_says_with_host_mode affected affected true unknown affected
+@test "while the host mode is active, probe sees that the affected kernel refuses, and is not counted as a VMM" {
+  assert_probe_with_host_mode affected affected true unknown affected
 }
 
-@test "the host mode hides what the leaky kernel leaks, and probe says so" {
-  assert_says_with_host_mode leaky no false unknown unknown
+@test "while the host mode hides the leak of the leaky kernel, probe says that it cannot see it" {
+  assert_probe_with_host_mode leaky no false unknown unknown
 }

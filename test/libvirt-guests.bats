@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# What becomes of libvirt's domains, saved on a leaky host, with the shim and without: systemd as PID 1 in namespaces, this
+# Restores libvirt's domains that were saved on a leaky host, with the library and without: systemd as PID 1 in namespaces, this
 # machine's libvirtd, QEMU and KVM, stock settings. The tests share one host, on which the images are saved once.
 
 load lib
@@ -21,7 +21,7 @@ setup_file() {
   managed_save_leaky
 }
 
-# managed_save_leaky    the same as a managed save, which is put aside as /srv/managed.save
+# Does the same with a managed save, and moves that to /srv/managed.save.
 managed_save_leaky() {
   start_leaky_guest
   host touch /srv/leaking
@@ -46,11 +46,12 @@ teardown() {
   ! host systemctl --quiet is-active nova_libvirt || stop_kolla
 }
 
-shim_is_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-libvirt enable; }
+ensure_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-libvirt enable; }
 
-shim_is_disabled() { host xsaveshim-libvirt disable; }
+ensure_disabled() { host xsaveshim-libvirt disable; }
 
-# What becomes of an image that KVM refuses, without the shim: QEMU up to 8.1 runs on, later ones exit.
+# Asserts that an image which KVM refuses is lost without the library: QEMU up to 8.1 runs on without the registers, later ones
+# exit.
 assert_loses_registers() { # virsh ARGUMENT...
   if qemu_exits_on_refusal; then
     run -1 host "$@"
@@ -58,18 +59,18 @@ assert_loses_registers() { # virsh ARGUMENT...
   else
     run -0 host "$@"
     assert_guest_prints X
-    run -1 guest_has_shim
+    run -1 guest_has_library
   fi
-  run -1 report_line
+  run -1 trim_in_guest_log
 }
 
-@test "without the shim, a leaky saved domain loses its registers while virsh says that it was restored, or QEMU exits (8.2 and later)" {
-  shim_is_disabled
+@test "without the library virsh reports a leaky saved domain as restored without its registers, or QEMU 8.2 and later exits" {
+  ensure_disabled
   assert_loses_registers virsh restore /srv/leaky.save
 }
 
-@test "without the shim, starting a leaky managed save deletes the save file and loses the registers, or QEMU exits (8.2 and later)" {
-  shim_is_disabled
+@test "without the library a leaky managed save starts without its registers and is deleted, or QEMU 8.2 and later exits" {
+  ensure_disabled
   host cp /srv/managed.save "$managed_save"
   assert_loses_registers virsh start guest
   if qemu_exits_on_refusal; then
@@ -79,73 +80,73 @@ assert_loses_registers() { # virsh ARGUMENT...
   fi
 }
 
-@test "another way: <qemu:env> covers one domain, without the drop-in" {
-  shim_is_disabled
+@test "a domain with <qemu:env> gets the library without the drop-in" {
+  ensure_disabled
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   domain_xml "LD_PRELOAD=$library" | host tee /srv/guest/env.xml >/dev/null
   host virsh restore /srv/leaky.save --xml /srv/guest/env.xml
-  guest_has_shim
+  assert_guest_has_library
   assert_guest_prints T
-  report_line
+  assert_trim_in_guest_log
 }
 
-@test "another way: an <emulator> that starts QEMU with the library" {
-  shim_is_disabled
+@test "a domain whose <emulator> is the wrapper of docs/libvirt.md gets the library" {
+  ensure_disabled
   printf '#!/bin/sh\nexec env LD_PRELOAD=libxsaveshim.so /usr/bin/qemu-system-x86_64 "$@"\n' |
     host tee /usr/bin/qemu-system-x86_64-xsaveshim >/dev/null
   host chmod 755 /usr/bin/qemu-system-x86_64-xsaveshim
   domain_xml | sed 's,<devices>,&<emulator>/usr/bin/qemu-system-x86_64-xsaveshim</emulator>,' |
     host tee /srv/guest/emulator.xml >/dev/null
   host virsh restore /srv/leaky.save --xml /srv/guest/emulator.xml
-  guest_has_shim
+  assert_guest_has_library
   assert_guest_prints T
-  report_line
+  assert_trim_in_guest_log
 }
 
-@test "enable leaves running domains running, and covers what starts afterwards; after disable nothing does" {
-  shim_is_disabled
+@test "enable and disable leave running domains as they are, and count for domains that start afterwards" {
+  ensure_disabled
   host virsh -q start guest
   before=$(guest_pid)
   daemon=$(host systemctl show -P MainPID libvirtd)
   run -0 host xsaveshim-libvirt enable
-  [[ $output == *"domain guest (pid $before): has NO shim; save and restore it"* ]]
+  [[ $output == *"domain guest (pid $before): does NOT have the library; save and restore it"* ]]
   [[ $(host systemctl show -P MainPID libvirtd) != "$daemon" ]]
   [[ $(guest_pid) == "$before" ]]
   assert_guest_prints T
-  run -1 guest_has_shim
+  run -1 guest_has_library
 
   restart_guest
-  guest_has_shim
-  shimmed=$(guest_pid)
+  assert_guest_has_library
+  with_library=$(guest_pid)
 
   host xsaveshim-libvirt disable
-  [[ $(guest_pid) == "$shimmed" ]]
-  guest_has_shim
+  [[ $(guest_pid) == "$with_library" ]]
+  assert_guest_has_library
   restart_guest
-  run -1 guest_has_shim
+  run -1 guest_has_library
 }
 
-@test "after enable, a leaky saved domain is restored intact, and its log tells of the trim" {
-  shim_is_enabled
+@test "after enable a leaky saved domain is restored intact, and its log has the report" {
+  ensure_enabled
   host virsh restore /srv/leaky.save
-  guest_has_shim
+  assert_guest_has_library
   assert_guest_prints T
-  report_line
+  assert_trim_in_guest_log
 }
 
-@test "after enable, a leaky managed save starts intact" {
-  shim_is_enabled
+@test "after enable a leaky managed save starts intact" {
+  ensure_enabled
   host cp /srv/managed.save "$managed_save"
   host virsh start guest
   assert_guest_prints T
-  report_line
+  assert_trim_in_guest_log
 }
 
-@test "all of this under libvirt's stock settings: seccomp sandbox, mount namespace, a user without privileges" {
+@test "a domain with the library has libvirt's stock seccomp sandbox, mount namespace and unprivileged user" {
   run -1 host grep -vE '^[[:space:]]*(#|$)' /etc/libvirt/qemu.conf
-  shim_is_enabled
+  ensure_enabled
   host virsh -q restore /srv/leaky.save
-  guest_has_shim
+  assert_guest_has_library
   pid=$(guest_pid)
   host grep -qE '^Seccomp:[[:space:]]*2$' "/proc/$pid/status"
   [[ $(host stat -c %U "/proc/$pid") == libvirt-qemu ]]
@@ -154,9 +155,9 @@ assert_loses_registers() { # virsh ARGUMENT...
   assert_guest_prints T
 }
 
-# A reserved bit in MXCSR: no trimming makes KVM take that.
-@test "a state that nothing can rescue: virsh reports the failure, and the save file is still there" {
-  shim_is_enabled
+# The state has a reserved bit in MXCSR: KVM refuses it however it is trimmed.
+@test "if KVM refuses the trimmed state too, virsh reports the failure, and the save file is kept" {
+  ensure_enabled
   # QEMU saves a20_mask and MXCSR side by side
   perl -0777 -pe '$n = s/\xff{4}\x00\x00\x1f\x80/\xff\xff\xff\xff\xff\xff\x1f\x80/g; $n == 1 or die "no MXCSR found\n"' \
     "$host_root/srv/leaky.save" >"$host_root/srv/unloadable.save"
@@ -170,17 +171,17 @@ assert_loses_registers() { # virsh ARGUMENT...
   [[ $output == *"error: Failed to start domain 'guest'"* ]]
   [[ -s $host_root$managed_save ]]
 
-  # without the shim, QEMU alone decides
+  # Without the library, QEMU alone decides.
   host xsaveshim-libvirt disable
   host rm "$managed_save" /var/log/libvirt/qemu/guest.log
   assert_loses_registers virsh restore /srv/unloadable.save
 }
 
-# ---- XSAVESHIM_LOG=/path, for domains ----
+# ---- XSAVESHIM_LOG=/path of domains ----
 
 domains_log=/var/log/xsaveshim/domains.log
 
-# Settings that the library complains about, with a log in a directory of the domains' user; libvirtd's own stderr in /srv/libvirtd.err.
+# Writes settings with mistakes, and a log in a directory of the domains' user. libvirtd's own stderr goes to /srv/libvirtd.err.
 configure_log() {
   host install -d -o libvirt-qemu -g libvirt-qemu -m 700 "$(dirname "$domains_log")"
   printf '%s\n' XSAVESHIM_REFUSED=abort "XSAVESHIM_LOG=$domains_log" XSAVESHIM_TRIM=everything 'no such setting' |
@@ -197,7 +198,7 @@ unconfigure_log() {
   host systemctl daemon-reload
 }
 
-# Each process inside that has the library, but for QEMUs, as: its name and what its descriptors are.
+# Prints the name and the open files of each process of the host that has the library, except QEMUs.
 descriptors_with_library() {
   host sh -c 'for maps in $(grep -l libxsaveshim /proc/[0-9]*/maps 2>/dev/null); do
     process=${maps%/maps}
@@ -205,11 +206,11 @@ descriptors_with_library() {
   done'
 }
 
-@test "with a log file for domains and mistakes in the settings, libvirtd opens nothing and says nothing, a domain writes its reports there" {
-  shim_is_disabled
+@test "with mistakes in the settings libvirtd neither opens the log nor prints anything, and a domain writes its reports there" {
+  ensure_disabled
   configure_log
   host xsaveshim-libvirt enable
-  host rm -r "$domains_log" /var/cache/libvirt/qemu/capabilities # the probe domain's log, and what libvirtd will ask QEMU and KVM
+  host rm -r "$domains_log" /var/cache/libvirt/qemu/capabilities # written for the probe domain; libvirtd queries QEMU and KVM again
   host systemctl restart libvirtd
   host virsh -q domcapabilities >/dev/null
   daemon=$(host systemctl show -P MainPID libvirtd)
@@ -220,7 +221,7 @@ descriptors_with_library() {
   run -1 host grep xsaveshim: /srv/libvirtd.err
 
   host virsh -q restore /srv/leaky.save
-  guest_has_shim
+  assert_guest_has_library
   assert_guest_prints T
   [[ $(host stat -c '%U %a' "$domains_log") == "libvirt-qemu 600" ]]
   host grep -E "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE " "$domains_log"
@@ -231,20 +232,20 @@ descriptors_with_library() {
 }
 
 @test "a settings file that domains may not read is reported in the domain's log, and the domain is restored intact" {
-  shim_is_enabled
+  ensure_enabled
   host chmod 600 /etc/xsaveshim.conf
   host virsh -q restore /srv/leaky.save
   host chmod 644 /etc/xsaveshim.conf
   assert_guest_prints T
-  report_line
+  assert_trim_in_guest_log
   host grep -E '^xsaveshim: level=error event=setting .*source=/etc/xsaveshim.conf key=file value="Permission denied"' \
     /var/log/libvirt/qemu/guest.log
 }
 
-# ---- as OpenStack has it: docs/other-hosts.md ----
+# ---- OpenStack, as in docs/other-hosts.md ----
 
-# start_kolla [VOLUME...]    Kolla's libvirtd, in its own container, takes the place of the host's
-start_kolla() {
+# Stops the host's libvirtd, and starts Kolla's in a container of its own.
+start_kolla() { # [VOLUME...]
   host systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service
   host systemd-run --quiet --unit=nova_libvirt --property=KillMode=process bash /srv/kolla "$@"
   wait_for $((10 * ${XSTEST_SLOW:-1})) host virsh -q list >/dev/null 2>&1
@@ -255,7 +256,7 @@ stop_kolla() {
   host systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
 }
 
-# The volumes that the page has for Kolla, after its command that writes one of them
+# Runs the page's command that writes the preload file, and sets $volumes to the page's volumes.
 prepare_kolla() {
   local section command
   section=$(sed -n '/^## OpenStack/,/^## KubeVirt/p' "$repo/docs/other-hosts.md")
@@ -267,8 +268,8 @@ prepare_kolla() {
 
 in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
 
-@test "in Kolla's container, with the page's volumes, a leaky managed save starts intact, its log tells of the trim, and the host's status shows it" {
-  shim_is_disabled
+@test "in Kolla's container with the page's volumes a leaky managed save starts intact, and the host's status shows it as protected" {
+  ensure_disabled
   prepare_kolla
   start_kolla "${volumes[@]}"
   host cp /srv/managed.save "$managed_save"
@@ -277,17 +278,17 @@ in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
   in_kolla grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE vcpu=0 " /var/log/libvirt/qemu/guest.log
   [[ $(in_kolla stat -c %U "/proc/$(guest_pid)") == nova ]]
   run -0 host xsaveshim status
-  [[ $output =~ $(guest_pid)\ +1\ +yes\ +preload\ +guest\ .*refused=abort ]] || fail "$output"
+  [[ $output =~ $(guest_pid)\ +1\ +yes\ +library\ +guest\ .*refused=abort ]] || fail "$output"
 }
 
-@test "in Kolla's container, without the page's volumes, a leaky saved domain loses its registers" {
-  shim_is_disabled
+@test "in Kolla's container without the page's volumes a leaky saved domain loses its registers" {
+  ensure_disabled
   start_kolla
   assert_loses_registers virsh restore /srv/leaky.save
 }
 
-# start_destination PORT    a second host, whose daemon takes calls from the first one's there; `host` is that one from now on
-start_destination() {
+# Boots a second host, on which `host` runs commands from now on. Its daemon listens on this port for the first host's daemon.
+start_destination() { # PORT
   local stage=$BATS_TEST_TMPDIR/destination.installed unit
   cp -a "$BATS_FILE_TMPDIR/installed" "$stage"
   unit=$stage/etc/systemd/system/libvirtd-tcp.socket.d/port.conf
@@ -299,19 +300,19 @@ start_destination() {
   host systemctl start libvirtd-tcp.socket
 }
 
-@test "as nova migrates: the first host's daemon has the second host's start QEMU, the shim is there alone, and the guest arrives intact" {
+@test "a guest that migrates from daemon to daemon, as with nova, arrives intact if only the destination is enabled" {
   local source_dir=$host_dir port=$((20000 + RANDOM % 10000))
-  shim_is_disabled
+  ensure_disabled
   start_leaky_guest
   start_destination "$port"
   host xsaveshim-libvirt enable
   host_dir=$source_dir host touch /srv/leaking
-  # the address, as the testbed's kernels have no IPv6
+  # 127.0.0.1 and not localhost: the testbed's kernels have no IPv6.
   host_dir=$source_dir host virsh -q migrate --live --p2p --persistent --undefinesource --xml /srv/guest/guest.xml \
     --persistent-xml /srv/guest/guest.xml --migrateuri tcp://127.0.0.1 --listen-address 127.0.0.1 guest \
     "qemu+tcp://127.0.0.1:$port/system"
   host_dir=$source_dir host rm /srv/leaking
-  guest_has_shim
+  assert_guest_has_library
   assert_guest_prints T
-  report_line
+  assert_trim_in_guest_log
 }

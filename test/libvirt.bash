@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# A libvirt host for tests: systemd as PID 1 in namespaces (test/tools/systemd-ns), this machine's own libvirt and QEMU, and the
-# canary guest as a domain: of type kvm, or qemu where there is no /dev/kvm. Used after `load lib`. $host_dir keeps the
-# host's state; a suite whose tests share one host sets it to a directory of the file's.
+# Boots a libvirt host for tests: systemd as PID 1 in namespaces (test/tools/systemd-ns), with this machine's libvirt and QEMU, and
+# the canary guest as a domain. Without /dev/kvm the domain is of type qemu. `load lib` comes first. $host_dir keeps the host's
+# state: a suite whose tests share one host sets it to a directory in $BATS_FILE_TMPDIR.
 
 host_dir=$BATS_TEST_TMPDIR/host
 domain_type=kvm
 domain_cpu="<cpu mode='custom' check='none'><model>qemu64</model></cpu>"
 if [[ ! -e /dev/kvm ]]; then
   domain_type=qemu
-  # The canary writes an x2APIC register. QEMU 10 emulates it only for a CPU model that has x2APIC.
+  # The canary writes an x2APIC register, which QEMU 10 emulates only for a CPU model that has x2APIC.
   domain_cpu="<cpu mode='maximum'/>"
 fi
 
@@ -21,13 +21,13 @@ need_libvirt_host() {
   missing=$("$repo/test/tools/systemd-ns" check 2>&1) || skip "$missing"
 }
 
-# boot_host [STAGE]    boots the host, with the files below the directory STAGE in it
-boot_host() {
+# Boots the host, and copies the files below the directory STAGE to its root.
+boot_host() { # [STAGE]
   local guest=$host_dir.stage/srv/guest leak=/usr/lib/test/leak.so leaked
   [[ -z ${1-} ]] || cp -a "$1" "$host_dir.stage"
   mkdir -p "$guest"
   cp "$build/test/canary.bin" "$guest/"
-  install -D "$build/test/leak.so" "$host_dir.stage$leak" # where AppArmor lets domains map it
+  install -D "$build/test/leak.so" "$host_dir.stage$leak" # AppArmor lets domains map it there.
   domain_xml >"$guest/guest.xml"
   if [[ $domain_type == kvm ]]; then
     read -r leaked _ < <("$build/test/leakable")
@@ -37,7 +37,7 @@ boot_host() {
   find_host
 }
 
-# sets host_root, where the host's files are seen from outside, and serial, where its guest prints
+# Sets host_root to the path of the host's root from outside, and serial to the file in which its guest prints.
 find_host() {
   host_root=/proc/$(<"$host_dir/init")/root
   serial=$host_root/var/log/guest.serial
@@ -49,8 +49,8 @@ stop_host() {
 
 host() { timeout $((120 * ${XSTEST_SLOW:-1})) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@"; }
 
-# domain_xml [VAR=VALUE]...    the canary guest, QEMU's environment set through <qemu:env>
-domain_xml() {
+# Prints the canary's domain XML, with a <qemu:env> for each variable.
+domain_xml() { # [VAR=VALUE]...
   local variable
   cat <<XML
 <domain type='$domain_type' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
@@ -78,7 +78,7 @@ XML
 
 guest_pid() { cat "$host_root/run/libvirt/qemu/guest.pid"; }
 
-# A daemon that has just started reconnects to the domain. If virsh destroys the domain then, the domain may already be gone.
+# The domain may have ended before the destroy: a daemon that has just started reconnects to the domain first.
 restart_guest() {
   host virsh -q destroy guest || true
   wait_for $((10 * ${XSTEST_SLOW:-1})) guest_is_off
@@ -87,15 +87,19 @@ restart_guest() {
 
 guest_is_off() { [[ $(host virsh -q domstate guest) == "shut off" ]]; }
 
-guest_has_shim() {
+guest_has_library() {
   host grep -q '/libxsaveshim\.so$' "/proc/$(guest_pid)/maps"
+}
+
+assert_guest_has_library() {
+  guest_has_library || fail "the guest's QEMU does not have the library:" "$(host cat /var/log/libvirt/qemu/guest.log)"
 }
 
 printed_more() { # SIZE-BEFORE LETTERS
   (($(tail -c "+$(($1 + 1))" "$serial" | tr -cd "$2" | wc -c) >= 3))
 }
 
-# Checks that the running guest prints this letter from now on.
+# Asserts that the running guest prints this letter, and no other, from now on.
 assert_guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")
@@ -103,7 +107,7 @@ assert_guest_prints() { # T|X
   tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" || fail "the guest printed other letters than $1"
 }
 
-# Starts a guest on a leaky host: while /srv/leaking exists, what libvirt saves has xfeatures that no KVM here accepts.
+# Starts a guest whose KVM leaks while /srv/leaking exists: what libvirt saves then has xfeatures that no KVM here accepts.
 start_leaky_guest() {
   host virsh -q define /srv/guest/leaky.xml
   host virsh -q start guest
@@ -111,7 +115,7 @@ start_leaky_guest() {
   assert_guest_prints T
 }
 
-# save_leaky    leaves /srv/leaky.save, with nothing about the leak in its domain XML, and the domain defined and stopped
+# Saves a leaky guest as /srv/leaky.save, whose domain XML does not have the leak. Leaves the domain defined and stopped.
 save_leaky() {
   start_leaky_guest
   host touch /srv/leaking
@@ -122,7 +126,11 @@ save_leaky() {
 
 qemu_exits_on_refusal() { (. "$repo/test/qemu.bash" && qemu_exits_on_refusal); }
 
-# The running guest's log tells of the trim.
-report_line() {
+# Succeeds if the log of the running guest has the report of a trim.
+trim_in_guest_log() {
   host grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE vcpu=0 " /var/log/libvirt/qemu/guest.log
+}
+
+assert_trim_in_guest_log() {
+  trim_in_guest_log || fail "no trim in the guest's log:" "$(host cat /var/log/libvirt/qemu/guest.log)"
 }

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-# The shim built with musl-gcc, in programs built with musl-gcc.
+# The library and programs, all built with musl-gcc.
 
 load lib
 
 setup_file() {
   local repo=$BATS_TEST_DIRNAME/.. kernel name
-  # musl-gcc looks for headers in its own directory alone; the kernel's are libc's business to nobody
+  # musl-gcc searches only its own headers; the kernel's are elsewhere
   kernel="-idirafter /usr/include -idirafter /usr/include/$(gcc -print-multiarch)"
   make -s -C "$repo" CC=musl-gcc CFLAGS="-O2 $kernel" BUILD="$BATS_FILE_TMPDIR" "$BATS_FILE_TMPDIR/libxsaveshim.so"
   mkdir -p "$BATS_FILE_TMPDIR/test"
@@ -28,20 +28,20 @@ trimmed() { # VCPU
   echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 dropped=pkru"
 }
 
-@test "built with musl-gcc the library needs musl's libc alone and exports ioctl alone" {
+@test "built with musl-gcc the library needs only musl's libc and exports only ioctl" {
   [[ $(readelf -dW "$shim" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p') == libc.so ]]
   [[ $(nm -D --defined-only "$shim") =~ ^[0-9a-f]+\ T\ ioctl$ ]]
   readelf -lW "$vmm" | grep -q 'Requesting program interpreter: .*ld-musl'
 }
 
-@test "a musl program's payloads are trimmed, in front of the stand-in" {
+@test "a musl program's payloads are trimmed" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread fork set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
   assert_reported "$(trimmed 0)" "$(trimmed '?')"
 }
 
-@test "a musl program's requests, which are ints, are taken for what they are" {
+@test "a musl program's requests, which are ints, are handled like those of glibc" {
   run_shimmed_standin XSAVESHIM_TRIM=both STANDIN_LEAK=0x200 wide create 0 dup cpuid 0xd=0x7 vcpu 0 get-cpuid none \
     set-xsave 0x207 get-xsave get-xsave2
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
@@ -63,11 +63,11 @@ trimmed() { # VCPU
   [[ $stderr == $'front.so: xstate_bv=0x207\nbehind.so: xstate_bv=0x7' ]]
 }
 
-@test "with musl eight vCPUs restoring at once are trimmed each to its own" {
+@test "with musl eight vCPUs that restore at once are each trimmed to their own table" {
   timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG=none STANDIN_SUPPORTED=0xff LD_PRELOAD="$shim $standin" \
     "$build/test/threads"
 }
 
-@test "with musl too a foreign ioctl costs 12 instructions or fewer, KVM_RUN 4" {
+@test "with musl the shim adds at most 4 instructions to KVM_RUN and 12 to any unrelated request" {
   assert_cheap
 }

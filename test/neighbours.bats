@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Programs that are no VMMs, and get the library all the same: those that a daemon with LD_PRELOAD starts. They must not notice it.
+# Programs that are no VMMs but load the library, because a daemon with LD_PRELOAD starts them. They must not notice it.
 
 load lib
 
@@ -11,7 +11,7 @@ setup() {
     >"$etc/xsaveshim.conf"
 }
 
-# traced NAME COMMAND...    with a file $BATS_TEST_TMPDIR/NAME.PID for what each of its processes called
+# traced NAME COMMAND...    traces the system calls of each process into the file $BATS_TEST_TMPDIR/NAME.PID
 traced() {
   local name=$1 preload=()
   shift
@@ -20,7 +20,7 @@ traced() {
   ((status == 0)) || fail "exit status $status" "$output"
 }
 
-# What the processes did that others may notice, in no particular order, without what differs from run to run: pids and addresses.
+# Prints the system calls with an effect outside the process, sorted, without pids and addresses, which differ between runs.
 effects() { # NAME
   local calls='write|writev|pwrite64|pwritev2?|sendto|sendmsg|sendmmsg|socket|socketpair|connect|bind|dup[23]?|fcntl|pipe2?|eventfd2'
   calls+='|memfd_create|openat|open|creat|mkdir|mknod|rename|unlink|ftruncate|kill|tgkill|getpid|prctl|rt_sigaction|ioctl'
@@ -28,7 +28,7 @@ effects() { # NAME
     sed -E 's/0x[0-9a-f]+/ADDRESS/g; s/^(write\([0-9]+), .*/\1/; s/= [0-9]+$/= NUMBER/; s/\(([0-9]+), F_/(FD, F_/' | sort
 }
 
-# All that the library calls, once in each program: what the loader did just before, and a look at standard error.
+# Checks that in each program the library reads its settings once and looks at standard error once, and calls nothing else.
 assert_settings_read_once() { # PROGRAMS
   local file calls programs=0 loads
   for file in "$BATS_TEST_TMPDIR"/shimmed.*; do
@@ -54,15 +54,15 @@ assert_goes_unnoticed() { # PROGRAMS COMMAND...
   assert_settings_read_once "$1"
 }
 
-@test "under a settings file full of mistakes true(1) writes nothing, opens no log and keeps no descriptor" {
+@test "with a bad settings file true(1) writes nothing, opens no log and keeps no descriptor" {
   assert_goes_unnoticed 1 /bin/true
 }
 
-@test "under a settings file full of mistakes a shell and what it starts write nothing, open no log and keep no descriptor" {
+@test "with a bad settings file a shell and its children write nothing, open no log and keep no descriptor" {
   assert_goes_unnoticed 4 bash -c 'echo out; echo error >&2; /bin/true | cat; ls /proc/self/fd'
 }
 
-@test "under a settings file full of mistakes Python and ten children write nothing, open no log and keep no descriptor" {
+@test "with a bad settings file Python and ten children write nothing, open no log and keep no descriptor" {
   assert_goes_unnoticed 6 /usr/bin/python3 -c '
 import os, subprocess
 print(os.listdir("/proc/self/fd"), flush=True)

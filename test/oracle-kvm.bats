@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# KVM as the judge of the core, in the testbed: a host's own KVM may rewrite leaf 0xD.
+# The core must agree with KVM on random CPUID tables. In the testbed, because a host's own KVM may rewrite leaf 0xD.
 
 load lib
 load oracle
@@ -16,24 +16,24 @@ assert_agrees() {
   ((status == 0)) || fail "exit status $status" "$output" || return
   [[ $output == *"KVM_SET_XSAVE takes $2"$'\n'* ]] || fail "not the KVM it should be:" "$output" || return
   [[ $output =~ tables=100000\ refused-by-kvm=([0-9]+)\ mismatches=0 ]] || fail "$output" || return
-  # Some are refused, which must change nothing; nearly all are not, or nothing would be shown.
+  # KVM refuses some tables, which must change nothing, but not so many that the test shows too little.
   ((BASH_REMATCH[1] > 0 && BASH_REMATCH[1] < 20000)) || fail "$output" || return
   result "oracle-$1" "KVM as the oracle: $1 kernel" "100,000 random CPUID tables, ${BASH_REMATCH[1]} of which KVM refused" '0 mismatches'
 }
 
-@test "100,000 random CPUID tables: on a fixed kernel KVM enforces the XCR0 that the core names" {
+@test "on a fixed kernel, for 100,000 random CPUID tables, KVM_SET_XCRS takes the XCR0 that the core computes" {
   assert_agrees fixed 'what the host supports'
 }
 
-@test "100,000 random CPUID tables: on an affected kernel KVM_SET_XSAVE takes the bits that the core allows" {
+@test "on an affected kernel, for 100,000 random CPUID tables, KVM_SET_XSAVE takes the xfeatures that the core allows" {
   assert_agrees affected "the guest's XCR0, FP and SSE"
 }
 
-@test "100,000 random CPUID tables: on a strict one it takes the XCR0 that the core names" {
+@test "on a strict kernel, for 100,000 random CPUID tables, KVM_SET_XSAVE takes the XCR0 that the core computes" {
   assert_agrees affected-strict "the guest's XCR0"
 }
 
-@test "KVM by itself catches every bug within 1,000 tables, but for the dropped EDX, which the model does" {
+@test "KVM finds each bug of a wrong core within 1,000 tables, except a dropped EDX, which the second model finds" {
   local bug
   for bug in "${!bugs[@]}"; do oracle_with "$bug"; done
   judged_by affected bash -c '
@@ -49,7 +49,7 @@ assert_agrees() {
   result oracle-bugs 'the oracle itself' "${#bugs[@]} bugs put into the core (${!bugs[*]})" 'each caught within 1,000 tables'
 }
 
-@test "in 20,000 random payloads on an affected kernel the shim writes given & allowed and nothing else" {
+@test "on an affected kernel the shim writes XSTATE_BV & allowed into 20,000 random payloads and changes no other byte" {
   judged_by affected env LD_PRELOAD="$shim" XSAVESHIM_LOG=none "$build/test/oracle" payload 20000 "$seed"
   ((status == 0)) || fail "exit status $status" "$output"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# What the suites around the oracle (test/oracle/oracle.c) share; to be sourced after lib.bash.
+# Shared by the suites that use the oracle (test/oracle/oracle.c); to be sourced after lib.bash.
 
 seed=${XSTEST_SEED:-$(($(date +%s%N) / 1000))}
 
@@ -26,7 +26,7 @@ oracle_with() {
     "$tree"/core/{guest_cpuid,policy,xstate}.c
 }
 
-# Standard input: what the oracle said, which must be of a table cut down to one or two entries.
+# Standard input: the output of the oracle, which must name a mismatch, reduced to a table of one or two entries.
 assert_caught() {
   local said
   said=$(cat)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# The packages: clean by their own ecosystems' rules, installed, upgraded and purged for real.
+# The packages pass lintian and rpmlint, and are really installed, upgraded and purged.
 
 load lib
 load libvirt
@@ -10,7 +10,7 @@ make_package() { # deb|rpm VERSION
     { cat "$BATS_FILE_TMPDIR/log" >&2; return 1; }
 }
 
-# A fresh Debian as debootstrap leaves it, with the libraries that the package depends on. Kept outside the work tree.
+# Sets base to a tarball of a new Debian with the libraries that the package depends on. It is kept outside the work tree.
 make_base() {
   local cache=${XSTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xsaveshim} suite new
   # shellcheck disable=SC1091
@@ -21,7 +21,7 @@ make_base() {
   new=$(mktemp -d)
   if ! debootstrap --variant=minbase --include=libjansson4,libseccomp2 "$suite" "$new/root" >"$new/log" 2>&1; then
     tail -n 5 "$new/log" >&2
-    fail "debootstrap could not make a $suite; it needs Debian's mirror once, and keeps the result in $base"
+    fail "debootstrap could not install $suite: it needs Debian's mirror once, and the result is kept in $base"
   fi
   tar -C "$new/root" -cf "$new/base" .
   mv "$new/base" "$base"
@@ -51,12 +51,12 @@ teardown() {
   stop_host
 }
 
-fresh_debian() {
+new_debian() {
   mkdir "$root"
   tar -C "$root" -xf "$base"
 }
 
-# Every file and what is in it, but for the package managers' own books.
+# Prints a sum of every file except the package managers' databases.
 contents() {
   (cd "$root" && find . \( -path ./var/lib/dpkg -o -path ./root/.rpmdb -o -path ./var/lib/rpm -o -path ./var/log -o -path ./var/cache \) -prune -o \
     \( -type f ! -name ld.so.cache -exec sha1sum {} + -o ! -type f -printf '%y %p %l\n' \) | sort)
@@ -64,17 +64,17 @@ contents() {
 
 run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
 
-@test "lintian has nothing to say on the Debian packages" {
+@test "lintian finds nothing in the Debian packages" {
   run -0 lintian --allow-root --fail-on error,warning "$deb" "${deb/xsaveshim_/xsaveshim-host_}"
   [[ -z $output ]]
 }
 
-@test "rpmlint has nothing to say on the RPMs and their spec" {
+@test "rpmlint finds nothing in the RPMs and their spec" {
   run -0 rpmlint --ignore-unused-rpmlintrc -r "$repo/packaging/rpm/xsaveshim.rpmlintrc" "$rpm" "${rpm/xsaveshim-0/xsaveshim-host-0}" "$BATS_FILE_TMPDIR/xsaveshim.spec"
   [[ $output == *" 0 errors, 0 warnings"* ]]
 }
 
-@test "make dist makes the same archive of a commit twice, and the packages are built from it" {
+@test "make dist makes the same archive of a commit twice, and the packages can be built from it" {
   mkdir "$BATS_TEST_TMPDIR/clone"
   tar -C "$repo" --exclude=./.git --exclude=./build -c . | tar -C "$BATS_TEST_TMPDIR/clone" --no-same-owner -x
   cd "$BATS_TEST_TMPDIR/clone"
@@ -98,11 +98,11 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
 
   echo >>README.md
   run -2 make -s dist BUILD=third
-  [[ $output == *"commit what has changed first"* && ! -e third ]]
+  [[ $output == *"commit the changed files first"* && ! -e third ]]
 }
 
-@test "the Debian package installs in a fresh Debian, and purging it leaves nothing behind" {
-  fresh_debian
+@test "the Debian package installs in a new Debian, and purging it leaves nothing behind" {
+  new_debian
   before=$(contents)
   cp "$deb" "$root/package.deb"
   run_debian dpkg -i /package.deb
@@ -114,7 +114,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   done
   [[ $(stat -c %a "$root/usr/lib/x86_64-linux-gnu/libxsaveshim.so") == 644 ]]
 
-  # the bare name does, and the command finds its libraries
+  # The loader finds the library by its bare name, and the command's libraries.
   run -0 run_debian env LD_PRELOAD=libxsaveshim.so ldd /bin/true
   [[ $output == *"/lib/x86_64-linux-gnu/libxsaveshim.so"* ]]
   run -0 run_debian ldd /usr/bin/xsaveshim
@@ -124,8 +124,8 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   diff <(echo "$before") <(contents)
 }
 
-@test "removing the Debian package keeps the settings, reinstalling keeps what was changed in them" {
-  fresh_debian
+@test "removing and reinstalling the Debian package keeps changed settings" {
+  new_debian
   cp "$deb" "$newer" "$root/"
   run_debian dpkg -i "/$(basename "$deb")"
   grep -qx XSAVESHIM_REFUSED=abort "$root/etc/xsaveshim.conf"
@@ -136,17 +136,17 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   grep -qx XSAVESHIM_LOG_LEVEL=debug "$root/etc/xsaveshim.conf"
 }
 
-@test "the packages ask for the libraries that the command needs" {
+@test "the packages depend on the libraries that the command needs" {
   depends=$(dpkg-deb -f "$deb" Depends)
   [[ $depends == *libc6*libjansson4*libseccomp2* ]]
   requires=$(rpm -qp --requires "$rpm")
   [[ $requires == *libjansson.so.4* && $requires == *libseccomp.so.2* ]]
 }
 
-# Debian's tools and no Fedora: the files and the scripts are tested, not Fedora's dependencies.
+# Debian's rpm tests the files and the scripts, but not Fedora's dependencies.
 @test "the RPM installs its files, keeps changed settings, and erasing it leaves nothing else" {
-  fresh_debian
-  mkdir "$root/usr/share/licenses" # Fedora's filesystem package has it
+  new_debian
+  mkdir "$root/usr/share/licenses" # in Fedora the package filesystem has this directory
   before=$(contents)
   rpm --root "$root" --nodeps -i "$rpm"
   [[ -f $root/usr/lib64/libxsaveshim.so && -f $root/usr/share/man/man5/xsaveshim.conf.5.gz ]]
@@ -177,13 +177,13 @@ boot_with_packages() {
   [[ $output == *"not enabled"* ]]
 }
 
-@test "upgrading the package leaves running domains running, and a new domain gets the new library" {
+@test "running domains survive an upgrade of the package, and a new domain gets the new library" {
   boot_with_packages
   host dpkg -i "/$(basename "$deb")"
   host xsaveshim-libvirt enable
   host virsh -q define /srv/guest/guest.xml
   host virsh -q start guest
-  guest_has_shim
+  assert_guest_has_library
   before=$(guest_pid)
   daemon=$(host systemctl show -P MainPID libvirtd)
 
@@ -195,13 +195,13 @@ boot_with_packages() {
   [[ $output == *"libxsaveshim.so"*" (deleted)"* ]]
 
   restart_guest
-  guest_has_shim
+  assert_guest_has_library
   library=/usr/lib/x86_64-linux-gnu/libxsaveshim.so
   inode=$(host stat -c %i "$library")
   host awk -v inode="$inode" '/libxsaveshim/ && $5 != inode { exit 1 }' "/proc/$(guest_pid)/maps"
 }
 
-@test "the package can be removed where libvirtd cannot restart, and its drop-in goes with it" {
+@test "the package and its drop-in can be removed even if libvirtd cannot restart" {
   boot_with_packages
   host dpkg -i "/$(basename "$deb")"
   host xsaveshim-libvirt enable
@@ -212,7 +212,7 @@ boot_with_packages() {
   [[ -z $output ]]
 }
 
-@test "removing the package disables it first, and running domains stay up" {
+@test "removing the package first removes the drop-in, and running domains stay up" {
   boot_with_packages
   host dpkg -i "/$(basename "$deb")"
   host xsaveshim-libvirt enable
@@ -226,6 +226,6 @@ boot_with_packages() {
   [[ -z $output ]]
   [[ $(host systemctl show -P Environment libvirtd) != *LD_PRELOAD* ]]
   restart_guest
-  run -1 guest_has_shim
+  run -1 guest_has_library
   run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# `xsaveshim probe`: what it says of this host's KVM, of a KVM with quirks, and where it cannot ask.
+# `xsaveshim probe`: this host's KVM, a KVM with quirks, and machines where KVM cannot be probed.
 
 load lib
 
@@ -12,18 +12,18 @@ setup() {
   kvm_device=($((16#$(stat -c %t /dev/kvm))) $((16#$(stat -c %T /dev/kvm))))
 }
 
-# probe [VARIABLE=VALUE]...    sets what `run` does, with the JSON in $output
+# probe [VARIABLE=VALUE]...    sets the same variables as `run`; $output is JSON
 probe() {
   run --separate-stderr timeout "$patience" env "$@" "$command" probe --json
 }
 
-# With the quirks of a KVM: see test/standins/quirk.so.c
+# probe_quirk QUIRK...    with a KVM that has the quirks of test/standins/quirk.so.c
 probe_quirk() {
   probe LD_PRELOAD="$build/test/quirk.so" "$@"
 }
 
-# The answers that are not JSON's strings are compared as JSON writes them.
-assert_answered() { # STATUS KEY=VALUE...
+# assert_answers STATUS KEY=VALUE...    checks the exit status and the JSON
+assert_answers() {
   local expected=$1 pair value
   shift
   ((status == expected)) || fail "exit status $status, not $expected" "$output" "$stderr" || return
@@ -33,7 +33,7 @@ assert_answered() { # STATUS KEY=VALUE...
   done
 }
 
-# The lowest xfeature beyond x87 and SSE that KVM supports, or nothing
+# Prints the lowest xfeature beyond x87 and SSE that KVM supports, or nothing.
 supported_xfeature() {
   local xcr0 beyond
   xcr0=$("$vmm" supported | sed -n 's/.* xcr0=//p')
@@ -46,7 +46,7 @@ need_xfeature() {
   [[ $xfeature ]] || skip "this host's KVM supports no xfeature beyond x87 and SSE"
 }
 
-# with_device MAJOR MINOR MODE GROUP COMMAND...    where /dev/kvm is another device node
+# with_device MAJOR MINOR MODE GROUP COMMAND...    runs the command with another device node in place of /dev/kvm
 with_device() {
   unshare --mount sh -c '
     mount -t tmpfs -o mode=755 none "$0" && mknod -m "$3" "$0/kvm" c "$1" "$2" && chgrp "$4" "$0/kvm" &&
@@ -55,7 +55,7 @@ with_device() {
 
 as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
 
-@test "probe's answers are those that a small VMM gets from this host's KVM" {
+@test "probe gives the same answers as a small VMM gets from this host's KVM" {
   local refuses=no leaks=no
   need_xfeature
   run_vmm create 0 cpuid none set-xsave "$xfeature" set-xsave 0x3
@@ -67,25 +67,25 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
 
   probe
   if [[ $refuses$leaks == nono ]]; then
-    assert_answered 0 .refuses=no .leaks=no .verdict=unaffected
+    assert_answers 0 .refuses=no .leaks=no .verdict=unaffected
   else
-    assert_answered 1 ".refuses=$refuses" ".leaks=$leaks" .verdict=affected
+    assert_answers 1 ".refuses=$refuses" ".leaks=$leaks" .verdict=affected
   fi
 }
 
-@test "probe tells the kernel, and which xfeatures the CPU has enabled and KVM supports" {
+@test "probe shows the kernel, and the xfeatures that the CPU has enabled and that KVM supports" {
   local supported
   supported=$("$vmm" supported | sed -n 's/.* xcr0=//p')
   probe
-  assert_answered "$status" ".kernel=$(uname -r)" ".kvm_supported_xcr0=$supported"
-  # 1: x87 and SSE; the others as the kernel found them
+  assert_answers "$status" ".kernel=$(uname -r)" ".kvm_supported_xcr0=$supported"
+  # x87 and SSE are always enabled; /proc/cpuinfo shows the others
   host=$(jq -r .host_xcr0 <<<"$output")
   (((host & 3) == 3 && (supported & ~host) == 0))
   (((host >> 2 & 1) == $(grep -qw avx /proc/cpuinfo && echo 1 || echo 0)))
   (((host >> 9 & 1) == $(grep -qw ospke /proc/cpuinfo && echo 1 || echo 0)))
 }
 
-# What the kernel itself answers, in decimal; nothing where it does not know the call.
+# Prints the kernel's own answer, in decimal; prints nothing if the kernel does not know the call.
 permitted_by_kernel() { # ARCH_GET_XCOMP_GUEST_PERM
   perl -e '$mask = "\0" x 8; print unpack("Q", $mask) if syscall(158, 0x1024, $mask) == 0'
 }
@@ -93,27 +93,27 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   perl -e 'open($kvm, "+<", "/dev/kvm") or die; $size = ioctl($kvm, 0xae03, 208); print $size > 4096 ? $size + 0 : 4096'
 }
 
-@test "probe tells how large a payload is and which xfeatures this process may give to guests" {
+@test "probe shows the size of a payload and the xfeatures that this process may give to guests" {
   local permitted size
   permitted=$(permitted_by_kernel)
   size=$(payload_size_by_kvm)
   probe
-  assert_answered "$status" ".payload_size=$size" ".permitted_xcr0=$([[ $permitted ]] && printf '0x%x' "$permitted" || echo null)"
+  assert_answers "$status" ".payload_size=$size" ".permitted_xcr0=$([[ $permitted ]] && printf '0x%x' "$permitted" || echo null)"
   probe_quirk QUIRK_PAYLOAD=11008 QUIRK_PERMITTED=0x602e7
-  assert_answered "$status" .payload_size=11008 .permitted_xcr0=0x602e7
+  assert_answers "$status" .payload_size=11008 .permitted_xcr0=0x602e7
   run --separate-stderr env LD_PRELOAD="$build/test/quirk.so" QUIRK_PAYLOAD=11008 QUIRK_PERMITTED=0x602e7 "$command" probe
   grep -qx 'payload       11008 bytes' <<<"$output"
   grep -qx 'permitted     0x602e7 (x87,sse,avx,opmask,zmm_hi256,hi16_zmm,pkru,xtilecfg,xtiledata)' <<<"$output"
 }
 
-@test "a kernel that knows no permissions, and a KVM that cannot be asked for the payload's size, leave these unknown" {
+@test "permitted_xcr0 is null on a kernel without permissions, and payload_size is null if no VM can be created" {
   probe_quirk QUIRK_PERMITTED=0
-  assert_answered "$status" .permitted_xcr0=null
+  assert_answers "$status" .permitted_xcr0=null
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
-  assert_answered 2 .payload_size=null
+  assert_answers 2 .payload_size=null
 }
 
-@test "probe says in words what it says in JSON" {
+@test "the text of probe agrees with its JSON" {
   probe
   json=$output
   run --separate-stderr timeout "$patience" "$command" probe
@@ -125,7 +125,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   grep -Eq "^KVM supports +$(jq -r .kvm_supported_xcr0 <<<"$json") \(x87,sse" <<<"$output"
 }
 
-@test "probe's JSON has the keys that the manual names and no others" {
+@test "the JSON of probe has exactly the keys that the manual names" {
   local documented
   probe
   documented=$(sed -n '/^\.Ss probe/,/^\.Ss status/s/^\.It Li //p' "$repo/man/xsaveshim.1")
@@ -133,124 +133,121 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   [[ $(jq -c '.reason | keys_unsorted' <<<"$output") == '["refuses","leaks"]' ]] || fail "$output"
 }
 
-@test "a KVM that refuses a guest what its CPUID lacks is affected" {
+@test "a KVM that refuses an xfeature that the guest's CPUID lacks is affected" {
   need_xfeature
   probe_quirk QUIRK_REFUSE="$xfeature"
-  assert_answered 1 .refuses=affected .verdict=affected
+  assert_answers 1 .refuses=affected .verdict=affected
 }
 
 @test "a KVM that refuses even x87 and SSE to a guest without XSAVE is affected-strict" {
   probe_quirk QUIRK_REFUSE=0x3
-  assert_answered 1 .refuses=affected-strict .verdict=affected
+  assert_answers 1 .refuses=affected-strict .verdict=affected
 }
 
-@test "a KVM that returns what the guest does not have leaks, and probe names it" {
+@test "a KVM that returns xfeatures that the guest does not have leaks, and probe names them" {
   probe_quirk QUIRK_LEAK=0x214
-  assert_answered 1 .leaks=yes .leaked=0x214 .verdict=affected
+  assert_answers 1 .leaks=yes .leaked=0x214 .verdict=affected
   [[ $(jq -r .reason.leaks <<<"$output") == *" avx,bndcsr,pkru, "* ]]
 }
 
-@test "a KVM that refuses a guest even what it has says nothing of either question" {
+@test "if KVM refuses even an xfeature that the guest has, both answers are unknown" {
   need_xfeature
   probe_quirk QUIRK_ALWAYS_REFUSE="$xfeature"
-  assert_answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
+  assert_answers 2 .refuses=unknown .leaks=unknown .verdict=unknown
 }
 
-@test "a KVM that gives guests xfeatures of its own choice cannot be told to take or to trim them" {
+@test "if KVM gives guests xfeatures of its own choice, both answers are unknown" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_LEAK="$xfeature"
-  assert_answered 2 .refuses=unknown .leaks=unknown .leaked=0x0
+  assert_answers 2 .refuses=unknown .leaks=unknown .leaked=0x0
   [[ $output == *"changes CPUID tables"* ]]
 }
 
-@test "a KVM that gives guests xfeatures of its own choice and refuses them all the same is affected" {
+@test "a KVM that gives guests xfeatures of its own choice and yet refuses them is affected" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_REFUSE="$xfeature"
-  assert_answered 1 .refuses=affected .leaks=unknown .verdict=affected
+  assert_answers 1 .refuses=affected .leaks=unknown .verdict=affected
 }
 
-@test "where KVM supports x87 and SSE alone neither question can be answered, and probe says so" {
+@test "if KVM supports only x87 and SSE, both answers are unknown" {
   probe_quirk QUIRK_SUPPORTED=0x3
-  assert_answered 2 .kvm_supported_xcr0=0x3 .refuses=unknown .leaks=unknown
+  assert_answers 2 .kvm_supported_xcr0=0x3 .refuses=unknown .leaks=unknown
   [[ $(jq -r .reason.refuses <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
   [[ $(jq -r .reason.leaks <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
 }
 
-@test "where KVM supports x87 and SSE alone, a KVM that refuses these is affected-strict" {
+@test "if KVM supports only x87 and SSE and refuses these, it is affected-strict" {
   probe_quirk QUIRK_SUPPORTED=0x3 QUIRK_REFUSE=0x3
-  assert_answered 1 .refuses=affected-strict .leaks=unknown .verdict=affected
+  assert_answers 1 .refuses=affected-strict .leaks=unknown .verdict=affected
 }
 
-@test "where a guest's own xfeatures do not come back, leaking cannot be ruled out" {
+@test "if KVM does not save an xfeature that the guest has, it is unknown whether KVM leaks" {
   need_xfeature
   probe_quirk QUIRK_HIDE="$xfeature"
-  assert_answered 2 .refuses=no .leaks=unknown .verdict=unknown
+  assert_answers 2 .refuses=no .leaks=unknown .verdict=unknown
 }
 
-@test "a guest that cannot be run leaves leaking unknown, and the rest answered" {
+@test "if the guest cannot run, it is unknown whether KVM leaks, and the other answer is given" {
   need_xfeature
   probe_quirk QUIRK_FAIL=0x80:5 # KVM_RUN, EIO
-  assert_answered 2 .refuses=no .leaks=unknown
+  assert_answers 2 .refuses=no .leaks=unknown
   [[ $output == *"KVM_RUN: Input/output error"* ]]
   probe_quirk QUIRK_EXIT=17
-  assert_answered 2 .refuses=no .leaks=unknown
+  assert_answers 2 .refuses=no .leaks=unknown
 }
 
-@test "a KVM that cannot create a VM answers nothing, and probe says what failed" {
+@test "if KVM cannot create a VM, both answers are unknown, and the reason names the call" {
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
-  assert_answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
+  assert_answers 2 .refuses=unknown .leaks=unknown .verdict=unknown
   [[ $(jq -r .reason.refuses <<<"$output") == "KVM_CREATE_VM: Device or resource busy: "* ]]
 }
 
-@test "a shim that is preloaded into probe changes none of its answers" {
+@test "a library that is preloaded into probe changes none of the answers" {
   probe
   bare=$output
   probe LD_PRELOAD="$shim" XSAVESHIM_TRIM=both XSAVESHIM_LOG_LEVEL=debug
   [[ $output == "$bare" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
-@test "without /dev/kvm probe exits with 2, and says what to do" {
+@test "without /dev/kvm probe exits with 2 and says what to do" {
   run --separate-stderr unshare --mount sh -c "mount -t tmpfs none /dev && exec '$command' probe --json"
-  assert_answered 2 .refuses=unknown .leaks=unknown .verdict=unknown .kvm_supported_xcr0=null
+  assert_answers 2 .refuses=unknown .leaks=unknown .verdict=unknown .kvm_supported_xcr0=null
   [[ $(jq -r .reason.refuses <<<"$output") == "no /dev/kvm: load the module kvm_intel or kvm_amd"* ]]
   [[ $(jq -r .reason.leaks <<<"$output") == "no /dev/kvm: "* ]]
 }
 
-@test "a user who may not open /dev/kvm is told to be root" {
+@test "if the user may not open /dev/kvm, probe names root, and the group that may" {
   run --separate-stderr with_device "${kvm_device[@]}" 0600 root "${as_nobody[@]}" "$command" probe --json
-  assert_answered 2 .refuses=unknown .leaks=unknown .verdict=unknown
-  [[ $(jq -r .reason.refuses <<<"$output") == "no permission to open /dev/kvm: run this as root" ]]
+  assert_answers 2 .refuses=unknown .leaks=unknown .verdict=unknown \
+    ".reason.refuses=no permission to open /dev/kvm: run this as root"
+  run --separate-stderr with_device "${kvm_device[@]}" 0660 disk "${as_nobody[@]}" "$command" probe --json
+  assert_answers 2 ".reason.refuses=no permission to open /dev/kvm: run this as root or as a member of the group disk"
 }
 
-@test "a user who may not open /dev/kvm is told of the group that may" {
-  run --separate-stderr with_device "${kvm_device[@]}" 0660 disk "${as_nobody[@]}" "$command" probe
-  ((status == 2))
-  grep -q '^refuses .*: run this as root or as a member of the group disk$' <<<"$output" || fail "$output"
-}
-
-@test "a /dev/kvm that is another device is recognised" {
+@test "if /dev/kvm is another device, probe says so" {
   run --separate-stderr with_device 1 3 0666 root "$command" probe --json
-  assert_answered 2 .refuses=unknown .leaks=unknown
+  assert_answers 2 .refuses=unknown .leaks=unknown
   [[ $output == *"/dev/kvm is another device"* ]]
 }
 
-@test "a user who may open /dev/kvm gets root's answers" {
+@test "any user who may open /dev/kvm gets the same answers as root" {
   probe
   root=$output
   run --separate-stderr with_device "${kvm_device[@]}" 0666 root "${as_nobody[@]}" "$command" probe --json
   [[ $output == "$root" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
-@test "probe leaves no process and so no VM behind" {
-  # in PID and mount namespaces of their own, where /proc shows nothing else
+@test "when probe ends, no process and so no VM is left" {
+  # in a PID namespace of its own, /proc shows no other process
   run --separate-stderr timeout "$patience" unshare --pid --fork --mount-proc bash -c \
     '"$0" probe >/dev/null; status=$?; echo "$status" /proc/[0-9]*' "$command"
   [[ $output =~ ^[012]\ /proc/1$ ]] || fail "$output"
 }
 
-@test "probe knows one option, and any other is an error" {
-  run --separate-stderr "$command" probe --jsonn
-  [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim probe [--json]'* ]]
-  run --separate-stderr "$command" probe now
-  [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim probe [--json]'* ]]
+@test "probe accepts --json and --help, and any other argument is an error" {
+  local word
+  for word in --jsonn now; do
+    run --separate-stderr "$command" probe "$word"
+    [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim probe [--json]'* ]]
+  done
 }

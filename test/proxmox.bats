@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# What docs/other-hosts.md says of Proxmox VE, on a host of its own: systemd as PID 1 in namespaces, with this machine's QEMU and KVM.
-# `qm start` is test/standins/proxmox. The tests share the host, and each leaves it as it was.
+# Tries what docs/other-hosts.md says about Proxmox VE: systemd as PID 1 in namespaces, with this machine's QEMU and KVM.
+# test/standins/proxmox stands in for `qm start`. The tests share the host, and each restores it.
 
 load lib
 load qemu
@@ -20,7 +20,7 @@ setup_file() {
   rm "$stage/etc/xsaveshim.conf"
   install -D "$repo/test/standins/proxmox" "$build/test/canary.bin" "$build/test/journal.so" -t "$stage/srv"
   "$repo/test/tools/systemd-ns" start "$host_dir" "$stage"
-  host ln -sf qemu-system-x86_64 /usr/bin/kvm # as Proxmox's package has it
+  host ln -sf qemu-system-x86_64 /usr/bin/kvm # Proxmox's package has this link.
 }
 
 teardown_file() {
@@ -59,8 +59,8 @@ stop_101() {
 
 scope_is_gone() { ! host systemctl --quiet is-active 101.scope; }
 
-# from_page COMMAND    runs the commands of that block of the page's section on Proxmox that begins with this one
-from_page() {
+# Runs the code block that begins with this command, from the page's section about Proxmox.
+from_page() { # COMMAND
   local commands
   commands=$(sed -n '/^## Proxmox VE/,/^## /p' "$repo/docs/other-hosts.md" | awk -v first="$1" '
     /^```/ { inside = !inside; begins = inside; wanted = 0; next }
@@ -73,12 +73,12 @@ from_page() {
 machine=(-machine 'pc,accel=kvm' -cpu qemu64 -m 32 -bios /srv/canary.bin -smp 1 -display none -vga none -nic none
   -serial file:/srv/101/serial.0)
 
-# By whom a guest is started: a task of the daemon, or what comes over ssh
+# These start a guest: a task of the daemon, or a command that comes over ssh.
 pvedaemon=(systemd-run --quiet --pipe --wait --collect --unit=pvedaemon)
 sshd=(env -i USER=root HOME=/root SHELL=/bin/bash PATH=/usr/sbin:/usr/bin:/sbin:/bin 'SSH_CONNECTION=192.0.2.1 40000 192.0.2.2 22')
 
-# start_101 BY... -- [QEMU-ARGUMENT...]    $migratedfrom: the node that it comes from. Sets $output, the task's
-start_101() {
+# Starts guest 101 and sets $output to the output of the task. $migratedfrom is the node from which the guest migrates.
+start_101() { # BY... -- [QEMU-ARGUMENT...]
   local by=()
   while [[ $1 != -- ]]; do by+=("$1") && shift; done
   shift
@@ -89,22 +89,22 @@ start_101() {
 
 start_leaky_source() { # [QEMU-ARGUMENT...]
   guest_start source "LD_PRELOAD=$build/test/leak.so" "LEAK_BITS=$leaked" "LEAK_WHILE=$work/host-leaks" -- "$@"
-  assert_guest_intact source
+  guest_intact source
 }
 
-# sshd starts the destination of a migration.
+# Starts the destination of a migration, as sshd does.
 await_migration() { # [VARIABLE=VALUE]...
   migratedfrom=node1 start_101 "${sshd[@]}" "$@" -- -incoming unix:/run/qemu-server/101.migrate -S
 }
 
-# A leaky host's guest comes in.
+# Migrates a leaky host's guest to this host.
 migrate_in() { # [VARIABLE=VALUE]...
   start_leaky_source
   await_migration "$@"
   guest_migrate source "unix:$host_root/run/qemu-server/101.migrate"
 }
 
-# What the source has `qm mtunnel` do once the state has come
+# Resumes the guest, as the source does through `qm mtunnel` when the state has arrived.
 resume_101() {
   host socat -t 5 - UNIX-CONNECT:/run/qemu-server/101.qmp <<<'{"execute": "qmp_capabilities"}{"execute": "cont"}' >"$work/qmp"
   grep -q '"return"' "$work/qmp"
@@ -112,7 +112,7 @@ resume_101() {
 
 has_library() { host grep -q '/libxsaveshim\.so$' "/proc/$(pid_101)/maps"; }
 
-assert_status_shows() { # EXIT-STATUS PROTECTED SHIM
+assert_status() { # EXIT-STATUS PROTECTED MODE
   run "-$1" host xsaveshim status
   [[ $output =~ (^|$'\n')\ *$(pid_101)\ +1\ +$2\ +$3\  ]] || fail "$output"
 }
@@ -125,17 +125,17 @@ assert_trim_in_journal() {
   wait_for "$patience" journal_has xsaveshim "^level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "
 }
 
-@test "with the page's wrapper a guest that is migrated in is intact, the journal has the report, and status tells" {
+@test "with the page's wrapper an incoming guest is intact, the journal has the report, and status shows it as protected" {
   from_page dpkg-divert
   migrate_in
   [[ $output != *xsaveshim* ]] || fail "$output"
   resume_101
-  assert_guest_intact 101
+  guest_intact 101
   assert_trim_in_journal
-  assert_status_shows 0 yes preload
+  assert_status 0 yes library
 }
 
-@test "the stand-in starts QEMU as Proxmox does: scope, environment, descriptors" {
+@test "the stand-in gives QEMU the scope, environment and descriptors that Proxmox gives it" {
   local process
   from_page dpkg-divert
   migrate_in
@@ -147,7 +147,7 @@ assert_trim_in_journal() {
   [[ $output == $'/dev/null\n/dev/null\n/dev/null' ]] || fail "$output"
 }
 
-@test "without the wrapper a guest that is migrated in loses its registers" {
+@test "without the wrapper an incoming guest loses its registers" {
   if qemu_exits_on_refusal; then
     start_leaky_source
     await_migration
@@ -157,21 +157,21 @@ assert_trim_in_journal() {
     migrate_in
     resume_101
     guest_wait_for 101 X
-    assert_status_shows 1 NO none
+    assert_status 1 NO none
   fi
 }
 
-@test "a drop-in for pvedaemon reaches what that starts, and not a guest that is migrated in" {
+@test "a drop-in for pvedaemon reaches the guests that pvedaemon starts, and no incoming guest" {
   local library
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   start_101 "${pvedaemon[@]}" "--setenv=LD_PRELOAD=$library" --
-  assert_status_shows 0 yes preload
+  assert_status 0 yes library
   stop_101
   await_migration
-  assert_status_shows 1 NO none
+  assert_status 1 NO none
 }
 
-@test "with the wrapper, a state that is loaded at the start is told in the journal, or without the page's setting in the task's output" {
+@test "the trim of a state that is loaded at the start is in the journal, or without the page's setting in the task's output" {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   start_leaky_source -drive "if=none,format=qcow2,file=$work/disk.qcow2"
   guest_hmp source "savevm running"
@@ -180,50 +180,50 @@ assert_trim_in_journal() {
   from_page dpkg-divert
   start_101 "${pvedaemon[@]}" -- -drive if=none,format=qcow2,file=/srv/101/disk.qcow2 -loadvm running
   [[ $output != *xsaveshim* ]] || fail "$output"
-  assert_guest_intact 101
+  guest_intact 101
   assert_trim_in_journal
 
   stop_101
   host rm /etc/xsaveshim.conf
   start_101 "${pvedaemon[@]}" -- -drive if=none,format=qcow2,file=/srv/101/disk.qcow2 -loadvm running
   [[ $output == *"xsaveshim: level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "* ]] || fail "$output"
-  assert_guest_intact 101
+  guest_intact 101
 }
 
-@test "without the page's setting, and with a standard error that leads to the journal as Proxmox's QEMU has it, a migration is told there under xsaveshim's name" {
+@test "without the page's setting the trim of an incoming guest is in the journal under xsaveshim's name, if stderr leads to the journal" {
   from_page dpkg-divert
   host rm /etc/xsaveshim.conf
   migrate_in LD_PRELOAD=/srv/journal.so JOURNAL=/run/systemd/journal/stdout
   [[ $(host readlink "/proc/$(pid_101)/fd/2") == socket:* ]]
   resume_101
-  assert_guest_intact 101
+  guest_intact 101
   assert_trim_in_journal
   run ! journal_has QEMU event=
 }
 
-@test "the page's undoing gives back what was there, and a guest that runs keeps the library" {
+@test "the page's commands to undo it restore every file, and a running guest keeps the library" {
   from_page dpkg-divert
   start_101 "${pvedaemon[@]}" --
   has_library
   from_page rm
   [[ $(files_of_kvm) == "$before" ]]
   [[ ! -s $host_root/etc/xsaveshim.conf ]]
-  assert_status_shows 0 yes preload
+  assert_status 0 yes library
   stop_101
   start_101 "${pvedaemon[@]}" --
-  assert_status_shows 1 NO none
+  assert_status 1 NO none
 }
 
 package() { # VERSION
   local tree=$work/package
   mkdir -p "$tree/DEBIAN" "$tree/usr/bin"
   printf '%s\n' 'Package: pve-qemu-kvm' "Version: $1" 'Architecture: all' 'Maintainer: nobody <nobody@example.org>' \
-    'Description: what brings /usr/bin/kvm' >"$tree/DEBIAN/control"
+    'Description: contains /usr/bin/kvm' >"$tree/DEBIAN/control"
   ln -sf "qemu-of-version-$1" "$tree/usr/bin/kvm"
   dpkg-deb --build "$tree" "$work/101/$1.deb" >/dev/null
 }
 
-@test "the wrapper outlives an upgrade of the package that brings /usr/bin/kvm" {
+@test "the wrapper outlives an upgrade of the package that contains /usr/bin/kvm" {
   package 1
   package 2
   host dpkg --force-overwrite -i /srv/101/1.deb >/dev/null

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The shim in programs built with a sanitizer, whose runtime interposes ioctl itself; and under valgrind, the library as it is
-# built for use.
+# The library in programs built with a sanitizer, whose runtime also interposes ioctl; and the shipped library under valgrind.
 
 load lib
 
@@ -17,48 +16,48 @@ sanitized() { # NAME FLAG...
     "$BATS_TEST_DIRNAME/vmm/vmm.c"
 }
 
-# NAME LD_PRELOAD [VARIABLE=VALUE]...    trims through a known descriptor, a duplicate, and on another thread
+# NAME LD_PRELOAD [VARIABLE=VALUE]...    through a known descriptor, a duplicate, and on another thread
 assert_trims_in() {
   run --separate-stderr timeout 60 env "${@:3}" LD_PRELOAD="$2" DEVICE=/dev/null "$BATS_FILE_TMPDIR/$1" \
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
   ((status == 0)) || fail "$(outcome)"
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
-  # the thread's trim limit what was reported of the duplicate
+  # the trim on the thread is the duplicate's second, which is not reported
   [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 2 && $(wc -l <<<"$stderr") == 2 ]] ||
     fail "$(outcome)"
 }
 
-@test "a program built with ASan wants its runtime first: LD_PRELOAD=\"libasan.so libxsaveshim.so\"" {
+@test "a program built with ASan works if LD_PRELOAD has ASan's runtime in front of the shim" {
   assert_trims_in address "$(gcc -print-file-name=libasan.so) $shim $standin"
 }
 
-@test "a program built with ASan takes the shim first when told not to verify the order" {
+@test "a program built with ASan works with the shim first if ASAN_OPTIONS has verify_asan_link_order=0" {
   assert_trims_in address "$shim $standin" ASAN_OPTIONS=verify_asan_link_order=0
 }
 
-@test "a program built with ASan says so itself when the shim comes first" {
+@test "a program built with ASan refuses to start with the shim in front of ASan's runtime" {
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim" DEVICE=/dev/null "$BATS_FILE_TMPDIR/address" create 0
   ((status != 0))
   [[ $stderr == *'runtime does not come first'* ]]
 }
 
-@test "a program with ASan linked in statically works with the shim as any other" {
+@test "a program that has ASan linked statically works with the shim" {
   assert_trims_in address-static "$shim $standin"
 }
 
-@test "a program built with UBSan works with the shim as any other" {
+@test "a program built with UBSan works with the shim" {
   assert_trims_in undefined "$shim $standin"
 }
 
-@test "a program built with TSan works with the shim as any other" {
+@test "a program built with TSan works with the shim" {
   assert_trims_in thread "$shim $standin"
 }
 
-@test "a program built with LSan works with the shim as any other, which leaks nothing" {
+@test "a program built with LSan works with the shim, which leaks no memory" {
   assert_trims_in leak "$shim $standin"
 }
 
-# valgrind's words, if it has any, are on its own.
+# Valgrind writes only if it finds an error.
 in_memcheck() { # LD_PRELOAD STEP...
   run --separate-stderr timeout 120 env LD_PRELOAD="$1" DEVICE=/dev/null valgrind -q --leak-check=full \
     --log-file="$BATS_TEST_TMPDIR/memcheck.%p" "$vmm" "${@:2}"
@@ -66,14 +65,14 @@ in_memcheck() { # LD_PRELOAD STEP...
   [[ ! -s $BATS_TEST_TMPDIR/said ]] || fail "$(<"$BATS_TEST_TMPDIR/said")"
 }
 
-@test "under valgrind the library as it is built reads and writes nothing but what it may: learning, trimming, asking KVM" {
+@test "under valgrind learning, trimming and querying KVM make no bad memory access" {
   in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207,shift=4 \
     get-xsave get-xsave2 cpuid none set-xsave 0x207 cpuid-v1 0xd=0x7 dup set-xsave 0x207 thread set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   [[ $(grep -c ' event=trim ' <<<"$stderr") == 3 ]] || fail "$(outcome)"
 }
 
-@test "under valgrind the library as it is built diagnoses refused payloads, and complains of settings, without a stray access" {
+@test "under valgrind reports of refused payloads and bad settings make no bad memory access" {
   export XSAVESHIM_TRIM=wrong XSAVESHIM_LOG=/does/not/exist XSAVESHIM_LOG_LEVEL=debug
   in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x17 set-xsave 0x13 \
     create 1 cpuid 0xd=0x7 set-xsave 0x3,xcomp_bv=1 create 2 cpuid 0xd=0x7 set-xsave 0x3,reserved=7 \

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Every setting: each value and each bad one, from the environment and from /etc/xsaveshim.conf; and where reports go.
+# The settings: every accepted value and bad values, from the environment and from /etc/xsaveshim.conf; and the logs.
 
 load lib
 
@@ -13,7 +13,7 @@ teardown() {
   [[ -z ${vmm_pid:-} ]] || kill "$vmm_pid" 2>/dev/null || true
 }
 
-# [VARIABLE=VALUE]... STEP...    in front of the stand-in for KVM, which leaks PKRU when asked for a payload
+# run_private [VARIABLE=VALUE]... STEP...    with the stand-in for KVM, which leaks PKRU into the payload that it returns
 run_private() {
   local environment=(LD_PRELOAD="$shim $standin" DEVICE=/dev/null STANDIN_LEAK=0x200)
   while [[ ${1:-} =~ ^[A-Z_0-9]+= ]]; do environment+=("$1"); shift; done
@@ -24,7 +24,7 @@ conf() { # LINE...
   printf '%s\n' "$@" >"$etc/xsaveshim.conf"
 }
 
-# KEY VALUE [COMMAND...]: the command, once with the setting from the environment, once from the file.
+# from_both KEY VALUE COMMAND...    runs the command twice: with the setting in the environment, then in the file
 from_both() {
   local key=$1 value=$2
   shift 2
@@ -51,30 +51,24 @@ assert_trim() { # SET-XSAVE GET-XSAVE EVENTS SOURCE [SETTING]
     fail "expected these events: $3" "$(outcome)"
 }
 
-@test "XSAVESHIM_TRIM=restore trims what the VMM sets" {
+@test "XSAVESHIM_TRIM=restore, the default, trims the payload that the VMM restores" {
+  assert_trim "0 xstate_bv=0x7" 0x207 trim:KVM_SET_XSAVE default
   from_both XSAVESHIM_TRIM restore assert_trim "0 xstate_bv=0x7" 0x207 trim:KVM_SET_XSAVE
 }
 
-@test "without XSAVESHIM_TRIM the same is trimmed as with restore" {
-  assert_trim "0 xstate_bv=0x7" 0x207 trim:KVM_SET_XSAVE default
-}
-
-@test "XSAVESHIM_TRIM=save trims what the VMM gets, and only observes what it sets" {
+@test "XSAVESHIM_TRIM=save trims the payload that the VMM saves, and reports but leaves the one that it restores" {
   from_both XSAVESHIM_TRIM save assert_trim "EINVAL xstate_bv=0x207" 0x7 \
     "would-trim:KVM_SET_XSAVE trim:KVM_GET_XSAVE"
 }
 
-@test "XSAVESHIM_TRIM=both trims both" {
+@test "XSAVESHIM_TRIM=both trims the payloads that the VMM saves and restores" {
   from_both XSAVESHIM_TRIM both assert_trim "0 xstate_bv=0x7" 0x7 \
     "trim:KVM_SET_XSAVE trim:KVM_GET_XSAVE"
 }
 
-@test "XSAVESHIM_TRIM=none trims nothing and reports what would have been dropped" {
+@test "XSAVESHIM_TRIM=none changes no payload and reports the xfeatures that would be dropped" {
   from_both XSAVESHIM_TRIM none assert_trim "EINVAL xstate_bv=0x207" 0x207 \
     "would-trim:KVM_SET_XSAVE would-trim:KVM_GET_XSAVE"
-}
-
-@test "XSAVESHIM_TRIM=none reports with the same keys, the written value being the old one" {
   run_private XSAVESHIM_TRIM=none STANDIN_ANSWER=KVM_SET_XSAVE=0 "${trim_steps[@]}"
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
   assert_reported "level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x207 `
@@ -98,15 +92,12 @@ assert_abort() { # SOURCE [SETTING]
   assert_reported "$refusal"
 }
 
-@test "XSAVESHIM_REFUSED=report reports a refusal and has the VMM run on" {
+@test "with XSAVESHIM_REFUSED=report, the default, the VMM runs on after a refusal" {
+  assert_report default
   from_both XSAVESHIM_REFUSED report assert_report
 }
 
-@test "without XSAVESHIM_REFUSED the VMM runs on as with report" {
-  assert_report default
-}
-
-@test "XSAVESHIM_REFUSED=abort ends the VMM after the report, and only then" {
+@test "XSAVESHIM_REFUSED=abort ends the VMM after the report of a refusal" {
   from_both XSAVESHIM_REFUSED abort assert_abort
 }
 
@@ -125,44 +116,35 @@ assert_silent() { # SOURCE [SETTING]
 }
 
 assert_file() { # SOURCE [SETTING]
-  rm -f "$log"
+  echo before >"$log"
   run_private "${@:2}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
   assert_trimmed
   assert_no_report
-  stderr=$(<"$log")
+  [[ $(head -n 1 "$log") == before ]]
+  stderr=$(tail -n +2 "$log")
   assert_reported "$trimmed" "$refusal"
 }
 
-@test "XSAVESHIM_LOG=stderr reports to stderr" {
+@test "XSAVESHIM_LOG=stderr, the default, sends reports to stderr" {
+  assert_stderr default
   from_both XSAVESHIM_LOG stderr assert_stderr
 }
 
-@test "without XSAVESHIM_LOG reports go to stderr" {
-  assert_stderr default
-}
-
-@test "XSAVESHIM_LOG=none reports nowhere, and trims" {
+@test "with XSAVESHIM_LOG=none nothing is reported, and payloads are trimmed" {
   from_both XSAVESHIM_LOG none assert_silent
 }
 
-@test "XSAVESHIM_LOG=/a/path reports to that file" {
+@test "XSAVESHIM_LOG=/a/path appends reports to that file" {
   from_both XSAVESHIM_LOG "$log" assert_file
 }
 
-@test "a log file is created for its owner alone, whatever the umask" {
+@test "a new log file has mode 0600, even if the umask is 0" {
   umask 0
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   [[ $(stat -c %a "$log") == 600 ]]
 }
 
-@test "a log file is appended to" {
-  echo before >"$log"
-  run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
-  run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
-  [[ $(sed 's/ .*//' "$log" | xargs) == 'before xsaveshim: xsaveshim:' ]]
-}
-
-@test "a log file is opened once, and so that neither a program started later nor a symbolic link gets at it" {
+@test "a log file is opened once, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
   local opened
   run --separate-stderr timeout 60 strace -f -qq -e trace=openat,open -o "$BATS_TEST_TMPDIR/trace" \
     -E LD_PRELOAD="$shim $standin" -E DEVICE=/dev/null -E XSAVESHIM_LOG="$log" \
@@ -173,7 +155,7 @@ assert_file() { # SOURCE [SETTING]
   [[ $opened == *O_APPEND* && $opened == *O_CLOEXEC* && $opened == *O_NOFOLLOW* && $opened == *0600* ]]
 }
 
-@test "a log file's descriptor is not inherited by a program that the VMM starts" {
+@test "programs that the VMM starts do not inherit the descriptor of the log file" {
   local fd close_on_exec=02000000
   mkfifo "$BATS_TEST_TMPDIR/in"
   exec 5<>"$BATS_TEST_TMPDIR/in"
@@ -189,7 +171,7 @@ assert_file() { # SOURCE [SETTING]
   unset vmm_pid
 }
 
-@test "a log that is a symbolic link is refused, told so, and stderr used" {
+@test "a log that is a symbolic link is not opened; the reports, and one of the failure, go to stderr" {
   : >"$BATS_TEST_TMPDIR/target"
   ln -s target "$log"
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
@@ -198,7 +180,7 @@ assert_file() { # SOURCE [SETTING]
   assert_reported "level=error event=log target=$log error=\"Too many levels of symbolic links\" using=stderr" "$trimmed"
 }
 
-@test "a log file that cannot be opened is told so, and stderr used" {
+@test "if a log file cannot be opened, the reports, and one of the failure, go to stderr" {
   run_private XSAVESHIM_LOG=/nonexistent/log "${trim_steps[@]}"
   assert_trimmed
   assert_reported 'level=error event=log target=/nonexistent/log error="No such file or directory" using=stderr' "$trimmed"
@@ -207,20 +189,20 @@ assert_file() { # SOURCE [SETTING]
   assert_reported "level=error event=log target=$BATS_TEST_TMPDIR error=\"Is a directory\" using=stderr" "$trimmed"
 }
 
-@test "a FIFO in the log file's place does not hold up the VMM" {
+@test "the VMM does not wait for a FIFO in place of the log file" {
   mkfifo "$log"
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   assert_trimmed
   [[ $stderr == *"event=log pid="*" target=$log "*"$(printf '\nxsaveshim: level=notice event=trim ')"* ]] || fail "$(outcome)"
 }
 
-@test "a report that the log file does not take goes to stderr" {
+@test "a report that cannot be written to the log file goes to stderr" {
   run_private XSAVESHIM_LOG=/dev/full "${trim_steps[@]}"
   assert_trimmed
   assert_reported "$trimmed"
 }
 
-@test "in a VMM without a stderr, a file that got its descriptor is not written to" {
+@test "if the VMM has no stderr, nothing is written to the file that has its descriptor" {
   : >"$log"
   run_private_without_stderr() {
     privately timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" file "$log" \
@@ -238,12 +220,12 @@ assert_syslog() { # SOURCE [SETTING]
   assert_trimmed
   assert_no_report
   wait_for 10 grep -q event=refused "$messages"
-  # datagrams, each with its priority: facility daemon, severity notice and then error
+  # each report is a datagram, and its priority is that of the facility daemon and the level
   [[ $(sed -E 's/ pid=[0-9]+//g; s/ fd=[0-9]+/ fd=*/g' "$messages") == \
     "<29>xsaveshim: $trimmed<27>xsaveshim: $refusal" ]] || fail "$(cat "$messages")"
 }
 
-@test "XSAVESHIM_LOG=syslog reports to /dev/log" {
+@test "XSAVESHIM_LOG=syslog sends reports to /dev/log" {
   listen
   assert_syslog environment XSAVESHIM_LOG=syslog
   conf XSAVESHIM_LOG=syslog
@@ -251,7 +233,7 @@ assert_syslog() { # SOURCE [SETTING]
   assert_syslog file
 }
 
-@test "where there is no /dev/log syslog is told missing, and stderr used" {
+@test "if there is no /dev/log, the reports, and one of the failure, go to stderr" {
   mkdir "$dev"
   run_private XSAVESHIM_LOG=syslog "${trim_steps[@]}"
   assert_trimmed
@@ -267,23 +249,20 @@ assert_level() { # EVENTS SOURCE [SETTING]
     fail "expected these events: $1" "$(outcome)"
 }
 
-@test "XSAVESHIM_LOG_LEVEL=notice reports trims and refusals" {
+@test "with XSAVESHIM_LOG_LEVEL=notice, the default, trims and refusals are reported" {
+  assert_level "notice:trim error:refused" default
   from_both XSAVESHIM_LOG_LEVEL notice assert_level "notice:trim error:refused"
 }
 
-@test "without XSAVESHIM_LOG_LEVEL trims and refusals are reported" {
-  assert_level "notice:trim error:refused" default
-}
-
-@test "XSAVESHIM_LOG_LEVEL=error reports refusals alone" {
+@test "with XSAVESHIM_LOG_LEVEL=error only refusals are reported" {
   from_both XSAVESHIM_LOG_LEVEL error assert_level "error:refused"
 }
 
-@test "XSAVESHIM_LOG_LEVEL=debug reports what is learned, too" {
+@test "with XSAVESHIM_LOG_LEVEL=debug each CPUID table is reported, too" {
   from_both XSAVESHIM_LOG_LEVEL debug assert_level "debug:learn notice:trim error:refused"
 }
 
-@test "what is learned is told per vCPU, with the guest's XCR0 and what that allows" {
+@test "the report of a CPUID table names the vCPU, the guest's XCR0 and the allowed xfeatures" {
   run_private XSAVESHIM_LOG_LEVEL=debug create 0 cpuid 0xd=0x204 create 1 cpuid-v1 none dup cpuid 0xd=0x7 \
     create 2 dup cpuid 0xd=0x7 vcpu 2 get-cpuid none
   ((status == 0))
@@ -294,9 +273,9 @@ assert_level() { # EVENTS SOURCE [SETTING]
     "level=debug event=learn ioctl=KVM_GET_CPUID2 vcpu=2 fd=* guest_xcr0=0x7 allowed=0x7"
 }
 
-# ---- where settings come from ----
+# ---- the environment and the file ----
 
-@test "the environment is preferred to the file" {
+@test "the environment overrides the file" {
   conf XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort XSAVESHIM_LOG=none XSAVESHIM_LOG_LEVEL=error
   run_private XSAVESHIM_TRIM=restore XSAVESHIM_REFUSED=report XSAVESHIM_LOG=stderr XSAVESHIM_LOG_LEVEL=notice \
     "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1 set-xsave 0x3
@@ -304,14 +283,14 @@ assert_level() { # EVENTS SOURCE [SETTING]
   assert_reported "$trimmed" "$refusal"
 }
 
-@test "each setting comes from where it is found, the rest being the default" {
+@test "a setting of the file, one of the environment and the defaults apply together" {
   conf XSAVESHIM_TRIM=both
   run_private XSAVESHIM_LOG_LEVEL=debug create 0 cpuid 0xd=0x7 set-xsave 0x207 get-xsave
   assert_trimmed
   [[ $output == *'get-xsave: 0 xstate_bv=0x7 '* && $stderr == *event=learn* ]] || fail "$(outcome)"
 }
 
-@test "the file may have comments, blank lines, white space, a last line without an end, and says it last" {
+@test "the file may have comments, blank lines, white space and a last line without a newline, and its last value counts" {
   printf '%s' $'# the shim\'s\n\n  \t\n#XSAVESHIM_LOG=none\n \tXSAVESHIM_LOG_LEVEL =  error\t\r\n' \
     $'XSAVESHIM_TRIM=none\n  # indented\nXSAVESHIM_TRIM = restore' >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
@@ -319,7 +298,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
   assert_reported "$refusal"
 }
 
-@test "a file that is empty or not there is no error, one that is no file is reported" {
+@test "an empty or missing settings file is not reported, and a directory in its place is" {
   : >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_reported "$trimmed"
@@ -337,7 +316,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
     "$trimmed"
 }
 
-@test "a file that may not be read is reported, and the defaults are used" {
+@test "a settings file that the VMM may not read is reported, and the defaults are used" {
   local unprivileged=(setpriv --bounding-set=-all --inh-caps=-all)
   conf XSAVESHIM_TRIM=none
   chmod 0 "$etc/xsaveshim.conf"
@@ -350,13 +329,13 @@ assert_level() { # EVENTS SOURCE [SETTING]
     "$trimmed"
 }
 
-@test "a FIFO in the file's place does not hold up the VMM" {
+@test "the VMM does not wait for a FIFO in place of the settings file" {
   mkfifo "$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_reported "$trimmed"
 }
 
-@test "a file too large to be one of settings is told so and left alone" {
+@test "a settings file that is too large is reported, and the defaults are used" {
   { echo XSAVESHIM_TRIM=none; printf '#%01000d\n' {1..20}; } >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_trimmed
@@ -373,8 +352,8 @@ declare -gA accepted=(
   [LOG_LEVEL]="notice,error,debug"
 )
 
-# A bad value is told, with where it is from, and the default used.
-assert_bad() { # KEY TOLD-VALUE SOURCE [SETTING]
+# assert_bad KEY REPORTED-VALUE SOURCE [SETTING]    the bad value is reported, and the default is used
+assert_bad() {
   local where=$3
   [[ $where != /* ]] || where+=" line=1"
   run_private "${@:4}" "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1 get-xsave
@@ -384,31 +363,16 @@ assert_bad() { # KEY TOLD-VALUE SOURCE [SETTING]
     `accepted=${accepted[$1]}" "$trimmed" "$refusal"
 }
 
-@test "a value that XSAVESHIM_TRIM does not take is told, and restore used" {
-  from_both XSAVESHIM_TRIM foo assert_bad TRIM foo
-  from_both XSAVESHIM_TRIM Save assert_bad TRIM Save
-  from_both XSAVESHIM_TRIM saved assert_bad TRIM saved
-  from_both XSAVESHIM_TRIM '' assert_bad TRIM '""'
-  from_both XSAVESHIM_TRIM 'no ne' assert_bad TRIM '"no ne"'
-  from_both XSAVESHIM_TRIM 'restore,save' assert_bad TRIM 'restore,save'
-}
-
-@test "a value that XSAVESHIM_REFUSED does not take is told, and report used" {
-  from_both XSAVESHIM_REFUSED exit assert_bad REFUSED exit
-  from_both XSAVESHIM_REFUSED '' assert_bad REFUSED '""'
-}
-
-@test "a value that XSAVESHIM_LOG does not take is told, and stderr used" {
+@test "a value that its setting does not accept is reported, and the default is used" {
+  local value
   cd "$BATS_TEST_TMPDIR"
-  from_both XSAVESHIM_LOG file.log assert_bad LOG file.log
+  for value in foo Save saved 'restore,save'; do from_both XSAVESHIM_TRIM "$value" assert_bad TRIM "$value"; done
+  from_both XSAVESHIM_TRIM 'no ne' assert_bad TRIM '"no ne"'
+  from_both XSAVESHIM_REFUSED exit assert_bad REFUSED exit
   from_both XSAVESHIM_LOG ./file.log assert_bad LOG ./file.log
-  from_both XSAVESHIM_LOG '' assert_bad LOG '""'
-  [[ ! -e file.log ]]
-}
-
-@test "a value that XSAVESHIM_LOG_LEVEL does not take is told, and notice used" {
   from_both XSAVESHIM_LOG_LEVEL warning assert_bad LOG_LEVEL warning
-  from_both XSAVESHIM_LOG_LEVEL '' assert_bad LOG_LEVEL '""'
+  for key in "${!accepted[@]}"; do from_both "XSAVESHIM_$key" '' assert_bad "$key" '""'; done
+  [[ ! -e file.log ]]
 }
 
 @test "a bad value in the environment means the default, not the file's value" {
@@ -416,19 +380,19 @@ assert_bad() { # KEY TOLD-VALUE SOURCE [SETTING]
   assert_bad TRIM foo environment XSAVESHIM_TRIM=foo
 }
 
-@test "a bad value cannot forge a report or break its line" {
+@test "a bad value cannot forge a report or break a line" {
   run_private XSAVESHIM_TRIM=$'x\nxsaveshim: level=error event="forged\e[31m' "${trim_steps[@]}"
   assert_trimmed
   [[ $(wc -l <<<"$stderr") == 2 && $stderr != *$'\e'* && $stderr != *'"forged'* ]] || fail "$(outcome)"
 }
 
-@test "a bad value is told in the log that the other settings name" {
+@test "a bad value is reported in the log that the other settings name" {
   run_private XSAVESHIM_TRIM=foo XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   assert_no_report
   grep -q ' event=setting pid=[0-9]* source=environment key=XSAVESHIM_TRIM value=foo ' "$log"
 }
 
-@test "a key that does not exist, and a line without a value, are told with the line's number" {
+@test "an unknown key and a line without a value are reported with the number of the line" {
   conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM 'TRIM=none'
   run_private "${trim_steps[@]}"
   assert_trimmed

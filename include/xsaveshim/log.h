@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Where reports go: standard error, a file or syslog, and what takes a line that none of these can.
+// The log: the place that reports are written to, and the places that they fall back to.
 //
-// log_init and log_open belong together: log_init notes what standard error is now, which it may no
-// longer be when the first line is written; log_open opens the rest, later. Between the two nothing
-// can be written.
+// A log is set up in two steps. log_init notes which file standard error is, because the VMM may
+// replace it before the first line is written. log_open opens the target and the fallbacks, later.
+// Between the two nothing can be written.
 //
-// A line never goes into a file that has taken over a descriptor's number: before each write the
-// descriptor must still be the device and inode that it was. If the target does not take a line,
-// the line goes to standard error; if that does not take it, to syslog; else it is lost.
+// If the target does not take a line, the line goes to standard error, then to syslog; if neither
+// takes it, it is lost. A line never goes into a file that has taken over a descriptor's number:
+// before each write the descriptor must still have the device and inode that it had.
 //
-// Thread- and async-signal-safe. Nothing here allocates or takes a lock, and errno stays as it was,
-// but for log_open. The system calls of log_write are write(2), sendmsg(2) and the old fstat(2),
-// which every VMM's seccomp filter known to us allows.
+// Thread- and async-signal-safe. Nothing here allocates or takes a lock, and only log_open changes
+// errno. log_write makes the system calls write(2), sendmsg(2) and the old fstat(2), which the
+// seccomp filters of all known VMMs allow.
 #ifndef XSAVESHIM_LOG_H
 #define XSAVESHIM_LOG_H
 
@@ -20,15 +20,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The default first.
+// The first value of each is the default.
 enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
-// How many threads may be in log_open at once, each with descriptors of its own. One more goes away
-// without opening anything.
+// The number of threads that may be in log_open at once, each with its own descriptors. Any further
+// thread returns without opening anything.
 #define LOG_OPENERS 64
 
-// A descriptor, and the file that it stands for. No file: fd is -1.
+// A descriptor and its file. fd is -1 if there is no file.
 struct log_file {
 	int fd;
 	uint64_t device;
@@ -40,9 +40,9 @@ struct log_files {
 	struct log_file syslog; // a socket, connected to /dev/log
 };
 
-// What else a line says.
+// A key and a value that are in every line.
 struct log_field {
-	const char *key; // NULL: the end of an array of them
+	const char *key; // NULL: the end of an array of fields
 	const char *value;
 };
 
@@ -50,44 +50,48 @@ struct log {
 	enum log_target target;
 	const char *path; // with LOG_PATH; the caller's string
 	enum log_level level;
-	const char *via;		// a tag for every line, or NULL
-	const struct log_field *fields; // more of every line, or NULL
-	bool polls; // asks poll(2), which a VMM's filter may kill for, so that no write blocks:
-		    // what would block is not written
-	_Atomic int pid; // the process that lines are about; 0: lines do not say
+	const char *via;		// the value of via= in every line, or NULL
+	const struct log_field *fields; // in every line, or NULL
+
+	bool foresees; // reports come before the call: no line says how the call ended
+
+	// Calls poll(2) before each write, and drops the line if the write would block. A VMM's
+	// filter may kill it for poll(2), so only the supervisor sets this.
+	bool polls;
+
+	_Atomic int pid; // the value of pid= in every line; 0: none
 	struct log_file standard_error;
-	_Atomic unsigned int claimed; // slots
-	_Atomic unsigned int opened;  // 0: no slot is; else the number of the slot whose files are
-				      // in use, plus one
+	_Atomic unsigned int claimed; // the number of slots that were given to a thread
+	_Atomic unsigned int opened;  // the slot in use plus one; 0: the log is not open
 	struct log_files slots[LOG_OPENERS];
 };
 
-// Makes a log that is not open yet. Its one system call is an fstat(2) of descriptor 2. A process
-// that was started without a standard error, or with /dev/null for it, has none.
+// Makes a log that is not open yet. It makes one system call, an fstat(2) of descriptor 2. A
+// process whose standard error is closed or /dev/null has no standard error to write to.
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level);
 
-// Makes a log of a descriptor that the caller has opened. It needs no log_open and has no fallback.
+// Makes a log of a descriptor that the caller has opened. It is open, and has no fallback.
 void log_init_fd(struct log *log, int fd, enum log_level level);
 
-// Whether log_open has come to its end in some thread. A LOG_NONE is always open.
+// Returns true if the log is open. A LOG_NONE always is.
 bool log_is_open(const struct log *log);
 
-// Opens the target and the fallbacks, once: returns -1 where the log is open already, or where
-// another thread was faster; 0; or the errno of a target that cannot be opened. A file is appended
-// to, created with mode 0600, and never opened through a symbolic link.
-int log_open(struct log *log);
+// Opens the target and the fallbacks. Returns true if this call has opened the log, and then sets
+// *error to 0, or to the errno of a target that could not be opened. Returns false if the log was
+// open, or if another thread opened it at the same time. A file is appended to, created with mode
+// 0600, and not opened if it is a symbolic link.
+bool log_open(struct log *log, int *error);
 
-// Closes what log_open has opened.
+// Closes the descriptors that log_open has opened.
 void log_close(struct log *log);
 
-// What lines go to that the target does not take: "stderr", "syslog" or "none".
+// Returns the name of the first fallback: "stderr", "syslog" or "none".
 const char *log_fallback(const struct log *log);
 
-// Whether the log takes lines of this level.
+// Returns true if the log takes lines of this level.
 bool log_takes(const struct log *log, enum log_level level);
 
-// Writes one line, in one system call to each descriptor that is tried. line: length bytes and room
-// for one more, the newline.
+// Writes one line. line: length bytes, and space for one more byte, the newline.
 void log_write(const struct log *log, enum log_level level, char *line, size_t length);
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The wording of reports: one logfmt line each.
+// The wording of reports: each is one line in logfmt.
 //
-// Thread- and async-signal-safe on a log that is open, but for report_log_failure. No function here
-// allocates, locks or changes errno.
+// All functions are thread- and async-signal-safe, and allocate and lock nothing. Only
+// report_open_log changes errno.
 #ifndef XSAVESHIM_REPORT_H
 #define XSAVESHIM_REPORT_H
 
@@ -15,7 +15,7 @@
 
 struct settings;
 
-// A line being made: everything that does not fit is cut. The names of all 64 xfeatures fit.
+// A line under construction. The names of all 64 xfeatures fit; a longer text is cut.
 struct report_line {
 	const struct log *log;
 	enum log_level level;
@@ -24,43 +24,46 @@ struct report_line {
 	char text[1024];
 };
 
-// Which ioctl on which vCPU a report is about.
+// The ioctl and the vCPU of a report.
 struct vcpu_call {
 	const char *ioctl_name;
 	int fd; // -1: not known
 	struct vcpu vcpu;
 };
 
-// count, in each of the following: which time of this event on this vCPU the report is about. From
-// the second on the line says it.
+// In the following functions count is the number of times that this event has happened to this
+// vCPU. From the second time on the line shows it.
 
-// event=trim, or event=would-trim where the settings keep the payload as it is. Says nothing where
-// nothing is to drop.
+// Writes event=trim, or event=would-trim if the settings leave the payload as it is. Writes nothing
+// if there is nothing to drop.
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
 		 uint32_t count);
 
-// event=refused. error is the errno of the call. xstate_bv (of KVM_SET_XSAVE) or xcr0 (of
-// KVM_SET_XCRS), and refusal, are of what the kernel saw.
+// Writes event=refused. error: the errno of the call, or EINVAL if the log foresees. xstate_bv
+// (KVM_SET_XSAVE) or xcr0 (KVM_SET_XCRS): the value that the kernel refused.
 void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal, uint32_t count);
 void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0,
 			 struct refusal refusal, uint32_t count);
 
-// event=lost: the guest had enabled xcr0, and the state of the xfeatures in lost was dropped
+// Writes event=lost: the guest had enabled xcr0, and the state of the xfeatures in lost was dropped
 // before.
 void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost,
 		 uint32_t count);
 
-// event=learn, at level debug.
+// Writes event=learn, at level debug.
 void report_learn(const struct log *log, struct vcpu_call call);
 
-// event=setting: one line for each problem that the settings have.
+// Writes event=setting, one line for each problem of the settings.
 void report_settings(const struct log *log, const struct settings *settings);
 
-// event=log: the log's target could not be opened, for this errno. Not async-signal-safe.
-void report_log_failure(const struct log *log, const char *target, int error);
+// Opens the log and writes event=log if the target could not be opened, and event=setting for each
+// problem of the settings. Does nothing if the log is open, or if another thread has opened it at
+// the same time. strerror(3) makes it unsafe in a signal handler if the target cannot be opened.
+void report_open_log(struct log *log, const struct settings *settings);
 
-// The pieces of a line, for events of one mode alone. report_text quotes what logfmt needs quoted.
+// The pieces of a line, for events that only one mode has. report_text quotes a value if logfmt
+// needs quotes.
 void report_begin(struct report_line *line, const struct log *log, enum log_level level,
 		  const char *event);
 void report_text(struct report_line *line, const char *key, const char *value);

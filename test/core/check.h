@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the core's unit tests share. There is a file of tests for each header of the core, with a
-// table of cases each.
+// Shared by the core's unit tests. Each header of the core has a file of tests with a table of cases.
 #ifndef TEST_CHECK_H
 #define TEST_CHECK_H
 
@@ -14,7 +13,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-// A table of cases ends with one that has no sentence.
+// The last case of a table has no sentence.
 struct test_case {
 	const char *sentence;
 	void (*check)(void);
@@ -23,14 +22,14 @@ struct test_case {
 extern const struct test_case guest_cpuid_cases[], xstate_cases[], vcpus_cases[], policy_cases[],
 	report_cases[], log_cases[], record_cases[], settings_cases[];
 
-// Whether any of the following was not the same.
+// Set if a call of same() or same_text() found a difference.
 extern bool failed;
 
 void same(const char *what, uint64_t got, uint64_t expected);
 void same_text(const char *what, const char *got, const char *expected);
 
 // Ends the program if a system call that a case needs has failed. Inline, so that static analysis
-// sees the end.
+// knows that.
 static inline void must(bool done, const char *what)
 {
 	if (done)
@@ -39,23 +38,23 @@ static inline void must(bool done, const char *what)
 	exit(2);
 }
 
-// A log whose lines are read from report_pipe[0].
+// Makes a log whose lines can be read from report_pipe[0].
 extern int report_pipe[2];
 struct log piped_log(enum log_level level);
 
-// What one read(2) finds there, up to the next call; "" for nothing.
+// Returns the text that one read(2) finds there, valid until the next call; "" if there is none.
 const char *read_text(int fd);
 
-// A call as reports are made of.
+// A KVM_SET_XSAVE on a vCPU, for reports.
 extern const struct vcpu_call restore_call;
 
 // A directory that every system has and few use.
 #define SCRATCH "/media"
 
-// An empty directory in this one's place, for this process alone.
+// Mounts an empty file system over the directory, visible to this process only.
 void hide(const char *directory);
 
-// The defaults but for this one.
+// Returns the default settings with one changed.
 struct settings settings_with(enum setting setting, const char *value);
 
 #endif

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// guest_cpuid.h: from CPUID tables to the guest XCR0.
+// guest_cpuid.h: the guest XCR0 of CPUID tables.
 #include <string.h>
 
 #include "check.h"
 #include "xsaveshim/guest_cpuid.h"
 
-// An entry of leaf 0xD with that subleaf; one whose index does not count; an entry of another leaf.
+// An entry of leaf 0xD with a significant index, one whose index is not significant, and an entry of
+// another leaf.
 #define SUBLEAF(number, xcr0) \
 	{ \
 		.function = 0xd, .index = (number), .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, \
@@ -201,23 +202,27 @@ const struct test_case guest_cpuid_cases[] = {
 	{"a CPUID table without leaf 0xD is a guest XCR0 of 0", xcr0_without_the_leaf},
 	{"leaf 0xD with index 0 is the guest XCR0", xcr0_of_subleaf_0},
 	{"EDX is the upper half of the guest XCR0, up to bit 63", xcr0_has_edx_above},
-	{"leaf 0xD with another significant index is passed over", xcr0_ignores_other_subleaves},
-	{"leaf 0xD with other significant indices alone is a guest XCR0 of 0",
+	{"leaf 0xD with another significant index is skipped", xcr0_ignores_other_subleaves},
+	{"a CPUID table whose leaf 0xD has only other significant indices is a guest XCR0 of 0",
 	 xcr0_of_other_subleaves_alone},
-	{"leaf 0xD whose index is not significant counts whatever the index", xcr0_of_a_flat_entry},
-	{"the first entry that counts is the guest XCR0, not a later one", xcr0_of_the_first},
-	{"a first entry of 0 is not passed over for a later one", xcr0_of_a_first_that_is_zero},
-	{"no flag but the significant index makes a difference", xcr0_ignores_other_flags},
+	{"leaf 0xD whose index is not significant is the guest XCR0, whatever the index",
+	 xcr0_of_a_flat_entry},
+	{"the first matching entry is the guest XCR0, not a later one", xcr0_of_the_first},
+	{"a first matching entry of 0 is not skipped for a later one",
+	 xcr0_of_a_first_that_is_zero},
+	{"of an entry's flags only the significant index makes a difference",
+	 xcr0_ignores_other_flags},
 	{"the 256th entry is read, and none past the table's end", xcr0_of_entry_256},
 	{"a CPUID table may lie at an odd address", xcr0_of_an_unaligned_table},
 	{"a KVM_SET_CPUID table has the first leaf 0xD as guest XCR0", xcr0_of_v1},
-	{"KVM_GET_CPUID2 that writes nent back has its entries counted by it", count_is_nent},
-	{"KVM_GET_CPUID2 that leaves nent has its entries counted up to the last",
+	{"if KVM_GET_CPUID2 writes nent back, the entries are counted by nent", count_is_nent},
+	{"if KVM_GET_CPUID2 leaves nent alone, the entries are counted up to the last used one",
 	 count_ends_at_the_last_entry},
-	{"KVM_GET_CPUID2 that writes nothing has no entries", count_of_nothing},
+	{"if KVM_GET_CPUID2 writes nothing, there are no entries", count_of_nothing},
 	{"no more than 256 entries are ever counted", count_is_at_most_256},
-	{"widening adds to the leaf 0xD that counts and to nothing else", widen_adds_to_the_first},
-	{"widening appends leaf 0xD where there is none", widen_appends_the_leaf},
-	{"widening leaves a full table without leaf 0xD as it is, and says so", widen_a_full_table},
+	{"widening changes the leaf 0xD that KVM uses and nothing else", widen_adds_to_the_first},
+	{"widening appends leaf 0xD if the table has none", widen_appends_the_leaf},
+	{"widening leaves a full table without leaf 0xD unchanged and returns false",
+	 widen_a_full_table},
 	{NULL, NULL},
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// log.h: where lines go.
+// log.h: the log and its fallbacks.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 #include "xsaveshim/report.h"
 #include "xsaveshim/settings.h"
 
-// Standard error becomes a pipe, whose other end is returned.
+// Makes standard error a pipe and returns its other end.
 static int catch_stderr(void)
 {
 	int ends[2];
@@ -25,26 +25,15 @@ static int catch_stderr(void)
 	return ends[0];
 }
 
-// As a mode opens its log. Returns what log_open did.
-static int open_log(struct log *log, const struct settings *settings)
-{
-	int error;
-
-	memset(log, 0, sizeof(*log));
-	log_init(log, settings->log, settings->log_path, settings->log_level);
-	error = log_open(log);
-	if (error > 0)
-		report_log_failure(log, settings_text(settings, SETTING_LOG), error);
-	report_settings(log, settings);
-	return error;
-}
-
-static int open_log_at(struct log *log, const char *target)
+// Opens the log as each mode does.
+static void open_log_at(struct log *log, const char *target)
 {
 	static struct settings settings;
 
 	settings = settings_with(SETTING_LOG, target);
-	return open_log(log, &settings);
+	memset(log, 0, sizeof(*log));
+	log_init(log, settings.log, settings.log_path, settings.log_level);
+	report_open_log(log, &settings);
 }
 
 static void report_one(const struct log *log)
@@ -52,7 +41,7 @@ static void report_one(const struct log *log)
 	report_trim(log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 1);
 }
 
-// A socket at /dev/log, in this process's view alone.
+// Listens at /dev/log and returns the socket. Only this process sees it, after hide("/dev").
 static int serve_syslog(void)
 {
 	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
@@ -111,7 +100,7 @@ static void report_to_syslog(void)
 	same("the line, after syslog has gone", strlen(read_text(caught)) > 0, true);
 	server = serve_syslog();
 	report_one(&log);
-	same("datagram, after syslog was started anew", got_datagram(server), true);
+	same("datagram, after syslogd has restarted", got_datagram(server), true);
 }
 
 static void open_stderr(void)
@@ -119,7 +108,7 @@ static void open_stderr(void)
 	int caught = catch_stderr();
 	struct log log;
 
-	same("opened", (uint64_t)open_log_at(&log, "stderr"), 0);
+	open_log_at(&log, "stderr");
 	report_one(&log);
 	same("line", strlen(read_text(caught)) > 0, true);
 }
@@ -146,7 +135,8 @@ static void open_none(void)
 	int caught = catch_stderr();
 	struct log log;
 
-	same("nothing to be opened", (uint64_t)open_log_at(&log, "none"), (uint64_t)-1);
+	open_log_at(&log, "none");
+	same("descriptors", log.claimed, 0);
 	errno = 99;
 	report_one(&log);
 	same("errno", (uint64_t)errno, 99);
@@ -186,8 +176,8 @@ static void open_a_link(void)
 	caught = catch_stderr();
 	open_log_at(&log, SCRATCH "/log");
 	same_text("line", read_text(caught),
-		  "xsaveshim: level=error event=log target=" SCRATCH "/log "
-		  "error=\"Too many levels of symbolic links\" using=stderr\n");
+		  "xsaveshim: level=error event=log target=" SCRATCH
+		  "/log error=\"Too many levels of symbolic links\" using=stderr\n");
 	same("a file where the link leads", access(SCRATCH "/elsewhere", F_OK) == 0, false);
 }
 
@@ -211,24 +201,26 @@ static void open_without_syslog(void)
 	hide("/dev");
 	caught = catch_stderr();
 	open_log_at(&log, "syslog");
-	same_text("line", read_text(caught),
-		  "xsaveshim: level=error event=log target=syslog "
-		  "error=\"No such file or directory\" using=stderr\n");
+	same_text(
+		"line", read_text(caught),
+		"xsaveshim: level=error event=log target=syslog error=\"No such file or directory\" using=stderr\n");
 }
 
 static void open_later(void)
 {
 	struct settings settings = settings_with(SETTING_LOG, SCRATCH "/log");
 	struct log log = {0};
+	int error;
 
 	hide(SCRATCH);
 	log_init(&log, settings.log, settings.log_path, settings.log_level);
 	same("a file", access(SCRATCH "/log", F_OK) == 0, false);
 	same("open", log_is_open(&log), false);
-	same("opened", (uint64_t)log_open(&log), 0);
+	same("opened", log_open(&log, &error), true);
+	same("error", (uint64_t)error, 0);
 	same("open", log_is_open(&log), true);
 	same("a file", access(SCRATCH "/log", F_OK) == 0, true);
-	same("opened again", (uint64_t)log_open(&log), (uint64_t)-1);
+	same("opened again", log_open(&log, &error), false);
 }
 
 static pthread_barrier_t all_are_there;
@@ -236,9 +228,10 @@ static pthread_barrier_t all_are_there;
 static void *open_and_count(void *argument)
 {
 	struct log *log = argument;
+	int error;
 
 	pthread_barrier_wait(&all_are_there);
-	return log_open(log) == 0 ? log : NULL;
+	return log_open(log, &error) ? log : NULL;
 }
 
 static unsigned int open_descriptors(void)
@@ -303,7 +296,7 @@ static void stderr_is_null_from_the_start(void)
 	same("datagram", got_datagram(server), true);
 }
 
-// Puts another file in the place of every descriptor that the log may write to, and returns it.
+// Replaces every descriptor that the log may write to by one of another file, and returns it.
 static int take_over_all(const struct log *log)
 {
 	int disk = open(SCRATCH "/disk", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -330,7 +323,7 @@ static void numbers_taken_over(void)
 		int disk;
 
 		must(dup2(stderr_before, STDERR_FILENO) >= 0, "dup2");
-		same("opened", (uint64_t)open_log_at(&log, targets[i]), 0);
+		open_log_at(&log, targets[i]);
 		disk = take_over_all(&log);
 		errno = 99;
 		report_one(&log);
@@ -343,22 +336,25 @@ static void numbers_taken_over(void)
 const struct test_case log_cases[] = {
 	{"a line that a full disk does not take goes to the fallback, and errno is kept",
 	 report_to_a_full_disk},
-	{"syslog gets each line with its priority, the fallback what syslog does not take",
+	{"syslog gets each line with its priority, and the fallback gets a line that syslog does not take",
 	 report_to_syslog},
 	{"the default log is standard error", open_stderr},
-	{"a process without a standard error has no log", open_without_stderr},
-	{"the log none is nowhere", open_none},
+	{"a process that starts without standard error never writes to descriptor 2",
+	 open_without_stderr},
+	{"the log none opens and writes nothing", open_none},
 	{"a log file is appended to, has mode 0600, and a high descriptor that exec closes",
 	 open_a_file},
 	{"a log file that is a symbolic link is refused, and standard error says so", open_a_link},
 	{"the log syslog is the socket /dev/log", open_syslog_socket},
-	{"without /dev/log standard error says so and is the log", open_without_syslog},
-	{"a log is not opened before it is asked for", open_later},
-	{"of many threads that open a log one does, and the others leave no descriptor",
+	{"without /dev/log the log syslog falls back to standard error and reports that",
+	 open_without_syslog},
+	{"a log is not opened before log_open", open_later},
+	{"if many threads open a log, one succeeds and the others leave no descriptor",
 	 open_by_many_threads},
-	{"standard error that becomes /dev/null has its lines go to syslog", stderr_becomes_null},
-	{"standard error that is /dev/null from the start has its lines go to syslog",
+	{"if standard error becomes /dev/null, its lines go to syslog", stderr_becomes_null},
+	{"if standard error is /dev/null from the start, its lines go to syslog",
 	 stderr_is_null_from_the_start},
-	{"a file that has taken over the log's number never gets a line", numbers_taken_over},
+	{"a file that has taken over the log's descriptor number never gets a line",
+	 numbers_taken_over},
 	{NULL, NULL},
 };

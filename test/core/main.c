@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The core's unit tests: each case is a sentence, and `core SENTENCE` carries it out. `core` alone
-// lists them all.
+// The core's unit tests. Each case has a sentence: `core SENTENCE` runs the case, `core` lists all
+// sentences.
 #include <stdio.h>
 #include <string.h>
 

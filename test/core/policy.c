@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// policy.h: what is trimmed, and why KVM refused.
+// policy.h: the rule, and the reasons for refusals.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +34,7 @@ static void trim_keeps_what_cpuid_has(void)
 
 	same("XSTATE_BV", trim.xstate_bv, UINT64_C(0x4000002ff));
 	same("allowed", trim.allowed, UINT64_C(0x4000000e7));
-	same("written", trim.after, UINT64_C(0x4000000e7));
+	same("after", trim.after, UINT64_C(0x4000000e7));
 }
 
 static void trim_twice(void)
@@ -51,10 +51,10 @@ static void trim_twice(void)
 	}
 }
 
-static void trim_modes(void)
+static void trim_settings(void)
 {
 	static const struct {
-		enum trim mode;
+		enum trim trim;
 		uint64_t restored, saved;
 	} rows[] = {{TRIM_RESTORE, 0x3, 0x207},
 		    {TRIM_SAVE, 0x207, 0x3},
@@ -63,11 +63,11 @@ static void trim_modes(void)
 	struct vcpu vcpu = {VCPU_XCR0, 0, 0, 0};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
-		same("restored", policy_trim(rows[i].mode, XSAVE_RESTORE, vcpu, 0x207).after,
+		same("restored", policy_trim(rows[i].trim, XSAVE_RESTORE, vcpu, 0x207).after,
 		     rows[i].restored);
-		same("saved", policy_trim(rows[i].mode, XSAVE_SAVE, vcpu, 0x207).after,
+		same("saved", policy_trim(rows[i].trim, XSAVE_SAVE, vcpu, 0x207).after,
 		     rows[i].saved);
-		same("allowed", policy_trim(rows[i].mode, XSAVE_RESTORE, vcpu, 0x207).allowed, 0x3);
+		same("allowed", policy_trim(rows[i].trim, XSAVE_RESTORE, vcpu, 0x207).allowed, 0x3);
 	}
 }
 
@@ -82,7 +82,7 @@ static void trim_only_what_is_known(void)
 	same("saved", policy_trim(TRIM_BOTH, XSAVE_SAVE, fresh, UINT64_MAX).after, UINT64_MAX);
 }
 
-// A head that every KVM takes, but for what is set in it.
+// The fields of a payload's head that a KVM may refuse.
 struct head {
 	uint64_t xstate_bv;
 	uint64_t xcomp_bv;
@@ -261,25 +261,27 @@ static void errors_of_no_vcpu(void)
 }
 
 const struct test_case policy_cases[] = {
-	{"a guest may have its XCR0 and, whatever that is, FP and SSE", allowed_is_xcr0_fp_sse},
+	{"a guest may have the xfeatures of its XCR0, and always FP and SSE",
+	 allowed_is_xcr0_fp_sse},
 	{"a vCPU without a known XCR0 may have everything", allowed_without_xcr0},
-	{"no component that the guest's CPUID enumerates is dropped", trim_keeps_what_cpuid_has},
+	{"no xfeature that the guest's CPUID enumerates is dropped", trim_keeps_what_cpuid_has},
 	{"trimming twice is trimming once", trim_twice},
-	{"each mode trims in its own direction", trim_modes},
+	{"each trim setting trims in its own direction", trim_settings},
 	{"a vCPU without a known XCR0 is never trimmed", trim_only_what_is_known},
-	{"what the host lacks speaks against a payload, FP and SSE apart", diagnose_host},
-	{"what a known guest lacks speaks against a payload", diagnose_guest},
-	{"XCOMP_BV and reserved bytes speak against a payload", diagnose_header},
-	{"MXCSR speaks against a payload only where FP, SSE or AVX is loaded", diagnose_mxcsr},
-	{"FP and SSE speak against a payload only where nothing else does", diagnose_fpsse},
-	{"a payload is loaded widened only for FP and SSE alone, where restores are trimmed",
+	{"xfeatures that the host lacks are a reason for a refusal, except FP and SSE",
+	 diagnose_host},
+	{"xfeatures that a known guest lacks are a reason for a refusal", diagnose_guest},
+	{"XCOMP_BV and reserved bytes that are not 0 are reasons for a refusal", diagnose_header},
+	{"MXCSR is a reason for a refusal only if FP, SSE or AVX is loaded", diagnose_mxcsr},
+	{"FP and SSE are a reason for a refusal only if there is no other", diagnose_fpsse},
+	{"a payload is loaded under a widened CPUID only for FP and SSE, and only if restores are trimmed",
 	 widen_when},
-	{"AMX that the process has no permission for is told from what the host lacks",
+	{"AMX that the process may not use is reported as not permitted, not as a lack of the host",
 	 diagnose_permission},
-	{"an XCR0 is refused for what the guest or the host lacks", diagnose_an_xcr0},
-	{"what KVM took as XCR0 joins what the guest may have, and tells what was lost",
+	{"an XCR0 is refused for xfeatures that the guest or the host lacks", diagnose_an_xcr0},
+	{"an XCR0 that KVM took is allowed from then on, and shows which state was lost",
 	 xcr0_that_joins},
-	{"EBADF, ENOTTY and EIO are the errors of what is no vCPU of this process",
+	{"EBADF, ENOTTY and EIO mean that the descriptor is no vCPU of this process",
 	 errors_of_no_vcpu},
 	{NULL, NULL},
 };

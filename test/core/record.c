@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// record.h: the settings as another process reads them.
+// record.h: the settings that another process reads.
 #include <limits.h>
 #include <string.h>
 
@@ -39,33 +39,33 @@ static void record_of_another_version(void)
 	same("this one", record_settings(&record, path, &settings), true);
 }
 
-static void record_of_anything(void)
+static void record_of_any_bytes(void)
 {
 	static struct xsaveshim_record record;
-	uint32_t *const values[] = {&record.trim, &record.refused, &record.log, &record.log_level};
-	const uint32_t too_large[] = {
-		TRIM_NONE + 1, REFUSED_ABORT + 1, LOG_PATH + 1, LOG_LEVEL_DEBUG + 1};
+	static const uint32_t largest[SETTINGS] = {
+		TRIM_NONE, REFUSED_ABORT, LOG_PATH, LOG_LEVEL_DEBUG};
 	char path[PATH_MAX];
 	struct settings settings;
 
 	memset(path, 'x', sizeof(path));
 	record.version = RECORD_VERSION;
-	for (size_t i = 0; i < 4; i++) {
-		*values[i] = too_large[i];
+	for (enum setting setting = 0; setting < SETTINGS; setting++) {
+		record.values[setting] = largest[setting] + 1;
 		same("too large by one", record_settings(&record, path, &settings), false);
-		*values[i] = UINT32_MAX;
+		record.values[setting] = UINT32_MAX;
 		same("too large", record_settings(&record, path, &settings), false);
-		*values[i] = 0;
+		record.values[setting] = largest[setting];
+		same("the largest", record_settings(&record, path, &settings), true);
+		same(settings_key(setting), settings.values[setting], largest[setting]);
 	}
-	same("read", record_settings(&record, path, &settings), true);
 	same("length of the path", strlen(settings.log_path), sizeof(settings.log_path) - 1);
 }
 
 const struct test_case record_cases[] = {
-	{"settings come out of a record as they were put in", record_keeps},
-	{"a record that was not published, or has another version, has no settings",
+	{"a record keeps the settings and whether a vCPU was seen", record_keeps},
+	{"a record that was not published, or that has another version, has no settings",
 	 record_of_another_version},
-	{"a record whose bytes are no settings is refused, and a path that does not end is cut",
-	 record_of_anything},
+	{"a record that holds no accepted values is refused, and a path that does not end is cut",
+	 record_of_any_bytes},
 	{NULL, NULL},
 };

@@ -114,7 +114,7 @@ static void report_what_was_learned(void)
 
 static void report_levels(void)
 {
-	// Which of an error, a notice and a debug line is there.
+	// For each level: true if an error, a notice, a debug line is written.
 	static const bool expected[][3] = {
 		[LOG_LEVEL_ERROR] = {true, false, false},
 		[LOG_LEVEL_NOTICE] = {true, true, false},
@@ -275,21 +275,21 @@ static void report_xcr0(void)
 }
 
 const struct test_case report_cases[] = {
-	{"a trim is one line that names what was dropped", report_a_trim},
-	{"a trim that the settings forbid is told as one that would be", report_a_would_be_trim},
-	{"nothing to drop is no line", report_no_trim},
+	{"a trim is one line that names the dropped xfeatures", report_a_trim},
+	{"a trim that the settings forbid is reported as would-trim", report_a_would_be_trim},
+	{"a payload with nothing to drop causes no line", report_no_trim},
 	{"a refusal names each reason", report_a_refusal},
 	{"an errno other than EINVAL does not blame the payload", report_other_errors},
-	{"what was learned of a vCPU is a line at level debug", report_what_was_learned},
-	{"each log level has its lines and those of the levels above it", report_levels},
-	{"a value that logfmt could not tell apart is quoted", report_quotes},
-	{"numbers are written whole, from the least to the most", report_numbers},
+	{"a vCPU's new XCR0 is reported at level debug", report_what_was_learned},
+	{"each log level includes the lines of the more severe levels", report_levels},
+	{"a value that logfmt could not parse otherwise is quoted", report_quotes},
+	{"the least and the greatest number are written in full", report_numbers},
 	{"the names of all 64 xfeatures fit into a line", report_the_longest},
-	{"a line too long is cut and still ends as a line", report_cut},
-	{"every bad setting is a line that says what is used instead", report_bad_settings},
+	{"a line that is too long is cut and still ends with a newline", report_cut},
+	{"each bad setting is reported in one line, with the value used instead",
+	 report_bad_settings},
 	{"bad settings beyond the eighth are counted", report_many_bad_settings},
-	{"each line names the process that it is about, and which time it is",
-	 lines_name_the_process},
-	{"an XCR0 that was refused, and state that was lost, are lines", report_xcr0},
+	{"each line has the pid of its process and the count of its event", lines_name_the_process},
+	{"a refused XCR0 and lost state are each reported in one line", report_xcr0},
 	{NULL, NULL},
 };

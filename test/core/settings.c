@@ -48,11 +48,39 @@ static void settings_values(void)
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		struct settings settings = settings_with(rows[i].setting, rows[i].text);
 
-		const unsigned int values[SETTINGS] = {
-			settings.trim, settings.refused, settings.log, settings.log_level};
-
-		same(rows[i].text, values[rows[i].setting], rows[i].value);
+		same(rows[i].text, settings.values[rows[i].setting], rows[i].value);
 		same_text("as text", settings_text(&settings, rows[i].setting), rows[i].text);
+	}
+}
+
+static void settings_fields(void)
+{
+	struct settings settings;
+
+	settings_init(&settings);
+	settings.trim = TRIM_NONE;
+	settings.refused = REFUSED_ABORT;
+	settings.log = LOG_SYSLOG;
+	settings.log_level = LOG_LEVEL_DEBUG;
+	same("trim", settings.values[SETTING_TRIM], TRIM_NONE);
+	same("refused", settings.values[SETTING_REFUSED], REFUSED_ABORT);
+	same("log", settings.values[SETTING_LOG], LOG_SYSLOG);
+	same("log level", settings.values[SETTING_LOG_LEVEL], LOG_LEVEL_DEBUG);
+}
+
+// The option is the variable in lower case with dashes; the JSON key is it with underscores.
+static void settings_names(void)
+{
+	for (enum setting setting = 0; setting < SETTINGS; setting++) {
+		char text[2][40] = {"", ""};
+		const char *name = settings_key(setting) + strlen("XSAVESHIM_");
+
+		for (size_t i = 0; name[i]; i++) {
+			text[0][i] = name[i] == '_' ? '-' : (char)(name[i] | 0x20);
+			text[1][i] = name[i] == '_' ? '_' : (char)(name[i] | 0x20);
+		}
+		same_text("option", settings_option(setting), text[0]);
+		same_text("JSON key", settings_json_key(setting), text[1]);
 	}
 }
 
@@ -282,29 +310,32 @@ static void load_fifo(void)
 	hide(SCRATCH);
 	must(!mkfifo(SCRATCH "/conf", 0600), "mkfifo");
 	settings_init(&settings);
-	// Without a limit of our own: a hang is what the caller's timeout shows.
+	// If this hangs, the time-out of the suite ends it.
 	settings_load_file(&settings, SCRATCH "/conf");
 	same("problems", settings.problems, 0);
 }
 
 const struct test_case settings_cases[] = {
 	{"the defaults are restore, report, stderr and notice", settings_defaults},
-	{"each setting takes each of its values", settings_values},
-	{"a value that is not one of a setting's is refused", settings_refuse},
-	{"a log path may have 4095 characters and no more", settings_longest_path},
-	{"a settings file has comments, white space and values with equals signs", file_lines},
-	{"of two lines for one setting the last counts", file_last_line_wins},
+	{"each setting accepts each of its values", settings_values},
+	{"each field of the settings is the value of its setting", settings_fields},
+	{"a setting has one name, as a variable, as an option and in JSON", settings_names},
+	{"a setting refuses a value that is not one of its own", settings_refuse},
+	{"the path of a log may have 4095 characters and no more", settings_longest_path},
+	{"a settings file may have comments, white space, and values with equals signs",
+	 file_lines},
+	{"the last of two lines for one setting counts", file_last_line_wins},
 	{"a bad line of a settings file is kept with its number", file_problems},
 	{"a settings file without newlines, of NULs or of one character does no harm",
 	 file_hostile},
-	{"a line of a settings file may have any length, up to the longest and beyond",
-	 file_line_lengths},
-	{"the environment counts more than the settings file", environment_over_file},
+	{"a line of a settings file that has any length is one problem", file_line_lengths},
+	{"the environment overrides the settings file", environment_over_file},
 	{"a bad value in the environment means the default, not the file's value",
 	 environment_problem},
 	{"settings come from the environment, then the file, then the defaults", load_everything},
-	{"a settings file that is missing is no problem, one that cannot be read is", load_no_file},
-	{"a settings file of more than 16 KiB is reported and left alone", load_size_limit},
-	{"a FIFO in the settings file's place holds up nothing", load_fifo},
+	{"a settings file that cannot be read is a problem, and a missing one is none",
+	 load_no_file},
+	{"a settings file of more than 16 KiB is a problem and is not applied", load_size_limit},
+	{"a FIFO in place of the settings file does not make its reader wait", load_fifo},
 	{NULL, NULL},
 };

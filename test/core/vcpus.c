@@ -79,23 +79,23 @@ static void vcpus_outside(void)
 
 static void vcpus_count_events(void)
 {
-	static const unsigned int told[] = {1, 10, 11, 100, 1000};
+	static const unsigned int reported[] = {1, 10, 11, 100, 1000};
 	size_t next = 0;
 
 	for (unsigned int i = 1; i <= 1000; i++) {
 		uint32_t count = vcpus_count(&vcpus, 14, VCPU_EVENT_TRIM, i == 11 ? 0x4 : 0x200);
 
 		if (count) {
-			same("told", count, next < COUNT(told) ? told[next] : 0);
+			same("reported", count, next < COUNT(reported) ? reported[next] : 0);
 			next++;
 		}
 	}
-	same("times told", next, COUNT(told));
+	same("times reported", next, COUNT(reported));
 	same("another event", vcpus_count(&vcpus, 14, VCPU_EVENT_LOST, 0x200), 1);
 	same("another vCPU", vcpus_count(&vcpus, 15, VCPU_EVENT_TRIM, 0x200), 1);
 }
 
-static void vcpus_start_anew(void)
+static void vcpus_forget(void)
 {
 	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 1, 0x3, 0x4});
 	vcpus_set_dropped(&vcpus, 14, 0x200);
@@ -111,7 +111,7 @@ static void vcpus_start_anew(void)
 		  (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
 }
 
-static void repeats_never_overflow(void)
+static void counters_never_overflow(void)
 {
 	struct rate_limit limit = {0x200, UINT32_MAX - 1};
 
@@ -125,13 +125,13 @@ static void repeats_never_overflow(void)
 
 const struct test_case vcpus_cases[] = {
 	{"every descriptor starts out unknown", vcpus_start_unknown},
-	{"what is set for a vCPU is kept, and its neighbours stay as they were", vcpus_keep},
-	{"the first and the last descriptor of the table are kept apart", vcpus_ends},
+	{"each value that is set for a vCPU is kept, and its neighbours do not change", vcpus_keep},
+	{"the first and the last descriptor of the table do not share an entry", vcpus_ends},
 	{"a descriptor outside the table stays unknown and changes nothing", vcpus_outside},
-	{"an event is told at its 1st, 10th, 100th and 1,000th time, and when it has a new bit",
+	{"an event is reported at its 1st, 10th, 100th and 1,000th time, and when it has a new bit",
 	 vcpus_count_events},
-	{"a vCPU made anew starts anew", vcpus_start_anew},
-	{"the count of an event stops at its end, and a new bit is told all the same",
-	 repeats_never_overflow},
+	{"a new vCPU at the same descriptor has none of the old one's history", vcpus_forget},
+	{"an event's counter stops at its maximum, and a new bit is still reported",
+	 counters_never_overflow},
 	{NULL, NULL},
 };

@@ -9,7 +9,7 @@
 #include "kvm.h"
 #include "xsaveshim/xstate.h"
 
-// A payload of which every byte tells its place, at an address that is not a multiple of 8.
+// A payload at an address that is not a multiple of 8, in which each byte is its own offset.
 static unsigned char *odd_payload(void)
 {
 	static _Alignas(8) unsigned char memory[4096 + 5];
@@ -83,7 +83,7 @@ static void xfeature_names(void)
 	}
 }
 
-// What the kernel found and enabled, as it tells every process.
+// The xfeatures that the kernel says it has enabled.
 static void host_features(void)
 {
 	char line[8192];
@@ -108,7 +108,7 @@ static void host_mxcsr(void)
 	same("the initial value's bits", reserved & initial, 0);
 	// Bit 17 is AMD's misaligned exception mask.
 	same("the upper half", reserved & 0xfffd0000, 0xfffd0000);
-	// A reserved bit among them is fatal here.
+	// If one of them is reserved, this raises a fatal signal.
 	__asm__ volatile("ldmxcsr %0" : : "m"(most));
 	__asm__ volatile("ldmxcsr %0" : : "m"(initial));
 }
@@ -138,8 +138,8 @@ const struct test_case xstate_cases[] = {
 	{"the header's words are found at any alignment", payload_words},
 	{"setting XSTATE_BV changes its 8 bytes and no other", payload_set_bv},
 	{"each of the 48 reserved bytes is seen, and no other", payload_reserved},
-	{"xfeatures have the names of the manual, and none from bit 20 on", xfeature_names},
-	{"the host's XCR0 has what the kernel says it has enabled", host_features},
+	{"xfeatures have the manual's names, and bits from 20 on have no name", xfeature_names},
+	{"the host's XCR0 has the xfeatures that the kernel says are enabled", host_features},
 	{"every MXCSR bit that is not reserved loads on this CPU", host_mxcsr},
 	{"KVM_SET_XCRS sets the first XCR0 among its entries", xcrs_words},
 	{NULL, NULL},

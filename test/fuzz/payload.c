@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Payloads: what is trimmed, why one was refused, and the lines that tell of it.
+// Feeds the core payloads: the rule, the diagnosis of a refusal, and the wording of both.
 #include "fuzz.h"
 
 #include "xsaveshim/xstate.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What /proc says of a process that wants to deceive or to crash its reader.
+// Text in /proc of a process that wants to deceive or to crash its reader.
 #include "fuzz.h"
 
 #include "command/proc_text.h"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A settings file, and variables of an environment, with anything in them; and the lines that
-// complain of them.
+// A settings file and an environment that hold any bytes, and the lines that report their problems.
 #include "fuzz.h"
 
 #include "xsaveshim/settings.h"

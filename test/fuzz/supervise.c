@@ -2,7 +2,7 @@
 // The supervisor's handling of calls from processes whose memory and descriptors say anything, and
 // something else each time they are looked at. The kernel's part (remote.h, and whether a caller
 // waits still) is played by the input.
-#include "../../supervise/supervise.c"
+#include "../../supervise/handlers.c"
 
 #include "fuzz.h"
 
@@ -143,7 +143,7 @@ static void handle_one(void)
 	if (which < WATCHED) {
 		request.data.args[1] = watched[which].request;
 		current = &request;
-		handle(&request);
+		handle_notification(&request);
 		current = NULL;
 	} else if (tracked.process_count) {
 		tracked_forget_process(

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-// Only glibc has strerrorname_np(), and we build these programs with musl, too.
+// musl, which these programs are also built with, has no strerrorname_np().
 static const struct {
 	const char *name;
 	int number;
@@ -28,7 +28,7 @@ static inline const char *errno_name(int number)
 	return "an errno without a name here";
 }
 
-// 0 if there is no such name
+// Returns 0 if there is no such name.
 static inline int errno_number(const char *name)
 {
 	for (size_t i = 0; i < ERRNOS; i++)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// KVM's interface as the test programs use it: calls, payloads and CPUID tables. It includes
-// nothing of the core, so that a mistake in the core's numbers does not become the tests' mistake
-// too.
+// KVM's calls, payloads and CPUID tables for the test programs. It includes nothing of the core, so
+// that a wrong number in the core does not become a wrong number in the tests.
 #ifndef TEST_KVM_H
 #define TEST_KVM_H
 
@@ -24,7 +23,7 @@
 #define KVM_CAP_XSAVE2 208
 #endif
 
-// Where the fields of a payload are: Intel SDM vol. 1, 13.4.
+// Offsets of a payload's fields: Intel SDM vol. 1, 13.4.
 #define MXCSR 24
 #define XSTATE_BV 512
 #define XCOMP_BV 520
@@ -50,12 +49,20 @@ static inline void set_xstate_bv(void *payload, uint64_t xstate_bv)
 	memcpy((char *)payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
 }
 
+static inline uint32_t get_mxcsr(const void *payload)
+{
+	uint32_t mxcsr;
+
+	memcpy(&mxcsr, (const char *)payload + MXCSR, sizeof(mxcsr));
+	return mxcsr;
+}
+
 static inline void set_mxcsr(void *payload, uint32_t mxcsr)
 {
 	memcpy((char *)payload + MXCSR, &mxcsr, sizeof(mxcsr));
 }
 
-// A CPUID table for KVM_SET_CPUID2 that holds leaf 0xD alone: the guest XCR0.
+// A table for KVM_SET_CPUID2 that has leaf 0xD only.
 struct leaf_0xd {
 	uint32_t nent, padding;
 	struct kvm_cpuid_entry2 entry;
@@ -66,29 +73,39 @@ struct leaf_0xd {
 		.nent = 1, .entry = {.function = 0xd, .eax = (xcr0) } \
 	}
 
-// Room for what KVM_GET_SUPPORTED_CPUID and KVM_GET_CPUID2 return.
+// A table with space for the answer to KVM_GET_SUPPORTED_CPUID or KVM_GET_CPUID2.
 struct cpuid_table {
 	struct kvm_cpuid2 head;
 	struct kvm_cpuid_entry2 entries[KVM_CPUID_ENTRIES_MAX];
 };
 
-// XCR0 as subleaf 0 of leaf 0xD has it; 0 where there is none.
-static inline uint64_t xcr0_of_table(const struct cpuid_table *table)
+// The guest XCR0 of a KVM_SET_CPUID2 table, as KVM finds it: in the first entry of leaf 0xD whose index
+// is 0 or not significant.
+static inline uint64_t guest_xcr0_of(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
 {
-	for (uint32_t i = 0; i < table->head.nent; i++)
-		if (table->entries[i].function == 0xd && !table->entries[i].index)
-			return (uint64_t)table->entries[i].edx << 32 | table->entries[i].eax;
+	for (uint32_t i = 0; i < nent && i < KVM_CPUID_ENTRIES_MAX; i++) {
+		const struct kvm_cpuid_entry2 *e = &entries[i];
+
+		if (e->function == 0xd &&
+		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || !e->index))
+			return (uint64_t)e->edx << 32 | e->eax;
+	}
 	return 0;
 }
 
-// An ioctl by a system call of the program's own, which no preloaded library sees.
+static inline uint64_t xcr0_of_table(const struct cpuid_table *table)
+{
+	return guest_xcr0_of(table->entries, table->head.nent);
+}
+
+// Makes the system call without libc's ioctl(), so that no preloaded library sees it.
 static inline int raw_ioctl(int fd, unsigned long request, const void *argument)
 {
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// As ioctl(), through libc; but a failure ends the program, with a message that names the request.
-// KVM_CREATE_VM fails with EINTR when a signal arrives, so this limit such a call.
+// Calls libc's ioctl(). If it fails, ends the program with a message that names the request.
+// KVM_CREATE_VM fails with EINTR when a signal arrives, so this makes such a call again.
 #define kvm_ioctl(fd, request, argument) kvm_ioctl_named(fd, request, argument, #request)
 
 static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argument,
@@ -106,7 +123,7 @@ static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argu
 	return result;
 }
 
-// The file that DEVICE in the environment names stands in for /dev/kvm.
+// Returns the path of the KVM device: the variable DEVICE, or /dev/kvm.
 static inline const char *kvm_device(void)
 {
 	const char *device = getenv("DEVICE");

@@ -16,8 +16,8 @@
 /* Its request is an int in musl. */
 typedef __typeof__(ioctl) story_ioctl;
 
-// A whole restore in one function: a payload with x87, SSE and AVX, which every host has, and a
-// guest without AVX. Prints "WHEN: RESULT xstate_bv=AFTER".
+// Makes a guest without AVX and loads a payload with x87, SSE and AVX, which every host has. Prints
+// "WHEN: RESULT xstate_bv=AFTER".
 static inline void story_of(const char *device, const char *when, story_ioctl *call)
 {
 	static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
@@ -38,7 +38,7 @@ static inline void story_of(const char *device, const char *when, story_ioctl *c
 			(unsigned long long)get_xstate_bv(payload));
 }
 
-// DEVICE in the environment stands in for /dev/kvm.
+// DEVICE replaces /dev/kvm.
 static inline void story(const char *when, story_ioctl *call)
 {
 	story_of(getenv("DEVICE"), when, call);

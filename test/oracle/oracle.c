@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
-// KVM as the judge of the core: random CPUID tables and payloads, and what becomes of them.
+// Compares the core with KVM and with a second model, on random CPUID tables and payloads.
 //
 // oracle cpuid COUNT [SEED [FIRST]]
-//	Sets COUNT tables on a real vCPU. What the core calls the guest's XCR0 must be what KVM
-//enforces (the XCR0 values 	that KVM_SET_XCRS takes, the XSTATE_BV bits that KVM_SET_XSAVE takes),
-//what the core reads out of what 	KVM_GET_CPUID2 returns, and what a second model says.
+//	Sets COUNT tables on a real vCPU. The XCR0 that the core computes must be the one that KVM
+//	enforces (by the XCR0 values that KVM_SET_XCRS takes and the XSTATE_BV bits that
+//	KVM_SET_XSAVE takes), the one that the core computes from KVM_GET_CPUID2's answer, and the
+//	one of the second model.
 // oracle kvm COUNT [SEED [FIRST]], oracle model COUNT [SEED [FIRST]]
-//	The same with one judge: KVM alone, or the model alone, which needs no KVM.
+//	The same with KVM only, or with the model only, which needs no KVM.
 // oracle payload COUNT [SEED [FIRST]]
-//	Random payloads through ioctl(), with the shim preloaded: written == given & allowed, and no
-//other byte changes.
+//	Loads random payloads through ioctl(), with the shim preloaded: the shim must write
+//	XSTATE_BV & allowed and change no other byte.
 //
-// Each is made from SEED and its number alone, so "oracle cpuid 1 SEED NUMBER" limit it. A table
-// that fails is cut down as long as it fails, and printed. Exit: 0 all agree, 1 a mismatch, 2 no
-// KVM here, 3 KVM cannot judge.
+// SEED and the number determine each table and payload: "oracle cpuid 1 SEED NUMBER" makes one
+// again. A table that fails is reduced as long as it fails, and printed. Exit status: 0 all agree,
+// 1 a mismatch, 2 there is no KVM, 3 this KVM cannot judge.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -50,7 +51,7 @@ static _Noreturn void die(int status, const char *what)
 	exit(status);
 }
 
-// ---- random numbers: splitmix64, started anew for each table ----
+// ---- random numbers: splitmix64, with its own start for each table ----
 
 static uint64_t random_state;
 
@@ -77,8 +78,7 @@ static void random_start(uint64_t seed, uint64_t number)
 
 // ---- tables ----
 
-// A table for KVM_SET_CPUID2, or for KVM_SET_CPUID: then index, flags and padding count for
-// nothing.
+// A table for KVM_SET_CPUID2. KVM_SET_CPUID uses it without index, flags and padding.
 struct table {
 	struct guest_cpuid v2;
 	bool v1;
@@ -92,8 +92,7 @@ static uint32_t random_function(void)
 		0x12, 0x14, 0x1d, 0x40000000, 0x40000001, 0x80000000, 0x80000001};
 	uint32_t kind = below(10);
 
-	// KVM refuses a table with most random values of this leaf: seldom, or little else would be
-	// tried.
+	// KVM refuses most random values of this leaf, so most tables do not have it.
 	if (!below(256))
 		return 0x80000008;
 	if (kind < 4)
@@ -178,7 +177,7 @@ static struct kvm_cpuid *as_v1(const struct table *table)
 	return &v1.head;
 }
 
-// The core's answer.
+// Returns the core's answer.
 static uint64_t core_xcr0(const struct table *table)
 {
 	if (table->v1)
@@ -187,8 +186,8 @@ static uint64_t core_xcr0(const struct table *table)
 	return guest_cpuid_xcr0(table->v2.entries, table->v2.nent);
 }
 
-// The answer once more, found from the table's end, bit by bit. It alone judges the bits that no
-// KVM enforces yet, those of EDX among them.
+// The second model: searches from the table's end, bit by bit. No KVM enforces the bits of EDX yet, so
+// only this model checks them.
 static uint64_t model_xcr0(const struct table *table)
 {
 	uint64_t xcr0 = 0;
@@ -214,7 +213,7 @@ static struct {
 	int device;
 	int vm;
 	int vcpu;
-	uint64_t supported; // xfeatures this KVM supports
+	uint64_t supported; // the xfeatures that this KVM supports
 	bool affected;	    // KVM_SET_XSAVE is limited to the guest's XCR0
 	bool strict;	    // without FP and SSE for every guest
 	uint64_t xcr0s[64]; // XCR0 values for KVM_SET_XCRS that a CPU with all of supported could
@@ -222,7 +221,7 @@ static struct {
 	unsigned int count;
 } kvm;
 
-// The system call itself: no shim may be in between.
+// Makes the system call without the shim.
 static long kvm_ioctl(int fd, unsigned int request, const void *argument)
 {
 	return syscall(SYS_ioctl, fd, request, argument);
@@ -335,7 +334,7 @@ static void open_kvm(void)
 							  : "what the host supports");
 }
 
-// ---- the judgement ----
+// ---- comparisons ----
 
 static char mismatch[160];
 static bool by_model;
@@ -371,7 +370,7 @@ static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
 	       disagree("the core says", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV", bv);
 }
 
-// That xcr0 is what KVM enforces for the vCPU.
+// Returns true if KVM enforces xcr0 for the vCPU.
 static bool kvm_agrees(uint64_t xcr0)
 {
 	for (unsigned int i = 0; i < kvm.count; i++)
@@ -399,7 +398,7 @@ static bool get_cpuid2_agrees(uint64_t xcr0)
 	       disagree("the core says", xcr0, "of what KVM_GET_CPUID2 returns", answer);
 }
 
-// A table that KVM refuses must leave the vCPU with what it had before.
+// A table that KVM refuses must leave the vCPU's table unchanged.
 static bool table_agrees(const struct table *table, bool *taken)
 {
 	static uint64_t xcr0;
@@ -410,7 +409,7 @@ static bool table_agrees(const struct table *table, bool *taken)
 	return kvm_agrees(xcr0) && get_cpuid2_agrees(xcr0) && core_agrees_with_model(table);
 }
 
-// Whether the table by itself, on a new vCPU, is one that core and judge do not agree on.
+// Returns true if the core and the judge disagree on this table on a new vCPU.
 static bool disagrees_alone(const struct table *table)
 {
 	bool taken;
@@ -419,11 +418,11 @@ static bool disagrees_alone(const struct table *table)
 		return !core_agrees_with_model(table);
 	new_vcpu();
 	set_leaf(0);
-	// the model judges what KVM refuses, too
+	// the model also judges tables that KVM refuses
 	return set_table(table) ? !table_agrees(table, &taken) : !core_agrees_with_model(table);
 }
 
-// Leaves out entries, then values, as long as it still fails in the eyes of the same judge.
+// Removes entries, then values, as long as the same judge finds a mismatch.
 static void shrink(struct table *table)
 {
 	bool model = by_model;
@@ -485,7 +484,7 @@ static int run_tables(uint64_t count, uint64_t seed, uint64_t first)
 	return 0;
 }
 
-// ---- payloads, through the shim ----
+// ---- payloads ----
 
 static void set_random_cpuid(int vcpu, struct table *table)
 {
@@ -495,7 +494,7 @@ static void set_random_cpuid(int vcpu, struct table *table)
 	} while (ioctl(vcpu, KVM_SET_CPUID2, &table->v2));
 }
 
-// Another vCPU of another VM, with the descriptors of the last.
+// Replaces the vCPU by one of another VM with the same descriptor numbers.
 static int shimmed_vcpu(void)
 {
 	static int device, vm, vcpu;

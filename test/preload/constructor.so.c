@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A library whose constructor restores a vCPU. Its place in the link map decides how early that is.
+// A library whose constructor restores a vCPU. The order of the link map determines when that is.
 #include <sys/ioctl.h>
 
 #include "story.h"

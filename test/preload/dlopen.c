@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// dlopen LIBRARY: opens it, then restores a vCPU through the ioctl of LIBRARY (or else of what it
-// depends on); closes it, and does so again; and once more through the program's own ioctl.
+// dlopen LIBRARY: opens it and restores a vCPU through the ioctl() that it or one of its dependencies
+// has; does that again after dlclose(); and again through the program's own ioctl().
 #include <dlfcn.h>
 #include <sys/ioctl.h>
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Restores a vCPU before any library's constructor has run, and once more from main.
+// Restores a vCPU before any library's constructor has run, and again in main.
 #include <sys/ioctl.h>
 
 #include "story.h"
 
-// libc has no environment yet, and getenv() finds nothing in it.
+// libc has no environment yet, so getenv() does not work.
 static void before_all_constructors(int argc, char **argv, char **environment)
 {
 	const char *device = NULL;

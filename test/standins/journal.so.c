@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Proxmox VE's QEMU, to be preloaded into another QEMU: once that has daemonized, its standard
-// error is a stream into the journal, and not /dev/null. The stream is the socket JOURNAL leads to.
+// Makes a QEMU behave like Proxmox VE's: when it daemonizes, its standard error becomes a stream into
+// the journal, and not /dev/null. JOURNAL is the path of the journal's socket.
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +24,8 @@ static int is_dev_null(int fd)
 	return fstat(fd, &file) == 0 && S_ISCHR(file.st_mode) && file.st_rdev == makedev(1, 3);
 }
 
-// What the journal wants to be told first: identifier, unit, priority, whether lines begin with a
-// priority, and three places to forward them to.
+// The stream starts with a header: identifier, unit, priority, whether lines begin with a priority,
+// and three places to forward them to.
 static int open_journal(void)
 {
 	static const char header[] = "QEMU\n\n3\n0\n0\n0\n0\n";

@@ -1,46 +1,27 @@
 // SPDX-License-Identifier: MIT
-// Another host's kernel over the real KVM, to be preloaded behind the shim. It makes no system call
-// of its own, so that it can be used under a VMM's seccomp filter, and it knows one vCPU.
+// Changes the real KVM's answers to those of another kernel. To be preloaded behind the shim. It
+// makes no system call of its own, so that it works under a VMM's seccomp filter, and keeps the
+// table of one vCPU only.
 //
-//	KERNEL_LEAKS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
+//	KERNEL_LEAKS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	KERNEL_STRICT=1		KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
-//enumerate them, as from 5.17 to 5.19.11 	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS refuses nothing, as of
-//a KVM that shows the guest more than the VMM asked for
-#include <dlfcn.h>
+//				enumerate them, like kernels from 5.17 to 5.19.11
+//	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS refuses nothing, like a KVM that rewrites CPUID tables
 #include <errno.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "interposer.h"
 #include "kvm.h"
 
-static int (*next_ioctl)(int fd, unsigned long request, ...);
 static uint64_t guest_xcr0;
-
-__attribute__((constructor)) static void start(void)
-{
-	*(void **)&next_ioctl = dlsym(RTLD_NEXT, "ioctl");
-}
-
-// As KVM looks for it: the first entry of leaf 0xD whose index does not count or is 0.
-static uint64_t xcr0_of(const struct kvm_cpuid2 *table)
-{
-	for (uint32_t i = 0; i < table->nent; i++) {
-		const struct kvm_cpuid_entry2 *e = &table->entries[i];
-
-		if (e->function == 0xd &&
-		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || !e->index))
-			return (uint64_t)e->edx << 32 | e->eax;
-	}
-	return 0;
-}
 
 static int set_cpuid2(int fd, unsigned long request, const struct kvm_cpuid2 *table)
 {
 	int result = next_ioctl(fd, request, table);
 
 	if (!result)
-		guest_xcr0 = xcr0_of(table);
+		guest_xcr0 = guest_xcr0_of(table->entries, table->nent);
 	return result;
 }
 
@@ -63,15 +44,10 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 	return result;
 }
 
-__attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, ...)
+static int on_ioctl(int fd, unsigned long request, void *argument)
 {
-	va_list arguments;
-	void *argument;
 	int result;
 
-	va_start(arguments, request);
-	argument = va_arg(arguments, void *);
-	va_end(arguments);
 	switch ((uint32_t)request) {
 	case KVM_SET_CPUID2:
 		return set_cpuid2(fd, request, argument);

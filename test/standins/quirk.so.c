@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: MIT
-// A KVM with quirks, to be preloaded into `xsaveshim probe`, which calls syscall() and not ioctl():
-// what the real KVM answers, changed as a test asks for.
+// Changes the real KVM's answers to `xsaveshim probe`, which calls syscall() and not ioctl().
 //
-//	QUIRK_FAIL=NUMBER:ERRNO	the request with this number (its last byte, 0x80 for KVM_RUN) fails
-//	QUIRK_SUPPORTED=XCR0	what KVM_GET_SUPPORTED_CPUID tells
-//	QUIRK_GUEST=XCR0	what KVM_GET_CPUID2 tells, as of a KVM that makes tables of its own
-//	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits once the vCPU's CPUID table
-//enumerates no XCR0 	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits 	QUIRK_LEAK=MASK
-//KVM_GET_XSAVE and KVM_GET_XSAVE2 return these bits as well
-//	QUIRK_HIDE=MASK		... and do not return these
-//	QUIRK_EXIT=REASON	why KVM_RUN came to an end
-//	QUIRK_PAYLOAD=BYTES	what KVM_CHECK_EXTENSION tells of KVM_CAP_XSAVE2
-//	QUIRK_PERMITTED=XCR0	what ARCH_GET_XCOMP_GUEST_PERM tells; 0: no such call, as before
-//Linux 5.17
+//	QUIRK_FAIL=NUMBER:ERRNO	the request with this last byte (0x80: KVM_RUN) fails
+//	QUIRK_SUPPORTED=XCR0	the answer to KVM_GET_SUPPORTED_CPUID
+//	QUIRK_GUEST=XCR0	the answer to KVM_GET_CPUID2, like a KVM that rewrites tables
+//	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits if the table enumerates no XCR0
+//	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
+//	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
+//	QUIRK_HIDE=MASK		and clear these
+//	QUIRK_EXIT=REASON	the exit reason of KVM_RUN
+//	QUIRK_PAYLOAD=BYTES	the answer to KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2)
+//	QUIRK_PERMITTED=XCR0	the answer to ARCH_GET_XCOMP_GUEST_PERM; 0: no such call, like
+//				Linux before 5.17
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -54,8 +53,8 @@ static bool has_leaf_0xd(const struct kvm_cpuid2 *table)
 	return false;
 }
 
-// In place of what the table has, or at its end: up to Linux 6.4 KVM_GET_CPUID2 leaves nent alone,
-// the rest zero.
+// Replaces the table's leaf 0xD, or adds one behind the last used entry: up to Linux 6.4
+// KVM_GET_CPUID2 does not write nent, so unused entries may follow.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;
@@ -115,7 +114,7 @@ static long permit(uint64_t *permitted)
 	return *permitted ? 0 : fail(EINVAL);
 }
 
-// Another C name: what <unistd.h> declares differs from it in how it may be called.
+// The C name differs, because <unistd.h> declares syscall() with other attributes.
 long quirk_syscall(long number, ...) __asm__("syscall");
 
 __attribute__((visibility("default"))) long quirk_syscall(long number, ...)

@@ -1,27 +1,23 @@
 // SPDX-License-Identifier: MIT
 // A stand-in for KVM, to be preloaded behind the shim: LD_PRELOAD="libxsaveshim.so standin.so". It
-// answers the few requests the shim cares about as an affected kernel would, with exactly the quirk
-// a test asks for, and logs every call it gets. A VM or vCPU is a memfd and its state is the file's
-// contents, so that duplicates, inherited descriptors and reused numbers behave as the real ones
-// do.
+// answers like an affected kernel, with the changes that a test asks for, and logs each call. A VM
+// or vCPU is a memfd whose contents are its state, so that duplicates, inherited descriptors and
+// reused numbers work as with KVM. Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID,
+// so that DEVICE=/dev/null works.
 //
-// Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID (/dev/null can be the VMM's
-// device).
-//
-//	STANDIN_LOG=PATH	append a line per call
-//	STANDIN_ANSWER=REQUEST=EIO,...	nothing is done, and that errno or that number is returned
-//	STANDIN_SUPPORTED=MASK	what this host's KVM supports; 0x207 unless told
-//	STANDIN_LEAK=MASK	bits to add to XSTATE_BV in what KVM_GET_XSAVE and KVM_GET_XSAVE2
-//return 	STANDIN_NENT_AFTER=N	what nent of the caller's table is right after KVM_SET_CPUID2, as if
-//another thread had written it 	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 as it was up to Linux 6.4:
-//nent is not written 	STANDIN_STRICT=1	FP and SSE too are refused to a guest without them, as
-//from 5.17 to 5.19.11
-//	STANDIN_XCR0=MASK	what KVM_SET_XCRS takes whatever the guest's CPUID is, as a KVM does
-//that rewrites tables 	STANDIN_HIGH_FDS=N	vCPU descriptors from N up, whatever RLIMIT_NOFILE
-//allows
+//	STANDIN_LOG=PATH	appends a line per call
+//	STANDIN_ANSWER=REQUEST=EIO,...	does nothing and returns this errno or number
+//	STANDIN_SUPPORTED=MASK	the xfeatures that this host's KVM supports; default 0x207
+//	STANDIN_LEAK=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
+//	STANDIN_NENT_AFTER=N	KVM_SET_CPUID2 sets the caller's nent, as if another thread did
+//	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 does not write nent, like Linux up to 6.4
+//	STANDIN_STRICT=1	KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
+//				enumerate them, like kernels from 5.17 to 5.19.11
+//	STANDIN_XCR0=MASK	KVM_SET_XCRS takes these bits whatever the guest's CPUID, like a KVM
+//				that rewrites tables
+//	STANDIN_HIGH_FDS=N	adds N to the descriptors of vCPUs, whatever RLIMIT_NOFILE
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,6 +28,7 @@
 #include <unistd.h>
 
 #include "errnos.h"
+#include "interposer.h"
 #include "kvm.h"
 
 #define MAGIC 0x6d766b2d646e6174u
@@ -117,18 +114,6 @@ static int create(int kind, uint32_t id)
 	return kind == VCPU ? fd + high_fds() : fd;
 }
 
-static uint64_t guest_xcr0(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
-{
-	for (uint32_t i = 0; i < nent && i < KVM_CPUID_ENTRIES_MAX; i++) {
-		const struct kvm_cpuid_entry2 *e = &entries[i];
-		bool any_index = !(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
-
-		if (e->function == 0xd && (any_index || e->index == 0))
-			return (uint64_t)e->edx << 32 | e->eax;
-	}
-	return 0;
-}
-
 static int set_cpuid2(int fd, struct object *vcpu, struct kvm_cpuid2 *table)
 {
 	if (!table)
@@ -189,14 +174,6 @@ static int get_supported_cpuid(struct kvm_cpuid2 *table)
 	return 0;
 }
 
-static uint64_t word(const unsigned char *payload, size_t offset)
-{
-	uint64_t value;
-
-	memcpy(&value, payload + offset, sizeof(value));
-	return value;
-}
-
 static bool user_pointer(const void *pointer)
 {
 	return (intptr_t)pointer >= 4096;
@@ -209,9 +186,9 @@ static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)
 	if (!user_pointer(payload))
 		return -EFAULT;
 	if (vcpu->has_cpuid)
-		accepted &= guest_xcr0(vcpu->entries, vcpu->nent) |
+		accepted &= guest_xcr0_of(vcpu->entries, vcpu->nent) |
 			    (getenv("STANDIN_STRICT") ? 0 : XFEATURES_FP_SSE);
-	if (word(payload, XSTATE_BV) & ~accepted || (word(payload, MXCSR) & 0xffff0000))
+	if (get_xstate_bv(payload) & ~accepted || (get_mxcsr(payload) & 0xffff0000))
 		return -EINVAL;
 	for (size_t i = XCOMP_BV; i < XSAVE_EXTENDED; i++)
 		if (payload[i])
@@ -223,7 +200,7 @@ static int set_xsave(int fd, struct object *vcpu, const unsigned char *payload)
 static int set_xcrs(const struct object *vcpu, const struct kvm_xcrs *xcrs)
 {
 	uint64_t accepted =
-		guest_xcr0(vcpu->entries, vcpu->nent) | 1 | mask_from("STANDIN_XCR0", 0);
+		guest_xcr0_of(vcpu->entries, vcpu->nent) | 1 | mask_from("STANDIN_XCR0", 0);
 
 	if (!user_pointer(xcrs))
 		return -EFAULT;
@@ -232,16 +209,16 @@ static int set_xcrs(const struct object *vcpu, const struct kvm_xcrs *xcrs)
 
 static int get_xsave(const struct object *vcpu, unsigned char *payload)
 {
-	uint64_t xstate_bv = word(vcpu->payload, XSTATE_BV) | mask_from("STANDIN_LEAK", 0);
+	uint64_t xstate_bv = get_xstate_bv(vcpu->payload) | mask_from("STANDIN_LEAK", 0);
 
 	if (!user_pointer(payload))
 		return -EFAULT;
 	memcpy(payload, vcpu->payload, PAYLOAD_SIZE);
-	memcpy(payload + XSTATE_BV, &xstate_bv, sizeof(xstate_bv));
+	set_xstate_bv(payload, xstate_bv);
 	return 0;
 }
 
-// True where STANDIN_ANSWER has one for this request.
+// Returns true if STANDIN_ANSWER has an answer for this request.
 static bool canned_answer(const char *name, int *answer)
 {
 	const char *text = getenv("STANDIN_ANSWER");
@@ -273,10 +250,10 @@ static void log_call(unsigned long request, const struct object *object, const v
 	if (vcpu)
 		snprintf(id, sizeof(id), " vcpu=%" PRIu32, object->id);
 	if (vcpu && (uint32_t)request == KVM_SET_XSAVE && user_pointer(arg))
-		snprintf(detail, sizeof(detail), " xstate_bv=0x%" PRIx64, word(arg, XSTATE_BV));
+		snprintf(detail, sizeof(detail), " xstate_bv=0x%" PRIx64, get_xstate_bv(arg));
 	if (vcpu && (uint32_t)request == KVM_SET_CPUID2 && user_pointer(arg))
 		snprintf(detail, sizeof(detail), " xcr0=0x%" PRIx64,
-			 guest_xcr0(table->entries, table->nent));
+			 guest_xcr0_of(table->entries, table->nent));
 	fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 	if (fd == -1)
 		abort();
@@ -330,19 +307,11 @@ static int answer(int fd, uint32_t request, struct object *object, void *arg)
 	}
 }
 
-// Another C name: <sys/ioctl.h> has its own idea of the types, which differs between libcs.
-int standin_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
-
-__attribute__((visibility("default"))) int standin_ioctl(int fd, unsigned long request, ...)
+static int on_ioctl(int fd, unsigned long request, void *arg)
 {
 	struct object object, *known = NULL;
 	int saved = errno, result;
-	va_list args;
-	void *arg;
 
-	va_start(args, request);
-	arg = va_arg(args, void *);
-	va_end(args);
 	if (load(fd, &object))
 		known = &object;
 	log_call(request, known, arg);

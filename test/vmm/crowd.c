@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// crowd THREADS ROUNDS: each thread has a VM whose guest has FP and SSE only. In each round it loads
-// a payload with AVX and PKRU, loads one that every KVM refuses, and saves. With ROUNDS 0 it runs
-// until it is killed. Prints the numbers of calls and of payloads that were not trimmed.
+// crowd THREADS ROUNDS: each thread has a VM whose guest has only FP and SSE, and makes three calls a
+// round: it loads a payload with AVX and PKRU, loads one that every KVM refuses, and saves. ROUNDS 0:
+// runs until it is killed. Prints the number of calls, and the number of payloads that still had AVX
+// after they were loaded.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -35,7 +36,8 @@ static void *crowd(void *unused)
 		set_xstate_bv(payload, XFEATURES_FP_SSE);
 		refusals += raw_ioctl(vcpu, KVM_SET_XSAVE, payload) < 0;
 		saves += !raw_ioctl(vcpu, KVM_GET_XSAVE, payload);
-		// If one QEMU thread emulates all CPUs, this makes it turn to the next CPU.
+		// An emulator that has one thread for all CPUs switches to the next CPU here, and not
+		// only ten times a second.
 		__builtin_ia32_pause();
 	}
 	return NULL;

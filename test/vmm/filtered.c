@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: MIT
-// A restore, and then a save, in the order of events of a real VMM, on the same threads, under its
-// seccomp filter from the same moment on. A system call that the filter does not let pass kills the
+// Restores and then saves with the order of events of a real VMM, on the same threads, with its
+// seccomp filter from the same event on. A system call that the filter does not allow kills the
 // process.
 //
 //	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
 //
-// XCR0 is what the guest's CPUID enumerates; "none": the guest has no XSAVE. The steps follow
-// KVM_SET_CPUID2; each prints a line:
+// The guest's CPUID enumerates XCR0; "none": the guest has no XSAVE. The steps follow
+// KVM_SET_CPUID2, and each prints a line:
 //
-//	start			the steps up to this one come before the VM, on the main thread,
-//without a filter 	set-xsave=XSTATE_BV	KVM_SET_XSAVE
+//	start			the steps before this one run on the main thread, without a
+//				filter, before the VM is created
+//	set-xsave=XSTATE_BV	KVM_SET_XSAVE
 //	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with an XCOMP_BV, which every KVM refuses
 //	set-xcrs=XCR0		KVM_SET_XCRS
-//	save			from here on the VMM saves: in Firecracker on the vCPU's thread, in
-//StratoVirt on the main thread 	call=NAME[,NUMBER]...	that system call, with these arguments
+//	save			KVM_GET_XSAVE or KVM_GET_XSAVE2: in Firecracker on the vCPU's
+//				thread, in StratoVirt on the main thread; later steps run there
+//	call=NAME[,NUMBER]...	this system call, with these arguments
 //	get-cpuid2		KVM_GET_CPUID2
-//	close=FD  open=FILE	the file gets the lowest number that is free
-//	meet=FIFO		waits until somebody opens the FIFO to read it
+//	close=FD  open=FILE	the file gets the lowest free number
+//	meet=FIFO		waits until another process opens the FIFO to read it
 #include <errno.h>
 #include <pthread.h>
 #include <seccomp.h>
@@ -33,7 +35,7 @@ struct vmm {
 	const char *name;
 	const struct allowed *allows;
 	size_t allowances;
-	bool all_threads; // the filter is for the threads that exist, too
+	bool all_threads; // the filter also applies to the threads that exist
 	void *(*thread)(void *nothing);
 	void (*main)(void);
 };
@@ -42,11 +44,10 @@ static const struct vmm *vmm;
 static const char *guest_xcr0;
 static char **next_step;
 static int kvm, vm, vcpu;
-// Waits and wakes by private futexes alone, which StratoVirt's filter lets pass; pthread_join()
-// makes others.
+// A barrier uses private futexes, which StratoVirt's filter allows; pthread_join() uses others.
 static pthread_barrier_t turn;
 
-// Not printf(): under a filter nothing may be spent but write(2).
+// Not printf(): the filters allow write(2), but not every call of stdio.
 static void say(const char *format, ...)
 {
 	char line[256];
@@ -71,7 +72,7 @@ static void say_result(const char *step, long result)
 	say("%s: %s\n", step, result < 0 ? errno_name(errno) : "0");
 }
 
-// Where the filter begins.
+// Installs the filter.
 static void enter(void)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -144,7 +145,7 @@ static void get_cpuid2(const char *step)
 	say_result(step, ioctl(vcpu, KVM_GET_CPUID2, &table));
 }
 
-// How this VMM saves.
+// Saves with the ioctl that this VMM uses.
 static void save(const char *step)
 {
 	static unsigned char payload[MAX_PAYLOAD];
@@ -173,7 +174,7 @@ static void call(const char *step, char *name_and_arguments)
 				 arguments[4], arguments[5]));
 }
 
-// The old open(2), which each filter lets pass; libc's makes openat(2).
+// The old open(2): each filter allows it. libc's open() makes openat(2).
 static int open_as_every_filter_allows(const char *path, int flags)
 {
 	int fd = (int)syscall(SYS_open, path, flags, 0600);
@@ -240,7 +241,7 @@ static void save_steps(void)
 		take(*next_step++);
 }
 
-// Without pthread_join() or the like, and without what exit() might do.
+// Not pthread_join() or exit(): the filters may not allow their system calls.
 static _Noreturn void end(void)
 {
 	say("end\n");
@@ -312,7 +313,7 @@ static void cloud_hypervisor(void)
 
 static void *stratovirt_vcpu(void *nothing)
 {
-	// What libc calls when a thread begins is done.
+	// libc has made the system calls of a thread's start.
 	pthread_barrier_wait(&turn);
 	pthread_barrier_wait(&turn);
 	get_supported_cpuid();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What three real VMMs' seccomp filters let pass around their calls of KVM_SET_XSAVE and
-// KVM_GET_XSAVE. Everything else ends the VMM.
+// The system calls and ioctls that the seccomp filters of three real VMMs allow when the VMM calls
+// KVM_SET_XSAVE and KVM_GET_XSAVE. Any other ends the VMM.
 //
-// Measured in November 2026: each VMM was built from its sources, and at the place in question each
-// system call and each request below was made under the VMM's own filter. What could not be tried
-// there is taken from the VMM's own list, and named as such.
+// Measured in November 2026: each VMM was built from its sources, and each call below was made there
+// under the VMM's own filter. The calls that could not be tried come from the VMM's own list and are
+// named.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 
@@ -19,8 +19,8 @@
 
 #define ANY_ARGUMENT (-1)
 
-// A system call that passes: with any arguments, or only where the argument with this number has
-// this value, in its low 32 bits.
+// An allowed system call: with any arguments, or only if the argument with this number has this value
+// in its low 32 bits.
 struct allowed {
 	int syscall;
 	int argument;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// hang vcpu|nothing|child XSTATE_BV: a restore whose payload is not there yet, whoever reads it
-// waits. Prints "calls PID" and makes the call, by a system call of its own; then prints what it
-// returned and what became of XSTATE_BV. A process of its own puts the payload there once a line
-// has come in on standard input; it outlives the caller, but not for ever. vcpu: into a vCPU whose
-// guest has FP, SSE and AVX. nothing: into descriptor 0, which is none. child: by a child of the
-// process that created the vCPU. SIGUSR1 interrupts the call if the kernel lets it.
+// hang vcpu|nothing|child XSTATE_BV: loads a payload whose memory is not there yet: every reader of
+// it waits. Prints "calls PID" and makes the system call itself; then prints the result and the
+// XSTATE_BV. After a line on standard input another process, which outlives the caller for a limited
+// time, provides the payload.
+//	vcpu	loads into a vCPU whose guest has FP, SSE and AVX
+//	nothing	loads into descriptor 0, which is no vCPU
+//	child	a child of the process that created the vCPU makes the call
+// SIGUSR1 interrupts the call if the kernel allows it.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -47,7 +49,7 @@ static int create_vcpu(void)
 	return vcpu;
 }
 
-// Memory that nobody can read before the userfaultfd, which is returned, is served.
+// Makes memory that nobody can read until the returned userfaultfd is served.
 static int make_payload(unsigned char **payload)
 {
 	struct uffdio_api api = {.api = UFFD_API};

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`, with IDLE_MIB of memory. With
-// IDLE_STATS it holds the statistics of each vCPU, too, as QEMU 10 and Firecracker do; with
-// IDLE_RAW it calls the kernel without libc's ioctl(), as Go programs do. It says "ready" once the
-// vCPUs are there, and waits for its standard input to end.
+// A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`. It prints "ready" once it has
+// the vCPUs, and ends when its standard input does. Variables change it:
+//
+//	IDLE_MIB	it has so much memory
+//	IDLE_STATS	it holds the statistics of each vCPU, too, as QEMU 10 and Firecracker do
+//	IDLE_RAW	it calls the kernel without libc's ioctl(), as Go programs do
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,7 +16,7 @@
 
 #include "kvm.h"
 
-// Linux 5.14 brought it; the headers of Debian 11 are older.
+// From Linux 5.14; the headers of Debian 11 are older.
 #ifndef KVM_GET_STATS_FD
 #define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
 #endif
@@ -33,7 +35,7 @@ static int call_named(int fd, unsigned int request, const void *argument, const 
 	return result;
 }
 
-// In small pages, which the kernel takes longer to free.
+// Fills memory in small pages, because the kernel takes longer to free these.
 static void fill(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

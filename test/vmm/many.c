@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// many COUNT: COUNT VMMs at once, each a process, started one after the other: while all before it
-// are there, each restores five times a payload with AVX into a vCPU without it, by system calls of
-// its own. Prints "trimmed=N first-ns=N last-ns=N": how many VMMs had each of their payloads
-// trimmed, and what a restore took, the least of a VMM's: the median of the first 100, and of the
-// last.
+// many COUNT: starts COUNT VMMs, one after the other, each a process. While all earlier ones run, each
+// loads five times a payload with AVX into a vCPU without it, with system calls of its own. Prints
+// "trimmed=N first-ns=N last-ns=N": the number of VMMs whose payloads were all trimmed, and the time
+// of a restore (the shortest of a VMM; the median of the first 100 VMMs, and of the last 100).
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// mapped private|shared FILE: restores the payload in FILE, mapped read-only, into a vCPU with FP
-// and SSE. Prints what KVM_SET_XSAVE returned and the XSTATE_BV in memory after it.
+// mapped private|shared FILE: loads the payload in FILE, mapped read-only, into a vCPU with FP and
+// SSE. Prints the result of KVM_SET_XSAVE, and the XSTATE_BV in memory after it.
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

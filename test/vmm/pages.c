@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// pages KIND: loads a payload with AVX and PKRU, which the guest does not have, from memory that
-// its owner cannot write, or read, without a page fault. KIND: readonly, copied (shared with a
-// child until one of them writes), absent (a file's page that was not touched yet), userfaultfd (a
-// page that another thread brings when it is touched). Prints what KVM answered and what XSTATE_BV
-// is then.
+// pages KIND: loads a payload with AVX and PKRU, which the guest does not have, from memory that the
+// process cannot write, or read, without a page fault. KIND: readonly, copied (shared with a child
+// until one of them writes), absent (a page of a file that was not touched yet), userfaultfd (a page
+// that another thread provides when it is touched). Prints KVM's result, and the XSTATE_BV after it.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>

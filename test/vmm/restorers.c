@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU whose guest XCR0
-// is unlike the next one's, and restores a payload with FP, SSE, AVX and BIT into it, time and
-// again, by system calls of its own. Prints a line for each vCPU, "ID: N", with how many payloads
-// were trimmed to just what it has, after one with an error if there was any. interrupted: each
-// thread gets a signal every half a millisecond, after which the kernel goes on with the call.
-// interruptible: SIGUSR1 interrupts a thread's call if the kernel lets it.
+// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU with another guest
+// XCR0 than its neighbours', and loads a payload with FP, SSE, AVX and BIT into it ROUNDS times, with
+// system calls of its own. Prints a line "ID: N" for each vCPU, with the number of payloads that were
+// trimmed to exactly its XCR0, and an error if there was one. interrupted: each thread gets a signal
+// every half millisecond, after which the kernel continues the call. interruptible: SIGUSR1
+// interrupts a thread's call if the kernel allows it.
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -27,7 +27,7 @@ static int rounds;
 static uint64_t leaked;
 static bool interrupted;
 
-// FP and SSE, and AVX for every other.
+// FP and SSE; every second vCPU also has AVX.
 static uint64_t xcr0_of(long id)
 {
 	return id % 2 ? 7 : 3;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// scale vcpus N [XSTATE_BV]	N vCPUs in one VM, each given a CPUID and restored
-// scale vms N		N VMs with two vCPUs each, one after the other
-// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N": the median of what a restore
-// takes of the thread's time, in the first and in the last quarter of all; by how much the shim's
-// memory, and the whole process's, has grown since the first quarter (vms), or since there was none
-// (vcpus).
+// scale vcpus N [XSTATE_BV]	makes N vCPUs in one VM, each with a CPUID table and a restore
+// scale vms N			makes N VMs with two vCPUs each, one after the other
+// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N": the thread's CPU time of a restore
+// (the median of the first and of the last quarter), and the growth of the memory of the shim and of
+// the whole process, since the first quarter (vms) or since before the first vCPU (vcpus).
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,10 +40,10 @@ static void set_cpuid(int vcpu)
 	kvm_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 }
 
-// 7 is what a leaky host saved, 3 what a clean one did.
+// 7: the payload of a leaky host; 3: that of a clean one.
 static uint64_t restored_bv = 7;
 
-// Returns how long it took.
+// Returns the time that it took.
 static long restore(int vcpu)
 {
 	static unsigned char payload[sizeof(struct kvm_xsave)];
@@ -56,8 +55,8 @@ static long restore(int vcpu)
 	return now() - before;
 }
 
-// Resident KiB: of the shim's mappings and its zeroed data, which follows them without a name; or
-// of everything.
+// Returns the resident KiB of the shim (its mappings, and its .bss, which follows them without a
+// name) or of the whole process.
 static long resident(bool shim)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");

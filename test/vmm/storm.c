@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// storm THREADS ROUNDS: each thread makes and closes VMs and vCPUs, so that descriptor numbers are
-// used again by others, gives them CPUIDs or none, restores payloads into them, through duplicates
-// and in forked children as well, while signals arrive whose handler restores, too. Every outcome
-// must be the model's. DEVICE stands in for /dev/kvm. Prints "restores=N trims=N trimmed=N
-// mismatches=N": trimmed is how many vCPUs had a payload trimmed, each of which a shim owes one
-// report at least.
+// storm THREADS ROUNDS: each thread creates and closes VMs and vCPUs, so that other threads use their
+// descriptor numbers again, sets CPUID tables on some of them, and loads payloads, also through
+// duplicates, in forked children and in the handler of signals that keep arriving. Every outcome
+// must be the model's. DEVICE replaces /dev/kvm. Prints "restores=N trims=N trimmed=N mismatches=N":
+// trimmed is the number of vCPUs that had a payload trimmed, each of which needs a report.
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -27,17 +26,17 @@
 
 #define MAX_THREADS 256
 #define VCPUS 3
-// Duplicates get numbers from here on, which no vCPU is created with: a shim knows nothing of them.
+// The lowest number of a duplicate. No vCPU is created with such a number, so the shim does not know it.
 #define DUPLICATES 3000
 
-// Shared with the children.
+// In memory that the children share.
 static struct {
 	atomic_ulong restores, trims, trimmed, mismatches;
 } * counts;
 
 static int kvm;
 static uint64_t supported;
-static pid_t creator; // of the vCPUs, from whom alone KVM takes their ioctls
+static pid_t creator; // of the vCPUs; KVM refuses their ioctls from any other process
 
 struct vcpu {
 	int fd;
@@ -50,7 +49,7 @@ struct worker {
 	pthread_t thread;
 	uint64_t random;
 	unsigned long rounds;
-	struct vcpu steady; // for the signal handler: nothing of it changes
+	struct vcpu steady; // never changes: for the signal handler
 	unsigned char payload[sizeof(struct kvm_xsave)];
 	unsigned char handlers[sizeof(struct kvm_xsave)];
 };
@@ -98,8 +97,8 @@ static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
 	return !memcmp(payload, expected, sizeof(expected));
 }
 
-// Async-signal-safe. A payload that KVM took for another process's, as it does in a child, is as it
-// was. True where it was trimmed.
+// Async-signal-safe. Returns true if the payload was trimmed. In a child, KVM answers EIO and the
+// payload must be unchanged.
 static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 {
 	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | XFEATURES_FP_SSE) : given;
@@ -119,7 +118,7 @@ static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 	if (is_filled(payload, written) && error == expected)
 		return written != given;
 	counts->mismatches++;
-	// Not dprintf(): it takes locks of stdio's.
+	// Not dprintf(): it takes locks of stdio.
 	length = snprintf(line, sizeof(line),
 			  "fd=%d cpuid=%d xcr0=%#x given=%#llx after=%#llx errno=%d\n", vcpu.fd,
 			  vcpu.has_cpuid, vcpu.xcr0, (unsigned long long)given,
@@ -139,8 +138,8 @@ static void on_signal(int number)
 	errno = saved;
 }
 
-// The kernel's own word is what counts for a duplicate, asked behind the shim's back. A stand-in
-// keeps what it was given.
+// For a duplicate the model uses KVM's own table, read without the shim. A stand-in keeps the table
+// that it was given.
 static void restore_duplicate(struct vcpu vcpu)
 {
 	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Eight threads, each with a vCPU whose guest XCR0 is unlike the others', change its CPUID and load
-// payloads into it, all at once. Exit status 1, and a line, where a payload was not trimmed to its
-// own vCPU's mask. DEVICE in the environment stands in for /dev/kvm.
+// Eight threads, each with a vCPU that has another guest XCR0 than the others, set CPUID tables and
+// load payloads at the same time. If a payload was not trimmed to its own vCPU's XCR0, prints a line
+// and exits with 1. DEVICE replaces /dev/kvm.
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -49,7 +49,7 @@ static void *vcpu_main(void *arg)
 		if (set_xcr0(vcpu, (uint32_t)xcr0))
 			fail(id, "KVM_SET_CPUID2");
 		set_xstate_bv(payload, sent);
-		// KVM refuses what this host lacks; what the payload has become is the matter here.
+		// The call may fail for xfeatures that this host lacks; only the payload matters.
 		ioctl(vcpu, KVM_SET_XSAVE, payload);
 		if (get_xstate_bv(payload) != (sent & xcr0))
 			fail(id, "a payload was not trimmed to this vCPU's own mask");

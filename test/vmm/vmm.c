@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-// A scriptable VMM: carries out the steps given as arguments, in order, and prints a line for each:
-// the step, what its ioctl returned (or the name of its errno), and what became of the caller's
-// memory.
+// A scriptable VMM: runs the steps in its arguments, in order, and prints a line for each: the step,
+// the ioctl's result (or the name of its errno), and the state of the caller's memory.
 //
 //	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
 //
-// `vmm` alone lists the steps. DEVICE in the environment stands in for /dev/kvm. Every ioctl leaves
-// through do_ioctl(); with -DRAW_IOCTL, none through libc.
+// `vmm` alone lists the steps. DEVICE replaces /dev/kvm. Every ioctl goes through do_ioctl(); with
+// -DRAW_IOCTL none goes through libc.
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/filter.h>
@@ -44,6 +43,7 @@
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
+static uint32_t request; // of the step that runs, if several steps share a function
 static int kvm_fd = -1, vm_fd = -1, vcpu_fd = -1;
 static int vcpus[MAX_VCPUS];
 static size_t payload_size = sizeof(struct kvm_xsave);
@@ -75,7 +75,7 @@ static uint64_t number(const char *text)
 	return value;
 }
 
-// Ends the text at the first of the separators, and returns what follows; NULL where there is none.
+// Ends the text at the first separator and returns the rest; NULL if there is no separator.
 static char *cut(char *text, const char *separators)
 {
 	char *at = text ? strpbrk(text, separators) : NULL;
@@ -85,9 +85,9 @@ static char *cut(char *text, const char *separators)
 	return at;
 }
 
-static long do_ioctl(int fd, uint32_t request, void *arg)
+static long do_ioctl(int fd, uint32_t nr, void *arg)
 {
-	unsigned long sent = wide ? request | ~0xffffffffUL : request;
+	unsigned long sent = wide ? nr | ~0xffffffffUL : nr;
 
 	errno = ERRNO_UNTOUCHED;
 	if (raw)
@@ -99,7 +99,7 @@ static long do_ioctl(int fd, uint32_t request, void *arg)
 #endif
 }
 
-// Prints the result of the last call, on the step's line, which the caller ends.
+// Prints the result of the last call, without a newline.
 static void print_result(long result)
 {
 	int error = errno;
@@ -110,9 +110,9 @@ static void print_result(long result)
 		printf(" %ld%s", result, error == ERRNO_UNTOUCHED ? "" : " errno-touched");
 }
 
-static void print_call(int fd, uint32_t request, void *arg)
+static void print_call(int fd, uint32_t nr, void *arg)
 {
-	print_result(do_ioctl(fd, request, arg));
+	print_result(do_ioctl(fd, nr, arg));
 }
 
 static void select_fd(int fd)
@@ -217,7 +217,7 @@ static void prepare_run(struct kvm_run **run)
 		die("kvm_run", errno_name(errno));
 }
 
-// For one vCPU: a guest that executes hlt, once per step.
+// Runs the guest of one vCPU, which executes hlt, once per step.
 static void step_run(char *arg)
 {
 	static struct kvm_run *run;
@@ -232,8 +232,7 @@ static void step_run(char *arg)
 // ---- CPUID ----
 
 // LIST: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". `.INDEX` sets
-// KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-// `:INDEX` does not.
+// KVM_CPUID_FLAG_SIGNIFCANT_INDEX, `:INDEX` does not.
 static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 {
 	uint32_t count = 0;
@@ -266,7 +265,7 @@ static void step_cpuid(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID2, cpuid_table);
 }
 
-// The table ends where its memory ends.
+// The memory behind the table is not readable.
 static void step_cpuid_edge(char *list)
 {
 	size_t size = 16 << 10;
@@ -312,7 +311,7 @@ static void step_cpuid_v1(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
 }
 
-// LIST is what the buffer holds before the call.
+// LIST: the contents of the buffer before the call.
 static void step_get_cpuid(char *list)
 {
 	parse_entries(list, cpuid_table->entries);
@@ -367,7 +366,7 @@ static void protect_payload(int protection)
 		die("mprotect", errno_name(errno));
 }
 
-// Compares the payload with payload_before: XSTATE_BV is shown, anything else must be the same.
+// Prints XSTATE_BV, and compares the rest of the payload with payload_before.
 static void print_payload(const unsigned char *payload)
 {
 	size_t i;
@@ -382,9 +381,8 @@ static void print_payload(const unsigned char *payload)
 		printf(" rest=changed-at-%zu", i);
 }
 
-// SPEC: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The payload ends
-// where its mapping ends, so that touching what lies past it is fatal; `shift` moves it down, off
-// its alignment.
+// SPEC: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The memory
+// behind the payload is not readable; `shift` moves the payload down, off its alignment.
 static unsigned char *make_payload(char *spec, bool *readonly)
 {
 	unsigned char *payload = payload_end - payload_size;
@@ -409,7 +407,7 @@ static unsigned char *make_payload(char *spec, bool *readonly)
 	return payload;
 }
 
-static void call_with_payload(uint32_t request, char *spec)
+static void step_payload(char *spec)
 {
 	bool readonly = false;
 	unsigned char *payload = make_payload(spec, &readonly);
@@ -422,26 +420,11 @@ static void call_with_payload(uint32_t request, char *spec)
 		protect_payload(PROT_READ | PROT_WRITE);
 }
 
-static void step_set_xsave(char *spec)
-{
-	call_with_payload(KVM_SET_XSAVE, spec);
-}
-
-static void step_set_xsave_at(char *address)
-{
-	print_call(vcpu_fd, KVM_SET_XSAVE, (void *)(uintptr_t)number(address));
-}
-
 static void step_set_xcrs(char *value)
 {
 	struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = number(value)}}};
 
 	print_call(vcpu_fd, KVM_SET_XCRS, &xcrs);
-}
-
-static void step_set_xcrs_at(char *address)
-{
-	print_call(vcpu_fd, KVM_SET_XCRS, (void *)(uintptr_t)number(address));
 }
 
 static void step_pid(char *arg)
@@ -450,42 +433,32 @@ static void step_pid(char *arg)
 	printf(" %d", getpid());
 }
 
-// Any other request, given the address of a payload that it must not change.
-static void step_ioctl(char *request)
+// Makes another request with the address of a payload, which must not change.
+static void step_ioctl(char *other_request)
 {
 	char spec[] = "0xffffffffffffffff";
 
-	call_with_payload((uint32_t)number(request), spec);
+	request = (uint32_t)number(other_request);
+	step_payload(spec);
 }
 
-static void get_payload(uint32_t request)
+static void step_at(char *address)
+{
+	print_call(vcpu_fd, request, (void *)(uintptr_t)number(address));
+}
+
+static void step_get_payload(char *arg)
 {
 	unsigned char *payload = payload_end - payload_size;
 	uint64_t hash = 14695981039346656037U; // FNV-1a
 
+	(void)arg;
 	memset(payload, 0xa5, payload_size);
 	print_call(vcpu_fd, request, payload);
 	for (size_t i = 0; i < payload_size; i++)
 		if (i < XSTATE_BV || i >= XCOMP_BV)
 			hash = (hash ^ payload[i]) * 1099511628211U;
 	printf(" xstate_bv=0x%" PRIx64 " rest=%016" PRIx64, get_xstate_bv(payload), hash);
-}
-
-static void step_get_xsave(char *arg)
-{
-	(void)arg;
-	get_payload(KVM_GET_XSAVE);
-}
-
-static void step_get_xsave2(char *arg)
-{
-	(void)arg;
-	get_payload(KVM_GET_XSAVE2);
-}
-
-static void step_get_xsave_at(char *address)
-{
-	print_call(vcpu_fd, KVM_GET_XSAVE, (void *)(uintptr_t)number(address));
 }
 
 // ---- descriptors ----
@@ -530,7 +503,7 @@ static void step_close(char *arg)
 		die("close", errno_name(errno));
 }
 
-// ---- how the steps that follow are carried out ----
+// ---- steps that change how later steps run ----
 
 static void step_raw(char *arg)
 {
@@ -550,7 +523,7 @@ static void step_wide(char *arg)
 	wide = true;
 }
 
-// Makes a system call that is easy to find in a trace. The path does not exist.
+// Marks the place in a trace of system calls. The path does not exist.
 static void step_mark(char *name)
 {
 	char path[64];
@@ -571,7 +544,7 @@ static void step_pause(char *arg)
 
 static void run_steps(void);
 
-// The steps that follow are carried out by a child; this process ends as that does.
+// The child runs the later steps; this process ends with the same status.
 static void go_on_in_child(pid_t pid)
 {
 	int status;
@@ -591,7 +564,7 @@ static void step_fork(char *arg)
 {
 	(void)arg;
 	printf("\n");
-	// libc's, which knows what to do with the locks that other threads hold meanwhile
+	// libc's fork() handles the locks that other threads hold
 	go_on_in_child(fork());
 }
 
@@ -602,7 +575,7 @@ static void step_helper(char *arg)
 	go_on_in_child((pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL));
 }
 
-// As vfork() is used: the child shares the memory, and this process stands still until it ends.
+// The child shares the memory, and this process waits until the child ends.
 static void step_vfork(char *arg)
 {
 	pid_t pid;
@@ -657,7 +630,7 @@ static void step_thread(char *arg)
 	run_in_thread(NULL);
 }
 
-// With the least stack that POSIX has a thread ask for.
+// The thread has the smallest stack that POSIX allows.
 static void step_small_thread(char *arg)
 {
 	pthread_attr_t attributes;
@@ -683,7 +656,7 @@ static void step_signal(char *arg)
 	exit(0);
 }
 
-// From here on any system call but ioctl, write and exit is fatal.
+// From here on only ioctl, write, the old fstat and exit are allowed.
 static void step_confine(char *arg)
 {
 	struct sock_filter filter[] = {
@@ -712,53 +685,55 @@ static const struct step {
 	const char *arg; // NULL: takes none
 	void (*run)(char *arg);
 	const char *what;
+	uint32_t request;
 } steps[] = {
-	{"vm", NULL, step_vm, "create a VM; the first is created when it is needed"},
-	{"create", "ID", step_create, "create a vCPU in the latest VM, and select it"},
-	{"vcpu", "ID", step_vcpu, "select a vCPU created earlier"},
-	{"supported", NULL, step_supported, "KVM_GET_SUPPORTED_CPUID"},
-	{"size", NULL, step_size, "KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2); sets the size of payloads"},
-	{"run", NULL, step_run, "KVM_RUN, of a guest that executes hlt"},
+	{"vm", NULL, step_vm, "create another VM; `create` makes the first", 0},
+	{"create", "ID", step_create, "create a vCPU in the latest VM, and select it", 0},
+	{"vcpu", "ID", step_vcpu, "select a vCPU created earlier", 0},
+	{"supported", NULL, step_supported, "KVM_GET_SUPPORTED_CPUID", 0},
+	{"size", NULL, step_size, "KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2); sets the size of payloads",
+	 0},
+	{"run", NULL, step_run, "KVM_RUN of a guest that executes hlt", 0},
 	{"cpuid", "LIST", step_cpuid,
-	 "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none"},
-	{"cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID"},
+	 "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none", 0},
+	{"cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID", 0},
 	{"cpuid-too-many", "LIST", step_cpuid_too_many,
-	 "KVM_SET_CPUID2 with an nent that KVM refuses"},
+	 "KVM_SET_CPUID2 with an nent that KVM refuses", 0},
 	{"cpuid-edge", "LIST", step_cpuid_edge,
-	 "KVM_SET_CPUID2 of a table that ends where its memory ends"},
-	{"cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)"},
-	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST"},
-	{"set-xsave", "SPEC", step_set_xsave,
-	 "KVM_SET_XSAVE: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]"},
-	{"set-xsave-at", "ADDRESS", step_set_xsave_at, "KVM_SET_XSAVE of whatever is there"},
-	{"get-xsave", NULL, step_get_xsave, "KVM_GET_XSAVE"},
-	{"get-xsave2", NULL, step_get_xsave2, "KVM_GET_XSAVE2"},
-	{"get-xsave-at", "ADDRESS", step_get_xsave_at, "KVM_GET_XSAVE to whatever is there"},
-	{"set-xcrs", "XCR0", step_set_xcrs, "KVM_SET_XCRS with this XCR0"},
-	{"set-xcrs-at", "ADDRESS", step_set_xcrs_at, "KVM_SET_XCRS of whatever is there"},
-	{"pid", NULL, step_pid, "tell the process's number"},
-	{"ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload"},
-	{"fd", "FD", step_fd, "select a descriptor by number"},
-	{"file", "PATH", step_file, "open a file and select its descriptor"},
-	{"dup", NULL, step_dup, "select a duplicate of the selected descriptor"},
-	{"dup-to", "FD", step_dup_to, "the same, with that number"},
-	{"close", NULL, step_close, "close the selected descriptor"},
-	{"raw", NULL, step_raw, "from here on: system calls of our own instead of libc's ioctl"},
-	{"libc", NULL, step_libc, "from here on: libc's ioctl"},
-	{"wide", NULL, step_wide,
-	 "from here on: request numbers with the upper half set, as by a sign"},
-	{"mark", "NAME", step_mark, "access(\"/mark-NAME\")"},
-	{"pause", NULL, step_pause, "until a line has come in on standard input"},
-	{"fork", NULL, step_fork, "the steps that follow, in a child"},
-	{"vfork", NULL, step_vfork, "the same, in a child that shares the memory"},
-	{"helper", NULL, step_helper, "the same, in a child that shares the descriptors"},
+	 "KVM_SET_CPUID2 of a table at the end of readable memory", 0},
+	{"cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)", 0},
+	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST", 0},
+	{"set-xsave", "SPEC", step_payload,
+	 "KVM_SET_XSAVE: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]",
+	 KVM_SET_XSAVE},
+	{"set-xsave-at", "ADDRESS", step_at, "KVM_SET_XSAVE with this address", KVM_SET_XSAVE},
+	{"get-xsave", NULL, step_get_payload, "KVM_GET_XSAVE", KVM_GET_XSAVE},
+	{"get-xsave2", NULL, step_get_payload, "KVM_GET_XSAVE2", KVM_GET_XSAVE2},
+	{"get-xsave-at", "ADDRESS", step_at, "KVM_GET_XSAVE with this address", KVM_GET_XSAVE},
+	{"set-xcrs", "XCR0", step_set_xcrs, "KVM_SET_XCRS with this XCR0", 0},
+	{"set-xcrs-at", "ADDRESS", step_at, "KVM_SET_XCRS with this address", KVM_SET_XCRS},
+	{"pid", NULL, step_pid, "print the pid", 0},
+	{"ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload", 0},
+	{"fd", "FD", step_fd, "select a descriptor by number", 0},
+	{"file", "PATH", step_file, "open a file and select its descriptor", 0},
+	{"dup", NULL, step_dup, "select a duplicate of the selected descriptor", 0},
+	{"dup-to", "FD", step_dup_to, "the same, with that number", 0},
+	{"close", NULL, step_close, "close the selected descriptor", 0},
+	{"raw", NULL, step_raw, "from here on: make system calls without libc's ioctl", 0},
+	{"libc", NULL, step_libc, "from here on: libc's ioctl", 0},
+	{"wide", NULL, step_wide, "from here on: set the upper 32 bits of requests", 0},
+	{"mark", "NAME", step_mark, "access(\"/mark-NAME\")", 0},
+	{"pause", NULL, step_pause, "wait for a line on standard input", 0},
+	{"fork", NULL, step_fork, "run the later steps in a child", 0},
+	{"vfork", NULL, step_vfork, "the same, in a child that shares the memory", 0},
+	{"helper", NULL, step_helper, "the same, in a child that shares the descriptors", 0},
 	{"exec", NULL, step_exec,
-	 "the steps that follow, in a new program that inherits the descriptor"},
-	{"thread", NULL, step_thread, "the steps that follow, on another thread"},
-	{"small-thread", NULL, step_small_thread, "the same, with a stack of 16 KiB"},
-	{"signal", NULL, step_signal, "the steps that follow, in a signal handler"},
+	 "run the later steps in a new program that inherits the descriptor", 0},
+	{"thread", NULL, step_thread, "run the later steps on another thread", 0},
+	{"small-thread", NULL, step_small_thread, "the same, with a stack of 16 KiB", 0},
+	{"signal", NULL, step_signal, "run the later steps in a signal handler", 0},
 	{"confine", NULL, step_confine,
-	 "from here on: any system call but ioctl, write, the old fstat and exit is fatal"},
+	 "from here on: only ioctl, write, the old fstat and exit are allowed", 0},
 };
 
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
@@ -780,6 +755,7 @@ static void run_step(void)
 		printf(" %s", arg);
 	}
 	printf(":");
+	request = step->request;
 	step->run(arg);
 	printf("\n");
 }

@@ -1,31 +1,26 @@
 // SPDX-License-Identifier: MIT
-// The supervisor: what it does when the kernel notifies it of a KVM call, before the kernel makes
-// the call.
-#include "supervise.h"
+#include "handlers.h"
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <pthread.h>
 #include <seccomp.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/kvm.h>
-#include <linux/seccomp.h>
 
 #include "attach.h"
 #include "remote.h"
+#include "stderr.h"
+#include "supervise.h"
 #include "tracked.h"
 #include "xsaveshim/guest_cpuid.h"
 #include "xsaveshim/policy.h"
@@ -36,26 +31,6 @@
 #ifndef KVM_X86_XCOMP_GUEST_SUPP
 #define KVM_X86_XCOMP_GUEST_SUPP 0
 #endif
-#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
-#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
-#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
-#endif
-
-// A thread that waits for a notification needs little of this; one that learns a table, 10 KiB,
-// needs most.
-#define STACK_SIZE (256 << 10)
-
-// How many threads may wait for notifications. More than one are left over where several calls came
-// at once.
-#define IDLE_MAX 4
-
-// How long to wait, in milliseconds, before the first look at whether the VMM has kept its standard
-// error. Each further look comes after twice the time, until the next notification.
-#define FIRST_LOOK_MS 100
-#define LAST_LOOK_MS (INT_MAX / 2)
-
-// How long a report waits for somebody who reads standard error.
-#define STDERR_WAIT_MS 1000
 
 // A call whose caller is blocked until the supervisor answers.
 struct call {
@@ -70,22 +45,13 @@ struct call {
 };
 
 static int listener;
-static int events; // an epoll descriptor: the listener, and the exits of tracked processes
-static pid_t first_process;
 static const struct settings *settings;
 
-// How many threads wait for a notification.
-static atomic_int idle;
-
 // Held while a call is handled, but not while the caller's memory is read or written, which may
-// take as long as the caller wants: the memory may be a file of a FUSE server of the caller's, or
-// wait for its userfaultfd. The rest of the static data belongs to who holds it.
+// take as long as the caller wants: the memory may belong to its FUSE server or its userfaultfd.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct log report_log;
 static struct tracked tracked;
-static bool has_stderr;
-static int look_after_ms; // how long to wait before the next look
-static int64_t next_look; // when it is due
 
 // Of callers whose process is not known.
 static struct rate_limit no_access;
@@ -107,51 +73,6 @@ static bool still_waits(const struct call *call)
 	return !seccomp_notify_id_valid(listener, call->id);
 }
 
-// Whether a VMM, or the process that was started, still has the standard error that it was started
-// with. Before there is a VMM, one may come that has.
-static bool is_stderr_in_use(void)
-{
-	if (!tracked.process_count ||
-	    !remote_has_another_file(first_process, STDERR_FILENO, STDERR_FILENO))
-		return true;
-	for (size_t i = 0; i < tracked.process_count; i++)
-		if (!remote_has_another_file(tracked.processes[i]->pid, STDERR_FILENO,
-					     STDERR_FILENO))
-			return true;
-	return false;
-}
-
-// A VMM that becomes a daemon lets go of its standard error, and so must the supervisor: somebody
-// (ssh, a script) may wait for its end. The log's lines then go where they go without a standard
-// error.
-static void release_stderr(void)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (null < 0)
-		return;
-	dup2(null, STDERR_FILENO);
-	close(null);
-	has_stderr = false;
-}
-
-static void look_after_stderr(void)
-{
-	if (has_stderr && !is_stderr_in_use())
-		release_stderr();
-}
-
-// A pipe that somebody else has filled may be about to be read. Once nobody did in time, no report
-// waits until somebody does.
-static void wait_for_stderr(void)
-{
-	static bool is_stuck;
-	struct pollfd target = {.fd = STDERR_FILENO, .events = POLLOUT};
-
-	if (has_stderr && settings->log == LOG_STDERR)
-		is_stuck = !poll(&target, 1, is_stuck ? 0 : STDERR_WAIT_MS);
-}
-
 // To be called before a report: makes it be about the caller's process, and go where somebody
 // reads.
 static void report_about(const struct call *call)
@@ -163,14 +84,15 @@ static void report_about(const struct call *call)
 	else if (!remote_process(call->tid, &process, &parent))
 		process = call->tid;
 	report_log.pid = process;
-	look_after_stderr();
-	wait_for_stderr();
+	stderr_check_now();
+	if (settings->log == LOG_STDERR)
+		stderr_wait_writable();
 }
 
 // Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong where
 // the descriptor is no vCPU (ENOENT), where the caller has exited (ESRCH), and where the kernel
 // itself will fail the call with EFAULT.
-static void report_no_access(struct call *call)
+static void report_not_readable(struct call *call)
 {
 	const char *error = strerror(errno);
 	struct rate_limit *limit;
@@ -184,8 +106,9 @@ static void report_no_access(struct call *call)
 	if (!rate_limit_allows(limit, UINT64_C(1) << (_IOC_NR(call->request) & 63)))
 		return;
 	report_about(call);
-	report_begin(&line, &report_log, LOG_LEVEL_ERROR, "no-access");
+	report_begin(&line, &report_log, LOG_LEVEL_ERROR, "not-trimmed");
 	report_vcpu_call(&line, vcpu_call(call, (struct vcpu){.id = call->vcpu_id}));
+	report_text(&line, "reason", "memory-not-readable");
 	report_text(&line, "error", error);
 	report_count(&line, limit->count);
 	report_send(&line);
@@ -246,7 +169,7 @@ static void learn_table(struct call *call, size_t entry_size,
 	errno = 0;
 	if (!read_table(call, entry_size, &table)) {
 		if (errno)
-			report_no_access(call);
+			report_not_readable(call);
 		return;
 	}
 	vcpu = find_vcpu(call);
@@ -298,8 +221,6 @@ static void end_vmm(const struct call *call)
 	pid_t process, parent;
 	int pidfd;
 
-	if (settings->refused != REFUSED_ABORT)
-		return;
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
 		return;
@@ -318,31 +239,32 @@ static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint6
 		       : 0;
 }
 
-static void begin_payload(struct report_line *line, enum log_level level, const char *event,
-			  const struct call *call, struct vcpu vcpu, uint64_t xstate_bv)
+static void begin_not_trimmed(struct report_line *line, enum log_level level,
+			      const struct call *call, struct vcpu vcpu, struct trim_result trim)
 {
 	report_about(call);
-	report_begin(line, &report_log, level, event);
+	report_begin(line, &report_log, level, "not-trimmed");
 	report_vcpu_call(line, vcpu_call(call, vcpu));
-	report_hex(line, "xstate_bv", xstate_bv);
+	report_hex(line, "xstate_bv", trim.xstate_bv);
+	report_hex(line, "allowed", trim.allowed);
 }
 
-static void report_not_trimmed(const struct call *call, struct tracked_vcpu *vcpu,
-			       struct trim_result trim, int error)
+static void report_not_writable(const struct call *call, struct tracked_vcpu *vcpu,
+				struct trim_result trim, int error)
 {
-	uint32_t times = count(vcpu, TRACKED_NOT_TRIMMED, trim.xstate_bv & ~trim.allowed);
+	uint32_t times = count(vcpu, TRACKED_NOT_WRITABLE, trim.xstate_bv & ~trim.allowed);
 	struct report_line line;
 
 	if (!times)
 		return;
-	begin_payload(&line, LOG_LEVEL_ERROR, "not-trimmed", call, vcpu->vcpu, trim.xstate_bv);
-	report_hex(&line, "allowed", trim.allowed);
+	begin_not_trimmed(&line, LOG_LEVEL_ERROR, call, vcpu->vcpu, trim);
+	report_text(&line, "reason", "memory-not-writable");
 	report_text(&line, "error", strerror(error));
 	report_count(&line, times);
 	report_send(&line);
 }
 
-static void tell_trim(const struct call *call, struct tracked_vcpu *vcpu, struct trim_result trim)
+static void note_trim(const struct call *call, struct tracked_vcpu *vcpu, struct trim_result trim)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
 	uint32_t times = dropped ? count(vcpu, TRACKED_TRIM, dropped) : 0;
@@ -354,44 +276,43 @@ static void tell_trim(const struct call *call, struct tracked_vcpu *vcpu, struct
 	report_trim(&report_log, vcpu_call(call, vcpu->vcpu), trim, times);
 }
 
-// What KVM refuses if the vCPU has the last table that was set and not an earlier one.
-static void report_doubtful(const struct call *call, struct tracked_vcpu *vcpu, uint64_t xstate_bv)
+// Reports the xfeatures that KVM refuses if it accepted the latest table: an earlier one has them.
+static void report_earlier_cpuid(const struct call *call, struct tracked_vcpu *vcpu,
+				 struct trim_result trim)
 {
 	struct vcpu latest = {.knowledge = vcpu->vcpu.knowledge, .guest_xcr0 = vcpu->latest_xcr0};
-	uint64_t doubtful = xstate_bv & vcpu->vcpu.guest_xcr0 & ~policy_allowed(latest);
-	uint32_t times = doubtful ? count(vcpu, TRACKED_MAY_BE_REFUSED, doubtful) : 0;
+	uint64_t lacking = trim.after & vcpu->vcpu.guest_xcr0 & ~policy_allowed(latest);
+	uint32_t times = lacking ? count(vcpu, TRACKED_EARLIER_CPUID, lacking) : 0;
 	struct report_line line;
 
 	if (!times)
 		return;
-	begin_payload(&line, LOG_LEVEL_NOTICE, "may-be-refused", call, vcpu->vcpu, xstate_bv);
-	report_reason(&line, (struct refusal){.guest_lacks = doubtful});
+	begin_not_trimmed(&line, LOG_LEVEL_NOTICE, call, vcpu->vcpu, trim);
+	report_text(&line, "reason", "earlier-cpuid");
+	report_xfeatures(&line, "lacking", lacking);
 	report_count(&line, times);
 	report_send(&line);
 }
 
-// The supervisor does not see how a call ends, so it reports beforehand what KVM will refuse. A
-// vCPU of which no table was seen may be one that KVM serves to another process, so nothing ends
-// over it.
-static void forecast(const struct call *call, struct tracked_vcpu *vcpu, const void *head)
+// Reports that KVM will refuse the payload, if it will. KVM may serve a vCPU without a known table
+// to another process, so nobody is ended for it.
+static void foresee_refusal(const struct call *call, struct tracked_vcpu *vcpu, const void *head,
+			    struct trim_result trim)
 {
 	struct refusal refusal = policy_diagnose(head, vcpu->vcpu, host);
-	struct report_line line;
 	uint32_t times;
 
 	if (!policy_always_refused(refusal)) {
-		report_doubtful(call, vcpu, xstate_bv(head));
+		report_earlier_cpuid(call, vcpu, trim);
 		return;
 	}
-	times = count(vcpu, TRACKED_WILL_BE_REFUSED, policy_refused_xfeatures(refusal));
+	times = count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(refusal));
 	if (times) {
-		begin_payload(&line, LOG_LEVEL_ERROR, "will-be-refused", call, vcpu->vcpu,
-			      xstate_bv(head));
-		report_reason(&line, refusal);
-		report_count(&line, times);
-		report_send(&line);
+		report_about(call);
+		report_refused(&report_log, vcpu_call(call, vcpu->vcpu), EINVAL, xstate_bv(head),
+			       refusal, times);
 	}
-	if (vcpu->vcpu.knowledge == VCPU_XCR0)
+	if (vcpu->vcpu.knowledge == VCPU_XCR0 && settings->refused == REFUSED_ABORT)
 		end_vmm(call);
 }
 
@@ -404,7 +325,7 @@ static void set_xsave(struct call *call)
 	int error = 0;
 
 	if (!read_memory(call, call->argument, head, sizeof(head))) {
-		report_no_access(call);
+		report_not_readable(call);
 		return;
 	}
 	vcpu = find_vcpu(call);
@@ -419,27 +340,26 @@ static void set_xsave(struct call *call)
 			return;
 	}
 	if (!is_as_wanted) {
-		report_not_trimmed(call, vcpu, trim, error);
+		report_not_writable(call, vcpu, trim, error);
 		return;
 	}
-	tell_trim(call, vcpu, trim);
+	note_trim(call, vcpu, trim);
 	xstate_set_bv(head, trim.after);
-	forecast(call, vcpu, head);
+	foresee_refusal(call, vcpu, head, trim);
 }
 
-// The guest had enabled this XCR0 where it was saved. What of it was dropped from the payload
-// before is lost. The rest the guest may have even if its CPUID does not enumerate it: a VMM that
-// KVM refuses it never loads the payload.
+// The guest had enabled this XCR0 when it was saved. The state of its xfeatures that were dropped
+// from the payload before is lost. The others are allowed to the guest, even if its CPUID does not
+// enumerate them: a VMM whose KVM_SET_XCRS fails never loads the payload.
 static void set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
 	struct tracked_vcpu *vcpu;
-	struct report_line line;
 	uint64_t xcr0, lost;
 	uint32_t times;
 
 	if (!read_memory(call, call->argument, &xcrs, sizeof(xcrs))) {
-		report_no_access(call);
+		report_not_readable(call);
 		return;
 	}
 	vcpu = find_vcpu(call);
@@ -449,17 +369,13 @@ static void set_xcrs(struct call *call)
 	vcpu->vcpu.enabled_xcr0 |= policy_joins(vcpu->vcpu, xcr0) & ~lost;
 	if (!lost)
 		return;
-	times = count(vcpu, TRACKED_WILL_BE_LOST, lost);
+	times = count(vcpu, TRACKED_LOST, lost);
 	if (times) {
 		report_about(call);
-		report_begin(&line, &report_log, LOG_LEVEL_ERROR, "will-be-lost");
-		report_vcpu_call(&line, vcpu_call(call, vcpu->vcpu));
-		report_hex(&line, "xcr0", xcr0);
-		report_xfeatures(&line, "lost", lost);
-		report_count(&line, times);
-		report_send(&line);
+		report_lost(&report_log, vcpu_call(call, vcpu->vcpu), xcr0, lost, times);
 	}
-	end_vmm(call);
+	if (settings->refused == REFUSED_ABORT)
+		end_vmm(call);
 }
 
 // The requests that the filter notifies the supervisor of.
@@ -496,20 +412,6 @@ scmp_filter_ctx supervise_filter(void)
 	return filter;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
-
-static void plan_look(int after_ms)
-{
-	look_after_ms = after_ms;
-	next_look = now_ms() + after_ms;
-}
-
 // What is no vCPU is never read from.
 static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call))
 {
@@ -517,10 +419,10 @@ static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call
 	if (call->vcpu_id >= 0)
 		handle(call);
 	else
-		report_no_access(call);
+		report_not_readable(call);
 }
 
-static void handle(const struct seccomp_notif *request)
+void handle_notification(const struct seccomp_notif *request)
 {
 	struct call call = {
 		.request = (unsigned int)request->data.args[1],
@@ -533,8 +435,7 @@ static void handle(const struct seccomp_notif *request)
 
 	pthread_mutex_lock(&lock);
 	tracked_forget_exited(&tracked);
-	if (has_stderr)
-		plan_look(FIRST_LOOK_MS);
+	stderr_check_soon();
 	for (size_t i = 0; i < WATCHED; i++) {
 		if (watched[i].request != call.request)
 			continue;
@@ -563,167 +464,58 @@ static uint64_t kvm_xfeatures(void)
 	return xfeatures;
 }
 
-static _Noreturn void fail(void)
-{
-	err(EXIT_FAILURE, "the supervisor ends");
-}
-
-static void look_at_stderr(void)
-{
-	pthread_mutex_lock(&lock);
-	tracked_forget_exited(&tracked);
-	if (has_stderr && now_ms() >= next_look) {
-		look_after_stderr();
-		if (look_after_ms < LAST_LOOK_MS)
-			plan_look(2 * look_after_ms);
-	}
-	pthread_mutex_unlock(&lock);
-}
-
-// In milliseconds; -1: there will be none.
-static int time_to_next_look(void)
-{
-	int64_t time = -1;
-
-	pthread_mutex_lock(&lock);
-	if (has_stderr)
-		time = next_look > now_ms() ? next_look - now_ms() : 0;
-	pthread_mutex_unlock(&lock);
-	return (int)time;
-}
-
-static void watch(int fd, uint32_t flags, int operation)
-{
-	struct epoll_event event = {.events = EPOLLIN | flags, .data.fd = fd};
-
-	if (epoll_ctl(events, operation, fd, &event))
-		fail();
-}
-
-// Receives a notification, if there is one. The listener is watched for one event at a time, so
-// that of the threads which wait here one receives; it has it watched again at once.
-static bool receive(struct seccomp_notif *request)
-{
-	struct epoll_event event;
-	int ready = epoll_wait(events, &event, 1, time_to_next_look());
-	bool is_received;
-
-	if (!ready)
-		look_at_stderr();
-	if (ready <= 0)
-		return false;
-	if (event.data.fd != listener) {
-		pthread_mutex_lock(&lock);
-		tracked_forget_exited(&tracked);
-		pthread_mutex_unlock(&lock);
-		return false;
-	}
-	if (event.events & EPOLLHUP)
-		_exit(0); // the last process with the filter has exited
-	memset(request, 0, sizeof(*request));
-	is_received = !seccomp_notify_receive(listener, request);
-	// ENOENT: the caller was killed before the supervisor could receive its notification.
-	if (!is_received && errno != ENOENT && errno != EINTR)
-		fail();
-	watch(listener, EPOLLONESHOT, EPOLL_CTL_MOD);
-	return is_received;
-}
-
-static void start_thread(void);
-
-// Answers one notification. The kernel makes the call in any case. The last thread that waits for
-// one starts another, as handling the call may take as long as the caller wants.
-static void serve_one(void)
-{
-	struct seccomp_notif request;
-	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
-
-	if (!receive(&request))
-		return;
-	if (atomic_fetch_sub(&idle, 1) == 1)
-		start_thread();
-	handle(&request);
-	response.id = request.id;
-	seccomp_notify_respond(listener, &response);
-	atomic_fetch_add(&idle, 1);
-}
-
-static void *serve(void *nothing)
-{
-	do
-		serve_one();
-	while (atomic_load(&idle) <= IDLE_MAX);
-	atomic_fetch_sub(&idle, 1);
-	return nothing;
-}
-
-// Where there can be no further thread, the next call waits until a thread has answered another.
-static void start_thread(void)
-{
-	pthread_attr_t attributes;
-	pthread_t thread;
-
-	atomic_fetch_add(&idle, 1);
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attributes, STACK_SIZE);
-	if (pthread_create(&thread, &attributes, serve, NULL))
-		atomic_fetch_sub(&idle, 1);
-	pthread_attr_destroy(&attributes);
-}
-
 // There is a descriptor for each process. Returns how many this process may have.
 static unsigned long raise_descriptor_limit(void)
 {
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))
-		fail();
+		err(EXIT_FAILURE, "the supervisor ends");
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit))
-		fail();
+		err(EXIT_FAILURE, "the supervisor ends");
 	return limit.rlim_cur < INT_MAX ? limit.rlim_cur : INT_MAX;
 }
 
-void supervise_prepare(int fd, const struct settings *loaded, pid_t vmm, const char *program,
-		       const char *reason)
+int handlers_init(int fd, const struct settings *loaded, pid_t vmm, const char *program,
+		  const char *reason)
 {
 	struct report_line line;
-	int error;
 
 	listener = fd;
 	settings = loaded;
-	first_process = vmm;
 	tracked_init(&tracked, raise_descriptor_limit());
-	events = epoll_create1(EPOLL_CLOEXEC);
-	if (events < 0)
-		fail();
-	watch(listener, EPOLLONESHOT, EPOLL_CTL_ADD);
-	watch(tracked.exits, 0, EPOLL_CTL_ADD);
 	log_init(&report_log, settings->log, settings->log_path, settings->log_level);
-	has_stderr = report_log.standard_error.fd >= 0;
-	plan_look(FIRST_LOOK_MS);
+	stderr_init(&tracked, vmm, report_log.standard_error.fd >= 0);
 	report_log.via = "supervisor";
+	report_log.foresees = true;
 	report_log.polls = true;
 	report_log.pid = vmm;
-	error = log_open(&report_log);
-	if (error > 0)
-		report_log_failure(&report_log, settings_text(settings, SETTING_LOG), error);
-	report_settings(&report_log, settings);
+	report_open_log(&report_log, settings);
 	report_begin(&line, &report_log, LOG_LEVEL_DEBUG, "run");
-	report_text(&line, "mode", "supervise");
+	report_text(&line, "mode", "supervisor");
 	report_text(&line, "reason", reason);
 	report_text(&line, "program", program);
 	report_send(&line);
 	host.xfeatures = kvm_xfeatures();
 	host.mxcsr_reserved = xstate_host_mxcsr_reserved();
-	// Since Linux 6.6, and a matter of speed alone.
-	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+	return tracked.exits;
 }
 
-void supervise(void)
+void handlers_clean_up(void)
 {
-	idle = 1;
-	while (true)
-		serve_one();
+	pthread_mutex_lock(&lock);
+	tracked_forget_exited(&tracked);
+	stderr_check_if_due();
+	pthread_mutex_unlock(&lock);
+}
+
+int handlers_timeout(void)
+{
+	int time;
+
+	pthread_mutex_lock(&lock);
+	time = stderr_time_to_check();
+	pthread_mutex_unlock(&lock);
+	return time;
 }

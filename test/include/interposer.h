@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// Makes a preloaded library export ioctl(), which calls the library's own on_ioctl().
+#ifndef TEST_INTERPOSER_H
+#define TEST_INTERPOSER_H
+
+#include <dlfcn.h>
+#include <stdarg.h>
+
+static int (*next_ioctl)(int fd, unsigned long request, ...);
+
+// request may have its upper 32 bits set: QEMU up to 8.2 sign-extends its requests.
+static int on_ioctl(int fd, unsigned long request, void *argument);
+
+__attribute__((constructor)) static void find_next_ioctl(void)
+{
+	if (!next_ioctl)
+		*(void **)&next_ioctl = dlsym(RTLD_NEXT, "ioctl");
+}
+
+// The C name differs, because the type of ioctl() in <sys/ioctl.h> differs between libcs.
+int interposed_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
+
+__attribute__((visibility("default"))) int interposed_ioctl(int fd, unsigned long request, ...)
+{
+	va_list arguments;
+	void *argument;
+
+	va_start(arguments, request);
+	argument = va_arg(arguments, void *);
+	va_end(arguments);
+	find_next_ioctl(); // another library's constructor may call first
+	return on_ioctl(fd, request, argument);
+}
+
+#endif
