@@ -377,14 +377,18 @@ struct set {
 
 static void choose_programs(struct set *set, enum host_exit exit)
 {
+	bool kretprobe = exit == HOST_EXIT_KRETPROBE;
 	struct bpf_program **chosen = set->programs, *program;
 	struct programs *skeleton = set->skeleton;
 
 	chosen[PIN_ENTRY] = skeleton->progs.xsaveshim_entry;
-	chosen[PIN_AGAIN] = has_btf_of_kvm() ? skeleton->progs.xsaveshim_again : NULL;
-	chosen[PIN_EXIT] = exit == HOST_EXIT_FEXIT ? skeleton->progs.xsaveshim_exit
-						   : skeleton->progs.xsaveshim_ret;
+	chosen[PIN_AGAIN] = kretprobe ? NULL : skeleton->progs.xsaveshim_again;
+	chosen[PIN_EXIT] =
+		kretprobe ? skeleton->progs.xsaveshim_ret : skeleton->progs.xsaveshim_exit;
+	if (!kretprobe && kernel_preempts_itself())
+		chosen[PIN_EXIT2] = skeleton->progs.xsaveshim_exit2;
 	chosen[PIN_GONE] = skeleton->progs.xsaveshim_gone;
+	skeleton->rodata->exits_twice = chosen[PIN_EXIT2];
 	bpf_object__for_each_program(program, skeleton->obj)
 		bpf_program__set_autoload(program, false);
 	for (size_t i = 0; i < PIN_COUNT; i++)
@@ -491,8 +495,7 @@ const char *loader_enable(struct host_settings settings)
 	libbpf_set_print(keep_warning);
 	if (!set.skeleton)
 		return failure("libbpf", -errno);
-	settings.exit = has_btf_of_kvm() && !kernel_preempts_itself() ? HOST_EXIT_FEXIT
-								      : HOST_EXIT_KRETPROBE;
+	settings.exit = has_btf_of_kvm() ? HOST_EXIT_FEXIT : HOST_EXIT_KRETPROBE;
 	choose_programs(&set, settings.exit);
 	error = load_and_attach(&set, settings);
 	reason = error ? failure(warning[0] ? warning : "the kernel refuses the programs", error)

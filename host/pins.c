@@ -9,9 +9,8 @@
 #include "retire.h"
 
 const struct pin_names pin_names[PIN_COUNT] = {
-	[PIN_ENTRY] = {"entry", NULL},
-	[PIN_AGAIN] = {"again", "again-program"},
-	[PIN_EXIT] = {"exit", "exit-program"},
+	[PIN_ENTRY] = {"entry", NULL},	       [PIN_AGAIN] = {"again", "again-program"},
+	[PIN_EXIT] = {"exit", "exit-program"}, [PIN_EXIT2] = {"exit2", "exit2-program"},
 	[PIN_GONE] = {"gone", NULL},
 };
 

@@ -82,8 +82,8 @@ struct vcpu_state {
 	bool empty_table; // its CPUID table has no entries
 };
 
-// The programs that can see the entry of one call.
-enum program { BY_ENTRY = 1, BY_AGAIN = 2 };
+// The programs that can see one call.
+enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_EXIT = 4, BY_EXIT2 = 8 };
 
 // A watched call that has entered KVM. It stays if no program sees the exit. Then the vCPU's next
 // call, or the end of the vCPU, finds it.
@@ -134,6 +134,9 @@ struct {
 	__type(key, struct kvm_vcpu *);
 	__type(value, struct mark);
 } marks SEC(".maps");
+
+// True if xsaveshim_exit2 is attached.
+const volatile bool exits_twice;
 
 // The file operations of every vCPU's file.
 void *vcpu_operations;
@@ -465,6 +468,12 @@ static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct m
 		state->dropped = 0;
 }
 
+// Returns true if a program has seen the exit, and the other one may still come.
+static __always_inline bool has_left(const struct mark *mark)
+{
+	return mark->programs & (BY_EXIT | BY_EXIT2);
+}
+
 // Returns the mark of this call, or NULL if the table is full.
 static __always_inline struct mark *mark_entry(const struct call *call, enum program program)
 {
@@ -479,27 +488,44 @@ static __always_inline struct mark *mark_entry(const struct call *call, enum pro
 		mark->programs |= program;
 		return mark;
 	}
-	if (mark)
+	if (mark && !has_left(mark))
 		on_exit_missed(vcpu, mark);
 	count(HOST_COUNT_ENTRIES);
 	bpf_map_update_elem(&marks, &vcpu, &new, BPF_ANY);
 	return bpf_map_lookup_elem(&marks, &vcpu);
 }
 
-// Removes the mark of this call and copies it. If there is none, the copy is all zeroes.
-static __always_inline void take_mark(const struct call *call, struct mark *copy)
+// Copies the mark of this call, or all zeroes if there is none. Returns false if the other program
+// at the exit has handled the call.
+static __always_inline bool take_mark(const struct call *call, enum program program,
+				      struct mark *copy)
 {
 	struct kvm_vcpu *vcpu = call->vcpu;
 	const struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
+	bool is_same = mark && is_of(mark, call);
 
-	if (mark && is_of(mark, call))
+	if (is_same && has_left(mark) && !(mark->programs & program)) {
+		bpf_map_delete_elem(&marks, &vcpu);
+		return false;
+	}
+	if (is_same && !has_left(mark))
 		*copy = *mark;
 	else
 		count(HOST_COUNT_MISSED_ENTRIES);
-	if (mark && !is_of(mark, call))
+	if (mark && !is_same && !has_left(mark))
 		on_exit_missed(vcpu, mark);
-	bpf_map_delete_elem(&marks, &vcpu);
 	count(HOST_COUNT_EXITS);
+	if (exits_twice) {
+		struct mark left = {.thread = bpf_get_current_pid_tgid(),
+				    .arg = call->arg,
+				    .ioctl = call->ioctl,
+				    .programs = program};
+
+		bpf_map_update_elem(&marks, &vcpu, &left, BPF_ANY);
+	} else {
+		bpf_map_delete_elem(&marks, &vcpu);
+	}
+	return true;
 }
 
 static __always_inline void enter(const struct call *call, enum program program)
@@ -522,7 +548,7 @@ static __always_inline void enter(const struct call *call, enum program program)
 	trim_payload(XSAVE_RESTORE, call, is_probe, mark);
 }
 
-static __always_inline void leave(const struct call *call, int result)
+static __always_inline void leave(const struct call *call, int result, enum program program)
 {
 	struct mark mark = {0};
 	bool is_probe;
@@ -533,10 +559,10 @@ static __always_inline void leave(const struct call *call, int result)
 		return;
 	}
 	is_probe = belongs_to_probe(call->vcpu);
-	if (is_probe)
+	if (is_probe && program == BY_EXIT)
 		count(HOST_COUNT_PROBE_EXITS);
-	else
-		take_mark(call, &mark);
+	if (!is_probe && !take_mark(call, program, &mark))
+		return;
 	if (call->ioctl == KVM_GET_XSAVE || call->ioctl == KVM_GET_XSAVE2) {
 		if (!result && get_settings().trim != TRIM_RESTORE)
 			trim_payload(XSAVE_SAVE, call, is_probe, 0);
@@ -595,21 +621,29 @@ int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned lo
 }
 
 static __always_inline int leave_file(struct file *file, unsigned int ioctl, unsigned long arg,
-				      long result)
+				      long result, enum program program)
 {
 	struct call call = {.arg = arg, .ioctl = ioctl};
 
 	if (!is_watched(ioctl) && !sets_cpuid(ioctl))
 		return 0;
 	call.vcpu = BPF_CORE_READ(file, private_data);
-	leave(&call, (int)result);
+	leave(&call, (int)result, program);
 	return 0;
 }
 
 SEC("fexit/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned long arg, long result)
 {
-	return leave_file(file, ioctl, arg, result);
+	return leave_file(file, ioctl, arg, result, BY_EXIT);
+}
+
+// A kernel that preempts itself skips xsaveshim_exit for a thread if it has preempted another thread
+// in that program on the same CPU. It seldom has preempted threads in both.
+SEC("fexit/kvm_arch_vcpu_ioctl")
+int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned long arg, long result)
+{
+	return leave_file(file, ioctl, arg, result, BY_EXIT2);
 }
 
 // Finds the file of a descriptor of this process. Returns NULL if it is no vCPU's: another thread
@@ -630,14 +664,10 @@ static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int re
 {
 	struct file *file = vcpu_file(bpf_get_current_task_btf(), fd);
 
-	return file ? leave_file(file, ioctl, arg, result) : 0;
+	return file ? leave_file(file, ioctl, arg, result, BY_EXIT) : 0;
 }
 
-// Attached instead of xsaveshim_exit if the kernel preempts itself: then it skips xsaveshim_exit for
-// a thread if it has preempted another thread in that program on the same CPU. It preempts no
-// program of a kretprobe.
-//
-// A kretprobe does not see the function's arguments. They are the arguments of the system call that
+// Watches the exit if KVM's module has no BTF. A kretprobe does not see the function's arguments. They are the arguments of the system call that
 // the thread is in.
 SEC("kretprobe/kvm_arch_vcpu_ioctl")
 int BPF_KRETPROBE(xsaveshim_ret, int result)
@@ -659,7 +689,7 @@ int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
 {
 	const struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
 
-	if (mark)
+	if (mark && !has_left(mark))
 		count(HOST_COUNT_MISSED_EXITS);
 	bpf_map_delete_elem(&marks, &vcpu);
 	bpf_map_delete_elem(&vcpu_states, &vcpu);

@@ -57,19 +57,18 @@ crowd_result() { # NAME KERNEL
 }
 
 # The kernel preempts this map reader in bpf(2), and then skips all programs of kprobes on the CPU.
-@test "beside a reader of a large map, on a kernel that preempts itself, every load is trimmed and every missed exit is counted" {
+@test "beside a reader of a large map, on a kernel that preempts itself, at most 2 % of the loads are untrimmed, and these are reported" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
     mount -t tracefs tracefs /sys/kernel/tracing
     "$0/xsaveshim" host enable >/dev/null || exit
     exec {reader}< <(exec nice -n -5 "$0/test/mapreader") && read -r -u "$reader" || exit
-    for threads in 1 2 8; do "$0/test/crowd" "$threads" $((800 / threads)); done
-    "$0/xsaveshim" host status --json | jq -c ".counts | [.seen + .missed_entries, .trimmed, .refused + .missed_exits]"'
-  [[ $output == "loads=800 untrimmed=0 refusals=800 saves=800
-loads=800 untrimmed=0 refusals=800 saves=800
-loads=800 untrimmed=0 refusals=800 saves=800
-[7200,2400,"* ]] || fail "$output" "$stderr" || return
-  [[ ${lines[3]} =~ ,([0-9]+)]$ ]] && ((BASH_REMATCH[1] >= 2400)) || fail "$output"
+    for threads in 1 2 8; do "$0/test/crowd" "$threads" $((240 / threads)) 3000; done
+    "$0/xsaveshim" host status --json | jq -c ".counts | [.trimmed + .not_trimmed, .not_trimmed, .seen + .missed_entries + .skipped_by_kernel >= 2160]"'
+  [[ $output =~ ^loads=240\ untrimmed=([0-9]+).*loads=240\ untrimmed=([0-9]+).*loads=240\ untrimmed=([0-9]+).*"
+[720,"([0-9]+)",true]"$ ]] || fail "$output" "$stderr" || return
+  local untrimmed=$((BASH_REMATCH[1] + BASH_REMATCH[2] + BASH_REMATCH[3]))
+  ((untrimmed <= 14 && BASH_REMATCH[4] == untrimmed)) || fail "$output"
 }
 
 @test "a kretprobe whose earlier exit was missed changes no buffer but the one that the call was given" {
@@ -77,9 +76,9 @@ loads=800 untrimmed=0 refusals=800 saves=800
   inside --append preempt=full debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
     exec {reader}< <(exec nice -n -5 "$0/test/mapreader") && read -r -u "$reader" || exit
-    "$0/test/stale" 300
+    "$0/test/stale" 60
     "$0/xsaveshim" host status --json | jq -r .exit' "${no_module_btf[@]}"
-  [[ $output == "rounds=300 changed=0
+  [[ $output == "rounds=60 changed=0
 kretprobe" ]] || fail "$output" "$stderr"
 }
 
