@@ -67,6 +67,10 @@ static void pause_briefly(void)
 
 const char *loader_lock(void)
 {
+	const char *problem = pins_problem();
+
+	if (problem)
+		return problem;
 	lock_fd = open(BPFFS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return lock_fd < 0 || flock(lock_fd, LOCK_EX) ? failure(BPFFS, -errno) : NULL;
 }
@@ -82,7 +86,7 @@ static uint32_t pinned_program(void)
 {
 	struct bpf_link_info info = {0};
 	uint32_t size = sizeof(info);
-	int fd = bpf_obj_get(PINS "/entry");
+	int fd = pins_are_complete(PINS) ? bpf_obj_get(PINS "/entry") : -1;
 	bool known = fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size);
 
 	if (fd >= 0)

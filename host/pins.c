@@ -3,7 +3,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
+
+#include <linux/magic.h>
 
 #include "kretprobe.h"
 #include "retire.h"
@@ -24,14 +28,37 @@ const char *pin_path(const char *directory, const char *name)
 
 bool pins_are_complete(const char *directory)
 {
-	return !access(pin_path(directory, pin_names[PIN_ENTRY].link), F_OK);
+	struct stat status;
+
+	return !lstat(directory, &status) && S_ISDIR(status.st_mode) && !status.st_uid &&
+	       !access(pin_path(directory, pin_names[PIN_ENTRY].link), F_OK);
+}
+
+const char *pins_problem(void)
+{
+	struct statfs fs;
+	struct stat status;
+
+	if (statfs(BPFFS, &fs) || fs.f_type != BPF_FS_MAGIC)
+		return BPFFS " is not mounted: mount -t bpf -o mode=0700 bpf " BPFFS;
+	if (stat(BPFFS, &status) || status.st_uid || status.st_mode & (S_IWGRP | S_IWOTH))
+		return BPFFS
+			" can be written by other users: chown root " BPFFS "; chmod 0700 " BPFFS;
+	return NULL;
 }
 
 bool pins_replace(void)
 {
+	int error;
+
 	if (rename(PINS, OLD_PINS) && errno != ENOENT)
 		return false;
-	return !rename(NEW_PINS, PINS);
+	if (!rename(NEW_PINS, PINS))
+		return true;
+	error = errno;
+	rename(OLD_PINS, PINS);
+	errno = error;
+	return false;
 }
 
 void pins_clean_up(void)

@@ -24,9 +24,15 @@ extern const struct pin_names {
 // The next call overwrites the result.
 const char *pin_path(const char *directory, const char *name);
 
+// Returns false also if the directory is a link or another user's.
 bool pins_are_complete(const char *directory);
 
-// Makes the new set the current one. Returns false, with errno, if the old set is still in place.
+// Returns NULL, or one line that says why programs cannot be pinned safely in the bpffs. In a bpffs
+// that others may write, they could replace our directories by links.
+const char *pins_problem(void);
+
+// Makes the new set the current one. On failure, returns false with errno, and the old set is still
+// the current one.
 bool pins_replace(void);
 
 // Finishes the work of a command that was killed: a complete new set becomes the current one,

@@ -21,6 +21,7 @@
 
 #define EFAULT 14
 #define SIGKILL 9
+#define PAGE_SIZE 4096UL
 
 #define MAX_VCPUS 16384
 #define MAX_MARKS 65536
@@ -275,6 +276,29 @@ static __always_inline bool read_bv(const struct call *call, uint64_t *bv)
 	return !bpf_probe_read_user(bv, sizeof(*bv), at(call, XSTATE_BV_OFFSET));
 }
 
+// Writes all bytes or none. The kernel writes the pages of a word one after the other, and stops at
+// one that is not writable.
+static __always_inline int write_bv(const struct call *call, uint64_t old, uint64_t bv)
+{
+	unsigned long address = call->arg + XSTATE_BV_OFFSET;
+	unsigned long in_page = address & (PAGE_SIZE - 1);
+	unsigned long second, first;
+	uint64_t high, old_high;
+
+	if (in_page <= PAGE_SIZE - sizeof(bv))
+		return bpf_probe_write_user((void *)address, &bv, sizeof(bv));
+	second = in_page - (PAGE_SIZE - sizeof(bv));
+	first = sizeof(bv) - second;
+	high = bv >> first * 8;
+	old_high = old >> first * 8;
+	if (bpf_probe_write_user((void *)(address + first), &high, second))
+		return -EFAULT;
+	if (!bpf_probe_write_user((void *)address, &bv, first))
+		return 0;
+	bpf_probe_write_user((void *)(address + first), &old_high, second);
+	return -EFAULT;
+}
+
 static __always_inline void
 report_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
 	    struct vcpu_state *state, struct trim_result trim)
@@ -304,8 +328,7 @@ static __always_inline void trim_payload(enum xsave_direction direction, const s
 	if (!(trim.xstate_bv & ~trim.allowed))
 		return;
 	if (trim.after != trim.xstate_bv)
-		error = bpf_probe_write_user(
-			at(call, XSTATE_BV_OFFSET), &trim.after, sizeof(trim.after));
+		error = write_bv(call, trim.xstate_bv, trim.after);
 	if (is_probe)
 		return;
 	state = make_state(call->vcpu);

@@ -166,6 +166,9 @@ void retire(const char *directory)
 	char retired[128];
 	uint64_t key = 0;
 
+	// A link: only the link itself is removed.
+	if (!unlink(directory))
+		return;
 	for (size_t i = 0; i < PIN_COUNT; i++) {
 		uint64_t found = pin_names[i].program ? keep_program(directory, &pin_names[i]) : 0;
 

@@ -70,8 +70,9 @@ static void unescape(char *text)
 			memcpy(digits, text + 2, strnlen(text + 2, 2));
 			byte = strtoul(digits, &end, 16);
 		}
-		*to++ = end == digits + 2 ? (char)byte : *text;
-		text += end == digits + 2 ? 4 : 1;
+		// A unit's name has no zero byte, but other cgroups may have any name.
+		*to++ = end == digits + 2 && byte ? (char)byte : *text;
+		text += end == digits + 2 && byte ? 4 : 1;
 	}
 	*to = '\0';
 }

@@ -147,7 +147,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
 @test "pinned in another bpffs instance, it is active but cannot be disabled from here" {
   enable
-  mount -t bpf bpf /sys/fs/bpf
+  mount -t bpf -o mode=0700 bpf /sys/fs/bpf
   assert_status 0 "active, pinned elsewhere: *"
   run --separate-stderr host disable
   umount /sys/fs/bpf
@@ -175,6 +175,34 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   local hiding=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"')
   assert_cannot_enable '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
   assert_cannot_enable '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
+}
+
+@test "in a bpffs that other users may write it is neither enabled nor disabled, and root deletes nothing of theirs" {
+  chmod 1777 /sys/fs/bpf
+  mkdir /sys/fs/bpf/other
+  ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-old
+  run --separate-stderr host enable
+  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be enabled: /sys/fs/bpf can be written by other users: '* ]] || { chmod 700 /sys/fs/bpf; false; }
+  run --separate-stderr host disable
+  chmod 700 /sys/fs/bpf
+  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled: /sys/fs/bpf can be written by other users: '* ]]
+  enable
+  mkdir /sys/fs/bpf/other/{entry,exit}
+  bpftool link pin id "$(bpftool -j link show pinned /sys/fs/bpf/xsaveshim/exit | jq .id)" /sys/fs/bpf/other/gone
+  ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-new
+  host disable
+  [[ -e /sys/fs/bpf/other/gone && ! -L /sys/fs/bpf/xsaveshim-new ]]
+  rm /sys/fs/bpf/other/gone
+  rmdir /sys/fs/bpf/other/{entry,exit} /sys/fs/bpf/other
+}
+
+@test "enable takes the new settings even if a directory of an earlier command is in the way" {
+  enable --trim=both
+  mkdir -p /sys/fs/bpf/xsaveshim-old/other
+  enable --trim=none
+  assert_status 0 'active: the programs counted the calls of a VM'
+  [[ ${lines[1]} == 'trim=none refused=report' ]]
+  rmdir /sys/fs/bpf/xsaveshim-retired-*/other
 }
 
 @test "a wrong command line is refused, with the reason" {
@@ -234,17 +262,17 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
 
 @test "a payload in memory that cannot be written is reported, and the VMM gets KVM's result" {
   local kind before after
-  for kind in readonly copied absent userfaultfd; do
+  for kind in readonly copied absent split userfaultfd; do
     before+=$("$build/test/pages" "$kind")$'\n'
   done
   enable
   start_watch
   wait_for 20 watch_reported event=active
-  for kind in readonly copied absent userfaultfd; do
+  for kind in readonly copied absent split userfaultfd; do
     after+=$("$build/test/pages" "$kind")$'\n'
   done
   [[ $before == "$after" ]] || fail "before:" "$before" "after:" "$after"
-  wait_for 20 eval '(($(grep -oE "event=(not-trimmed|refused) .*pid=[0-9]*" "$BATS_TEST_TMPDIR/watch" | sort -u -t= -k4 | wc -l) == 4))'
+  wait_for 20 eval '(($(grep -oE "event=(not-trimmed|refused) .*pid=[0-9]*" "$BATS_TEST_TMPDIR/watch" | sort -u -t= -k4 | wc -l) == 5))'
 }
 
 @test "with refused=abort it ends the VMM that KVM refuses, and no other" {
