@@ -492,11 +492,17 @@ static const char *check_and_pin(const struct set *set, struct host_settings set
 
 const char *loader_enable(struct host_settings settings)
 {
-	struct set set = {.skeleton = programs__open()};
+	static struct selftest selftest;
+	struct set set = {0};
 	const char *reason;
 	int error;
 
+	if (!selftest_run(&selftest))
+		return selftest.problem;
+	settings.caps = (struct host_caps){
+		selftest.supported, xstate_host_xcr0(), xstate_host_mxcsr_reserved()};
 	libbpf_set_print(keep_warning);
+	set.skeleton = programs__open();
 	if (!set.skeleton)
 		return failure("libbpf", -errno);
 	settings.exit = has_btf_of_kvm() ? HOST_EXIT_FEXIT : HOST_EXIT_KRETPROBE;

@@ -20,6 +20,7 @@
 #include "shared/probe_vm.h"
 
 #define EFAULT 14
+#define EINVAL 22
 #define SIGKILL 9
 #define PAGE_SIZE 4096UL
 
@@ -81,6 +82,7 @@ struct vcpu_state {
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
 	uint64_t dropped; // the xfeatures that were dropped from its last payload
 	bool empty_table; // its CPUID table has no entries
+	bool to_end;	  // KVM refused its FP and SSE: its next call may end the VMM
 };
 
 // The programs that can see one call.
@@ -379,25 +381,56 @@ static __always_inline void end_vmm(void)
 		count(HOST_COUNT_KILLED);
 }
 
+struct header {
+	uint64_t xstate_bv;
+	uint64_t xcomp_bv;
+	uint64_t reserved[6];
+};
+
+static __always_inline struct payload_parts read_parts(const struct call *call)
+{
+	struct payload_parts parts = {0};
+	struct header header = {0};
+
+	bpf_probe_read_user(&header, sizeof(header), at(call, XSTATE_BV_OFFSET));
+	bpf_probe_read_user(&parts.mxcsr, sizeof(parts.mxcsr), at(call, XSTATE_MXCSR_OFFSET));
+	parts.xstate_bv = header.xstate_bv;
+	parts.xcomp_bv = header.xcomp_bv;
+	parts.reserved_bytes = header.reserved[0] | header.reserved[1] | header.reserved[2] |
+			       header.reserved[3] | header.reserved[4] | header.reserved[5];
+	return parts;
+}
+
+// With --refused=abort a VMM is ended only for a known reason. If KVM refused FP and SSE alone, the
+// library may load them in another way: see enter().
+static __always_inline void
+end_refused_vmm(int error, struct refusal refusal, struct vcpu_state *state)
+{
+	if (!get_settings().abort || error != EINVAL || !policy_is_diagnosed(refusal))
+		return;
+	if (state && policy_refused_fpsse_alone(TRIM_RESTORE, refusal))
+		state->to_end = true;
+	else
+		end_vmm();
+}
+
 static __always_inline void on_xsave_refused(const struct call *call, int error)
 {
+	struct payload_parts parts = read_parts(call);
+	struct vcpu_state *state = make_state(call->vcpu);
 	struct host_event *event;
 	struct vcpu vcpu = {0};
-	uint64_t bv = 0;
 
 	count(HOST_COUNT_REFUSED);
 	read_vcpu((uint64_t)call->vcpu, &vcpu);
-	read_bv(call, &bv);
-	if (get_settings().abort)
-		end_vmm();
-	event = begin_event(HOST_EVENT_REFUSED, call, vcpu, make_state(call->vcpu), bv);
+	end_refused_vmm(error, policy_diagnose_parts(parts, vcpu, get_settings().caps), state);
+	event = begin_event(HOST_EVENT_REFUSED, call, vcpu, state, parts.xstate_bv);
 	if (event) {
 		event->error = error;
-		event->trim.xstate_bv = bv;
+		event->trim.xstate_bv = parts.xstate_bv;
+		event->mxcsr = parts.mxcsr;
 		bpf_probe_read_user(event->header, sizeof(event->header),
 				    at(call, XSTATE_BV_OFFSET));
-		bpf_probe_read_user(&event->mxcsr, sizeof(event->mxcsr),
-				    at(call, XSTATE_MXCSR_OFFSET));
 		bpf_ringbuf_submit(event, 0);
 	}
 }
@@ -432,8 +465,7 @@ static __always_inline void on_xcrs_refused(const struct call *call, int error)
 
 	count(HOST_COUNT_REFUSED);
 	read_vcpu((uint64_t)call->vcpu, &vcpu);
-	if (get_settings().abort)
-		end_vmm();
+	end_refused_vmm(error, policy_diagnose_xcr0(xcr0, vcpu, get_settings().caps), 0);
 	event = begin_event(HOST_EVENT_XCR0_REFUSED, call, vcpu, make_state(call->vcpu), xcr0);
 	if (event) {
 		event->error = error;
@@ -471,8 +503,10 @@ static __always_inline void on_cpuid_taken(struct kvm_vcpu *vcpu)
 	bool is_empty = BPF_CORE_READ(vcpu, arch.cpuid_nent) == 0;
 	struct vcpu_state *state = is_empty ? make_state(vcpu) : get_state(vcpu);
 
-	if (state)
+	if (state) {
 		state->empty_table = is_empty;
+		state->to_end = false;
+	}
 }
 
 static __always_inline bool is_of(const struct mark *mark, const struct call *call)
@@ -551,6 +585,19 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 	return true;
 }
 
+// After KVM refused FP and SSE alone, the library loads them under a wider CPUID table: with
+// KVM_SET_CPUID2 and KVM_SET_XSAVE. A VMM that makes another watched call has no rescue.
+static __always_inline void end_unrescued_vmm(const struct call *call)
+{
+	struct vcpu_state *state = get_state(call->vcpu);
+
+	if (!state || !state->to_end)
+		return;
+	state->to_end = false;
+	if (call->ioctl != KVM_SET_XSAVE)
+		end_vmm();
+}
+
 static __always_inline void enter(const struct call *call, enum program program)
 {
 	bool is_probe = belongs_to_probe(call->vcpu);
@@ -562,6 +609,8 @@ static __always_inline void enter(const struct call *call, enum program program)
 		mark = mark_entry(call, program);
 	else if (program == BY_ENTRY)
 		count(HOST_COUNT_PROBE_ENTRIES);
+	if (!is_probe)
+		end_unrescued_vmm(call);
 	if (call->ioctl != KVM_SET_XSAVE)
 		return;
 	// The first program has trimmed the payload already, unless the mark is of an earlier call.

@@ -9,7 +9,7 @@
 
 #include "xsaveshim/policy.h"
 
-// The 64-byte XSAVE header, from which policy_diagnose() finds the reason for a refusal.
+// The 64-byte XSAVE header.
 #define HOST_HEADER_SIZE (XSTATE_HEAD_SIZE - XSTATE_BV_OFFSET)
 
 // The kind of the program at the exit.
@@ -19,6 +19,7 @@ struct host_settings {
 	uint32_t trim; // enum trim
 	uint32_t exit; // enum host_exit
 	bool abort;    // --refused=abort: end the VMM
+	struct host_caps caps;
 };
 
 enum host_event_kind {

@@ -137,6 +137,21 @@ set-xsave 0x207: 0 xstate_bv=0x3 rest=same" ]] || fail "$output" "$stderr"
     'refused without it, loaded with it'
 }
 
+@test "with refused=abort the library still rescues FP and SSE on the strict kernel, and a VMM without the library is ended at its next call" {
+  # shellcheck disable=SC2016 # the inner shell's
+  inside affected-strict '
+    "$0/xsaveshim" host enable --refused=abort >/dev/null
+    LD_PRELOAD=$0/libxsaveshim.so "$0/test/vmm" create 0 cpuid 0x1=0x1 set-xsave 0x3 get-xsave | tail -n 1 | cut -d" " -f1-2
+    "$0/test/vmm" create 0 cpuid 0x1=0x1 set-xsave 0x3 cpuid 0x1=0x1 get-xsave | tail -n 1 | cut -d" " -f1-2
+    "$0/test/vmm" create 0 cpuid 0x1=0x1 set-xsave 0x3 get-xsave >/dev/null
+    echo "$?"
+    "$0/xsaveshim" host status --json | jq .counts.killed'
+  [[ $output == "get-xsave: 0
+get-xsave: 0
+137
+1" ]] || fail "$output" "$stderr"
+}
+
 @test "for 20,000 random tables and payloads it writes XSTATE_BV & allowed, and nothing else" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '"$0/xsaveshim" host enable && "$0/test/oracle" payload 20000 "$1"' "$seed"
