@@ -127,6 +127,24 @@ static uint32_t attached_program(const char *name)
 	return 0;
 }
 
+static bool is_ours(const struct bpf_prog_info *info)
+{
+	return info->id && !strncmp(info->name, NAME_PREFIX, strlen(NAME_PREFIX));
+}
+
+unsigned int loader_links(void)
+{
+	unsigned int links = 0;
+	uint32_t link = 0;
+
+	while (!bpf_link_get_next_id(link, &link)) {
+		struct bpf_prog_info info = program_of_link(link);
+
+		links += is_ours(&info);
+	}
+	return links;
+}
+
 uint64_t loader_skipped(void)
 {
 	uint64_t skipped = kretprobe_misses();
@@ -135,7 +153,7 @@ uint64_t loader_skipped(void)
 	while (!bpf_link_get_next_id(link, &link)) {
 		struct bpf_prog_info info = program_of_link(link);
 
-		if (info.id && !strncmp(info.name, NAME_PREFIX, strlen(NAME_PREFIX)))
+		if (is_ours(&info))
 			skipped += info.recursion_misses;
 	}
 	return skipped;

@@ -47,6 +47,9 @@ void loader_close(struct attachment *attachment);
 // Runs the self-test, and tells whether the programs do what their settings say.
 struct host_check loader_check(const struct attachment *attachment);
 
+// Returns how many programs of ours are attached.
+unsigned int loader_links(void);
+
 // How often the kernel has skipped one of the programs, as far as it counts that: fentry and fexit
 // programs and the kretprobe, kprobes from Linux 6.12 on. A skipped program is not always a missed
 // entry or exit.

@@ -260,6 +260,22 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   assert_loads 0x3
 }
 
+@test "watch makes no VM while nothing changes, one on SIGHUP, and reports within seconds that function tracing is off" {
+  probe_calls() { bpftool -j map dump name counts | jq '.[] | (.formatted // .) | select(.key == 11) | .value'; }
+  local before
+  enable
+  start_watch
+  wait_for 20 watch_reported event=active
+  before=$(probe_calls)
+  sleep 12 # longer than two looks
+  [[ $(probe_calls) == "$before" ]]
+  kill -HUP "$watcher"
+  wait_for 20 eval '(($(probe_calls) > before))'
+  sysctl -q kernel.ftrace_enabled=0
+  wait_for 30 watch_reported event=inactive || { sysctl -q kernel.ftrace_enabled=1; false; }
+  sysctl -q kernel.ftrace_enabled=1
+}
+
 @test "a payload in memory that cannot be written is reported, and the VMM gets KVM's result" {
   local kind before after
   for kind in readonly copied absent split userfaultfd; do
