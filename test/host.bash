@@ -44,7 +44,7 @@ assert_status() {
 
 assert_counts() { # NAME=NUMBER...    of `host status --json`
   local json expected
-  json=$(host status --json)
+  json=$(host status --json) || true # its status is the host mode's
   for expected in "$@"; do
     [[ $(jq ".counts.${expected%=*}" <<<"$json") == "${expected#*=}" ]] || fail "expected $expected" "$json" || return
   done

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // stale ROUNDS: saves into one buffer, gives that buffer an XSTATE_BV with AVX, and saves into
-// another buffer, for a guest that has FP and SSE only. The second save waits for its page, which
-// another thread brings after a while. Prints in how many rounds the first buffer was changed.
+// another buffer, for a guest that has FP and SSE only. Each save waits for its page, which another
+// thread brings after a while. Prints in how many rounds the first buffer was changed.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -38,29 +38,30 @@ static void *bring_pages(void *unused)
 	return NULL;
 }
 
-static void *absent_page(void)
+static unsigned char *absent_pages(void)
 {
 	struct uffdio_api api = {.api = UFFD_API};
-	struct uffdio_register range = {.range.len = PAGE, .mode = UFFDIO_REGISTER_MODE_MISSING};
-	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_register range = {
+		.range.len = 2 * PAGE, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	void *pages =
+		mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	faults = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	range.range.start = (uintptr_t)page;
-	if (page == MAP_FAILED || faults < 0 || ioctl(faults, UFFDIO_API, &api) ||
+	range.range.start = (uintptr_t)pages;
+	if (pages == MAP_FAILED || faults < 0 || ioctl(faults, UFFDIO_API, &api) ||
 	    ioctl(faults, UFFDIO_REGISTER, &range))
 		die("userfaultfd");
-	return page;
+	return pages;
 }
 
 int main(int argc, char **argv)
 {
-	static unsigned char first[sizeof(struct kvm_xsave)];
 	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 	unsigned long rounds = argc == 2 ? strtoul(argv[1], NULL, 0) : 0;
 	unsigned long changed = 0;
 	int device = open(kvm_device(), O_RDWR | O_CLOEXEC);
 	int vcpu = kvm_ioctl(kvm_ioctl(device, KVM_CREATE_VM, NULL), KVM_CREATE_VCPU, NULL);
-	void *second = absent_page();
+	unsigned char *first = absent_pages(), *second = first + PAGE;
 	pthread_t thread;
 
 	kvm_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
@@ -70,7 +71,7 @@ int main(int argc, char **argv)
 		set_xstate_bv(first, OWN);
 		kvm_ioctl(vcpu, KVM_GET_XSAVE, second);
 		changed += get_xstate_bv(first) != OWN;
-		madvise(second, PAGE, MADV_DONTNEED);
+		madvise(first, 2 * PAGE, MADV_DONTNEED);
 	}
 	printf("rounds=%lu changed=%lu\n", rounds, changed);
 	return 0;
