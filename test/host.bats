@@ -189,7 +189,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled: /sys/fs/bpf can be written by other users: '* ]]
   enable
   mkdir /sys/fs/bpf/other/{entry,exit}
-  bpftool link pin id "$(bpftool -j link show pinned /sys/fs/bpf/xsaveshim/exit | jq .id)" /sys/fs/bpf/other/gone
+  bpftool map pin id "$(bpftool -j map show name counts | jq '[.] | flatten | .[0].id')" /sys/fs/bpf/other/gone
   ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-new
   host disable
   [[ -e /sys/fs/bpf/other/gone && ! -L /sys/fs/bpf/xsaveshim-new ]]
@@ -203,7 +203,8 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   enable --trim=none
   assert_status 0 'active: the programs counted the calls of a VM'
   [[ ${lines[1]} == 'trim=none refused=report' ]]
-  rmdir /sys/fs/bpf/xsaveshim-retired-*/other
+  rmdir /sys/fs/bpf/xsaveshim-retired-*-0-*/other
+  rmdir /sys/fs/bpf/xsaveshim-retired-*-0-*
 }
 
 @test "a wrong command line is refused, with the reason" {
