@@ -7,15 +7,13 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <linux/capability.h>
-#include <linux/magic.h>
 
-#include "loader.h"
+#include "pins.h"
 #include "shared/helpers.h"
 
 #define LOCKDOWN "/sys/kernel/security/lockdown"
@@ -118,20 +116,11 @@ const char *missing_tracing(void)
 	return NULL;
 }
 
-static const char *missing_bpffs(void)
-{
-	struct statfs fs;
-
-	return statfs(BPFFS, &fs) || fs.f_type != BPF_FS_MAGIC
-		       ? BPFFS " is not mounted: mount -t bpf bpf " BPFFS
-		       : NULL;
-}
-
 const char *missing_requirement(void)
 {
 	static const char *(*const checks[])(void) = {
-		missing_privilege, old_kernel,	    missing_btf,  lockdown,
-		missing_kvm,	   missing_tracing, missing_bpffs};
+		missing_privilege, old_kernel,	    missing_btf, lockdown,
+		missing_kvm,	   missing_tracing, pins_problem};
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
 		const char *reason = checks[i]();

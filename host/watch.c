@@ -4,10 +4,12 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,24 +17,39 @@
 #include <linux/kvm.h>
 
 #include "loader.h"
+#include "requirements.h"
 #include "shared/guest_name.h"
 #include "shared/helpers.h"
 #include "xsaveshim/log.h"
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
 
-#define CHECK_SECONDS 5
+// A check makes a VM, which wakes udev, and on an idle host switches virtualization on and off on
+// every CPU. So the state is checked if one of the conditions has changed, and otherwise seldom.
+#define LOOK_SECONDS 5
+#define CHECK_SECONDS 600
+#define INACTIVE_CHECK_SECONDS 60
 #define WATCH_LOCK "/run/xsaveshim-host-watch.lock"
 
 #define CGROUPS "/sys/fs/cgroup"
 // include/linux/exportfs.h: a handle that is the id of a cgroup.
 #define FILEID_KERNFS 0xfe
 
+// What can end the host mode without a command of ours.
+struct conditions {
+	uint32_t program;
+	unsigned int links;
+	const char *tracing; // missing_tracing()
+	ino_t modules[3];    // each load of a module has another inode in /sys/module
+};
+
 struct watcher {
 	struct log log;
 	struct host_caps host;
 	uint32_t program; // the id of the program whose reports are read; 0: none
 	struct ring_buffer *ring;
+	struct conditions conditions;
+	time_t checked;
 	bool has_state; // state was reported
 	enum host_state state;
 };
@@ -70,8 +87,9 @@ static void unescape(char *text)
 			memcpy(digits, text + 2, strnlen(text + 2, 2));
 			byte = strtoul(digits, &end, 16);
 		}
-		*to++ = end == digits + 2 ? (char)byte : *text;
-		text += end == digits + 2 ? 4 : 1;
+		// A unit's name has no zero byte, but other cgroups may have any name.
+		*to++ = end == digits + 2 && byte ? (char)byte : *text;
+		text += end == digits + 2 && byte ? 4 : 1;
 	}
 	*to = '\0';
 }
@@ -219,6 +237,34 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
+static time_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
+}
+
+static struct conditions look(void)
+{
+	static const char *const modules[] = {
+		"/sys/module/kvm", "/sys/module/kvm_intel", "/sys/module/kvm_amd"};
+	struct conditions conditions;
+	struct attachment attachment;
+	struct stat status;
+
+	// memset, because memcmp() compares the padding, too.
+	memset(&conditions, 0, sizeof(conditions));
+	loader_find(&attachment);
+	conditions.program = attachment.program;
+	loader_close(&attachment);
+	conditions.links = loader_links();
+	conditions.tracing = missing_tracing();
+	for (size_t i = 0; i < sizeof(modules) / sizeof(modules[0]); i++)
+		conditions.modules[i] = stat(modules[i], &status) ? 0 : status.st_ino;
+	return conditions;
+}
+
 static void check(struct watcher *watcher)
 {
 	struct host_check check;
@@ -228,6 +274,7 @@ static void check(struct watcher *watcher)
 
 	if (watcher->ring)
 		ring_buffer__consume(watcher->ring);
+	watcher->conditions = look();
 	loader_find(&attachment);
 	follow(watcher, &attachment);
 	check = loader_check(&attachment);
@@ -236,24 +283,36 @@ static void check(struct watcher *watcher)
 		loader_unlock();
 	if (check.selftest.supported)
 		watcher->host.xfeatures = check.selftest.supported;
+	watcher->checked = now();
 	report_state(watcher, &check);
 }
 
-static time_t now(void)
+static bool has_to_check(const struct watcher *watcher)
 {
-	struct timespec time;
+	bool is_inactive = watcher->program && watcher->state != HOST_ACTIVE;
+	time_t interval = is_inactive ? INACTIVE_CHECK_SECONDS : CHECK_SECONDS;
+	struct conditions conditions = look();
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec;
+	return memcmp(&conditions, &watcher->conditions, sizeof(conditions)) ||
+	       now() >= watcher->checked + interval;
 }
 
-static void read_reports(struct watcher *watcher)
-{
-	time_t end = now() + CHECK_SECONDS;
+static volatile sig_atomic_t is_hung_up;
 
-	while (now() < end)
+static void on_hangup(int number)
+{
+	(void)number;
+	is_hung_up = true;
+}
+
+static void read_reports(const struct watcher *watcher)
+{
+	time_t end = now() + LOOK_SECONDS;
+
+	while (now() < end && !is_hung_up) {
 		if (!watcher->ring || ring_buffer__poll(watcher->ring, 1000) < 0)
 			sleep(1);
+	}
 }
 
 // A ring buffer has one consumer: a second watcher would steal reports.
@@ -276,8 +335,12 @@ int watch(void)
 	watcher.log.via = "host";
 	watcher.host = (struct host_caps){
 		xstate_host_xcr0(), xstate_host_xcr0(), xstate_host_mxcsr_reserved()};
+	sigaction(SIGHUP, &(struct sigaction){.sa_handler = on_hangup}, NULL);
 	for (;;) {
+		is_hung_up = false;
 		check(&watcher);
-		read_reports(&watcher);
+		do
+			read_reports(&watcher);
+		while (!is_hung_up && !has_to_check(&watcher));
 	}
 }
