@@ -121,7 +121,8 @@ static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 	record_vcpu(&record);
 	vcpus_set(&vcpus, fd, vcpu);
 	open_log();
-	report_learn(&report_log, (struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu});
+	report_learn(&report_log,
+		     (struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu});
 }
 
 // Reads the vCPU's table from KVM. The buffer is the library's and zeroed, because up to Linux 6.4
@@ -267,8 +268,8 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 			policy_trim(settings.trim, XSAVE_SAVE, vcpu, xstate_bv(payload));
 
 		trim_payload(payload, trim);
-		report_trimmed((struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu}, VCPU_EVENT_TRIM_SAVED,
-			       trim);
+		report_trimmed((struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu},
+			       VCPU_EVENT_TRIM_SAVED, trim);
 	}
 	return result;
 }
