@@ -523,7 +523,7 @@ line_of() {
     local -A pids
     for owner in root nobody; do
       as_owner=(setpriv --reuid "$owner" --clear-groups)
-      start_qemu "library-$owner" "${as_owner[@]}" env LD_PRELOAD="$shim" XSAVESHIM_REFUSED=abort \
+      start_qemu "library-$owner" "${as_owner[@]}" env LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report \
         XSAVESHIM_LOG_LEVEL=error XSAVESHIM_LOG=none
       pids[library]=$pid
       start_qemu "supervisor-$owner" "${as_owner[@]}" env XSAVESHIM_LOG_LEVEL=error XSAVESHIM_LOG=none \
@@ -540,7 +540,7 @@ line_of() {
         assert_json "[.vmms[].name] | join(\" \")" "library-$owner supervisor-$owner none-$owner"
         # yama.bats has what a plain user sees under Yama
         [[ $seen_by == root || $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) == 0 ]] || continue
-        assert_json ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	none	error"
+        assert_json ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	report	none	error"
         assert_json ".vmms[1].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	/a/log	error"
       done
       stop

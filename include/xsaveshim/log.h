@@ -74,7 +74,8 @@ struct log {
 	struct log_files slots[LOG_OPENERS];
 };
 
-// Makes a log that is not open yet, with an fstat(2) of descriptor 2 and a getrlimit(2). A process whose standard error is closed or /dev/null has no standard error to write to.
+// Makes a log that is not open yet. Its system calls are fstat(2) of descriptor 2 and getrlimit(2). A
+// process whose standard error is closed or /dev/null has no standard error to write to.
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level);
 
 // Makes a log of a descriptor that the caller has opened. It is open, and has no fallback.
