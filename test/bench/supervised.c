@@ -16,23 +16,14 @@
 // the supervisor, who sees that there is nothing to trim, does not look at the descriptor either
 // way. KVM_SET_CPUID2: waits, too. Only where there is /dev/kvm.
 #include <err.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "kvm.h"
 
