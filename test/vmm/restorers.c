@@ -30,7 +30,7 @@ static void ignore(int number)
 	(void)number;
 }
 
-static void ask_for_signals(void)
+static void start_signals(void)
 {
 	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
 	struct itimerspec often = {.it_interval.tv_nsec = 500000, .it_value.tv_nsec = 500000};
@@ -59,7 +59,7 @@ static void *vcpu_main(void *arg)
 	if (vcpu == -1)
 		printf("%ld: %s\n", id, strerror(errno));
 	if (interrupted)
-		ask_for_signals();
+		start_signals();
 	for (int round = 0; vcpu != -1 && round < rounds; round++) {
 		set_xstate_bv(payload, leaked | 7);
 		if (raw_ioctl(vcpu, KVM_SET_XSAVE, payload)) {

@@ -180,7 +180,7 @@ static void step_size(char *arg)
 	size = do_ioctl(vm_fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_XSAVE2);
 	print_result(size);
 	if (size > MAX_PAYLOAD)
-		errx(2, "KVM_CAP_XSAVE2: larger than the room here");
+		errx(2, "KVM_CAP_XSAVE2: larger than the buffer here");
 	if (size > (long)payload_size)
 		payload_size = (size_t)size;
 }
