@@ -297,7 +297,7 @@ static void step_cpuid_cancelled(char *list)
 
 	cpuid_table->nent = parse_entries(list, cpuid_table->entries);
 	if (pthread_create(&thread, NULL, set_cpuid_cancelled, NULL) || pthread_join(thread, NULL))
-		die("cpuid-cancelled", "cannot start a thread");
+		errx(1, "cpuid-cancelled: cannot start a thread");
 	printf(has_returned ? " returned" : " cancelled in the call");
 }
 
