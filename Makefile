@@ -42,8 +42,9 @@ help: ## print these lines
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 # What is linked into the library. Without LTO, at which endbr64 would come back: it costs every ioctl an instruction. With what a
-# shadow stack needs, so that a process that has one keeps it.
-LIBRARY_COMPILE = $(COMPILE) -fPIC -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
+# shadow stack needs, so that a process that has one keeps it. With a section for each function: the linker drops those that only
+# the command uses.
+LIBRARY_COMPILE = $(COMPILE) -fPIC -fvisibility=hidden -ffunction-sections -fno-lto -fcf-protection=none -fcf-protection=return
 
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
@@ -55,7 +56,7 @@ $(BUILD)/preload/%.o: preload/%.c
 	$(LIBRARY_COMPILE) -mgeneral-regs-only -c -o $@ $<
 
 $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
-	$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
+	$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,--gc-sections -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
 		-Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
 
 # FORTIFY needs optimisation, and hides calls from the sanitizers.
