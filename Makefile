@@ -2,9 +2,8 @@
 VERSION := 0.2.0
 
 PREFIX ?= /usr
-# The loader searches this directory by itself, so that LD_PRELOAD can name the library without a path: lib/x86_64-linux-gnu on
-# Debian, lib64 on Fedora.
-# A compiler that does not tell it, such as clang: the distribution's.
+# The loader searches LIBDIR by itself, so that LD_PRELOAD can name the library without a path: lib/x86_64-linux-gnu on Debian,
+# lib64 on Fedora. gcc prints the first of these names. clang does not, so the Makefile looks which directory exists.
 MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
@@ -16,16 +15,19 @@ DATADIR ?= $(PREFIX)/share/xsaveshim
 DOCDIR ?= $(PREFIX)/share/doc/xsaveshim
 
 BUILD ?= build
-# One name for one directory: what the compiler notes of headers goes by the object's name, so that by another name, such as the
-# absolute one that the suites give, no object would be rebuilt when a header changes.
+# The suites give BUILD as an absolute path. The .d files name objects as this make does, so both spellings must lead to one name.
 override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 CFLAGS ?= -O2
-# make check, make lint and CI set WERROR: a compiler newer than ours may warn of more, and must not keep anybody from building.
+# make check and CI set WERROR=-Werror. It is not the default, because a newer compiler may have warnings that ours lacks.
 WERROR ?=
 WARNINGS = -Wall -Wextra -Wpedantic $(WERROR) -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion \
 	-Wno-sign-conversion -Wpointer-arith -Wcast-qual -Wundef -Wformat=2
 CPPFLAGS += -Iinclude -I. -D_GNU_SOURCE= -DXSAVESHIM_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -MMD -MP
+
+# A recipe that begins with $(call show,CC) prints "CC core/log.o"; with V=1 it prints the command, with -s nothing.
+SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
+show = $(if $(V),,@$(if $(SILENT),,echo '$1 $(patsubst $(BUILD)/%,%,$@)' &&))
 
 CORE := $(patsubst core/%.c,$(BUILD)/core/%.o,$(wildcard core/*.c))
 LIBRARY := $(BUILD)/libxsaveshim.so
@@ -35,136 +37,82 @@ HOST := $(if $(and $(shell command -v clang),$(shell command -v bpftool)),$(BUIL
 
 .PHONY: all
 all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host mode (the default)
-	$(if $(HOST),,@echo 'make: without clang and bpftool the host mode (xsaveshim host) is not built: scripts/setup build')
+	$(if $(HOST),,@echo 'make: the host mode (xsaveshim host) is not built, because clang or bpftool is missing; run: scripts/setup build')
+
+# The packages are checked once, before the compiler fails at each file that includes one of their headers.
+HEADERS := seccomp.h jansson.h $(if $(HOST),bpf/libbpf.h)
+$(BUILD)/headers:
+	@mkdir -p $(@D)
+	@for header in $(HEADERS); do \
+		echo "#include <$$header>" | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 || \
+			{ echo "make: <$$header> is missing; run: scripts/setup build" >&2; exit 1; }; \
+	done
+	@touch $@
+
+.DELETE_ON_ERROR:
+
+# With -B this runs for each source, too. debhelper looks for the words "No rule to make target".
+.DEFAULT:
+	$(if $(wildcard $@),@:,$(error No rule to make target '$@': make help lists the targets))
 
 .PHONY: help
 help: ## print these lines
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
-# What is linked into the library. Without LTO, at which endbr64 would come back: it costs every ioctl an instruction. With what a
-# shadow stack needs, so that a process that has one keeps it. With a section for each function: the linker drops those that only
-# the command uses.
-LIBRARY_COMPILE = $(COMPILE) -fPIC -fvisibility=hidden -ffunction-sections -fno-lto -fcf-protection=none -fcf-protection=return
+# Objects of the library. With LTO, endbr64 would come back, which costs each ioctl an instruction. -fcf-protection=return keeps
+# the shadow stack of a process that has one.
+LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
-	$(LIBRARY_COMPILE) -c -o $@ $<
+	$(call show,CC)$(LIBRARY_COMPILE) -c -o $@ $<
 
 # The compiler must not use a vector register on the path of an ioctl.
 $(BUILD)/preload/%.o: preload/%.c
 	@mkdir -p $(@D)
-	$(LIBRARY_COMPILE) -mgeneral-regs-only -c -o $@ $<
+	$(call show,CC)$(LIBRARY_COMPILE) -mgeneral-regs-only -c -o $@ $<
 
 $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
-	$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,--gc-sections -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
-		-Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
+	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
+		-Wl,--gc-sections,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
 
 # FORTIFY needs optimisation, and hides calls from the sanitizers.
 HARDENING ?= -fstack-protector-strong $(if $(findstring -fsanitize,$(CFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
-COMMAND_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard command/*.c supervise/*.c shared/*.c))
+SHARED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shared/*.c))
+COMMAND_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard command/*.c supervise/*.c)) $(SHARED_OBJECTS)
+# host/ has the helper that `xsaveshim host` executes, and the BPF programs that it loads.
+HOST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out %.bpf.c,$(wildcard host/*.c))) $(SHARED_OBJECTS)
 
-$(BUILD)/command/%.o: command/%.c
+$(sort $(COMMAND_OBJECTS) $(HOST_OBJECTS)): $(BUILD)/%.o: %.c | $(BUILD)/headers
 	@mkdir -p $(@D)
-	$(COMPILE) $(HARDENING) -fPIE -c -o $@ $<
-
-$(BUILD)/supervise/%.o: supervise/%.c
-	@mkdir -p $(@D)
-	$(COMPILE) $(HARDENING) -fPIE -c -o $@ $<
-
-$(BUILD)/shared/%.o: shared/%.c
-	@mkdir -p $(@D)
-	$(COMPILE) $(HARDENING) -fPIE -c -o $@ $<
+	$(call show,CC)$(COMPILE) $(HARDENING) -fPIE -c -o $@ $<
 
 $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -pthread -o $@ $^ -lseccomp -ljansson -ldl
+	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -pthread -o $@ $^ -lseccomp -ljansson -ldl
 
-# The host mode: BPF programs, and the helper that `xsaveshim host` executes.
-HOST_OBJECTS := $(patsubst host/%.c,$(BUILD)/host/%.o,$(filter-out %.bpf.c,$(wildcard host/*.c))) \
-	$(patsubst %.c,$(BUILD)/%.o,$(wildcard shared/*.c))
-BPF_COMPILE = clang -std=gnu11 -g -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ -D__TARGET_ARCH_x86 -Iinclude -I. \
-	-idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
+$(BUILD)/xsaveshim-host: $(HOST_OBJECTS) $(CORE)
+	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lbpf -ljansson
 
-# bpftool leaves out what is for debuggers alone.
-$(BUILD)/host/programs.bpf.o: host/programs.bpf.c
+# BTF names the sources. Without their directory, builds in different places are equal bit for bit.
+BPF_COMPILE = clang -std=gnu11 -g -ffile-prefix-map=$(CURDIR)=xsaveshim -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ \
+	-D__TARGET_ARCH_x86 -Iinclude -I. -idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
+
+# bpftool leaves out the debugging information, except BTF.
+$(BUILD)/host/programs.bpf.o: host/programs.bpf.c | $(BUILD)/headers
 	@mkdir -p $(@D)
-	$(BPF_COMPILE) -c -o $@.tmp $<
-	bpftool gen object $@ $@.tmp
-	@rm $@.tmp
+	$(call show,BPF)$(BPF_COMPILE) -c -o $@.tmp $< && bpftool gen object $@ $@.tmp && rm $@.tmp
 
 $(BUILD)/host/programs.skel.h: $(BUILD)/host/programs.bpf.o
-	(echo '// NOLINTBEGIN' && bpftool gen skeleton $< name programs && echo '// NOLINTEND') >$@
+	$(call show,SKEL)(echo '// NOLINTBEGIN' && bpftool gen skeleton $< name programs && echo '// NOLINTEND') >$@
 
-# What bpftool writes is not held to our warnings and lint.
+# -isystem: our warnings are not for bpftool's code.
 $(BUILD)/host/loader.o: $(BUILD)/host/programs.skel.h
 $(BUILD)/host/loader.o: CPPFLAGS += -isystem $(BUILD)/host
 
-$(BUILD)/host/%.o: host/%.c
-	@mkdir -p $(@D)
-	$(COMPILE) -fPIE -c -o $@ $<
-
-$(BUILD)/xsaveshim-host: $(HOST_OBJECTS) $(CORE)
-	$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lbpf -ljansson
-
-# The programs that the suites run: test/DIRECTORY/NAME.c becomes $(BUILD)/test/NAME, and test/DIRECTORY/NAME.so.c a library to preload.
-TEST_DIRS := vmm preload standins tools
-vpath %.c $(addprefix test/,$(TEST_DIRS) oracle bench)
-TEST_NAMES := $(basename $(notdir $(wildcard $(TEST_DIRS:%=test/%/*.c)))) core oracle
-GUESTS := $(patsubst test/guest/%.S,$(BUILD)/test/%.bin,$(wildcard test/guest/*.S))
-TEST_COMPILE = $(COMPILE) -Itest/include
-
-.PHONY: test-programs
-test-programs: all $(TEST_NAMES:%=$(BUILD)/test/%) $(GUESTS) ## build what the suites run
-
-$(BUILD)/test/%.so: %.so.c
-	@mkdir -p $(@D)
-	$(TEST_COMPILE) -fPIC -shared -o $@ $< -ldl
-
-# Only these two programs are linked with the core.
-$(BUILD)/test/core $(BUILD)/test/oracle: $(CORE)
-
-# The core's unit tests are one program of several files.
-$(BUILD)/test/core: $(patsubst test/core/%.c,$(BUILD)/test-core/%.o,$(wildcard test/core/*.c))
-	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl
-
-$(BUILD)/test-core/%.o: test/core/%.c
-	@mkdir -p $(@D)
-	$(TEST_COMPILE) -c -o $@ $<
-
-$(BUILD)/test/filtered: TEST_LIBS := -lseccomp
-
-$(BUILD)/test/%: %.c
-	@mkdir -p $(@D)
-	$(TEST_COMPILE) -pthread -o $@ $(filter %.c %.o,$^) -ldl $(TEST_LIBS)
-
-# The guest under load has no other file, so its program is static.
-$(BUILD)/test/load: test/guest/load.c
-	@mkdir -p $(@D)
-	$(TEST_COMPILE) -static -o $@ $<
-
-# VMMs without libc's ioctl() and without a loader: only the supervisor can serve them.
-STATIC_VMMS := $(BUILD)/test/vmm-static $(BUILD)/test/vmm-musl
-
-$(BUILD)/test/vmm-static: test/vmm/vmm.c
-	@mkdir -p $(@D)
-	$(TEST_COMPILE) -static -DRAW_IOCTL -pthread -o $@ $<
-
-# musl-gcc does not search the directory in which Debian keeps the kernel's headers.
-$(BUILD)/test/vmm-musl: KERNEL_HEADERS = -idirafter /usr/include -idirafter /usr/include/$(MULTIARCH)
-$(BUILD)/test/vmm-musl: CC := musl-gcc
-$(BUILD)/test/vmm-musl: test/vmm/vmm.c
-	@mkdir -p $(@D)
-	$(TEST_COMPILE) $(KERNEL_HEADERS) -static -DRAW_IOCTL -pthread -o $@ $<
-
-$(BUILD)/test/%.bin: test/guest/%.S
-	@mkdir -p $(@D)
-	$(AS) --32 -o $(@:.bin=.o) $<
-	$(LD) -m elf_i386 -Ttext=0x7c00 -e start --oformat binary -o $@ $(@:.bin=.o)
-
-# Everything that is installed, as HOW:MODE:FILE:PLACE. HOW is
-# copy: the file as it is; fill: the file with the directories below filled in;
-# settings: a file that its reader may change, so that neither installing nor uninstalling touches one that differs.
+# Every installed file, as HOW:MODE:FILE:PLACE. HOW is
+# copy: the file as it is; fill: the file, with the names of directories filled in;
+# settings: an administrator may change this file, so neither install nor uninstall touches a changed one.
 PAGES := README.md NEWS.md SECURITY.md LICENSE $(wildcard docs/*)
 INSTALLED := \
 	copy:0644:$(LIBRARY):$(LIBDIR)/libxsaveshim.so \
@@ -184,31 +132,33 @@ INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
 	fill:0644:host/xsaveshim-host.service:$(UNITDIR)/xsaveshim-host.service \
 	fill:0644:host/xsaveshim-host-watch.service:$(UNITDIR)/xsaveshim-host-watch.service
 endif
-# Directories that hold nothing but our files, each before the one that it is in.
+# Directories that hold only our files, each before its parent.
 OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
-# The loader finds a library by its name if the loader's cache lists it; ldconfig writes that cache. With DESTDIR the cache belongs to
-# another system, and a plain user may not write it.
+# The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR that cache is another
+# system's. A plain user may not write it.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
-FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),'
+FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),' -e 's,@VERSION@,$(VERSION),'
 
-# A rename replaces the library at once: a process that starts meanwhile would else find none, or half of one.
+# Each file is written under a temporary name and renamed: a process that starts meanwhile finds the old library or the new one,
+# and never a part of it.
 .PHONY: install uninstall
 install: all ## install under $(PREFIX), or below DESTDIR
 	@set -e; for item in $(INSTALLED); do \
 		(IFS=:; set -- $$item; how=$$1 mode=$$2 file=$$3 place="$(DESTDIR)$$4"; \
-		case $$how in \
-			copy) install -D -m $$mode $$file "$$place.new" && mv -f "$$place.new" "$$place" ;; \
-			fill) $(FILL_IN) $$file | install -D -m $$mode /dev/stdin "$$place.new" && mv -f "$$place.new" "$$place" ;; \
-			settings) test -e "$$place" || install -D -m $$mode $$file "$$place" ;; \
-		esac) \
+		test $$how != settings || ! test -e "$$place" || exit 0; \
+		if test $$how = fill; then \
+			install -D -m $$mode /dev/null "$$place.new" && $(FILL_IN) $$file >"$$place.new"; \
+		else \
+			install -D -m $$mode $$file "$$place.new"; \
+		fi && mv -f "$$place.new" "$$place" || { rm -f "$$place.new"; exit 1; }) \
 	done
 ifeq ($(DESTDIR),)
 	@$(LDCONFIG) 2>/dev/null; LD_PRELOAD=libxsaveshim.so /bin/true 2>&1 | grep -q . && \
 		echo 'make: the loader does not look in $(LIBDIR): give LD_PRELOAD the whole path, $(LIBDIR)/libxsaveshim.so' || true
 endif
 
-# A drop-in that names a library which is gone would have ld.so complain in the log of every domain. Exit status 1: it is
-# gone, and the daemon does not restart.
+# xsaveshim-libvirt's drop-in goes first: if it named a missing library, ld.so would complain in each domain's log. Exit status 1
+# means that the drop-in is gone but the daemon did not restart.
 uninstall: ## remove what install put there, and what xsaveshim-libvirt enabled; changed settings stay
 	@if grep -qs '=$(LIBDIR)/libxsaveshim\.so$$' "$(DESTDIR)"/etc/systemd/system/*.service.d/xsaveshim.conf; then \
 		bash libvirt/xsaveshim-libvirt disable $(if $(DESTDIR),--root "$(DESTDIR)") || test $$? -eq 1; \
@@ -221,30 +171,7 @@ uninstall: ## remove what install put there, and what xsaveshim-libvirt enabled;
 	$(if $(DESTDIR),,@$(LDCONFIG) 2>/dev/null || true)
 
 include packaging/packaging.mk
-
-# Suites that boot kernels of their own carry the file tag testbed.
-TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
-SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
-
-.PHONY: check check-kernels check-apparmor check-distributions
-check: ## run every suite that this machine can run (minutes)
-	@type $(firstword $(CC)) bats musl-gcc >/dev/null 2>&1 && \
-		printf '#include <%s>\n' seccomp.h jansson.h linux/kvm.h | $(CC) -E - >/dev/null 2>&1 || \
-		{ echo 'make check: packages are missing; run: scripts/setup build test' >&2; exit 1; }
-	@$(MAKE) --no-print-directory WERROR=-Werror test-programs $(STATIC_VMMS)
-	@test/run $(SUITES)
-
-check-kernels: test-programs $(STATIC_VMMS) $(BUILD)/test/load ## build the testbed's kernels once, and run the suites inside them (a quarter of an hour)
-	@test/kernels/build || echo '# the suites that need a kernel which could not be built fail'
-	@test/run --parallel $(filter-out test/apparmor.bats,$(TESTBED_SUITES))
-
-check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed kernel
-	@test/run test/apparmor.bats
-
-DISTRIBUTIONS ?= trixie testing
-check-distributions: ## run scripts/demo and scripts/test in the Debians of DISTRIBUTIONS, made once and kept (half an hour)
-	@test/distributions/check $(RESULTS)/distributions.md $(DISTRIBUTIONS)
-
+include test/test.mk
 include test/checks.mk
 
 .PHONY: clean

@@ -19,9 +19,7 @@ static int cannot_execute(const char *path)
 
 	if (stat(path, &status))
 		return errno;
-	if (!S_ISREG(status.st_mode) || access(path, X_OK))
-		return EACCES;
-	return 0;
+	return S_ISREG(status.st_mode) && !access(path, X_OK) ? 0 : EACCES;
 }
 
 // Searches PATH as execvp does: an empty entry is the current directory, and after a file that
@@ -125,8 +123,8 @@ const char *executable_gains(const struct executable *executable)
 		return "is setuid";
 	if (status.st_mode & S_ISGID && status.st_mode & S_IXGRP && status.st_gid != getegid())
 		return "is setgid";
-	// security/commoncap.c: file capabilities put no program of root's into secure-execution
-	// mode.
+	// If root starts a program with file capabilities, the kernel does not set AT_SECURE
+	// (security/commoncap.c).
 	if (getuid() && getxattr(executable->path, "security.capability", NULL, 0) > 0)
 		return "has file capabilities";
 	return NULL;

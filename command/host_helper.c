@@ -38,7 +38,7 @@ static json_t *read_status(void)
 	static char title[] = "xsaveshim host", word[] = "status", option[] = "--json";
 	char *argv[] = {title, word, option, NULL};
 	json_t *json = NULL;
-	int ends[2], status, null;
+	int ends[2];
 	pid_t pid;
 
 	if (pipe2(ends, O_CLOEXEC))
@@ -46,17 +46,14 @@ static json_t *read_status(void)
 	pid = fork();
 	if (!pid) {
 		dup2(ends[1], STDOUT_FILENO);
-		null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-		if (null >= 0)
-			dup2(null, STDERR_FILENO);
+		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
 		host_helper_execute(argv);
 		_exit(1);
 	}
 	close(ends[1]);
 	if (pid > 0) {
 		json = json_loadfd(ends[0], 0, NULL);
-		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-			;
+		waitpid(pid, NULL, 0);
 	}
 	close(ends[0]);
 	return json;
@@ -66,13 +63,12 @@ bool host_helper_query(struct settings *settings)
 {
 	json_t *json = read_status();
 	const char *state = "", *trim = "", *refused = "";
-	bool is_active = json &&
-			 !json_unpack(json, "{s:s, s:s, s:s}", "state", &state, "trim", &trim,
-				      "refused", &refused) &&
-			 !strcmp(state, "active");
+	bool is_active;
 
 	settings_init(settings);
-	is_active = is_active && settings_set(settings, SETTING_TRIM, trim) &&
+	is_active = !json_unpack(json, "{s:s, s:s, s:s}", "state", &state, "trim", &trim, "refused",
+				 &refused) &&
+		    !strcmp(state, "active") && settings_set(settings, SETTING_TRIM, trim) &&
 		    settings_set(settings, SETTING_REFUSED, refused);
 	json_decref(json);
 	return is_active;

@@ -1,304 +1,224 @@
 // SPDX-License-Identifier: MIT
-// A VMM is a process that holds a vCPU. The library serves it if the library is mapped, and if the
-// library's record says that it has seen a vCPU. A supervisor serves it if the VMM has a seccomp
-// filter, and if there is a process that holds the listener of a filter ("anon_inode:seccomp
-// notify") and a pidfd of the VMM (the pidfd's fdinfo has its "Pid:"), runs this command, and has
-// the user ids of root or of the VMM. The settings are those in the record of the library or of the
-// supervisor.
+// A worker process inspects one process after the other and sends what it finds. If it finds
+// nothing for a second, the process that it inspects holds it up: this process then leaves the
+// worker behind, and a new worker goes on with the next process.
+//
+// The library serves a VMM if the library is mapped and its record says that it has seen a vCPU. A
+// supervisor serves a VMM if the VMM has a seccomp filter, and if the supervisor holds a pidfd of
+// the VMM and has the user ids of root or of the VMM. The settings are those in the record of the
+// library or of the supervisor.
 #include "inspect.h"
 
 #include <dirent.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "proc_text.h"
-#include "shared/guest_name.h"
 #include "shared/helpers.h"
-#include "xsaveshim/record.h"
 
-#define LIBRARY "libxsaveshim.so"
-#define VCPU_LINK "anon_inode:kvm-vcpu:"
-#define LISTENER_LINK "anon_inode:seccomp notify"
-#define DELETED " (deleted)"
+#define PATIENCE_MS 1000
+#define PATIENCE_FOR_ALL_MS 30000
 
-// The arguments of a process have at most 6 MiB.
-#define TEXT_MAX (8 << 20)
+enum finding { FOUND_VMM, FOUND_SUPERVISION, PROCESS_DONE, PROCESS_NOT_PERMITTED };
 
-// The library and the command have less writable data.
-#define DATA_MAX (1 << 20)
-
-struct supervisor {
-	uid_t uids[PROC_UIDS];
-	struct image command;
+struct message {
+	enum finding finding;
+	union {
+		struct vmm vmm;
+		struct supervision supervision;
+	};
 };
 
-// A supervisor holds a pidfd of this process.
-struct held {
-	pid_t pid;
-	size_t supervisor; // the index in supervisors
-};
+static int channel; // between this process and its worker
+static struct message message;
 
-static struct supervisor *supervisors;
-static size_t supervisor_count;
-static struct held *held;
-static size_t held_count;
+static struct supervision *supervisions;
+static size_t supervision_count;
 
-static char text[TEXT_MAX]; // of a file in /proc/PID
-
-static bool is_denied(int error)
+static void send_message(enum finding finding)
 {
-	return error == EACCES || error == EPERM;
+	bool is_long = finding == FOUND_VMM || finding == FOUND_SUPERVISION;
+
+	message.finding = finding;
+	if (send(channel, &message, is_long ? sizeof(message) : sizeof(finding), MSG_NOSIGNAL) < 0)
+		_exit(1);
 }
 
-static bool find_magic(int memory, uint64_t start, uint64_t end, uint64_t *address)
+static void send_vmm(const struct vmm *vmm)
 {
-	static const char magic[] = RECORD_MAGIC;
-	_Alignas(struct xsaveshim_record) char data[65536];
+	message.vmm = *vmm;
+	send_message(FOUND_VMM);
+}
 
-	for (; start < end; start += sizeof(data)) {
-		ssize_t got = pread(memory, data, sizeof(data), (off_t)start);
+static void send_supervision(const struct supervision *supervision)
+{
+	message.supervision = *supervision;
+	send_message(FOUND_SUPERVISION);
+}
 
-		for (ssize_t i = 0; i + (ssize_t)sizeof(magic) <= got;
-		     i += _Alignof(struct xsaveshim_record)) {
-			*address = start + (uint64_t)i;
-			if (*address < end && !memcmp(data + i, magic, sizeof(magic)))
-				return true;
+// The worker keeps no other descriptor: if it is left behind, whoever reads this command's output
+// to its end must not wait for it.
+static void close_inherited(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; fd <= STDERR_FILENO && null >= 0; fd++)
+		dup2(null, fd);
+}
+
+static _Noreturn void work(const pid_t *pids, size_t count)
+{
+	static const struct process_visitor visitor = {send_vmm, send_supervision};
+
+	close_inherited();
+	for (size_t i = 0; i < count; i++)
+		send_message(
+			process_inspect(pids[i], &visitor) ? PROCESS_DONE : PROCESS_NOT_PERMITTED);
+	_exit(0);
+}
+
+static pid_t start_worker(const pid_t *pids, size_t count)
+{
+	int ends[2];
+	pid_t worker;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+		err(2, "socketpair");
+	worker = fork();
+	if (worker < 0)
+		err(2, "fork");
+	channel = ends[worker ? 0 : 1];
+	close(ends[worker ? 1 : 0]);
+	if (!worker)
+		work(pids, count);
+	return worker;
+}
+
+static long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+// A worker that is running needs more time only because this host is busy.
+static bool is_running(pid_t worker)
+{
+	char path[32], stat[512];
+	const char *rest;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", worker);
+	read_file(AT_FDCWD, path, stat, sizeof(stat));
+	rest = strrchr(stat, ')');
+	return rest && !strncmp(rest, ") R", 3);
+}
+
+// Returns false if no message comes in time, or if the worker has ended.
+static bool receive_message(pid_t worker, long end)
+{
+	struct pollfd ready = {.fd = channel, .events = POLLIN};
+	int result = 0;
+
+	for (long left; !result && (left = end - now_ms()) > 0;) {
+		result = poll(&ready, 1, (int)(left < PATIENCE_MS ? left : PATIENCE_MS));
+		if (!result && !is_running(worker))
+			break;
+	}
+	return result > 0 && recv(channel, &message, sizeof(message), 0) > 0;
+}
+
+static void add_not_inspected(struct inspection *inspection, pid_t pid, enum obstruction why)
+{
+	size_t count = inspection->not_inspected_count++;
+
+	inspection->not_inspected =
+		grow(inspection->not_inspected, count, sizeof(*inspection->not_inspected));
+	inspection->not_inspected[count] = (struct not_inspected){pid, why};
+}
+
+static void add_vmm(struct inspection *inspection)
+{
+	size_t count = inspection->vmm_count++;
+
+	inspection->vmms = grow(inspection->vmms, count, sizeof(*inspection->vmms));
+	inspection->vmms[count] = message.vmm;
+}
+
+static void add_supervision(void)
+{
+	supervisions = grow(supervisions, supervision_count, sizeof(*supervisions));
+	supervisions[supervision_count++] = message.supervision;
+}
+
+// Inspects processes until one gives no answer. Returns how many were inspected.
+static size_t inspect_some(struct inspection *inspection, const pid_t *pids, size_t count, long end)
+{
+	pid_t worker = start_worker(pids, count);
+	size_t done = 0;
+
+	while (done < count && receive_message(worker, end)) {
+		switch (message.finding) {
+		case FOUND_VMM:
+			add_vmm(inspection);
+			break;
+		case FOUND_SUPERVISION:
+			add_supervision();
+			break;
+		case PROCESS_NOT_PERMITTED:
+			add_not_inspected(inspection, pids[done], NOT_PERMITTED);
+			done++;
+			break;
+		case PROCESS_DONE:
+			done++;
+			break;
 		}
 	}
-	return false;
+	// Nobody waits for the worker's end: the kernel may not let it end.
+	kill(worker, SIGKILL);
+	close(channel);
+	return done;
 }
 
-// Searches a mapping of an image for the record.
-static void read_record(struct image *image, int proc_dirfd, uint64_t start, uint64_t end)
+static pid_t *list_processes(size_t *count)
 {
-	int memory = openat(proc_dirfd, "mem", O_RDONLY | O_CLOEXEC);
-	struct xsaveshim_record record;
-	char log_path[PATH_MAX] = "";
-	uint64_t address;
-
-	if (memory < 0)
-		return;
-	if (end - start > DATA_MAX)
-		end = start + DATA_MAX;
-	if (find_magic(memory, start, end, &address) &&
-	    pread(memory, &record, sizeof(record), (off_t)address) == (ssize_t)sizeof(record)) {
-		if (pread(memory, log_path, sizeof(log_path), (off_t)(uintptr_t)record.log_path) <
-		    0)
-			log_path[0] = '\0';
-		image->known = record_settings(&record, log_path, &image->settings);
-		image->vcpu_seen = record.vcpu_seen;
-	}
-	close(memory);
-}
-
-// Finds an image by its file's name. Returns false, with errno set, if the mappings cannot be read.
-// A process that has just exited has none.
-static bool find_image(struct image *image, int proc_dirfd, const char *name)
-{
-	int fd = openat(proc_dirfd, "maps", O_RDONLY | O_CLOEXEC);
-	FILE *maps = fd < 0 ? NULL : fdopen(fd, "r");
-	struct proc_mapping mapping;
-	size_t room = 0;
-	char *line = NULL;
-	bool any = false;
-
-	if (!maps)
-		return false;
-	while (!image->known && getline(&line, &room, maps) > 0) {
-		any = true;
-		if (!proc_maps_file(line, name, &mapping, image->path, sizeof(image->path)))
-			continue;
-		image->mapped = true;
-		image->replaced = mapping.deleted;
-		if (mapping.writable)
-			read_record(image, proc_dirfd, mapping.start, mapping.end);
-	}
-	free(line);
-	fclose(maps);
-	errno = ESRCH;
-	return any;
-}
-
-static void find_name(struct vmm *vmm, int proc_dirfd)
-{
-	ssize_t size = read_file(proc_dirfd, "cmdline", text, sizeof(text));
-
-	if (size > 0 && guest_name_from_cmdline(text, (size_t)size, vmm->name, sizeof(vmm->name)))
-		return;
-	read_file(proc_dirfd, "comm", text, sizeof(text));
-	snprintf(vmm->name, sizeof(vmm->name), "%.*s", (int)strcspn(text, "\n"), text);
-}
-
-struct descriptors {
-	unsigned int vcpus;
-	bool listener;
-};
-
-static void inspect_descriptor(const char *link, struct descriptors *descriptors)
-{
-	if (!strncmp(link, VCPU_LINK, strlen(VCPU_LINK)))
-		descriptors->vcpus++;
-	else if (!strcmp(link, LISTENER_LINK))
-		descriptors->listener = true;
-}
-
-// Returns false if the caller may not inspect them. A process that has exited has none.
-static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
-{
-	int fd = openat(proc_dirfd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	DIR *proc = opendir("/proc");
 	const struct dirent *entry;
-	bool allowed = true;
+	pid_t *pids = grow(NULL, 0, sizeof(*pids));
 
-	memset(descriptors, 0, sizeof(*descriptors));
-	if (!directory)
-		return !is_denied(errno);
-	while (allowed && (entry = readdir(directory))) {
-		char link[64];
-		ssize_t length = readlinkat(fd, entry->d_name, link, sizeof(link) - 1);
+	*count = 0;
+	if (!proc)
+		return NULL;
+	while ((entry = readdir(proc))) {
+		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
 
-		if (length < 0) {
-			allowed = !is_denied(errno);
+		if (pid <= 0)
 			continue;
-		}
-		link[length] = '\0';
-		inspect_descriptor(link, descriptors);
+		pids = grow(pids, *count, sizeof(*pids));
+		pids[(*count)++] = pid;
 	}
-	closedir(directory);
-	return allowed;
-}
-
-// Notes the processes whose pidfds a supervisor holds.
-static void add_held(int proc_dirfd, size_t supervisor)
-{
-	int fd = openat(proc_dirfd, "fdinfo", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
-
-	while (directory && (entry = readdir(directory))) {
-		pid_t pid;
-
-		read_file(fd, entry->d_name, text, sizeof(text));
-		pid = proc_fdinfo_pid(text);
-		if (!pid)
-			continue;
-		held = grow(held, held_count, sizeof(*held));
-		held[held_count++] = (struct held){pid, supervisor};
-	}
-	if (directory)
-		closedir(directory);
-}
-
-// Reads the name of the file that a process executes, without its directory, and whether the file
-// has been removed.
-static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX], bool *deleted)
-{
-	char path[PATH_MAX];
-	ssize_t length = readlinkat(proc_dirfd, link, path, sizeof(path) - 1);
-	const char *slash;
-
-	if (length < 0)
-		return false;
-	path[length] = '\0';
-	*deleted = length > (ssize_t)strlen(DELETED) &&
-		   !strcmp(path + length - strlen(DELETED), DELETED);
-	if (*deleted)
-		path[length - (ssize_t)strlen(DELETED)] = '\0';
-	slash = strrchr(path, '/');
-	strcpy(name, slash ? slash + 1 : path);
-	return true;
-}
-
-// Returns true if a process runs this command: from the same file, or from a file of the same name
-// that has been removed, as an upgrade does. Writes the name of the file.
-static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
-{
-	char own_name[PATH_MAX];
-	struct stat own, other;
-	bool deleted;
-
-	if (!read_executable("/proc/self/exe", AT_FDCWD, own_name, &deleted) ||
-	    !read_executable("exe", proc_dirfd, name, &deleted))
-		return false;
-	if (deleted)
-		return !strcmp(name, own_name);
-	return !stat("/proc/self/exe", &own) && !fstatat(proc_dirfd, "exe", &other, 0) &&
-	       own.st_dev == other.st_dev && own.st_ino == other.st_ino;
-}
-
-// Takes the process, which holds a listener, for a supervisor only if it runs this command.
-// Container managers hold listeners, too, and any user can start a process of any name that holds
-// one.
-static void add_supervisor(int proc_dirfd)
-{
-	struct supervisor *supervisor;
-	char name[PATH_MAX];
-
-	if (!runs_this_command(proc_dirfd, name))
-		return;
-	supervisors = grow(supervisors, supervisor_count, sizeof(*supervisors));
-	supervisor = &supervisors[supervisor_count];
-	memset(supervisor, 0, sizeof(*supervisor));
-	read_file(proc_dirfd, "status", text, sizeof(text));
-	if (proc_status_uids(text, supervisor->uids) &&
-	    find_image(&supervisor->command, proc_dirfd, name))
-		add_held(proc_dirfd, supervisor_count++);
-}
-
-// Returns false if the caller may not inspect the process.
-static bool add_vmm(struct inspection *inspection, int proc_dirfd, pid_t pid, unsigned int vcpus)
-{
-	uid_t uids[PROC_UIDS] = {0};
-	struct vmm *vmm;
-
-	inspection->vmms = grow(inspection->vmms, inspection->vmm_count, sizeof(*inspection->vmms));
-	vmm = &inspection->vmms[inspection->vmm_count];
-	memset(vmm, 0, sizeof(*vmm));
-	vmm->pid = pid;
-	vmm->vcpus = vcpus;
-	if (!find_image(&vmm->library, proc_dirfd, LIBRARY))
-		return !is_denied(errno);
-	read_file(proc_dirfd, "status", text, sizeof(text));
-	vmm->uid = proc_status_uids(text, uids) ? uids[PROC_UID_EFFECTIVE] : (uid_t)-1;
-	vmm->filtered = proc_status_is_filtered(text);
-	find_name(vmm, proc_dirfd);
-	inspection->vmm_count++;
-	return true;
-}
-
-static bool holds_no_files(int proc_dirfd)
-{
-	read_file(proc_dirfd, "stat", text, sizeof(text));
-	return proc_stat_holds_no_files(text);
-}
-
-static void inspect_process(struct inspection *inspection, int proc_dirfd, pid_t pid)
-{
-	struct descriptors descriptors;
-	bool allowed = inspect_descriptors(proc_dirfd, &descriptors);
-
-	if (allowed && descriptors.vcpus)
-		allowed = add_vmm(inspection, proc_dirfd, pid, descriptors.vcpus);
-	if (allowed && descriptors.listener)
-		add_supervisor(proc_dirfd);
-	if (!allowed && !holds_no_files(proc_dirfd))
-		inspection->not_inspected++;
+	closedir(proc);
+	return pids;
 }
 
 // A supervisor counts only if it is root's or the VMM's own user's, because any user can hold a
 // pidfd of any process. A set-uid program has another user's real uid.
-static bool serves(const struct supervisor *supervisor, const struct vmm *vmm)
+static bool serves(const struct supervision *supervision, const struct vmm *vmm)
 {
+	const uid_t *uids = supervision->supervisor_uids;
+
 	for (size_t i = 0; i < PROC_UIDS; i++)
-		if (supervisor->uids[i] != 0 && supervisor->uids[i] != vmm->uid)
+		if (uids[i] != 0 && uids[i] != vmm->uid)
 			return false;
-	return vmm->filtered;
+	return vmm->filtered && supervision->pid == vmm->pid;
 }
 
 static void find_library(struct vmm *vmm)
@@ -314,46 +234,40 @@ static void find_library(struct vmm *vmm)
 
 static void find_supervisor(struct vmm *vmm)
 {
-	for (size_t i = 0; !inspect_is_protected(vmm) && i < held_count; i++) {
-		const struct supervisor *supervisor = &supervisors[held[i].supervisor];
-
-		if (held[i].pid == vmm->pid && serves(supervisor, vmm)) {
-			vmm->mode = MODE_SUPERVISOR;
-			vmm->settings_known = supervisor->command.known;
-			vmm->settings = supervisor->command.settings;
-		}
+	for (size_t i = 0; !inspect_is_protected(vmm) && i < supervision_count; i++) {
+		if (!serves(&supervisions[i], vmm))
+			continue;
+		vmm->mode = MODE_SUPERVISOR;
+		vmm->settings_known = supervisions[i].command.known;
+		vmm->settings = supervisions[i].command.settings;
 	}
 }
 
 bool inspect_processes(struct inspection *inspection)
 {
-	DIR *proc = opendir("/proc");
-	const struct dirent *entry;
+	long end = now_ms() + PATIENCE_FOR_ALL_MS;
+	size_t count, next = 0;
+	pid_t *pids = list_processes(&count);
 
 	memset(inspection, 0, sizeof(*inspection));
-	if (!proc)
+	if (!pids)
 		return false;
-	while ((entry = readdir(proc))) {
-		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-		int proc_dirfd = pid > 0 ? openat(dirfd(proc), entry->d_name,
-						  O_PATH | O_DIRECTORY | O_CLOEXEC)
-					 : -1;
-
-		if (proc_dirfd < 0)
-			continue;
-		inspect_process(inspection, proc_dirfd, pid);
-		close(proc_dirfd);
+	while (next < count) {
+		if (now_ms() < end)
+			next += inspect_some(inspection, pids + next, count - next, end);
+		if (next < count)
+			add_not_inspected(inspection, pids[next++],
+					  now_ms() < end ? NO_ANSWER : NO_TIME);
 	}
-	closedir(proc);
 	// With hidepid=2, /proc hides what the caller may not inspect: then process 1 is missing.
 	if (access("/proc/1", F_OK))
-		inspection->not_inspected++;
+		add_not_inspected(inspection, 1, NOT_PERMITTED);
 	for (size_t i = 0; i < inspection->vmm_count; i++) {
 		find_library(&inspection->vmms[i]);
 		find_supervisor(&inspection->vmms[i]);
 	}
-	free(supervisors);
-	free(held);
+	free(supervisions);
+	free(pids);
 	return true;
 }
 

@@ -14,10 +14,13 @@ static const struct subcommand {
 } subcommands[] = {
 	{"run", run_main, "[OPTION]... [--] VMM [ARGUMENT]...",
 	 "start a VMM and trim what it restores to what its guest has"},
-	{"probe", probe_main, "[--json]",
-	 "show whether this host's KVM refuses or leaks xfeatures"},
+	{"probe", probe_main, "[--json]", "show which xfeatures this host's KVM leaks and refuses"},
+	{"pair", pair_main, "[--matrix] [--json] HOST.json...",
+	 "judge whether guests of one host load on another"},
 	{"status", status_main, "[--json]",
 	 "list the running VMMs and whether xsaveshim protects them"},
+	{"settings", settings_main, "[--domain]",
+	 "show the settings in effect, where each comes from, and problems"},
 	{"host", host_main, "enable|disable|status|watch",
 	 "protect every VMM of this host, running ones too, in its kernel"},
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim probe: finds out whether this host's KVM refuses leaked xfeatures, and whether it leaks
-// some, by experiments with a VM of one page and one vCPU. The VM ends with this process.
+// xsaveshim probe: finds out, by experiments with a VM of one page and one vCPU, which xfeatures
+// this host leaks as a source of guests and which it refuses as a destination. The VM ends with
+// this process.
 #include "command.h"
 
 #include <errno.h>
@@ -19,13 +20,15 @@
 #include <jansson.h>
 #include <linux/kvm.h>
 
+#include "shared/output.h"
 #include "shared/probe_vm.h"
 #include "host_helper.h"
 #include "options.h"
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
-// From arch/x86/include/uapi/asm/prctl.h, which some distributions have without it.
+// From arch/x86/include/uapi/asm/prctl.h, which some distributions have without them.
+#define ARCH_GET_XCOMP_SUPP 0x1021
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 
 #define DEVICE "/dev/kvm"
@@ -36,6 +39,10 @@
 	"KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
+// x87 and SSE, which are loaded together, and the other xfeatures of the Intel SDM that user space
+// has.
+#define XFEATURES_TRIED (XFEATURE_FPSSE | UINT64_C(0xe02fc))
+
 #define GUEST_PAGE 4096
 // A processor fetches its first instruction from this page. KVM_SET_TSS_ADDR needs an address that
 // the guest does not use.
@@ -43,19 +50,13 @@
 #define TSS_ADDRESS 0xfffbd000
 #define HLT 0xf4
 
-// The exit status.
-enum verdict { VERDICT_UNAFFECTED, VERDICT_AFFECTED, VERDICT_UNKNOWN };
+// Each answer about a role of the host is one of these, which are in part the exit status.
+enum finding { GOOD, BAD, UNKNOWN, PENDING };
 
-static const char *const verdict_names[] = {[VERDICT_UNAFFECTED] = "unaffected",
-					    [VERDICT_AFFECTED] = "affected",
-					    [VERDICT_UNKNOWN] = "unknown"};
-
-// STRICTLY: KVM refuses even x87 and SSE.
-enum finding { PENDING, NO, YES, STRICTLY, UNKNOWN };
-
-static const char *const refuses_names[] = {
-	[NO] = "no", [YES] = "affected", [STRICTLY] = "affected-strict", [UNKNOWN] = "unknown"};
-static const char *const leaks_names[] = {[NO] = "no", [YES] = "yes", [UNKNOWN] = "unknown"};
+static const char *const source_names[] = {
+	[GOOD] = "clean", [BAD] = "leaks", [UNKNOWN] = "unknown"};
+static const char *const destination_names[] = {
+	[GOOD] = "accepts", [BAD] = "refuses", [UNKNOWN] = "unknown"};
 
 struct answer {
 	enum finding finding;
@@ -63,16 +64,22 @@ struct answer {
 };
 
 struct probe {
-	struct utsname host;
+	struct utsname kernel;
 	uint64_t host_xcr0;
-	uint64_t kvm_xcr0;   // what KVM supports; 0: not known
-	uint64_t permitted;  // what this process may give to guests; 0: not known
-	size_t payload_size; // 0: not known
+	uint64_t kvm_xcr0;	// that KVM supports; 0: not known
+	uint64_t permitted;	// that this process may give to guests; 0: not known
+	uint64_t not_permitted; // that need a permission
+	size_t payload_size;	// 0: not known
+	bool saved;		// leaked is known
 	uint64_t leaked;
-	bool hidden; // the host mode clears xfeatures that KVM may leak
-	bool cured;  // the host mode clears xfeatures that KVM would refuse
-	struct answer refuses;
-	struct answer leaks;
+	bool tried;		 // the following are known
+	uint64_t accepts;	 // from a guest that does not have them
+	uint64_t refuses;	 // although KVM supports them
+	uint64_t always_refuses; // because KVM does not support them
+	bool trims_saved;	 // the host mode clears xfeatures that KVM may leak
+	bool trims_loaded;	 // the host mode clears xfeatures that KVM would refuse
+	struct answer source;
+	struct answer destination;
 };
 
 struct vm {
@@ -107,8 +114,8 @@ set_answer(struct answer *answer, enum finding finding, const char *format, ...)
 
 static void cannot_tell(struct probe *probe, const char *reason)
 {
-	set_answer(&probe->refuses, UNKNOWN, "%s", reason);
-	set_answer(&probe->leaks, UNKNOWN, "%s", reason);
+	set_answer(&probe->destination, UNKNOWN, "%s", reason);
+	set_answer(&probe->source, UNKNOWN, "%s", reason);
 }
 
 static bool failed(struct probe *probe, const char *call)
@@ -265,10 +272,11 @@ static bool run_guest(const struct vm *vm, const char **problem)
 	return false;
 }
 
-static void judge_leaks(struct probe *probe, const struct vm *vm, struct control control,
-			uint64_t guest_xcr0)
+static void judge_source(struct probe *probe, const struct vm *vm, struct control control,
+			 uint64_t guest_xcr0)
 {
 	struct names names = xfeature_names(control.xfeature);
+	struct answer *answer = &probe->source;
 	const char *problem;
 	bool ran = run_guest(vm, &problem);
 	uint64_t bv;
@@ -279,64 +287,91 @@ static void judge_leaks(struct probe *probe, const struct vm *vm, struct control
 	}
 	probe->leaked = bv & ~allowed_by(guest_xcr0);
 	if (probe->leaked)
-		set_answer(&probe->leaks, YES,
-			   "KVM_GET_XSAVE returned %s, which the guest does not have",
+		set_answer(answer, BAD, "KVM_GET_XSAVE returned %s, which the guest does not have",
 			   xfeature_names(probe->leaked).text);
-	else if (probe->hidden)
-		set_answer(&probe->leaks, UNKNOWN, "not visible while `xsaveshim host` is active");
+	else if (probe->trims_saved)
+		set_answer(answer, UNKNOWN, "not visible while `xsaveshim host` is active");
 	else if (!ran)
-		set_answer(&probe->leaks, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)",
+		set_answer(answer, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)",
 			   problem);
 	else if (!control.xfeature)
-		set_answer(&probe->leaks, UNKNOWN, NOTHING_TO_SHOW);
+		set_answer(answer, UNKNOWN, NOTHING_TO_SHOW);
 	else if (!control.returned)
-		set_answer(&probe->leaks, UNKNOWN,
+		set_answer(answer, UNKNOWN,
 			   "KVM_GET_XSAVE does not return %s even if the guest has it", names.text);
 	else if (control.xfeature & guest_xcr0)
-		set_answer(&probe->leaks, UNKNOWN, KVM_GIVES "%s", names.text);
+		set_answer(answer, UNKNOWN, KVM_GIVES "%s", names.text);
 	else
-		set_answer(&probe->leaks, NO,
+		set_answer(answer, GOOD,
 			   "KVM_GET_XSAVE leaves out %s, which the guest does not have",
 			   names.text);
+	probe->saved = answer->finding != UNKNOWN;
 }
 
-static void judge_refuses(struct probe *probe, const struct probe_vm *vm, struct control control,
-			  uint64_t guest_xcr0)
+// Loads each xfeature alone. Returns the errno of a load that failed for another reason than the
+// xfeature, or 0.
+static int try_xfeatures(struct probe *probe, const struct probe_vm *vm)
 {
-	struct names names = xfeature_names(control.xfeature);
-	int error = control.xfeature ? set_xsave(vm, control.xfeature) : 0;
-	int fpsse_error = set_xsave(vm, allowed_by(0));
+	uint64_t left = XFEATURES_TRIED & ~(probe->not_permitted & ~probe->kvm_xcr0);
+	uint64_t supported = allowed_by(probe->kvm_xcr0);
+
+	while (left) {
+		uint64_t xfeature = left & XFEATURE_FPSSE ? XFEATURE_FPSSE : left & -left;
+		int error = set_xsave(vm, xfeature);
+
+		left &= ~xfeature;
+		if (!error)
+			probe->accepts |= xfeature;
+		else if (error != EINVAL)
+			return error;
+		else if (xfeature & supported)
+			probe->refuses |= xfeature;
+		else
+			probe->always_refuses |= xfeature;
+	}
+	probe->tried = true;
+	return 0;
+}
+
+static void judge_destination(struct probe *probe, const struct probe_vm *vm,
+			      struct control control, uint64_t guest_xcr0)
+{
+	struct answer *answer = &probe->destination;
+	int error = control.error ? 0 : try_xfeatures(probe, vm);
 
 	if (control.error)
 		set_answer(
-			&probe->refuses, UNKNOWN,
+			answer, UNKNOWN,
 			"KVM_SET_XSAVE fails even for a guest that has every xfeature of the payload: %s",
 			strerror(control.error));
-	else if (fpsse_error == EINVAL)
-		set_answer(&probe->refuses, STRICTLY,
-			   "KVM_SET_XSAVE refuses even %s to a guest without XSAVE",
-			   xfeature_names(allowed_by(0)).text);
-	else if (error == EINVAL)
-		set_answer(&probe->refuses, YES,
-			   "KVM_SET_XSAVE refuses %s to a guest that does not have it", names.text);
-	else if (error || fpsse_error)
-		set_answer(&probe->refuses, UNKNOWN, "KVM_SET_XSAVE: %s",
-			   strerror(error ? error : fpsse_error));
+	else if (error)
+		set_answer(answer, UNKNOWN, "KVM_SET_XSAVE: %s", strerror(error));
+	else if (probe->refuses)
+		set_answer(
+			answer, BAD,
+			"KVM_SET_XSAVE refuses %s, which KVM supports, to a guest that does not have it",
+			xfeature_names(probe->refuses).text);
 	else if (!control.xfeature)
-		set_answer(&probe->refuses, UNKNOWN, NOTHING_TO_SHOW);
+		set_answer(answer, UNKNOWN, NOTHING_TO_SHOW);
 	else if (control.xfeature & guest_xcr0)
-		set_answer(&probe->refuses, UNKNOWN, KVM_GIVES "%s", names.text);
+		set_answer(answer, UNKNOWN, KVM_GIVES "%s", xfeature_names(control.xfeature).text);
 	else
-		set_answer(&probe->refuses, NO,
-			   "KVM_SET_XSAVE accepts %s, which the guest does not have", names.text);
+		set_answer(
+			answer, GOOD,
+			"KVM_SET_XSAVE accepts every xfeature that KVM supports, even if the guest does not have it");
+	probe->tried = answer->finding != UNKNOWN;
 }
 
 // Reads which xfeatures this process may give to guests. Some, such as AMX, need a permission, and
-// KVM does not report them as supported to a process without it. Linux has this call since 5.17.
+// KVM does not report them as supported to a process without it. Linux has these calls since 5.17.
 static void query_permitted(struct probe *probe)
 {
+	uint64_t available;
+
 	if (syscall(SYS_arch_prctl, ARCH_GET_XCOMP_GUEST_PERM, &probe->permitted))
 		probe->permitted = 0;
+	else if (!syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &available))
+		probe->not_permitted = available & ~probe->permitted & XFEATURES_TRIED;
 }
 
 // Finds out whether the host mode trims. It shows its settings to root alone, so for other users
@@ -347,9 +382,9 @@ static void probe_host_mode(struct probe *probe, const struct probe_vm *vm, uint
 	uint64_t xfeature = ~allowed & (allowed + 1);
 	struct settings settings;
 
-	probe->cured = !(probe_vm_load(vm, allowed_by(0) | xfeature) & xfeature);
-	probe->hidden = host_helper_query(&settings) ? policy_trims(settings.trim, XSAVE_SAVE)
-						     : probe->cured;
+	probe->trims_loaded = !(probe_vm_load(vm, allowed_by(0) | xfeature) & xfeature);
+	probe->trims_saved = host_helper_query(&settings) ? policy_trims(settings.trim, XSAVE_SAVE)
+							  : probe->trims_loaded;
 }
 
 static void probe_kvm(struct probe *probe)
@@ -367,118 +402,128 @@ static void probe_kvm(struct probe *probe)
 		failed(probe, "KVM_GET_CPUID2");
 	else {
 		probe_host_mode(probe, &vm.probe, guest_xcr0);
-		judge_leaks(probe, &vm, control, guest_xcr0);
-		judge_refuses(probe, &vm.probe, control, guest_xcr0);
+		judge_source(probe, &vm, control, guest_xcr0);
+		judge_destination(probe, &vm.probe, control, guest_xcr0);
 	}
 }
 
-static bool is_refusing(const struct probe *probe)
+static enum finding verdict(const struct probe *probe)
 {
-	return probe->refuses.finding == YES || probe->refuses.finding == STRICTLY;
+	if (probe->source.finding == BAD || probe->destination.finding == BAD)
+		return BAD;
+	return probe->source.finding == GOOD && probe->destination.finding == GOOD ? GOOD : UNKNOWN;
 }
 
-static bool is_leaking(const struct probe *probe)
+static json_t *json_xfeatures(bool known, uint64_t xfeatures)
 {
-	return probe->leaks.finding == YES;
+	return known ? output_xfeatures(xfeatures) : json_null();
 }
 
-// The host mode keeps x87 and SSE, which a strict kernel refuses to a guest without XSAVE.
-static bool is_cured(const struct probe *probe)
+static json_t *json_source(const struct probe *probe)
 {
-	return probe->cured && probe->refuses.finding == YES;
+	return json_pack("{s:s, s:o, s:s}", "answer", source_names[probe->source.finding], "leaks",
+			 json_xfeatures(probe->saved, probe->leaked), "reason",
+			 probe->source.reason);
 }
 
-static enum verdict verdict(const struct probe *probe)
+static json_t *json_destination(const struct probe *probe)
 {
-	if (is_refusing(probe) || is_leaking(probe))
-		return VERDICT_AFFECTED;
-	if (probe->refuses.finding == NO && probe->leaks.finding == NO)
-		return VERDICT_UNAFFECTED;
-	return VERDICT_UNKNOWN;
-}
-
-static json_t *hex(uint64_t value)
-{
-	return json_sprintf("0x%" PRIx64, value);
+	return json_pack("{s:s, s:o, s:o, s:o, s:s}", "answer",
+			 destination_names[probe->destination.finding], "accepts",
+			 json_xfeatures(probe->tried, probe->accepts), "refuses",
+			 json_xfeatures(probe->tried, probe->refuses), "always_refuses",
+			 json_xfeatures(probe->tried, probe->always_refuses), "reason",
+			 probe->destination.reason);
 }
 
 static void print_json(const struct probe *probe)
 {
-	json_t *json = json_pack(
-		"{s:s, s:o, s:o?, s:o?, s:o?, s:s, s:b, s:s, s:o, s:{s:s, s:s}, s:s}", "kernel",
-		probe->host.release, "host_xcr0", hex(probe->host_xcr0), "kvm_supported_xcr0",
-		probe->kvm_xcr0 ? hex(probe->kvm_xcr0) : NULL, "permitted_xcr0",
-		probe->permitted ? hex(probe->permitted) : NULL, "payload_size",
-		probe->payload_size ? json_integer((json_int_t)probe->payload_size) : NULL,
-		"refuses", refuses_names[probe->refuses.finding], "cured_by_host", is_cured(probe),
-		"leaks", leaks_names[probe->leaks.finding], "leaked", hex(probe->leaked), "reason",
-		"refuses", probe->refuses.reason, "leaks", probe->leaks.reason, "verdict",
-		verdict_names[verdict(probe)]);
+	enum finding affected = verdict(probe);
+	json_t *json = output_head();
 
-	json_dumpf(json, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(json);
-}
-
-static const char *remedy(const struct probe *probe)
-{
-	switch (verdict(probe)) {
-	case VERDICT_UNAFFECTED:
-		return "; no kernel accepts xfeatures that its KVM does not support: for these xsaveshim helps here, too";
-	case VERDICT_AFFECTED:
-		if (is_cured(probe) && !is_leaking(probe))
-			return "; VMMs need nothing else here while `xsaveshim host` is active";
-		if (!is_refusing(probe))
-			return ": start VMMs here with XSAVESHIM_TRIM=save, or with xsaveshim on the hosts that restore their guests";
-		return is_leaking(probe) ? ": start VMMs with xsaveshim and XSAVESHIM_TRIM=both"
-					 : ": start VMMs with xsaveshim";
-	case VERDICT_UNKNOWN:
-		break;
-	}
-	return "";
+	json_object_update_new(
+		json,
+		json_pack(
+			"{s:s, s:o, s:o, s:o, s:o, s:o?, s:o, s:o, s:{s:b, s:b}, s:o}", "kernel",
+			probe->kernel.release, "host_xcr0", json_xfeatures(true, probe->host_xcr0),
+			"kvm_supported_xcr0", json_xfeatures(probe->kvm_xcr0, probe->kvm_xcr0),
+			"permitted_xcr0", json_xfeatures(probe->permitted, probe->permitted),
+			"not_permitted", json_xfeatures(probe->permitted, probe->not_permitted),
+			"payload_size",
+			probe->payload_size ? json_integer((json_int_t)probe->payload_size) : NULL,
+			"source", json_source(probe), "destination", json_destination(probe),
+			"host_mode", "trims_saved", probe->trims_saved, "trims_loaded",
+			probe->trims_loaded, "affected",
+			affected == UNKNOWN ? json_null() : json_boolean(affected == BAD)));
+	output_print(json);
 }
 
 static void print_xfeatures(const char *title, uint64_t xfeatures)
 {
-	printf("%-12s  0x%" PRIx64 " (%s)\n", title, xfeatures, xfeature_names(xfeatures).text);
+	if (xfeatures)
+		printf("%-15s 0x%" PRIx64 " (%s)\n", title, xfeatures,
+		       xfeature_names(xfeatures).text);
+}
+
+static const char *remedy(const struct probe *probe)
+{
+	bool refuses = probe->destination.finding == BAD, leaks = probe->source.finding == BAD;
+
+	if (refuses && !leaks && probe->trims_loaded && !(probe->refuses & XFEATURE_FPSSE))
+		return "nothing: `xsaveshim host` is active and trims the payloads that VMMs load";
+	if (refuses && leaks)
+		return "start VMMs here with xsaveshim and XSAVESHIM_TRIM=both";
+	if (refuses)
+		return "start VMMs here with xsaveshim";
+	if (leaks)
+		return "start VMMs here with XSAVESHIM_TRIM=save, or with xsaveshim on the hosts that load their guests";
+	return "compare this host with those that guests come from: xsaveshim pair";
 }
 
 static void print_text(const struct probe *probe)
 {
-	bool same = !strcmp(probe->refuses.reason, probe->leaks.reason);
+	bool same = !strcmp(probe->source.reason, probe->destination.reason);
 
-	printf("kernel        %s\n", probe->host.release);
+	printf("%-15s %s\n", "kernel", probe->kernel.release);
 	print_xfeatures("host XCR0", probe->host_xcr0);
-	if (probe->kvm_xcr0)
-		print_xfeatures("KVM supports", probe->kvm_xcr0);
-	if (probe->permitted)
-		print_xfeatures("permitted", probe->permitted);
+	print_xfeatures("KVM supports", probe->kvm_xcr0);
+	print_xfeatures("permitted", probe->permitted);
+	print_xfeatures("not permitted", probe->not_permitted);
 	if (probe->payload_size)
-		printf("payload       %zu bytes\n", probe->payload_size);
-	printf("refuses       %s: %s%s\n", refuses_names[probe->refuses.finding],
-	       probe->refuses.reason, is_cured(probe) ? "; cured by xsaveshim host" : "");
-	printf("leaks         %s: %s\n", leaks_names[probe->leaks.finding],
-	       same ? "for the same reason" : probe->leaks.reason);
-	printf("verdict       %s%s\n", verdict_names[verdict(probe)], remedy(probe));
+		printf("%-15s %zu bytes\n", "payload", probe->payload_size);
+	printf("%-15s %s: %s\n", "as a source", source_names[probe->source.finding],
+	       probe->source.reason);
+	printf("%-15s %s: %s\n", "as destination", destination_names[probe->destination.finding],
+	       same ? "for the same reason" : probe->destination.reason);
+	if (probe->tried) {
+		print_xfeatures("accepts", probe->accepts);
+		print_xfeatures("refuses", probe->refuses);
+		print_xfeatures("always refuses", probe->always_refuses);
+	}
+	if (verdict(probe) != UNKNOWN)
+		printf("%-15s %s\n", "what to do", remedy(probe));
 }
 
 static const char help[] =
 	"usage: xsaveshim probe [--json]\n"
 	"\n"
-	"Shows whether this host's KVM refuses xfeatures that a guest does not have, and\n"
-	"whether it leaks some.\n"
+	"Shows which xfeatures this host leaks into the guests that it saves, and which\n"
+	"it refuses from a guest that does not have them.\n"
 	"\n"
-	"Exit status: 0 it does neither; 1 it does one or both; 2 probe cannot tell.\n";
+	"Exit status: 0 it leaks none and refuses none that its KVM supports; 1 it leaks\n"
+	"or refuses some; 2 probe cannot tell.\n";
 
 int probe_main(int argc, char **argv)
 {
-	struct probe probe = {.host_xcr0 = xstate_host_xcr0()};
+	struct probe probe = {.host_xcr0 = xstate_host_xcr0(),
+			      .source = {.finding = PENDING},
+			      .destination = {.finding = PENDING}};
 	bool json;
 	int ended = options_parse_json(argc, argv, help, &json);
 
 	if (ended >= 0)
 		return ended;
-	uname(&probe.host);
+	uname(&probe.kernel);
 	query_permitted(&probe);
 	probe_kvm(&probe);
 	if (json)

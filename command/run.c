@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shared/helpers.h"
 #include "supervise/attach.h"
 #include "command.h"
 #include "executable.h"
@@ -41,11 +42,10 @@ static void find_vmm(struct executable *vmm, const char *name)
 
 static bool is_same_file(const char *a, const char *b)
 {
-	struct stat one;
-	struct stat other;
+	struct stat one, two;
 
-	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev &&
-	       one.st_ino == other.st_ino;
+	return !stat(a, &one) && !stat(b, &two) && one.st_dev == two.st_dev &&
+	       one.st_ino == two.st_ino;
 }
 
 // This command and the library were built for the same libc. A VMM with this command's loader has
@@ -73,24 +73,39 @@ static const char *library_name(void)
 	return LIBRARY;
 }
 
+// Ends the program if the loader found the library in one of its directories, but this user may not
+// read it. The loader itself says that there is no such file.
+static void check_permission(void)
+{
+	void *self = dlopen(NULL, RTLD_NOW);
+	Dl_serinfo head, *info;
+	char path[PATH_MAX];
+
+	if (dlinfo(self, RTLD_DI_SERINFOSIZE, &head))
+		return;
+	info = grow(NULL, 0, head.dls_size);
+	*info = head;
+	for (unsigned int i = 0; !dlinfo(self, RTLD_DI_SERINFO, info) && i < info->dls_cnt; i++) {
+		snprintf(path, sizeof(path), "%s/" LIBRARY, info->dls_serpath[i].dls_name);
+		if (access(path, R_OK) && errno == EACCES)
+			err(EXIT_OWN_FAILURE, "%s", path);
+	}
+	free(info);
+}
+
 // The loader starts a VMM even if it cannot load the library, so this process loads the library
 // first.
 static void check_library(const char *name)
 {
-	if (!dlopen(name, RTLD_NOW | RTLD_LOCAL))
-		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", dlerror());
+	char *error = dlopen(name, RTLD_NOW | RTLD_LOCAL) ? NULL : strdup(dlerror());
+
+	if (error) {
+		check_permission();
+		errx(EXIT_OWN_FAILURE, "%s; is xsaveshim installed completely?", error);
+	}
 	if (strpbrk(name, ": "))
 		errx(EXIT_OWN_FAILURE,
 		     "LD_PRELOAD cannot name '%s': move it to a path without space or colon", name);
-}
-
-static void warn_if_ignored(const struct executable *vmm)
-{
-	const char *gains = executable_gains(vmm);
-
-	if (gains)
-		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise",
-		      vmm->path, gains);
 }
 
 // Puts the library into LD_PRELOAD, before the libraries that are already there.
@@ -99,8 +114,8 @@ static void put_first(const char *name)
 	const char *others = getenv("LD_PRELOAD");
 	char *value;
 
-	if (asprintf(&value, "%s%s%s", name, others && *others ? ":" : "", others ? others : "") <
-		    0 ||
+	others = others ? others : "";
+	if (asprintf(&value, "%s%s%s", name, *others ? ":" : "", others) < 0 ||
 	    setenv("LD_PRELOAD", value, 1))
 		err(EXIT_OWN_FAILURE, "LD_PRELOAD");
 	free(value);
@@ -109,13 +124,15 @@ static void put_first(const char *name)
 static void preload_library(const struct settings *settings, const struct executable *vmm,
 			    const char *reason)
 {
-	const char *library = library_name();
+	const char *gains = executable_gains(vmm), *library = library_name();
 	struct report_line line;
 	struct log log;
 	const char *error;
 
 	check_library(library);
-	warn_if_ignored(vmm);
+	if (gains)
+		warnx("warning: %s %s, so its loader will ignore LD_PRELOAD: as root, use --supervise",
+		      vmm->path, gains);
 	put_first(library);
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
@@ -168,11 +185,9 @@ int run_main(int argc, char **argv)
 	if (reason) {
 		preload_library(&settings, &vmm, reason);
 	} else {
-		reason = options.supervise		 ? "requested"
-			 : vmm.kind == EXECUTABLE_STATIC ? "static"
-							 : "other-loader";
+		reason = vmm.kind == EXECUTABLE_STATIC ? "static" : "other-loader";
 		limit_to_restores(&settings, options.trim);
-		attach_supervisor(&settings, vmm.path, reason);
+		attach_supervisor(&settings, vmm.path, options.supervise ? "requested" : reason);
 	}
 	execv(vmm.path, argv);
 	fail_exec(vmm.path);

@@ -13,6 +13,10 @@
 #include "host_helper.h"
 #include "inspect.h"
 #include "options.h"
+#include "shared/output.h"
+
+// The most pids that a line of text names. JSON has all.
+#define NAMED_PIDS 10
 
 // Each is also an exit status.
 enum protection { PROTECTED, UNPROTECTED, UNKNOWN };
@@ -25,6 +29,9 @@ static const char *const mode_names[] = {
 	[MODE_LIBRARY] = "library",
 	[MODE_SUPERVISOR] = "supervisor",
 	[MODE_HOST] = "host"};
+
+static const char *const obstruction_names[] = {
+	[NOT_PERMITTED] = "not-permitted", [NO_ANSWER] = "no-answer", [NO_TIME] = "no-time"};
 
 static enum protection protection_of(const struct vmm *vmm)
 {
@@ -48,31 +55,7 @@ static enum protection protection_of_all(const struct inspection *inspection)
 {
 	if (count(inspection, UNPROTECTED))
 		return UNPROTECTED;
-	return inspection->not_inspected || count(inspection, UNKNOWN) ? UNKNOWN : PROTECTED;
-}
-
-struct clean_text {
-	char text[PATH_MAX];
-};
-
-// Makes a text safe for a terminal: anything but printable ASCII becomes a question mark.
-static struct clean_text clean(const char *text)
-{
-	struct clean_text clean;
-
-	snprintf(clean.text, sizeof(clean.text), "%s", text);
-	for (char *c = clean.text; *c; c++)
-		if (*c < ' ' || *c > '~')
-			*c = '?';
-	return clean;
-}
-
-// A JSON string may hold any UTF-8. Any other text is cleaned.
-static json_t *json_text(const char *text)
-{
-	json_t *json = json_string(text);
-
-	return json ? json : json_string(clean(text).text);
+	return inspection->not_inspected_count || count(inspection, UNKNOWN) ? UNKNOWN : PROTECTED;
 }
 
 // The host mode has no log of its own.
@@ -87,7 +70,7 @@ static json_t *json_settings(const struct vmm *vmm)
 
 	for (enum setting setting = 0; setting < settings_count(vmm); setting++)
 		json_object_set_new(json, settings_json_key(setting),
-				    json_text(settings_text(&vmm->settings, setting)));
+				    output_text(settings_text(&vmm->settings, setting)));
 	return json;
 }
 
@@ -107,27 +90,31 @@ static json_t *json_vmm(const struct vmm *vmm)
 
 	return json_pack(
 		"{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name",
-		json_text(vmm->name), "vcpus", vmm->vcpus, "mode", mode_names[vmm->mode],
+		output_text(vmm->name), "vcpus", vmm->vcpus, "mode", mode_names[vmm->mode],
 		"protected",
 		protection == UNKNOWN ? json_null() : json_boolean(protection == PROTECTED),
-		"library", has_library(vmm) ? json_text(vmm->library.path) : json_null(),
+		"library", has_library(vmm) ? output_text(vmm->library.path) : json_null(),
 		"library_replaced", is_replaced(vmm), "settings",
 		vmm->settings_known ? json_settings(vmm) : json_null());
 }
 
 static void print_json(const struct inspection *inspection)
 {
-	json_t *vmms = json_array();
+	json_t *vmms = json_array(), *not_inspected = json_array();
 	json_t *json;
 
 	for (size_t i = 0; i < inspection->vmm_count; i++)
 		json_array_append_new(vmms, json_vmm(&inspection->vmms[i]));
-	json = json_pack("{s:o, s:i, s:s}", "vmms", vmms, "not_inspected",
-			 inspection->not_inspected, "verdict",
-			 protection_names[protection_of_all(inspection)]);
-	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-	putchar('\n');
-	json_decref(json);
+	for (size_t i = 0; i < inspection->not_inspected_count; i++)
+		json_array_append_new(
+			not_inspected,
+			json_pack("{s:i, s:s}", "pid", inspection->not_inspected[i].pid, "reason",
+				  obstruction_names[inspection->not_inspected[i].obstruction]));
+	json = output_head();
+	json_object_update_new(
+		json, json_pack("{s:o, s:o, s:s}", "vmms", vmms, "not_inspected", not_inspected,
+				"verdict", protection_names[protection_of_all(inspection)]));
+	output_print(json);
 }
 
 static void print_vmm(const struct vmm *vmm, int name_width)
@@ -163,6 +150,42 @@ static void print_table(const struct inspection *inspection)
 		print_vmm(&inspection->vmms[i], name_width);
 }
 
+static const char *obstruction_remedy(enum obstruction obstruction)
+{
+	switch (obstruction) {
+	case NOT_PERMITTED:
+		return geteuid()
+			       ? "run this as root"
+			       : "run this with all of root's capabilities, outside of any container";
+	case NO_ANSWER:
+		return "the kernel gave no answer about them within a second, as if a file that they have mapped hung: look at them, and run this again";
+	case NO_TIME:
+		break;
+	}
+	return "others took 30 seconds: run this again";
+}
+
+static void print_not_inspected(const struct inspection *inspection, enum obstruction obstruction)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < inspection->not_inspected_count; i++)
+		count += inspection->not_inspected[i].obstruction == obstruction;
+	if (!count)
+		return;
+	printf("%zu of the running processes could not be inspected (pid", count);
+	for (size_t i = 0, printed = 0; i < inspection->not_inspected_count; i++) {
+		if (inspection->not_inspected[i].obstruction != obstruction)
+			continue;
+		if (printed++ == NAMED_PIDS) {
+			fputs(" ...", stdout);
+			break;
+		}
+		printf(" %d", inspection->not_inspected[i].pid);
+	}
+	printf("): %s\n", obstruction_remedy(obstruction));
+}
+
 // Explains the words in the table and says what to do.
 static void print_notes(const struct inspection *inspection)
 {
@@ -185,12 +208,8 @@ static void print_notes(const struct inspection *inspection)
 			       : "their library or supervisor is of another version than this command, which cannot read its settings: restart them");
 	if (any_replaced)
 		puts("(replaced): the library's file has been removed or replaced, and the VMM still runs with the old library");
-	if (inspection->not_inspected)
-		printf("%u of the running processes could not be inspected: %s\n",
-		       inspection->not_inspected,
-		       geteuid()
-			       ? "run this as root"
-			       : "run this with all of root's capabilities, outside of any container");
+	for (enum obstruction obstruction = NOT_PERMITTED; obstruction <= NO_TIME; obstruction++)
+		print_not_inspected(inspection, obstruction);
 }
 
 static void print_text(const struct inspection *inspection)
@@ -249,5 +268,6 @@ int status_main(int argc, char **argv)
 		print_text(&inspection);
 	protection = protection_of_all(&inspection);
 	free(inspection.vmms);
+	free(inspection.not_inspected);
 	return protection;
 }

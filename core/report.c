@@ -94,7 +94,7 @@ static bool is_bare(const char *value)
 {
 	const char *c = value;
 
-	while (*c > ' ' && *c < 0x7f && *c != '"' && *c != '=' && *c != '\\')
+	while (*c > ' ' && !strchr("\"=\\\x7f", *c))
 		c++;
 	return *value && !*c;
 }
@@ -107,11 +107,8 @@ void report_text(struct report_line *line, const char *key, const char *value)
 		return;
 	}
 	add(line, "\"");
-	for (; *value; value++) {
-		bool plain = *value >= ' ' && *value < 0x7f && *value != '"' && *value != '\\';
-
-		add_char(line, plain ? *value : '?');
-	}
+	for (; *value; value++)
+		add_char(line, *value < ' ' || strchr("\"\\\x7f", *value) ? '?' : *value);
 	add(line, "\"");
 }
 
@@ -166,7 +163,7 @@ void report_trim(const struct log *log, struct vcpu_call call, struct trim_resul
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
 	struct report_line line;
 
-	if (!dropped || !log_takes(log, LOG_LEVEL_NOTICE))
+	if (!dropped)
 		return;
 	report_begin(&line, log, LOG_LEVEL_NOTICE,
 		     trim.after == trim.xstate_bv ? "would-trim" : "trim");
@@ -196,42 +193,33 @@ static const char *error_name(int error)
 	return NULL;
 }
 
-static __attribute__((noinline)) void
-add_reason(struct report_line *line, const char **separator, const char *reason)
+typedef void add_fn(struct report_line *line, uint64_t value);
+
+// Adds a reason with its value, unless the value is 0.
+static void add_reason(struct report_line *line, const char **separator, const char *reason,
+		       add_fn *add_value, uint64_t value)
 {
+	if (!value)
+		return;
 	add(line, *separator);
 	add(line, reason);
+	if (add_value)
+		add_value(line, value);
 	*separator = ";";
 }
 
 void report_reason(struct report_line *line, struct refusal refusal)
 {
-	const char *separator = "";
+	const char *next = "";
 
 	add_key(line, "reason");
-	if (refusal.host_lacks) {
-		add_reason(line, &separator, "host-lacks:");
-		add_xfeatures(line, refusal.host_lacks);
-	}
-	if (refusal.not_permitted) {
-		add_reason(line, &separator, "not-permitted:");
-		add_xfeatures(line, refusal.not_permitted);
-	}
-	if (refusal.guest_lacks) {
-		add_reason(line, &separator, "guest-lacks:");
-		add_xfeatures(line, refusal.guest_lacks);
-	}
-	if (refusal.xcomp_bv) {
-		add_reason(line, &separator, "xcomp-bv:");
-		add_hex(line, refusal.xcomp_bv);
-	}
-	if (refusal.reserved_bytes)
-		add_reason(line, &separator, "reserved-bytes");
-	if (refusal.mxcsr) {
-		add_reason(line, &separator, "mxcsr:");
-		add_hex(line, refusal.mxcsr);
-	}
-	if (!*separator)
+	add_reason(line, &next, "host-lacks:", add_xfeatures, refusal.host_lacks);
+	add_reason(line, &next, "not-permitted:", add_xfeatures, refusal.not_permitted);
+	add_reason(line, &next, "guest-lacks:", add_xfeatures, refusal.guest_lacks);
+	add_reason(line, &next, "xcomp-bv:", add_hex, refusal.xcomp_bv);
+	add_reason(line, &next, "reserved-bytes", NULL, refusal.reserved_bytes);
+	add_reason(line, &next, "mxcsr:", add_hex, refusal.mxcsr);
+	if (!*next)
 		add(line, "unknown");
 }
 
@@ -316,22 +304,18 @@ static void report_problem(const struct log *log, const struct settings_problem 
 		report_int(&line, "line", (int)problem->line);
 	report_text(&line, "key", problem->key);
 	report_text(&line, "value", problem->value);
-	if (problem->used) {
-		report_text(&line, "using", problem->used);
+	report_text(&line, "using", problem->used ? problem->used : "nothing-of-it");
+	if (problem->accepted)
 		report_text(&line, "accepted", problem->accepted);
-	} else {
-		report_text(&line, "using", "nothing-of-it");
-	}
 	report_send(&line);
 }
 
 void report_settings(const struct log *log, const struct settings *settings)
 {
-	unsigned int room = sizeof(settings->problem) / sizeof(settings->problem[0]);
-	unsigned int kept = settings->problems < room ? settings->problems : room;
+	const unsigned int kept = sizeof(settings->problem) / sizeof(settings->problem[0]);
 	struct report_line line;
 
-	for (unsigned int i = 0; i < kept; i++)
+	for (unsigned int i = 0; i < settings->problems && i < kept; i++)
 		report_problem(log, &settings->problem[i]);
 	if (settings->problems > kept) {
 		report_begin(&line, log, LOG_LEVEL_ERROR, "setting");
@@ -340,24 +324,19 @@ void report_settings(const struct log *log, const struct settings *settings)
 	}
 }
 
-static void report_log_failure(const struct log *log, const char *target, const char *error)
-{
-	struct report_line line;
-
-	report_begin(&line, log, LOG_LEVEL_ERROR, "log");
-	report_text(&line, "target", target);
-	report_text(&line, "error", error);
-	report_text(&line, "using", log_fallback(log));
-	report_send(&line);
-}
-
 void report_open_log(struct log *log, const struct settings *settings)
 {
+	struct report_line line;
 	const char *error;
 
 	if (!log_open(log, &error))
 		return;
-	if (error)
-		report_log_failure(log, settings_text(settings, SETTING_LOG), error);
+	if (error) {
+		report_begin(&line, log, LOG_LEVEL_ERROR, "log");
+		report_text(&line, "target", settings_text(settings, SETTING_LOG));
+		report_text(&line, "error", error);
+		report_text(&line, "using", log_fallback(log));
+		report_send(&line);
+	}
 	report_settings(log, settings);
 }

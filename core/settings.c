@@ -3,11 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #define VALUES_MAX 4
+#define PREFIX "XSAVESHIM_"
 
 // Every name and value of a setting. Its values have the order of its enum.
 static const struct {
@@ -35,6 +36,8 @@ static const struct {
 			       "notice,error,debug",
 			       {"notice", "error", "debug"}},
 };
+
+const char settings_keys[] = "XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL";
 
 const char *settings_key(enum setting setting)
 {
@@ -66,6 +69,7 @@ const char *settings_text(const struct settings *settings, enum setting setting)
 void settings_init(struct settings *settings)
 {
 	memset(settings->values, 0, sizeof(settings->values));
+	memset(settings->origins, 0, sizeof(settings->origins));
 	settings->log_path[0] = '\0';
 	settings->problems = 0;
 }
@@ -116,38 +120,39 @@ add_problem(struct settings *settings, const char *key, const char *value, const
 	return problem;
 }
 
-static void set_or_note(struct settings *settings, enum setting setting, const char *value,
+static void set_or_note(struct settings *settings, const char *key, const char *value,
 			const char *source, unsigned int line)
 {
 	struct settings_problem *problem;
+	enum setting setting = 0;
 
-	if (settings_set(settings, setting, value))
+	while (setting < SETTINGS && strcmp(key, settings_key(setting)))
+		setting++;
+	if (setting < SETTINGS && settings_set(settings, setting, value)) {
+		settings->origins[setting] = line ? line : ORIGIN_ENVIRONMENT;
+		return;
+	}
+	problem = add_problem(settings, key, value, source, line);
+	if (problem)
+		problem->accepted = setting < SETTINGS ? settings_accepted(setting) : settings_keys;
+	if (setting == SETTINGS)
 		return;
 	settings->values[setting] = 0;
-	problem = add_problem(settings, settings_key(setting), value, source, line);
-	if (!problem)
-		return;
-	problem->accepted = settings_accepted(setting);
-	problem->used = settings_text(settings, setting);
+	settings->origins[setting] = ORIGIN_DEFAULT;
+	if (problem)
+		problem->used = settings_text(settings, setting);
 }
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\t' || c == '\r';
-}
-
-// Cuts the white space off the end of a text and returns its first character that is none.
+// Removes the white space around a text: cuts it off at the end, and returns the address of the
+// first other character.
 static char *trim_space(char *text)
 {
-	size_t length;
+	char *end = text + strlen(text);
 
-	while (is_space(*text))
-		text++;
-	length = strlen(text);
-	while (length && is_space(text[length - 1]))
-		length--;
-	text[length] = '\0';
-	return text;
+	while (end > text && strchr(" \t\r", end[-1]))
+		end--;
+	*end = '\0';
+	return text + strspn(text, " \t\r");
 }
 
 static void apply_line(struct settings *settings, char *line, const char *source,
@@ -158,17 +163,12 @@ static void apply_line(struct settings *settings, char *line, const char *source
 
 	if (key[0] == '\0' || key[0] == '#')
 		return;
-	if (value)
-		*value++ = '\0';
-	key = trim_space(key);
-	value = value ? trim_space(value) : key + strlen(key);
-	for (enum setting setting = 0; setting < SETTINGS; setting++) {
-		if (!strcmp(key, settings_key(setting))) {
-			set_or_note(settings, setting, value, source, number);
-			return;
-		}
+	if (!value) {
+		add_problem(settings, "line", "no KEY=value", source, number);
+		return;
 	}
-	add_problem(settings, key, value, source, number);
+	*value++ = '\0';
+	set_or_note(settings, trim_space(key), trim_space(value), source, number);
 }
 
 void settings_apply_file(struct settings *settings, const char *text, size_t size,
@@ -177,6 +177,11 @@ void settings_apply_file(struct settings *settings, const char *text, size_t siz
 	char line[PATH_MAX + 64];
 	const char *end = text + size;
 
+	// A crash of the host can leave a file whose blocks were never written.
+	if (memchr(text, '\0', size)) {
+		add_problem(settings, "file", "has zero bytes", source, 0);
+		return;
+	}
 	for (unsigned int number = 1; text < end; number++) {
 		const char *newline = memchr(text, '\n', (size_t)(end - text));
 		size_t length = (size_t)((newline ? newline : end) - text);
@@ -192,15 +197,23 @@ void settings_apply_file(struct settings *settings, const char *text, size_t siz
 	}
 }
 
-void settings_apply_environment(struct settings *settings,
-				const char *(*lookup)(const char *key, void *context),
-				void *context)
+void settings_apply_environment(struct settings *settings, char *const *environment)
 {
-	for (enum setting setting = 0; setting < SETTINGS; setting++) {
-		const char *value = lookup(settings_key(setting), context);
+	size_t i = 0;
 
-		if (value)
-			set_or_note(settings, setting, value, "environment", 0);
+	while (environment && environment[i])
+		i++;
+	// Of two variables with one name, getenv() returns the first.
+	while (i-- > 0) {
+		const char *variable = environment[i];
+		const char *value = strchr(variable, '=');
+		char key[sizeof(settings->problem[0].key)];
+		size_t length = value ? (size_t)(value - variable) + 1 : 0;
+
+		if (!value || strncmp(variable, PREFIX, strlen(PREFIX)))
+			continue;
+		copy_cut(key, length < sizeof(key) ? length : sizeof(key), variable);
+		set_or_note(settings, key, value + 1, "environment", 0);
 	}
 }
 
@@ -230,15 +243,10 @@ void settings_load_file(struct settings *settings, const char *file)
 		settings_apply_file(settings, text, size, file);
 }
 
-static const char *own_environment(const char *key, void *context)
-{
-	(void)context;
-	return secure_getenv(key);
-}
-
 void settings_load(struct settings *settings)
 {
 	settings_init(settings);
 	settings_load_file(settings, SETTINGS_FILE);
-	settings_apply_environment(settings, own_environment, NULL);
+	if (!getauxval(AT_SECURE))
+		settings_apply_environment(settings, environ);
 }

@@ -10,20 +10,23 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "kretprobe.h"
+#include "pins.h"
 #include "programs.skel.h"
 #include "requirements.h"
+#include "retire.h"
+#include "shared/helpers.h"
 #include "xsaveshim/xstate.h"
 
-#define NEW_PINS PINS "-new"
-#define OLD_PINS PINS "-old"
-
-#define ENTRY_PROGRAM "xsaveshim_entry"
+#define NAME_PREFIX "xsaveshim_"
+#define ENTRY_PROGRAM NAME_PREFIX "entry"
 
 #define COUNTS_SIZE (HOST_COUNTS * sizeof(uint64_t))
 
@@ -32,10 +35,6 @@
 #define GONE_TRIES 100
 #define DETACHED_TRIES 600
 #define PAUSE_NS 50000000
-
-static const char *const pin_names[] = {"entry", "exit", "gone"};
-
-#define PIN_COUNT (sizeof(pin_names) / sizeof(pin_names[0]))
 
 static int lock_fd = -1;
 
@@ -68,6 +67,10 @@ static void pause_briefly(void)
 
 const char *loader_lock(void)
 {
+	const char *problem = pins_problem();
+
+	if (problem)
+		return problem;
 	lock_fd = open(BPFFS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return lock_fd < 0 || flock(lock_fd, LOCK_EX) ? failure(BPFFS, -errno) : NULL;
 }
@@ -77,67 +80,13 @@ void loader_unlock(void)
 	close(lock_fd);
 }
 
-// ---- pins ----
-
-static const char *pin_path(const char *directory, const char *name)
-{
-	static char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", directory, name);
-	return path;
-}
-
-static bool is_complete(const char *directory)
-{
-	for (size_t i = 0; i < PIN_COUNT; i++)
-		if (access(pin_path(directory, pin_names[i]), F_OK))
-			return false;
-	return true;
-}
-
-// The entry is removed first, so that no call has an entry and no exit.
-static void remove_pins(const char *directory)
-{
-	for (size_t i = 0; i < PIN_COUNT; i++)
-		unlink(pin_path(directory, pin_names[i]));
-	rmdir(directory);
-}
-
-static void put_in_place(void)
-{
-	rename(PINS, OLD_PINS);
-	rename(NEW_PINS, PINS);
-	remove_pins(OLD_PINS);
-}
-
-void loader_clean_up(void)
-{
-	remove_pins(OLD_PINS);
-	if (is_complete(NEW_PINS))
-		put_in_place();
-	remove_pins(NEW_PINS);
-	if (!is_complete(PINS))
-		remove_pins(PINS);
-}
-
 // ---- attached programs ----
-
-static uint32_t program_id(int fd, char name[BPF_OBJ_NAME_LEN])
-{
-	struct bpf_prog_info info = {0};
-	uint32_t size = sizeof(info);
-
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size))
-		return 0;
-	memcpy(name, info.name, BPF_OBJ_NAME_LEN);
-	return info.id;
-}
 
 static uint32_t pinned_program(void)
 {
 	struct bpf_link_info info = {0};
 	uint32_t size = sizeof(info);
-	int fd = bpf_obj_get(PINS "/entry");
+	int fd = pins_are_complete(PINS) ? bpf_obj_get(PINS "/entry") : -1;
 	bool known = fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size);
 
 	if (fd >= 0)
@@ -145,38 +94,69 @@ static uint32_t pinned_program(void)
 	return known ? info.prog_id : 0;
 }
 
-static uint32_t program_of_link(uint32_t link, char name[BPF_OBJ_NAME_LEN])
+static struct bpf_prog_info program_of_link(uint32_t link)
 {
-	struct bpf_link_info info = {0};
-	uint32_t size = sizeof(info), id = 0;
+	struct bpf_link_info link_info = {0};
+	struct bpf_prog_info info = {0};
+	uint32_t link_size = sizeof(link_info), size = sizeof(info);
 	int link_fd = bpf_link_get_fd_by_id(link);
 	int fd = -1;
 
-	if (link_fd < 0)
-		return 0;
-	if (!bpf_obj_get_info_by_fd(link_fd, &info, &size))
-		fd = bpf_prog_get_fd_by_id(info.prog_id);
-	if (fd >= 0) {
-		id = program_id(fd, name);
+	if (link_fd >= 0 && !bpf_obj_get_info_by_fd(link_fd, &link_info, &link_size))
+		fd = bpf_prog_get_fd_by_id(link_info.prog_id);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size))
+		info.id = 0;
+	if (link_fd >= 0)
+		close(link_fd);
+	if (fd >= 0)
 		close(fd);
-	}
-	close(link_fd);
-	return id;
+	return info;
 }
 
 // Returns the id of the first attached program of this name, or 0.
-static uint32_t attached_program(const char *wanted)
+static uint32_t attached_program(const char *name)
 {
 	uint32_t link = 0;
 
 	while (!bpf_link_get_next_id(link, &link)) {
-		char name[BPF_OBJ_NAME_LEN];
-		uint32_t id = program_of_link(link, name);
+		struct bpf_prog_info info = program_of_link(link);
 
-		if (id && !strcmp(name, wanted))
-			return id;
+		if (info.id && !strcmp(info.name, name))
+			return info.id;
 	}
 	return 0;
+}
+
+static bool is_ours(const struct bpf_prog_info *info)
+{
+	return info->id && !strncmp(info->name, NAME_PREFIX, strlen(NAME_PREFIX));
+}
+
+unsigned int loader_links(void)
+{
+	unsigned int links = 0;
+	uint32_t link = 0;
+
+	while (!bpf_link_get_next_id(link, &link)) {
+		struct bpf_prog_info info = program_of_link(link);
+
+		links += is_ours(&info);
+	}
+	return links;
+}
+
+uint64_t loader_skipped(void)
+{
+	uint64_t skipped = kretprobe_misses();
+	uint32_t link = 0;
+
+	while (!bpf_link_get_next_id(link, &link)) {
+		struct bpf_prog_info info = program_of_link(link);
+
+		if (is_ours(&info))
+			skipped += info.recursion_misses;
+	}
+	return skipped;
 }
 
 static void *map_memory(int fd, size_t size, int protection)
@@ -250,7 +230,7 @@ bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COU
 {
 	if (!attachment->counts)
 		return false;
-	// Exits are read before entries, so that a running call has no exit without an entry.
+	// From the last to the first: exits before entries, so that under_way is never negative.
 	for (uint32_t i = HOST_COUNTS; i-- > 0;)
 		counts[i] = __atomic_load_n(&attachment->counts[i], __ATOMIC_ACQUIRE);
 	return true;
@@ -287,6 +267,7 @@ static void check_once(struct host_check *check, const struct attachment *attach
 	enum trim trim = attachment->settings.trim;
 	const struct selftest *selftest = &check->selftest;
 	bool counted = loader_counts(attachment, before);
+	uint64_t misses = kretprobe_misses();
 
 	if (!selftest_run(&check->selftest))
 		conclude(check, HOST_UNKNOWN, "the probe of KVM failed: %s", selftest->problem);
@@ -306,7 +287,9 @@ static void check_once(struct host_check *check, const struct attachment *attach
 			 why_not_called());
 	else if (after[HOST_COUNT_PROBE_EXITS] - before[HOST_COUNT_PROBE_EXITS] < SELFTEST_CALLS)
 		conclude(check, HOST_INACTIVE,
-			 "the kernel calls no program at the calls' exits: %s", why_not_called());
+			 "the kernel calls no program at the calls' exits: %s",
+			 kretprobe_misses() > misses ? "too many threads hang in an ioctl of a vCPU"
+						     : why_not_called());
 	else if (policy_trims(trim, XSAVE_RESTORE) && !selftest->cleared)
 		conclude(check, HOST_INACTIVE,
 			 "%s stayed in a payload of a VM whose guest lacks it",
@@ -345,6 +328,7 @@ static bool wait_until_gone(void)
 		loader_close(&left);
 		pause_briefly();
 	}
+	kretprobe_remove_unused();
 	return !attached_program(ENTRY_PROGRAM);
 }
 
@@ -367,7 +351,7 @@ const char *loader_disable(const struct attachment *attachment)
 
 	if (!attachment->pinned)
 		return "the programs are pinned in another bpffs instance, perhaps a container's: run this where they were enabled";
-	remove_pins(PINS);
+	retire(PINS);
 	if (!wait_until_gone())
 		return "the programs are still attached: another process or bpffs instance holds them, too";
 	check = wait_until_detached();
@@ -376,14 +360,10 @@ const char *loader_disable(const struct attachment *attachment)
 
 // ---- enabling ----
 
-// A program of type fexit needs BTF: the kernel's if KVM is built in, else the module's own.
-static enum host_exit possible_exit(void)
+// A program of type fentry or fexit needs BTF: the kernel's if KVM is built in, else the module's.
+static bool has_btf_of_kvm(void)
 {
-	bool is_module = !access("/sys/module/kvm/initstate", F_OK);
-
-	return is_module && access("/sys/kernel/btf/kvm", F_OK)
-		       ? HOST_EXIT_KRETPROBE
-		       : HOST_EXIT_FEXIT;
+	return access("/sys/module/kvm/initstate", F_OK) || !access("/sys/kernel/btf/kvm", F_OK);
 }
 
 static int write_settings(int fd, struct host_settings settings)
@@ -397,50 +377,120 @@ static int write_settings(int fd, struct host_settings settings)
 	return 0;
 }
 
-static int load_and_attach(struct programs *programs, struct host_settings settings)
+// Returns true if the kernel preempts its own code, or if it may do so.
+static bool kernel_preempts_itself(void)
 {
-	bool kretprobe = settings.exit == HOST_EXIT_KRETPROBE;
-	int error;
+	struct utsname kernel;
+	char modes[64];
 
-	programs->rodata->keeps_calls = kretprobe;
-	bpf_program__set_autoload(programs->progs.xsaveshim_exit, !kretprobe);
-	bpf_program__set_autoload(programs->progs.xsaveshim_ret, kretprobe);
-	error = programs__load(programs);
-	if (!error)
-		error = write_settings(bpf_map__fd(programs->maps.settings), settings);
-	return error ? error : programs__attach(programs);
+	// Such as "none voluntary (full) lazy".
+	if (read_file(AT_FDCWD, "/sys/kernel/debug/sched/preempt", modes, sizeof(modes)) > 0)
+		return strstr(modes, "(full)") || strstr(modes, "(lazy)");
+	uname(&kernel);
+	return strstr(kernel.version, "PREEMPT");
 }
 
-static int pin_all(struct programs *programs)
-{
-	struct bpf_link *exit = programs->links.xsaveshim_exit ? programs->links.xsaveshim_exit
-							       : programs->links.xsaveshim_ret;
-	struct bpf_link *const links[PIN_COUNT] = {
-		programs->links.xsaveshim_entry, exit, programs->links.xsaveshim_gone};
-	int error = mkdir(NEW_PINS, S_IRWXU) ? -errno : 0;
+// A set of programs that is being enabled.
+struct set {
+	struct programs *skeleton;
+	struct bpf_program *programs[PIN_COUNT]; // NULL: not needed here
+	struct bpf_link *links[PIN_COUNT];
+};
 
-	for (size_t i = 0; i < PIN_COUNT && !error; i++)
-		error = bpf_link__pin(links[i], pin_path(NEW_PINS, pin_names[i]));
+static void choose_programs(struct set *set, enum host_exit exit)
+{
+	bool kretprobe = exit == HOST_EXIT_KRETPROBE;
+	struct bpf_program **chosen = set->programs, *program;
+	struct programs *skeleton = set->skeleton;
+
+	chosen[PIN_ENTRY] = skeleton->progs.xsaveshim_entry;
+	chosen[PIN_AGAIN] = kretprobe ? NULL : skeleton->progs.xsaveshim_again;
+	chosen[PIN_EXIT] =
+		kretprobe ? skeleton->progs.xsaveshim_ret : skeleton->progs.xsaveshim_exit;
+	if (!kretprobe && kernel_preempts_itself())
+		chosen[PIN_EXIT2] = skeleton->progs.xsaveshim_exit2;
+	chosen[PIN_GONE] = skeleton->progs.xsaveshim_gone;
+	skeleton->rodata->exits_twice = chosen[PIN_EXIT2];
+	bpf_object__for_each_program(program, skeleton->obj)
+		bpf_program__set_autoload(program, false);
+	for (size_t i = 0; i < PIN_COUNT; i++)
+		if (chosen[i])
+			bpf_program__set_autoload(chosen[i], true);
+}
+
+static bool is_retired(const struct bpf_program *program)
+{
+	return bpf_program__type(program) == BPF_PROG_TYPE_TRACING;
+}
+
+static int pin_programs(const struct set *set)
+{
+	if (mkdir(NEW_PINS, S_IRWXU))
+		return -errno;
+	for (size_t i = 0; i < PIN_COUNT; i++)
+		if (set->programs[i] && is_retired(set->programs[i]) &&
+		    bpf_obj_pin(bpf_program__fd(set->programs[i]),
+				pin_path(NEW_PINS, pin_names[i].program)))
+			return -errno;
+	return 0;
+}
+
+static int attach(struct set *set)
+{
+	for (size_t i = 0; i < PIN_COUNT; i++) {
+		if (!set->programs[i])
+			continue;
+		set->links[i] = set->programs[i] == set->skeleton->progs.xsaveshim_ret
+					? kretprobe_attach(set->programs[i])
+					: bpf_program__attach(set->programs[i]);
+		if (!set->links[i])
+			return -errno;
+	}
+	return 0;
+}
+
+// The programs are pinned before they are attached: if this process is killed, the kernel releases
+// a program and its link at the same time.
+static int load_and_attach(struct set *set, struct host_settings settings)
+{
+	int error = programs__load(set->skeleton);
+
+	if (!error)
+		error = write_settings(bpf_map__fd(set->skeleton->maps.settings), settings);
+	if (!error)
+		error = pin_programs(set);
+	return error ? error : attach(set);
+}
+
+static int pin_links(const struct set *set)
+{
+	int error = 0;
+
+	for (size_t i = PIN_COUNT; i-- > 0 && !error;)
+		if (set->links[i])
+			error = bpf_link__pin(set->links[i], pin_path(NEW_PINS, pin_names[i].link));
 	return error;
 }
 
 static struct attachment attachment_of(const struct programs *programs,
 				       struct host_settings settings)
 {
-	char name[BPF_OBJ_NAME_LEN];
+	struct bpf_prog_info info = {0};
+	uint32_t size = sizeof(info);
+	int fd = bpf_program__fd(programs->progs.xsaveshim_entry);
 
 	return (struct attachment){
-		.program = program_id(bpf_program__fd(programs->progs.xsaveshim_entry), name),
+		.program = bpf_obj_get_info_by_fd(fd, &info, &size) ? 0 : info.id,
 		.events_map = -1,
 		.counts = map_memory(bpf_map__fd(programs->maps.counts), COUNTS_SIZE, PROT_READ),
 		.settings = settings,
 	};
 }
 
-static const char *check_and_pin(struct programs *programs, struct host_settings settings)
+static const char *check_and_pin(const struct set *set, struct host_settings settings)
 {
 	static struct host_check check;
-	struct attachment attachment = attachment_of(programs, settings);
+	struct attachment attachment = attachment_of(set->skeleton, settings);
 	sigset_t all, before;
 	int error;
 
@@ -448,32 +498,43 @@ static const char *check_and_pin(struct programs *programs, struct host_settings
 	loader_close(&attachment);
 	if (check.state != HOST_ACTIVE)
 		return check.reason;
-	// A signal ends this process before anything is pinned, or after the pins are in place.
+	// A signal ends this process before the links are pinned, or after the set is in place.
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
-	error = pin_all(programs);
-	if (error)
-		remove_pins(NEW_PINS);
-	else
-		put_in_place();
+	error = pin_links(set);
+	if (!error && !pins_replace())
+		error = -errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	return error ? failure(NEW_PINS, error) : NULL;
 }
 
 const char *loader_enable(struct host_settings settings)
 {
-	struct programs *programs;
+	static struct selftest selftest;
+	struct set set = {0};
 	const char *reason;
 	int error;
 
+	if (!selftest_run(&selftest))
+		return selftest.problem;
+	settings.caps = (struct host_caps){
+		selftest.supported, xstate_host_xcr0(), xstate_host_mxcsr_reserved()};
 	libbpf_set_print(keep_warning);
-	settings.exit = possible_exit();
-	programs = programs__open();
-	if (!programs)
+	set.skeleton = programs__open();
+	if (!set.skeleton)
 		return failure("libbpf", -errno);
-	error = load_and_attach(programs, settings);
+	settings.exit = has_btf_of_kvm() ? HOST_EXIT_FEXIT : HOST_EXIT_KRETPROBE;
+	choose_programs(&set, settings.exit);
+	error = load_and_attach(&set, settings);
 	reason = error ? failure(warning[0] ? warning : "the kernel refuses the programs", error)
-		       : check_and_pin(programs, settings);
-	programs__destroy(programs);
+		       : check_and_pin(&set, settings);
+	// The links keep the programs attached until the set is retired.
+	if (reason)
+		pin_links(&set);
+	for (size_t i = 0; i < PIN_COUNT; i++)
+		bpf_link__destroy(set.links[i]);
+	programs__destroy(set.skeleton);
+	retire(reason ? NEW_PINS : OLD_PINS);
+	kretprobe_remove_unused();
 	return reason;
 }

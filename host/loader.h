@@ -10,9 +10,6 @@
 #include "programs.h"
 #include "selftest.h"
 
-#define BPFFS "/sys/fs/bpf"
-#define PINS BPFFS "/xsaveshim"
-
 // Attached programs. They are found by name: pins are visible in one bpffs instance only.
 struct attachment {
 	uint32_t program; // the id of the program at the entry; 0: none is attached
@@ -35,10 +32,6 @@ struct host_check {
 const char *loader_lock(void);
 void loader_unlock(void);
 
-// Finishes the work of a command that was killed: a complete new set of pins becomes the current
-// one, everything else is removed. Needs the lock.
-void loader_clean_up(void);
-
 // Loads and attaches this version's programs, checks that they work, and replaces the pinned
 // programs, if any, with them. On failure nothing has changed. Needs the lock.
 const char *loader_enable(struct host_settings settings);
@@ -53,6 +46,14 @@ void loader_close(struct attachment *attachment);
 
 // Runs the self-test, and tells whether the programs do what their settings say.
 struct host_check loader_check(const struct attachment *attachment);
+
+// Returns how many programs of ours are attached.
+unsigned int loader_links(void);
+
+// How often the kernel has skipped one of the programs, as far as it counts that: fentry and fexit
+// programs and the kretprobe, kprobes from Linux 6.12 on. A skipped program is not always a missed
+// entry or exit.
+uint64_t loader_skipped(void);
 
 // Returns false if the programs are another version's.
 bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COUNTS]);

@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "loader.h"
+#include "pins.h"
 #include "requirements.h"
 #include "watch.h"
 #include "xsaveshim/settings.h"
@@ -21,7 +22,7 @@
 static const char help[] =
 	"usage: xsaveshim host enable [--trim=WHAT] [--refused=ACTION]\n"
 	"       xsaveshim host disable\n"
-	"       xsaveshim host status [--json]\n"
+	"       xsaveshim host status [--json | --check]\n"
 	"       xsaveshim host watch\n"
 	"\n"
 	"Trims the payloads of every VMM of this host, running and static VMMs\n"
@@ -30,7 +31,8 @@ static const char help[] =
 	"  enable   load the programs, and prove with a VM that they work. If they are\n"
 	"           enabled already, new programs with the new settings replace them\n"
 	"  disable  remove the programs\n"
-	"  status   probe KVM to see whether the programs are active, and show their counts\n"
+	"  status   probe KVM to see whether the programs are active, and show their counts;\n"
+	"           with --check, exit with 1 also if a call was missed or not trimmed\n"
 	"  watch    print the programs' reports until a signal ends it\n"
 	"\n"
 	"  --trim=WHAT       both: payloads that VMMs restore and save (default);\n"
@@ -96,7 +98,7 @@ static int enable(int argc, char **argv)
 	if (!reason)
 		reason = loader_lock();
 	if (!reason) {
-		loader_clean_up();
+		pins_clean_up();
 		reason = loader_enable((struct host_settings){
 			.trim = settings.trim, .abort = settings.refused == REFUSED_ABORT});
 	}
@@ -124,7 +126,7 @@ static int disable(int argc, char **argv)
 		return 1;
 	reason = loader_lock();
 	if (!reason) {
-		loader_clean_up();
+		pins_clean_up();
 		if (!loader_find(&attachment)) {
 			printf("%s: it was not enabled\n", title);
 			return 0;
@@ -147,7 +149,9 @@ static const struct {
 	const char *text;
 	enum host_count count;
 } shown_counts[] = {
-	{"seen", "calls seen", HOST_COUNT_ENTRIES},
+	{"seen", "calls seen at their entry", HOST_COUNT_ENTRIES},
+	{"missed_entries", "entries that no program saw", HOST_COUNT_MISSED_ENTRIES},
+	{"missed_exits", "exits that no program saw", HOST_COUNT_MISSED_EXITS},
 	{"trimmed", "trimmed", HOST_COUNT_TRIMMED},
 	{"would_trim", "would have been trimmed", HOST_COUNT_WOULD_TRIM},
 	{"not_trimmed", "could not be trimmed", HOST_COUNT_NOT_TRIMMED},
@@ -167,17 +171,26 @@ struct status {
 	struct host_check check;
 	bool counted;
 	uint64_t counts[HOST_COUNTS];
+	uint64_t skipped;
 	struct settings settings;
 };
 
-// The calls whose exit no program saw, and those that are still running. An entry can be missed,
-// too.
-static uint64_t missed(const struct status *status)
+static uint64_t under_way(const struct status *status)
 {
-	uint64_t entries = status->counts[HOST_COUNT_ENTRIES],
-		 exits = status->counts[HOST_COUNT_EXITS];
+	const uint64_t *counts = status->counts;
 
-	return entries > exits ? entries - exits : 0;
+	return counts[HOST_COUNT_ENTRIES] + counts[HOST_COUNT_MISSED_ENTRIES] -
+	       counts[HOST_COUNT_EXITS] - counts[HOST_COUNT_MISSED_EXITS];
+}
+
+// Returns true if every payload since `enable` was trimmed that was to be trimmed.
+static bool is_clean(const struct status *status)
+{
+	const uint64_t *counts = status->counts;
+
+	return status->counted && !counts[HOST_COUNT_MISSED_ENTRIES] &&
+	       !counts[HOST_COUNT_MISSED_EXITS] && !counts[HOST_COUNT_NOT_TRIMMED] &&
+	       !under_way(status);
 }
 
 static const char *pinned_place(const struct status *status)
@@ -207,8 +220,12 @@ static void print_json(const struct status *status)
 		json_object_set_new(
 			counts, shown_counts[i].key,
 			json_integer((json_int_t)status->counts[shown_counts[i].count]));
-	if (status->counted)
-		json_object_set_new(counts, "missed", json_integer((json_int_t)missed(status)));
+	if (status->counted) {
+		json_object_set_new(counts, "under_way",
+				    json_integer((json_int_t)under_way(status)));
+		json_object_set_new(counts, "skipped_by_kernel",
+				    json_integer((json_int_t)status->skipped));
+	}
 	json_object_set_new(json, "counts", counts);
 	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
@@ -228,18 +245,22 @@ static void print_text(const struct status *status)
 	for (size_t i = 0; i < SHOWN_COUNTS; i++)
 		printf("%12" PRIu64 " %s\n", status->counts[shown_counts[i].count],
 		       shown_counts[i].text);
-	printf("%12" PRIu64 " missed at their exit\n", missed(status));
+	printf("%12" PRIu64 " calls under way\n", under_way(status));
+	printf("%12" PRIu64 " programs skipped by the kernel\n", status->skipped);
 }
 
 static int show_status(int argc, char **argv)
 {
-	static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {0}};
+	static const struct option options[] = {
+		{"json", no_argument, NULL, 'j'}, {"check", no_argument, NULL, 'c'}, {0}};
 	struct status status = {.counted = false};
-	bool json = false;
+	bool json = false, checks = false;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) == 'j')
-		json = true;
+	while ((option = getopt_long(argc, argv, "", options, NULL)) == 'j' || option == 'c') {
+		json |= option == 'j';
+		checks |= option == 'c';
+	}
 	if (option == -1 && optind != argc)
 		warnx("unexpected argument '%s'", argv[optind]);
 	if (option != -1 || optind != argc)
@@ -247,10 +268,11 @@ static int show_status(int argc, char **argv)
 	if (!has_privilege())
 		return HOST_UNKNOWN;
 	if (!loader_lock())
-		loader_clean_up();
+		pins_clean_up();
 	loader_find(&status.attachment);
 	status.check = loader_check(&status.attachment);
 	status.counted = loader_counts(&status.attachment, status.counts);
+	status.skipped = loader_skipped();
 	settings_init(&status.settings);
 	status.settings.trim = status.attachment.settings.trim;
 	status.settings.refused = status.attachment.settings.abort ? REFUSED_ABORT : REFUSED_REPORT;
@@ -259,7 +281,8 @@ static int show_status(int argc, char **argv)
 	else
 		print_text(&status);
 	loader_close(&status.attachment);
-	return status.check.state;
+	return status.check.state == HOST_ACTIVE && checks ? !is_clean(&status)
+							   : (int)status.check.state;
 }
 
 int main(int argc, char **argv)

@@ -20,16 +20,45 @@
 #include "shared/probe_vm.h"
 
 #define EFAULT 14
+#define EINVAL 22
 #define SIGKILL 9
+#define PAGE_SIZE 4096UL
 
 #define MAX_VCPUS 16384
-#define MAX_CALLS 8192
+#define MAX_MARKS 65536
 
 // The members of the kernel's structures that the programs use. libbpf fills in the offsets that
 // they have in the running kernel.
 struct file {
 	void *private_data;
+	void *f_op;
 } __attribute__((preserve_access_index));
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+} __attribute__((preserve_access_index));
+
+struct files_struct {
+	struct fdtable *fdt;
+} __attribute__((preserve_access_index));
+
+struct thread_info {
+	uint32_t status;
+} __attribute__((preserve_access_index));
+
+struct task_struct {
+	struct thread_info thread_info;
+	struct files_struct *files;
+} __attribute__((preserve_access_index));
+
+// The registers as the kernel names them. libbpf ignores what comes after ___.
+struct pt_regs___kernel {
+	unsigned long bx, cx, dx, si, di;
+} __attribute__((preserve_access_index));
+
+// arch/x86/include/asm/thread_info.h: a 32-bit system call is running.
+#define TS_COMPAT 2
 
 struct kvm_vcpu_arch {
 	uint64_t xcr0;
@@ -52,8 +81,22 @@ struct call {
 struct vcpu_state {
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
 	uint64_t dropped; // the xfeatures that were dropped from its last payload
-	bool reported;	  // the program at the entry has reported this call's payload
 	bool empty_table; // its CPUID table has no entries
+	bool to_end;	  // KVM refused its FP and SSE: its next call may end the VMM
+};
+
+// The programs that can see one call.
+enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_EXIT = 4, BY_EXIT2 = 8 };
+
+// A watched call that has entered KVM. It stays if no program sees the exit. Then the vCPU's next
+// call, or the end of the vCPU, finds it.
+struct mark {
+	uint64_t thread;
+	unsigned long arg;
+	uint32_t ioctl;
+	uint32_t programs; // enum program: those that have seen the call
+	uint64_t dropped;  // KVM_SET_XSAVE: the xfeatures that were dropped from the payload
+	bool reported;	   // a program has reported that the payload could not be trimmed
 };
 
 struct {
@@ -87,19 +130,19 @@ struct {
 	__type(value, struct vcpu_state);
 } vcpu_states SEC(".maps");
 
-// Keyed by thread: the arguments of the call, which a kretprobe does not see.
+// Keyed by the address of struct kvm_vcpu: KVM holds the vCPU's mutex during a call.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_CALLS);
-	__type(key, uint64_t);
-	__type(value, struct call);
-} calls SEC(".maps");
+	__uint(max_entries, MAX_MARKS);
+	__type(key, struct kvm_vcpu *);
+	__type(value, struct mark);
+} marks SEC(".maps");
 
-// The number of entries in `calls`. While it is 0, a call that is not watched skips the lookup.
-uint64_t calls_kept;
+// True if xsaveshim_exit2 is attached.
+const volatile bool exits_twice;
 
-// True if a kretprobe watches the exit.
-const volatile bool keeps_calls;
+// The file operations of every vCPU's file.
+void *vcpu_operations;
 
 static __always_inline void count(enum host_count what)
 {
@@ -235,6 +278,29 @@ static __always_inline bool read_bv(const struct call *call, uint64_t *bv)
 	return !bpf_probe_read_user(bv, sizeof(*bv), at(call, XSTATE_BV_OFFSET));
 }
 
+// Writes all bytes or none. The kernel writes the pages of a word one after the other, and stops at
+// one that is not writable.
+static __always_inline int write_bv(const struct call *call, uint64_t old, uint64_t bv)
+{
+	unsigned long address = call->arg + XSTATE_BV_OFFSET;
+	unsigned long in_page = address & (PAGE_SIZE - 1);
+	unsigned long second, first;
+	uint64_t high, old_high;
+
+	if (in_page <= PAGE_SIZE - sizeof(bv))
+		return bpf_probe_write_user((void *)address, &bv, sizeof(bv));
+	second = in_page - (PAGE_SIZE - sizeof(bv));
+	first = sizeof(bv) - second;
+	high = bv >> first * 8;
+	old_high = old >> first * 8;
+	if (bpf_probe_write_user((void *)(address + first), &high, second))
+		return -EFAULT;
+	if (!bpf_probe_write_user((void *)address, &bv, first))
+		return 0;
+	bpf_probe_write_user((void *)(address + first), &old_high, second);
+	return -EFAULT;
+}
+
 static __always_inline void
 report_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
 	    struct vcpu_state *state, struct trim_result trim)
@@ -248,19 +314,15 @@ report_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu
 	}
 }
 
-static __always_inline void
-trim_payload(enum xsave_direction direction, const struct call *call, bool is_probe)
+static __always_inline void trim_payload(enum xsave_direction direction, const struct call *call,
+					 bool is_probe, struct mark *mark)
 {
-	struct vcpu_state *state = is_probe ? 0 : get_state(call->vcpu);
+	struct vcpu_state *state;
 	struct vcpu vcpu = {0};
 	struct trim_result trim;
 	uint64_t bv;
 	int error = 0;
 
-	if (state && direction == XSAVE_RESTORE) {
-		state->dropped = 0;
-		state->reported = false;
-	}
 	if (!read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
 		return;
 	read_vcpu((uint64_t)call->vcpu, &vcpu);
@@ -268,37 +330,46 @@ trim_payload(enum xsave_direction direction, const struct call *call, bool is_pr
 	if (!(trim.xstate_bv & ~trim.allowed))
 		return;
 	if (trim.after != trim.xstate_bv)
-		error = bpf_probe_write_user(
-			at(call, XSTATE_BV_OFFSET), &trim.after, sizeof(trim.after));
+		error = write_bv(call, trim.xstate_bv, trim.after);
 	if (is_probe)
 		return;
 	state = make_state(call->vcpu);
 	if (error) {
 		count(HOST_COUNT_NOT_TRIMMED);
-		if (state)
-			state->reported = true;
+		if (mark)
+			mark->reported = true;
 		report_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, state, trim);
 		return;
 	}
 	count(trim.after == trim.xstate_bv ? HOST_COUNT_WOULD_TRIM : HOST_COUNT_TRIMMED);
-	if (state && direction == XSAVE_RESTORE)
-		state->dropped = trim.xstate_bv & ~trim.after;
+	if (mark)
+		mark->dropped = trim.xstate_bv & ~trim.after;
 	report_trim(HOST_EVENT_TRIM, call, vcpu, state, trim);
 }
 
-// KVM has accepted a payload. If its page was absent at the entry, KVM has faulted it in.
-static __always_inline void on_xsave_loaded(const struct call *call)
+// Returns true if a payload that the VMM loads is still to be trimmed.
+static __always_inline bool
+is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *trim)
 {
-	struct vcpu_state *state = get_state(call->vcpu);
-	struct vcpu vcpu = {0};
-	struct trim_result trim;
 	uint64_t bv;
 
-	if ((state && state->reported) || !read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
-		return;
-	read_vcpu((uint64_t)call->vcpu, &vcpu);
-	trim = policy_trim(get_settings().trim, XSAVE_RESTORE, vcpu, bv);
-	if (trim.after == trim.xstate_bv)
+	if (!read_bv(call, &bv) || !(bv & ~XFEATURE_FPSSE))
+		return false;
+	read_vcpu((uint64_t)call->vcpu, vcpu);
+	*trim = policy_trim(get_settings().trim, XSAVE_RESTORE, *vcpu, bv);
+	return trim->after != trim->xstate_bv;
+}
+
+// KVM has accepted a payload. If its page was absent at the entry, KVM has faulted it in.
+static __always_inline void on_xsave_loaded(const struct call *call, const struct mark *mark)
+{
+	struct vcpu_state *state = mark->dropped ? make_state(call->vcpu) : get_state(call->vcpu);
+	struct vcpu vcpu = {0};
+	struct trim_result trim;
+
+	if (state)
+		state->dropped = mark->dropped;
+	if (mark->reported || !is_untrimmed(call, &vcpu, &trim))
 		return;
 	count(HOST_COUNT_NOT_TRIMMED);
 	report_trim(HOST_EVENT_NOT_TRIMMED, call, vcpu, make_state(call->vcpu), trim);
@@ -310,25 +381,56 @@ static __always_inline void end_vmm(void)
 		count(HOST_COUNT_KILLED);
 }
 
+struct header {
+	uint64_t xstate_bv;
+	uint64_t xcomp_bv;
+	uint64_t reserved[6];
+};
+
+static __always_inline struct payload_parts read_parts(const struct call *call)
+{
+	struct payload_parts parts = {0};
+	struct header header = {0};
+
+	bpf_probe_read_user(&header, sizeof(header), at(call, XSTATE_BV_OFFSET));
+	bpf_probe_read_user(&parts.mxcsr, sizeof(parts.mxcsr), at(call, XSTATE_MXCSR_OFFSET));
+	parts.xstate_bv = header.xstate_bv;
+	parts.xcomp_bv = header.xcomp_bv;
+	parts.reserved_bytes = header.reserved[0] | header.reserved[1] | header.reserved[2] |
+			       header.reserved[3] | header.reserved[4] | header.reserved[5];
+	return parts;
+}
+
+// With --refused=abort a VMM is ended only for a known reason. If KVM refused FP and SSE alone, the
+// library may load them in another way: see enter().
+static __always_inline void
+end_refused_vmm(int error, struct refusal refusal, struct vcpu_state *state)
+{
+	if (!get_settings().abort || error != EINVAL || !policy_is_diagnosed(refusal))
+		return;
+	if (state && policy_refused_fpsse_alone(TRIM_RESTORE, refusal))
+		state->to_end = true;
+	else
+		end_vmm();
+}
+
 static __always_inline void on_xsave_refused(const struct call *call, int error)
 {
+	struct payload_parts parts = read_parts(call);
+	struct vcpu_state *state = make_state(call->vcpu);
 	struct host_event *event;
 	struct vcpu vcpu = {0};
-	uint64_t bv = 0;
 
 	count(HOST_COUNT_REFUSED);
 	read_vcpu((uint64_t)call->vcpu, &vcpu);
-	read_bv(call, &bv);
-	if (get_settings().abort)
-		end_vmm();
-	event = begin_event(HOST_EVENT_REFUSED, call, vcpu, make_state(call->vcpu), bv);
+	end_refused_vmm(error, policy_diagnose_parts(parts, vcpu, get_settings().caps), state);
+	event = begin_event(HOST_EVENT_REFUSED, call, vcpu, state, parts.xstate_bv);
 	if (event) {
 		event->error = error;
-		event->trim.xstate_bv = bv;
+		event->trim.xstate_bv = parts.xstate_bv;
+		event->mxcsr = parts.mxcsr;
 		bpf_probe_read_user(event->header, sizeof(event->header),
 				    at(call, XSTATE_BV_OFFSET));
-		bpf_probe_read_user(&event->mxcsr, sizeof(event->mxcsr),
-				    at(call, XSTATE_MXCSR_OFFSET));
 		bpf_ringbuf_submit(event, 0);
 	}
 }
@@ -363,8 +465,7 @@ static __always_inline void on_xcrs_refused(const struct call *call, int error)
 
 	count(HOST_COUNT_REFUSED);
 	read_vcpu((uint64_t)call->vcpu, &vcpu);
-	if (get_settings().abort)
-		end_vmm();
+	end_refused_vmm(error, policy_diagnose_xcr0(xcr0, vcpu, get_settings().caps), 0);
 	event = begin_event(HOST_EVENT_XCR0_REFUSED, call, vcpu, make_state(call->vcpu), xcr0);
 	if (event) {
 		event->error = error;
@@ -402,21 +503,126 @@ static __always_inline void on_cpuid_taken(struct kvm_vcpu *vcpu)
 	bool is_empty = BPF_CORE_READ(vcpu, arch.cpuid_nent) == 0;
 	struct vcpu_state *state = is_empty ? make_state(vcpu) : get_state(vcpu);
 
-	if (state)
+	if (state) {
 		state->empty_table = is_empty;
+		state->to_end = false;
+	}
 }
 
-static __always_inline void enter(const struct call *call)
+static __always_inline bool is_of(const struct mark *mark, const struct call *call)
+{
+	return mark->thread == bpf_get_current_pid_tgid() && mark->ioctl == call->ioctl &&
+	       mark->arg == call->arg;
+}
+
+// Whether KVM took the payload of such a call is unknown.
+static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct mark *mark)
+{
+	struct vcpu_state *state = get_state(vcpu);
+
+	count(HOST_COUNT_MISSED_EXITS);
+	if (state && mark->ioctl == KVM_SET_XSAVE)
+		state->dropped = 0;
+}
+
+// Returns true if a program has seen the exit, and the other one may still come.
+static __always_inline bool has_left(const struct mark *mark)
+{
+	return mark->programs & (BY_EXIT | BY_EXIT2);
+}
+
+// Returns the mark of this call, or NULL if the table is full.
+static __always_inline struct mark *mark_entry(const struct call *call, enum program program)
+{
+	struct kvm_vcpu *vcpu = call->vcpu;
+	struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
+	struct mark new = {.thread = bpf_get_current_pid_tgid(),
+			   .arg = call->arg,
+			   .ioctl = call->ioctl,
+			   .programs = program};
+
+	if (mark && program == BY_AGAIN && mark->programs == BY_ENTRY && is_of(mark, call)) {
+		mark->programs |= program;
+		return mark;
+	}
+	if (mark && !has_left(mark))
+		on_exit_missed(vcpu, mark);
+	count(HOST_COUNT_ENTRIES);
+	bpf_map_update_elem(&marks, &vcpu, &new, BPF_ANY);
+	return bpf_map_lookup_elem(&marks, &vcpu);
+}
+
+// Copies the mark of this call, or all zeroes if there is none. Returns false if the other program
+// at the exit has handled the call.
+static __always_inline bool take_mark(const struct call *call, enum program program,
+				      struct mark *copy)
+{
+	struct kvm_vcpu *vcpu = call->vcpu;
+	const struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
+	bool is_same = mark && is_of(mark, call);
+
+	if (is_same && has_left(mark) && !(mark->programs & program)) {
+		bpf_map_delete_elem(&marks, &vcpu);
+		return false;
+	}
+	if (is_same && !has_left(mark))
+		*copy = *mark;
+	else
+		count(HOST_COUNT_MISSED_ENTRIES);
+	if (mark && !is_same && !has_left(mark))
+		on_exit_missed(vcpu, mark);
+	count(HOST_COUNT_EXITS);
+	if (exits_twice) {
+		struct mark left = {.thread = bpf_get_current_pid_tgid(),
+				    .arg = call->arg,
+				    .ioctl = call->ioctl,
+				    .programs = program};
+
+		bpf_map_update_elem(&marks, &vcpu, &left, BPF_ANY);
+	} else {
+		bpf_map_delete_elem(&marks, &vcpu);
+	}
+	return true;
+}
+
+// After KVM refused FP and SSE alone, the library loads them under a wider CPUID table: with
+// KVM_SET_CPUID2 and KVM_SET_XSAVE. A VMM that makes another watched call has no rescue.
+static __always_inline void end_unrescued_vmm(const struct call *call)
+{
+	struct vcpu_state *state = get_state(call->vcpu);
+
+	if (!state || !state->to_end)
+		return;
+	state->to_end = false;
+	if (call->ioctl != KVM_SET_XSAVE)
+		end_vmm();
+}
+
+static __always_inline void enter(const struct call *call, enum program program)
 {
 	bool is_probe = belongs_to_probe(call->vcpu);
+	struct mark *mark = 0;
+	struct vcpu vcpu = {0};
+	struct trim_result trim;
 
-	count(is_probe ? HOST_COUNT_PROBE_ENTRIES : HOST_COUNT_ENTRIES);
-	if (call->ioctl == KVM_SET_XSAVE)
-		trim_payload(XSAVE_RESTORE, call, is_probe);
+	if (!is_probe)
+		mark = mark_entry(call, program);
+	else if (program == BY_ENTRY)
+		count(HOST_COUNT_PROBE_ENTRIES);
+	if (!is_probe)
+		end_unrescued_vmm(call);
+	if (call->ioctl != KVM_SET_XSAVE)
+		return;
+	// The first program has trimmed the payload already, unless the mark is of an earlier call.
+	if (mark && mark->programs == (BY_ENTRY | BY_AGAIN) &&
+	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
+		return;
+	trim_payload(XSAVE_RESTORE, call, is_probe, mark);
 }
 
-static __always_inline void leave(const struct call *call, int result)
+static __always_inline void leave(const struct call *call, int result, enum program program)
 {
+	struct mark mark = {0};
 	bool is_probe;
 
 	if (sets_cpuid(call->ioctl)) {
@@ -425,10 +631,13 @@ static __always_inline void leave(const struct call *call, int result)
 		return;
 	}
 	is_probe = belongs_to_probe(call->vcpu);
-	count(is_probe ? HOST_COUNT_PROBE_EXITS : HOST_COUNT_EXITS);
+	if (is_probe && program == BY_EXIT)
+		count(HOST_COUNT_PROBE_EXITS);
+	if (!is_probe && !take_mark(call, program, &mark))
+		return;
 	if (call->ioctl == KVM_GET_XSAVE || call->ioctl == KVM_GET_XSAVE2) {
 		if (!result && get_settings().trim != TRIM_RESTORE)
-			trim_payload(XSAVE_SAVE, call, is_probe);
+			trim_payload(XSAVE_SAVE, call, is_probe, 0);
 		return;
 	}
 	// EFAULT: the VMM gave no payload.
@@ -438,7 +647,7 @@ static __always_inline void leave(const struct call *call, int result)
 		if (result)
 			on_xsave_refused(call, -result);
 		else
-			on_xsave_loaded(call);
+			on_xsave_loaded(call, &mark);
 	} else {
 		if (result)
 			on_xcrs_refused(call, -result);
@@ -447,90 +656,114 @@ static __always_inline void leave(const struct call *call, int result)
 	}
 }
 
-// Removes the entry that this thread's last call left if the kretprobe missed its exit.
-static __always_inline void forget_call(void)
-{
-	uint64_t thread = bpf_get_current_pid_tgid();
-
-	if (!bpf_map_delete_elem(&calls, &thread))
-		__sync_fetch_and_add(&calls_kept, -1);
-}
-
-static __always_inline void keep_call(const struct call *call)
-{
-	uint64_t thread = bpf_get_current_pid_tgid();
-
-	if (!bpf_map_update_elem(&calls, &thread, call, BPF_NOEXIST))
-		__sync_fetch_and_add(&calls_kept, 1);
-}
-
 // noinline: xsaveshim_entry must save every register that it uses, and most calls end there. So it
 // uses few.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
-	struct call call = {.arg = PT_REGS_PARM3(ctx), .ioctl = PT_REGS_PARM2(ctx)};
+	struct call call = {.vcpu = BPF_CORE_READ(file, private_data),
+			    .arg = PT_REGS_PARM3(ctx),
+			    .ioctl = PT_REGS_PARM2(ctx)};
 
-	if (keeps_calls && calls_kept)
-		forget_call();
-	if (!is_watched(call.ioctl) && !sets_cpuid(call.ioctl))
-		return 0;
-	call.vcpu = BPF_CORE_READ(file, private_data);
-	if (is_watched(call.ioctl))
-		enter(&call);
-	if (keeps_calls)
-		keep_call(&call);
+	vcpu_operations = BPF_CORE_READ(file, f_op);
+	enter(&call, BY_ENTRY);
 	return 0;
 }
 
-// A kprobe, because the kernel never preempts one. With preempt=full the kernel preempts a program
-// of type fentry, and skips that program for the other threads on this CPU. It can also free the
-// program while a preempted thread is about to call it.
+// A kprobe, because the kernel never preempts its program. With preempt=full the kernel preempts a
+// program of type fentry, and skips that program for the other threads on this CPU.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
-	if (is_watched(ioctl) || (keeps_calls && (sets_cpuid(ioctl) || calls_kept)))
-		return enter_watched(ctx);
+	return is_watched(ioctl) ? enter_watched(ctx) : 0;
+}
+
+// On a CPU on which the kernel has preempted a bpf(2) call for a map, it skips the programs of
+// kprobes. Then this program does the work of xsaveshim_entry.
+SEC("fentry/kvm_arch_vcpu_ioctl")
+int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
+{
+	struct call call = {.arg = arg, .ioctl = ioctl};
+
+	if (!is_watched(ioctl))
+		return 0;
+	call.vcpu = BPF_CORE_READ(file, private_data);
+	enter(&call, BY_AGAIN);
 	return 0;
 }
 
-SEC("fexit/kvm_arch_vcpu_ioctl")
-int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned long arg, long result)
+static __always_inline int leave_file(struct file *file, unsigned int ioctl, unsigned long arg,
+				      long result, enum program program)
 {
 	struct call call = {.arg = arg, .ioctl = ioctl};
 
 	if (!is_watched(ioctl) && !sets_cpuid(ioctl))
 		return 0;
 	call.vcpu = BPF_CORE_READ(file, private_data);
-	leave(&call, (int)result);
+	leave(&call, (int)result, program);
 	return 0;
 }
 
-// noinline for the same reason.
-static __noinline int leave_kept(int result)
+SEC("fexit/kvm_arch_vcpu_ioctl")
+int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned long arg, long result)
 {
-	uint64_t thread = bpf_get_current_pid_tgid();
-	struct call *found = bpf_map_lookup_elem(&calls, &thread);
-	struct call call;
-
-	if (!found)
-		return 0;
-	call = *found;
-	forget_call();
-	leave(&call, result);
-	return 0;
+	return leave_file(file, ioctl, arg, result, BY_EXIT);
 }
 
+// A kernel that preempts itself skips xsaveshim_exit for a thread if it has preempted another thread
+// in that program on the same CPU. It seldom has preempted threads in both.
+SEC("fexit/kvm_arch_vcpu_ioctl")
+int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned long arg, long result)
+{
+	return leave_file(file, ioctl, arg, result, BY_EXIT2);
+}
+
+// Finds the file of a descriptor of this process. Returns NULL if it is no vCPU's: another thread
+// can have closed the descriptor since the call began.
+static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t fd)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd);
+	struct file *file = 0;
+
+	if (fd < BPF_CORE_READ(table, max_fds))
+		bpf_probe_read_kernel(&file, sizeof(file), &files[fd]);
+	return file && vcpu_operations && BPF_CORE_READ(file, f_op) == vcpu_operations ? file : 0;
+}
+
+// noinline for the same reason as enter_watched.
+static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int result)
+{
+	struct file *file = vcpu_file(bpf_get_current_task_btf(), fd);
+
+	return file ? leave_file(file, ioctl, arg, result, BY_EXIT) : 0;
+}
+
+// Watches the exit if KVM's module has no BTF. A kretprobe does not see the function's arguments. They are the arguments of the system call that
+// the thread is in.
 SEC("kretprobe/kvm_arch_vcpu_ioctl")
 int BPF_KRETPROBE(xsaveshim_ret, int result)
 {
-	return calls_kept ? leave_kept(result) : 0;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct pt_regs___kernel *regs = (struct pt_regs___kernel *)bpf_task_pt_regs(task);
+	bool is_compat = task->thread_info.status & TS_COMPAT;
+	uint32_t ioctl = is_compat ? regs->cx : regs->si;
+
+	if (!is_watched(ioctl) && !sets_cpuid(ioctl))
+		return 0;
+	return is_compat ? leave_fd(regs->bx, ioctl, (uint32_t)regs->dx, result)
+			 : leave_fd(regs->di, ioctl, regs->dx, result);
 }
 
 // A later vCPU can have the same address.
 SEC("kprobe/kvm_arch_vcpu_destroy")
 int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
 {
+	const struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
+
+	if (mark && !has_left(mark))
+		count(HOST_COUNT_MISSED_EXITS);
+	bpf_map_delete_elem(&marks, &vcpu);
 	bpf_map_delete_elem(&vcpu_states, &vcpu);
 	return 0;
 }

@@ -9,7 +9,7 @@
 
 #include "xsaveshim/policy.h"
 
-// The 64-byte XSAVE header, from which policy_diagnose() finds the reason for a refusal.
+// The 64-byte XSAVE header.
 #define HOST_HEADER_SIZE (XSTATE_HEAD_SIZE - XSTATE_BV_OFFSET)
 
 // The kind of the program at the exit.
@@ -19,6 +19,7 @@ struct host_settings {
 	uint32_t trim; // enum trim
 	uint32_t exit; // enum host_exit
 	bool abort;    // --refused=abort: end the VMM
+	struct host_caps caps;
 };
 
 enum host_event_kind {
@@ -50,7 +51,9 @@ struct host_event {
 // KVM_SET_XCRS. Calls for the vCPU of a probe (shared/probe_vm.h) have counters of their own.
 enum host_count {
 	HOST_COUNT_ENTRIES,
+	HOST_COUNT_MISSED_ENTRIES, // exits of calls whose entry no program saw
 	HOST_COUNT_EXITS,
+	HOST_COUNT_MISSED_EXITS,
 	HOST_COUNT_TRIMMED,
 	HOST_COUNT_WOULD_TRIM,
 	HOST_COUNT_NOT_TRIMMED,

@@ -7,24 +7,18 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include <linux/capability.h>
-#include <linux/magic.h>
 
-#include "loader.h"
+#include "pins.h"
 #include "shared/helpers.h"
 
 #define LOCKDOWN "/sys/kernel/security/lockdown"
 #define FTRACE "/proc/sys/kernel/ftrace_enabled"
 #define KPROBES "/sys/kernel/debug/kprobes/enabled"
-
-// The first kernel that can pin the link of a kprobe.
-#define FIRST_VERSION 5
-#define FIRST_PATCHLEVEL 15
 
 static char line[320];
 
@@ -41,8 +35,8 @@ static bool is_capable(unsigned int capability)
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
 
-	return !syscall(SYS_capget, &header, data) &&
-	       data[capability / 32].effective >> capability % 32 & 1;
+	syscall(SYS_capget, &header, data);
+	return data[capability / 32].effective >> capability % 32 & 1;
 }
 
 static const char *missing_privilege(void)
@@ -56,21 +50,18 @@ static const char *missing_privilege(void)
 	return NULL;
 }
 
+// Linux 5.15 is the first kernel that can pin the link of a kprobe.
 static const char *old_kernel(void)
 {
-	unsigned int version = 0, patchlevel = 0;
 	struct utsname host;
 
 	uname(&host);
-	if (sscanf(host.release, "%u.%u", &version, &patchlevel) == 2 &&
-	    (version < FIRST_VERSION ||
-	     (version == FIRST_VERSION && patchlevel < FIRST_PATCHLEVEL))) {
-		snprintf(line, sizeof(line),
-			 "this kernel is %s, but the host mode needs 5.15: use the library here",
-			 host.release);
-		return line;
-	}
-	return NULL;
+	if (strverscmp(host.release, "5.15") >= 0)
+		return NULL;
+	snprintf(line, sizeof(line),
+		 "this kernel is %s, but the host mode needs 5.15: use the library here",
+		 host.release);
+	return line;
 }
 
 static const char *missing_btf(void)
@@ -99,17 +90,11 @@ static const char *lockdown(void)
 
 static const char *kvm_module(void)
 {
-	char vendor[13] = "";
-	unsigned int a, b, c, d;
+	unsigned int a, b = 0, c, d;
 
-	if (__get_cpuid(0, &a, &b, &c, &d)) {
-		memcpy(vendor, &b, 4);
-		memcpy(vendor + 4, &d, 4);
-		memcpy(vendor + 8, &c, 4);
-	}
-	return !strcmp(vendor, "AuthenticAMD") || !strcmp(vendor, "HygonGenuine")
-		       ? "kvm_amd"
-		       : "kvm_intel";
+	__get_cpuid(0, &a, &b, &c, &d);
+	// AuthenticAMD, HygonGenuine
+	return !memcmp(&b, "Auth", 4) || !memcmp(&b, "Hygo", 4) ? "kvm_amd" : "kvm_intel";
 }
 
 static const char *missing_kvm(void)
@@ -131,20 +116,11 @@ const char *missing_tracing(void)
 	return NULL;
 }
 
-static const char *missing_bpffs(void)
-{
-	struct statfs fs;
-
-	return statfs(BPFFS, &fs) || fs.f_type != BPF_FS_MAGIC
-		       ? BPFFS " is not mounted: mount -t bpf bpf " BPFFS
-		       : NULL;
-}
-
 const char *missing_requirement(void)
 {
 	static const char *(*const checks[])(void) = {
-		missing_privilege, old_kernel,	    missing_btf,  lockdown,
-		missing_kvm,	   missing_tracing, missing_bpffs};
+		missing_privilege, old_kernel,	    missing_btf, lockdown,
+		missing_kvm,	   missing_tracing, pins_problem};
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
 		const char *reason = checks[i]();

@@ -51,9 +51,7 @@ static bool probe(struct selftest *selftest, const struct probe_vm *vm)
 {
 	uint64_t optional = selftest->supported & ~XFEATURE_FPSSE;
 	uint64_t enough = XFEATURE_FPSSE | (optional & -optional);
-	uint64_t guest_xcr0 = 0;
-	uint64_t bv = 0;
-	uint64_t loaded;
+	uint64_t guest_xcr0, bv;
 
 	if (!probe_vm_set_guest_xcr0(vm, enough))
 		return failed(selftest, "KVM_SET_CPUID2");
@@ -67,8 +65,8 @@ static bool probe(struct selftest *selftest, const struct probe_vm *vm)
 	guest_xcr0 |= XFEATURE_FPSSE;
 	selftest->returned = bv & ~guest_xcr0;
 	selftest->xfeature = ~guest_xcr0 & (guest_xcr0 + 1);
-	loaded = probe_vm_load(vm, XFEATURE_FPSSE | selftest->xfeature);
-	selftest->cleared = !(loaded & selftest->xfeature);
+	bv = probe_vm_load(vm, XFEATURE_FPSSE | selftest->xfeature);
+	selftest->cleared = !(bv & selftest->xfeature);
 	return true;
 }
 

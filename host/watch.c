@@ -4,10 +4,12 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,24 +17,39 @@
 #include <linux/kvm.h>
 
 #include "loader.h"
+#include "requirements.h"
 #include "shared/guest_name.h"
 #include "shared/helpers.h"
 #include "xsaveshim/log.h"
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
 
-#define CHECK_SECONDS 5
+// A check makes a VM, which wakes udev, and on an idle host switches virtualization on and off on
+// every CPU. So the state is checked if one of the conditions has changed, and otherwise seldom.
+#define LOOK_SECONDS 5
+#define CHECK_SECONDS 600
+#define INACTIVE_CHECK_SECONDS 60
 #define WATCH_LOCK "/run/xsaveshim-host-watch.lock"
 
 #define CGROUPS "/sys/fs/cgroup"
 // include/linux/exportfs.h: a handle that is the id of a cgroup.
 #define FILEID_KERNFS 0xfe
 
+// What can end the host mode without a command of ours.
+struct conditions {
+	uint32_t program;
+	unsigned int links;
+	const char *tracing; // missing_tracing()
+	ino_t modules[3];    // each load of a module has another inode in /sys/module
+};
+
 struct watcher {
 	struct log log;
 	struct host_caps host;
 	uint32_t program; // the id of the program whose reports are read; 0: none
 	struct ring_buffer *ring;
+	struct conditions conditions;
+	time_t checked;
 	bool has_state; // state was reported
 	enum host_state state;
 };
@@ -70,8 +87,9 @@ static void unescape(char *text)
 			memcpy(digits, text + 2, strnlen(text + 2, 2));
 			byte = strtoul(digits, &end, 16);
 		}
-		*to++ = end == digits + 2 ? (char)byte : *text;
-		text += end == digits + 2 ? 4 : 1;
+		// A unit's name has no zero byte, but other cgroups may have any name.
+		*to++ = end == digits + 2 && byte ? (char)byte : *text;
+		text += end == digits + 2 && byte ? 4 : 1;
 	}
 	*to = '\0';
 }
@@ -81,25 +99,21 @@ static bool read_cgroup_name(uint64_t id, char *name, size_t size)
 {
 	_Alignas(struct file_handle) char memory[sizeof(struct file_handle) + sizeof(id)];
 	struct file_handle *handle = (struct file_handle *)memory;
-	char link[32], path[512];
+	char link[32], path[512] = "";
 	int root = open(CGROUPS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	ssize_t length = -1;
+	ssize_t length;
 	int fd;
 
 	handle->handle_bytes = sizeof(id);
 	handle->handle_type = FILEID_KERNFS;
 	memcpy(handle->f_handle, &id, sizeof(id));
-	fd = root < 0 ? -1 : open_by_handle_at(root, handle, O_PATH | O_CLOEXEC);
-	if (fd >= 0) {
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		length = readlink(link, path, sizeof(path) - 1);
-		close(fd);
-	}
-	if (root >= 0)
-		close(root);
+	fd = open_by_handle_at(root, handle, O_PATH | O_CLOEXEC);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, path, sizeof(path) - 1);
+	close(fd);
+	close(root);
 	if (length <= (ssize_t)strlen(CGROUPS))
 		return false;
-	path[length] = '\0';
 	unescape(path);
 	snprintf(name, size, "%s", path + strlen(CGROUPS));
 	return true;
@@ -193,17 +207,16 @@ static int handle_event(void *context, void *data, size_t size)
 
 static void report_state(struct watcher *watcher, const struct host_check *check)
 {
-	static const char *const events[] = {[HOST_ACTIVE] = "active",
-					     [HOST_INACTIVE] = "inactive",
-					     [HOST_UNKNOWN] = "state-unknown"};
+	// In the order of enum host_state.
+	static const char *const events[] = {"active", "inactive", "state-unknown"};
 	struct report_line line;
+	bool is_active = check->state == HOST_ACTIVE;
 
 	if (watcher->has_state && watcher->state == check->state)
 		return;
 	watcher->has_state = true;
 	watcher->state = check->state;
-	report_begin(&line, &watcher->log,
-		     check->state == HOST_ACTIVE ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR,
+	report_begin(&line, &watcher->log, is_active ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR,
 		     events[check->state]);
 	report_text(&line, "reason", check->reason);
 	report_send(&line);
@@ -217,11 +230,39 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	if (watcher->program == attachment->program)
 		return;
 	ring_buffer__free(watcher->ring);
-	watcher->ring =
-		attachment->events_map < 0
-			? NULL
-			: ring_buffer__new(attachment->events_map, handle_event, watcher, NULL);
+	watcher->ring = NULL;
+	if (attachment->events_map >= 0)
+		watcher->ring =
+			ring_buffer__new(attachment->events_map, handle_event, watcher, NULL);
 	watcher->program = attachment->program;
+}
+
+static time_t now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
+}
+
+static struct conditions look(void)
+{
+	static const char *const modules[] = {
+		"/sys/module/kvm", "/sys/module/kvm_intel", "/sys/module/kvm_amd"};
+	struct conditions conditions;
+	struct attachment attachment;
+	struct stat status;
+
+	// memset, because memcmp() compares the padding, too.
+	memset(&conditions, 0, sizeof(conditions));
+	loader_find(&attachment);
+	conditions.program = attachment.program;
+	loader_close(&attachment);
+	conditions.links = loader_links();
+	conditions.tracing = missing_tracing();
+	for (size_t i = 0; i < sizeof(modules) / sizeof(modules[0]); i++)
+		conditions.modules[i] = stat(modules[i], &status) ? 0 : status.st_ino;
+	return conditions;
 }
 
 static void check(struct watcher *watcher)
@@ -233,6 +274,7 @@ static void check(struct watcher *watcher)
 
 	if (watcher->ring)
 		ring_buffer__consume(watcher->ring);
+	watcher->conditions = look();
 	loader_find(&attachment);
 	follow(watcher, &attachment);
 	check = loader_check(&attachment);
@@ -241,26 +283,35 @@ static void check(struct watcher *watcher)
 		loader_unlock();
 	if (check.selftest.supported)
 		watcher->host.xfeatures = check.selftest.supported;
+	watcher->checked = now();
 	report_state(watcher, &check);
 }
 
-static time_t now(void)
+static bool has_to_check(const struct watcher *watcher)
 {
-	struct timespec time;
+	bool is_inactive = watcher->program && watcher->state != HOST_ACTIVE;
+	time_t interval = is_inactive ? INACTIVE_CHECK_SECONDS : CHECK_SECONDS;
+	struct conditions conditions = look();
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec;
+	return memcmp(&conditions, &watcher->conditions, sizeof(conditions)) ||
+	       now() >= watcher->checked + interval;
 }
 
-static void read_reports(struct watcher *watcher)
-{
-	time_t end = now() + CHECK_SECONDS;
+static volatile sig_atomic_t is_hung_up;
 
-	while (now() < end) {
-		if (!watcher->ring)
+static void on_hangup(int number)
+{
+	(void)number;
+	is_hung_up = true;
+}
+
+static void read_reports(const struct watcher *watcher)
+{
+	time_t end = now() + LOOK_SECONDS;
+
+	while (now() < end && !is_hung_up) {
+		if (!watcher->ring || ring_buffer__poll(watcher->ring, 1000) < 0)
 			sleep(1);
-		else
-			ring_buffer__poll(watcher->ring, 1000);
 	}
 }
 
@@ -284,8 +335,12 @@ int watch(void)
 	watcher.log.via = "host";
 	watcher.host = (struct host_caps){
 		xstate_host_xcr0(), xstate_host_xcr0(), xstate_host_mxcsr_reserved()};
+	sigaction(SIGHUP, &(struct sigaction){.sa_handler = on_hangup}, NULL);
 	for (;;) {
+		is_hung_up = false;
 		check(&watcher);
-		read_reports(&watcher);
+		do
+			read_reports(&watcher);
+		while (!is_hung_up && !has_to_check(&watcher));
 	}
 }

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-# Packages, built from a copy of this tree, by make runs that know nothing of this one:
-# $(BUILD)/xsaveshim_VERSION_amd64.deb, $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm
+# Packages: $(BUILD)/xsaveshim_VERSION_amd64.deb, $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm. Each is built in a copy of this tree, by a
+# make without this make's flags and variables.
 PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core docs etc host include libvirt man packaging preload scripts shared supervise test
-# Each package has a tree of its own, so that `make deb rpm` makes both, one after the other or at once.
+# Each package has a tree of its own, so that `make -j deb rpm` works.
 PACKAGE_DIR = $(abspath $(BUILD))/$@-package
 PACKAGE_TREE = $(PACKAGE_DIR)/xsaveshim-$(VERSION)
-AFRESH := env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u BUILD -u VERSION
-# A Debian machine has the build dependencies, but not in rpm's database; and that script needs bash, whatever it says.
+CLEAN_ENV := env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u BUILD -u VERSION
+# On Debian the build dependencies are not in rpm's database, and brp-compress, a #!/bin/sh script, needs bash.
 RPM_ON_DEBIAN := --nodeps --define '__brp_compress bash /usr/lib/rpm/brp-compress %{?_prefix}'
 
 define make_tree
@@ -21,7 +21,7 @@ deb: ## build the Debian package
 	$(make_tree)
 	@cp -r --preserve=mode packaging/debian $(PACKAGE_TREE)
 	@sed -i 's/@VERSION@/$(VERSION)/' $(PACKAGE_TREE)/debian/changelog
-	cd $(PACKAGE_TREE) && $(AFRESH) dpkg-buildpackage -b -us -uc
+	cd $(PACKAGE_TREE) && $(CLEAN_ENV) dpkg-buildpackage -b -us -uc
 	@mv $(PACKAGE_DIR)/*.deb $(BUILD)/
 	@rm -r $(PACKAGE_DIR)
 
@@ -29,17 +29,17 @@ rpm: ## build the RPM
 	$(make_tree)
 	@sed 's/@VERSION@/$(VERSION)/' packaging/rpm/xsaveshim.spec >$(BUILD)/xsaveshim.spec
 	@tar -C $(PACKAGE_DIR) -czf $(PACKAGE_DIR)/xsaveshim-$(VERSION).tar.gz xsaveshim-$(VERSION)
-	$(AFRESH) rpmbuild -bb --define '_topdir $(PACKAGE_DIR)' --define '_sourcedir %{_topdir}' \
+	$(CLEAN_ENV) rpmbuild -bb --define '_topdir $(PACKAGE_DIR)' --define '_sourcedir %{_topdir}' \
 		$(if $(wildcard /etc/debian_version),$(RPM_ON_DEBIAN)) $(BUILD)/xsaveshim.spec
 	@mv $(PACKAGE_DIR)/RPMS/*/*.rpm $(BUILD)/
 	@rm -r $(PACKAGE_DIR)
 
-# A release's archive: what is committed, so that whoever has the commit gets the same archive, byte for byte.
+# A release's archive has the committed files only, so that everybody makes the same archive of a commit, byte for byte.
 ARCHIVE = xsaveshim-$(VERSION).tar.gz
 
 .PHONY: dist
 dist: ## make the archive of a release and its sha256
-	@git diff --quiet HEAD || { echo "make dist: commit what has changed first; the archive has what is committed" >&2; exit 1; }
+	@git diff --quiet HEAD || { echo "make dist: commit the changed files first: the archive has only committed files" >&2; exit 1; }
 	@mkdir -p $(BUILD)
 	@git archive --prefix=xsaveshim-$(VERSION)/ HEAD | gzip -n9 >$(BUILD)/$(ARCHIVE)
 	@cd $(BUILD) && sha256sum $(ARCHIVE) >$(ARCHIVE).sha256

@@ -18,16 +18,17 @@ void *grow(void *array, size_t count, size_t size)
 ssize_t read_file(int dirfd, const char *path, char *text, size_t size)
 {
 	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-	ssize_t length = 0;
-	ssize_t got = fd < 0 ? -1 : 0;
+	ssize_t length = 0, got;
 	int error;
 
+	text[0] = '\0';
+	if (fd < 0)
+		return -1;
 	// A read of a file in /proc may return less than the file still holds.
-	while (fd >= 0 && (got = read(fd, text + length, size - 1 - (size_t)length)) > 0)
+	while ((got = read(fd, text + length, size - 1 - (size_t)length)) > 0)
 		length += got;
 	error = errno;
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	errno = error;
 	if (got < 0)
 		length = 0;

@@ -6,40 +6,30 @@
 //   2.                                        <-   sends its pid
 //   3. allows that pid to trace it (Yama)
 //   4. loads the filter, sends the number
-//      of the listener                        ->   takes a copy of the listener by pidfd_getfd()
+//      of the listener                        ->   copies the listener by pidfd_getfd()
 //   5.                                        <-   says that it is ready
-//   6. closes the listener with its exec           answers until the last filtered process has
-//   exited
+//   6. closes the listener with its exec           answers until the last process with the filter
+//                                                  has exited
 //
-// The supervisor is forked before the filter is loaded, so that the filter does not apply to it;
-// its parent has exited, so that the VMM has no child that it did not make.
+// The supervisor is forked before the filter is loaded, so that the filter does not apply to it.
+// Its parent has exited, so that the VMM has no child that it did not make.
 #include "attach.h"
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-
+#include "filter.h"
 #include "supervise.h"
 #include "xsaveshim/record.h"
-
-// Newer than the headers of some distributions that this is built on.
-#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
-#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
-#endif
-
-#define INSTRUCTIONS_MAX 256
 
 static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 
@@ -64,57 +54,8 @@ static int receive_number(int socket)
 	return number;
 }
 
-static struct sock_fprog export_filter(scmp_filter_ctx filter)
-{
-	static struct sock_filter instructions[INSTRUCTIONS_MAX];
-	int file = memfd_create("filter", MFD_CLOEXEC);
-	ssize_t size;
-
-	if (file < 0 || seccomp_export_bpf(filter, file))
-		fail("the filter cannot be exported");
-	size = pread(file, instructions, sizeof(instructions), 0);
-	if (size <= 0)
-		fail("the filter cannot be read");
-	if (size == sizeof(instructions))
-		errx(EXIT_OWN_FAILURE, "cannot supervise: the filter has more than %d instructions",
-		     INSTRUCTIONS_MAX - 1);
-	close(file);
-	return (struct sock_fprog){
-		(unsigned short)((size_t)size / sizeof(instructions[0])), instructions};
-}
-
-// Returns the listener. Sets no_new_privs only where the kernel demands it: without it a jailer can
-// still become another user, and a security module can still confine the VMM. libseccomp could load
-// the filter itself, but before 2.6 not with WAIT_KILLABLE_RECV, which keeps a signal from
-// interrupting a call that waits for its answer.
-static int load_filter(scmp_filter_ctx filter)
-{
-	struct sock_fprog program = export_filter(filter);
-	// SPEC_ALLOW, because this filter is no sandbox: kernels before 5.16 slow down a process
-	// with a filter that lacks it.
-	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
-			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-
-	do {
-		int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-
-		if (listener >= 0)
-			return listener;
-		if (errno == EINVAL && flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
-			flags &= ~SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; // before Linux 5.19
-		else if (errno != EACCES || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
-			break;
-		else if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-			fail("no_new_privs");
-	} while (true);
-	if (errno == EBUSY)
-		errx(EXIT_OWN_FAILURE,
-		     "cannot supervise: this process has a supervisor already, of another xsaveshim or of a container manager, and the kernel allows one: start the VMM outside");
-	fail("seccomp");
-}
-
-// The supervisor keeps its socket and standard error, where its reports go, and nothing else that
-// the VMM has open; nor does it keep a directory busy.
+// Closes all that the supervisor has inherited from the VMM, except its socket and standard error,
+// where its reports go. Leaves the VMM's directory, whose file system could not be unmounted.
 static void close_inherited(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -128,16 +69,16 @@ static void close_inherited(int *socket)
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	if (*socket < 0)
 		fail("the socket cannot be kept");
-	// Linux 5.9 brought close_range() and the POLLHUP that says the last VMM has exited; older
-	// kernels are refused here.
+	// Linux 5.9 brought close_range(), and the POLLHUP that says that the last process has
+	// exited: older kernels are refused here.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
 		fail("this needs Linux 5.9 or later");
 	if (chdir("/"))
 		fail("/");
 }
 
-// The supervisor reads /proc by the pids that the kernel tells it. If /proc is missing, or is
-// another PID namespace's, those would be other processes.
+// The supervisor reads /proc by the pids in the kernel's notifications. In the /proc of another PID
+// namespace these would be other processes.
 static void check_proc(void)
 {
 	char self[16] = "";
@@ -162,22 +103,35 @@ static int copy_listener(pid_t vmm, int number)
 	return listener;
 }
 
+// Every later restore would fail without the supervisor, which needs little memory. Only root may
+// ask for this.
+static void escape_oom_killer(void)
+{
+	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (file < 0)
+		return;
+	dprintf(file, "-1000");
+	close(file);
+}
+
 static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings *settings,
 				    const char *program, const char *reason)
 {
 	close_inherited(&socket);
 	check_proc();
+	escape_oom_killer();
 	send_number(socket, getpid());
-	supervise_prepare(copy_listener(vmm, receive_number(socket)), settings, vmm, program,
-			  reason);
+	supervise_prepare(copy_listener(vmm, receive_number(socket)), socket, settings, vmm,
+			  program, reason);
 	record_publish(&record, settings);
 	send_number(socket, 0);
 	close(socket);
 	supervise();
 }
 
-// The supervisor ends when the last VMM does. Signals from the terminal, and those that others send
-// to end it, must not end it before that.
+// The supervisor ends when the last VMM does. No signal from the terminal, or from a service
+// manager that stops the VMM, may end it earlier.
 static void leave_session(void)
 {
 	setsid();
@@ -185,26 +139,31 @@ static void leave_session(void)
 		signal(number, SIG_IGN);
 }
 
-// Moves fd above the numbers of the standard streams. Where the VMM was started without one of
-// these, its number must stay free: neither the VMM nor the supervisor may take our socket for it.
+// Moves fd above the numbers of the standard streams. If the VMM was started without one of these,
+// its number must stay free, or the VMM or the supervisor would take our socket for the stream.
 static int move_above_stdio(int fd)
 {
 	int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 
 	if (above < 0)
-		fail("there is no descriptor left");
+		fail("no descriptor is left");
 	close(fd);
 	return above;
 }
 
-// Forks the supervisor, by way of a child that exits at once.
+// Forks the supervisor, by way of a child that exits at once. The kernel makes an orphan the child
+// of its next ancestor that is a subreaper, which must not be the VMM.
 static void start_supervisor(int socket, const struct settings *settings, const char *program,
 			     const char *reason)
 {
 	pid_t vmm = getpid();
-	// A fork() without SIGCHLD: the VMM might have it blocked, and would find it pending.
-	pid_t child = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, 0);
+	int is_subreaper = 0;
+	pid_t child;
 
+	prctl(PR_GET_CHILD_SUBREAPER, &is_subreaper, 0, 0, 0);
+	prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
+	// A fork() without SIGCHLD, which would stay pending in a VMM that blocks it.
+	child = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, 0);
 	if (!child) {
 		leave_session();
 		child = fork();
@@ -216,11 +175,12 @@ static void start_supervisor(int socket, const struct settings *settings, const 
 	}
 	if (child < 0 || waitpid(child, NULL, __WALL) < 0)
 		fail("fork");
+	prctl(PR_SET_CHILD_SUBREAPER, is_subreaper, 0, 0, 0);
 }
 
 void attach_supervisor(const struct settings *settings, const char *program, const char *reason)
 {
-	scmp_filter_ctx filter = supervise_filter();
+	struct sock_fprog filter = filter_make();
 	int sockets[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets))
@@ -232,8 +192,7 @@ void attach_supervisor(const struct settings *settings, const char *program, con
 	// Yama lets only the process named here trace this one. Without Yama the call fails with
 	// EINVAL.
 	prctl(PR_SET_PTRACER, receive_number(sockets[0]), 0, 0, 0);
-	send_number(sockets[0], load_filter(filter));
+	send_number(sockets[0], filter_load(&filter));
 	receive_number(sockets[0]);
 	close(sockets[0]);
-	seccomp_release(filter);
 }

@@ -1,27 +1,18 @@
 // SPDX-License-Identifier: MIT
 #include "handlers.h"
 
-#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <pthread.h>
-#include <seccomp.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <linux/kvm.h>
 
-#include "attach.h"
 #include "remote.h"
-#include "stderr.h"
-#include "supervise.h"
-#include "tracked.h"
+#include "reports.h"
 #include "xsaveshim/guest_cpuid.h"
 #include "xsaveshim/policy.h"
 #include "xsaveshim/report.h"
@@ -32,33 +23,23 @@
 #define KVM_X86_XCOMP_GUEST_SUPP 0
 #endif
 
-// A call whose caller is blocked until the supervisor answers.
 struct call {
+	struct caller caller;
 	unsigned int request;
 	const char *ioctl_name;
-	uint64_t id;
-	pid_t tid;
 	int fd;
 	uint64_t argument;
 	int vcpu_id;
-	struct tracked_process *process; // NULL until it is looked for
+	pid_t owner; // 0: none, or not searched yet
 };
 
 static int listener;
 static const struct settings *settings;
+static struct tracked *tracked;
 
-// Held while a call is handled, but not while the caller's memory is read or written, which may
-// take as long as the caller wants: the memory may belong to its FUSE server or its userfaultfd.
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct log report_log;
-static struct tracked tracked;
-
-// Of callers whose process is not known.
-static struct rate_limit no_access;
-
-// What this host can load; its xfeatures are the host's XCR0 where KVM cannot be asked. Its xcr0
-// stays 0: whether the VMM has the permission to use AMX cannot be seen from outside, and KVM takes
-// no CPUID table with AMX from one that has not.
+// The xfeatures are the host's XCR0 if KVM cannot be queried. The xcr0 stays 0: the supervisor
+// cannot see whether a VMM has the permission to use AMX, and KVM accepts no CPUID table with AMX
+// from a VMM without it.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -66,98 +47,102 @@ static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 	return (struct vcpu_call){.ioctl_name = call->ioctl_name, .fd = call->fd, .vcpu = vcpu};
 }
 
-// True while the caller is still blocked in this call; checked after reading, as its tid may have
-// been reused.
-static bool still_waits(const struct call *call)
+// Begins reports about the caller's process.
+static struct log *begin_reports(const struct call *call)
 {
-	return !seccomp_notify_id_valid(listener, call->id);
+	pid_t process = call->owner;
+	pid_t parent;
+
+	if (!process && !remote_process(call->caller.tid, &process, &parent))
+		process = call->caller.tid;
+	return reports_begin(process);
 }
 
-// To be called before a report: makes it be about the caller's process, and go where somebody
-// reads.
-static void report_about(const struct call *call)
-{
-	pid_t process, parent;
-
-	if (call->process)
-		process = call->process->pid;
-	else if (!remote_process(call->tid, &process, &parent))
-		process = call->tid;
-	report_log.pid = process;
-	stderr_check_now();
-	if (settings->log == LOG_STDERR)
-		stderr_wait_writable();
-}
-
-// Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong where
-// the descriptor is no vCPU (ENOENT), where the caller has exited (ESRCH), and where the kernel
-// itself will fail the call with EFAULT.
+// Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong if the
+// descriptor is no vCPU (ENOENT), if the caller has exited (ESRCH), or if the kernel itself will
+// fail the call with EFAULT.
 static void report_not_readable(struct call *call)
 {
-	const char *error = strerror(errno);
-	struct rate_limit *limit;
+	int error = errno;
 	struct report_line line;
+	uint32_t times;
 
-	if (errno == ENOENT || errno == ESRCH || errno == EFAULT || !still_waits(call))
+	if (error == ENOENT || error == ESRCH || error == EFAULT)
 		return;
-	call->process = tracked_find_process(&tracked, call->tid);
-	limit = call->process ? &call->process->no_access : &no_access;
-	// Each ioctl once: every request has a number of its own in its lowest bits.
-	if (!rate_limit_allows(limit, UINT64_C(1) << (_IOC_NR(call->request) & 63)))
+	call->owner = tracked_owner(tracked, &call->caller);
+	if (!caller_waits(&call->caller))
 		return;
-	report_about(call);
-	report_begin(&line, &report_log, LOG_LEVEL_ERROR, "not-trimmed");
+	// Each ioctl once: the lowest bits of every request are a number of its own.
+	times = tracked_count_not_readable(
+		tracked, call->owner, UINT64_C(1) << (_IOC_NR(call->request) & 63));
+	if (!times)
+		return;
+	report_begin(&line, begin_reports(call), LOG_LEVEL_ERROR, "not-trimmed");
 	report_vcpu_call(&line, vcpu_call(call, (struct vcpu){.id = call->vcpu_id}));
 	report_text(&line, "reason", "memory-not-readable");
-	report_text(&line, "error", error);
-	report_count(&line, limit->count);
+	report_text(&line, "error", strerror(error));
+	report_count(&line, times);
 	report_send(&line);
+	reports_end();
 }
 
-static bool read_memory(const struct call *call, uint64_t address, void *to, size_t size)
+// Locks, and returns the call's vCPU. To be called after the caller's memory was read. Returns
+// NULL, without the lock, if the caller has no owner, so that KVM answers EIO, and if it waits no
+// longer, so that the memory may have been another process's.
+static struct tracked_vcpu *lock_vcpu(struct call *call)
 {
-	bool is_read;
-
-	pthread_mutex_unlock(&lock);
-	is_read = remote_read(call->tid, address, to, size);
-	pthread_mutex_lock(&lock);
-	return is_read;
+	call->owner = tracked_owner(tracked, &call->caller);
+	return call->owner ? tracked_lock_vcpu(tracked, call->owner, &call->caller, call->fd,
+					       call->vcpu_id)
+			   : NULL;
 }
 
-// The call's vCPU, once the caller's memory has been read; NULL where the caller's process has
-// created none, so that KVM will say EIO, and where the caller waits no longer: then what was read
-// may be another process's.
-static struct tracked_vcpu *find_vcpu(struct call *call)
+// Returns how many times the event has happened, or 0 if this time is not to be reported.
+static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint64_t bits)
 {
-	struct tracked_vcpu *vcpu;
+	struct rate_limit *limit = &vcpu->rate_limits[event];
 
-	call->process = tracked_find_process(&tracked, call->tid);
-	if (!call->process)
-		return NULL;
-	vcpu = tracked_vcpu(call->process, call->tid, call->fd, call->vcpu_id);
-	return still_waits(call) ? vcpu : NULL;
+	return rate_limit_allows(limit, bits) ? limit->count : 0;
 }
 
-static void create_vcpu(struct call *call)
-{
-	bool is_known = tracked_find_process(&tracked, call->tid);
+// ---- the end of a VMM ----
 
-	call->process = tracked_add_process(&tracked, call->tid);
-	if (!call->process)
+// Ends the VMM, whose guest would run on without its state. The pidfd is opened while the caller
+// waits, so that it is its process's, and not another's that was given the pid.
+static void end_vmm(const struct call *call)
+{
+	pid_t tid = call->caller.tid;
+	int pidfd = (int)syscall(SYS_pidfd_open, call->owner, 0);
+	pid_t process, parent;
+
+	if (pidfd < 0)
 		return;
-	if (still_waits(call))
-		tracked_forget_closed(call->process, call->tid, (int)call->argument);
-	else if (!is_known)
-		tracked_forget_process(&tracked, call->process);
+	if ((remote_shares_memory(tid, call->owner) ||
+	     (remote_process(tid, &process, &parent) && process == call->owner)) &&
+	    caller_waits(&call->caller))
+		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	close(pidfd);
 }
 
-// Reads the CPUID table that the call passes. False where the kernel will refuse it, too.
+// ---- KVM_CREATE_VCPU ----
+
+static void before_create_vcpu(struct call *call)
+{
+	call->owner = tracked_add_owner(tracked, &call->caller);
+	if (call->owner)
+		tracked_forget_closed(tracked, call->owner, &call->caller, (int)call->argument);
+}
+
+// ---- KVM_SET_CPUID, KVM_SET_CPUID2 ----
+
+// Reads the CPUID table that the call passes. Returns false if the kernel cannot read it either, or
+// will refuse it.
 static bool read_table(const struct call *call, size_t entry_size, struct guest_cpuid *table)
 {
-	return read_memory(call, call->argument, table, sizeof(struct kvm_cpuid2)) &&
+	return remote_read(call->caller.tid, call->argument, table, sizeof(struct kvm_cpuid2)) &&
 	       table->nent <= GUEST_CPUID_MAX_ENTRIES &&
-	       read_memory(call, call->argument + sizeof(struct kvm_cpuid2), table->entries,
-			   table->nent * entry_size);
+	       remote_read(call->caller.tid, call->argument + sizeof(struct kvm_cpuid2),
+			   table->entries, table->nent * entry_size);
 }
 
 static void learn_table(struct call *call, size_t entry_size,
@@ -165,6 +150,7 @@ static void learn_table(struct call *call, size_t entry_size,
 {
 	struct guest_cpuid table = {0};
 	struct tracked_vcpu *vcpu;
+	struct vcpu known;
 
 	errno = 0;
 	if (!read_table(call, entry_size, &table)) {
@@ -172,188 +158,189 @@ static void learn_table(struct call *call, size_t entry_size,
 			report_not_readable(call);
 		return;
 	}
-	vcpu = find_vcpu(call);
+	vcpu = lock_vcpu(call);
 	if (!vcpu)
 		return;
 	tracked_add_table(vcpu, xcr0(table.entries, table.nent));
-	if (!log_takes(&report_log, LOG_LEVEL_DEBUG))
+	known = vcpu->vcpu;
+	tracked_unlock(tracked);
+	if (!reports_take(LOG_LEVEL_DEBUG))
 		return;
-	report_about(call);
-	report_learn(&report_log, vcpu_call(call, vcpu->vcpu));
+	report_learn(begin_reports(call), vcpu_call(call, known));
+	reports_end();
 }
 
-static void set_cpuid(struct call *call)
+static void before_set_cpuid(struct call *call)
 {
 	learn_table(call, sizeof(struct kvm_cpuid_entry), guest_cpuid_v1_xcr0);
 }
 
-static void set_cpuid2(struct call *call)
+static void before_set_cpuid2(struct call *call)
 {
 	learn_table(call, sizeof(struct kvm_cpuid_entry2), guest_cpuid_xcr0);
 }
 
-// Writes the trimmed XSTATE_BV. It opens the memory before it checks that the caller still waits,
-// so that the memory is the caller's even if the tid is reused later.
-static bool write_payload(const struct call *call, struct trim_result trim)
+// ---- KVM_SET_XSAVE ----
+
+// Writes the trimmed XSTATE_BV and returns 0, or an errno. The memory is opened before the check
+// that the caller still waits, so that it is the caller's even if the tid is reused later.
+static int write_payload(const struct call *call, struct trim_result trim)
 {
-	int memory = remote_memory_open(call->tid);
-	bool is_written;
+	int memory = remote_memory_open(call->caller.tid);
 
 	if (memory < 0)
-		return false;
-	if (!still_waits(call)) {
+		return errno;
+	if (!caller_waits(&call->caller)) {
 		close(memory);
-		errno = ESRCH;
-		return false;
+		return ESRCH;
 	}
-	pthread_mutex_unlock(&lock);
-	is_written = remote_memory_write(
-		memory, call->argument + XSTATE_BV_OFFSET, &trim.after, sizeof(trim.after));
-	pthread_mutex_lock(&lock);
-	return is_written;
+	return remote_memory_write(memory, call->argument + XSTATE_BV_OFFSET, &trim.after,
+				   sizeof(trim.after))
+		       ? 0
+		       : errno;
 }
 
-// Ends the VMM, whose guest would run on without its state. A pidfd that is opened while the caller
-// waits is its process's, and not another's that was given the pid.
-static void end_vmm(const struct call *call)
-{
-	pid_t pid = call->process->pid;
-	pid_t process, parent;
-	int pidfd;
+// A count of 0 in the following: the event did not happen, or this time is not to be reported.
+struct xsave_events {
+	struct vcpu vcpu;
+	struct trim_result trim;
+	uint32_t trim_count;
+	int write_error;
+	uint32_t not_writable_count;
+	struct refusal refusal; // by any kernel
+	uint32_t refused_count;
+	bool ends_vmm;
+	uint64_t lacking; // what the latest CPUID table lacks, and an earlier one has
+	uint32_t lacking_count;
+};
 
-	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (pidfd < 0)
-		return;
-	if ((remote_shares_memory(call->tid, pid) ||
-	     (remote_process(call->tid, &process, &parent) && process == pid)) &&
-	    still_waits(call))
-		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-	close(pidfd);
+static void begin_not_trimmed(struct report_line *line, struct log *log, enum log_level level,
+			      const struct call *call, const struct xsave_events *events)
+{
+	report_begin(line, log, level, "not-trimmed");
+	report_vcpu_call(line, vcpu_call(call, events->vcpu));
+	report_hex(line, "xstate_bv", events->trim.xstate_bv);
+	report_hex(line, "allowed", events->trim.allowed);
 }
 
-// Returns which time of the event this is, or 0 where it is not to be reported.
-static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint64_t bits)
+static void report_not_writable(struct log *log, const struct call *call,
+				const struct xsave_events *events)
 {
-	return rate_limit_allows(&vcpu->rate_limits[event], bits)
-		       ? vcpu->rate_limits[event].count
-		       : 0;
-}
-
-static void begin_not_trimmed(struct report_line *line, enum log_level level,
-			      const struct call *call, struct vcpu vcpu, struct trim_result trim)
-{
-	report_about(call);
-	report_begin(line, &report_log, level, "not-trimmed");
-	report_vcpu_call(line, vcpu_call(call, vcpu));
-	report_hex(line, "xstate_bv", trim.xstate_bv);
-	report_hex(line, "allowed", trim.allowed);
-}
-
-static void report_not_writable(const struct call *call, struct tracked_vcpu *vcpu,
-				struct trim_result trim, int error)
-{
-	uint32_t times = count(vcpu, TRACKED_NOT_WRITABLE, trim.xstate_bv & ~trim.allowed);
 	struct report_line line;
 
-	if (!times)
-		return;
-	begin_not_trimmed(&line, LOG_LEVEL_ERROR, call, vcpu->vcpu, trim);
+	begin_not_trimmed(&line, log, LOG_LEVEL_ERROR, call, events);
 	report_text(&line, "reason", "memory-not-writable");
-	report_text(&line, "error", strerror(error));
-	report_count(&line, times);
+	report_text(&line, "error", strerror(events->write_error));
+	report_count(&line, events->not_writable_count);
 	report_send(&line);
 }
 
-static void note_trim(const struct call *call, struct tracked_vcpu *vcpu, struct trim_result trim)
+static void report_earlier_cpuid(struct log *log, const struct call *call,
+				 const struct xsave_events *events)
 {
-	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
-	uint32_t times = dropped ? count(vcpu, TRACKED_TRIM, dropped) : 0;
+	struct report_line line;
 
-	vcpu->dropped = trim.xstate_bv & ~trim.after;
-	if (!times)
-		return;
-	report_about(call);
-	report_trim(&report_log, vcpu_call(call, vcpu->vcpu), trim, times);
+	begin_not_trimmed(&line, log, LOG_LEVEL_NOTICE, call, events);
+	report_text(&line, "reason", "earlier-cpuid");
+	report_xfeatures(&line, "lacking", events->lacking);
+	report_count(&line, events->lacking_count);
+	report_send(&line);
 }
 
-// Reports the xfeatures that KVM refuses if it accepted the latest table: an earlier one has them.
-static void report_earlier_cpuid(const struct call *call, struct tracked_vcpu *vcpu,
-				 struct trim_result trim)
+static void report_xsave_events(const struct call *call, const struct xsave_events *events)
+{
+	struct log *log;
+
+	if (!events->trim_count && !events->not_writable_count && !events->refused_count &&
+	    !events->lacking_count)
+		return;
+	log = begin_reports(call);
+	if (events->trim_count)
+		report_trim(log, vcpu_call(call, events->vcpu), events->trim, events->trim_count);
+	if (events->not_writable_count)
+		report_not_writable(log, call, events);
+	if (events->lacking_count)
+		report_earlier_cpuid(log, call, events);
+	if (events->refused_count) {
+		struct vcpu_call about = vcpu_call(call, events->vcpu);
+
+		about.ends_vmm = events->ends_vmm;
+		report_refused(log, about, EINVAL, events->trim.after, events->refusal,
+			       events->refused_count);
+	}
+	reports_end();
+}
+
+// Notes the events of a payload whose XSTATE_BV is trim.after now. It counts as refused only if
+// every kernel refuses it: KVM refuses the xfeatures of an earlier table only if it accepted the
+// latest one.
+static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
+			      unsigned char *head)
 {
 	struct vcpu latest = {.knowledge = vcpu->vcpu.knowledge, .guest_xcr0 = vcpu->latest_xcr0};
-	uint64_t lacking = trim.after & vcpu->vcpu.guest_xcr0 & ~policy_allowed(latest);
-	uint32_t times = lacking ? count(vcpu, TRACKED_EARLIER_CPUID, lacking) : 0;
-	struct report_line line;
+	struct trim_result trim = events->trim;
+	uint64_t excess = trim.xstate_bv & ~trim.allowed;
 
-	if (!times)
-		return;
-	begin_not_trimmed(&line, LOG_LEVEL_NOTICE, call, vcpu->vcpu, trim);
-	report_text(&line, "reason", "earlier-cpuid");
-	report_xfeatures(&line, "lacking", lacking);
-	report_count(&line, times);
-	report_send(&line);
-}
-
-// Reports that KVM will refuse the payload, if it will. KVM may serve a vCPU without a known table
-// to another process, so nobody is ended for it.
-static void foresee_refusal(const struct call *call, struct tracked_vcpu *vcpu, const void *head,
-			    struct trim_result trim)
-{
-	struct refusal refusal = policy_diagnose(head, vcpu->vcpu, host);
-	struct vcpu_call about = vcpu_call(call, vcpu->vcpu);
-	uint32_t times;
-
-	if (!policy_always_refused(refusal)) {
-		report_earlier_cpuid(call, vcpu, trim);
+	vcpu->dropped = trim.xstate_bv & ~trim.after;
+	if (excess && events->write_error)
+		events->not_writable_count = count(vcpu, TRACKED_NOT_WRITABLE, excess);
+	else if (excess)
+		events->trim_count = count(vcpu, TRACKED_TRIM, excess);
+	xstate_set_bv(head, trim.after);
+	events->refusal = policy_diagnose(head, vcpu->vcpu, host);
+	if (policy_always_refused(events->refusal)) {
+		events->refused_count =
+			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
+		// KVM may serve a vCPU without a known table to another process.
+		events->ends_vmm =
+			settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
+			policy_ends_vmm(settings->trim, vcpu->vcpu, events->refusal);
+		if (events->ends_vmm) // never without a report
+			events->refused_count = vcpu->rate_limits[TRACKED_REFUSED].count;
 		return;
 	}
-	times = count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(refusal));
-	about.ends_vmm = vcpu->vcpu.knowledge == VCPU_XCR0 && settings->refused == REFUSED_ABORT &&
-			 policy_ends_vmm(settings->trim, vcpu->vcpu, refusal);
-	if (times || about.ends_vmm) {
-		report_about(call);
-		report_refused(&report_log, about, EINVAL, xstate_bv(head), refusal, times);
-	}
-	if (about.ends_vmm)
-		end_vmm(call);
+	events->lacking = trim.after & vcpu->vcpu.guest_xcr0 & ~policy_allowed(latest);
+	if (events->lacking)
+		events->lacking_count = count(vcpu, TRACKED_EARLIER_CPUID, events->lacking);
 }
 
-static void set_xsave(struct call *call)
+static void before_set_xsave(struct call *call)
 {
 	unsigned char head[XSTATE_HEAD_SIZE];
+	struct xsave_events events = {0};
 	struct tracked_vcpu *vcpu;
-	bool is_as_wanted = true;
-	struct trim_result trim;
-	int error = 0;
 
-	if (!read_memory(call, call->argument, head, sizeof(head))) {
+	if (!remote_read(call->caller.tid, call->argument, head, sizeof(head))) {
 		report_not_readable(call);
 		return;
 	}
-	vcpu = find_vcpu(call);
+	vcpu = lock_vcpu(call);
 	if (!vcpu)
 		return;
-	trim = policy_trim(settings->trim, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
-	if (trim.after != trim.xstate_bv) {
-		is_as_wanted = write_payload(call, trim);
-		error = errno;
-		vcpu = find_vcpu(call);
+	events.trim = policy_trim(settings->trim, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
+	if (events.trim.after != events.trim.xstate_bv) {
+		tracked_unlock(tracked);
+		events.write_error = write_payload(call, events.trim);
+		vcpu = lock_vcpu(call);
 		if (!vcpu)
 			return;
 	}
-	if (!is_as_wanted) {
-		report_not_writable(call, vcpu, trim, error);
-		return;
-	}
-	note_trim(call, vcpu, trim);
-	xstate_set_bv(head, trim.after);
-	foresee_refusal(call, vcpu, head, trim);
+	if (events.write_error)
+		events.trim.after = events.trim.xstate_bv;
+	events.vcpu = vcpu->vcpu;
+	note_xsave_events(&events, vcpu, head);
+	tracked_unlock(tracked);
+	report_xsave_events(call, &events);
+	if (events.ends_vmm)
+		end_vmm(call);
 }
+
+// ---- KVM_SET_XCRS ----
 
 // The guest had enabled this XCR0 when it was saved. The state of its xfeatures that were dropped
 // from the payload before is lost. The others are allowed to the guest, even if its CPUID does not
 // enumerate them: a VMM whose KVM_SET_XCRS fails never loads the payload.
-static void set_xcrs(struct call *call)
+static void before_set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
 	struct tracked_vcpu *vcpu;
@@ -361,100 +348,78 @@ static void set_xcrs(struct call *call)
 	uint64_t xcr0, lost;
 	uint32_t times;
 
-	if (!read_memory(call, call->argument, &xcrs, sizeof(xcrs))) {
+	if (!remote_read(call->caller.tid, call->argument, &xcrs, sizeof(xcrs))) {
 		report_not_readable(call);
 		return;
 	}
-	vcpu = find_vcpu(call);
-	if (!vcpu || !xstate_xcrs_xcr0(&xcrs, &xcr0))
+	if (!xstate_xcrs_xcr0(&xcrs, &xcr0))
+		return;
+	vcpu = lock_vcpu(call);
+	if (!vcpu)
 		return;
 	lost = policy_lost(vcpu->dropped, xcr0);
 	vcpu->vcpu.enabled_xcr0 |= policy_joins(vcpu->vcpu, xcr0) & ~lost;
-	if (!lost)
-		return;
-	times = count(vcpu, TRACKED_LOST, lost);
+	times = lost ? count(vcpu, TRACKED_LOST, lost) : 0;
 	about = vcpu_call(call, vcpu->vcpu);
-	about.ends_vmm = settings->refused == REFUSED_ABORT;
-	if (times || about.ends_vmm) {
-		report_about(call);
-		report_lost(&report_log, about, xcr0, lost, times);
+	about.ends_vmm = lost && settings->refused == REFUSED_ABORT;
+	if (about.ends_vmm) // never without a report
+		times = vcpu->rate_limits[TRACKED_LOST].count;
+	tracked_unlock(tracked);
+	if (times) {
+		report_lost(begin_reports(call), about, xcr0, lost, times);
+		reports_end();
 	}
 	if (about.ends_vmm)
 		end_vmm(call);
 }
 
-// The requests that the filter notifies the supervisor of.
-static const struct {
-	unsigned int request;
-	const char *name;
-	void (*handle)(struct call *call);
-} watched[] = {
-	{KVM_CREATE_VCPU, "KVM_CREATE_VCPU", create_vcpu},
-	{KVM_SET_CPUID, "KVM_SET_CPUID", set_cpuid},
-	{KVM_SET_CPUID2, "KVM_SET_CPUID2", set_cpuid2},
-	{KVM_SET_XSAVE, "KVM_SET_XSAVE", set_xsave},
-	{KVM_SET_XCRS, "KVM_SET_XCRS", set_xcrs},
+// ---- all of them ----
+
+const struct watched_ioctl watched[WATCHED] = {
+	{KVM_CREATE_VCPU, "KVM_CREATE_VCPU", before_create_vcpu},
+	{KVM_SET_CPUID, "KVM_SET_CPUID", before_set_cpuid},
+	{KVM_SET_CPUID2, "KVM_SET_CPUID2", before_set_cpuid2},
+	{KVM_SET_XSAVE, "KVM_SET_XSAVE", before_set_xsave},
+	{KVM_SET_XCRS, "KVM_SET_XCRS", before_set_xcrs},
 };
 
-#define WATCHED (sizeof(watched) / sizeof(watched[0]))
-
-// The filter compares the low 32 bits of the request, which is what the kernel takes: QEMU up
-// to 8.2 passes an int, so that bit 31 arrives sign-extended.
-scmp_filter_ctx supervise_filter(void)
-{
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-	int error = filter ? seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW)
-			   : -ENOMEM;
-
-	for (size_t i = 0; i < WATCHED && !error; i++)
-		error = seccomp_rule_add(
-			filter, SCMP_ACT_NOTIFY, SCMP_SYS(ioctl), 1,
-			SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, watched[i].request));
-	if (error) {
-		errno = -error;
-		err(EXIT_OWN_FAILURE, "cannot make the supervisor's filter");
-	}
-	return filter;
-}
-
-// What is no vCPU is never read from.
+// Nothing is read for a descriptor that is no vCPU: the supervisor has no business there, and the
+// memory may make it wait.
 static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call))
 {
-	call->vcpu_id = remote_vcpu_id(call->tid, call->fd);
+	call->vcpu_id = remote_vcpu_id(call->caller.tid, call->fd);
 	if (call->vcpu_id >= 0)
 		handle(call);
 	else
 		report_not_readable(call);
 }
 
-void handle_notification(const struct seccomp_notif *request)
+void handle_notification(const struct seccomp_notif *notification)
 {
 	struct call call = {
-		.request = (unsigned int)request->data.args[1],
-		.id = request->id,
-		.tid = (pid_t)request->pid,
-		.fd = (int)request->data.args[0],
-		.argument = request->data.args[2],
+		.caller = {.tid = (pid_t)notification->pid,
+			   .listener = listener,
+			   .notification = notification->id},
+		.request = (unsigned int)notification->data.args[1],
+		.fd = (int)notification->data.args[0],
+		.argument = notification->data.args[2],
 		.vcpu_id = VCPU_ID_UNKNOWN,
 	};
 
-	pthread_mutex_lock(&lock);
-	tracked_forget_exited(&tracked);
-	stderr_check_soon();
+	tracked_forget_exited(tracked);
 	for (size_t i = 0; i < WATCHED; i++) {
 		if (watched[i].request != call.request)
 			continue;
 		call.ioctl_name = watched[i].name;
 		if (call.request == KVM_CREATE_VCPU)
-			create_vcpu(&call);
+			before_create_vcpu(&call);
 		else
 			handle_vcpu_call(&call, watched[i].handle);
 	}
-	pthread_mutex_unlock(&lock);
 }
 
-// Asks KVM for KVM_X86_XCOMP_GUEST_SUPP, because KVM_GET_SUPPORTED_CPUID leaves out AMX where the
-// process has not asked for permission to use it.
+// Queries KVM_X86_XCOMP_GUEST_SUPP, because KVM_GET_SUPPORTED_CPUID leaves out AMX unless this
+// process has the permission to use it.
 static uint64_t kvm_xfeatures(void)
 {
 	uint64_t xfeatures = xstate_host_xcr0();
@@ -469,58 +434,11 @@ static uint64_t kvm_xfeatures(void)
 	return xfeatures;
 }
 
-// There is a descriptor for each process. Returns how many this process may have.
-static unsigned long raise_descriptor_limit(void)
+void handlers_init(int fd, const struct settings *loaded, struct tracked *owners)
 {
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit))
-		err(EXIT_FAILURE, "the supervisor ends");
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit))
-		err(EXIT_FAILURE, "the supervisor ends");
-	return limit.rlim_cur < INT_MAX ? limit.rlim_cur : INT_MAX;
-}
-
-int handlers_init(int fd, const struct settings *loaded, pid_t vmm, const char *program,
-		  const char *reason)
-{
-	struct report_line line;
-
 	listener = fd;
 	settings = loaded;
-	tracked_init(&tracked, raise_descriptor_limit());
-	log_init(&report_log, settings->log, settings->log_path, settings->log_level);
-	stderr_init(&tracked, vmm, report_log.standard_error.fd >= 0);
-	report_log.via = "supervisor";
-	report_log.foresees = true;
-	report_log.polls = true;
-	report_log.pid = vmm;
-	report_open_log(&report_log, settings);
-	report_begin(&line, &report_log, LOG_LEVEL_DEBUG, "run");
-	report_text(&line, "mode", "supervisor");
-	report_text(&line, "reason", reason);
-	report_text(&line, "program", program);
-	report_send(&line);
+	tracked = owners;
 	host.xfeatures = kvm_xfeatures();
 	host.mxcsr_reserved = xstate_host_mxcsr_reserved();
-	return tracked.exits;
-}
-
-void handlers_clean_up(void)
-{
-	pthread_mutex_lock(&lock);
-	tracked_forget_exited(&tracked);
-	stderr_check_if_due();
-	pthread_mutex_unlock(&lock);
-}
-
-int handlers_timeout(void)
-{
-	int time;
-
-	pthread_mutex_lock(&lock);
-	time = stderr_time_to_check();
-	pthread_mutex_unlock(&lock);
-	return time;
 }

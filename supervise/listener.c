@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The listener, where the kernel's notifications arrive, and the threads that answer them.
-#include "supervise.h"
+#include "listener.h"
 
 #include <err.h>
 #include <errno.h>
 #include <pthread.h>
+#include <seccomp.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -15,7 +15,9 @@
 
 #include <linux/seccomp.h>
 
+#include "guardian.h"
 #include "handlers.h"
+#include "stderr.h"
 
 // Newer than the headers of some distributions that this is built on.
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
@@ -31,7 +33,8 @@
 #define IDLE_MAX 4
 
 static int listener;
-static int events;	// an epoll descriptor: the listener, and the exits of VMMs
+static int events; // an epoll descriptor: the listener, and the exits of owners
+static struct tracked *tracked;
 static atomic_int idle; // how many threads wait for a notification
 
 static _Noreturn void fail(void)
@@ -39,7 +42,7 @@ static _Noreturn void fail(void)
 	err(EXIT_FAILURE, "the supervisor ends");
 }
 
-static void set_events(int fd, uint32_t flags, int operation)
+static void set_events(int operation, int fd, uint32_t flags)
 {
 	struct epoll_event event = {.events = EPOLLIN | flags, .data.fd = fd};
 
@@ -47,88 +50,95 @@ static void set_events(int fd, uint32_t flags, int operation)
 		fail();
 }
 
-// Receives a notification, if there is one. The listener is watched for one event at a time, so
-// that of the threads which wait here one receives; it has it watched again at once.
-static bool receive(struct seccomp_notif *request)
+// Returns true if it has received a notification. The listener reports one event only (ONESHOT), so
+// that one of the threads that wait here receives. That thread makes it report again at once.
+static bool receive(struct seccomp_notif *slot)
 {
 	struct epoll_event event;
-	int ready = epoll_wait(events, &event, 1, handlers_timeout());
 	bool is_received;
 
-	if (!ready || (ready > 0 && event.data.fd != listener))
-		handlers_clean_up();
-	if (ready <= 0 || event.data.fd != listener)
+	if (epoll_wait(events, &event, 1, -1) <= 0)
 		return false;
+	if (event.data.fd != listener) {
+		tracked_forget_exited(tracked);
+		return false;
+	}
 	if (event.events & EPOLLHUP)
 		_exit(0); // the last process with the filter has exited
-	memset(request, 0, sizeof(*request));
-	is_received = !seccomp_notify_receive(listener, request);
+	memset(slot, 0, sizeof(*slot));
+	is_received = !seccomp_notify_receive(listener, slot);
 	// ENOENT: the caller was killed before the supervisor could receive its notification.
 	if (!is_received && errno != ENOENT && errno != EINTR)
 		fail();
-	set_events(listener, EPOLLONESHOT, EPOLL_CTL_MOD);
+	set_events(EPOLL_CTL_MOD, listener, EPOLLONESHOT);
 	return is_received;
 }
 
 static void start_thread(void);
 
 // Answers one notification. The kernel makes the call in any case. The last thread that waits for
-// one starts another, as handling the call may take as long as the caller wants.
-static void serve_one(void)
+// one starts another, because handling the call may take as long as the caller wants.
+static void serve_one(struct seccomp_notif *slot)
 {
-	struct seccomp_notif request;
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
 
-	if (!receive(&request))
+	if (!receive(slot))
 		return;
 	if (atomic_fetch_sub(&idle, 1) == 1)
 		start_thread();
-	handle_notification(&request);
-	response.id = request.id;
+	handle_notification(slot);
+	response.id = slot->id;
 	seccomp_notify_respond(listener, &response);
+	slot->id = 0;
+	stderr_check_soon();
 	atomic_fetch_add(&idle, 1);
 }
 
-static void *serve(void *nothing)
+static void *serve(void *slot)
 {
 	do
-		serve_one();
+		serve_one(slot);
 	while (atomic_load(&idle) <= IDLE_MAX);
+	guardian_return_slot(slot);
 	atomic_fetch_sub(&idle, 1);
-	return nothing;
+	return NULL;
 }
 
-// Where there can be no further thread, the next call waits until a thread has answered another.
+// If there can be no further thread, the next call waits until a thread has answered another.
 static void start_thread(void)
 {
+	struct seccomp_notif *slot = guardian_claim_slot();
 	pthread_attr_t attributes;
 	pthread_t thread;
 
+	if (!slot)
+		return;
 	atomic_fetch_add(&idle, 1);
 	pthread_attr_init(&attributes);
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attributes, STACK_SIZE);
-	if (pthread_create(&thread, &attributes, serve, NULL))
+	if (pthread_create(&thread, &attributes, serve, slot)) {
 		atomic_fetch_sub(&idle, 1);
+		guardian_return_slot(slot);
+	}
 	pthread_attr_destroy(&attributes);
 }
 
-void supervise_prepare(int fd, const struct settings *settings, pid_t vmm, const char *program,
-		       const char *reason)
+void listener_serve(int fd, struct tracked *owners)
 {
+	struct seccomp_notif *slot;
+
 	listener = fd;
+	tracked = owners;
 	events = epoll_create1(EPOLL_CLOEXEC);
 	if (events < 0)
 		fail();
-	set_events(listener, EPOLLONESHOT, EPOLL_CTL_ADD);
-	set_events(handlers_init(fd, settings, vmm, program, reason), 0, EPOLL_CTL_ADD);
+	set_events(EPOLL_CTL_ADD, listener, EPOLLONESHOT);
+	set_events(EPOLL_CTL_ADD, tracked->exits, 0);
 	// Since Linux 6.6; it only makes answers faster.
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
-}
-
-void supervise(void)
-{
 	idle = 1;
+	slot = guardian_claim_slot();
 	while (true)
-		serve_one();
+		serve_one(slot);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <seccomp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -10,6 +11,8 @@
 #include <unistd.h>
 
 #include <linux/kcmp.h>
+
+#include "shared/helpers.h"
 
 bool remote_read(pid_t tid, uint64_t address, void *to, size_t size)
 {
@@ -61,20 +64,17 @@ int remote_vcpu_id(pid_t tid, int fd)
 bool remote_process(pid_t tid, pid_t *process, pid_t *parent)
 {
 	char path[64];
-	char line[128];
-	int found = 0;
-	FILE *status;
+	char text[512]; // the two lines are among the first eight
+	const char *pid_line, *parent_line;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", tid);
-	status = fopen(path, "re");
-	if (!status)
+	if (read_file(AT_FDCWD, path, text, sizeof(text)) < 0)
 		return false;
-	while (found < 2 && fgets(line, sizeof(line), status))
-		found += sscanf(line, "Tgid: %d", process) == 1 ||
-			 sscanf(line, "PPid: %d", parent) == 1;
-	fclose(status);
+	pid_line = strstr(text, "\nTgid:");
+	parent_line = strstr(text, "\nPPid:");
 	errno = ESRCH;
-	return found == 2;
+	return pid_line && parent_line && sscanf(pid_line, "\nTgid: %d", process) == 1 &&
+	       sscanf(parent_line, "\nPPid: %d", parent) == 1;
 }
 
 bool remote_shares_memory(pid_t tid, pid_t other)
@@ -82,9 +82,9 @@ bool remote_shares_memory(pid_t tid, pid_t other)
 	return syscall(SYS_kcmp, tid, other, KCMP_VM, 0, 0) == 0;
 }
 
-bool remote_same_file(pid_t tid, int fd, pid_t other, int other_fd)
+bool remote_same_file(pid_t tid, int fd, int other_fd)
 {
-	return syscall(SYS_kcmp, tid, other, KCMP_FILE, fd, other_fd) == 0;
+	return syscall(SYS_kcmp, tid, tid, KCMP_FILE, fd, other_fd) == 0;
 }
 
 bool remote_has_another_file(pid_t pid, int fd, int own_fd)
@@ -92,4 +92,9 @@ bool remote_has_another_file(pid_t pid, int fd, int own_fd)
 	long order = syscall(SYS_kcmp, pid, getpid(), KCMP_FILE, fd, own_fd);
 
 	return order > 0 || (order < 0 && (errno == EBADF || errno == ESRCH));
+}
+
+bool caller_waits(const struct caller *caller)
+{
+	return !seccomp_notify_id_valid(caller->listener, caller->notification);
 }

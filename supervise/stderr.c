@@ -1,27 +1,38 @@
 // SPDX-License-Identifier: MIT
 #include "stderr.h"
 
+#include <err.h>
+#include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "guardian.h"
 #include "remote.h"
 
 // How long after a notification the first check comes. Each further interval is twice as long.
 #define FIRST_CHECK_MS 100
-#define LAST_INTERVAL_MS (INT_MAX / 2)
+#define LAST_INTERVAL_MS (INT64_C(1) << 30)
 
-// How long a report waits for somebody who reads standard error.
-#define STDERR_WAIT_MS 1000
+// How long a report waits for a check, and for somebody who reads standard error.
+#define REPORT_WAIT_MS 1000
 
-static const struct tracked *tracked;
+static struct tracked *tracked;
 static pid_t first_process;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; // guards all below
+static pthread_cond_t check_wanted;			 // its clock is monotonic
+static pthread_cond_t check_done;
 static bool is_kept;
-static int interval_ms;
-static int64_t next_check;
+static int64_t interval_ms;
+static int64_t next_check; // in milliseconds of the monotonic clock
+static uint64_t requested; // how many checks reports have requested, and how many of these are done
+static uint64_t done;
 
 static int64_t now_ms(void)
 {
@@ -31,31 +42,32 @@ static int64_t now_ms(void)
 	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
-static void plan_check(int after_ms)
+// Returns false once that time has come.
+static bool wait_until(pthread_cond_t *condition, int64_t ms)
+{
+	struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+	return pthread_cond_timedwait(condition, &lock, &time) != ETIMEDOUT;
+}
+
+static void plan_check(int64_t after_ms)
 {
 	interval_ms = after_ms;
 	next_check = now_ms() + after_ms;
 }
 
-void stderr_init(const struct tracked *processes, pid_t vmm, bool is_open)
-{
-	tracked = processes;
-	first_process = vmm;
-	is_kept = is_open;
-	plan_check(FIRST_CHECK_MS);
-}
-
-// Before there is a VMM, one may come that has it.
+// Before there is an owner, a VMM may come that has it.
 static bool is_in_use(void)
 {
-	if (!tracked->process_count ||
-	    !remote_has_another_file(first_process, STDERR_FILENO, STDERR_FILENO))
-		return true;
-	for (size_t i = 0; i < tracked->process_count; i++)
-		if (!remote_has_another_file(tracked->processes[i]->pid, STDERR_FILENO,
-					     STDERR_FILENO))
-			return true;
-	return false;
+	pid_t *pids;
+	size_t count = tracked_owners(tracked, &pids);
+	bool found =
+		!count || !remote_has_another_file(first_process, STDERR_FILENO, STDERR_FILENO);
+
+	for (size_t i = 0; i < count && !found; i++)
+		found = !remote_has_another_file(pids[i], STDERR_FILENO, STDERR_FILENO);
+	free(pids);
+	return found;
 }
 
 // From then on the log's lines go where they go without a standard error.
@@ -67,35 +79,79 @@ static void release(void)
 		return;
 	dup2(null, STDERR_FILENO);
 	close(null);
+	guardian_release_stderr();
 	is_kept = false;
 }
 
-void stderr_check_now(void)
+static void *check_until_released(void *nothing)
 {
-	if (is_kept && !is_in_use())
-		release();
+	pthread_mutex_lock(&lock);
+	while (is_kept) {
+		uint64_t answered;
+		bool in_use;
+
+		while (requested == done && now_ms() < next_check)
+			wait_until(&check_wanted, next_check);
+		if (now_ms() >= next_check)
+			plan_check(interval_ms < LAST_INTERVAL_MS ? 2 * interval_ms : interval_ms);
+		answered = requested;
+		pthread_mutex_unlock(&lock);
+		in_use = is_in_use();
+		pthread_mutex_lock(&lock);
+		if (!in_use)
+			release();
+		done = answered;
+		pthread_cond_broadcast(&check_done);
+	}
+	pthread_mutex_unlock(&lock);
+	return nothing;
+}
+
+void stderr_start(struct tracked *owners, pid_t vmm)
+{
+	pthread_condattr_t monotonic;
+	pthread_t thread;
+
+	tracked = owners;
+	first_process = vmm;
+	is_kept = true;
+	plan_check(FIRST_CHECK_MS);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&check_wanted, &monotonic);
+	pthread_cond_init(&check_done, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	errno = pthread_create(&thread, NULL, check_until_released, NULL);
+	if (errno)
+		err(EXIT_FAILURE, "the supervisor ends: pthread_create");
+	pthread_detach(thread);
 }
 
 void stderr_check_soon(void)
 {
-	if (is_kept)
+	pthread_mutex_lock(&lock);
+	if (is_kept && next_check > now_ms() + FIRST_CHECK_MS) {
 		plan_check(FIRST_CHECK_MS);
+		pthread_cond_signal(&check_wanted);
+	}
+	pthread_mutex_unlock(&lock);
 }
 
-void stderr_check_if_due(void)
+// A report does not wait for a check that an earlier one waited for in vain.
+void stderr_check_now(void)
 {
-	if (!is_kept || now_ms() < next_check)
-		return;
-	stderr_check_now();
-	if (interval_ms < LAST_INTERVAL_MS)
-		plan_check(2 * interval_ms);
-}
+	int64_t deadline = now_ms() + REPORT_WAIT_MS;
+	bool may_wait;
 
-int stderr_time_to_check(void)
-{
-	int64_t time = next_check - now_ms();
-
-	return !is_kept ? -1 : time > 0 ? (int)time : 0;
+	pthread_mutex_lock(&lock);
+	may_wait = requested == done;
+	if (is_kept) {
+		requested++;
+		pthread_cond_signal(&check_wanted);
+	}
+	while (is_kept && requested != done && may_wait)
+		may_wait = wait_until(&check_done, deadline);
+	pthread_mutex_unlock(&lock);
 }
 
 // A report does not wait for a reader if an earlier one waited in vain.
@@ -104,6 +160,5 @@ void stderr_wait_writable(void)
 	static bool is_stuck;
 	struct pollfd target = {.fd = STDERR_FILENO, .events = POLLOUT};
 
-	if (is_kept)
-		is_stuck = !poll(&target, 1, is_stuck ? 0 : STDERR_WAIT_MS);
+	is_stuck = !poll(&target, 1, is_stuck ? 0 : REPORT_WAIT_MS);
 }

@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: MIT
-// The supervisor: trims from another process, for VMMs that call the kernel without libc.
+// The supervisor: trims from another process, for VMMs that no library can serve.
 //
-// Not thread-safe. Every function ends the program with a message where it fails.
+// Not thread-safe. Both functions end the program with a message if they fail.
 #ifndef XSAVESHIM_SUPERVISE_H
 #define XSAVESHIM_SUPERVISE_H
 
-#include <seccomp.h>
 #include <sys/types.h>
 
 #include "xsaveshim/settings.h"
 
-// The filter that notifies the supervisor of the watched ioctls and lets every other call pass. The
-// caller releases it.
-scmp_filter_ctx supervise_filter(void);
-
-// Opens the log that the settings name, and reports which program is supervised, and why. The
-// kernel's notifications of the filter's calls arrive on listener.
-void supervise_prepare(int listener, const struct settings *settings, pid_t vmm,
+// Opens the log that the settings name, reports which program is supervised and for what reason,
+// and starts the guardian. The kernel's notifications of the calls arrive on listener; socket leads
+// to the VMM.
+void supervise_prepare(int listener, int socket, const struct settings *settings, pid_t vmm,
 		       const char *program, const char *reason);
 
 // Answers the notifications; ends the program when the last process with the filter has exited.

@@ -10,29 +10,26 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "remote.h"
 #include "shared/helpers.h"
 
 #define EXITS_AT_ONCE 64
 
-static _Noreturn void fail(void)
-{
-	err(EXIT_FAILURE, "the supervisor ends");
-}
-
 void tracked_init(struct tracked *tracked, unsigned long descriptors)
 {
 	memset(tracked, 0, sizeof(*tracked));
+	pthread_mutex_init(&tracked->lock, NULL);
 	tracked->exits = epoll_create1(EPOLL_CLOEXEC);
 	if (tracked->exits < 0)
-		fail();
+		err(EXIT_FAILURE, "the supervisor ends: epoll_create1");
 	// An eighth is for the work itself: each thread that writes to a VMM's memory needs a
 	// descriptor.
 	tracked->pidfd_limit = (int)(descriptors - descriptors / 8);
 }
 
-// The place of the first process whose pid is not below this one.
-static size_t place_of(const struct tracked *tracked, pid_t pid)
+// ---- processes, under the lock ----
+
+// Returns the index of the first process whose pid is not lower than this one.
+static size_t index_of(const struct tracked *tracked, pid_t pid)
 {
 	size_t low = 0;
 	size_t high = tracked->process_count;
@@ -50,139 +47,283 @@ static size_t place_of(const struct tracked *tracked, pid_t pid)
 
 static struct tracked_process *with_pid(const struct tracked *tracked, pid_t pid)
 {
-	size_t place = place_of(tracked, pid);
+	size_t index = index_of(tracked, pid);
 
-	return place < tracked->process_count && tracked->processes[place]->pid == pid
-		       ? tracked->processes[place]
+	return index < tracked->process_count && tracked->processes[index]->pid == pid
+		       ? tracked->processes[index]
 		       : NULL;
 }
 
-void tracked_forget_exited(struct tracked *tracked)
+// Without a pidfd, nothing shows whether this is still the process that had the pid.
+static bool has_pidfd(const struct tracked *tracked, pid_t pid)
 {
-	struct epoll_event exited[EXITS_AT_ONCE];
-	int count;
+	const struct tracked_process *process = with_pid(tracked, pid);
 
-	do {
-		count = epoll_wait(tracked->exits, exited, EXITS_AT_ONCE, 0);
-		for (int i = 0; i < count; i++)
-			tracked_forget_process(tracked, exited[i].data.ptr);
-	} while (count == EXITS_AT_ONCE);
+	return process && process->pidfd >= 0;
 }
 
-// Reading a thread's process from /proc takes ten times as long as kcmp. It is needed once for each
-// thread; more often where the process's first thread has exited before the others, and where the
-// kernel was built without kcmp.
-struct tracked_process *tracked_find_process(struct tracked *tracked, pid_t tid)
+static void set_owner_bit(struct tracked *tracked, pid_t pid, bool is_owner)
 {
-	struct tracked_process *process =
-		with_pid(tracked, tid); // a process's first thread has its pid
-	size_t place = (size_t)tid % TRACKED_THREADS;
-	pid_t pid, parent;
+	unsigned char bit = (unsigned char)(1 << pid % 8);
 
-	// Without a pidfd nobody says whether this is the process that had the pid before.
-	if (process && process->pidfd >= 0)
-		return process;
-	if (tracked->threads[place].tid == tid) {
-		process = with_pid(tracked, tracked->threads[place].process);
-		if (process && process->pidfd >= 0 && remote_shares_memory(tid, process->pid))
-			return process;
-	}
-	if (!remote_process(tid, &pid, &parent))
-		return NULL;
-	process = with_pid(tracked, pid);
-	if (!process && remote_shares_memory(tid, parent))
-		process = with_pid(tracked, parent);
-	if (process) {
-		tracked->threads[place].tid = tid;
-		tracked->threads[place].process = process->pid;
-	}
-	return process;
-}
-
-static bool has_exited(const struct tracked_process *process)
-{
-	return process->pidfd < 0 && kill(process->pid, 0) && errno == ESRCH;
-}
-
-// Holds a pidfd of a process from now on. Where there is none, nobody will say that it has exited:
-// then those are looked for that have.
-static void watch(struct tracked *tracked, struct tracked_process *process, pid_t tid)
-{
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
-	int memory = remote_memory_open(tid);
-	int pidfd = memory < 0 ? -1 : (int)syscall(SYS_pidfd_open, process->pid, 0);
-
-	if (memory >= 0)
-		close(memory);
-	if (pidfd >= 0 && (pidfd >= tracked->pidfd_limit ||
-			   epoll_ctl(tracked->exits, EPOLL_CTL_ADD, pidfd, &event))) {
-		close(pidfd);
-		pidfd = -1;
-	}
-	process->pidfd = pidfd;
-	for (size_t i = tracked->process_count; pidfd < 0 && i-- > 0;)
-		if (tracked->processes[i] != process && has_exited(tracked->processes[i]))
-			tracked_forget_process(tracked, tracked->processes[i]);
+	if (!tracked->owner_bits)
+		return;
+	if (is_owner)
+		tracked->owner_bits[pid / 8] |= bit;
+	else
+		tracked->owner_bits[pid / 8] &= (unsigned char)~bit;
 }
 
 static struct tracked_process *insert(struct tracked *tracked, pid_t pid)
 {
 	struct tracked_process *process = grow(NULL, 0, sizeof(*process));
-	size_t place = place_of(tracked, pid);
+	size_t index = index_of(tracked, pid);
 
 	*process = (struct tracked_process){.pid = pid, .pidfd = -1};
 	tracked->processes =
 		grow(tracked->processes, tracked->process_count, sizeof(struct tracked_process *));
-	memmove(&tracked->processes[place + 1], &tracked->processes[place],
-		(tracked->process_count++ - place) * sizeof(struct tracked_process *));
-	tracked->processes[place] = process;
+	memmove(&tracked->processes[index + 1], &tracked->processes[index],
+		(tracked->process_count++ - index) * sizeof(struct tracked_process *));
+	tracked->processes[index] = process;
+	set_owner_bit(tracked, pid, true);
 	return process;
 }
 
-struct tracked_process *tracked_add_process(struct tracked *tracked, pid_t tid)
+static void forget(struct tracked *tracked, struct tracked_process *process)
 {
-	struct tracked_process *process = tracked_find_process(tracked, tid);
-	pid_t pid, parent;
+	size_t index = index_of(tracked, process->pid);
 
-	if (!process) {
-		if (!remote_process(tid, &pid, &parent))
-			return NULL;
-		process = with_pid(tracked, pid);
-	}
-	if (!process)
-		process = insert(tracked, pid);
-	if (process->pidfd < 0)
-		watch(tracked, process, tid);
-	return process;
-}
-
-void tracked_forget_process(struct tracked *tracked, struct tracked_process *process)
-{
-	size_t place = place_of(tracked, process->pid);
-
-	memmove(&tracked->processes[place], &tracked->processes[place + 1],
-		(--tracked->process_count - place) * sizeof(struct tracked_process *));
-	// A pidfd leaves the epoll descriptor by itself when it is closed.
+	set_owner_bit(tracked, process->pid, false);
+	memmove(&tracked->processes[index], &tracked->processes[index + 1],
+		(--tracked->process_count - index) * sizeof(struct tracked_process *));
+	// The kernel removes a closed pidfd from the epoll descriptor.
 	if (process->pidfd >= 0)
 		close(process->pidfd);
 	free(process->vcpus);
 	free(process);
 }
 
-void tracked_forget_closed(struct tracked_process *process, pid_t tid, int id)
+// Nothing announces that a process without a pidfd has exited, so this looks for those that have.
+static void
+forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_process *except)
 {
-	for (size_t i = process->vcpu_count; i-- > 0;) {
-		const struct tracked_vcpu *vcpu = &process->vcpus[i];
-		int now;
+	for (size_t i = tracked->process_count; i-- > 0;) {
+		struct tracked_process *process = tracked->processes[i];
 
-		if (vcpu->vcpu.id != id)
-			continue;
-		now = remote_vcpu_id(tid, vcpu->fd);
-		if (now >= 0 ? now != id : errno == ENOENT)
-			process->vcpus[i] = process->vcpus[--process->vcpu_count];
+		if (process != except && process->pidfd < 0 && kill(process->pid, 0) &&
+		    errno == ESRCH)
+			forget(tracked, process);
 	}
 }
 
+// Keeps the pidfd, or closes it if there is no use for it. -1: there is none.
+static void take_pidfd(struct tracked *tracked, struct tracked_process *process, int pidfd)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
+
+	if (pidfd >= 0 && (process->pidfd >= 0 || pidfd >= tracked->pidfd_limit ||
+			   epoll_ctl(tracked->exits, EPOLL_CTL_ADD, pidfd, &event))) {
+		close(pidfd);
+		pidfd = -1;
+	}
+	if (process->pidfd >= 0)
+		return;
+	process->pidfd = pidfd;
+	if (pidfd < 0)
+		forget_exited_without_pidfd(tracked, process);
+}
+
+// ---- owners ----
+
+void tracked_forget_exited(struct tracked *tracked)
+{
+	struct epoll_event exited[EXITS_AT_ONCE];
+	int count;
+
+	pthread_mutex_lock(&tracked->lock);
+	do {
+		count = epoll_wait(tracked->exits, exited, EXITS_AT_ONCE, 0);
+		for (int i = 0; i < count; i++)
+			forget(tracked, exited[i].data.ptr);
+	} while (count == EXITS_AT_ONCE);
+	pthread_mutex_unlock(&tracked->lock);
+}
+
+// Reading /proc takes ten times as long as kcmp. It is needed once for each thread; more often if
+// the process's first thread has exited before the others, or if the kernel was built without kcmp.
+pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
+{
+	pid_t tid = caller->tid;
+	size_t index = (size_t)tid % TRACKED_THREADS;
+	pid_t pid, parent, owner;
+	bool is_owner, is_parent_owner;
+
+	pthread_mutex_lock(&tracked->lock);
+	is_owner = has_pidfd(tracked, tid); // a process's first thread has its pid
+	owner = tracked->threads[index].tid == tid ? tracked->threads[index].owner : 0;
+	if (!has_pidfd(tracked, owner))
+		owner = 0;
+	pthread_mutex_unlock(&tracked->lock);
+	if (is_owner)
+		return tid;
+	if (owner && remote_shares_memory(tid, owner))
+		return owner;
+	if (!remote_process(tid, &pid, &parent))
+		return 0;
+	pthread_mutex_lock(&tracked->lock);
+	is_owner = with_pid(tracked, pid);
+	is_parent_owner = with_pid(tracked, parent);
+	pthread_mutex_unlock(&tracked->lock);
+	if (!is_owner && !(is_parent_owner && remote_shares_memory(tid, parent)))
+		return 0;
+	owner = is_owner ? pid : parent;
+	pthread_mutex_lock(&tracked->lock);
+	tracked->threads[index].tid = tid;
+	tracked->threads[index].owner = owner;
+	pthread_mutex_unlock(&tracked->lock);
+	return owner;
+}
+
+// Returns -1 if the supervisor may not write to the thread's memory: it cannot serve the process.
+static int open_pidfd(pid_t tid, pid_t pid)
+{
+	int memory = remote_memory_open(tid);
+
+	if (memory < 0)
+		return -1;
+	close(memory);
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+pid_t tracked_add_owner(struct tracked *tracked, const struct caller *caller)
+{
+	pid_t owner = tracked_owner(tracked, caller);
+	struct tracked_process *process;
+	bool is_complete;
+	pid_t parent;
+	int pidfd;
+
+	pthread_mutex_lock(&tracked->lock);
+	is_complete = has_pidfd(tracked, owner);
+	pthread_mutex_unlock(&tracked->lock);
+	if (is_complete)
+		return owner;
+	if (!owner && !remote_process(caller->tid, &owner, &parent))
+		return 0;
+	pidfd = open_pidfd(caller->tid, owner);
+	if (!caller_waits(caller)) {
+		if (pidfd >= 0)
+			close(pidfd);
+		return 0;
+	}
+	pthread_mutex_lock(&tracked->lock);
+	process = with_pid(tracked, owner);
+	take_pidfd(tracked, process ? process : insert(tracked, owner), pidfd);
+	pthread_mutex_unlock(&tracked->lock);
+	return owner;
+}
+
+size_t tracked_owners(struct tracked *tracked, pid_t **pids)
+{
+	size_t count;
+
+	pthread_mutex_lock(&tracked->lock);
+	count = tracked->process_count;
+	*pids = grow(NULL, count, sizeof(**pids));
+	for (size_t i = 0; i < count; i++)
+		(*pids)[i] = tracked->processes[i]->pid;
+	pthread_mutex_unlock(&tracked->lock);
+	return count;
+}
+
+uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64_t bits)
+{
+	struct tracked_process *process;
+	struct rate_limit *limit;
+	uint32_t times;
+
+	pthread_mutex_lock(&tracked->lock);
+	process = with_pid(tracked, owner);
+	limit = process ? &process->not_readable : &tracked->not_readable;
+	times = rate_limit_allows(limit, bits) ? limit->count : 0;
+	pthread_mutex_unlock(&tracked->lock);
+	return times;
+}
+
+// ---- vCPUs ----
+
+// A vCPU whose descriptor is to be looked at without the lock. By its serial it is found again,
+// unless it was forgotten in the meantime.
+struct candidate {
+	uint64_t serial;
+	int fd;
+	bool is_it; // the answer of the look
+};
+
+// Lists the owner's vCPUs with this id and another descriptor than fd. Returns how many; if there
+// are any, the caller of this frees candidates.
+static size_t list_candidates(struct tracked *tracked, pid_t owner, int id, int fd,
+			      struct candidate **candidates)
+{
+	const struct tracked_process *process;
+	size_t count = 0;
+
+	*candidates = NULL;
+	pthread_mutex_lock(&tracked->lock);
+	process = with_pid(tracked, owner);
+	for (size_t i = 0; process && i < process->vcpu_count; i++) {
+		const struct tracked_vcpu *vcpu = &process->vcpus[i];
+
+		if (vcpu->vcpu.id != id || vcpu->fd == fd)
+			continue;
+		*candidates = grow(*candidates, count, sizeof(**candidates));
+		(*candidates)[count++] = (struct candidate){.serial = vcpu->serial, .fd = vcpu->fd};
+	}
+	pthread_mutex_unlock(&tracked->lock);
+	return count;
+}
+
+static struct tracked_vcpu *with_serial(const struct tracked_process *process, uint64_t serial)
+{
+	for (size_t i = 0; i < process->vcpu_count; i++)
+		if (process->vcpus[i].serial == serial)
+			return &process->vcpus[i];
+	return NULL;
+}
+
+static struct tracked_vcpu *with_number(const struct tracked_process *process, int fd, int id)
+{
+	for (size_t i = 0; i < process->vcpu_count; i++)
+		if (process->vcpus[i].fd == fd && process->vcpus[i].vcpu.id == id)
+			return &process->vcpus[i];
+	return NULL;
+}
+
+void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct caller *caller,
+			   int id)
+{
+	struct candidate *candidates;
+	size_t count = list_candidates(tracked, owner, id, -1, &candidates);
+	struct tracked_process *process;
+
+	for (size_t i = 0; i < count; i++) {
+		int now = remote_vcpu_id(caller->tid, candidates[i].fd);
+
+		candidates[i].is_it = now >= 0 ? now != id : errno == ENOENT;
+	}
+	pthread_mutex_lock(&tracked->lock);
+	process = with_pid(tracked, owner);
+	for (size_t i = 0; process && i < count && caller_waits(caller); i++) {
+		struct tracked_vcpu *vcpu = with_serial(process, candidates[i].serial);
+
+		if (vcpu && candidates[i].is_it)
+			*vcpu = process->vcpus[--process->vcpu_count];
+	}
+	pthread_mutex_unlock(&tracked->lock);
+	free(candidates);
+}
+
+// Lets a vCPU have what another has, as either may be the one behind the descriptor.
 static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)
@@ -195,35 +336,55 @@ static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 	vcpu->vcpu.enabled_xcr0 |= other->vcpu.enabled_xcr0;
 }
 
-static struct tracked_vcpu *with_number(const struct tracked_process *process, int fd, int id)
+static struct tracked_vcpu *add_vcpu(struct tracked *tracked, struct tracked_process *process,
+				     int fd, int id)
 {
-	for (size_t i = 0; i < process->vcpu_count; i++)
-		if (process->vcpus[i].fd == fd && process->vcpus[i].vcpu.id == id)
-			return &process->vcpus[i];
-	return NULL;
+	struct tracked_vcpu *vcpu;
+
+	process->vcpus = grow(process->vcpus, process->vcpu_count, sizeof(*process->vcpus));
+	vcpu = &process->vcpus[process->vcpu_count++];
+	*vcpu = (struct tracked_vcpu){.serial = ++tracked->serials,
+				      .fd = fd,
+				      .vcpu = {.knowledge = VCPU_NO_CPUID, .id = id}};
+	return vcpu;
 }
 
-struct tracked_vcpu *tracked_vcpu(struct tracked_process *process, pid_t tid, int fd, int id)
+struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
+				       const struct caller *caller, int fd, int id)
 {
-	struct tracked_vcpu *found = with_number(process, fd, id);
+	struct candidate *candidates;
+	size_t count = list_candidates(tracked, owner, id, fd, &candidates);
+	struct tracked_vcpu *found = NULL;
+	struct tracked_process *process;
 
-	for (size_t i = 0; i < process->vcpu_count; i++) {
-		struct tracked_vcpu *other = &process->vcpus[i];
+	for (size_t i = 0; i < count; i++)
+		candidates[i].is_it = remote_same_file(caller->tid, fd, candidates[i].fd);
+	pthread_mutex_lock(&tracked->lock);
+	process = with_pid(tracked, owner);
+	if (process && caller_waits(caller)) {
+		found = with_number(process, fd, id);
+		for (size_t i = 0; i < count; i++) {
+			struct tracked_vcpu *other = with_serial(process, candidates[i].serial);
 
-		if (other == found || other->vcpu.id != id ||
-		    !remote_same_file(tid, fd, tid, other->fd))
-			continue;
-		if (found)
-			join(found, other);
-		else
-			found = other;
+			if (!other || !candidates[i].is_it)
+				continue;
+			if (found)
+				join(found, other);
+			else
+				found = other;
+		}
+		if (!found)
+			found = add_vcpu(tracked, process, fd, id);
 	}
-	if (found)
-		return found;
-	process->vcpus = grow(process->vcpus, process->vcpu_count, sizeof(*process->vcpus));
-	found = &process->vcpus[process->vcpu_count++];
-	*found = (struct tracked_vcpu){.fd = fd, .vcpu = {.knowledge = VCPU_NO_CPUID, .id = id}};
+	free(candidates);
+	if (!found)
+		pthread_mutex_unlock(&tracked->lock);
 	return found;
+}
+
+void tracked_unlock(struct tracked *tracked)
+{
+	pthread_mutex_unlock(&tracked->lock);
 }
 
 void tracked_add_table(struct tracked_vcpu *vcpu, uint64_t guest_xcr0)

@@ -1,39 +1,43 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor knows of the processes with its filter that have vCPUs, and of these vCPUs.
+// The supervised processes that have created vCPUs, and the state of these vCPUs.
 //
-// A vCPU is known by its process, its descriptor and its id. The kernel notifies the supervisor
-// before it makes a call and never says how the call ended. That raises four questions:
+// The kernel notifies the supervisor before it makes a call, and never says how the call ended. So
+// these questions need an answer:
 //
-// - Whose vCPU is it? KVM serves a vCPU only for the memory that its VM was created in. So a
-// process counts from its first
-//   KVM_CREATE_VCPU on, and a process that shares its memory (a vfork() child) is taken for it. To
-//   any other, such as a child that has inherited the descriptors, KVM will say EIO.
-// - Which vCPU is it? The kernel gives its id (/proc/PID/fd). If the VMM closes a vCPU, and the
-// number becomes that of another VM's
-//   vCPU with the same id, the supervisor has seen the KVM_CREATE_VCPU between the two, and has
-//   then forgotten what was closed. (It misses a descriptor that the VMM closes in the few
-//   microseconds between that look and the creation.) Whether a descriptor is a duplicate of a
-//   known vCPU's, kcmp() says; one that was put over another known vCPU's number may have what
-//   either has.
-// - Did KVM take its table? The supervisor does not know, so a guest is allowed what any of the
-// tables enumerates that the VMM set
-//   on the vCPU. That is never less than the guest has. It is more where tables differ; then KVM
-//   decides.
-// - Has the process exited, and was its pid reused? A pidfd tells.
+// - Which process owns the vCPU? KVM serves a vCPU only to processes that share the memory in which
+//   the VM was created. A process is an owner from its first KVM_CREATE_VCPU on. A process that
+//   shares an owner's memory (a vfork() child) counts as that owner. Any other process, such as a
+//   child that has inherited the descriptors, has no owner: KVM answers EIO.
+// - Which vCPU is it? A vCPU is known by its owner, its descriptor and its id, which
+//   /proc/PID/fd shows. A VMM may close a vCPU, and the kernel may give the number to a vCPU of
+//   another VM with the same id. Before that happens, the supervisor sees a KVM_CREATE_VCPU with
+//   this id, and forgets the vCPUs that were closed. (It misses a descriptor that the VMM closes in
+//   the microseconds between that look and the creation.) kcmp() says whether a descriptor
+//   duplicates that of a known vCPU. A duplicate that was put on the number of another known vCPU
+//   is allowed what either vCPU is allowed.
+// - Did KVM accept the CPUID table? The supervisor does not know, and so allows the xfeatures of
+//   every table that the VMM passed for the vCPU. These are never fewer than the guest has. If they
+//   are more, KVM decides.
+// - Has the owner exited, and does another process have its pid? A pidfd tells.
 //
-// Not thread-safe. Running out of memory ends the program.
+// Thread-safe: a lock guards the memory, and no function looks at another process while it holds
+// the lock, because a process can make whoever looks at it wait. A function that has looked at a
+// caller's process does nothing if the caller waits no longer. If there is no memory, the program
+// ends.
 #ifndef XSAVESHIM_TRACKED_H
 #define XSAVESHIM_TRACKED_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "remote.h"
 #include "xsaveshim/policy.h"
 #include "xsaveshim/rate_limit.h"
 
-// The events that are reported at growing intervals, each counted for itself.
+// The rate-limited events of a vCPU; each has its own counter.
 enum tracked_event {
 	TRACKED_TRIM,
 	TRACKED_NOT_WRITABLE,
@@ -44,20 +48,21 @@ enum tracked_event {
 };
 
 struct tracked_vcpu {
+	uint64_t serial; // unique among all vCPUs that were ever tracked
 	int fd;
-	struct vcpu vcpu;     // guest_xcr0: what any of its tables enumerates
-	uint64_t latest_xcr0; // what the last one enumerates
-	uint64_t dropped;     // from the payload that it was given last
+	struct vcpu vcpu;     // guest_xcr0: the xfeatures of all of its CPUID tables
+	uint64_t latest_xcr0; // the xfeatures of the latest table
+	uint64_t dropped;     // from the latest payload
 	struct rate_limit rate_limits[TRACKED_EVENTS];
 };
 
 struct tracked_process {
 	pid_t pid;
-	// `xsaveshim status` reads from its fdinfo which processes a supervisor serves. -1 where
-	// the supervisor may not write to the process's memory, so that it serves nothing, and
-	// where it has no descriptor left.
+	// -1 if the supervisor may not write to the process's memory, and so cannot serve it, or if
+	// it has no descriptor left. `xsaveshim status` finds the processes that a supervisor
+	// serves by the fdinfo of its pidfds.
 	int pidfd;
-	struct rate_limit no_access;
+	struct rate_limit not_readable;
 	struct tracked_vcpu *vcpus;
 	size_t vcpu_count;
 };
@@ -65,16 +70,20 @@ struct tracked_process {
 #define TRACKED_THREADS 4096
 
 struct tracked {
-	struct tracked_process **processes; // by pid
+	pthread_mutex_t lock;
+	struct tracked_process **processes; // sorted by pid
 	size_t process_count;
-	int exits;	 // an epoll descriptor, readable once a process with a pidfd has exited
-	int pidfd_limit; // descriptors from here on are kept for other uses
-	// Of which process a thread was the last time, at the place of its tid modulo
-	// TRACKED_THREADS.
+	uint64_t serials; // how many were given out
+	int exits;	  // an epoll descriptor: readable if a process with a pidfd has exited
+	int pidfd_limit;  // descriptors from this number on are kept for other uses
+	// The owner that a thread had last. The index is the tid modulo TRACKED_THREADS.
 	struct {
 		pid_t tid;
-		pid_t process;
+		pid_t owner;
 	} threads[TRACKED_THREADS];
+	struct rate_limit not_readable; // for callers without an owner
+	// A bit for each pid: 1 if it is an owner's. The guardian reads it. NULL: nobody does.
+	unsigned char *owner_bits;
 };
 
 // Makes an empty tracked. descriptors: how many this process may have.
@@ -84,24 +93,32 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors);
 // the pid of an old one.
 void tracked_forget_exited(struct tracked *tracked);
 
-// Returns the process that a thread is of, or whose memory it shares; NULL where that has created
-// no vCPU, and where the thread has exited. The pointer is valid until the process is forgotten.
-struct tracked_process *tracked_find_process(struct tracked *tracked, pid_t tid);
+// Returns the pid of the caller's owner, or 0 if it has none.
+pid_t tracked_owner(struct tracked *tracked, const struct caller *caller);
 
-// The same for a thread that is about to create a vCPU. NULL only where its process cannot be found
-// out.
-struct tracked_process *tracked_add_process(struct tracked *tracked, pid_t tid);
+// The same for a caller that is about to create a vCPU, whose process becomes an owner. Returns 0
+// if the caller waits no longer.
+pid_t tracked_add_owner(struct tracked *tracked, const struct caller *caller);
 
-void tracked_forget_process(struct tracked *tracked, struct tracked_process *process);
+// Forgets the owner's vCPUs with this id whose descriptors the caller's process has closed.
+void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct caller *caller,
+			   int id);
 
-// Forgets the vCPUs with this id that the process has closed. tid is one of its living threads.
-void tracked_forget_closed(struct tracked_process *process, pid_t tid, int id);
+// Locks, and returns the owner's vCPU with this id that the caller has as fd; a vCPU that was not
+// known is VCPU_NO_CPUID. Returns NULL, without the lock, if the caller waits no longer. The
+// pointer is valid until tracked_unlock.
+struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
+				       const struct caller *caller, int fd, int id);
+void tracked_unlock(struct tracked *tracked);
 
-// Returns the vCPU with this id that a living thread of the process has as fd. One that is not
-// known is VCPU_NO_CPUID. The pointer is valid until the next call for the same process.
-struct tracked_vcpu *tracked_vcpu(struct tracked_process *process, pid_t tid, int fd, int id);
-
-// Adds what one more of its tables enumerates.
+// Adds the xfeatures of one more of its CPUID tables. The lock is held.
 void tracked_add_table(struct tracked_vcpu *vcpu, uint64_t guest_xcr0);
+
+// Counts a caller whose memory cannot be read. owner may be 0. Returns how many times this has
+// happened, or 0 if this time is not to be reported.
+uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64_t bits);
+
+// Returns how many owners there are, and their pids in memory that the caller of this frees.
+size_t tracked_owners(struct tracked *tracked, pid_t **pids);
 
 #endif

@@ -47,7 +47,7 @@ assert_passed_inside() {
   grep -qE "^ok $BATS_TEST_NUMBER " "$BATS_FILE_TMPDIR/inside" || fail "inside the testbed kernel:" "$(<"$BATS_FILE_TMPDIR/inside")"
 }
 
-assert_guest_is_confined() {
+assert_guest_confined() {
   [[ $(host cat "/proc/$(guest_pid)/attr/current") == "libvirt-5ca1ab1e-0000-4000-8000-0123456789ab (enforce)" ]]
 }
 
@@ -74,7 +74,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt enable
   host virsh -q restore /srv/leaky.save
-  assert_guest_is_confined
+  assert_guest_confined
   assert_guest_has_library
   assert_guest_prints T
   assert_trim_in_guest_log
@@ -85,7 +85,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   host xsaveshim-libvirt status
   set_settings XSAVESHIM_LOG_LEVEL=debug
   host virsh -q start guest
-  assert_guest_is_confined
+  assert_guest_confined
   assert_guest_prints T
   host grep -q '^xsaveshim: level=debug ' /var/log/libvirt/qemu/guest.log
   run -1 denied /etc/xsaveshim.conf
@@ -93,7 +93,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   host mv /etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim /srv/
   restart_guest
   host mv /srv/xsaveshim /etc/apparmor.d/abstractions/libvirt-qemu.d/
-  assert_guest_is_confined
+  assert_guest_confined
   assert_guest_has_library
   assert_guest_prints T
   wait_for 20 denied /etc/xsaveshim.conf
@@ -108,7 +108,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   set_settings "XSAVESHIM_LOG=$log"
   host xsaveshim-libvirt enable
   host virsh -q restore /srv/leaky.save
-  assert_guest_is_confined
+  assert_guest_confined
   assert_guest_prints T
   wait_for 20 denied "$log"
   host grep -E "^xsaveshim: level=error event=log .*target=$log " /var/log/libvirt/qemu/guest.log
@@ -117,7 +117,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
 
   echo "$log $rule" | host tee -a "$local_rules" >/dev/null
   host virsh -q restore /srv/leaky.save
-  assert_guest_is_confined
+  assert_guest_confined
   assert_guest_prints T
   host grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) " "$log"
   host sed -i "\\#^$log #d" "$local_rules"
@@ -135,7 +135,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   host systemctl daemon-reload
   host systemctl restart libvirtd
   host virsh -q start guest
-  assert_guest_is_confined
+  assert_guest_confined
   run -1 guest_has_library
   denied "$library"
   assert_guest_prints T
@@ -155,7 +155,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   run -0 in_opt xsaveshim-libvirt enable
   [[ $output == *"a probe domain had $library"* ]]
   host virsh -q restore /srv/leaky.save
-  assert_guest_is_confined
+  assert_guest_confined
   host grep -qF " $library" "/proc/$(guest_pid)/maps"
   assert_guest_prints T
   assert_trim_in_guest_log

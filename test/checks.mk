@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The checks that are no suites. The Makefile includes this file.
+# Coverage, fuzzing, sanitizers, benchmarks and lint. The Makefile includes this file.
 
 # Each check leaves rows of a table here, which scripts/results copies into docs/testing.md.
 RESULTS := $(BUILD)/results
@@ -9,15 +9,16 @@ results: ## copy the results of the last checks, kernels and benchmarks into doc
 	@mkdir -p $(RESULTS)
 	@scripts/results $(RESULTS)
 
-# Measures which lines of each file of the core its unit tests run. Fails if the sum is below this bar, in percent.
+# Fails if the unit tests of the core run less than this percentage of its lines.
 COVERAGE_BAR := 95
 COVERAGE := $(abspath $(BUILD))/coverage
 
 .PHONY: coverage
-coverage: ## measure what the core's own tests cover (a minute)
+coverage: ## measure the coverage of the core by its own tests (a minute)
 	@mkdir -p $(COVERAGE) $(RESULTS)
 	@$(MAKE) --no-print-directory BUILD=$(COVERAGE) CFLAGS='-O0 -g --coverage' $(BUILD)/coverage/test/core >$(COVERAGE)/make.log
 	@find $(COVERAGE) -name '*.gcda' -delete
+	@touch $(COVERAGE)/test/made
 	@BUILD=$(COVERAGE) bats --formatter tap test/core.bats >$(COVERAGE)/results || { grep -v '^ok' $(COVERAGE)/results; exit 1; }
 	@cd $(COVERAGE) && gcov --no-output core/*.gcda | \
 		awk -v bar=$(COVERAGE_BAR) -v rows=$(abspath $(RESULTS))/coverage.rows -F"[:% ']+" '/^File/ {file = $$2} \
@@ -27,7 +28,7 @@ coverage: ## measure what the core's own tests cover (a minute)
 				print "| line coverage of the core | its own suite (test/core.bats) | " covered " |" >rows; \
 				exit hit < bar * all}'
 
-# libFuzzer feeds the functions that read hostile input, for FUZZ_SECONDS in all; or each fuzzer makes FUZZ_RUNS executions.
+# libFuzzer feeds the functions that read hostile input: FUZZ_SECONDS in all, or FUZZ_RUNS executions of each fuzzer.
 FUZZ_SECONDS ?= 60
 FUZZ_RUNS ?=
 FUZZERS := cpuid payload settings proc supervise
@@ -36,7 +37,7 @@ FUZZ_FLAGS := -std=gnu11 $(CPPFLAGS) -O2 -g -fno-omit-frame-pointer \
 	-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 $(FUZZ)/proc: EXTRA := command/proc_text.c shared/guest_name.c
-$(FUZZ)/supervise: EXTRA := supervise/tracked.c supervise/stderr.c shared/helpers.c -lseccomp
+$(FUZZ)/supervise: EXTRA := shared/helpers.c -lseccomp
 
 $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/* include/xsaveshim/* command/* supervise/* shared/*)
 	@mkdir -p $(@D)
@@ -46,13 +47,12 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/* include/xsaveshim/* 
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS)) ## run every fuzzer, FUZZ_SECONDS in all
 	@test/fuzz/run $(if $(FUZZ_RUNS),$(FUZZ_RUNS)x,$(FUZZ_SECONDS)) $(FUZZ) $(RESULTS)/fuzz.rows $(FUZZERS)
 
-# The suites with ASan and UBSan, then with TSan: what they run is built with the sanitizer, the shim included. Not run so: what is
-# about the built files (elf, install, packages), QEMU's own suites (demo, libvirt, qemu: QEMU has no sanitizer), times and memory
-# (scale), shells (completion), another libc (musl).
+# Suites whose programs and library are built with ASan and UBSan, then with TSan. The others do not run: elf, install and packages
+# inspect built files, QEMU (demo, libvirt, qemu) has no sanitizer, scale measures times and memory, musl has no sanitizer.
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
-# All of them, whatever comes of the first.
+# If one fails, the others still run.
 .PHONY: sanitize
 sanitize: ## run suites under ASan and UBSan, and under TSan (5 minutes)
 	@run() { test/tools/sanitize "$$@" || failed=yes; }; failed=; \
@@ -62,7 +62,7 @@ sanitize: ## run suites under ASan and UBSan, and under TSan (5 minutes)
 	run $(BUILD)/thread-command thread command $(RESULTS)/sanitize-supervisor.rows test/supervise.bats; \
 	test -z "$$failed"
 
-# What it costs, next to what else could be used.
+# Measures what xsaveshim costs, and what its alternatives cost.
 BENCH_ROUNDS ?= 31
 BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcount scale vmm standin.so)
 
@@ -70,16 +70,16 @@ BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcoun
 bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times (10 minutes)
 	@test/bench/run $(BUILD) $(BENCH_ROUNDS) $(RESULTS)
 
-# Static analysis: every finding is an error. We leave out those checks of clang-tidy that ask for C11's Annex K, that forbid
-# integers in pointers (ioctl's arguments are such), or that are a matter of taste.
+# Static analysis: every finding is an error. The excluded checks of clang-tidy demand C11's Annex K, forbid integers in pointers
+# (ioctl's arguments are such), or are a matter of taste.
 SHIPPED := $(filter-out %.bpf.c,$(wildcard core/*.c preload/*.c command/*.c supervise/*.c shared/*.c host/*.c))
 TESTS := $(wildcard test/*/*.c)
 SHELL_FILES = $(shell git ls-files | xargs awk \
 	'FNR == 1 && (/^\#!.*sh$$/ || FILENAME ~ /[.]ba(sh|ts)$$/) {print FILENAME} {nextfile}')
 LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Itest/include -isystem $(BUILD)/host
-# What cppcheck finds that is a matter of taste, that gcc's -Wshadow sees with more sense, that tells of cppcheck itself; that does
-# not know must(), which ends a test program, nor process_vm_readv() and bpf(), which fill what they are given; what libbpf's type
-# of a callback asks for; and integers in pointers.
+# Suppressed findings of cppcheck: matters of taste; shadowing, for which gcc's -Wshadow is better; messages about cppcheck itself;
+# false ones, because cppcheck does not know that must() ends a test program, and that process_vm_readv() and bpf() fill buffers;
+# parameters whose type libbpf's callbacks prescribe; and integers in pointers.
 CPPCHECK_TASTE := variableScope arrayIndexThenCheck shadowFunction shadowVariable normalCheckLevelMaxBranches \
 	nullPointerOutOfResources ctuuninitvar intToPointerCast constParameterPointer constVariable constParameterCallback
 CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHECK_TASTE),--suppress=$(finding)) \
@@ -87,28 +87,28 @@ CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHEC
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
 TIDY_CHECKS := -*,clang-analyzer-*,-clang-analyzer-optin.*,-clang-analyzer-security.insecureAPI.*
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-valist.Uninitialized
-# One has dirfd() fail for an open directory; the other does not like a VMM that goes on in vfork's child.
+# The first believes that dirfd() fails for an open directory; the second forbids a VMM that runs in vfork's child.
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-unix.StdCLibraryFunctions,-clang-analyzer-unix.Vfork
 TIDY_SHIPPED := $(TIDY_CHECKS),bugprone-*,performance-*,portability-*,-bugprone-easily-swappable-parameters
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-narrowing-conversions,-bugprone-suspicious-string-compare
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-result,-performance-no-int-to-ptr
-# It does not like arrays of pointers that grow and are moved.
+# It forbids growing arrays of pointers.
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
-# Every reader is heard, whatever those before it found. gcc's -fanalyzer does not know close_range(), by which supervise/attach.c
-# lets go of its descriptors, nor that the naked function of preload/interpose.c returns by its own assembly.
+# If one tool fails, the others still run. gcc's -fanalyzer has false findings for descriptors that close_range() closes, in
+# supervise/attach.c, and for the naked function of preload/interpose.c, which returns by its own assembly.
 .PHONY: lint
-lint: $(BUILD)/host/programs.skel.h ## read the code with everything that finds faults in it
-	@hear() { echo "$$@"; "$$@" || failed=yes; }; failed=; \
-	hear shellcheck $(SHELL_FILES); \
-	hear $(CPPCHECK) --enable=warning,style,performance,portability $(SHIPPED); \
-	hear $(CPPCHECK) --enable=warning,performance,portability $(TESTS); \
-	hear $(TIDY) --checks='$(TIDY_SHIPPED)' $(SHIPPED) -- $(LINT_FLAGS); \
-	hear $(TIDY) --checks='$(TIDY_CHECKS)' $(TESTS) -- $(LINT_FLAGS); \
+lint: $(BUILD)/host/programs.skel.h ## run every static analyser, and check the format
+	@check() { echo "$$@"; "$$@" || failed=yes; }; failed=; \
+	check shellcheck $(SHELL_FILES); \
+	check $(CPPCHECK) --enable=warning,style,performance,portability $(SHIPPED); \
+	check $(CPPCHECK) --enable=warning,performance,portability $(TESTS); \
+	check $(TIDY) --checks='$(TIDY_SHIPPED)' $(SHIPPED) -- $(LINT_FLAGS); \
+	check $(TIDY) --checks='$(TIDY_CHECKS)' $(TESTS) -- $(LINT_FLAGS); \
 	for source in $(SHIPPED); do \
 		case $$source in preload/*) naked=-Wno-analyzer-use-of-uninitialized-value ;; *) naked= ;; esac; \
-		hear $(CC) $(LINT_FLAGS) -O2 -fanalyzer -Wno-analyzer-fd-leak $$naked -Werror -c -o /dev/null $$source; \
+		check $(CC) $(LINT_FLAGS) -O2 -fanalyzer -Wno-analyzer-fd-leak $$naked -Werror -c -o /dev/null $$source; \
 	done; \
-	hear scripts/format --check; \
-	hear mandoc -T lint -W warning $(wildcard man/*); \
+	check scripts/format --check; \
+	check mandoc -T lint -W warning $(wildcard man/*); \
 	test -z "$$failed"

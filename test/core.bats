@@ -10,7 +10,6 @@ check() {
 @test "every case of the core's test program is a test here" {
   diff <("$build/test/core") <(sed -n 's/^@test "\(.*\)" { check; }$/\1/p' "$BATS_TEST_FILENAME")
 }
-
 @test "an empty CPUID table is a guest XCR0 of 0" { check; }
 @test "a CPUID table without leaf 0xD is a guest XCR0 of 0" { check; }
 @test "leaf 0xD with index 0 is the guest XCR0" { check; }
@@ -101,7 +100,7 @@ check() {
 @test "a file that has taken over the log's descriptor number never gets a line" { check; }
 @test "a record keeps the settings and whether a vCPU was seen" { check; }
 @test "a record that was not published, or that has another version, has no settings" { check; }
-@test "a record that holds no accepted values is refused, and a path that does not end is cut" { check; }
+@test "a record that holds no accepted values is refused, and a path without an end is cut" { check; }
 @test "the defaults are restore, abort, stderr and notice" { check; }
 @test "each setting accepts each of its values" { check; }
 @test "each field of the settings is the value of its setting" { check; }
@@ -111,11 +110,15 @@ check() {
 @test "a settings file may have comments, white space, and values with equals signs" { check; }
 @test "the last of two lines for one setting counts" { check; }
 @test "a bad line of a settings file is kept with its number" { check; }
-@test "a settings file without newlines, of NULs or of one character does no harm" { check; }
+@test "a settings file with a zero byte is a problem and is not applied" { check; }
+@test "a settings file without newlines or of one character does no harm" { check; }
 @test "a line of a settings file that has any length is one problem" { check; }
 @test "the environment overrides the settings file" { check; }
-@test "a bad value in the environment means the default, not the file's value" { check; }
+@test "a bad value in the environment means the default, and an unknown variable is a problem" { check; }
+@test "a key of any length in the environment is cut" { check; }
 @test "settings come from the environment, then the file, then the defaults" { check; }
 @test "a settings file that cannot be read is a problem, and a missing one is none" { check; }
 @test "a settings file of more than 16 KiB is a problem and is not applied" { check; }
 @test "a FIFO in place of the settings file does not make its reader wait" { check; }
+@test "every pair of small hosts gets the answer of a model that loads every guest" { check; }
+@test "a host that leaks loads its own guests unless it refuses what it leaks" { check; }

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: MIT
-# scripts/demo: its story, and what it says where it cannot be told.
+# scripts/demo: its story, and its messages if this host cannot show it.
 # bats file_tags=kvm
 
 load lib
 load qemu
 
-# the demo in a mount namespace of its own, behind COMMAND; without root, of a user namespace too
+# Runs the demo after COMMAND in a mount namespace of its own; a plain user gets a user namespace, too.
 run_demo_after() { # COMMAND [WRAPPER...]
   local namespaces=(--mount)
   ((EUID == 0)) || namespaces+=(--map-root-user)
   run --separate-stderr unshare "${namespaces[@]}" bash -c "$1"' && shift && exec "$@"' bash "$@" "$repo/scripts/demo"
 }
 
-@test "where nothing is built yet, the demo builds, and shows the guest lost without the shim and intact with it" {
+@test "the demo builds, and shows that the guest is lost without the library and intact with it" {
   need_kvm
   need_no_settings_file
   mkdir "$BATS_TEST_TMPDIR/clone"
@@ -22,7 +22,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   ((status == 0))
   [[ -z $stderr ]]
   ((${#lines[@]} <= 16))
-  local without=${output#*2. It is restored here, without the shim.} with
+  local without=${output#*2. It is restored here, without the library.} with
   with=${without#*3. It is restored here, with LD_PRELOAD=libxsaveshim.so.}
   without=${without%%3. *}
   [[ $without =~ "KVM answered:"\ +KVM_SET_XSAVE\ .*\ EINVAL$'\n' ]]
@@ -34,10 +34,10 @@ run_demo_after() { # COMMAND [WRAPPER...]
   fi
   [[ $with =~ "KVM answered:"\ +KVM_SET_XSAVE\ .*\ ok$'\n' ]]
   [[ $with =~ "The guest printed:"\ T+$'\n' ]]
-  [[ $with =~ "The shim reported: xsaveshim: level=notice event=trim "[^$'\n']*\ dropped=[a-z]+$'\n' ]]
+  [[ $with =~ "The library reported: xsaveshim: level=notice event=trim "[^$'\n']*\ dropped=[a-z]+$'\n' ]]
 }
 
-@test "the demo fails where the shim does not do its work" {
+@test "the demo fails if the library does not trim" {
   need_kvm
   mkdir "$BATS_TEST_TMPDIR/build"
   cp -r "$build"/{core,preload,test} "$BATS_TEST_TMPDIR/build/"
@@ -48,7 +48,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   [[ $stderr == *"scripts/demo: the guest should have kept its registers"* ]]
 }
 
-@test "without /dev/kvm the demo says what to do about it, and exits with 2" {
+@test "without /dev/kvm the demo names the remedy and exits with 2" {
   run_demo_after 'mount -t tmpfs none /dev'
   outcome
   ((status == 2))
@@ -56,9 +56,9 @@ run_demo_after() { # COMMAND [WRAPPER...]
   [[ $stderr == "scripts/demo: there is no /dev/kvm. "*modprobe* ]]
 }
 
-@test "without permission on /dev/kvm the demo says what to do about it, and exits with 2" {
+@test "without permission on /dev/kvm the demo names the remedy and exits with 2" {
   need_kvm
-  # a root without CAP_DAC_OVERRIDE is held to the file's mode
+  # without CAP_DAC_OVERRIDE the file's mode applies to root, too
   touch "$BATS_TEST_TMPDIR/kvm"
   chmod 0 "$BATS_TEST_TMPDIR/kvm"
   run_demo_after "mount --bind '$BATS_TEST_TMPDIR/kvm' /dev/kvm" setpriv --bounding-set=-dac_override

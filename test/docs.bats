@@ -8,8 +8,9 @@ setup() {
   cd "$repo" || return
 }
 
-# Prints the names of all events that the code reports: the string literals in the calls of report_begin(), and of every function
-# that has a parameter "event". If a call has no string literal, it is printed whole, so that the comparison fails.
+# Prints the names of all events that the code reports: the string literals in the calls of report_begin() and of each function
+# with a parameter "event", or in the array that such a call indexes. A call without a name is printed whole, so that the
+# comparison fails.
 events_of_the_code() {
   mapfile -t sources < <(find . -path './[^.]*.c' ! -path './build*' ! -path './test/*')
   # shellcheck disable=SC2016 # perl's own variables
@@ -18,15 +19,17 @@ events_of_the_code() {
     $source =~ s{//[^\n]*}{}g;
     my %hands_on = map { $_ => 1 } $source =~ /(\w+)\([^(){};]*\bconst char \*event\b[^(){};]*\)/g;
     my $names = join "|", sort keys %hands_on;
+    my %names_in = $source =~ /\bconst char \*const (\w+)\[\w*\] = (\{[^{}]*\})/g;
     while ($source =~ /\b(?:$names)(\((?:[^()]++|(?1))*\))/g) {
       my $arguments = $1;
       next if $arguments =~ /\bconst char \*event\b|\bevent\b[^"]*$/;
+      $arguments =~ s/\b(\w+)\[[^]]*\]/$names_in{$1} \/\/ $&/ge;
       push @found, $arguments =~ /"([^"]*)"/ ? $arguments =~ /"([^"]*)"/g : "no name in: $arguments";
     }
     print map { "$_\n" } @found' "${sources[@]}" | sort -u
 }
 
-# Each setting of the code, as KEY VALUE,VALUE... A program that is linked with the core prints them.
+# Prints each setting of the code as KEY VALUE,VALUE..., by a program that is linked with the core.
 settings_of_the_code() {
   local program=$BATS_FILE_TMPDIR/settings
   [[ -x $program ]] || "${CC:-gcc}" -Iinclude -D_GNU_SOURCE= -o "$program" -x c - -x none "$build"/core/*.o <<'EOF_C' || return
@@ -42,28 +45,28 @@ EOF_C
   "$program"
 }
 
-same_list() { # WHERE EXPECTED ACTUAL
+assert_same_list() { # WHERE EXPECTED ACTUAL
   [[ $2 ]] || fail "nothing was found in the code to compare with $1" || return
   diff <(printf '%s\n' "$2") <(printf '%s\n' "$3") || fail "$1 differs from the code: < is the code's, > is there"
 }
 
 @test "libxsaveshim(7) explains every event that the code reports, and no other" {
-  same_list libxsaveshim.7 "$(events_of_the_code)" "$(sed -n 's/^\.It Li event=//p' man/libxsaveshim.7 | sort)"
+  assert_same_list libxsaveshim.7 "$(events_of_the_code)" "$(sed -n 's/^\.It Li event=//p' man/libxsaveshim.7 | sort)"
 }
 
 @test "xsaveshim.conf(5) lists every setting with its values, the default first" {
-  same_list xsaveshim.conf.5 "$(settings_of_the_code)" \
+  assert_same_list xsaveshim.conf.5 "$(settings_of_the_code)" \
     "$(sed -n 's/^\.It Ic \([A-Z_]*\) Ns = Ns Cm /\1 /p' man/xsaveshim.conf.5 | sed 's/ | Ar / | /; s/ | /,/g')"
 }
 
 @test "only libxsaveshim(7) explains events, only xsaveshim.conf(5) settings, and only a command's page exit statuses" {
-  homes() { # HOME PATTERN
+  assert_home() { # HOME PATTERN
     [[ $(grep -lE -- "$2" README.md docs/*.md man/*) == "$1" ]] ||
       fail "expected in $1 alone:" "$(grep -nE -- "$2" README.md docs/*.md man/* | grep -v "^$1:")"
   }
-  homes man/libxsaveshim.7 '^\.It Li event=|^\| `(event=)?(trim|would-trim|refused|lost|learn)`'
-  homes man/xsaveshim.conf.5 '^\.It (Ev|Ic) XSAVESHIM_|^\| `XSAVESHIM_'
-  homes $'man/xsaveshim-libvirt.8\nman/xsaveshim.1' '^\.Sh EXIT STATUS|^[#|].*exit status'
+  assert_home man/libxsaveshim.7 '^\.It Li event=|^\| `(event=)?(trim|would-trim|refused|lost|learn)`'
+  assert_home man/xsaveshim.conf.5 '^\.It (Ev|Ic) XSAVESHIM_|^\| `XSAVESHIM_'
+  assert_home $'man/xsaveshim-libvirt.8\nman/xsaveshim.1' '^\.Sh EXIT STATUS|^[#|].*exit status'
 }
 
 @test "the installed settings file names every setting with its values" {
@@ -83,7 +86,7 @@ same_list() { # WHERE EXPECTED ACTUAL
 @test "libxsaveshim(7) names the xfeatures as reports do" {
   names=$(sed -n '/names\[\] = {/,/};/p' core/xstate.c | grep -o '"[a-z0-9_]*"' | tr -d '"')
   [[ $(wc -l <<<"$names") == 20 ]]
-  same_list libxsaveshim.7 "$names" \
+  assert_same_list libxsaveshim.7 "$names" \
     "$(tr '\n' ' ' <man/libxsaveshim.7 | sed -n 's/.*xfeatures are named \([^;]*\);.*/\1/p' | sed 's/,\| and / /g' | xargs -n 1)"
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# make help, test/run and scripts/setup, which a newcomer runs first: their usage, and their messages if something is missing.
+# The first commands of a newcomer: each tells its usage, and names the remedy if something is missing.
 
 load lib
 
@@ -8,13 +8,54 @@ setup() {
   cd "$repo" || exit
 }
 
-@test "make help lists every target with a description" {
+@test "make help lists every target with a line about it" {
   run -0 make -s help
   targets=$(sed -n 's/^\.PHONY: //p' Makefile packaging/*.mk test/*.mk | tr ' ' '\n' | grep -v '[$()]' | sort)
   [ "$(awk 'NF > 2 { print $1 }' <<<"$output" | sort)" = "$targets" ]
 }
 
-@test "test/run prints its usage for --help, and exits with 2 for unknown options" {
+@test "make points to make help for an unknown target, and to scripts/setup for a missing header" {
+  run -2 make -s nosuch
+  [[ $output == "Makefile:"*" No rule to make target 'nosuch': make help lists the targets.  Stop." ]]
+  run -2 --separate-stderr make -s BUILD="$BATS_TEST_TMPDIR/build" CPPFLAGS=-nostdinc "$BATS_TEST_TMPDIR/build/command/main.o"
+  [[ ${stderr_lines[0]} == "make: <seccomp.h> is missing; run: scripts/setup build" && $stderr != *error:* ]]
+}
+
+@test "make prints a short line for each command, with V=1 the command, and with -s nothing" {
+  object=$BATS_TEST_TMPDIR/build/core/xstate.o
+  run -0 env -u MAKEFLAGS make BUILD="$BATS_TEST_TMPDIR/build" "$object"
+  [[ $output == "CC core/xstate.o" ]]
+  run -0 env -u MAKEFLAGS make -B V=1 BUILD="$BATS_TEST_TMPDIR/build" "$object"
+  [[ $output == *" -c -o $object core/xstate.c"* ]]
+  run -0 make -s -B BUILD="$BATS_TEST_TMPDIR/build" "$object"
+  [[ -z $output ]]
+}
+
+@test "scripts/test, scripts/demo and scripts/setup tell their usage, and refuse unknown arguments with it" {
+  for script in test demo setup; do
+    run -0 "scripts/$script" --help
+    [[ ${lines[0]} == "usage: scripts/$script"* ]]
+    for argument in --hlep nosuch; do
+      run -2 --separate-stderr "scripts/$script" "$argument"
+      [[ -z $output && $stderr == *"usage: scripts/$script"* ]]
+    done
+  done
+  run -2 scripts/setup
+  run -2 scripts/setup build nosuch
+  [[ ${lines[0]} == "scripts/setup: unknown purpose: nosuch" ]]
+}
+
+@test "the suites refuse to run programs that are older than their sources" {
+  mkdir -p "$BATS_TEST_TMPDIR/build/test"
+  ln -s "$vmm" "$BATS_TEST_TMPDIR/build/test/vmm"
+  touch -d 2000-01-01 "$BATS_TEST_TMPDIR/build/test/made"
+  XSTEST_FRESH='' BUILD=$BATS_TEST_TMPDIR/build run -2 test/run test/core.bats
+  [[ $output == "the build is stale ("*" is newer): run: make test-programs" ]]
+  XSTEST_FRESH='' BUILD=$BATS_TEST_TMPDIR/build run -1 bats test/core.bats
+  [[ $output == *"the build is stale ("*" is newer): run: make test-programs"* && $output != *$'\n'"ok "* ]]
+}
+
+@test "test/run --help tells how to run suites, and wrong options are refused with its usage" {
   run -0 test/run --help
   [ "${lines[0]}" = "usage: test/run [--parallel | --kernel KERNEL] FILE.bats..." ]
   for arguments in '' --kernel '--kernel fixed' --paralel '--parallel --kernel' "--kernel fixed --parallel"; do
@@ -24,33 +65,21 @@ setup() {
   done
 }
 
-@test "if the test programs are not built, test/run names the command that builds them" {
+@test "without the suites' programs or bats, test/run names the remedy in one line" {
   BUILD=$BATS_TEST_TMPDIR run -2 test/run test/core.bats
   [ "$output" = "test/run: there is no $BATS_TEST_TMPDIR/test/vmm; run: scripts/setup build test && make test-programs" ]
-}
-
-@test "if bats is missing, test/run names the command that installs it" {
   mkdir "$BATS_TEST_TMPDIR/bin"
   ln -s "$(type -P bash)" "$BATS_TEST_TMPDIR/bin/bash"
   PATH=$BATS_TEST_TMPDIR/bin run -2 "$BATS_TEST_TMPDIR/bin/bash" test/run test/core.bats
   [ "$output" = "test/run: there is no bats; run: scripts/setup build test" ]
 }
 
-@test "if packages are missing, make check names the command that installs them" {
+@test "without the suites' packages, make check names the command that installs them, in one line" {
   run -2 --separate-stderr make check CC=/nonexistent/cc
   [ "${stderr_lines[0]}" = "make check: packages are missing; run: scripts/setup build test" ]
 }
 
-@test "scripts/setup prints every purpose for --help, and exits with 2 without a purpose" {
-  run -0 scripts/setup --help
-  purposes=$(sed -nE 's/^ +debian:([a-z]+)\).*/\1/p' scripts/setup | sort)
-  [ "$(sed -nE 's/^([a-z]+)  +.*/\1/p' <<<"$output" | sort)" = "$purposes" ]
-  run -2 scripts/setup
-  [ "${lines[0]}" = "usage: scripts/setup PURPOSE..." ]
-  run -2 scripts/setup --purpose
-}
-
-# Makes PATH one with a dnf and an rpm and without apt-get. This dnf installs every package except $unknown.
+# Imitates a machine with dnf and rpm but no apt-get. dnf knows every package except $unknown.
 fake_fedora() {
   local tool bin=$BATS_TEST_TMPDIR/bin
   mkdir "$bin" "$BATS_TEST_TMPDIR/db"
@@ -72,25 +101,19 @@ EOF
   export PATH=$bin
 }
 
-@test "with dnf, scripts/setup installs the packages of all purposes in one call, and none the second time" {
-  purposes=$(sed -nE 's/^ +debian:([a-z]+)\).*/\1/p' scripts/setup)
-  [ "$(sed -nE 's/^ +fedora:([a-z]+)\).*/\1/p' scripts/setup | sort)" = "$(sort <<<"$purposes")" ]
+@test "scripts/setup with dnf installs every purpose's packages in one call, and names a package that dnf does not know" {
+  purposes=$(scripts/setup --help | sed -nE 's/^([a-z]+)  +.*/\1/p')
   real=$PATH
   fake_fedora
   # shellcheck disable=SC2086 # a word for each
   run -0 scripts/setup $purposes
   # shellcheck disable=SC2086
   run -0 scripts/setup $purposes
-  PATH=$real
-  [ -z "$output" ]
-  [ "$(wc -l <"$BATS_TEST_TMPDIR/calls")" = 1 ]
-  grep -qE '^install -y --setopt=install_weak_deps=False gcc .*qemu-system-x86-core .*rpm-build' "$BATS_TEST_TMPDIR/calls"
-}
-
-@test "with dnf, scripts/setup names a package that could not be installed and shows dnf's message" {
-  real=$PATH
-  fake_fedora
+  [[ -z $output ]]
+  : >"$BATS_TEST_TMPDIR/installed"
   unknown=qemu-img run -1 scripts/setup demo
   PATH=$real
   [[ $output == *"No match for argument: qemu-img"*"scripts/setup: could not install: qemu-img" ]]
+  [[ $(wc -l <"$BATS_TEST_TMPDIR/calls") == 2 ]]
+  grep -qE '^install -y --setopt=install_weak_deps=False gcc .*qemu-system-x86-core .*rpm-build' "$BATS_TEST_TMPDIR/calls"
 }

@@ -270,7 +270,7 @@ start_supervised() { # STEP...
   vmm_pid=$!
   wait_for $((20 * slow)) grep -q '^pause:' "$work/out"
   for candidate in $(pgrep -f -- "mark $work"); do
-    ((candidate == vmm_pid)) || supervisor=$candidate
+    ((candidate == vmm_pid)) || [[ $(</proc/"$candidate"/comm) == xsaveshim-guard ]] || supervisor=$candidate
   done
   [[ $(</proc/"$supervisor"/comm) == xsaveshim ]]
 }

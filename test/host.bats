@@ -31,7 +31,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_status 0 "$is_active"
   assert_loads 0x3
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
-  assert_counts seen=1 trimmed=1 not_trimmed=0 refused=0 missed=0 killed=0
+  assert_counts seen=1 missed_entries=0 missed_exits=0 under_way=0 trimmed=1 not_trimmed=0 refused=0 killed=0
   run host disable
   [[ $status == 0 && $output == "xsaveshim host: disabled" ]]
   assert_status 1 'inactive: it is not enabled'
@@ -63,7 +63,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   (($(grep -c 'set-xsave 0x207: 0 xstate_bv=0x3 ' "$BATS_TEST_TMPDIR/loads") > 3))
   run grep -v -e '^create' -e '^cpuid' -e '^set-xsave 0x207: 0 xstate_bv=0x3 ' "$BATS_TEST_TMPDIR/loads"
   [[ -z $output ]] || fail "$output"
-  [[ $(find /sys/fs/bpf/xsaveshim -type f | wc -l) == 3 ]]
+  [[ $(find /sys/fs/bpf -path '*/xsaveshim/entry' -o -name 'xsaveshim-new' -o -name 'xsaveshim-old') == /sys/fs/bpf/xsaveshim/entry ]]
 }
 
 @test "two commands that enable it at the same time both succeed and leave one set of programs" {
@@ -74,7 +74,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
-@test "SIGTERM at any time during enable leaves all pins or none" {
+@test "SIGTERM at any time during enable leaves the mode enabled, or not, and nothing else after the next status" {
   local i enabler
   for i in {1..12}; do
     "$build/xsaveshim" host enable >/dev/null 2>&1 3>&- &
@@ -82,8 +82,9 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
     sleep "0.$((i * 7 % 10))$i"
     kill -TERM "$enabler" 2>/dev/null || true
     wait "$enabler" || true
+    host status >/dev/null || true
     if [[ -e /sys/fs/bpf/xsaveshim ]]; then
-      [[ $(find /sys/fs/bpf -type f -path '*xsaveshim*' | wc -l) == 3 ]]
+      [[ -e /sys/fs/bpf/xsaveshim/entry ]]
       host disable
     fi
     assert_no_pins
@@ -104,9 +105,50 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_no_pins
 }
 
+@test "a replaced set is retired: its programs stay pinned, those of an earlier version too, until the mode is disabled" {
+  enable
+  [[ -e /sys/fs/bpf/xsaveshim/again ]] || skip "without the BTF of KVM's module no program has to be retired"
+  rm /sys/fs/bpf/xsaveshim/*-program # an earlier version pinned only the links
+  enable
+  [[ -e $(retired)/again-program && ! -e $(retired)/again ]]
+  assert_loads 0x3
+  host disable
+  assert_no_pins
+}
+
+@test "a retired set is released after 10 minutes and not before" {
+  enable
+  mkdir /sys/fs/bpf/xsaveshim-retired-{-700,9999999}-1-1-0
+  assert_status 0 "$is_active"
+  [[ $(retired) == /sys/fs/bpf/xsaveshim-retired-9999999-1-1-0 ]]
+  rmdir /sys/fs/bpf/xsaveshim-retired-9999999-1-1-0
+}
+
+@test "a vCPU's mark that stays without an exit counts as a missed exit when the vCPU is destroyed" {
+  local pid
+  enable
+  run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x3
+  assert_counts seen=1 missed_exits=0 under_way=0
+  mkfifo "$BATS_TEST_TMPDIR/in"
+  "$vmm" create 0 cpuid 0xd=0x3 pause set-xsave 0x3 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
+  pid=$!
+  wait_for 20 grep -q cpuid "$BATS_TEST_TMPDIR/out"
+  # Without its pins the kernel detaches the program at the exit.
+  rm -f /sys/fs/bpf/xsaveshim/exit{,2}
+  wait_for 30 eval '! host status | grep -q ^active'
+  echo >>"$BATS_TEST_TMPDIR/in"
+  wait_for 20 grep -q set-xsave "$BATS_TEST_TMPDIR/out"
+  assert_counts seen=2 missed_exits=0 under_way=1
+  run host status --check
+  [[ $status == 1 ]]
+  kill "$pid"
+  wait "$pid" || true
+  wait_for 20 assert_counts seen=2 missed_exits=1 under_way=0
+}
+
 @test "pinned in another bpffs instance, it is active but cannot be disabled from here" {
   enable
-  mount -t bpf bpf /sys/fs/bpf
+  mount -t bpf -o mode=0700 bpf /sys/fs/bpf
   assert_status 0 "active, pinned elsewhere: *"
   run --separate-stderr host disable
   umount /sys/fs/bpf
@@ -134,6 +176,35 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   local hiding=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"')
   assert_cannot_enable '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
   assert_cannot_enable '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
+}
+
+@test "in a bpffs that other users may write it is neither enabled nor disabled, and root deletes nothing of theirs" {
+  chmod 1777 /sys/fs/bpf
+  mkdir /sys/fs/bpf/other
+  ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-old
+  run --separate-stderr host enable
+  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be enabled: /sys/fs/bpf can be written by other users: '* ]] || { chmod 700 /sys/fs/bpf; false; }
+  run --separate-stderr host disable
+  chmod 700 /sys/fs/bpf
+  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled: /sys/fs/bpf can be written by other users: '* ]]
+  enable
+  mkdir /sys/fs/bpf/other/{entry,exit}
+  bpftool map pin id "$(bpftool -j map show name counts | jq '[.] | flatten | .[0].id')" /sys/fs/bpf/other/gone
+  ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-new
+  host disable
+  [[ -e /sys/fs/bpf/other/gone && ! -L /sys/fs/bpf/xsaveshim-new ]]
+  rm /sys/fs/bpf/other/gone
+  rmdir /sys/fs/bpf/other/{entry,exit} /sys/fs/bpf/other
+}
+
+@test "enable takes the new settings even if a directory of an earlier command is in the way" {
+  enable --trim=both
+  mkdir -p /sys/fs/bpf/xsaveshim-old/other
+  enable --trim=none
+  assert_status 0 'active: the programs counted the calls of a VM'
+  [[ ${lines[1]} == 'trim=none refused=report' ]]
+  rmdir /sys/fs/bpf/xsaveshim-retired-*-0-*/other
+  rmdir /sys/fs/bpf/xsaveshim-retired-*-0-*
 }
 
 @test "a wrong command line is refused, with the reason" {
@@ -191,19 +262,35 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   assert_loads 0x3
 }
 
+@test "watch makes no VM while nothing changes, one on SIGHUP, and reports within seconds that function tracing is off" {
+  probe_calls() { bpftool -j map dump name counts | jq '.[] | (.formatted // .) | select(.key == 11) | .value'; }
+  local before
+  enable
+  start_watch
+  wait_for 20 watch_reported event=active
+  before=$(probe_calls)
+  sleep 12 # longer than two looks
+  [[ $(probe_calls) == "$before" ]]
+  kill -HUP "$watcher"
+  wait_for 20 eval '(($(probe_calls) > before))'
+  sysctl -q kernel.ftrace_enabled=0
+  wait_for 30 watch_reported event=inactive || { sysctl -q kernel.ftrace_enabled=1; false; }
+  sysctl -q kernel.ftrace_enabled=1
+}
+
 @test "a payload in memory that cannot be written is reported, and the VMM gets KVM's result" {
   local kind before after
-  for kind in readonly copied absent userfaultfd; do
+  for kind in readonly copied absent split userfaultfd; do
     before+=$("$build/test/pages" "$kind")$'\n'
   done
   enable
   start_watch
   wait_for 20 watch_reported event=active
-  for kind in readonly copied absent userfaultfd; do
+  for kind in readonly copied absent split userfaultfd; do
     after+=$("$build/test/pages" "$kind")$'\n'
   done
   [[ $before == "$after" ]] || fail "before:" "$before" "after:" "$after"
-  wait_for 20 eval '(($(grep -oE "event=(not-trimmed|refused) .*pid=[0-9]*" "$BATS_TEST_TMPDIR/watch" | sort -u -t= -k4 | wc -l) == 4))'
+  wait_for 20 eval '(($(grep -oE "event=(not-trimmed|refused) .*pid=[0-9]*" "$BATS_TEST_TMPDIR/watch" | sort -u -t= -k4 | wc -l) == 5))'
 }
 
 @test "with refused=abort it ends the VMM that KVM refuses, and no other" {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# What make install puts where, and that make uninstall takes it all away again.
+# make install puts each file into its place, and make uninstall removes it.
 
 load lib
 
@@ -13,26 +13,19 @@ files() {
   (cd "$root" && find . -type f -printf '%m %p\n' | sort -k2)
 }
 
-@test "make install puts the library where the loader looks for it, mode 0644" {
+@test "make install puts the library where the loader looks for it, and other files under PREFIX, with the directories filled in" {
   make -s install DESTDIR="$root"
   libdir=usr/lib/$(gcc -print-multiarch)
-  [ -d "/$libdir" ]
-  [ "$(stat -c %a "$root/$libdir/libxsaveshim.so")" = 644 ]
+  [[ -d /$libdir && $(stat -c %a "$root/$libdir/libxsaveshim.so") == 644 ]]
   cmp "$shim" "$root/$libdir/libxsaveshim.so"
-}
 
-@test "make install puts the command and the manual pages under PREFIX" {
-  make -s install DESTDIR="$root" PREFIX=/opt/x
-  [ -x "$root/opt/x/bin/xsaveshim" ]
-  [ -f "$root/opt/x/share/man/man7/libxsaveshim.7" ]
-  [ -f "$root/opt/x/share/man/man1/xsaveshim.1" ]
-  [ -f "$root/opt/x/share/doc/xsaveshim/LICENSE" ]
-  [ ! -e "$root/usr" ]
-}
-
-@test "make install takes LIBDIR as it is given" {
-  make -s install DESTDIR="$root" LIBDIR=/usr/lib64
-  [ "$(stat -c %a "$root/usr/lib64/libxsaveshim.so")" = 644 ]
+  root=$root.x
+  make -s install DESTDIR="$root" PREFIX=/opt/x LIBDIR=/opt/x/lib64
+  [[ $(stat -c %a "$root/opt/x/lib64/libxsaveshim.so" "$root"/opt/x/{,s}bin/xsaveshim* | xargs) == "644 755 755" ]]
+  [[ -f $root/opt/x/share/man/man7/libxsaveshim.7 && -f $root/opt/x/share/doc/xsaveshim/LICENSE && ! -e $root/usr ]]
+  grep -qx 'Environment=LD_PRELOAD=/opt/x/lib64/libxsaveshim.so' "$root/opt/x/share/xsaveshim/libvirt/drop-in.conf"
+  grep -qx 'data=/opt/x/share/xsaveshim/libvirt' "$root/opt/x/sbin/xsaveshim-libvirt"
+  run -1 grep -rI '@[A-Z]*@' "$root"
 }
 
 @test "make uninstall removes every file that make install put there, and nothing else" {
@@ -46,8 +39,8 @@ files() {
   [ ! -e "$root/usr/share/doc/xsaveshim" ]
 }
 
-# Runs COMMAND with an /etc, a /usr/local, an /opt and caches that are gone afterwards, so that it may install without DESTDIR.
-in_a_host_to_spoil() { # COMMAND
+# Runs COMMAND with temporary copies of /etc, /usr/local, /opt and /var/cache, so that it may install without DESTDIR.
+in_temporary_root() { # COMMAND
   [[ $EUID == 0 ]] || skip "only root can write into copies of root's directories"
   # shellcheck disable=SC2016 # the inner shell's
   run -0 unshare -m bash -ec '
@@ -59,8 +52,8 @@ in_a_host_to_spoil() { # COMMAND
     eval "$2"' - "$BATS_TEST_TMPDIR" "$1"
 }
 
-@test "make install under /usr/local has the loader find the library by its name, and make uninstall has it forget it" {
-  in_a_host_to_spoil '
+@test "after make install under /usr/local the loader finds the library by its name, after make uninstall it does not" {
+  in_temporary_root '
     make -s install PREFIX=/usr/local
     /sbin/ldconfig -p | grep -o "/usr/local/.*/libxsaveshim.so"
     LD_PRELOAD=libxsaveshim.so bash -c "grep -o /usr/local.*libxsaveshim.so /proc/self/maps" | uniq
@@ -70,14 +63,14 @@ in_a_host_to_spoil() { # COMMAND
   [[ $output == "$library"$'\n'"$library" ]] || fail "$output"
 }
 
-@test "make install to where the loader does not look says so, with the path to preload" {
-  in_a_host_to_spoil 'make -s install PREFIX=/opt/x'
+@test "if the loader does not search LIBDIR, make install prints the path to preload" {
+  in_temporary_root 'make -s install PREFIX=/opt/x'
   library=/opt/x/lib/$(gcc -print-multiarch)
   [[ $output == "make: the loader does not look in $library: give LD_PRELOAD the whole path, $library/libxsaveshim.so" ]] ||
     fail "$output"
 }
 
-# An image of a host, with this tree installed and a library enabled for its libvirtd.
+# Makes an image of a host with this tree installed and LIBRARY enabled for libvirtd.
 make_enabled_image() { # LIBRARY
   make -s install DESTDIR="$root"
   mkdir -p "$root/etc/systemd/system/libvirtd.service.d"
@@ -85,19 +78,16 @@ make_enabled_image() { # LIBRARY
     >"$root/etc/systemd/system/libvirtd.service.d/xsaveshim.conf"
 }
 
-@test "make uninstall takes away a drop-in that names the library, which would be gone" {
+@test "make uninstall removes a drop-in that names the removed library, and keeps one that names another" {
   make_enabled_image "/usr/lib/$(gcc -print-multiarch)/libxsaveshim.so"
   make -s uninstall DESTDIR="$root"
   [ -z "$(files)" ]
-}
-
-@test "make uninstall leaves a drop-in that names another library, which stays" {
   make_enabled_image /opt/lib/libxsaveshim.so
   make -s uninstall DESTDIR="$root"
   [ "$(files)" = "644 ./etc/systemd/system/libvirtd.service.d/xsaveshim.conf" ]
 }
 
-@test "make uninstall removes nothing where it cannot take the drop-in away, and says why" {
+@test "if make uninstall cannot remove the drop-in, it removes nothing and prints the reason" {
   make_enabled_image "/usr/lib/$(gcc -print-multiarch)/libxsaveshim.so"
   before=$(files)
   unshare=(unshare -m)
@@ -108,14 +98,12 @@ make_enabled_image() { # LIBRARY
   [ "$(files)" = "$before" ]
 }
 
-@test "installing over a running copy leaves the mapped library as it is" {
+@test "make install replaces each file by a rename, so that no process meets a missing or a partial library" {
   make -s install DESTDIR="$root"
   library=$(find "$root" -name libxsaveshim.so)
-  inode=$(stat -c %i "$library")
-  exec {held}<"$library"
-  make -s install DESTDIR="$root"
-  [ "$(stat -c %i "$library")" != "$inode" ]
-  cmp "$shim" "/proc/$$/fd/$held"
+  strace -f -qq -e trace=file -e signal=none -o "$BATS_TEST_TMPDIR/trace" make -s install DESTDIR="$root"
+  changes=$(grep -F "\"$library\"" "$BATS_TEST_TMPDIR/trace" | grep -E ' = [0-9]+$' | grep -vE 'stat|access|O_RDONLY|O_PATH')
+  [[ $(wc -l <<<"$changes") == 1 && $changes == *"rename"*"\"$library.new\""*"\"$library\""* ]] || fail "$changes"
 }
 
 @test "make install replaces an installed library by a rename, so that it is there and whole all the time" {
@@ -135,12 +123,4 @@ make_enabled_image() { # LIBRARY
   make -s uninstall DESTDIR="$root"
   [ "$(files)" = "644 ./etc/xsaveshim.conf" ]
   [ "$(<"$root/etc/xsaveshim.conf")" = "$changed" ]
-}
-
-@test "make install fills the installed directories into xsaveshim-libvirt and its drop-in" {
-  make -s install DESTDIR="$root" PREFIX=/opt/x LIBDIR=/opt/x/lib
-  grep -qx 'Environment=LD_PRELOAD=/opt/x/lib/libxsaveshim.so' "$root/opt/x/share/xsaveshim/libvirt/drop-in.conf"
-  grep -qx 'data=/opt/x/share/xsaveshim/libvirt' "$root/opt/x/sbin/xsaveshim-libvirt"
-  [ "$(stat -c %a "$root/opt/x/sbin/xsaveshim-libvirt")" = 755 ]
-  run -1 grep -rI '@[A-Z]*@' "$root"
 }

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
 # A Linux guest whose processes compute with vector registers all the time (test/guest/load.c) travels between the leaky and the
-# affected kernel. Both are up all the time, and share the snapshots; the guest boots the testbed's own kernel image.
+# affected kernel. Both machines run at the same time and share the snapshots. The guest boots the kernel "fixed".
 
 load lib
 load qemu
 
 trips=10
 
-# leg WAY VCPUS NUMBER    what a host does with the guest: odd ones on the affected kernel, even ones on the leaky one
+# leg WAY VCPUS NUMBER    prints a deed of test/kernels/load: odd legs lead to the affected kernel, even legs to the leaky one
 leg() {
   local from=$1$2-$(($3 - 1))
   (($3 > 1)) || from=booted$2
   echo "$1:$2:$from:$1$2-$3"
 }
 
-# legs_of WAY TRIPS FIRST    every second leg, from the first one on: while one guest is here, the other one is there
+# legs_of WAY TRIPS FIRST    prints every second leg, beginning with FIRST, for both guests in turn
 legs_of() {
   local number vcpus
   for ((number = $3; number <= 2 * $2; number += 2)); do
@@ -26,10 +26,10 @@ legs_of() {
 travels_on() { # KERNEL DEED...
   XSTEST_OUT=$out XSTEST_SLOW=${XSTEST_SLOW:-6} \
     timeout 2500 "$repo/test/kernels/run" --timeout 2400 "$1" -- "$repo/test/kernels/load" "$1" "$image" "${@:2}" \
-    2>"$out/$1.stderr" || { echo "the $1 host broke off:" && cat "$out/$1.stderr"; } | sed 's/^/# /' >&3
+    2>"$out/$1.stderr" || { echo "the $1 host failed:" && cat "$out/$1.stderr"; } | sed 's/^/# /' >&3
 }
 
-# What does not come to its end leaves its rows out, which fails the tests that look for them.
+# If a leg fails, its rows are missing, and the tests that look for them fail.
 setup_file() {
   local affected
   cd "$repo" || return
@@ -50,7 +50,7 @@ assert_came_to() { # KERNEL WAY VCPUS FROM TO FATE TRIMS
   assert_row "$out/$1.tsv" "$@"
 }
 
-# Every payload from the leaky kernel is trimmed on the affected one, once for each vCPU; in those that come back is nothing to trim.
+# On the affected kernel each vCPU's payload from the leaky kernel is trimmed; a payload from the affected kernel needs no trim.
 assert_trips() { # WAY TRIPS
   local number vcpus leg
   for ((number = 1; number <= 2 * $2; number++)); do
@@ -65,12 +65,12 @@ assert_trips() { # WAY TRIPS
   done
 }
 
-@test "without the shim a Linux guest under load panics on the affected kernel, of which QEMU up to 8.1 says nothing; later ones exit" {
+@test "without xsaveshim a Linux guest under load panics on the affected kernel without a message of QEMU up to 8.1; later QEMUs exit" {
   if qemu_exits_on_refusal; then
     assert_came_to affected bare 1 booted1 dies exits 0
   else
     assert_came_to affected bare 1 booted1 dies panics 0
-    # The guest may have been about to print a result, which then stands before the kernel's words.
+    # Results may precede the kernel's message on its line.
     grep -q '^[<>]*traps: PANIC: double fault' "$out/panic" || fail "$(<"$out/panic")"
   fi
 }
@@ -79,11 +79,11 @@ assert_trips() { # WAY TRIPS
   assert_trips library $trips
 }
 
-@test "supervised they make two round trips, and every result is right" {
+@test "supervised, Linux guests under load make two round trips, and every result is right" {
   assert_trips supervised 2
 }
 
-@test "by the host mode they make two round trips, trimmed once on the affected kernel and once on the leaky one, and every result is right" {
+@test "with the host mode, on the affected kernel and then on the leaky one, Linux guests make two round trips, and every result is right" {
   local vcpus
   for vcpus in 1 2; do
     assert_came_to affected host "$vcpus" "booted$vcpus" "host$vcpus-1" works "$vcpus"

@@ -4,57 +4,58 @@
 
 load lib
 
-# assert_probe KERNEL STATUS REFUSES LEAKS VERDICT AVX FPSSE LEAKED    checks probe's answers on that kernel, with and without
+# assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED    checks probe's answers on that kernel, with and without
 # the library. AVX and FPSSE are KVM's answers to a small VMM that loads these into a vCPU without XSAVE.
 assert_probe() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
     "$0" probe --json >/tmp/bare; echo "status $?"
-    LD_PRELOAD=$1 "$0" probe --json | cmp /tmp/bare - || echo "the library changed the answers"
-    jq -r "[.kvm_supported_xcr0, .refuses, .leaks, .verdict] | @tsv" /tmp/bare
+    LD_PRELOAD=$1 "$0" probe --json | jq "del(.time)" | cmp <(jq "del(.time)" /tmp/bare) - || echo "the library changed the answers"
+    jq -r "[.kvm_supported_xcr0.mask, .destination.answer, .destination.refuses.mask, .source.answer] | @tsv" /tmp/bare
     "$2" create 0 cpuid none set-xsave 0x4 set-xsave 0x3 | sed -n "s/^set-xsave \([^:]*\): \([^ ]*\).*/\1 \2/p"
-    jq -r .leaked /tmp/bare' "$build/xsaveshim" "$shim" "$vmm"
+    jq -r .source.leaks.mask /tmp/bare' "$build/xsaveshim" "$shim" "$vmm"
   expected=$(printf '%s\n' "status $2" "0x207	$3	$4	$5" "0x4 $6" "0x3 $7" "$8")
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr"
 }
 
 @test "the fixed kernel neither refuses nor leaks" {
-  assert_probe fixed 0 no no unaffected 0 0 0x0
+  assert_probe fixed 0 accepts 0x0 clean 0 0 0x0
 }
 
 @test "the leaky kernel leaks" {
-  assert_probe leaky 1 no yes affected 0 0 0x214
+  assert_probe leaky 1 accepts 0x0 leaks 0 0 0x214
 }
 
 @test "the affected kernel refuses xfeatures that the guest does not have" {
-  assert_probe affected 1 affected no affected EINVAL 0 0x0
+  assert_probe affected 1 refuses 0x204 clean EINVAL 0 0x0
 }
 
 @test "the affected-strict kernel refuses even x87 and SSE" {
-  assert_probe affected-strict 1 affected-strict no affected EINVAL EINVAL 0x0
+  assert_probe affected-strict 1 refuses 0x207 clean EINVAL EINVAL 0x0
 }
 
-# assert_probe_with_host_mode KERNEL REFUSES CURED LEAKS VERDICT    checks probe's answers while the host mode is active
+# assert_probe_with_host_mode KERNEL DESTINATION TRIMS-LOADED SOURCE AFFECTED    checks probe's answers while the host mode is active
 assert_probe_with_host_mode() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
     "$0" host enable >/dev/null
-    "$0" probe --json | jq -r "[.refuses, .cured_by_host, .leaks, .verdict] | @tsv"
-    cp "$0" /tmp && setpriv --reuid 65534 --clear-groups /tmp/xsaveshim probe --json | jq -r "[.refuses, .cured_by_host, .leaks, .verdict] | @tsv"
-    "$0" probe | grep -oE "cured by xsaveshim host$|not visible while.*"
-    "$0" host status --json | jq -c "[.counts.seen < 20, .counts.trimmed, .counts.not_trimmed, .counts.refused]"' "$build/xsaveshim"
+    "$0" probe --json | jq -r "[.destination.answer, .host_mode.trims_loaded, .source.answer, .affected] | @tsv"
+    cp "$0" /tmp && setpriv --reuid 65534 --clear-groups /tmp/xsaveshim probe --json | jq -r "[.destination.answer, .host_mode.trims_loaded, .source.answer, .affected] | @tsv"
+    "$0" probe | grep -oE "not visible while.*|nothing: .xsaveshim host. is active"
+    "$0" host status --json | jq -c "[.counts.seen < 60, .counts.trimmed, .counts.not_trimmed, .counts.refused]"' "$build/xsaveshim"
   shift
   local expected
   expected=$(printf '%s\t%s\t%s\t%s\n' "$@" "$@")
-  [[ $2 == false ]] || expected+=$'\ncured by xsaveshim host'
-  expected+=$'\nnot visible while `xsaveshim host` is active\n[true,0,0,0]'
+  expected+=$'\nnot visible while `xsaveshim host` is active'
+  [[ $1 == accepts ]] || expected+=$'\nnothing: `xsaveshim host` is active'
+  expected+=$'\n[true,0,0,0]'
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr" "expected:" "$expected"
 }
 
 @test "while the host mode is active, probe sees that the affected kernel refuses, and is not counted as a VMM" {
-  assert_probe_with_host_mode affected affected true unknown affected
+  assert_probe_with_host_mode affected refuses true unknown true
 }
 
 @test "while the host mode hides the leak of the leaky kernel, probe says that it cannot see it" {
-  assert_probe_with_host_mode leaky no false unknown unknown
+  assert_probe_with_host_mode leaky accepts true unknown ""
 }

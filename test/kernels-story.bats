@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The whole bug and its cure, on kernels that really leak and really refuse: a guest that watches its own registers is saved
-# by QEMU on the leaky one, and restored on the others, without the shim and with it. Writes the table of docs/testing.md.
+# The bug and its cure, on kernels that really leak and really refuse. QEMU saves a guest that checks its own registers on the leaky
+# kernel and restores it on the others, without xsaveshim and with each mode. teardown_file writes a table of docs/testing.md.
 
 load lib
 load qemu
@@ -14,7 +14,7 @@ on() {
     timeout 600 "$repo/test/kernels/run" --timeout 500 "${options[@]}" "$1" -- "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
-# Two machines at once, with a line from the one to the other.
+# Two machines run at once, with a serial line between them.
 migrates_live() {
   local receiver
   on --link "$BATS_FILE_TMPDIR/line,server=on" affected receive:live:without &
@@ -34,26 +34,26 @@ whole_story() {
     migrates_live
 }
 
-# What does not come to its end leaves its rows out, which fails the tests that look for them.
+# If a part fails, its rows are missing, and the tests that look for them fail.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
   mkdir "$out"
-  whole_story || { echo "the story broke off:" && cat "$out/stderr"; } | sed 's/^/# /' >&3
+  whole_story || { echo "the story failed:" && cat "$out/stderr"; } | sed 's/^/# /' >&3
 }
 
 teardown_file() {
   mkdir -p "$build/results"
   awk -F '\t' -v qemu="$(qemu-system-x86_64 --version | sed -nE 's/^QEMU emulator version ([0-9.]+).*/\1/p')" '
     BEGIN {
-      print "| kernel | QEMU " qemu " | shim | XSTATE_BV, as KVM was given or gave it, and its answer | QEMU is | the guest |"
+      print "| kernel | QEMU " qemu " | xsaveshim | XSTATE_BV that KVM got or gave, and its answer | QEMU is | the guest |"
       print "| --- | --- | --- | --- | --- | --- |"
     }
     {
       did = ($2 == "save" ? "saves" : "restores") (index($3, "clean") ? " the clean snapshot" : " the leaky snapshot")
       if ($2 == "save") did = "saves"
       if ($2 == "send") did = "sends, live"
-      if ($2 == "receive") did = "receives what was sent"
+      if ($2 == "receive") did = "receives the guest"
       did = did (index($3, "smp2") ? ", two vCPUs" : index($3, "disk") ? ", savevm" : "")
       printf "| %s | %s | %s | %s | %s | %s |\n", $1, did, $4, $5, $6, $7 == "lost" ? "**lost its registers**" : $7
     }' "$out/rows.tsv" >"$build/results/kernels.md"
@@ -63,7 +63,7 @@ assert_came_to() { # KERNEL DEED SNAPSHOT SHIM ANSWER QEMU GUEST
   assert_row "$out/rows.tsv" "$@"
 }
 
-# What a refused restore comes to: QEMU 8.2 and later exit.
+# After a refused restore QEMU 8.2 and later exit; earlier versions run on, and the guest is lost.
 assert_lost() { # KERNEL SNAPSHOT SHIM ANSWER
   if qemu_exits_on_refusal; then
     assert_came_to "$1" restore "$2" "$3" "$4" exited none
@@ -72,14 +72,14 @@ assert_lost() { # KERNEL SNAPSHOT SHIM ANSWER
   fi
 }
 
-# A QEMU that exits does so at the first of two vCPUs.
+# A QEMU that exits does so at the first of the two vCPUs.
 assert_both_lost() { # KERNEL
   local answers='0x217 EINVAL'
   qemu_exits_on_refusal || answers+=', 0x217 EINVAL'
   assert_lost "$1" smp2 without "$answers"
 }
 
-# assert_reports KERNEL SNAPSHOT SHIM LINE...    in this order, whatever the descriptor
+# assert_reports KERNEL SNAPSHOT SHIM LINE...    these reports, in this order, for any descriptor
 assert_reports() {
   local file=$out/$1-$2-$3.reports
   shift 3
@@ -88,12 +88,12 @@ assert_reports() {
 
 trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 after=0x3 dropped=avx,bndcsr,pkru'
 
-@test "a guest without XSAVE that is saved on the leaky kernel carries AVX, BNDCSR and PKRU" {
+@test "the leaky kernel saves AVX, BNDCSR and PKRU of a guest without XSAVE" {
   assert_came_to leaky save file without '0x217 ok' postmigrate intact
   assert_came_to leaky save smp2 without '0x217 ok' postmigrate intact
 }
 
-@test "a savevm on the leaky kernel is the end of the guest there with QEMU 8.2 and later, which load back what they save; not with the shim" {
+@test "a savevm on the leaky kernel stops the guest with QEMU 8.2 and later, which load back what they save; with the library the guest runs on" {
   if qemu_exits_on_refusal; then
     assert_came_to leaky save disk without '0x217 ok' internal-error stopped
   else
@@ -102,51 +102,51 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_came_to leaky save diskshimmed with '0x217 ok' running intact
 }
 
-@test "on the affected kernel, without the shim, KVM refuses the saved guest and its registers are lost" {
+@test "on the affected kernel, without the library, KVM refuses the saved guest and its registers are lost" {
   assert_lost affected file without '0x217 EINVAL'
 }
 
-@test "on the affected kernel, with the shim, the saved guest runs on, intact" {
+@test "on the affected kernel, with the library, the saved guest runs on, intact" {
   assert_came_to affected restore file with '0x3 ok' running intact
   assert_reports affected file with "level=notice $trimmed"
 }
 
-@test "on the affected kernel a savevm snapshot is lost without the shim, and intact with it" {
+@test "on the affected kernel a guest restored from a savevm snapshot is lost without the library, and intact with it" {
   assert_lost affected disk without '0x217 EINVAL'
   assert_came_to affected restore disk with '0x3 ok' running intact
 }
 
-@test "on the affected kernel both vCPUs of a guest are lost without the shim, and intact with it" {
+@test "on the affected kernel both vCPUs of a guest are lost without the library, and intact with it" {
   assert_both_lost affected
   assert_came_to affected restore smp2 with '0x3 ok, 0x3 ok' running intact
   assert_reports affected smp2 with "level=notice $trimmed" "level=notice ${trimmed/vcpu=0/vcpu=1}"
 }
 
-@test "a shim that only observes tells what it would drop, and the guest is lost" {
+@test "with XSAVESHIM_TRIM=none the library reports what it would drop, and the guest is lost" {
   assert_lost affected file observing '0x217 EINVAL'
   [[ $(head -n 1 "$out/affected-file-observing.reports") == *" event=would-trim "*" after=0x217 dropped=avx,bndcsr,pkru" ]]
   [[ $(tail -n 1 "$out/affected-file-observing.reports") == *" event=refused "*" reason=host-lacks:bndcsr;guest-lacks:avx,bndcsr,pkru" ]]
 }
 
-@test "with XSAVESHIM_TRIM=save on the leaky kernel the snapshot is clean, and restores on the affected one without the shim" {
+@test "with XSAVESHIM_TRIM=save on the leaky kernel the snapshot is clean, and restores on the affected one without the library" {
   assert_came_to leaky save clean saving '0x3 ok' postmigrate intact
   assert_came_to affected restore clean without '0x3 ok' running intact
 }
 
-@test "on the fixed kernel, which lacks BNDCSR, the guest is lost without the shim, and intact with it" {
+@test "on the fixed kernel, which lacks BNDCSR, the guest is lost without the library, and intact with it" {
   assert_lost fixed file without '0x217 EINVAL'
   assert_came_to fixed restore file with '0x3 ok' running intact
   assert_reports fixed file with "level=notice $trimmed"
 }
 
-@test "on the strict kernel, which refuses even FP and SSE, the shim loads them under a widened CPUID, and the guest is intact" {
+@test "on the strict kernel, which refuses even FP and SSE, the library loads them under a widened CPUID, and the guest is intact" {
   assert_lost affected-strict file without '0x217 EINVAL'
   assert_came_to affected-strict restore file with '0x3 EINVAL, 0x3 ok' running intact
   assert_reports affected-strict file with "level=notice $trimmed" \
     "level=notice event=load-widened ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x3 guest_xcr0=0x0"
 }
 
-@test "the host mode, enabled while QEMU runs on the leaky kernel, has it save what restores on the affected one without it" {
+@test "with the host mode, enabled while QEMU runs, the leaky kernel saves guests that the affected kernel restores without xsaveshim" {
   assert_came_to leaky save cleanhost host '0x3 ok' postmigrate intact
   assert_came_to affected restore cleanhost without '0x3 ok' running intact
   assert_came_to leaky save cleanhost-smp2 host '0x3 ok' postmigrate intact
@@ -155,22 +155,22 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_came_to affected restore diskcleanhost without '0x3 ok' running intact
 }
 
-@test "so has it a live migration from the leaky kernel to the affected one, where there is neither host mode nor shim" {
+@test "with the host mode on the leaky kernel a live migration to the affected kernel succeeds without xsaveshim there" {
   assert_came_to leaky send live host '0x3 ok' postmigrate intact
   assert_came_to affected receive live without '0x3 ok' running intact
 }
 
-@test "on the affected kernel a plain QEMU restores what is lost otherwise, by way of the host mode" {
+@test "on the affected kernel, with the host mode, a plain QEMU restores the leaky guests" {
   assert_came_to affected restore file host '0x3 ok' running intact
   assert_came_to affected restore smp2 host '0x3 ok, 0x3 ok' running intact
   assert_came_to affected restore disk host '0x3 ok' running intact
 }
 
-@test "so does a QEMU that waited with -incoming defer before the host mode was enabled" {
+@test "the host mode also serves a QEMU that waited with -incoming defer before the host mode was enabled" {
   assert_came_to affected restore file waiting '0x3 ok' running intact
 }
 
-@test "on the fixed kernel and on Debian's own, which lack BNDCSR, the guest is lost without the host mode, and intact with it" {
+@test "on the fixed kernel and on Debian's, which lack BNDCSR, the guest is lost without the host mode, and intact with it" {
   assert_came_to fixed restore file host '0x3 ok' running intact
   assert_both_lost fixed
   assert_came_to fixed restore smp2 host '0x3 ok, 0x3 ok' running intact

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The suites that `make check` runs on this host's KVM, with the small VMM and with QEMU, on the KVM of the testbed's kernels.
+# Suites of `make check`, and KVM's own test of saving and restoring a vCPU's state, on the testbed's kernels.
 
 load lib
 
@@ -8,30 +8,54 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_pass_on KERNEL SUITE...    all of them, none skipped
+# assert_pass_on KERNEL SUITE    every test of it passes, and none is skipped
 assert_pass_on() {
-  BUILD=$build run timeout -k 30 1300 test/run --kernel "$1" "${@:2}"
+  BUILD=$build run timeout -k 30 1300 test/run --kernel "$1" "$2"
   if ((status != 0)) || [[ ! $output =~ [1-9][0-9]*\ passed,\ 0\ failed,\ 0\ skipped$ ]]; then
     fail "$(grep -v '^ok [0-9]* [^#]*$' <<<"$output")"
   fi
 }
 
-@test "QEMU's suite passes on the affected kernel" {
+# Sets state_test, and runs it on a kernel.
+run_state_test() { # KERNEL [LD_PRELOAD]
+  state_test=$(test/kernels/selftest state_test)
+  run test/kernels/run --timeout 300 "$1" -- env LD_PRELOAD="${2-}" "$state_test"
+}
+
+@test "qemu.bats passes on the affected kernel" {
   assert_pass_on affected test/qemu.bats
 }
 
-@test "the small VMM's suite passes on the fixed kernel" {
+@test "kvm.bats passes on the fixed kernel" {
   assert_pass_on fixed test/kvm.bats
 }
 
-@test "the small VMM's suite passes on the leaky kernel" {
+@test "kvm.bats passes on the leaky kernel" {
   assert_pass_on leaky test/kvm.bats
 }
 
-@test "the small VMM's suite passes on the affected kernel" {
+@test "kvm.bats passes on the affected kernel" {
   assert_pass_on affected test/kvm.bats
 }
 
-@test "the small VMM's suite passes on the strict kernel" {
+@test "kvm.bats passes on the strict kernel" {
   assert_pass_on affected-strict test/kvm.bats
+}
+
+@test "with the library KVM's state_test passes on every kernel" {
+  local kernel
+  for kernel in fixed leaky affected affected-strict; do
+    run_state_test "$kernel" "$shim"
+    [[ $status == 0 && $output != *SKIP* ]] || fail "$kernel: exit status $status" "$output"
+  done
+}
+
+# Since 6.6 state_test also restores into a vCPU with an empty CPUID table. Affected kernels refuse that.
+@test "without the library KVM's state_test fails on the affected kernel if it restores into a vCPU with an empty CPUID table" {
+  run_state_test affected
+  if grep -q 'regardless of guest CPUID' "$state_test.c"; then
+    [[ $status != 0 && $output != *SKIP* && $output == *KVM_SET_XSAVE* ]] || fail "exit status $status" "$output"
+  else
+    [[ $status == 0 ]] || fail "exit status $status" "$output"
+  fi
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# What the suites share; `load lib` brings it in. $build is where `make test-programs` (or make BUILD=...) built.
+# Shared by the suites; `load lib` sources it. $build is the directory that `make test-programs` built in.
 
 bats_require_minimum_version 1.5.0
 
@@ -12,6 +12,8 @@ standin=$build/test/standin.so
 vmm=$build/test/vmm
 calls=$BATS_TEST_TMPDIR/calls
 
+[[ ${XSTEST_FRESH-} ]] || "$repo/test/stale" "$build" || exit 1 # test/run has looked before it sets that
+
 unset XSAVESHIM_TRIM XSAVESHIM_REFUSED XSAVESHIM_LOG XSAVESHIM_LOG_LEVEL "${!STANDIN_@}" LD_PRELOAD DEVICE
 
 fail() {
@@ -19,31 +21,31 @@ fail() {
   return 1
 }
 
-# For the table in docs/testing.md: what ran, how much of it, the outcome.
+# Leaves a row for the table in docs/testing.md.
 result() { # NAME WHAT HOW-MUCH OUTCOME
   mkdir -p "$build/results"
   echo "| $2 | $3 | $4 |" >"$build/results/$1.rows"
 }
 
-# Whether FILE has a line of these cells, with tabs between them.
+# FILE has a line of these cells, separated by tabs.
 assert_row() { # FILE CELL...
   local row
   row=$(IFS=$'\t' && echo "${*:2}")
   grep -qxF -- "$row" "$1" || fail "expected: $row" "$(cat "$1")"
 }
 
-# wait_for SECONDS COMMAND...    until COMMAND succeeds
+# wait_for SECONDS COMMAND...    waits until COMMAND succeeds
 wait_for() {
   local end=$((SECONDS + $1))
   shift
   until "$@"; do
-    ((SECONDS < end)) || fail "time is up, this never succeeded: $*" || return
+    ((SECONDS < end)) || fail "timed out, this never succeeded: $*" || return
     sleep 0.02
   done
 }
 
-# Whether a process waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols only shows the system
-# call in which the process waits.
+# Returns true if a process waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols shows only the
+# system call in which the process waits.
 waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   if [[ -e /proc/$3/wchan ]]; then
     grep -q "$1" "/proc/$3/wchan"
@@ -52,12 +54,13 @@ waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   fi
 }
 
-# The kernel gives SIGSTOP to one thread, which then stops the others: some may still run when kill has returned.
-is_stopped() { # PID    all of its threads
+# Returns true if all threads of PID are stopped. After kill has returned some may still run: the kernel delivers SIGSTOP to one
+# thread, which then stops the others.
+is_stopped() { # PID
   ! grep -L $'^State:\tT' "/proc/$1"/task/*/status | grep -q .
 }
 
-# Sets public to a new directory with copies of FILES. Every user may enter it, unlike a clone below a closed home. The caller
+# Sets public to a new directory with copies of FILES, which every user may enter. (A clone may be below a closed home.) The caller
 # removes it.
 make_public() { # FILE...
   public=$(mktemp -d /tmp/xsaveshim-public.XXXXXX)
@@ -65,17 +68,21 @@ make_public() { # FILE...
   cp "$@" "$public/"
 }
 
-# The shim in every test would read this host's settings.
+# The library of each test reads this host's settings. Root's test/run hides them.
 need_no_settings_file() {
   [[ ! -s /etc/xsaveshim.conf ]] ||
-    fail "/etc/xsaveshim.conf is there and gets into this test: as root run test/run, which hides it, or move it away"
+    skip "xsaveshim is installed here, and its /etc/xsaveshim.conf gets into this test: run scripts/test as root, or move it away"
+}
+
+need_no_installed_library() {
+  LD_PRELOAD=libxsaveshim.so /bin/true 2>&1 | grep -q . || skip "libxsaveshim.so is installed here"
 }
 
 need_kvm() {
   [[ -r /dev/kvm && -w /dev/kvm ]] || skip "no usable /dev/kvm here; scripts/test runs this in a testbed kernel"
 }
 
-# What a command run by `privately` has as /etc and as /dev, where these directories exist; the host's own are not touched.
+# If these directories exist, a command run by `privately` has them as /etc and /dev. The host's are not touched.
 etc=$BATS_TEST_TMPDIR/etc
 dev=$BATS_TEST_TMPDIR/dev
 
@@ -96,7 +103,7 @@ privately() { # COMMAND...
   "${in_private[@]}" "$@"
 }
 
-# From here on `privately` has a /dev/log, whose messages go to the end of the file $messages. Again: syslogd is started anew.
+# Starts a syslogd for `privately`: messages to /dev/log are appended to $messages. A second call restarts it.
 messages=$BATS_TEST_TMPDIR/messages
 
 listen() {
@@ -113,8 +120,8 @@ stop_listening() {
   listener=
 }
 
-# The following run the VMM: [VARIABLE=VALUE]... STEP...    Steps: see `build/test/vmm`. They set what `run` does,
-# with the VMM's lines in $output and the reports in $stderr.
+# These run the VMM as bats' `run` does: [VARIABLE=VALUE]... STEP...    For the steps see `build/test/vmm`. $output has the VMM's
+# lines, $stderr the reports.
 
 run_vmm() {
   local environment=()
@@ -126,7 +133,7 @@ run_shimmed() {
   run_vmm LD_PRELOAD="$shim" "$@"
 }
 
-# Runs the VMM with the stand-in for KVM, which writes a list of the calls it gets.
+# Runs the VMM with the stand-in for KVM, which lists the calls that it gets in $calls.
 run_standin() {
   rm -f "$calls"
   run_vmm LD_PRELOAD="$standin" STANDIN_LOG="$calls" DEVICE=/dev/null "$@"
@@ -136,22 +143,23 @@ run_shimmed_standin() {
   run_standin LD_PRELOAD="$shim $standin" "$@"
 }
 
+# Prints what the last run printed, for a failed assertion.
 outcome() {
   printf '%s\n' "exit status: $status" "--- output:" "$output" "--- stderr:" "$stderr"
   [[ ! -e $calls ]] || { echo "--- calls:"; cat "$calls"; }
 }
 
-# Checks that the VMM succeeded, and that these lines are among those that it printed.
+# The VMM succeeded, and printed these lines among others.
 assert_printed() {
   local line
-  (($#)) || fail "printed: which lines?" || return
+  (($#)) || fail "assert_printed: no lines are given" || return
   ((status == 0)) || fail "the VMM failed" "$(outcome)" || return
   for line in "$@"; do
     grep -qxF -- "$line" <<<"$output" || fail "not printed: $line" "$(outcome)" || return
   done
 }
 
-# Checks that the shim wrote these reports in this order, and no other. `fd=*` stands for any descriptor.
+# The library wrote these reports, in this order, and no other. `fd=*` stands for any descriptor.
 assert_reported() {
   local expected actual
   expected=$(printf 'xsaveshim: %s\n' "$@")
@@ -163,12 +171,12 @@ assert_no_report() {
   [[ -z $stderr ]] || fail "there should be no report" "$(outcome)"
 }
 
-# Checks that the stand-in got the calls on standard input for vCPUs, in this order and no other.
+# The stand-in got these calls for vCPUs, in the order of standard input, and no other.
 assert_vcpu_calls() {
   diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(outcome)"
 }
 
-# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other request that it only passes on.
+# The library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other request that it only passes on.
 assert_cheap() {
   run --separate-stderr timeout 120 "$build/test/stepcount" "$shim"
   ((status == 0)) || fail "$stderr" || return

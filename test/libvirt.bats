@@ -135,7 +135,7 @@ assert_daemon_lacks_library() {
     host $signal "$(<"$host_root/srv/ended.pid")"
     release_domains
     assert_ended_with 1 ended
-    [[ $(output_of ended) == *"undone: nothing of it is left in place"* ]] || fail "after $signal it said:" "$(output_of ended)"
+    [[ $(output_of ended) == *"undone: everything is as it was before"* ]] || fail "after $signal it said:" "$(output_of ended)"
     assert_unchanged "$host_root" "$before"
     assert_daemon_lacks_library
     assert_no_probe_left
@@ -150,7 +150,7 @@ assert_daemon_lacks_library() {
   host kill -TERM "$(<"$host_root/srv/ended.pid")"
   release_domains
   assert_ended_with 1 ended
-  [[ $(output_of ended) == *"interrupted; the files are as they were before"* ]]
+  [[ $(output_of ended) == *"could not be proven; no file was changed"* ]]
   assert_unchanged "$host_root" "$enabled"
   host xsaveshim-libvirt status
   assert_no_probe_left
@@ -217,38 +217,126 @@ assert_daemon_lacks_library() {
   [[ $output == *"domain guest (pid $(guest_pid)): has the library, /usr/lib/"*"/libxsaveshim.so"* ]]
 }
 
+assert_status_fails() { # MESSAGE
+  run -1 host xsaveshim-libvirt status
+  [[ $output == *"$1"* ]] || fail "expected: $1" "$output"
+}
+
 @test "status names a daemon that was started before the drop-in was installed" {
   host systemctl start libvirtd
   host xsaveshim-libvirt enable --root /
   host systemctl daemon-reload
-  run -1 host xsaveshim-libvirt status
-  [[ $output == *"libvirtd.service: enabled, but the running daemon (pid "*"systemctl restart libvirtd.service"* ]]
+  assert_status_fails "libvirtd.service: enabled, but the running daemon (pid $(daemon_pid)) was started without the library"
   host systemctl restart libvirtd
   host xsaveshim-libvirt status
 }
 
-@test "enable undoes everything if the probe domain cannot load the library" {
-  before=$(list_files "$host_root")
-  host chmod 600 "/${library:=$(cd "$host_root" && find usr/lib -name libxsaveshim.so)}"
-  run -1 host xsaveshim-libvirt enable
-  [[ $output == *"a probe domain started without /$library"*"undone"* ]]
-  assert_unchanged "$host_root" "$before"
-  assert_daemon_lacks_library
-  host chmod 644 "/$library"
+@test "status fails if domains cannot load the library or read the settings, or if the settings trim nothing" {
+  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  snippet=/etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim
   host xsaveshim-libvirt enable
+  run -0 host xsaveshim-libvirt status
+  [[ $output == *"library: $library"*"settings: /etc/xsaveshim.conf"* ]] || fail "$output"
+
+  host chmod 600 "$library"
+  assert_status_fails "library: domains can NOT load it: ERROR: ld.so: object '$library'"
+  host chmod 644 "$library"
+  host mv "$library" /srv/
+  assert_status_fails "library: there is NO $library"
+  host mv /srv/libxsaveshim.so "$library"
+
+  host chmod 600 /etc/xsaveshim.conf
+  assert_status_fails "settings: domains can NOT read /etc/xsaveshim.conf"
+  host chmod 644 /etc/xsaveshim.conf
+  echo ' XSAVESHIM_TRIM = none' | host tee -a /etc/xsaveshim.conf
+  assert_status_fails "settings: XSAVESHIM_TRIM=none in /etc/xsaveshim.conf trims NOTHING"
+  echo XSAVESHIM_TRIM=both | host tee -a /etc/xsaveshim.conf
+
+  host mv "$snippet" /srv/
+  assert_status_fails "settings: AppArmor does NOT let domains read /etc/xsaveshim.conf"
+  host mv /srv/xsaveshim "$snippet"
+  host xsaveshim-libvirt status
 }
 
-@test "enable prints the end of the log of a probe domain that does not start, and undoes everything" {
-  before=$(list_files "$host_root")
+# Prints the XML of a domain without devices, with this value of LD_PRELOAD if one is given.
+plain_xml() { # NAME [LD_PRELOAD]
+  echo "<domain type='$domain_type' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>$1</name>
+    <memory unit='MiB'>16</memory><os><type arch='x86_64'>hvm</type></os>
+    <devices><controller type='usb' model='none'/><memballoon model='none'/></devices>"
+  [[ -z ${2-} ]] || echo "<qemu:commandline><qemu:env name='LD_PRELOAD' value='$2'/></qemu:commandline>"
+  echo "</domain>"
+}
+
+@test "status names a domain whose XML sets LD_PRELOAD, and a remedy that helps" {
+  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  host xsaveshim-libvirt enable
+  plain_xml own /usr/lib/test/leak.so | host virsh -q create --paused /dev/stdin
+  assert_status_fails "domain own (pid $(host cat /run/libvirt/qemu/own.pid)): does NOT have the library; its XML has a <qemu:env name='LD_PRELOAD'>: put $library first"
+  host virsh -q destroy own
+  plain_xml own "$library:/usr/lib/test/leak.so" | host virsh -q create --paused /dev/stdin
+  host xsaveshim-libvirt status
+}
+
+@test "status names a domain of qemu:///session, and a remedy that helps" {
+  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  host useradd --create-home tester
+  host install -d -o tester -m 700 /run/user/tester
+  session=(setpriv --reuid tester --regid tester --clear-groups env HOME=/home/tester XDG_RUNTIME_DIR=/run/user/tester
+    virsh -q --connect qemu:///session)
+  host xsaveshim-libvirt enable
+  plain_xml mine | host tee /srv/mine.xml >/dev/null
+  host "${session[@]}" create --paused /srv/mine.xml
+  assert_status_fails "domain mine (pid $(host pgrep -u tester qemu)): does NOT have the library; tester has a libvirt daemon of their own"
+  [[ $output == *"<qemu:env name='LD_PRELOAD' value='$library'/>"* ]]
+  host "${session[@]}" destroy mine
+  plain_xml mine "$library" | host tee /srv/mine.xml >/dev/null
+  host "${session[@]}" create --paused /srv/mine.xml
+  run -0 host xsaveshim-libvirt status
+  [[ $output == *"domain mine (pid "*"has the library, $library"* ]]
+}
+
+# Makes QEMU fail for the probe domain, while libvirt runs.
+break_qemu() {
   host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-real
   printf '%s\n' '#!/bin/sh' 'case "$*" in *xsaveshim-probe*) echo "this QEMU is broken" >&2; exit 1 ;; esac' \
-    'exec /usr/bin/qemu-real "$@"' | host tee /usr/bin/qemu-system-x86_64
+    'exec /usr/bin/qemu-real "$@"' | host tee /usr/bin/qemu-system-x86_64 >/dev/null
   host chmod 755 /usr/bin/qemu-system-x86_64
+}
+
+@test "enable undoes everything if the probe domain cannot load the library, or does not start" {
+  before=$(list_files "$host_root")
+  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  host chmod 600 "$library"
   run -1 host xsaveshim-libvirt enable
-  [[ $output == *"cannot start a probe domain"*"The end of its log:"*"this QEMU is broken"*"undone: nothing"* ]]
+  [[ $output == *"a probe domain started without $library"*"undone"* ]] || fail "$output"
+  host chmod 644 "$library"
+  assert_unchanged "$host_root" "$before"
+  assert_daemon_lacks_library
+
+  break_qemu
+  run -1 host xsaveshim-libvirt enable
+  [[ $output == *"cannot start a probe domain"*"The end of its log:"*"this QEMU is broken"*"undone: everything"* ]] || fail "$output"
   assert_unchanged "$host_root" "$before"
   assert_daemon_lacks_library
   assert_no_probe_left
+}
+
+@test "a second enable whose probe domain does not start undoes only its own changes" {
+  host xsaveshim-libvirt enable
+  enabled=$(list_files "$host_root")
+  daemon=$(daemon_pid)
+  break_qemu
+  run -1 host xsaveshim-libvirt enable
+  [[ $output == *"could not be proven; no file was changed"* ]] || fail "$output"
+  assert_unchanged "$host_root" "$enabled"
+
+  # An older version wrote this snippet, which the second enable replaces.
+  echo '# xsaveshim-libvirt enable' | host tee /etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim
+  before=$(list_files "$host_root")
+  run -1 host xsaveshim-libvirt enable
+  [[ $output == *"undone: everything is as it was before"* ]] || fail "$output"
+  assert_unchanged "$host_root" "$before"
+  [[ $(daemon_pid) == "$daemon" ]]
 }
 
 @test "enable switches to a library that was installed elsewhere" {
@@ -262,12 +350,16 @@ assert_daemon_lacks_library() {
   host xsaveshim-libvirt status
 }
 
-@test "enable refuses without root, systemd, virsh, the library or libvirt's units, and names the remedy" {
+@test "enable refuses without root, systemd, virsh, the library or units, and if another drop-in has its name" {
   as=(setpriv --reuid nobody --clear-groups)
   assert_refused "cannot write to /etc" "run this as root"
   as=(unshare --mount sh -c 'mount -t tmpfs none /run/systemd; exec "$@"' without-systemd)
   assert_refused "systemd does not run here" "--root DIR"
   as=()
+  host mkdir -p "/$(dirname "$drop_in")"
+  echo '[Service]' | host tee "/$drop_in"
+  assert_refused "/$drop_in exists, and xsaveshim-libvirt did not write it" "out of the way"
+  host rm "/$drop_in"
   host mv /usr/bin/virsh /srv/
   assert_refused "no virsh" "libvirt-clients"
   host mv /srv/virsh /usr/bin/
@@ -303,26 +395,63 @@ assert_daemon_lacks_library() {
   host "${as[@]}" xsaveshim-libvirt enable
 }
 
-@test "enable refuses to replace an LD_PRELOAD of the daemon, or a file that it did not write" {
-  for file in /etc/systemd/system/libvirtd.service.d/other.conf /etc/default/libvirtd; do
-    host mkdir -p "$(dirname "$file")"
-    case $file in
-      *.conf) printf '[Service]\nEnvironment=A=1 LD_PRELOAD=/usr/lib/other.so\n' ;;
-      *) echo 'LD_PRELOAD=/usr/lib/other.so' ;;
-    esac | host tee "$file"
-    assert_refused "already has an LD_PRELOAD, from $file" "first in that one"
-    host rm "$file"
-  done
-  printf '[Service]\nNice=1\n' | host tee "/$drop_in"
-  assert_refused "/$drop_in exists, and xsaveshim-libvirt did not write it" "out of the way"
+# Writes an LD_PRELOAD of an administrator to the file that systemd reads it from, and has systemd read the file.
+preload() { # FILE VALUE
+  local line=LD_PRELOAD=$2
+  host mkdir -p "$(dirname "$1")" "/etc/systemd/system/libvirtd.service.d"
+  case $1 in
+    *.conf) printf '[Service]\nEnvironment=A=1 "%s"\n' "$line" ;;
+    *)
+      printf '[Service]\nEnvironmentFile=-%s\n' "$1" | host tee /etc/systemd/system/libvirtd.service.d/file.conf >/dev/null
+      echo "$line"
+      ;;
+  esac | host tee "$1" >/dev/null
+  host systemctl daemon-reload
 }
 
-@test "wrong arguments print the usage" {
-  for arguments in "" "enable disable" "enable --root /nowhere" "start"; do
-    # shellcheck disable=SC2086
-    run -2 host xsaveshim-libvirt $arguments
-    [[ $output == *usage* || $output == *directory* ]]
+@test "enable refuses to replace an administrator's LD_PRELOAD, and accepts one that has the library, too" {
+  host systemctl start libvirtd
+  library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  as=()
+  for file in /etc/systemd/system/libvirtd.service.d/other.conf /etc/systemd/system/service.d/other.conf \
+    /run/systemd/system/libvirtd.service.d/zz.conf /etc/default/libvirtd /srv/environment; do
+    preload "$file" /usr/lib/test/leak.so
+    assert_refused "already has an LD_PRELOAD, from $file" "first in that one"
+    run -1 host xsaveshim-libvirt status
+    [[ $output == *"libvirtd.service: NOT enabled: $file sets LD_PRELOAD"* ]] || fail "$output"
+    [[ $file == /srv/environment ]] || host rm "$file"
   done
+  preload "$file" "$library:/usr/lib/test/leak.so"
+  run -0 host xsaveshim-libvirt enable
+  host grep -qz "^LD_PRELOAD=$library:/usr/lib/test/leak.so$" "/proc/$(daemon_pid)/environ"
+  [[ ! -e $host_root/$drop_in ]]
+  host xsaveshim-libvirt status
+}
+
+@test "enable refuses to replace an LD_PRELOAD of systemd's or the daemon's environment" {
+  as=()
+  host systemctl set-environment LD_PRELOAD=/usr/lib/test/leak.so
+  host systemctl start libvirtd
+  assert_refused "already has an LD_PRELOAD, from systemctl show-environment" "remove it"
+  host systemctl unset-environment LD_PRELOAD
+  assert_refused "already has an LD_PRELOAD, from /proc/$(daemon_pid)/environ" "remove it"
+}
+
+@test "--version prints the version, wrong arguments are named, and status says that it needs root" {
+  run -0 host xsaveshim-libvirt --version
+  [[ $output == "xsaveshim-libvirt $(sed -n 's/^VERSION := //p' "$repo/Makefile")" ]]
+  run -2 host xsaveshim-libvirt
+  [[ $output == usage:* ]]
+  run -3 host setpriv --reuid nobody --clear-groups xsaveshim-libvirt status
+  [[ $output == *"Remedy: sudo xsaveshim-libvirt status"* ]]
+  run -2 host xsaveshim-libvirt start
+  [[ $output == *"'start' is none of enable, disable and status"* ]]
+  run -2 host xsaveshim-libvirt enable disable
+  [[ $output == *"only one of 'enable' and 'disable'"* ]]
+  run -2 host xsaveshim-libvirt status --quiet
+  [[ $output == *"no option '--quiet'"* ]]
+  run -2 host xsaveshim-libvirt enable --root /nowhere
+  [[ $output == *"--root needs a directory, and '/nowhere' is none"* ]]
 }
 
 @test "systemd-analyze verify accepts the drop-ins of libvirtd.service and virtqemud.service" {
@@ -355,6 +484,30 @@ assert_daemon_lacks_library() {
   [[ ! -s $host_root/etc/apparmor.d/local/abstractions/libvirt-qemu ]]
   preprocessed=$(host apparmor_parser --preprocess <<<"$profile")
   [[ $preprocessed == *"/etc/xsaveshim.conf r,"* ]]
+}
+
+@test "enable and disable keep AppArmor's local file if it is a link, and create and remove it if it is missing" {
+  local_file=/etc/apparmor.d/local/abstractions/libvirt-qemu
+  host mkdir -p /srv/managed "$(dirname "$local_file")"
+  echo '# by the administrator' | host tee /srv/managed/libvirt-qemu
+  host ln -sf /srv/managed/libvirt-qemu "$local_file"
+  host xsaveshim-libvirt enable
+  host grep -q xsaveshim /srv/managed/libvirt-qemu
+  host xsaveshim-libvirt disable
+  [[ $(host readlink "$local_file") == /srv/managed/libvirt-qemu ]]
+  [[ $(host cat /srv/managed/libvirt-qemu) == '# by the administrator' ]]
+
+  host rm -r "$(dirname "$local_file")"
+  before=$(list_files "$host_root")
+  host xsaveshim-libvirt enable
+  host xsaveshim-libvirt status
+  preprocessed=$(host apparmor_parser --preprocess <<<'#include <tunables/global>
+    profile xsaveshim-test { #include <abstractions/libvirt-qemu>
+    }')
+  [[ $preprocessed == *"/etc/xsaveshim.conf r,"* ]]
+  host xsaveshim-libvirt disable
+  [[ ! -e $host_root$(dirname "$local_file") ]]
+  assert_unchanged "$host_root" "$before"
 }
 
 @test "--root enables and disables an image of a host, and changes nothing outside the image" {

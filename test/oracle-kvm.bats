@@ -14,7 +14,7 @@ judged_by() {
 assert_agrees() {
   judged_by "$1" "$build/test/oracle" cpuid 100000 "$seed"
   ((status == 0)) || fail "exit status $status" "$output" || return
-  [[ $output == *"KVM_SET_XSAVE takes $2"$'\n'* ]] || fail "not the KVM it should be:" "$output" || return
+  [[ $output == *"KVM_SET_XSAVE takes $2"$'\n'* ]] || fail "this KVM does not take $2:" "$output" || return
   [[ $output =~ tables=100000\ refused-by-kvm=([0-9]+)\ mismatches=0 ]] || fail "$output" || return
   # KVM refuses some tables, which must change nothing, but not so many that the test shows too little.
   ((BASH_REMATCH[1] > 0 && BASH_REMATCH[1] < 20000)) || fail "$output" || return

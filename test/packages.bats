@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# The packages: clean by their own ecosystems' rules, installed, upgraded and purged for real.
+# The packages pass lintian and rpmlint, and are really installed, upgraded and purged.
 
 load lib
 load libvirt
@@ -10,7 +10,7 @@ make_package() { # deb|rpm VERSION
     { cat "$BATS_FILE_TMPDIR/log" >&2; return 1; }
 }
 
-# A fresh Debian as debootstrap leaves it, with the libraries that the package depends on. Kept outside the work tree.
+# Sets base to a tarball of a new Debian with the libraries that the package depends on. It is kept outside the work tree.
 make_base() {
   local cache=${XSTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xsaveshim} suite new
   # shellcheck disable=SC1091
@@ -21,7 +21,7 @@ make_base() {
   new=$(mktemp -d)
   if ! debootstrap --variant=minbase --include=libjansson4,libseccomp2 "$suite" "$new/root" >"$new/log" 2>&1; then
     tail -n 5 "$new/log" >&2
-    fail "debootstrap could not make a $suite; it needs Debian's mirror once, and keeps the result in $base"
+    fail "debootstrap could not install $suite: it needs Debian's mirror once, and the result is kept in $base"
   fi
   tar -C "$new/root" -cf "$new/base" .
   mv "$new/base" "$base"
@@ -51,12 +51,12 @@ teardown() {
   stop_host
 }
 
-fresh_debian() {
+new_debian() {
   mkdir "$root"
   tar -C "$root" -xf "$base"
 }
 
-# Every file and what is in it, but for the package managers' own books.
+# Prints a sum of every file except the package managers' databases.
 contents() {
   (cd "$root" && find . \( -path ./var/lib/dpkg -o -path ./root/.rpmdb -o -path ./var/lib/rpm -o -path ./var/log -o -path ./var/cache \) -prune -o \
     \( -type f ! -name ld.so.cache -exec sha1sum {} + -o ! -type f -printf '%y %p %l\n' \) | sort)
@@ -64,17 +64,17 @@ contents() {
 
 run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
 
-@test "lintian has nothing to say on the Debian packages" {
+@test "lintian finds nothing in the Debian packages" {
   run -0 lintian --allow-root --fail-on error,warning "$deb" "${deb/xsaveshim_/xsaveshim-host_}"
   [[ -z $output ]]
 }
 
-@test "rpmlint has nothing to say on the RPMs and their spec" {
+@test "rpmlint finds nothing in the RPMs and their spec" {
   run -0 rpmlint --ignore-unused-rpmlintrc -r "$repo/packaging/rpm/xsaveshim.rpmlintrc" "$rpm" "${rpm/xsaveshim-0/xsaveshim-host-0}" "$BATS_FILE_TMPDIR/xsaveshim.spec"
   [[ $output == *" 0 errors, 0 warnings"* ]]
 }
 
-@test "make dist makes the same archive of a commit twice, and the packages are built from it" {
+@test "two builds of a commit in different places give the same archive and Debian packages, bit for bit" {
   mkdir "$BATS_TEST_TMPDIR/clone"
   tar -C "$repo" --exclude=./.git --exclude=./build -c . | tar -C "$BATS_TEST_TMPDIR/clone" --no-same-owner -x
   cd "$BATS_TEST_TMPDIR/clone"
@@ -91,18 +91,24 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   cmp "first/$archive" "second/$archive"
   (cd second && sha256sum -c "$archive.sha256")
 
+  tar -xf "first/$archive"
+  mv "xsaveshim-$version" second/
+  make -s -C "second/xsaveshim-$version" deb >log 2>&1 || fail "$(tail -n 20 log)"
   umask 022
   tar -xf "first/$archive"
   make -s -C "xsaveshim-$version" deb rpm >log 2>&1 || fail "$(tail -n 20 log)"
-  [[ -s xsaveshim-$version/build/xsaveshim_${version}_amd64.deb && -s xsaveshim-$version/build/xsaveshim-$version-1.x86_64.rpm ]]
+  [[ -s xsaveshim-$version/build/xsaveshim-$version-1.x86_64.rpm ]]
+  for package in xsaveshim xsaveshim-host; do
+    cmp "xsaveshim-$version/build/${package}_${version}_amd64.deb" "second/xsaveshim-$version/build/${package}_${version}_amd64.deb"
+  done
 
   echo >>README.md
   run -2 make -s dist BUILD=third
-  [[ $output == *"commit what has changed first"* && ! -e third ]]
+  [[ $output == *"commit the changed files first"* && ! -e third ]]
 }
 
-@test "the Debian package installs in a fresh Debian, and purging it leaves nothing behind" {
-  fresh_debian
+@test "the Debian package installs in a new Debian, and purging it leaves nothing behind" {
+  new_debian
   before=$(contents)
   cp "$deb" "$root/package.deb"
   run_debian dpkg -i /package.deb
@@ -114,18 +120,17 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   done
   [[ $(stat -c %a "$root/usr/lib/x86_64-linux-gnu/libxsaveshim.so") == 644 ]]
 
-  # the bare name does, and the command finds its libraries
-  run -0 run_debian env LD_PRELOAD=libxsaveshim.so ldd /bin/true
-  [[ $output == *"/lib/x86_64-linux-gnu/libxsaveshim.so"* ]]
-  run -0 run_debian ldd /usr/bin/xsaveshim
-  [[ $output == *libc.so* && $output != *"not found"* ]]
+  mount --bind /proc "$root/proc" # autopkgtest's test reads it
+  run run_debian sh -s <"$repo/packaging/debian/tests/install"
+  umount "$root/proc"
+  [[ $status == 0 && $output == *"/lib/x86_64-linux-gnu/libxsaveshim.so" ]] || fail "$output"
 
   run_debian dpkg --purge xsaveshim
   diff <(echo "$before") <(contents)
 }
 
-@test "removing the Debian package keeps the settings, reinstalling keeps what was changed in them" {
-  fresh_debian
+@test "removing and reinstalling the Debian package keeps changed settings" {
+  new_debian
   cp "$deb" "$newer" "$root/"
   run_debian dpkg -i "/$(basename "$deb")"
   grep -qx XSAVESHIM_REFUSED=abort "$root/etc/xsaveshim.conf"
@@ -136,17 +141,17 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   grep -qx XSAVESHIM_LOG_LEVEL=debug "$root/etc/xsaveshim.conf"
 }
 
-@test "the packages ask for the libraries that the command needs" {
+@test "the packages depend on the libraries that the command needs" {
   depends=$(dpkg-deb -f "$deb" Depends)
   [[ $depends == *libc6*libjansson4*libseccomp2* ]]
   requires=$(rpm -qp --requires "$rpm")
   [[ $requires == *libjansson.so.4* && $requires == *libseccomp.so.2* ]]
 }
 
-# Debian's tools and no Fedora: the files and the scripts are tested, not Fedora's dependencies.
+# Debian's rpm tests the files and the scripts, but not Fedora's dependencies.
 @test "the RPM installs its files, keeps changed settings, and erasing it leaves nothing else" {
-  fresh_debian
-  mkdir "$root/usr/share/licenses" # Fedora's filesystem package has it
+  new_debian
+  mkdir "$root/usr/share/licenses" # in Fedora the package filesystem has this directory
   before=$(contents)
   rpm --root "$root" --nodeps -i "$rpm"
   [[ -f $root/usr/lib64/libxsaveshim.so && -f $root/usr/share/man/man5/xsaveshim.conf.5.gz ]]
@@ -167,7 +172,7 @@ boot_with_packages() {
   boot_host "$BATS_TEST_TMPDIR/packages"
 }
 
-@test "installing the Debian package enables nothing and restarts nothing" {
+@test "installing the package enables nothing, an upgrade leaves domains running, and a removal also disables" {
   boot_with_packages
   host systemctl start libvirtd
   daemon=$(host systemctl show -P MainPID libvirtd)
@@ -175,49 +180,24 @@ boot_with_packages() {
   [[ $(host systemctl show -P MainPID libvirtd) == "$daemon" ]]
   run -1 host xsaveshim-libvirt status
   [[ $output == *"not enabled"* ]]
-}
 
-@test "upgrading the package leaves running domains running, and a new domain gets the new library" {
-  boot_with_packages
-  host dpkg -i "/$(basename "$deb")"
   host xsaveshim-libvirt enable
   host virsh -q define /srv/guest/guest.xml
   host virsh -q start guest
   assert_guest_has_library
   before=$(guest_pid)
   daemon=$(host systemctl show -P MainPID libvirtd)
-
   host dpkg -i "/$(basename "$newer")"
   [[ $(guest_pid) == "$before" && $(host systemctl show -P MainPID libvirtd) == "$daemon" ]]
   assert_guest_prints T
   host grep -q 'libxsaveshim\.so.* (deleted)$' "/proc/$before/maps"
   run -0 host xsaveshim-libvirt status
   [[ $output == *"libxsaveshim.so"*" (deleted)"* ]]
-
   restart_guest
   assert_guest_has_library
-  library=/usr/lib/x86_64-linux-gnu/libxsaveshim.so
-  inode=$(host stat -c %i "$library")
+  inode=$(host stat -c %i /usr/lib/x86_64-linux-gnu/libxsaveshim.so)
   host awk -v inode="$inode" '/libxsaveshim/ && $5 != inode { exit 1 }' "/proc/$(guest_pid)/maps"
-}
 
-@test "the package can be removed where libvirtd cannot restart, and its drop-in goes with it" {
-  boot_with_packages
-  host dpkg -i "/$(basename "$deb")"
-  host xsaveshim-libvirt enable
-  echo 'no such setting' | host tee -a /etc/libvirt/libvirtd.conf
-  run -0 host dpkg --remove xsaveshim
-  [[ $output == *"could not restart libvirtd.service"* ]]
-  run -0 host find /etc/systemd /etc/apparmor.d /usr/sbin -name 'xsaveshim*'
-  [[ -z $output ]]
-}
-
-@test "removing the package disables it first, and running domains stay up" {
-  boot_with_packages
-  host dpkg -i "/$(basename "$deb")"
-  host xsaveshim-libvirt enable
-  host virsh -q define /srv/guest/guest.xml
-  host virsh -q start guest
   before=$(guest_pid)
   host dpkg --remove xsaveshim
   [[ $(guest_pid) == "$before" ]]
@@ -228,4 +208,15 @@ boot_with_packages() {
   restart_guest
   run -1 guest_has_library
   run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
+}
+
+@test "the package and its drop-in can be removed even if libvirtd cannot restart" {
+  boot_with_packages
+  host dpkg -i "/$(basename "$deb")"
+  host xsaveshim-libvirt enable
+  echo 'no such setting' | host tee -a /etc/libvirt/libvirtd.conf
+  run -0 host dpkg --remove xsaveshim
+  [[ $output == *"could not restart libvirtd.service"* ]]
+  run -0 host find /etc/systemd /etc/apparmor.d /usr/sbin -name 'xsaveshim*'
+  [[ -z $output ]]
 }

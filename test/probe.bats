@@ -56,30 +56,38 @@ with_device() {
 as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
 
 @test "probe gives the same answers as a small VMM gets from this host's KVM" {
-  local refuses=no leaks=no
+  local refuses='' source=clean
   need_xfeature
   run_vmm create 0 cpuid none set-xsave "$xfeature" set-xsave 0x3
-  [[ $output != *"set-xsave $xfeature: EINVAL"* ]] || refuses=affected
-  [[ $output != *"set-xsave 0x3: EINVAL"* ]] || refuses=affected-strict
+  [[ $output != *"set-xsave 0x3: EINVAL"* ]] || refuses+=x87,sse,
+  [[ $output != *"set-xsave $xfeature: EINVAL"* ]] || refuses+=avx,
   run_vmm create 0 cpuid "0xd.0=$((xfeature | 3))" set-xsave "$((xfeature | 3))" cpuid none run get-xsave
   [[ $output =~ get-xsave:\ 0\ xstate_bv=(0x[0-9a-f]+) ]] || fail "$output"
-  (((BASH_REMATCH[1] & ~3) == 0)) || leaks=yes
+  (((BASH_REMATCH[1] & ~3) == 0)) || source=leaks
 
   probe
-  if [[ $refuses$leaks == nono ]]; then
-    assert_answers 0 .refuses=no .leaks=no .verdict=unaffected
-  else
-    assert_answers 1 ".refuses=$refuses" ".leaks=$leaks" .verdict=affected
-  fi
+  assert_answers "$status" ".source.answer=$source" \
+    ".destination.answer=$([[ $refuses ]] && echo refuses || echo accepts)"
+  [[ $(jq -r '[.destination.refuses.names[] + ","] | join("")' <<<"$output") == "$refuses"* ]] || fail "$output"
+  [[ $status == $([[ $refuses || $source == leaks ]] && echo 1 || echo 0) ]]
+}
+
+@test "probe tries each xfeature, and those that KVM does not support are refused" {
+  local supported
+  probe
+  supported=$(jq -r .kvm_supported_xcr0.mask <<<"$output")
+  (((supported & $(jq -r .destination.always_refuses.mask <<<"$output")) == 0))
+  ((($(jq -r '.destination | .accepts.mask' <<<"$output") | $(jq -r .destination.refuses.mask <<<"$output") |
+    $(jq -r .destination.always_refuses.mask <<<"$output")) == 0xe02ff)) || fail "$output"
 }
 
 @test "probe shows the kernel, and the xfeatures that the CPU has enabled and that KVM supports" {
   local supported
   supported=$("$vmm" supported | sed -n 's/.* xcr0=//p')
   probe
-  assert_answers "$status" ".kernel=$(uname -r)" ".kvm_supported_xcr0=$supported"
+  assert_answers "$status" ".kernel=$(uname -r)" ".kvm_supported_xcr0.mask=$supported"
   # x87 and SSE are always enabled; /proc/cpuinfo shows the others
-  host=$(jq -r .host_xcr0 <<<"$output")
+  host=$(jq -r .host_xcr0.mask <<<"$output")
   (((host & 3) == 3 && (supported & ~host) == 0))
   (((host >> 2 & 1) == $(grep -qw avx /proc/cpuinfo && echo 1 || echo 0)))
   (((host >> 9 & 1) == $(grep -qw ospke /proc/cpuinfo && echo 1 || echo 0)))
@@ -98,12 +106,12 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   permitted=$(permitted_by_kernel)
   size=$(payload_size_by_kvm)
   probe
-  assert_answers "$status" ".payload_size=$size" ".permitted_xcr0=$([[ $permitted ]] && printf '0x%x' "$permitted" || echo null)"
+  assert_answers "$status" ".payload_size=$size" ".permitted_xcr0.mask=$([[ $permitted ]] && printf '0x%x' "$permitted" || echo null)"
   probe_quirk QUIRK_PAYLOAD=11008 QUIRK_PERMITTED=0x602e7
-  assert_answers "$status" .payload_size=11008 .permitted_xcr0=0x602e7
+  assert_answers "$status" .payload_size=11008 .permitted_xcr0.mask=0x602e7
   run --separate-stderr env LD_PRELOAD="$build/test/quirk.so" QUIRK_PAYLOAD=11008 QUIRK_PERMITTED=0x602e7 "$command" probe
-  grep -qx 'payload       11008 bytes' <<<"$output"
-  grep -qx 'permitted     0x602e7 (x87,sse,avx,opmask,zmm_hi256,hi16_zmm,pkru,xtilecfg,xtiledata)' <<<"$output"
+  grep -qx 'payload         11008 bytes' <<<"$output"
+  grep -qx 'permitted       0x602e7 (x87,sse,avx,opmask,zmm_hi256,hi16_zmm,pkru,xtilecfg,xtiledata)' <<<"$output"
 }
 
 @test "permitted_xcr0 is null on a kernel without permissions, and payload_size is null if no VM can be created" {
@@ -117,124 +125,122 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   probe
   json=$output
   run --separate-stderr timeout "$patience" "$command" probe
-  [[ $stderr == '' && ${#lines[@]} -le 8 ]]
-  for key in refuses leaks verdict; do
-    grep -Eq "^$key +$(jq -r ".$key" <<<"$json")\b" <<<"$output" || fail "$key differs:" "$output" "$json"
-  done
-  grep -Eq "^host XCR0 +$(jq -r .host_xcr0 <<<"$json") \(x87,sse" <<<"$output"
-  grep -Eq "^KVM supports +$(jq -r .kvm_supported_xcr0 <<<"$json") \(x87,sse" <<<"$output"
+  [[ $stderr == '' && ${#lines[@]} -le 12 ]]
+  grep -q "^as a source     $(jq -r .source.answer <<<"$json"): " <<<"$output" || fail "$output" "$json"
+  grep -q "^as destination  $(jq -r .destination.answer <<<"$json"): " <<<"$output" || fail "$output" "$json"
+  grep -q "^host XCR0       $(jq -r .host_xcr0.mask <<<"$json") (x87,sse" <<<"$output"
+  grep -q "^KVM supports    $(jq -r .kvm_supported_xcr0.mask <<<"$json") (x87,sse" <<<"$output"
 }
 
 @test "the JSON of probe has exactly the keys that the manual names" {
   local documented
   probe
-  documented=$(sed -n '/^\.Ss probe/,/^\.Ss status/s/^\.It Li //p' "$repo/man/xsaveshim.1")
+  documented=$(sed -n '/^\.Ss probe/,/^\.Ss pair/s/^\.It Li //p' "$repo/man/xsaveshim.1")
   [[ $(jq -r 'keys_unsorted[]' <<<"$output") == "$documented" ]] || fail "the manual names" "$documented" "$output"
-  [[ $(jq -c '.reason | keys_unsorted' <<<"$output") == '["refuses","leaks"]' ]] || fail "$output"
+  [[ $(jq -c '[.source, .destination, .host_mode | keys_unsorted]' <<<"$output") == `
+    `'[["answer","leaks","reason"],["answer","accepts","refuses","always_refuses","reason"],["trims_saved","trims_loaded"]]' ]] || fail "$output"
 }
 
-@test "a KVM that refuses an xfeature that the guest's CPUID lacks is affected" {
+@test "a KVM that refuses an xfeature that the guest's CPUID lacks refuses as a destination" {
   need_xfeature
   probe_quirk QUIRK_REFUSE="$xfeature"
-  assert_answers 1 .refuses=affected .verdict=affected
+  assert_answers 1 .destination.answer=refuses ".destination.refuses.mask=$xfeature" .affected=true
 }
 
-@test "a KVM that refuses even x87 and SSE to a guest without XSAVE is affected-strict" {
+@test "a KVM that refuses x87 and SSE to a guest without XSAVE refuses these as a destination" {
   probe_quirk QUIRK_REFUSE=0x3
-  assert_answers 1 .refuses=affected-strict .verdict=affected
+  assert_answers 1 .destination.answer=refuses '(.destination.refuses.names[0:2] | tojson)=["x87","sse"]' .affected=true
+}
+
+@test "an xfeature that KVM does not support is always refused, and that does not make the host affected" {
+  need_xfeature
+  probe_quirk QUIRK_SUPPORTED=0x7 QUIRK_ALWAYS_REFUSE=0x200
+  assert_answers 0 .destination.answer=accepts .destination.refuses.mask=0x0 .affected=false
+  (($(jq -r .destination.always_refuses.mask <<<"$output") & 0x200))
 }
 
 @test "a KVM that returns xfeatures that the guest does not have leaks, and probe names them" {
   probe_quirk QUIRK_LEAK=0x214
-  assert_answers 1 .leaks=yes .leaked=0x214 .verdict=affected
-  [[ $(jq -r .reason.leaks <<<"$output") == *" avx,bndcsr,pkru, "* ]]
+  assert_answers 1 .source.answer=leaks .source.leaks.mask=0x214 '(.source.leaks.names | tojson)=["avx","bndcsr","pkru"]' .affected=true
 }
 
 @test "if KVM refuses even an xfeature that the guest has, both answers are unknown" {
   need_xfeature
   probe_quirk QUIRK_ALWAYS_REFUSE="$xfeature"
-  assert_answers 2 .refuses=unknown .leaks=unknown .verdict=unknown
+  assert_answers 2 .destination.answer=unknown .destination.accepts=null .source.answer=unknown .source.leaks=null .affected=null
 }
 
-@test "if KVM gives guests xfeatures of its own choice, both answers are unknown" {
+@test "if KVM gives guests xfeatures of its own choice, both answers are unknown, unless it refuses them" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_LEAK="$xfeature"
-  assert_answers 2 .refuses=unknown .leaks=unknown .leaked=0x0
+  assert_answers 2 .destination.answer=unknown .source.answer=unknown .source.leaks=null
   [[ $output == *"changes CPUID tables"* ]]
-}
-
-@test "a KVM that gives guests xfeatures of its own choice and yet refuses them is affected" {
-  need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_REFUSE="$xfeature"
-  assert_answers 1 .refuses=affected .leaks=unknown .verdict=affected
+  assert_answers 1 .destination.answer=refuses .source.answer=unknown .affected=true
 }
 
-@test "if KVM supports only x87 and SSE, both answers are unknown" {
+@test "if KVM supports only x87 and SSE, both answers are unknown, unless it refuses these" {
   probe_quirk QUIRK_SUPPORTED=0x3
-  assert_answers 2 .kvm_supported_xcr0=0x3 .refuses=unknown .leaks=unknown
-  [[ $(jq -r .reason.refuses <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
-  [[ $(jq -r .reason.leaks <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
-}
-
-@test "if KVM supports only x87 and SSE and refuses these, it is affected-strict" {
+  assert_answers 2 .kvm_supported_xcr0.mask=0x3 .destination.answer=unknown .source.answer=unknown
+  [[ $(jq -r .source.reason <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
   probe_quirk QUIRK_SUPPORTED=0x3 QUIRK_REFUSE=0x3
-  assert_answers 1 .refuses=affected-strict .leaks=unknown .verdict=affected
+  assert_answers 1 .destination.answer=refuses .source.answer=unknown .affected=true
 }
 
 @test "if KVM does not save an xfeature that the guest has, it is unknown whether KVM leaks" {
   need_xfeature
   probe_quirk QUIRK_HIDE="$xfeature"
-  assert_answers 2 .refuses=no .leaks=unknown .verdict=unknown
+  assert_answers 2 .destination.answer=accepts .source.answer=unknown .affected=null
 }
 
 @test "if the guest cannot run, it is unknown whether KVM leaks, and the other answer is given" {
   need_xfeature
   probe_quirk QUIRK_FAIL=0x80:5 # KVM_RUN, EIO
-  assert_answers 2 .refuses=no .leaks=unknown
+  assert_answers 2 .destination.answer=accepts .source.answer=unknown
   [[ $output == *"KVM_RUN: Input/output error"* ]]
   probe_quirk QUIRK_EXIT=17
-  assert_answers 2 .refuses=no .leaks=unknown
+  assert_answers 2 .destination.answer=accepts .source.answer=unknown
 }
 
 @test "if KVM cannot create a VM, both answers are unknown, and the reason names the call" {
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
-  assert_answers 2 .refuses=unknown .leaks=unknown .verdict=unknown
-  [[ $(jq -r .reason.refuses <<<"$output") == "KVM_CREATE_VM: Device or resource busy: "* ]]
+  assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null
+  [[ $(jq -r .source.reason <<<"$output") == "KVM_CREATE_VM: Device or resource busy: "* ]]
 }
 
 @test "a library that is preloaded into probe changes none of the answers" {
   probe
-  bare=$output
+  bare=$(jq 'del(.time)' <<<"$output")
   probe LD_PRELOAD="$shim" XSAVESHIM_TRIM=both XSAVESHIM_LOG_LEVEL=debug
-  [[ $output == "$bare" && $stderr == '' ]] || fail "$output" "$stderr"
+  [[ $(jq 'del(.time)' <<<"$output") == "$bare" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
 @test "without /dev/kvm probe exits with 2 and says what to do" {
   run --separate-stderr unshare --mount sh -c "mount -t tmpfs none /dev && exec '$command' probe --json"
-  assert_answers 2 .refuses=unknown .leaks=unknown .verdict=unknown .kvm_supported_xcr0=null
-  [[ $(jq -r .reason.refuses <<<"$output") == "no /dev/kvm: load the module kvm_intel or kvm_amd"* ]]
-  [[ $(jq -r .reason.leaks <<<"$output") == "no /dev/kvm: "* ]]
+  assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null .kvm_supported_xcr0=null
+  [[ $(jq -r .destination.reason <<<"$output") == "no /dev/kvm: load the module kvm_intel or kvm_amd"* ]]
+  [[ $(jq -r .source.reason <<<"$output") == "no /dev/kvm: "* ]]
 }
 
 @test "if the user may not open /dev/kvm, probe names root, and the group that may" {
   run --separate-stderr with_device "${kvm_device[@]}" 0600 root "${as_nobody[@]}" "$command" probe --json
-  assert_answers 2 .refuses=unknown .leaks=unknown .verdict=unknown \
-    ".reason.refuses=no permission to open /dev/kvm: run this as root"
+  assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null \
+    ".source.reason=no permission to open /dev/kvm: run this as root"
   run --separate-stderr with_device "${kvm_device[@]}" 0660 disk "${as_nobody[@]}" "$command" probe --json
-  assert_answers 2 ".reason.refuses=no permission to open /dev/kvm: run this as root or as a member of the group disk"
+  assert_answers 2 ".source.reason=no permission to open /dev/kvm: run this as root or as a member of the group disk"
 }
 
 @test "if /dev/kvm is another device, probe says so" {
   run --separate-stderr with_device 1 3 0666 root "$command" probe --json
-  assert_answers 2 .refuses=unknown .leaks=unknown
+  assert_answers 2 .destination.answer=unknown .source.answer=unknown
   [[ $output == *"/dev/kvm is another device"* ]]
 }
 
 @test "any user who may open /dev/kvm gets the same answers as root" {
   probe
-  root=$output
+  root=$(jq 'del(.time)' <<<"$output")
   run --separate-stderr with_device "${kvm_device[@]}" 0666 root "${as_nobody[@]}" "$command" probe --json
-  [[ $output == "$root" && $stderr == '' ]] || fail "$output" "$stderr"
+  [[ $(jq 'del(.time)' <<<"$output") == "$root" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
 @test "when probe ends, no process and so no VM is left" {

@@ -89,7 +89,7 @@ start_101() { # BY... -- [QEMU-ARGUMENT...]
 
 start_leaky_source() { # [QEMU-ARGUMENT...]
   guest_start source "LD_PRELOAD=$build/test/leak.so" "LEAK_BITS=$leaked" "LEAK_WHILE=$work/host-leaks" -- "$@"
-  guest_intact source
+  assert_guest_intact source
 }
 
 # Starts the destination of a migration, as sshd does.
@@ -126,25 +126,21 @@ assert_trim_in_journal() {
 }
 
 @test "with the page's wrapper an incoming guest is intact, the journal has the report, and status shows it as protected" {
-  from_page dpkg-divert
-  migrate_in
-  [[ $output != *xsaveshim* ]] || fail "$output"
-  resume_101
-  guest_intact 101
-  assert_trim_in_journal
-  assert_status 0 yes library
-}
-
-@test "the stand-in gives QEMU the scope, environment and descriptors that Proxmox gives it" {
   local process
   from_page dpkg-divert
   migrate_in
+  [[ $output != *xsaveshim* ]] || fail "$output"
+  # The stand-in gives QEMU the scope, environment and descriptors that Proxmox gives it.
   process=/proc/$(pid_101)
   [[ $(host cat "$process/cgroup") == */qemu.slice/101.scope ]]
   host grep -qz '^PVE_MIGRATED_FROM=node1$' "$process/environ"
   host grep -qz '^SSH_CONNECTION=' "$process/environ"
   run host readlink "$process/fd/0" "$process/fd/1" "$process/fd/2"
   [[ $output == $'/dev/null\n/dev/null\n/dev/null' ]] || fail "$output"
+  resume_101
+  assert_guest_intact 101
+  assert_trim_in_journal
+  assert_status 0 yes library
 }
 
 @test "without the wrapper an incoming guest loses its registers" {
@@ -180,14 +176,14 @@ assert_trim_in_journal() {
   from_page dpkg-divert
   start_101 "${pvedaemon[@]}" -- -drive if=none,format=qcow2,file=/srv/101/disk.qcow2 -loadvm running
   [[ $output != *xsaveshim* ]] || fail "$output"
-  guest_intact 101
+  assert_guest_intact 101
   assert_trim_in_journal
 
   stop_101
   host rm /etc/xsaveshim.conf
   start_101 "${pvedaemon[@]}" -- -drive if=none,format=qcow2,file=/srv/101/disk.qcow2 -loadvm running
   [[ $output == *"xsaveshim: level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "* ]] || fail "$output"
-  guest_intact 101
+  assert_guest_intact 101
 }
 
 @test "without the page's setting the trim of an incoming guest is in the journal under xsaveshim's name, if stderr leads to the journal" {
@@ -196,7 +192,7 @@ assert_trim_in_journal() {
   migrate_in LD_PRELOAD=/srv/journal.so JOURNAL=/run/systemd/journal/stdout
   [[ $(host readlink "/proc/$(pid_101)/fd/2") == socket:* ]]
   resume_101
-  guest_intact 101
+  assert_guest_intact 101
   assert_trim_in_journal
   run ! journal_has QEMU event=
 }

@@ -1,37 +1,37 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Boots, saves, restores and watches the canary guest (test/guest/canary.S) under real QEMU and KVM.
-# To be sourced. The caller sets
+# Boots, saves, restores and observes the canary guest (test/guest/canary.S) under real QEMU and KVM. The caller sources this file
+# and sets
 #
-#     build           the build directory, made
+#     build           the directory that `make test-programs` built in
 #     work            a scratch directory, which the caller removes after guest_stop_all
-#     guest_vcpus     how many vCPUs guests have from here on, 1 to 4 (default 1)
-#     guest_machine   QEMU's arguments for their memory and what they boot (default: the canary)
+#     guest_vcpus     the number of vCPUs of later guests, 1 to 4 (default 1)
+#     guest_machine   QEMU's arguments for memory and firmware or kernel (default: the canary)
 #
-# and may export XSTEST_SLOW=N to have N times the patience (KVM emulated by TCG).
+# With XSTEST_SLOW=N each time-out is N times longer (KVM emulated by TCG).
 # A guest is a directory, $work/NAME, with
 #
-#     serial.N        what vCPU N printed: T while its canary was intact, X once it was lost
-#     stderr          what QEMU, and a shim preloaded into it, printed
+#     serial.N        the output of vCPU N: T while its canary was intact, X once it was lost
+#     stderr          the output of QEMU and of a library preloaded into it
 #     qmp.in qmp.out  its monitor
 #     pid             QEMU's
 #
-# Each wait has a bound. A function that fails prints what it waited for, and the last lines that QEMU printed.
+# Each wait has a time-out. A function that fails prints the condition that it waited for, and QEMU's last lines.
 
 guest_vcpus=1
 guest_machine=(-m 32 -bios "$build/test/canary.bin")
-# A command that QEMU is started by, such as one that changes its mounts
+# A command that starts QEMU, such as one that changes its mounts
 guest_launcher=()
 qemu="qemu-system-x86_64"
 
 # QEMU 8.2 and later exit when KVM refuses a vCPU's state; earlier ones run on.
 qemu_exits_on_refusal() {
-  [[ $("$qemu" --version) =~ version\ ([0-9]+)\.([0-9]+) ]] || { echo "$qemu tells no version" >&2; return 2; }
+  [[ $("$qemu" --version) =~ version\ ([0-9]+)\.([0-9]+) ]] || { echo "$qemu prints no version" >&2; return 2; }
   ((BASH_REMATCH[1] * 100 + BASH_REMATCH[2] >= 802))
 }
 
-# guest_start NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    returns at once; VAR: LD_PRELOAD and other settings
+# guest_start NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    returns at once; VAR=VALUE is QEMU's environment
 guest_start() {
   local name=$1 dir=$work/$1 environment=() n serials=()
   shift
@@ -57,17 +57,17 @@ guest_running() { # NAME
   [[ -s $work/$1/pid ]] && kill -0 "$(<"$work/$1/pid")" 2>/dev/null
 }
 
-# guest_wait NAME WHAT COMMAND...    until COMMAND succeeds; fails when QEMU is gone or time is up
+# guest_wait NAME WHAT COMMAND...    waits until COMMAND succeeds; fails if QEMU exits first or the time is up
 guest_wait() {
   local name=$1 what=$2 end=$((SECONDS + 20 * ${XSTEST_SLOW:-1}))
   shift 2
   until "$@"; do
     if [[ -s $work/$name/pid ]] && ! guest_running "$name"; then
-      guest_blame "$name" "QEMU has exited, waited in vain for: $what"
+      guest_blame "$name" "QEMU has exited before: $what"
       return 1
     fi
     if ((SECONDS >= end)); then
-      guest_blame "$name" "time is up, waited in vain for: $what"
+      guest_blame "$name" "timed out before: $what"
       return 1
     fi
     sleep 0.02
@@ -79,7 +79,7 @@ guest_blame() { # NAME MESSAGE
   tail -n 5 "$work/$1/stderr" >&2
 }
 
-# guest_wait_for NAME LETTERS    until every vCPU has printed three more of them
+# guest_wait_for NAME LETTERS    waits until every vCPU has printed three more of the letters
 guest_wait_for() {
   local n serial
   for ((n = 0; n < guest_vcpus; n++)); do
@@ -92,7 +92,7 @@ printed_more() { # FILE SIZE-BEFORE LETTERS
   (($(tail -c "+$(($2 + 1))" "$1" | tr -cd "$3" | wc -c) >= 3))
 }
 
-# The guest runs, and no vCPU has ever lost its canary.
+# The guest runs, and no vCPU has lost its canary.
 assert_guest_intact() { # NAME
   guest_wait_for "$1" TX || return 1
   if grep -q X "$work/$1"/serial.*; then
@@ -101,8 +101,8 @@ assert_guest_intact() { # NAME
   fi
 }
 
-# After KVM has refused a payload, QEMU 8.2 and later exit with a message. Earlier ones claim that the guest runs, but its first
-# vCPU has lost its canary. (The other vCPUs never start: the state that makes them runnable was lost, too.)
+# KVM has refused a payload: QEMU 8.2 and later exit with a message. Earlier versions report that the guest runs, but its first vCPU
+# has lost its canary. (The other vCPUs never start, because the state that makes them runnable is lost, too.)
 assert_guest_lost() { # NAME
   if qemu_exits_on_refusal; then
     assert_guest_exits "$1" 1 && grep -q 'Failed to set XSAVE: Invalid argument' "$work/$1/stderr"
@@ -111,14 +111,14 @@ assert_guest_lost() { # NAME
   fi
 }
 
-# assert_guest_exits NAME STATUS    until QEMU has exited, with that status; only in the shell that started it
+# assert_guest_exits NAME STATUS    QEMU exits with STATUS before the time is up; to be called by the shell that started it
 assert_guest_exits() {
   local name=$1 pid status=0 end=$((SECONDS + 20 * ${XSTEST_SLOW:-1}))
   guest_wait "$1" "it starts" test -s "$work/$1/pid" || return 1
   pid=$(<"$work/$1/pid")
   while guest_running "$name"; do
     if ((SECONDS >= end)); then
-      guest_blame "$name" "time is up, waited in vain for QEMU to exit"
+      guest_blame "$name" "timed out before QEMU exited"
       return 1
     fi
     sleep 0.02
@@ -127,12 +127,12 @@ assert_guest_exits() {
   ((status == $2)) || { guest_blame "$name" "exit status $status, not $2"; return 1; }
 }
 
-# guest_qmp NAME COMMAND [ARGUMENTS-JSON]    prints the answer, a line of JSON; fails if it is an error
+# guest_qmp NAME COMMAND [ARGUMENTS-JSON]    prints the answer, a line of JSON; fails if the answer is an error
 guest_qmp() {
   local dir=$work/$1 id=$EPOCHREALTIME in out answer=
   guest_wait "$1" "its monitor" test -p "$dir/qmp.in" || return 1
   exec {in}<>"$dir/qmp.in" {out}<>"$dir/qmp.out"
-  # QMP wants capabilities to be negotiated first. A second negotiation is an error, which does no harm.
+  # QMP requires qmp_capabilities first. A second one is an error, which does no harm.
   printf '{"execute": "%s", "arguments": %s, "id": "%s"}\n' qmp_capabilities '{}' hello "$2" "${3:-{\}}" "$id" >&"$in"
   guest_wait "$1" "an answer to $2" read_answer "$out" "$id"
   exec {in}>&- {out}>&-
@@ -140,7 +140,7 @@ guest_qmp() {
   printf '%s\n' "$answer"
 }
 
-# read_answer FD ID    adds to answer what has come of the line so far, which may end in a space
+# read_answer FD ID    appends the part of the line that has arrived to answer; returns true at the line of ID
 read_answer() {
   local part
   while IFS= read -r -t 0.1 -u "$1" part; do
@@ -156,14 +156,14 @@ guest_status() { # NAME    running, paused, postmigrate ...
   [[ $(guest_qmp "$1" query-status) =~ \"status\":\ \"([a-z-]+)\" ]] && echo "${BASH_REMATCH[1]}"
 }
 
-# guest_hmp NAME COMMAND    runs a command of the human monitor, one that prints nothing unless it fails
+# guest_hmp NAME COMMAND    runs a command of the human monitor that prints nothing unless it fails
 guest_hmp() {
   local answer
   answer=$(guest_qmp "$1" human-monitor-command "{\"command-line\": \"$2\"}") || return 1
   [[ $answer == *'"return": ""'* ]] || { echo "guest $1: $2: $answer" >&2; return 1; }
 }
 
-# guest_migrate NAME URI [completed|failed]    waits until the migration has this status
+# guest_migrate NAME URI [completed|failed]    migrates, and waits for that status
 guest_migrate() {
   guest_qmp "$1" migrate "{\"uri\": \"$2\"}" >/dev/null &&
     guest_wait "$1" "migration ${3:-completed}" migration_is "$1" "${3:-completed}"
@@ -173,7 +173,7 @@ migration_is() { # NAME STATUS
   [[ $(guest_qmp "$1" query-migrate) == *"\"status\": \"$2\""* ]]
 }
 
-# guest_save NAME FILE    saves the guest's whole state to a file, as `virsh save` does; the guest stays stopped
+# guest_save NAME FILE    saves the guest's state to a file, as `virsh save` does; the guest stays stopped
 guest_save() {
   guest_migrate "$1" "exec:cat >$2"
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The shim under real QEMU and real KVM: a guest that watches its own registers is saved on a host that leaks
-# (leak.so) an xfeature which this host's KVM does not support, and restored here without the shim and with it.
+# The library under real QEMU and KVM. A guest that checks its own registers is saved on a host that leaks (leak.so) an xfeature
+# that this host's KVM does not support. It is restored here, without the library and with it.
 
 # bats file_tags=kvm
 
@@ -23,7 +23,7 @@ teardown() {
   stop_listening
 }
 
-# start_leaky NAME [-- QEMU-ARGUMENT...]    a guest on a leaky host, up and running
+# start_leaky NAME [-- QEMU-ARGUMENT...]    starts a guest on a leaky host
 start_leaky() {
   local name=$1
   shift
@@ -31,13 +31,26 @@ start_leaky() {
   assert_guest_intact "$name"
 }
 
-# sets disk: QEMU's arguments for a new disk that keeps savevm's snapshots
+# Sets disk to QEMU's arguments for a new disk, which keeps savevm's snapshots.
 create_disk() {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   disk=(-drive "if=none,format=qcow2,file=$work/disk.qcow2")
 }
 
-# await_migration NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    a destination that listens on $work/NAME/socket
+save_leaky_to_disk() {
+  create_disk
+  start_leaky source -- "${disk[@]}"
+  guest_hmp source "savevm leaky"
+  guest_stop source
+}
+
+save_leaky_to_file() { # [-- QEMU-ARGUMENT...]
+  start_leaky source "$@"
+  guest_save source "$work/image"
+  guest_stop source
+}
+
+# await_migration NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    starts a destination that listens on $work/NAME/socket
 await_migration() {
   local name=$1
   shift
@@ -46,7 +59,7 @@ await_migration() {
   guest_wait "$name" "it listens" test -S "$work/$name/socket"
 }
 
-# assert_trims LOG [IOCTL] [ALLOWED]    one drop told for each vCPU, in just the words that the manual promises
+# assert_trims LOG [IOCTL] [ALLOWED]    one trim is reported for each vCPU, in the words of the manual
 assert_trims() {
   local ioctl=${2:-KVM_SET_XSAVE} allowed=${3:-0x3} vcpu line bv expected
   local -a lines
@@ -64,46 +77,34 @@ assert_trims() {
   done
 }
 
+# assert_cured COMMAND...    COMMAND NAME [VAR=VALUE]... restores the leaky guest: lost without the library, intact with it
+assert_cured() {
+  "$@" bare
+  assert_guest_lost bare
+  guest_stop bare
+  "$@" shimmed "LD_PRELOAD=$shim"
+  assert_guest_intact shimmed
+  assert_trims "$work/shimmed/stderr"
+}
+
 session_of() { # PID
   cut -d ' ' -f 6 "/proc/$1/stat"
 }
 
-@test "QEMU restores a leaky savevm snapshot: registers lost without the shim, intact with it" {
-  create_disk
-  start_leaky source -- "${disk[@]}"
-  guest_hmp source "savevm leaky"
-  guest_stop source
-
-  guest_start bare -- "${disk[@]}" -loadvm leaky
-  assert_guest_lost bare
-  guest_stop bare
-
-  guest_start shimmed "LD_PRELOAD=$shim" -- "${disk[@]}" -loadvm leaky
-  assert_guest_intact shimmed
-  assert_trims "$work/shimmed/stderr"
+@test "a guest restored from a leaky savevm snapshot loses its registers without the library and keeps them with it" {
+  load_disk() { guest_start "$@" -- "${disk[@]}" -loadvm leaky; }
+  save_leaky_to_disk
+  assert_cured load_disk
 }
 
-@test "QEMU restores a leaky guest saved to a file: registers lost without the shim, intact with it" {
-  start_leaky source
-  guest_save source "$work/image"
-
-  guest_restore bare "$work/image"
-  assert_guest_lost bare
-
-  guest_restore shimmed "$work/image" "LD_PRELOAD=$shim"
-  assert_guest_intact shimmed
-  assert_trims "$work/shimmed/stderr"
-}
-
-# Whatever this KVM makes of KVM_SET_XCRS: upstream's refuses what the guest's CPUID lacks, PVM's takes it.
-@test "a guest that had enabled AVX is told lost where its CPUID lacks AVX, and restored whole where it has it" {
+# Upstream's KVM_SET_XCRS refuses what the guest's CPUID lacks; PVM's accepts it.
+@test "a guest that has enabled AVX is restored whole if its CPUID has AVX, and otherwise reported as lost, or ended with abort" {
   leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
-  start_leaky source -- -cpu qemu64,+xsave,+avx
-  guest_save source "$work/image"
+  save_leaky_to_file -- -cpu qemu64,+xsave,+avx
 
   guest_restore same "$work/image" "LD_PRELOAD=$shim" -- -cpu qemu64,+xsave,+avx
   assert_guest_intact same
-  # PVM offers no guest AVX, so that the CPUID lacks it here as well
+  # PVM offers no AVX to guests, so the CPUID lacks it here, too.
   if ! grep -q "host doesn't support requested feature: .*avx" "$work/same/stderr"; then
     [[ ! -s $work/same/stderr ]] || fail "$(<"$work/same/stderr")"
   fi
@@ -113,18 +114,13 @@ session_of() { # PID
     'level=error event=(refused .* reason=guest-lacks:avx|lost .* lost=avx)' "$work/lacking/stderr"
   grep -qE 'event=trim .* dropped=(.*,)?avx' "$work/lacking/stderr"
   [[ $(grep -c 'level=error .* ioctl=KVM_SET_XCRS vcpu=0 .* xcr0=0x7 ' "$work/lacking/stderr") == 1 ]]
+
+  guest_restore ended "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_REFUSED=abort -- -cpu qemu64,+xsave
+  assert_guest_exits ended 1
+  grep -qE 'level=error event=(refused|lost) .* ioctl=KVM_SET_XCRS' "$work/ended/stderr"
 }
 
-@test "with XSAVESHIM_REFUSED=abort QEMU ends where a guest's AVX is lost" {
-  leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
-  start_leaky source -- -cpu qemu64,+xsave,+avx
-  guest_save source "$work/image"
-  guest_restore lacking "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_REFUSED=abort -- -cpu qemu64,+xsave
-  assert_guest_exits lacking 1
-  grep -qE 'level=error event=(refused|lost) .* ioctl=KVM_SET_XCRS' "$work/lacking/stderr"
-}
-
-@test "a live migration from a leaky host: registers lost without the shim, intact with it" {
+@test "a guest migrated live from a leaky host loses its registers without the library and keeps them with it" {
   start_leaky source
   await_migration bare
   guest_qmp source migrate "{\"uri\": \"unix:$work/bare/socket\"}"
@@ -137,48 +133,31 @@ session_of() { # PID
   assert_trims "$work/shimmed/stderr"
 }
 
-@test "all four vCPUs of a leaky guest lose their registers without the shim, and keep them with it" {
+@test "all four vCPUs of a leaky guest saved to a file lose their registers without the library and keep them with it" {
+  load_file() { guest_restore "$1" "$work/image" "${@:2}"; }
   guest_vcpus=4
-  start_leaky source
-  guest_save source "$work/image"
-  guest_stop source
+  save_leaky_to_file
+  assert_cured load_file
 
-  guest_restore bare "$work/image" "LD_PRELOAD=$observe" "OBSERVE_LOG=$work/bare.observed"
-  assert_guest_lost bare
-  guest_stop bare
+  guest_restore observed "$work/image" "LD_PRELOAD=$observe" "OBSERVE_LOG=$work/observed.log"
+  assert_guest_lost observed
   if ! qemu_exits_on_refusal; then
-    [[ $(grep -c '^KVM_SET_XSAVE .* EINVAL$' "$work/bare.observed") == 4 ]]
-    [[ -z $(cat "$work"/bare/serial.[1-3]) ]]
+    [[ $(grep -c '^KVM_SET_XSAVE .* EINVAL$' "$work/observed.log") == 4 ]]
+    [[ -z $(cat "$work"/observed/serial.[1-3]) ]]
   fi
-
-  guest_restore shimmed "$work/image" "LD_PRELOAD=$shim"
-  assert_guest_intact shimmed
-  assert_trims "$work/shimmed/stderr"
 }
 
-@test "the shim works in the sandbox that libvirt puts QEMU in" {
-  local sandbox=(-sandbox "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")
-  create_disk
-  start_leaky source -- "${disk[@]}"
-  guest_hmp source "savevm leaky"
-  guest_stop source
-
-  guest_start bare -- "${sandbox[@]}" "${disk[@]}" -loadvm leaky
-  assert_guest_lost bare
-  guest_stop bare
-
-  guest_start shimmed "LD_PRELOAD=$shim" -- "${sandbox[@]}" "${disk[@]}" -loadvm leaky
-  assert_guest_intact shimmed
-  assert_trims "$work/shimmed/stderr"
+@test "the library works in the sandbox that libvirt puts QEMU in" {
+  load_in_sandbox() {
+    guest_start "$@" -- -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny "${disk[@]}" -loadvm leaky
+  }
+  save_leaky_to_disk
+  assert_cured load_in_sandbox
   grep -q '^Seccomp:[[:space:]]*2$' "/proc/$(<"$work/shimmed/pid")/status"
 }
 
-@test "a QEMU that daemonizes keeps the shim and writes its reports to the log file" {
-  create_disk
-  start_leaky source -- "${disk[@]}"
-  guest_hmp source "savevm leaky"
-  guest_stop source
-
+@test "in a QEMU that daemonizes the library trims and writes its reports to the log file" {
+  save_leaky_to_disk
   guest_start shimmed "LD_PRELOAD=$shim" "XSAVESHIM_LOG=$work/log" -- "${disk[@]}" -loadvm leaky \
     -daemonize -pidfile "$work/shimmed/pid"
   assert_guest_intact shimmed
@@ -187,11 +166,10 @@ session_of() { # PID
   [[ $(session_of "$(<"$work/shimmed/pid")") != "$(session_of $$)" ]]
 }
 
-# With its default settings QEMU points descriptor 2 at /dev/null before the payload is loaded. Sets daemon, its pid.
+# Restores a guest in a QEMU that daemonizes: with default settings it points descriptor 2 at /dev/null before it loads the payload.
+# Sets daemon to its pid.
 restore_daemonized() { # LAUNCHER...
-  start_leaky source
-  guest_save source "$work/image"
-  guest_stop source
+  save_leaky_to_file
   listen
   guest_launcher=("${in_private[@]}" "$@")
   guest_restore daemon "$work/image" -- -daemonize -pidfile "$work/daemon/pid"
@@ -203,27 +181,27 @@ restore_daemonized() { # LAUNCHER...
   cat "$messages" "$work/daemon/stderr"
 }
 
-trim_of_daemon() { # VIA    a pattern for the line
+trim_of_daemon() { # VIA    prints a pattern for the report's line
   echo "^(<29>)?xsaveshim: level=notice event=trim $1pid=$daemon ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+ .* dropped=$leaked_name$"
 }
 
-@test "a QEMU that daemonizes before its payload comes in is reported in syslog, with the daemon's pid" {
+@test "a trim in a QEMU that daemonized before its payload came is reported in syslog, with the daemon's pid" {
   restore_daemonized env "LD_PRELOAD=$shim"
   [[ $(grep -cE "$(trim_of_daemon '')" "$messages") == 1 && $(grep -c . "$messages") == 1 ]]
   run ! grep xsaveshim "$work/daemon/stderr"
 }
 
-# The supervisor keeps to standard error while QEMU's parent still has it, and so whoever reads it is there.
-@test "a supervised QEMU that daemonizes before its payload comes in is reported once, where somebody reads, with the daemon's pid" {
+# The supervisor writes to standard error as long as QEMU's parent has it open, and then to syslog.
+@test "a trim in a supervised QEMU that daemonized before its payload came is reported once, with the daemon's pid" {
   restore_daemonized "$build/xsaveshim" run --supervise --
   [[ $(grep -hcE "$(trim_of_daemon 'via=supervisor ')" "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]
   [[ $(grep -hc 'xsaveshim:' "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]
 }
 
-# Each read of the port makes QEMU get a payload from KVM and set it again.
-@test "a guest that reads VMware's port for ever on a leaky host gets a handful of reports, at growing counts" {
+# For each read of the port QEMU gets a payload from KVM and sets it again.
+@test "a guest that reads VMware's port for ever on a leaky host causes at most 6 reports of 10,000 trims" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
-  # a read takes a millisecond and more where the host is busy
+  # on a busy host a read takes a millisecond or more
   XSTEST_SLOW=$((3 * ${XSTEST_SLOW:-1})) guest_wait flood "the 10,000th trim is reported" \
     grep -qs ' count=10000$' "$work/flood/stderr"
   guest_stop flood
@@ -233,7 +211,7 @@ trim_of_daemon() { # VIA    a pattern for the line
   grep -qE "^xsaveshim: level=notice event=trim .* dropped=$leaked_name count=10000$" "$work/flood/stderr"
 }
 
-@test "XSAVESHIM_TRIM=save on the leaky host writes a snapshot that restores without the shim" {
+@test "with XSAVESHIM_TRIM=save a leaky host writes a snapshot that restores without the library" {
   guest_start untrimmed "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}"
   assert_guest_intact untrimmed
   guest_save untrimmed "$work/untrimmed.image"
@@ -249,9 +227,8 @@ trim_of_daemon() { # VIA    a pattern for the line
   run ! grep -v ' ok$' "$work/observed"
 }
 
-@test "XSAVESHIM_TRIM=none drops nothing, and tells what it would have dropped and why KVM refused" {
-  start_leaky source
-  guest_save source "$work/image"
+@test "with XSAVESHIM_TRIM=none the library drops nothing, and reports what it would drop and why KVM refused" {
+  save_leaky_to_file
   guest_restore observed "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none
   assert_guest_lost observed
   local about="pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+"
@@ -262,8 +239,8 @@ trim_of_daemon() { # VIA    a pattern for the line
   [[ $(grep -c '^xsaveshim:' "$work/observed/stderr") == 2 ]]
 }
 
-# What nothing can rescue, here: a payload that the shim is told to leave alone.
-@test "XSAVESHIM_REFUSED=abort fails a live migration that KVM refuses, and the source goes on with the guest" {
+# XSAVESHIM_TRIM=none stands for a payload that the library cannot rescue.
+@test "with XSAVESHIM_REFUSED=abort a refused live migration fails, and the guest runs on at the source" {
   local return_path
   for return_path in true false; do
     start_leaky "source-$return_path"
@@ -276,7 +253,7 @@ trim_of_daemon() { # VIA    a pattern for the line
     [[ ! -s $work/destination-$return_path/serial.0 ]]
   done
 
-  # with a return path the source learns of it; without, it must be told
+  # Only a return path lets the source notice the failure. Without one, cont makes the guest run on.
   guest_wait source-true "the migration has failed" migration_is source-true failed
   guest_wait source-false "the migration has ended" migration_is source-false completed
   guest_qmp source-false cont
@@ -284,43 +261,16 @@ trim_of_daemon() { # VIA    a pattern for the line
   assert_guest_intact source-false
 }
 
-@test "where nothing was leaked the shim says nothing and the guest keeps its registers" {
-  guest_start source "LD_PRELOAD=$shim"
-  assert_guest_intact source
-  guest_save source "$work/image"
-  guest_restore restored "$work/image" "LD_PRELOAD=$shim"
-  assert_guest_intact restored
-  run ! grep -h xsaveshim "$work"/{source,restored}/{stdout,stderr}
-}
-
-@test "a guest keeps what its own CPUID enumerates when what was leaked is dropped" {
-  # forced: some KVMs have XSAVE for their guests and do not tell
+@test "a guest with AVX keeps AVX when the leaked xfeature is dropped, and without a leak the library reports nothing" {
+  # forced: some KVMs have XSAVE for guests and do not report it
   local avx=(-cpu "qemu64,x-force-features=on,+xsave,+avx")
-  start_leaky source -- "${avx[@]}"
-  guest_save source "$work/image"
+  save_leaky_to_file -- "${avx[@]}"
   guest_restore restored "$work/image" "LD_PRELOAD=$shim" -- "${avx[@]}"
   assert_guest_intact restored
   assert_trims "$work/restored/stderr" KVM_SET_XSAVE 0x7
-}
-
-@test "the shim does its work before and behind another interposer" {
-  local order
-  create_disk
-  for order in "$shim:$leak" "$leak:$shim" "$leak"; do
-    rm -rf "$work/guest"
-    touch "$work/host-leaks"
-    guest_start guest "LD_PRELOAD=$order" "${leak_settings[@]}" -- "${disk[@]}"
-    assert_guest_intact guest
-    guest_hmp guest "savevm leaky"
-    rm "$work/host-leaks"
-    if [[ $order == "$leak" ]]; then
-      guest_qmp guest human-monitor-command '{"command-line": "loadvm leaky"}' || qemu_exits_on_refusal
-      assert_guest_lost guest
-    else
-      guest_hmp guest "loadvm leaky"
-      assert_guest_intact guest
-      assert_trims "$work/guest/stderr"
-    fi
-    guest_stop guest
-  done
+  rm "$work/host-leaks"
+  guest_save restored "$work/clean"
+  guest_restore again "$work/clean" "LD_PRELOAD=$shim" -- "${avx[@]}"
+  assert_guest_intact again
+  run ! grep xsaveshim "$work/again/stderr"
 }

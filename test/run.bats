@@ -17,7 +17,7 @@ run_command() {
   run ${expected:+"-$expected"} --separate-stderr timeout 60 env "${environment[@]}" "$xsaveshim" "$@"
 }
 
-# assert_line STATUS LINE    the only output is this line on stderr, or one that begins so if LINE ends with *
+# assert_line STATUS LINE    the only output is LINE, on stderr; a * in LINE stands for any text
 assert_line() {
   # shellcheck disable=SC2053 # LINE is a pattern
   [[ $status == "$1" && -z $output && $(wc -l <<<"$stderr") == 1 && $stderr == $2 ]] || fail "$(outcome)"
@@ -58,10 +58,10 @@ assert_help() {
 @test "--help fits on a screen and names every command, every option and the exit statuses" {
   local word
   assert_help
-  for word in run probe status host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
+  for word in run probe pair status settings host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
   assert_help run
   for word in --trim= --refused= --log= --log-level= --supervise 127 126 125; do grep -qe "$word" <<<"$output"; done
-  for word in probe status; do
+  for word in probe pair status settings; do
     assert_help "$word"
     grep -q 'Exit status: 0 .* 1 .* 2 ' <<<"${output//$'\n'/ }"
   done
@@ -75,7 +75,7 @@ assert_help() {
 
 @test "the error for an unknown command names the commands that exist" {
   run_command walk
-  assert_line 2 "xsaveshim: unknown command 'walk': use run, probe, status, host, --help or --version"
+  assert_line 2 "xsaveshim: unknown command 'walk': use run, probe, pair, status, settings, host, --help or --version"
 }
 
 @test "the error for a value that an option does not accept names the accepted values, and no VMM starts" {
@@ -209,6 +209,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
 }
 
 @test "if the library is missing or broken, the VMM is not started" {
+  need_no_installed_library
   cp "$xsaveshim" "$work/"
   xsaveshim=$work/xsaveshim
   run_command run -- echo started
@@ -216,6 +217,15 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   echo 'not a library, and longer than the header of one: this line is' >"$work/libxsaveshim.so"
   run_command run -- echo started
   assert_line 125 "xsaveshim run: $work/libxsaveshim.so: *; is xsaveshim installed completely?"
+}
+
+@test "if the user may not read the installed library, the error is permission denied" {
+  need_root
+  make_public "$xsaveshim"
+  mkdir "$public/lib"
+  install -m 000 "$shim" "$public/lib/libxsaveshim.so"
+  run --separate-stderr setpriv --reuid nobody --clear-groups env LD_LIBRARY_PATH="$public/lib" "$public/xsaveshim" run -- echo
+  assert_line 125 "xsaveshim run: $public/lib/libxsaveshim.so: Permission denied"
 }
 
 @test "a library whose path LD_PRELOAD cannot hold is an error" {

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Many vCPUs, and many VMs: what one costs must not depend on how many there are or were.
+# Many vCPUs, and many VMs: the cost of one must not depend on how many there are or were.
 
 load lib
 
-# scaled WHAT COUNT [XSTATE_BV]    sets first, last (ns), shim, process (KiB)
+# scaled vcpus|vms COUNT [XSTATE_BV]    sets first and last (ns), shim_kib and process_kib
 scaled() {
   run timeout 600 env LD_PRELOAD="$shim" XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" "$build/test/scale" "$@"
   ((status == 0)) || fail "exit status $status" "$output" || return
@@ -14,25 +14,25 @@ scaled() {
   first=${BASH_REMATCH[1]} last=${BASH_REMATCH[2]} shim_kib=${BASH_REMATCH[3]} process_kib=${BASH_REMATCH[4]}
 }
 
-@test "1,024 vCPUs in one VM are all trimmed, the last at the cost of the first" {
+@test "1,024 vCPUs in one VM are all trimmed, and the last costs as much as the first" {
   scaled vcpus 1024
   [[ $(grep -c ' event=trim ' "$BATS_TEST_TMPDIR/log") == 1024 ]]
   [[ $(grep -o ' vcpu=[0-9]*' "$BATS_TEST_TMPDIR/log" | sort -u | wc -l) == 1024 ]]
   ((last < 2 * first)) || fail "$output"
 }
 
-@test "1,024 vCPUs take a page of the shim's memory for each 512, and one more where they start within one" {
+@test "1,024 vCPUs take two pages of the shim's memory, and one more if they start within a page" {
   scaled vcpus 1024 0x3
-  # And up to two pages that the first call through each path touches.
+  # The first call through each path touches up to two pages more.
   ((shim_kib >= 8 && shim_kib <= 20)) || fail "$output"
 }
 
-@test "1,024 vCPUs from each of which something was dropped take a page of the shim's memory for each 46, and no more" {
+@test "1,024 vCPUs with dropped xfeatures take one more page of the shim's memory for every 46 vCPUs" {
   scaled vcpus 1024
   ((shim_kib >= 8 && shim_kib <= 20 + 92)) || fail "$output"
 }
 
-@test "2,000 short-lived VMs are all trimmed, and the shim's memory is after the last what it was before" {
+@test "2,000 short-lived VMs are all trimmed, and the shim's memory does not grow" {
   scaled vms 2000
   [[ $(grep -c ' event=trim ' "$BATS_TEST_TMPDIR/log") == 4000 ]]
   ((shim_kib == 0)) || fail "$output"
@@ -40,9 +40,10 @@ scaled() {
   ((last < 2 * first)) || fail "$output"
 }
 
-@test "2,000 VMMs under one supervisor are all trimmed, the last at the cost of the first" {
+@test "2,000 VMMs under one supervisor are all trimmed, and the last costs as much as the first" {
   need_kvm
-  # The soft limit that most systems have. On one CPU: with two, what a restore takes depends on where the scheduler wakes the other.
+  # 1024: the soft limit of most systems. On one CPU: with two, the time of a restore depends on the CPU that the scheduler picks
+  # for the supervisor.
   run bash -c 'ulimit -Sn 1024; exec timeout 300 taskset -c 0 "$@"' - "$build/xsaveshim" run --supervise --log=none -- "$build/test/many" 2000
   ((status == 0)) || fail "exit status $status" "$output"
   echo "# $output" >&3

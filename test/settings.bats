@@ -409,14 +409,91 @@ assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
   grep -q ' event=setting pid=[0-9]* source=environment key=XSAVESHIM_TRIM value=foo ' "$log"
 }
 
-@test "an unknown key and a line without a value are reported with the number of the line" {
-  conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM 'TRIM=none'
+unknown="using=nothing-of-it accepted=XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL"
+
+@test "an unknown key is reported with the accepted keys, and a line without KEY=value with its number" {
+  conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM garbage
   run_private "${trim_steps[@]}"
   assert_trimmed
   assert_reported \
-    "level=error event=setting source=/etc/xsaveshim.conf line=2 key=XSAVESHIM_TRIMM value=none using=nothing-of-it" \
-    "level=error event=setting source=/etc/xsaveshim.conf line=3 key=XSAVESHIM_TRIM value=\"\" using=restore `
-      `accepted=${accepted[TRIM]}" \
-    "level=error event=setting source=/etc/xsaveshim.conf line=4 key=TRIM value=none using=nothing-of-it" \
+    "level=error event=setting source=/etc/xsaveshim.conf line=2 key=XSAVESHIM_TRIMM value=none $unknown" \
+    "level=error event=setting source=/etc/xsaveshim.conf line=3 key=line value=\"no KEY=value\" using=nothing-of-it" \
+    "level=error event=setting source=/etc/xsaveshim.conf line=4 key=line value=\"no KEY=value\" using=nothing-of-it" \
     "$trimmed"
+}
+
+@test "an unknown variable XSAVESHIM_... in the environment is reported with the accepted ones" {
+  run_private XSAVESHIM_MODE=save XSAVESHIM_TRIMM=none "${trim_steps[@]}"
+  assert_trimmed
+  assert_reported "level=error event=setting source=environment key=XSAVESHIM_TRIMM value=none $unknown" \
+    "level=error event=setting source=environment key=XSAVESHIM_MODE value=save $unknown" "$trimmed"
+}
+
+@test "a settings file that a crash has left full of zero bytes is reported, and the defaults are used" {
+  head -c 500 /dev/zero >"$etc/xsaveshim.conf"
+  run_private "${trim_steps[@]}"
+  assert_trimmed
+  assert_reported \
+    'level=error event=setting source=/etc/xsaveshim.conf key=file value="has zero bytes" using=nothing-of-it' "$trimmed"
+}
+
+# ---- xsaveshim settings ----
+
+show() { # [ARGUMENT]...    as `privately`
+  run --separate-stderr privately "$build/xsaveshim" settings "$@"
+}
+
+assert_shown() { # STATUS LINE...
+  [[ $status == "$1" && $output == "$(printf '%s\n' "${@:2}")" ]] || fail "expected exit status $1 and:" "${@:2}" "$(outcome)"
+}
+
+@test "xsaveshim settings shows each setting with its source, and exits with 0 if there is no problem" {
+  show
+  assert_shown 0 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=${accepted[REFUSED]%%,*}  (default)" \
+    "XSAVESHIM_LOG=stderr  (default)" "XSAVESHIM_LOG_LEVEL=notice  (default)"
+  conf '# settings' XSAVESHIM_TRIM=save XSAVESHIM_LOG=/var/log/a
+  XSAVESHIM_TRIM=both show
+  assert_shown 0 "XSAVESHIM_TRIM=both  (environment)" "XSAVESHIM_REFUSED=${accepted[REFUSED]%%,*}  (default)" \
+    "XSAVESHIM_LOG=/var/log/a  (/etc/xsaveshim.conf, line 3)" "XSAVESHIM_LOG_LEVEL=notice  (default)"
+}
+
+@test "xsaveshim settings shows every problem of the file and the environment, and exits with 1" {
+  conf garbage $'XSAVESHIM_LOG=a\eb' XSAVESHIM_TRIMM=none
+  XSAVESHIM_LOG_LEVEL=loud show
+  assert_shown 1 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=${accepted[REFUSED]%%,*}  (default)" \
+    "XSAVESHIM_LOG=stderr  (default)" "XSAVESHIM_LOG_LEVEL=notice  (default)" \
+    "problem: /etc/xsaveshim.conf, line 1: no KEY=value" \
+    "problem: /etc/xsaveshim.conf, line 2: XSAVESHIM_LOG accepts ${accepted[LOG]}, not 'a?b': stderr is used" \
+    "problem: /etc/xsaveshim.conf, line 3: there is no setting 'XSAVESHIM_TRIMM': use ${unknown#*accepted=}" \
+    "problem: environment: XSAVESHIM_LOG_LEVEL accepts ${accepted[LOG_LEVEL]}, not 'loud': notice is used"
+  printf 'XSAVESHIM_KEY%d=\n' {1..11} >"$etc/xsaveshim.conf"
+  show
+  [[ $status == 1 && ${lines[-1]} == "problem: there are 3 more" ]] || fail "$(outcome)"
+}
+
+@test "xsaveshim settings --domain reads the file as the user of libvirt's domains, without the environment" {
+  local user
+  ((EUID == 0)) || skip "only root can become another user"
+  cp /etc/passwd /etc/group "$etc/"
+  printf '%s:x:4242:4242::/:/bin/false\n' libvirt-qemu >>"$etc/passwd"
+  conf XSAVESHIM_TRIM=both
+  XSAVESHIM_TRIM=save show --domain
+  [[ $status == 0 && ${lines[0]} == "as a libvirt domain reads them, with the user libvirt-qemu" &&
+    ${lines[1]} == "XSAVESHIM_TRIM=both  (/etc/xsaveshim.conf, line 1)" ]] || fail "$(outcome)"
+  chmod 600 "$etc/xsaveshim.conf"
+  show --domain
+  [[ $status == 1 && ${lines[-1]} == "problem: /etc/xsaveshim.conf: Permission denied" ]] || fail "$(outcome)"
+  mkdir "$etc/libvirt"
+  for user in root +0; do
+    printf '%s\n' '#user = "nobody"' "user = \"$user\"" >"$etc/libvirt/qemu.conf"
+    show --domain
+    [[ $status == 0 && ${lines[0]} == *" the user root" ]] || fail "$(outcome)"
+  done
+  echo 'user="no-such-user"' >"$etc/libvirt/qemu.conf"
+  show --domain
+  [[ $status == 2 && $stderr == *"no user 'no-such-user', whom /etc/libvirt/qemu.conf names" ]] || fail "$(outcome)"
+  rm -r "$etc/libvirt"
+  grep -v '^libvirt-qemu:\|^qemu:' /etc/passwd >"$etc/passwd"
+  show --domain
+  [[ $status == 2 && $stderr == *"is libvirt installed?" ]] || fail "$(outcome)"
 }

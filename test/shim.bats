@@ -244,7 +244,7 @@ assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed
   assert_no_report
 }
 
-@test "a descriptor inherited by a child, or by a new program, is trimmed" {
+@test "a payload that a child or a new program loads through an inherited descriptor is trimmed" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 fork set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   assert_reported "$(trim_report 0 0x207 0x7 0x7 pkru)"

@@ -7,6 +7,7 @@ load lib
 command=$build/xsaveshim
 idle=$build/test/idle
 pretender=$build/test/pretender
+standins=$build/test
 work=$BATS_TEST_TMPDIR
 
 setup() {
@@ -17,7 +18,7 @@ setup() {
 # open. If a command of the scenario fails, the test fails. Processes that the scenario starts end with it.
 in_world() {
   {
-    declare -p build command idle pretender shim work ${manual+manual}
+    declare -p build command idle pretender shim standins work ${manual+manual}
     declare -f
     echo "trap 'echo \"failed: \$BASH_COMMAND\" >&2' ERR; start_world; scenario"
   } >"$work/script"
@@ -42,6 +43,7 @@ start_world() {
   shim=/media/libxsaveshim.so
   idle=/media/test/idle
   pretender=/media/test/pretender
+  standins=/media/test
   cp "$pretender" "$work/world/xsaveshim"
 }
 
@@ -75,12 +77,15 @@ stop() {
   wait "$pid" || true
 }
 
-# kill_supervisor    kills the only supervisor; find fails if a process ends meanwhile
+# kill_supervisor    kills the only supervisor and its guardian; find fails if a process ends meanwhile
 kill_supervisor() {
-  local supervisor
-  supervisor=$({ find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" 2>/dev/null || true; } | cut -d / -f 3)
-  kill -KILL "$supervisor"
-  while [[ -e /proc/$supervisor ]]; do sleep 0.02; done
+  local process processes
+  processes=$({ find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" 2>/dev/null || true; } | cut -d / -f 3)
+  # shellcheck disable=SC2086 # two words
+  kill -KILL $processes
+  for process in $processes; do
+    while [[ -e /proc/$process ]]; do sleep 0.02; done
+  done
 }
 
 # start_orphan [COMMAND...]    a VMM with the filter of a supervisor that was killed; sets pid
@@ -91,7 +96,7 @@ start_orphan() {
 
 # assert_mode STATUS MODE PROTECTED    of the only VMM
 assert_mode() {
-  status "$1"
+  assert_status "$1"
   assert_json ".vmms[] | [.mode, .protected] | @json" "[\"$2\",$3]"
 }
 
@@ -156,6 +161,70 @@ line_of() {
     assert_status 0
     assert_json .verdict protected
     [[ $(wc -l <<<"$text") == 3 ]]
+  }
+  in_world
+}
+
+@test "status gives up a process that hangs it for a second, names it, and goes on with the others" {
+  scenario() {
+    start LD_PRELOAD="$shim" "$idle" 1
+    start "$idle" 0; hanging=$pid
+    start LD_PRELOAD="$shim" "$idle" 2
+    export HANG_PIDS=$hanging
+    assert_status 2 env LD_PRELOAD="$standins/hang.so"
+    assert_json "[.vmms[].vcpus] | @json" "[1,2]"
+    assert_json ".not_inspected | @json" "[{\"pid\":$hanging,\"reason\":\"no-answer\"}]"
+    assert_json .verdict unknown
+    grep -qF "1 of the running processes could not be inspected (pid $hanging): the kernel gave no answer" <<<"$text" || fail "$text"
+    # an unprotected VMM decides the exit status
+    start "$idle" 1
+    assert_status 1 env LD_PRELOAD="$standins/hang.so"
+  }
+  in_world
+}
+
+@test "however many processes hang status, it ends after 30 seconds and names those that it did not inspect" {
+  scenario() {
+    start IDLE_CHILDREN=40 "$idle" 0
+    mapfile -t children < <(ps --ppid "$pid" -o pid= | tr -d " ")
+    ((${#children[@]} == 40))
+    export HANG_PIDS="${children[*]}"
+    result=0
+    json=$(LD_PRELOAD="$standins/hang.so" timeout 50 "$command" status --json) || result=$?
+    ((result == 2)) || fail "exit status $result: $json"
+    assert_json ".not_inspected | [.[] | select(.pid == (env.HANG_PIDS | split(\" \")[] | tonumber))] | length" 40
+    assert_json "[.not_inspected[].reason] | unique | @json" "[\"no-answer\",\"no-time\"]"
+  }
+  in_world
+}
+
+@test "status inspects 5,000 idle processes in 2 seconds" {
+  scenario() {
+    start IDLE_CHILDREN=5000 LD_PRELOAD="$shim" "$idle" 1
+    start=${EPOCHREALTIME/./}
+    assert_status 0 # twice, with --json
+    ((${EPOCHREALTIME/./} - start < 2 * 2000000 * ${XSTEST_SLOW:-1})) || fail "two runs took $((${EPOCHREALTIME/./} - start)) us"
+    assert_json ".vmms | length" 1
+  }
+  in_world
+}
+
+@test "status finds the vCPUs of a thread that has a descriptor table of its own, and of a VMM whose main thread has ended" {
+  scenario() {
+    local where
+    for where in IDLE_THREAD IDLE_END; do
+      start "$where=1" LD_PRELOAD="$shim" "$idle" 3
+      [[ $where == IDLE_THREAD ]] || until grep -q "^State:.Z" "/proc/$pid/status"; do sleep 0.02; done
+      assert_status 0
+      assert_json ".vmms[] | [.pid, .vcpus, .mode, .protected, .name] | @tsv" "$pid	3	library	true	idle"
+      stop
+      start "${as_nobody[@]}" env "$where=1" "$idle" 3
+      assert_status 1
+      assert_json ".vmms[] | [.vcpus, .mode] | @tsv" "3	none"
+      assert_status 2 setpriv --reuid daemon --clear-groups
+      assert_json ".not_inspected[] | select(.pid == $pid) | .reason" not-permitted
+      stop
+    done
   }
   in_world
 }
@@ -257,7 +326,7 @@ line_of() {
     sed "s/xsaveshimrecord/xsaveshimRECORD/" "$shim" >"$work/other/libxsaveshim.so"
     start LD_PRELOAD="$work/other/libxsaveshim.so" "$idle" 1
     assert_mode 2 library null
-    assert_json .not_inspected 0
+    assert_json ".not_inspected | length" 0
     assert_json .verdict unknown
     grep -q "^1 of 1 VMMs unknown: .*: restart them$" <<<"$text" || fail "$text"
     # a VMM that is known not to be protected decides the exit status
@@ -394,7 +463,7 @@ line_of() {
     assert_status 1
     assert_json ".vmms[].name" ") Z 0 0 0 0 0 0"
     assert_status 2 "${as_nobody[@]}"
-    assert_json .not_inspected 2
+    assert_json ".not_inspected | length" 2
   }
   in_world
 }
@@ -418,21 +487,21 @@ line_of() {
     until [[ $(ps --ppid $! -o stat=) == Z* && $(<"/proc/$!/comm") == sleep ]]; do sleep 0.02; done
     hidden=3 # the shell, the VMM and the one that sleeps
     assert_status 2 "${as_nobody[@]}"
-    assert_json .not_inspected "$hidden"
+    assert_json ".not_inspected | length" "$hidden"
     assert_json ".vmms | length" 0
     assert_json .verdict unknown
-    [[ $text == "no VMM found"*"$hidden of the running processes could not be inspected: run this as root" ]]
+    [[ $text == "no VMM found"*"$hidden of the running processes could not be inspected (pid "*"): run this as root" ]]
     # root without CAP_SYS_PTRACE may not inspect processes that have more capabilities
     assert_status 2 setpriv --bounding-set -sys_ptrace
-    [[ $text == *" could not be inspected: run this with all of root's capabilities, "* ]]
-    assert_json .not_inspected "$hidden"
+    [[ $text == *" could not be inspected (pid "*"): run this with all of root's capabilities, "* ]]
+    assert_json ".not_inspected | length" "$hidden"
     assert_json ".vmms | length" 0
     assert_status 1
-    assert_json .not_inspected 0
+    assert_json ".not_inspected | length" 0
     # an unprotected VMM that the caller may inspect decides the exit status
     start "${as_nobody[@]}" "$idle" 1
     assert_status 1 "${as_nobody[@]}"
-    assert_json ".not_inspected > 0" true
+    assert_json ".not_inspected | length > 0" true
     assert_json ".vmms[].pid" "$pid"
     assert_json .verdict unprotected
   }
@@ -444,7 +513,7 @@ line_of() {
     mount -o remount,hidepid=2 /proc
     start "$idle" 1
     assert_status 2 "${as_nobody[@]}"
-    assert_json .not_inspected 1
+    assert_json ".not_inspected | length" 1
   }
   in_world
 }
@@ -580,7 +649,7 @@ line_of() {
     rm "$work/old/xsaveshim"
     assert_mode 0 supervisor true
     stop
-    # a removed file of another name was another program
+    # a process whose removed file had another name is no supervisor
     cp "$command" "$work/old/other"
     start "$work/old/other" run --supervise -- "$idle" 1
     rm "$work/old/other"
@@ -647,7 +716,7 @@ line_of() {
       grep -q "^\.\(Pf ( \)\?Li $key\b" <<<"$manual" || fail "the manual does not name $key"
     done
     assert_json "[paths | map(if type == \"number\" then 0 else . end | tostring) | join(\".\")] | join(\" \")" \
-      "vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.mode vmms.0.protected vmms.0.library \
+      "format_version version time host vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.mode vmms.0.protected vmms.0.library \
 vmms.0.library_replaced vmms.0.settings vmms.0.settings.trim vmms.0.settings.refused vmms.0.settings.log \
 vmms.0.settings.log_level not_inspected verdict"
   }

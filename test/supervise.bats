@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# `xsaveshim run --supervise` on real KVM: what the supervisor does for VMMs that no preload reaches, and how it
-# comes and goes.
+# `xsaveshim run --supervise` on real KVM: how the supervisor serves VMMs that the library cannot reach, and how it starts and
+# ends.
 
 load lib
 
@@ -11,7 +11,7 @@ musl=$build/test/vmm-musl
 work=$BATS_TEST_TMPDIR
 slow=${XSTEST_SLOW:-1}
 
-# What most tests start from: a guest with FP, SSE and AVX, and a payload with a bit that this host's KVM lacks.
+# Sets guest, the steps for a vCPU with FP, SSE and AVX, and leaky, an XSTATE_BV with an xfeature that this host's KVM lacks.
 setup() {
   need_no_settings_file
   need_kvm
@@ -26,7 +26,7 @@ teardown() {
   [[ ! ${public:-} ]] || rm -rf "$public"
 }
 
-# supervised [VARIABLE=VALUE]... STEP...    sets what `run` does
+# supervised [VARIABLE=VALUE]... STEP...    runs the static VMM under a supervisor; sets what `run` does
 supervised() {
   local environment=()
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -55,7 +55,7 @@ names() { # XFEATURES    of AVX and the leaked one
 
 # ---- the rule ----
 
-@test "a static VMM on two threads with vCPUs of unlike XCR0: refused bare, trimmed each to its own supervised" {
+@test "KVM refuses the payloads of two threads of a bare static VMM, and accepts them supervised, each trimmed to its vCPU's XCR0" {
   local program
   local steps=("${guest[@]}" create 1 cpuid 0xd=0x3 thread vcpu 0 set-xsave "$leaky" thread vcpu 1 set-xsave "$leaky")
   for program in "$static" "$musl"; do
@@ -69,7 +69,7 @@ names() { # XFEATURES    of AVX and the leaked one
   done
 }
 
-@test "sign-extended request numbers are taken for what they are" {
+@test "sign-extended request numbers are recognized" {
   bare wide "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   supervised wide "${guest[@]}" set-xsave "$leaky"
@@ -78,18 +78,14 @@ names() { # XFEATURES    of AVX and the leaked one
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "a clean payload passes without a report, at any alignment" {
-  supervised "${guest[@]}" set-xsave 0x7 set-xsave 0x7,shift=3
-  assert_printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x7,shift=3: 0 xstate_bv=0x7 rest=same'
+@test "a clean payload passes without a report, and a leaky one is trimmed in its XSTATE_BV alone, both at any alignment" {
+  local shift clean=() steps=()
+  for shift in 0 1 2 3 4 7 508 3577 3581 3583; do clean+=(set-xsave "0x7,shift=$shift") steps+=(set-xsave "$leaky,shift=$shift"); done
+  supervised "${guest[@]}" "${clean[@]}"
   assert_no_report
-}
-
-@test "a payload is trimmed at any alignment, and nothing but its XSTATE_BV changes" {
-  local shift steps=()
-  for shift in 1 2 3 4 7 508 3577 3581 3583; do steps+=(set-xsave "$leaky,shift=$shift"); done
-  supervised "${guest[@]}" "${steps[@]}"
+  supervised "${guest[@]}" "${clean[@]}" "${steps[@]}"
   ((status == 0))
-  [[ $(grep -c '^set-xsave .*: 0 xstate_bv=0x7 rest=same$' <<<"$output") == 9 ]] || fail "$(outcome)"
+  [[ $(grep -c '^set-xsave .*: 0 xstate_bv=0x7 rest=same$' <<<"$output") == 20 ]] || fail "$(outcome)"
 }
 
 @test "FP and SSE are kept whatever the guest's CPUID says" {
@@ -102,100 +98,90 @@ names() { # XFEATURES    of AVX and the leaked one
   done
 }
 
-@test "a component that the guest's CPUID enumerates is never dropped; that KVM will refuse it is told, and why" {
+@test "an xfeature that the guest's CPUID enumerates is never dropped, and the refusal that is foreseen is reported with its reason" {
   printf -v shown '%#x' $((leaked | 7))
   supervised create 0 cpuid "0xd=$shown" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
-  assert_reported "level=error event=will-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$leaky `
-    `reason=host-lacks:$leaked_name"
+  assert_reported "level=error event=refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$leaky `
+    `foreseen=yes reason=host-lacks:$leaked_name"
 }
 
-@test "what no kernel takes is told before it is refused" {
+@test "a payload that no kernel accepts is reported before KVM refuses it" {
   supervised create 5 cpuid 0xd=0x7 set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff
   assert_printed 'set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff: EINVAL xstate_bv=0x3 rest=same'
   [[ $(wc -l <<<"$stderr") == 1 ]]
-  [[ $stderr =~ event=will-be-refused\ .*vcpu=5\ .*\ reason=xcomp-bv:0x9\;reserved-bytes\;mxcsr:0x[0-9a-f]+$ ]] ||
+  [[ $stderr =~ event=refused\ .*vcpu=5\ .*\ foreseen=yes\ reason=xcomp-bv:0x9\;reserved-bytes\;mxcsr:0x[0-9a-f]+$ ]] ||
     fail "$(outcome)"
-}
-
-@test "a vCPU without a CPUID is left alone" {
-  supervised create 0 set-xsave "$leaky"
+  supervised create 0 set-xsave "$leaky" # without a table, a vCPU is allowed all that the host has
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
-  [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=will-be-refused*"vcpu=0 "* ]]
+  [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=refused*"vcpu=0 "* ]]
 }
 
-@test "KVM_SET_CPUID is learned from, too, and the first leaf that KVM goes by counts" {
+@test "the supervisor learns from KVM_SET_CPUID, too, and from the leaf that KVM uses" {
   supervised create 0 cpuid-v1 0x1,0xd=0x7,0xd=0x3 set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   supervised create 0 cpuid 0xd.1=0x7,0xd.0=0x3 set-xsave 0x7
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "XSAVESHIM_TRIM=none changes nothing and tells what would have been dropped" {
+@test "with XSAVESHIM_TRIM=none nothing changes, and the xfeatures that would be dropped are reported" {
   supervised XSAVESHIM_TRIM=none "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(sed -n 1p <<<"$stderr") == *event=would-trim*" after=$leaky dropped=$leaked_name" ]] || fail "$(outcome)"
-  [[ $(sed -n 2p <<<"$stderr") == *event=will-be-refused*" reason=host-lacks:$leaked_name"* ]]
+  [[ $(sed -n 2p <<<"$stderr") == *event=refused*" reason=host-lacks:$leaked_name"* ]]
   [[ $(wc -l <<<"$stderr") == 2 ]]
 }
 
-# ---- KVM_SET_XCRS: what the guest had enabled ----
+# ---- KVM_SET_XCRS ----
 
-@test "an XCR0 that is set before the payload is the guest's own: its state is kept, though the CPUID lacks it" {
+@test "xfeatures of an XCR0 that is set before the payload are kept, even if the guest's CPUID lacks them" {
   supervised create 0 cpuid 0xd=0x3 set-xcrs 0x7 set-xsave "$leaky"
   [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "an XCR0 that has what was dropped before tells that the guest will be lost, and abort ends the VMM" {
-  local lost="level=error event=will-be-lost via=supervisor ioctl=KVM_SET_XCRS vcpu=0 fd=* xcr0=0x7 lost=avx"
+@test "an XCR0 with an xfeature that was dropped before is reported as a loss, and with abort the VMM ends" {
+  local lost="level=error event=lost via=supervisor ioctl=KVM_SET_XCRS vcpu=0 fd=* xcr0=0x7 foreseen=yes lost=avx"
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 set-xsave 0x7
   [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   assert_reported "$(trim_report 0 0x3 0x7)" "$lost"
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 mark late
   ((status == 128 + 9)) || fail "$(outcome)"
   [[ $output == *$'\nset-xcrs 0x3: '* && $output != *mark* ]] || fail "$(outcome)"
-  assert_reported "$(trim_report 0 0x3 0x7)" "$lost"
+  assert_reported "$(trim_report 0 0x3 0x7)" "$lost action=abort"
 }
 
-@test "an XCR0 that has nothing of what was dropped is no loss, nor one that cannot be read" {
+@test "an XCR0 without a dropped xfeature is no loss, and neither is one that cannot be read" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x7 set-xsave "$leaky" set-xcrs 0x7 set-xcrs-at 0x1000
   assert_printed 'set-xcrs-at 0x1000: EFAULT'
   assert_reported "$(trim_report)"
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xsave 0x3 set-xcrs 0x7
   assert_reported "$(trim_report 0 0x3 0x7)"
   supervised XSAVESHIM_TRIM=none create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x7
-  [[ $stderr != *will-be-lost* ]] || fail "$(outcome)"
+  [[ $stderr != *event=lost* ]] || fail "$(outcome)"
 }
 
-# ---- limit ----
+# ---- rate limit ----
 
-@test "an event of a vCPU is told once, and then at its 10th, 100th, 1,000th time; another event, or another bit, at once" {
+@test "an event of a vCPU is reported the 1st, 10th, 100th and 1,000th time, and another event or another xfeature at once" {
   local steps=() i
   printf -v other '%#x' $((leaky | 1 << 62))
   for ((i = 0; i < 1000; i++)); do steps+=(set-xsave "$leaky"); done
   supervised create 0 cpuid 0xd=0x7 "${steps[@]}" set-xsave 0x7,xcomp_bv=1 set-xsave 0x7,xcomp_bv=1 set-xsave "$other"
   ((status == 0))
   assert_reported "$(trim_report)" "$(trim_report) count="{10,100,1000} \
-    "level=error event=will-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 reason=xcomp-bv:0x1" \
+    "level=error event=refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 foreseen=yes reason=xcomp-bv:0x1" \
     "level=notice event=trim via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$other allowed=0x7 after=0x7 `
       `dropped=$leaked_name,bit62 count=1001"
 }
 
-@test "a vCPU that is made anew is told anew" {
+@test "the rate limit starts again for a vCPU that is created again" {
   supervised "${guest[@]}" set-xsave "$leaky" set-xsave "$leaky" vm close create 0 cpuid 0xd=0x7 set-xsave "$leaky"
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_reported "$(trim_report)" "$(trim_report)"
 }
 
-@test "what is doubtful is told at growing intervals, too" {
-  local steps=() i
-  for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
-  supervised create 0 cpuid 0xd=0x7 cpuid 0xd=0x3 "${steps[@]}"
-  [[ $(grep -c may-be-refused <<<"$stderr") == 2 && $stderr == *' count=10' ]] || fail "$(outcome)"
-}
-
-# ---- what it cannot see: did KVM take the table? ----
+# ---- tables that KVM may have refused ----
 
 @test "a table that KVM cannot have taken is not learned: too long, or not readable" {
   supervised create 0 cpuid-too-many 0xd=0x3 cpuid-null set-xsave 0x7
@@ -203,20 +189,20 @@ names() { # XFEATURES    of AVX and the leaked one
   assert_no_report
 }
 
-@test "what a guest has by an earlier table is kept when a later one, with less, was refused" {
+@test "xfeatures of an earlier table are kept, whether KVM refuses the later table or not, and the kept ones are reported at growing intervals" {
+  local steps=() i
+  for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
   supervised "${guest[@]}" run cpuid 0xd=0x3 set-xsave 0x7
   assert_printed 'cpuid 0xd=0x3: EINVAL' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
-}
-
-@test "what only an earlier table had is kept, and told, as it may have been the last that KVM took" {
-  supervised "${guest[@]}" cpuid 0xd=0x3 set-xsave "$leaky"
-  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
+  supervised "${guest[@]}" cpuid 0xd=0x3 set-xsave "$leaky" "${steps[@]}"
+  [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same"* ]] || fail "$(outcome)"
+  local kept="allowed=0x7 reason=earlier-cpuid lacking=avx"
   assert_reported "$(trim_report)" \
-    "level=notice event=may-be-refused via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 `
-      `reason=guest-lacks:avx"
+    "level=notice event=not-trimmed via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=$leaky $kept" \
+    "level=notice event=not-trimmed via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 $kept count=10"
 }
 
-@test "a later table with more counts from then on" {
+@test "a later table with more xfeatures counts from then on" {
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same
@@ -225,8 +211,8 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 
 # ---- which vCPU is it? ----
 
-@test "a new vCPU that is given the number of a closed one is not taken for it" {
-  # the second VM is there before the first vCPU's number becomes free for its own
+@test "a new vCPU with the descriptor number of a closed one is not taken for the closed one" {
+  # the second VM exists before the number of the first vCPU becomes free
   supervised create 0 cpuid 0xd=0x3 vm close create 0 set-xsave 0x7
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
@@ -235,7 +221,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "two VMs whose vCPUs have the same id are told apart" {
+@test "vCPUs of two VMs with the same id are distinguished" {
   supervised create 0 cpuid 0xd=0x3 dup-to 20 vm create 0 cpuid 0xd=0x7 set-xsave 0x7 fd 20 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same
@@ -249,7 +235,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "a duplicate that is put on another vCPU's number is the vCPU that it duplicates" {
+@test "a duplicate on the number of another vCPU is the vCPU that it duplicates" {
   local second
   supervised create 0 create 1
   second=$(sed -n 's/^create 1: //p' <<<"$output")
@@ -258,7 +244,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "a duplicate that is put on the number of another VM's vCPU with the same id may have what either has" {
+@test "a duplicate on the number of another VM's vCPU with the same id is allowed the xfeatures of both" {
   local first second
   supervised create 0 vm create 0
   { read -r first; read -r second; } < <(sed -n 's/^create 0: //p' <<<"$output")
@@ -278,7 +264,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "vCPUs of a parent are none of its child's, whose own are told apart by process" {
+@test "a child with a parent's vCPU gets EIO from KVM, and its own vCPUs are trimmed by its own tables" {
   supervised create 0 cpuid 0xd=0x3 fork set-xsave 0x7 vm create 0 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: EIO xstate_bv=0x7 rest=same
@@ -311,7 +297,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $(cat "$work"/[2468] | grep -cx 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same') == 8 ]]
 }
 
-@test "eight threads that restore at once are trimmed each to its own, signals or not" {
+@test "eight threads restore at once, with and without signals, and each payload is trimmed to its vCPU's XCR0" {
   local mode rounds=$((1000 / slow))
   for mode in '' interrupted; do
     # shellcheck disable=SC2086 # no word or one
@@ -322,7 +308,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "a signal does not interrupt a call that the supervisor is at work on" {
+@test "a signal does not interrupt a call that the supervisor is handling" {
   start_hanging vcpu "$leaky"
   kill -USR1 "$pid"
   resume
@@ -332,7 +318,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 
 # ---- whose call is it? ----
 
-@test "a helper with its own memory that shares the descriptors gets its EIO: nothing is trimmed, told or ended" {
+@test "a helper that shares the descriptors and not the memory gets EIO: nothing is trimmed or reported, and nobody ends" {
   local mode
   supervised "${guest[@]}" helper set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
@@ -344,13 +330,13 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "a child that shares the VMM's memory is served as the VMM is" {
+@test "a child that shares the VMM's memory is served like the VMM" {
   supervised "${guest[@]}" vfork set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   assert_reported "$(trim_report)"
 }
 
-@test "pid= is the process that makes the call, as the supervisor sees it" {
+@test "pid= is the process that makes the call, by its pid in the supervisor's namespace" {
   local pids
   run --separate-stderr "$xsaveshim" run --supervise -- sh -c '"$@"; "$@"; true' sh "$static" pid "${guest[@]}" set-xsave "$leaky"
   pids=$(sed -n 's/^pid: //p' <<<"$output")
@@ -361,7 +347,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(outcome)"
 }
 
-# start_hanging WHERE XSTATE_BV    a VMM whose payload nobody can read before `resume`; sets what `start` does
+# start_hanging WHERE XSTATE_BV    starts a VMM whose payload nobody can read before `resume`; sets what `start` sets
 start_hanging() {
   [[ $EUID == 0 ]] || skip "only root can make a system call wait for a userfaultfd"
   mkfifo "$work/in"
@@ -372,7 +358,7 @@ start_hanging() {
   wait_for $((10 * slow)) waits_in seccomp 16 "$pid" # ioctl()
 }
 
-@test "a payload that hangs whoever reads it holds up its own caller alone" {
+@test "a payload whose reader hangs holds up its own caller and no other" {
   local i
   mkfifo "$work/never"
   exec {in}<>"$work/never"
@@ -391,7 +377,7 @@ start_hanging() {
   [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 10 ]] || fail "$(outcome)"
 }
 
-@test "what is no vCPU is never read from, so that nobody waits for it" {
+@test "no memory is read for a descriptor that is no vCPU, so that nobody waits" {
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$build/test/hang" nothing "$leaky" <&"$in"
@@ -399,7 +385,7 @@ start_hanging() {
   assert_no_report
 }
 
-@test "a process that gets the pid of a dead caller is not ended in its place" {
+@test "a process that got the pid of a dead caller is not ended" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr timeout $((60 * slow)) unshare --pid --fork --kill-child --mount-proc bash -c '
     mkfifo "$4/in" "$4/other"
@@ -431,26 +417,29 @@ start_hanging() {
   done
 }
 
-@test "a payload in memory that the VMM made read-only is trimmed" {
+@test "a payload in read-only memory is trimmed, and a file behind a private mapping does not change" {
   supervised "${guest[@]}" set-xsave "$leaky,readonly"
   assert_printed "set-xsave $leaky,readonly: 0 xstate_bv=0x7 rest=same"
   assert_reported "$(trim_report)"
-}
-
-@test "a payload in a file that is mapped privately is trimmed in memory and not in the file" {
-  snapshot_file
-  run --separate-stderr "$xsaveshim" run --supervise -- "$build/test/mapped" private "$work/snapshot"
+  run_mapped private
   [[ $output == '0 xstate_bv=0x3' ]] || fail "$(outcome)"
   assert_reported "$(trim_report 0 0x3)"
-  cmp "$work/snapshot" "$work/snapshot.before"
 }
 
-@test "a payload in a file that is mapped to be shared, but not written to, is left alone and reported" {
-  snapshot_file
-  run --separate-stderr "$xsaveshim" run --supervise -- "$build/test/mapped" shared "$work/snapshot"
+@test "a payload in a file that is mapped shared and read-only stays as it is, which is reported" {
+  run_mapped shared
   [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(outcome)"
-  [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ error= ]] ||
+  [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ reason=memory-not-writable\ error= ]] ||
     fail "$(outcome)"
+  [[ $stderr == *event=refused*"reason=host-lacks:$leaked_name"* ]] || fail "$(outcome)"
+  run_mapped shared XSAVESHIM_REFUSED=abort
+  [[ $status == $((128 + 9)) && $stderr == *event=not-trimmed*event=refused*action=abort* ]] || fail "$(outcome)"
+}
+
+# Runs a VMM whose payload is in a file that is mapped private or shared. The file must not change.
+run_mapped() { # HOW [VARIABLE=VALUE]
+  snapshot_file
+  run --separate-stderr env "${@:2}" "$xsaveshim" run --supervise -- "$build/test/mapped" "$1" "$work/snapshot"
   cmp "$work/snapshot" "$work/snapshot.before"
 }
 
@@ -466,7 +455,7 @@ snapshot_file() {
 
 # ---- sandboxes ----
 
-@test "where any system call but ioctl and write is fatal the supervisor does its work" {
+@test "the supervisor serves a VMM whose filter kills at every call except ioctl and write" {
   local program
   for program in "$static" "$musl"; do
     static=$program
@@ -475,16 +464,17 @@ snapshot_file() {
   done
 }
 
-@test "a container manager's supervisor, or another of ours, is told apart from a failure" {
+@test "a second supervisor is refused with a message that says why" {
   run --separate-stderr "$xsaveshim" run --supervise -- "$xsaveshim" run --supervise -- "$static" mark a
   [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
-  [[ $stderr == 'xsaveshim run: cannot supervise: this process has a supervisor already, '*': use --preload, or '* ]]
+  [[ $stderr == 'xsaveshim run: cannot supervise: this process already has a supervisor, '*': start the VMM outside it' ]]
 }
 
 # ---- QEMU ----
 
-@test "real QEMU, supervised or with the library preloaded, restores a leaky snapshot with its guest intact" {
+@test "real QEMU, supervised or with the library, restores a leaky snapshot with its guest intact" {
   local mode
+  local -A how=([supervisor]=--supervise [library]='')
   # shellcheck source=test/qemu.bash
   source "$BATS_TEST_DIRNAME/qemu.bash"
   touch "$work/host-leaks"
@@ -493,38 +483,37 @@ snapshot_file() {
   guest_save source "$work/image"
   guest_restore bare "$work/image"
   assert_guest_lost bare
-  for mode in supervise preload; do
-    printf '#!/bin/sh\nexec %s run --%s -- qemu-system-x86_64 "$@"\n' "$xsaveshim" "$mode" >"$work/qemu"
+  for mode in supervisor library; do
+    printf '#!/bin/sh\nexec %s run %s -- qemu-system-x86_64 "$@"\n' "$xsaveshim" "${how[$mode]}" >"$work/qemu"
     chmod +x "$work/qemu"
     qemu=$work/qemu
     guest_restore "$mode" "$work/image"
     assert_guest_intact "$mode"
     grep -q "event=trim .*ioctl=KVM_SET_XSAVE vcpu=0 .* allowed=0x3 .* dropped=$leaked_name$" "$work/$mode/stderr"
   done
-  grep -q via=supervisor "$work/supervise/stderr"
-  run ! grep -q via=supervisor "$work/preload/stderr"
+  grep -q via=supervisor "$work/supervisor/stderr"
+  run ! grep -q via=supervisor "$work/library/stderr"
 }
 
 # ---- settings ----
 
-@test "what a supervisor cannot do is refused before the VMM starts" {
+@test "an option to trim what KVM saves is refused before the VMM starts" {
   local option
   for option in --trim=save --trim=both; do
     run --separate-stderr "$xsaveshim" run "$option" -- "$static" mark started
     [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
-    [[ $stderr == 'xsaveshim run: a supervisor '*'or --preload if the VMM is dynamically linked' ]] || fail "$(outcome)"
+    [[ $stderr == 'xsaveshim run: a supervisor cannot trim what KVM saves: use --trim=restore'* ]] || fail "$(outcome)"
   done
 }
 
-@test "a setting to trim what KVM saves does not keep a VMM from starting: the supervisor trims restores, and says so" {
+@test "a setting to trim what KVM saves does not keep a VMM from starting: the supervisor trims restores, and run warns" {
   local mode
   for mode in both save; do
     run --separate-stderr env XSAVESHIM_TRIM="$mode" "$xsaveshim" run -- "$static" "${guest[@]}" set-xsave "$leaky"
     assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-    [[ ${stderr%%$'\n'*} == "xsaveshim run: warning: XSAVESHIM_TRIM=$mode: a supervisor cannot trim what KVM saves, so it `
-      `trims what the VMM restores and nothing else" ]] || fail "$(outcome)"
-    stderr=${stderr#*$'\n'} reported "$(trim_report)"
-    # the settings file's, where nothing else sets it
+    [[ $stderr == "xsaveshim run: warning: XSAVESHIM_TRIM=$mode: a supervisor cannot trim what KVM saves"* ]] || fail "$(outcome)"
+    stderr=${stderr#*$'\n'} assert_reported "$(trim_report)"
+    # the same from the settings file
     run --separate-stderr unshare --mount sh -c 'mount -t tmpfs none /etc && echo "XSAVESHIM_TRIM=$0" >/etc/xsaveshim.conf &&
       exec "$@"' "$mode" "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
     assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
@@ -532,7 +521,7 @@ snapshot_file() {
   done
 }
 
-@test "where /proc shows another PID namespace the VMM is not started, as its memory could be another process's" {
+@test "if /proc shows another PID namespace the VMM is not started, as its memory could be another process's" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr unshare --pid --fork "$xsaveshim" run --supervise -- "$static" mark started
   [[ $status == 125 && -z $output ]] || fail "$(outcome)"
@@ -541,16 +530,31 @@ snapshot_file() {
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "XSAVESHIM_REFUSED=abort ends the VMM, after the report, before KVM refuses what it restores" {
+@test "XSAVESHIM_REFUSED=abort ends the VMM after the report and before KVM refuses the payload" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid "0xd=$leaky" set-xsave 0x7 set-xsave "$leaky" mark late
   ((status == 128 + 9)) || fail "$(outcome)"
   [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *"set-xsave $leaky"* ]] || fail "$(outcome)"
-  [[ $stderr == *"event=will-be-refused "*"reason=host-lacks:$leaked_name" && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
+  [[ $stderr == *"event=refused "*"reason=host-lacks:$leaked_name action=abort" && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
   supervised XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "reports go where the settings say, at the level that they say" {
+@test "XSAVESHIM_REFUSED=abort ends nobody for xfeatures that XSAVESHIM_TRIM=none leaves in the payload, and does for another reason" {
+  supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
+  assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
+  [[ $stderr == *event=would-trim*event=refused* && $stderr != *action=* ]] || fail "$(outcome)"
+  supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky,xcomp_bv=1"
+  [[ $status == $((128 + 9)) && $stderr == *event=would-trim*event=refused*action=abort* ]] || fail "$(outcome)"
+}
+
+@test "XSAVESHIM_REFUSED=abort ends the VMM after a refusal that was reported before, and not without a report" {
+  # The first refusal, without a CPUID table, ends nobody.
+  supervised XSAVESHIM_REFUSED=abort create 0 set-xsave "$leaky" cpuid "0xd=$leaky" set-xsave "$leaky" mark late
+  [[ $status == $((128 + 9)) && $output != *mark* ]] || fail "$(outcome)"
+  [[ $(wc -l <<<"$stderr") == 2 && $(sed -n 2p <<<"$stderr") == *event=refused*action=abort*count=2 ]] || fail "$(outcome)"
+}
+
+@test "reports go to the log and have the level that the settings name" {
   supervised XSAVESHIM_LOG="$work/log" "${guest[@]}" set-xsave "$leaky"
   assert_no_report
   grep -q "event=trim via=supervisor .*dropped=$leaked_name$" "$work/log"
@@ -562,10 +566,10 @@ snapshot_file() {
   grep -qE 'event=learn via=supervisor pid=[0-9]+ ioctl=KVM_SET_CPUID2 vcpu=0 fd=[0-9]+ guest_xcr0=0x7 allowed=0x7$' <<<"$stderr"
 }
 
-# ---- coming and going ----
+# ---- starts and ends ----
 
-# start STEP...    a supervised VMM that has come to its first `pause`; sets pid, supervisor and in, a descriptor
-# that `resume` writes to
+# start STEP...    starts a supervised VMM and waits for its first `pause`; sets pid, supervisor, and in, the descriptor that
+# `resume` writes to
 start() {
   mkfifo "$work/in"
   exec {in}<>"$work/in"
@@ -583,7 +587,7 @@ find_supervisor() { # WORD-OF-ITS-COMMAND-LINE
   local candidate
   supervisor=
   for candidate in $(pgrep -f -- "$1"); do
-    # the VMM, too, is called xsaveshim until its exec
+    # until its exec, the VMM is called xsaveshim as well
     [[ $candidate == "${pid-}" || $(cat "/proc/$candidate/comm" 2>&1) != xsaveshim ]] || supervisor=$candidate
   done
   [[ $supervisor ]]
@@ -597,11 +601,11 @@ field() { # PID NAME    of /proc/PID/status
   sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"
 }
 
-@test "the VMM has no child, no pending signal and no descriptor that it would not have without a supervisor" {
+@test "the supervisor gives the VMM no child, no pending signal and no descriptor" {
   local look bare
-  # with SIGCHLD blocked, one that was sent would wait for the VMM
+  # A blocked SIGCHLD would stay pending in the VMM, and a subreaper (prctl 36) would become the parent of an orphan.
   local blocked=(perl -MPOSIX -e
-    'sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
+    'syscall(157, 36, 1, 0, 0, 0); sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
   for look in 'grep -E ^(Sig[PBIC]|Shd|Umask) /proc/self/status' 'ls /proc/self/fd' 'cat /proc/thread-self/children' env; do
     # shellcheck disable=SC2086 # several words
     run -0 "${blocked[@]}" $look
@@ -621,10 +625,11 @@ field() { # PID NAME    of /proc/PID/status
   [[ $(readlink "/proc/$supervisor/fd/0") == /dev/null && $(readlink "/proc/$supervisor/fd/1") == /dev/null ]]
   [[ $(readlink "/proc/$supervisor/fd/2") == "$work/err" ]]
   run ls -l "/proc/$supervisor/fd"
-  # and a socket where there is a syslog
+  # if the host has a syslog, there is a socket as well
   [[ $(sed -n '/ socket:/d; s/.* -> //p' <<<"$output" | sort) == "/dev/null
 /dev/null
 $work/err
+anon_inode:[eventfd]
 anon_inode:[eventpoll]
 anon_inode:[eventpoll]
 anon_inode:[pidfd]
@@ -633,7 +638,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait "$pid"
 }
 
-@test "the terminal's and other signals do not end the supervisor" {
+@test "signals from the terminal and elsewhere do not end the supervisor" {
   local signal
   start "${guest[@]}" pause set-xsave "$leaky"
   for signal in INT QUIT HUP TERM TSTP PIPE USR1 USR2 ALRM CHLD; do kill "-$signal" "$supervisor"; done
@@ -642,25 +647,22 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -qx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" "$work/out"
 }
 
-@test "a VMM that nobody listens to any more is still served" {
-  mkfifo "$work/stderr"
+@test "a VMM is served whose standard error has lost its reader, or is a full pipe" {
+  local target
+  mkfifo "$work/stderr" "$work/full"
   exec {reader}<>"$work/stderr"
-  exec {writer}>"$work/stderr"
+  exec {lost}>"$work/stderr"
   exec {reader}<&-
-  run timeout $((60 * slow)) "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky" 2>&"$writer"
-  assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-}
-
-@test "a standard error that nobody reads holds up no VMM" {
-  mkfifo "$work/stderr"
-  exec {full}<>"$work/stderr"
+  exec {full}<>"$work/full"
   timeout 2 dd if=/dev/zero bs=4096 status=none >&"$full" || true
-  run bash -c 'exec "$@" 2>&$0' "$full" timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$static" \
-    "${guest[@]}" set-xsave "$leaky" create 1 cpuid 0xd=0x7 set-xsave "$leaky"
-  [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$output"
+  for target in "$lost" "$full"; do
+    run bash -c 'exec "$@" 2>&$0' "$target" timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$static" \
+      "${guest[@]}" set-xsave "$leaky" create 1 cpuid 0xd=0x7 set-xsave "$leaky"
+    [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$output"
+  done
 }
 
-@test "who waits for the end of the standard error of a VMM that becomes a daemon does not wait for the VM's end" {
+@test "the standard error of a VMM that becomes a daemon ends before the VM" {
   local qemu
   command -v qemu-system-x86_64 >/dev/null || skip "QEMU is not installed"
   timeout $((60 * slow)) "$xsaveshim" run --supervise -- qemu-system-x86_64 -accel kvm -machine pc -nodefaults -display none -S \
@@ -674,12 +676,12 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-@test "the supervisor keeps its standard error while any of what it serves has it, and lets go of it a moment later" {
+@test "the supervisor keeps its standard error while a process that it serves has it, and then closes it" {
   mkfifo "$work/stderr" "$work/in"
   exec {in}<>"$work/in"
   timeout $((60 * slow)) cat "$work/stderr" >"$work/err" 3>&- &
   reader=$!
-  # the shell has it while the first VMM runs
+  # the shell keeps standard error while the first VMM runs
   "$xsaveshim" run --supervise -- bash -c '"$@" 2>/dev/null; exec "$@" 2>/dev/null' bash "$static" mark "$work" \
     "${guest[@]}" pause set-xsave "$leaky" <"$work/in" >"$work/out" 2>"$work/stderr" 3>&- &
   pid=$!
@@ -699,19 +701,19 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -q "event=trim .*dropped=$leaked_name$" "$log"
 }
 
-@test "the supervisor ends with the last process that it serves, and lets go of standard error" {
+@test "the supervisor ends with the last process that it serves, and closes standard error" {
   start "${guest[@]}" fork pause
   kill -KILL "$pid"
   wait "$pid" || true
   kill -0 "$supervisor"
   resume
   wait_for $((10 * slow)) none_left "$work"
-  # a pipe's reader sees its end
+  # the reader of a pipe sees its end
   timeout $((10 * slow)) "$xsaveshim" run --supervise -- "$static" mark "$work" 2>&1 | cat >"$work/piped"
   grep -q '^mark' "$work/piped"
 }
 
-@test "kill -9 of the supervisor: KVM_SET_XSAVE fails with ENOSYS, the VMM's other calls go on" {
+@test "after kill -9 of the supervisor KVM_SET_XSAVE fails with ENOSYS, and the VMM's other calls go on" {
   start "${guest[@]}" get-xsave pause set-xsave "$leaky" set-xsave 0x7 get-xsave run
   kill -KILL "$supervisor"
   wait_for $((10 * slow)) none_left "xsaveshim run --supervise -- $static mark $work"
@@ -721,9 +723,44 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -qx "set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same" "$work/out"
   [[ $(grep -c '^get-xsave: 0 ' "$work/out") == 2 && $(grep ^get-xsave "$work/out" | sort -u | wc -l) == 1 ]]
   grep -qx 'run: 0 exit=hlt' "$work/out"
+  [[ $(grep -c "event=supervisor-died via=supervisor pid=$pid supervisor=$supervisor$" "$work/err") == 1 ]] || fail "$(<"$work/err")"
 }
 
-@test "kill -9 while a call waits for its answer: the call fails, and nothing hangs" {
+@test "after kill -9 of the supervisor abort lets the VMM run, and ends it at its next watched call" {
+  local died
+  export XSAVESHIM_REFUSED=abort
+  start "${guest[@]}" pause get-xsave run create 1 pause vcpu 0 set-xsave 0x7 mark late
+  died="level=error event=supervisor-died via=supervisor pid=$pid"
+  kill -KILL "$supervisor"
+  wait_for $((10 * slow)) grep -qx "xsaveshim: $died supervisor=$supervisor" "$work/err"
+  resume
+  wait_for $((10 * slow)) eval '(($(grep -c "^pause:" "$work/out") == 2))'
+  grep -q '^get-xsave: 0 ' "$work/out"
+  grep -qx 'run: 0 exit=hlt' "$work/out"
+  grep -qx 'create 1: ENOSYS' "$work/out" # no VMM goes on without it
+  resume
+  wait "$pid" || status=$?
+  ((status == 128 + 9)) || fail "$status" "$(<"$work/out")"
+  run -1 grep 'mark late' "$work/out"
+  wait_for $((10 * slow)) grep -qx "xsaveshim: $died supervisor=$supervisor ioctl=KVM_SET_XSAVE action=abort" "$work/err"
+  wait_for $((10 * slow)) none_left "$work"
+}
+
+@test "abort ends the VMM whose call waits for its answer when the supervisor dies, and no VMM without a vCPU" {
+  export XSAVESHIM_REFUSED=abort
+  start_stopped_call
+  kill -KILL "$supervisor"
+  wait "$pid" || status=$?
+  ((status == 128 + 9)) || fail "$status" "$(<"$work/out")"
+  rm "$work/in"
+  start pause file /dev/null set-xsave 0x7
+  kill -KILL "$supervisor"
+  resume
+  wait "$pid"
+  grep -qx 'set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same' "$work/out"
+}
+
+@test "a call that waits for its answer fails after kill -9 of the supervisor, and nothing hangs" {
   start_stopped_call
   kill -KILL "$supervisor"
   wait "$pid"
@@ -738,7 +775,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-# A VMM whose KVM_SET_XSAVE waits for a supervisor that is stopped.
+# Starts a VMM and stops its supervisor, so that the VMM's KVM_SET_XSAVE waits.
 start_stopped_call() {
   start "${guest[@]}" pause set-xsave 0x7
   kill -STOP "$supervisor"
@@ -747,9 +784,9 @@ start_stopped_call() {
   wait_for $((10 * slow)) waits_in seccomp 16 "$pid" # ioctl()
 }
 
-@test "starts and ends leave no process behind, be it a zombie: a thousand of them, or a hundred where all is slow" {
+@test "a thousand starts and ends leave no process behind, not even a zombie" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
-  # where /proc shows nothing else
+  # in a PID namespace, whose /proc shows no other process
   run --separate-stderr timeout 300 unshare --pid --fork --kill-child --mount-proc bash -c '
     for ((i = 0; i < $2; i++)); do "$0" run --supervise -- "$1" mark a; done | grep -c "^mark a"
     SECONDS=0
@@ -758,7 +795,7 @@ start_stopped_call() {
   [[ $status == 0 && $output == $((1000 / slow)) ]] || fail "$(outcome)"
 }
 
-@test "VMMs one after the other leave no descriptor behind in their supervisor: a thousand, or a hundred where all is slow" {
+@test "a thousand VMMs one after the other leave no descriptor behind in their supervisor" {
   mkfifo "$work/in"
   exec {in}<>"$work/in"
   "$xsaveshim" run --supervise -- bash -c \
@@ -768,14 +805,14 @@ start_stopped_call() {
   find_supervisor "$work"
   [[ $(grep -c '^cpuid .*: 0$' "$work/out") == $((1000 / slow)) ]]
   run find "/proc/$supervisor/fd" -lname '*pidfd*'
-  [[ -z $output && $(find "/proc/$supervisor/fd" -type l | wc -l) -le 7 ]]
+  [[ -z $output && $(find "/proc/$supervisor/fd" -type l | wc -l) -le 8 ]]
   resume
   wait_for $((10 * slow)) none_left "$work"
 }
 
 # ---- users ----
 
-# A device that everybody may open, and the programs where everybody can reach them.
+# Makes a /dev/kvm that everybody may open, and copies of the programs that everybody may execute.
 make_public() {
   [[ $EUID == 0 ]] || skip "only root can make a device"
   public=$(mktemp -d /tmp/xsaveshim-supervise.XXXXXX)
@@ -787,28 +824,25 @@ make_public() {
   show_privileges=(sh -c 'grep ^NoNewPrivs /proc/self/status; exec "$@"' sh)
 }
 
-@test "as root the VMM runs without no_new_privs, so that a jailer can still become another user" {
+@test "root's VMM runs without no_new_privs, so that a jailer can become another user, and a plain user's with it" {
   make_public
-  run --separate-stderr env DEVICE="$public/kvm" "$public/xsaveshim" run --supervise -- "${show_privileges[@]}" \
-    "${nobody[@]}" "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
-  assert_printed $'NoNewPrivs:\t0' "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-  assert_reported "$(trim_report)"
+  local outside inside expected
+  for expected in 0 1; do
+    outside=() inside=("${nobody[@]}")
+    ((expected == 0)) || outside=("${nobody[@]}") inside=()
+    run --separate-stderr env DEVICE="$public/kvm" "${outside[@]}" "$public/xsaveshim" run --supervise -- \
+      "${show_privileges[@]}" "${inside[@]}" "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
+    assert_printed $'NoNewPrivs:\t'"$expected" "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
+    assert_reported "$(trim_report)"
+  done
 }
 
-@test "a plain user's VMM is served, with no_new_privs" {
-  make_public
-  run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \
-    "${show_privileges[@]}" "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
-  assert_printed $'NoNewPrivs:\t1' "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
-  assert_reported "$(trim_report)"
-}
-
-@test "a VMM that the supervisor may not look at is let through, and every call is reported" {
+@test "calls of a VMM whose memory the supervisor may not read go through untrimmed, and each is reported" {
   make_public
   chmod 711 "$public/vmm-static" # not to be read, and so not to be looked into
   run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \
     sh -c 'exec "$@"' sh "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
   assert_printed "cpuid 0xd=0x7: 0" "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
-  [[ $(grep -cE 'level=error event=no-access via=supervisor pid=[0-9]+ ioctl=KVM_SET_(CPUID2|XSAVE) .* error=' <<<"$stderr") == 2 ]] ||
+  [[ $(grep -cE 'level=error event=not-trimmed via=supervisor pid=[0-9]+ ioctl=KVM_SET_(CPUID2|XSAVE) .* reason=memory-not-readable error=' <<<"$stderr") == 2 ]] ||
     fail "$(outcome)"
 }

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The supervisor where Yama decides who may look at a process: in a testbed kernel, as few others have it at all levels.
+# The supervisor under Yama, which decides who may read another process's memory. In a testbed kernel, because it can be set to
+# every scope there.
 
 load lib
 
-# in_testbed SCRIPT    where /dev/kvm and the programs in $build are everybody's; $scope, $as_nobody, $static and $musl there are what
-# they say
+# in_testbed SCRIPT    runs a script in the testbed, where everybody may use /dev/kvm and execute the programs in $build. Sets
+# what `run` does.
 in_testbed() {
   run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSTEST_SLOW:-1})) fixed -- bash -c '
     scope=/proc/sys/kernel/yama/ptrace_scope
@@ -19,13 +20,13 @@ in_testbed() {
     [[ -w /dev/kvm ]] && '"$1" "$build"
 }
 
-assert_served() { # how many restores were trimmed
+assert_trimmed() { # HOW-MANY-RESTORES
   [[ $status == 0 && $(grep -cx 'set-xsave 0x217: 0 xstate_bv=0x7 rest=same' <<<"$output") == "$1" ]] || fail "$(outcome)"
   [[ $(grep -c '^xsaveshim: level=notice event=trim via=supervisor .*dropped=bndcsr,pkru$' <<<"$stderr") == "$1" ]] ||
     fail "$(outcome)"
 }
 
-@test "a plain user's VMM is served under Yama's scopes 0 and 1, through exec, on threads with vCPUs of unlike XCR0" {
+@test "a plain user's VMM is served under Yama's scopes 0 and 1, also after an exec, and on threads whose vCPUs differ in XCR0" {
   in_testbed '
     for level in 0 1; do
       echo $level >$scope
@@ -35,21 +36,21 @@ assert_served() { # how many restores were trimmed
       done
       $as_nobody $xsaveshim run --supervise -- sh -c "exec $static create 0 cpuid 0xd=0x7 set-xsave 0x217"
     done'
-  assert_served 6
+  assert_trimmed 6
   [[ $(grep -cx 'set-xsave 0x217: 0 xstate_bv=0x3 rest=same' <<<"$output") == 4 ]] || fail "$(outcome)"
   [[ $(grep -c 'event=trim via=supervisor .*dropped=avx,bndcsr,pkru$' <<<"$stderr") == 4 ]] || fail "$(outcome)"
 }
 
-@test "under scope 1 a plain user's VMM that is a child of what was started is let through, and reported" {
+@test "under scope 1 the calls of a plain user's VMM that is a child of the started process go through untrimmed, and are reported" {
   in_testbed '
     echo 1 >$scope
     $as_nobody $xsaveshim run --supervise -- sh -c "$static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
   [[ $status == 0 && $output == *'set-xsave 0x217: EINVAL xstate_bv=0x217 rest=same' ]] || fail "$(outcome)"
-  [[ $(grep -cE '^xsaveshim: level=error event=no-access via=supervisor pid=[0-9]+ ioctl=KVM_SET_' <<<"$stderr") == 2 ]] ||
+  [[ $(grep -cE '^xsaveshim: level=error event=not-trimmed via=supervisor pid=[0-9]+ ioctl=KVM_SET_.* reason=memory-not-readable ' <<<"$stderr") == 2 ]] ||
     fail "$(outcome)"
 }
 
-@test "under scope 2 a plain user's VMM is not started, and the user is told why; root's is served, its children too" {
+@test "under scope 2 a plain user's VMM is not started, with a message that says why, and root's is served, with its children" {
   in_testbed '
     echo 2 >$scope
     $as_nobody $xsaveshim run -- $static mark started
@@ -58,15 +59,15 @@ assert_served() { # how many restores were trimmed
     $xsaveshim run --supervise -- sh -c "$as_nobody $static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
   [[ $output == 'exit status 125'* && $output != *mark* ]] || fail "$(outcome)"
   [[ $stderr == 'xsaveshim run: cannot supervise: this user may not '*'(kernel.yama.ptrace_scope of 2 or 3'* ]] || fail "$(outcome)"
-  assert_served 2
+  assert_trimmed 2
 }
 
-@test "under scope 1 a plain user's status does not know what his own VMM got, and says so; root's does" {
+@test "under scope 1 a plain user's status says that it cannot read the settings of the user's own VMM, and root's shows them" {
   in_testbed '
     echo 1 >$scope
     mkfifo /tmp/stdin && exec 9<>/tmp/stdin
-    $as_nobody env LD_PRELOAD=$build/libxsaveshim.so $build/test/idle 1 <&9 >/tmp/said &
-    until grep -q ready /tmp/said; do kill -0 $! || exit; sleep 0.1; done
+    $as_nobody env LD_PRELOAD=$build/libxsaveshim.so $build/test/idle 1 <&9 >/tmp/output &
+    until grep -q ready /tmp/output; do kill -0 $! || exit; sleep 0.1; done
     for as_whom in "$as_nobody" ""; do
       $as_whom $xsaveshim status --json >/tmp/json
       echo $? $(jq -c ".vmms[] | [.shim, .protected, .settings.trim]" /tmp/json)

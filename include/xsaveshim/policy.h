@@ -115,12 +115,73 @@ struct refusal {
 	uint32_t mxcsr;	     // the MXCSR bits that this CPU refuses
 };
 
-// Diagnoses a refused KVM_SET_XSAVE. head: the payload's first XSTATE_HEAD_SIZE bytes, as the
-// kernel saw them.
+// The parts of a payload that KVM can refuse.
+struct payload_parts {
+	uint64_t xstate_bv;
+	uint64_t xcomp_bv;
+	bool reserved_bytes; // true if a reserved byte of the header is not 0
+	uint32_t mxcsr;
+};
+
+// Notes which of these xfeatures KVM does not take on this host, by reason.
+static inline void
+policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
+{
+	uint64_t lacking = xfeatures & ~(host.xfeatures | XFEATURE_FPSSE);
+
+	refusal->not_permitted = lacking & host.xcr0 & XFEATURE_XTILE;
+	refusal->host_lacks = lacking & ~refusal->not_permitted;
+}
+
+// Returns true if every kernel on this host refuses such a payload, whatever the guest has.
+static inline bool policy_always_refused(struct refusal refusal)
+{
+	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv ||
+	       refusal.reserved_bytes || refusal.mxcsr;
+}
+
+// Returns true if a reason for the refusal is known.
+static inline bool policy_is_diagnosed(struct refusal refusal)
+{
+	return policy_always_refused(refusal) || refusal.guest_lacks;
+}
+
+// Diagnoses a refused KVM_SET_XSAVE.
+static inline struct refusal
+policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct host_caps host)
+{
+	uint64_t bv = payload.xstate_bv;
+	struct refusal refusal = {
+		.guest_lacks = vcpu.knowledge == VCPU_XCR0 ? bv & ~vcpu.guest_xcr0 : 0,
+		.xcomp_bv = payload.xcomp_bv,
+		.reserved_bytes = payload.reserved_bytes,
+	};
+
+	policy_diagnose_host(&refusal, bv, host);
+	// The kernel checks MXCSR only if it loads an xfeature that uses it.
+	if (bv & (XFEATURE_FPSSE | XFEATURE_AVX))
+		refusal.mxcsr = payload.mxcsr & host.mxcsr_reserved;
+	// Few kernels refuse FP and SSE to a guest, so these two are the reason only if there is no
+	// other.
+	if (policy_always_refused(refusal) || refusal.guest_lacks & ~XFEATURE_FPSSE)
+		refusal.guest_lacks &= ~XFEATURE_FPSSE;
+	return refusal;
+}
+
+// The same for the payload's first XSTATE_HEAD_SIZE bytes, as the kernel saw them.
 struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_caps host);
 
 // Diagnoses a refused KVM_SET_XCRS.
-struct refusal policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host);
+static inline struct refusal
+policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host)
+{
+	struct refusal refusal = {
+		.guest_lacks =
+			vcpu.knowledge == VCPU_XCR0 ? xcr0 & ~(vcpu.guest_xcr0 | XFEATURE_FP) : 0};
+
+	policy_diagnose_host(&refusal, xcr0, host);
+	return refusal;
+}
 
 // Returns true if an ioctl failed with this errno because the descriptor is no vCPU of this
 // process: it is closed, it is another file, or another process created its VM (kvm_vcpu_ioctl in
@@ -130,9 +191,6 @@ bool policy_is_no_vcpu(int error);
 // Returns the xfeatures that KVM refused. 0 if it refused something else, such as MXCSR.
 uint64_t policy_refused_xfeatures(struct refusal refusal);
 
-// Returns true if every kernel on this host refuses such a payload, whatever the guest has.
-bool policy_always_refused(struct refusal refusal);
-
 // Returns true if XSAVESHIM_REFUSED=abort ends the VMM after an EINVAL: there is a reason, and not only
 // xfeatures that the settings leave in the payload although the guest lacks them.
 bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
@@ -140,6 +198,9 @@ bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
 // Returns true if only a kernel from 5.17 to 5.19.11 refuses such a payload: its only fault is that
 // it has FP or SSE, which trimming must not drop, in a guest whose CPUID enumerates no XSAVE. KVM
 // takes it while the guest's leaf 0xD is widened by refusal.guest_lacks.
-bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal);
+static inline bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
+{
+	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;
+}
 
 #endif

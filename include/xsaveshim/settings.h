@@ -32,9 +32,13 @@ struct settings_problem {
 	char value[80];	      // cut to fit
 	const char *source;   // "environment", SETTINGS_FILE, ...
 	unsigned int line;    // in the file; 0 for any other source
-	const char *accepted; // the values that the key accepts; NULL if there is no such key
+	const char *accepted; // the accepted values, or the accepted keys; NULL if neither applies
 	const char *used;     // the default, which is used instead; NULL if there is no such key
 };
+
+// An origin of a setting. Any other number is a line of the settings file.
+#define ORIGIN_DEFAULT 0
+#define ORIGIN_ENVIRONMENT UINT_MAX
 
 struct settings {
 	union {
@@ -47,6 +51,7 @@ struct settings {
 		unsigned int values[SETTINGS];
 	};
 	char log_path[PATH_MAX]; // with LOG_PATH
+	unsigned int origins[SETTINGS];
 	struct settings_problem problem[8];
 	unsigned int problems; // counts all; the first 8 are kept
 };
@@ -61,14 +66,14 @@ bool settings_set(struct settings *settings, enum setting setting, const char *v
 bool settings_set_number(struct settings *settings, enum setting setting, unsigned int number);
 
 // Applies the text of a settings file: lines of KEY=value, and comments, which begin with #. White
-// space around a key or a value is ignored. source is the file's name in problems.
+// space around a key or a value is ignored. A text with a zero byte is a problem, and none of its
+// lines is applied. source is the file's name in problems.
 void settings_apply_file(struct settings *settings, const char *text, size_t size,
 			 const char *source);
 
-// Applies an environment: lookup returns the value of a variable, or NULL, and gets the context.
-void settings_apply_environment(struct settings *settings,
-				const char *(*lookup)(const char *key, void *context),
-				void *context);
+// Applies the variables of an environment, whose last element is NULL. A variable that begins with
+// XSAVESHIM_ and is no setting is a problem.
+void settings_apply_environment(struct settings *settings, char *const *environment);
 
 // Reads and applies a file. A file that cannot be read or is too large is a problem; a missing file
 // is none.
@@ -83,6 +88,9 @@ void settings_load(struct settings *settings);
 const char *settings_key(enum setting setting);
 const char *settings_option(enum setting setting);
 const char *settings_json_key(enum setting setting);
+
+// The environment variables of all settings, separated by commas.
+extern const char settings_keys[];
 
 // The values that a setting accepts, the default first: "restore,save,both,none".
 const char *settings_accepted(enum setting setting);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// bench foreign	ns of an ioctl that is nobody's business, on /dev/null
-// bench run		ns of a KVM_RUN whose guest leaves at once
-// bench restore BV	ns of a KVM_SET_XSAVE with that XSTATE_BV, of a guest that has x87 and SSE;
-// DEVICE stands in for /dev/kvm bench spawn ARG...	us from starting a program to its end bench
-// rss		KiB resident, with nothing done yet The times are the least of many measurements:
-// what others do on the machine only ever adds to them.
+// bench unrelated	ns of an ioctl on /dev/null that is unrelated to KVM
+// bench run		ns of a KVM_RUN whose guest exits at once
+// bench restore BV	ns of a KVM_SET_XSAVE with this XSTATE_BV for a guest with x87 and SSE; the
+//			variable DEVICE replaces /dev/kvm
+// bench spawn ARG...	microseconds from starting a program to its end
+// bench rss		resident KiB at the start of main()
+// Each time is the least of many, because other processes only ever add to it.
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdint.h>
@@ -20,7 +21,7 @@
 #include "kvm.h"
 
 #define PAGE 4096
-#define FOREIGN 0x5678
+#define UNRELATED 0x5678
 #define CHUNKS 40
 
 extern char **environ;
@@ -44,9 +45,9 @@ static struct kvm_run *run;
 static unsigned char payload[16384];
 static uint64_t xstate_bv;
 
-static void foreign(void)
+static void unrelated(void)
 {
-	ioctl(fd, FOREIGN, NULL);
+	ioctl(fd, UNRELATED, NULL);
 }
 
 static void run_guest(void)
@@ -63,7 +64,7 @@ static void restore(void)
 		die("KVM_SET_XSAVE");
 }
 
-// The least time of a call, in tenths of ns, over chunks of about a millisecond.
+// Prints the least time of a call in ns, over chunks of about a millisecond.
 static void measure(void (*call)(void))
 {
 	long count = 1, best = 0, time;
@@ -98,7 +99,7 @@ static void make_vcpu(void)
 	kvm_ioctl(fd, KVM_SET_CPUID2, &cpuid);
 }
 
-// out %al, $0x10, for ever
+// The guest executes out %al, $0x10 for ever.
 static void make_guest(void)
 {
 	static const unsigned char code[] = {0xe6, 0x10, 0xeb, 0xfc};
@@ -145,7 +146,7 @@ static void spawn(char **arguments)
 	printf("%ld\n", best / 1000);
 }
 
-static void tell_rss(void)
+static void print_rss(void)
 {
 	FILE *status = fopen("/proc/self/status", "re");
 	char line[128];
@@ -165,9 +166,9 @@ int main(int argc, char **argv)
 
 	if (!strcmp(what, "nothing"))
 		return 0;
-	if (!strcmp(what, "foreign")) {
+	if (!strcmp(what, "unrelated")) {
 		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-		measure(foreign);
+		measure(unrelated);
 	} else if (!strcmp(what, "run")) {
 		make_guest();
 		measure(run_guest);
@@ -178,9 +179,9 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "spawn") && argc > 2) {
 		spawn(argv + 2);
 	} else if (!strcmp(what, "rss")) {
-		tell_rss();
+		print_rss();
 	} else {
-		fputs("usage: bench foreign | run | restore BV | spawn ARG... | rss | nothing\n",
+		fputs("usage: bench unrelated | run | restore BV | spawn ARG... | rss | nothing\n",
 		      stderr);
 		return 2;
 	}

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The interposer that comes to mind first: a variadic function that looks libc's up at its first
-// call.
+// A naive interposer: a variadic function, which looks up libc's ioctl() at its first call.
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stddef.h>

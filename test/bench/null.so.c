@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A KVM that takes no time: every ioctl succeeds at once. What is left is what an interposer in
-// front of it costs.
+// Every ioctl succeeds at once, so that a measured time is that of an interposer before it.
 int ioctl(int fd, unsigned long request, void *argument);
 
 int ioctl(int fd, unsigned long request, void *argument)

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor costs a VMM: processes that differ in their seccomp filters alone make the
-// same calls in turn, a batch each. A table tells the median of all batches, in nanoseconds per
-// call; and what that is more than in the first process of its group: the median over the
-// differences in each round, and the difference of the best batches.
+// Measures the supervisor's cost: processes that differ only in their seccomp filters make the same
+// calls in turn, one batch each. Prints a table with the median of all batches, in nanoseconds per
+// call, and two columns of the difference to the first process of the group: the median of the
+// differences of each round, and the difference of the best batches.
 //
 //	supervised build/xsaveshim
 //
-// What of it is the kernel's share shows in processes that have nothing to do with xsaveshim.
-// foreign: an ioctl that is none of the supervisor's business. There is a price for having any
-// filter, even one that allows everything (which is not even run, since Linux 5.11), and one for
-// running a filter that looks at an ioctl's request: no supervisor can do with less. A VMM that has
-// such a filter of its own pays these two anyway. KVM_SET_XSAVE: waits for the supervisor's answer;
-// nothing is trimmed. No supervisor can do with less than one that gives the same answer without a
-// look. Without /dev/kvm the call is made on what is no vCPU: the kernel refuses that at once, and
-// the supervisor, who sees that there is nothing to trim, does not look at the descriptor either
-// way. KVM_SET_CPUID2: waits, too. Only where there is /dev/kvm.
+// Processes that have nothing to do with xsaveshim show the kernel's share. The calls are:
+// - unrelated: an ioctl that the supervisor does not watch. Any filter has a price, even one that
+//   allows everything (the kernel does not even run that one, since Linux 5.11). A filter that
+//   compares an ioctl's request has another: no supervisor can do with less. A VMM with such a
+//   filter of its own pays both without a supervisor, too.
+// - KVM_SET_XSAVE: waits for the supervisor's answer; nothing is trimmed. The lower bound is a
+//   supervisor that gives the same answer at once. Without /dev/kvm the descriptor is no vCPU: the
+//   kernel refuses the call at once, and the supervisor reads no memory.
+// - KVM_SET_CPUID2: waits, too. Only with /dev/kvm.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -44,19 +44,19 @@
 
 #define ROUNDS 201
 
-enum kind { FOREIGN, CPUID, XSAVE };
+enum kind { UNRELATED, CPUID, XSAVE };
 
-static const char *const kind_names[] = {"foreign", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
+static const char *const kind_names[] = {"unrelated", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
 static const int calls_per_batch[] = {4000, 20, 100};
 
-// What the program is as another process: argv[1].
-static char bare[] = "bare", allowing[] = "allowing", looking[] = "looking",
+// argv[1] of the processes that make the calls: their filter.
+static char bare[] = "bare", allowing[] = "allowing", comparing[] = "comparing",
 	    answered[] = "answered";
 
 static unsigned char payload[sizeof(struct kvm_xsave)];
 static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 
-// The vCPU, or what is none.
+// The vCPU; /dev/null without /dev/kvm.
 static int vcpu;
 static bool has_kvm;
 
@@ -64,7 +64,7 @@ static void call(enum kind kind)
 {
 	int result = 0;
 
-	if (kind == FOREIGN)
+	if (kind == UNRELATED)
 		raw_ioctl(-1, KVM_GET_REGS, NULL);
 	else if (kind == CPUID)
 		result = raw_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
@@ -82,7 +82,7 @@ static double now(void)
 	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
-// The listener, if flags ask for one.
+// Returns the listener, if the flags have NEW_LISTENER.
 static int confine(struct sock_filter *filter, size_t length, unsigned long flags)
 {
 	struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
@@ -104,8 +104,8 @@ static void allow_everything(void)
 	confine(filter, sizeof(filter) / sizeof(filter[0]), 0);
 }
 
-// As the filters of those VMMs do that need a supervisor.
-static int look_at_request(uint32_t request, uint32_t action, unsigned long flags)
+// Like the filters of the VMMs that need a supervisor.
+static int compare_request(uint32_t request, uint32_t action, unsigned long flags)
 {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -134,7 +134,7 @@ static _Noreturn void answer_everything(int listener)
 	err(1, "a listener");
 }
 
-// Its supervisor is there before the filter is, so as to have none, and shares the descriptors.
+// The supervisor starts before the filter, which must not apply to it, and shares the descriptors.
 static void be_answered(void)
 {
 	int number[2], listener;
@@ -147,7 +147,7 @@ static void be_answered(void)
 		err(1, "clone");
 	if (!pid && read(number[0], &listener, sizeof(listener)) == sizeof(listener))
 		answer_everything(listener);
-	listener = look_at_request(
+	listener = compare_request(
 		KVM_SET_XSAVE, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
 	if (write(number[1], &listener, sizeof(listener)) != sizeof(listener))
 		err(1, "pipe");
@@ -174,7 +174,7 @@ static void create_vcpu(void)
 		err(1, "a vCPU");
 }
 
-// Makes a batch of calls for each kind that is asked for, and answers with the time that one took.
+// Makes a batch of calls for each kind that it reads, and writes the time of one call.
 static int be_vmm(const char *how)
 {
 	enum kind kind;
@@ -184,8 +184,8 @@ static int be_vmm(const char *how)
 	create_vcpu();
 	if (!strcmp(how, allowing))
 		allow_everything();
-	else if (!strcmp(how, looking))
-		look_at_request(KVM_CREATE_VM, SECCOMP_RET_KILL_PROCESS, 0);
+	else if (!strcmp(how, comparing))
+		compare_request(KVM_CREATE_VM, SECCOMP_RET_KILL_PROCESS, 0);
 	else if (!strcmp(how, answered))
 		be_answered();
 	while (read(STDIN_FILENO, &kind, sizeof(kind)) == sizeof(kind)) {
@@ -226,7 +226,7 @@ static void start(struct vmm *vmm, const char *name, char **argv)
 	vmm->from = from[0];
 }
 
-static double ask(const struct vmm *vmm, enum kind kind)
+static double time_batch(const struct vmm *vmm, enum kind kind)
 {
 	double time;
 
@@ -249,12 +249,12 @@ static double median(double *times)
 	return times[ROUNDS / 2];
 }
 
-// All of them in turn; what is added is added to the first.
+// Every process makes a batch in each round. The additional cost is relative to the first process.
 static void compete(enum kind kind, struct vmm **vmms, size_t count)
 {
 	for (int round = 0; round < ROUNDS; round++) {
 		for (size_t i = 0; i < count; i++) {
-			vmms[i]->times[round] = ask(vmms[i], kind);
+			vmms[i]->times[round] = time_batch(vmms[i], kind);
 			vmms[i]->added[round] = vmms[i]->times[round] - vmms[0]->times[round];
 		}
 	}
@@ -277,21 +277,22 @@ int main(int argc, char **argv)
 
 	if (argc != 2)
 		errx(2, "usage: supervised XSAVESHIM");
-	if (!strcmp(argv[1], bare) || !strcmp(argv[1], allowing) || !strcmp(argv[1], looking) ||
+	if (!strcmp(argv[1], bare) || !strcmp(argv[1], allowing) || !strcmp(argv[1], comparing) ||
 	    !strcmp(argv[1], answered))
 		return be_vmm(argv[1]);
 	if (readlink("/proc/self/exe", own, sizeof(own) - 1) < 0)
 		err(1, "/proc/self/exe");
 	start(&plain, "bare", (char *[]){own, bare, NULL});
 	start(&any_filter, "with a filter that allows everything", (char *[]){own, allowing, NULL});
-	start(&filtered, "with a filter that looks at the request", (char *[]){own, looking, NULL});
-	start(&answered_at_once, "answered without a look", (char *[]){own, answered, NULL});
+	start(&filtered, "with a filter that compares the request",
+	      (char *[]){own, comparing, NULL});
+	start(&answered_at_once, "answered at once", (char *[]){own, answered, NULL});
 	start(&supervised, "supervised", (char *[]){argv[1], run, supervise, own, bare, NULL});
 	start(&filtered_supervised, "with such a filter, supervised",
-	      (char *[]){argv[1], run, supervise, own, looking, NULL});
+	      (char *[]){argv[1], run, supervise, own, comparing, NULL});
 	puts("| call | process | ns | added, median | added, best |\n| --- | --- | --- | --- | --- |");
-	compete(FOREIGN, (struct vmm *[]){&plain, &any_filter, &filtered, &supervised}, 4);
-	compete(FOREIGN, (struct vmm *[]){&filtered, &filtered_supervised}, 2);
+	compete(UNRELATED, (struct vmm *[]){&plain, &any_filter, &filtered, &supervised}, 4);
+	compete(UNRELATED, (struct vmm *[]){&filtered, &filtered_supervised}, 2);
 	compete(XSAVE, (struct vmm *[]){&plain, &answered_at_once, &supervised}, 3);
 	if (!access("/dev/kvm", R_OK | W_OK))
 		compete(CPUID, (struct vmm *[]){&plain, &supervised}, 2);

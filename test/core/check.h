@@ -20,7 +20,7 @@ struct test_case {
 };
 
 extern const struct test_case guest_cpuid_cases[], xstate_cases[], vcpus_cases[], policy_cases[],
-	report_cases[], log_cases[], record_cases[], settings_cases[];
+	report_cases[], log_cases[], record_cases[], settings_cases[], pair_cases[];
 
 // Set if a call of same() or same_text() found a difference.
 extern bool failed;

@@ -7,8 +7,8 @@
 #include "check.h"
 
 static const struct test_case *const tables[] = {
-	guest_cpuid_cases, xstate_cases, vcpus_cases,  policy_cases,
-	report_cases,	   log_cases,	 record_cases, settings_cases,
+	guest_cpuid_cases, xstate_cases, vcpus_cases,	 policy_cases, report_cases,
+	log_cases,	   record_cases, settings_cases, pair_cases,
 };
 
 int main(int argc, char **argv)

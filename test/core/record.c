@@ -65,7 +65,7 @@ const struct test_case record_cases[] = {
 	{"a record keeps the settings and whether a vCPU was seen", record_keeps},
 	{"a record that was not published, or that has another version, has no settings",
 	 record_of_another_version},
-	{"a record that holds no accepted values is refused, and a path that does not end is cut",
+	{"a record that holds no accepted values is refused, and a path without an end is cut",
 	 record_of_any_bytes},
 	{NULL, NULL},
 };

@@ -241,8 +241,8 @@ static void report_bad_settings(void)
 		"lines", read_text(report_pipe[0]),
 		"xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=1 key=XSAVESHIM_TRIM "
 		"value=\"all of it\" using=restore accepted=restore,save,both,none\n"
-		"xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=2 key=nonsense value=\"\" "
-		"using=nothing-of-it\n");
+		"xsaveshim: level=error event=setting source=/etc/xsaveshim.conf line=2 key=line "
+		"value=\"no KEY=value\" using=nothing-of-it\n");
 }
 
 static void report_many_bad_settings(void)

@@ -68,9 +68,14 @@ static void settings_fields(void)
 	same("log level", settings.values[SETTING_LOG_LEVEL], LOG_LEVEL_DEBUG);
 }
 
-// The option is the variable in lower case with dashes; the JSON key is it with underscores.
+static const char keys[] = "XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL";
+
+// The option is the variable's name in lower case, with dashes; the JSON key is the option with
+// underscores.
 static void settings_names(void)
 {
+	size_t length = 0;
+
 	for (enum setting setting = 0; setting < SETTINGS; setting++) {
 		char text[2][40] = {"", ""};
 		const char *name = settings_key(setting) + strlen("XSAVESHIM_");
@@ -81,7 +86,10 @@ static void settings_names(void)
 		}
 		same_text("option", settings_option(setting), text[0]);
 		same_text("JSON key", settings_json_key(setting), text[1]);
+		length += strlen(settings_key(setting)) + 1;
+		same("list of keys", strstr(settings_keys, settings_key(setting)) != NULL, true);
 	}
+	same("length of the list", strlen(settings_keys) + 1, length);
 }
 
 static void settings_refuse(void)
@@ -151,7 +159,7 @@ static void same_problem(const struct settings *settings, unsigned int i,
 	same_text("value", got->value, expected.value);
 	same_text("source", got->source, expected.source);
 	same("line", got->line, expected.line);
-	same_text("accepted", got->accepted ? got->accepted : "no such key", expected.accepted);
+	same_text("accepted", got->accepted ? got->accepted : "none", expected.accepted);
 	same_text("used", got->used ? got->used : "nothing", expected.used);
 }
 
@@ -164,14 +172,30 @@ static void file_problems(void)
 	same_problem(&settings, 0,
 		     (struct settings_problem){"XSAVESHIM_TRIM", "some", "file", 1,
 					       "restore,save,both,none", "restore"});
-	same_problem(&settings, 1,
-		     (struct settings_problem){"XSAVESHIM_TRIMM", "both", "file", 3, "no such key",
-					       "nothing"});
-	same_problem(&settings, 2,
-		     (struct settings_problem){"XSAVESHIM_LOG", "", "file", 4,
-					       "stderr,syslog,none,/absolute/path", "stderr"});
-	same_problem(&settings, 3,
-		     (struct settings_problem){"", "", "file", 5, "no such key", "nothing"});
+	same_problem(
+		&settings, 1,
+		(struct settings_problem){"XSAVESHIM_TRIMM", "both", "file", 3, keys, "nothing"});
+	same_problem(
+		&settings, 2,
+		(struct settings_problem){"line", "no KEY=value", "file", 4, "none", "nothing"});
+	same_problem(&settings, 3, (struct settings_problem){"", "", "file", 5, keys, "nothing"});
+}
+
+// A crash of the host can leave the whole file, or its end, as zero bytes.
+static void file_zero_bytes(void)
+{
+	static const char text[] = "XSAVESHIM_TRIM=both\n\0\0\0";
+	struct settings settings;
+
+	for (size_t i = 0; i < 2; i++) {
+		settings_init(&settings);
+		settings_apply_file(&settings, text + i * 20, sizeof(text) - 1 - i * 20, "file");
+		same("problems", settings.problems, 1);
+		same_problem(&settings, 0,
+			     (struct settings_problem){"file", "has zero bytes", "file", 0, "none",
+						       "nothing"});
+		same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
+	}
 }
 
 static void file_hostile(void)
@@ -186,11 +210,6 @@ static void file_hostile(void)
 	same_text("key", settings.problem[0].key, "line");
 	same_text("value", settings.problem[0].value, "too long");
 
-	memset(text, '\0', sizeof(text));
-	settings_init(&settings);
-	settings_apply_file(&settings, text, sizeof(text), "file");
-	same("a line of NULs longer than any", settings.problems, 1);
-
 	memset(text, '=', 4000);
 	settings_init(&settings);
 	settings_apply_file(&settings, text, 4000, "file");
@@ -198,6 +217,7 @@ static void file_hostile(void)
 	same("cut value", strlen(settings.problem[0].value), sizeof(settings.problem[0].value) - 1);
 
 	memset(text, 'k', 4000);
+	text[3999] = '=';
 	settings_init(&settings);
 	settings_apply_file(&settings, text, 4000, "file");
 	same("cut key", strlen(settings.problem[0].key), sizeof(settings.problem[0].key) - 1);
@@ -217,34 +237,50 @@ static void file_line_lengths(void)
 	}
 }
 
-static const char *lookup_one(const char *key, void *context)
-{
-	const char *const *one = context;
-
-	return strcmp(key, one[0]) ? NULL : one[1];
-}
-
 static void environment_over_file(void)
 {
 	struct settings settings = settings_from("XSAVESHIM_TRIM=both\nXSAVESHIM_REFUSED=report\n");
-	const char *one[] = {"XSAVESHIM_TRIM", "save"};
+	char trim[] = "XSAVESHIM_TRIM=save", other[] = "TRIM=none", again[] = "XSAVESHIM_TRIM=none";
+	char *const environment[] = {other, trim, again, NULL};
 
-	settings_apply_environment(&settings, lookup_one, one);
+	settings_apply_environment(&settings, environment);
+	same("problems", settings.problems, 0);
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "save");
 	same_text("refused", settings_text(&settings, SETTING_REFUSED), "report");
 }
 
-static void environment_problem(void)
+static void environment_problems(void)
 {
 	struct settings settings = settings_from("XSAVESHIM_TRIM=both\n");
-	const char *one[] = {"XSAVESHIM_TRIM", ""};
+	char empty[] = "XSAVESHIM_TRIM=", unknown[] = "XSAVESHIM_MODE=both",
+	     without_value[] = "XSAVESHIM_LOG";
+	char *const environment[] = {empty, unknown, without_value, NULL};
 
-	settings_apply_environment(&settings, lookup_one, one);
-	same("problems", settings.problems, 1);
+	settings_apply_environment(&settings, environment);
+	same("problems", settings.problems, 2);
 	same_problem(&settings, 0,
+		     (struct settings_problem){"XSAVESHIM_MODE", "both", "environment", 0, keys,
+					       "nothing"});
+	same_problem(&settings, 1,
 		     (struct settings_problem){"XSAVESHIM_TRIM", "", "environment", 0,
 					       "restore,save,both,none", "restore"});
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
+}
+
+static void environment_long_key(void)
+{
+	static char variable[4096] = "XSAVESHIM_";
+	char *const environment[] = {variable, NULL};
+	struct settings settings;
+
+	memset(variable + strlen(variable), 'K', sizeof(variable) - 20);
+	strcat(variable, "=value");
+	settings_init(&settings);
+	settings_apply_environment(&settings, environment);
+	same("problems", settings.problems, 1);
+	same("cut key", strlen(settings.problem[0].key), sizeof(settings.problem[0].key) - 1);
+	settings_apply_environment(&settings, NULL);
+	same("problems of no environment", settings.problems, 1);
 }
 
 static void write_file(const char *path, const char *text, size_t size)
@@ -326,12 +362,13 @@ const struct test_case settings_cases[] = {
 	 file_lines},
 	{"the last of two lines for one setting counts", file_last_line_wins},
 	{"a bad line of a settings file is kept with its number", file_problems},
-	{"a settings file without newlines, of NULs or of one character does no harm",
-	 file_hostile},
+	{"a settings file with a zero byte is a problem and is not applied", file_zero_bytes},
+	{"a settings file without newlines or of one character does no harm", file_hostile},
 	{"a line of a settings file that has any length is one problem", file_line_lengths},
 	{"the environment overrides the settings file", environment_over_file},
-	{"a bad value in the environment means the default, not the file's value",
-	 environment_problem},
+	{"a bad value in the environment means the default, and an unknown variable is a problem",
+	 environment_problems},
+	{"a key of any length in the environment is cut", environment_long_key},
 	{"settings come from the environment, then the file, then the defaults", load_everything},
 	{"a settings file that cannot be read is a problem, and a missing one is none",
 	 load_no_file},

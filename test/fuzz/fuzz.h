@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the fuzzers share: input taken bit by bit, a log whose lines are checked, an end for what
-// must not be.
+// Shared by the fuzzers: functions that take numbers from the input, a log whose lines are checked,
+// and MUST().
 #ifndef TEST_FUZZ_H
 #define TEST_FUZZ_H
 
@@ -28,7 +28,7 @@ struct input {
 		} \
 	} while (0)
 
-// Up to 8 bytes of the input as a number; what is missing is 0.
+// Takes up to 8 bytes from the input as a number. If the input is shorter, the upper bytes are 0.
 static inline uint64_t take(struct input *input, size_t size)
 {
 	uint64_t value = 0;
@@ -52,8 +52,8 @@ static inline struct vcpu take_vcpu(struct input *input)
 	return vcpu;
 }
 
-// A copy of the input's rest that ends where its memory ends, so that a sanitizer sees the first
-// byte read past it.
+// Returns a copy of the rest of the input. Its memory ends with it, so that a sanitizer sees a read
+// past the end.
 static inline void *take_rest(struct input *input)
 {
 	void *copy = malloc(input->size ? input->size : 1);
@@ -76,8 +76,8 @@ static inline struct log checked_log(void)
 	return log;
 }
 
-// Every line logged so far is one line, begins as a report and has nothing that could deceive its
-// reader.
+// Checks that each line that was logged begins like a report, fits into one, and has only printable
+// characters.
 static inline void check_log(void)
 {
 	static char text[65536];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Text in /proc of a process that wants to deceive or to crash its reader.
+// Parses text as a hostile process may have it in its files in /proc.
 #include "fuzz.h"
 
 #include "command/proc_text.h"

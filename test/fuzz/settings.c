@@ -4,12 +4,6 @@
 
 #include "xsaveshim/settings.h"
 
-static const char *always(const char *key, void *context)
-{
-	(void)key;
-	return context;
-}
-
 static void check_settings(const struct settings *settings)
 {
 	for (enum setting setting = 0; setting < SETTINGS; setting++) {
@@ -33,16 +27,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct settings settings;
 	struct input input = {data, size};
 	char *text = take_rest(&input);
-	char *value = strndup((const char *)data, size);
+	char *variables[SETTINGS + 2] = {NULL};
+	unsigned int count = 0;
 
-	MUST(value);
 	settings_init(&settings);
 	settings_apply_file(&settings, text, size, "/etc/xsaveshim.conf");
 	check_settings(&settings);
-	settings_apply_environment(&settings, always, value);
+	for (enum setting setting = 0; setting < SETTINGS; setting++)
+		MUST(asprintf(&variables[count++], "%s=%.*s", settings_key(setting), (int)size,
+			      (const char *)data) >= 0);
+	MUST(asprintf(&variables[count++], "XSAVESHIM_%.*s", (int)size, (const char *)data) >= 0);
+	settings_apply_environment(&settings, variables);
 	check_settings(&settings);
 	check_problems(&settings);
-	free(value);
+	while (count)
+		free(variables[--count]);
 	free(text);
 	return 0;
 }

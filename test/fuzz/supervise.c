@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The supervisor's handling of calls from processes whose memory and descriptors say anything, and
-// something else each time they are looked at. The kernel's part (remote.h, and whether a caller
-// waits still) is played by the input.
+// The supervisor's handling of calls from processes whose memory and descriptors hold anything, and
+// something else at each look. The input decides what the functions of remote.h return.
+#include "../../supervise/tracked.c"
 #include "../../supervise/handlers.c"
 
 #include "fuzz.h"
@@ -9,6 +9,8 @@
 static struct input input;
 static const struct seccomp_notif *current;
 static uint64_t last_bv;
+static struct tracked owners;
+static struct log report_log;
 
 // Descriptors n and n + 4 of a process are duplicates.
 static bool is_same_file(int fd, int other)
@@ -31,15 +33,38 @@ static bool fails(void)
 	return true;
 }
 
-int seccomp_notify_id_valid(int fd, uint64_t id)
+bool caller_waits(const struct caller *caller)
 {
-	(void)fd;
-	(void)id;
-	return chance() ? 0 : -ENOENT;
+	(void)caller;
+	return chance();
+}
+
+bool reports_take(enum log_level level)
+{
+	return log_takes(&report_log, level);
+}
+
+// A process can make whoever looks at it wait, and a log, too: never under the lock.
+static void must_not_be_locked(void)
+{
+	MUST(!pthread_mutex_trylock(&owners.lock));
+	pthread_mutex_unlock(&owners.lock);
+}
+
+struct log *reports_begin(pid_t process)
+{
+	must_not_be_locked();
+	report_log.pid = process;
+	return &report_log;
+}
+
+void reports_end(void)
+{
 }
 
 bool remote_read(pid_t tid, uint64_t address, void *to, size_t size)
 {
+	must_not_be_locked();
 	(void)tid;
 	(void)address;
 	if (fails())
@@ -56,16 +81,17 @@ bool remote_read(pid_t tid, uint64_t address, void *to, size_t size)
 
 int remote_memory_open(pid_t tid)
 {
+	must_not_be_locked();
 	(void)tid;
 	return fails() ? -1 : 12345;
 }
 
-// Whether this is what is left of the payload for a vCPU of the caller, under its own descriptor or
-// a duplicate of it: what any of its tables enumerates, what KVM_SET_XCRS added, FP and SSE.
+// Returns true if a vCPU of the caller, under its own descriptor or a duplicate, allows exactly this
+// of the payload: the xfeatures of its tables and of KVM_SET_XCRS, FP and SSE.
 static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
-	for (size_t i = 0; i < tracked.process_count; i++) {
-		const struct tracked_process *process = tracked.processes[i];
+	for (size_t i = 0; i < owners.process_count; i++) {
+		const struct tracked_process *process = owners.processes[i];
 
 		for (size_t j = 0; j < process->vcpu_count; j++) {
 			const struct tracked_vcpu *vcpu = &process->vcpus[j];
@@ -83,6 +109,7 @@ bool remote_memory_write(int memory, uint64_t address, const void *from, size_t 
 {
 	uint64_t written;
 
+	must_not_be_locked();
 	MUST(memory == 12345 && address == current->data.args[2] + XSTATE_BV_OFFSET &&
 	     size == sizeof(written));
 	memcpy(&written, from, size);
@@ -93,6 +120,7 @@ bool remote_memory_write(int memory, uint64_t address, const void *from, size_t 
 
 int remote_vcpu_id(pid_t tid, int fd)
 {
+	must_not_be_locked();
 	(void)tid;
 	if (fails())
 		return -1;
@@ -113,6 +141,7 @@ static pid_t process_of(pid_t tid)
 
 bool remote_process(pid_t tid, pid_t *process, pid_t *parent)
 {
+	must_not_be_locked();
 	*process = process_of(tid);
 	*parent = process_of(tid + 2);
 	return !fails();
@@ -120,17 +149,15 @@ bool remote_process(pid_t tid, pid_t *process, pid_t *parent)
 
 bool remote_shares_memory(pid_t tid, pid_t other)
 {
+	must_not_be_locked();
 	return chance() && process_of(tid) == other;
 }
 
-bool remote_same_file(pid_t tid, int fd, pid_t other, int other_fd)
+bool remote_same_file(pid_t tid, int fd, int other_fd)
 {
-	return chance() && tid == other && is_same_file(fd, other_fd);
-}
-
-bool remote_has_another_file(pid_t pid, int fd, int own_fd)
-{
-	return pid && fd == own_fd && chance();
+	must_not_be_locked();
+	(void)tid;
+	return chance() && is_same_file(fd, other_fd);
 }
 
 static void handle_one(void)
@@ -145,9 +172,8 @@ static void handle_one(void)
 		current = &request;
 		handle_notification(&request);
 		current = NULL;
-	} else if (tracked.process_count) {
-		tracked_forget_process(
-			&tracked, tracked.processes[request.data.args[0] % tracked.process_count]);
+	} else if (owners.process_count) {
+		forget(&owners, owners.processes[request.data.args[0] % owners.process_count]);
 	}
 }
 
@@ -155,18 +181,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct settings chosen;
 
-	if (!tracked.exits)
-		tracked_init(&tracked, 1024);
+	if (!owners.exits)
+		tracked_init(&owners, 1024);
+	tracked = &owners;
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();
 	report_log.via = "supervisor";
+	report_log.foresees = true;
 	while (input.size)
 		handle_one();
-	while (tracked.process_count)
-		tracked_forget_process(&tracked, tracked.processes[0]);
+	while (owners.process_count)
+		forget(&owners, owners.processes[0]);
 	check_log();
 	return 0;
 }

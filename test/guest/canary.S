@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-# A guest that watches its own SSE registers. Every vCPU loads a canary into xmm7 and prints, on a COM port of its
-# own (vCPU 0 on COM1 ... vCPU 3 on COM4), T for as long as the canary is intact and X once it is lost.
+# A guest that checks its own SSE registers. Every vCPU loads a canary into xmm7. On its COM port (vCPU 0 on COM1 ... vCPU 3 on
+# COM4) it prints T as long as the canary is intact, and X once it is lost.
 #
-# It is a 64 KiB firmware image for QEMU's -bios, so that it runs at once instead of after a BIOS's seconds. Linked as
-# a flat binary, at any address.
+# It is a 64 KiB firmware image for QEMU's -bios, because a BIOS would take seconds to boot it. It is linked as a flat binary, at
+# any address.
 .code16
 
 .globl start
-# F000:0000, where the reset vector and the start-up IPI (vector 0xf0) both lead
+# F000:0000: the reset vector and the start-up IPI (vector 0xf0) both lead here
 start:
 	cli
 	mov	$0xf000, %ax		# DS: this image, ES: RAM
@@ -58,7 +58,7 @@ check:
 	mov	$'X', %al
 print:
 	out	%al, %dx
-	mov	$0x4000, %ecx		# short, for hosts that emulate real mode
+	mov	$0x4000, %ecx		# short, because some hosts emulate real mode
 delay:
 	dec	%ecx
 	jnz	delay

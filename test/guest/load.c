@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: MIT
-// The only program of a small Linux guest (its init): two processes that work with all SSE
-// registers for ever and check every result. Standard output, the guest's serial line: '<' for a
-// result of the first process that was right, '>' for one of the second, '!' for one that was
-// wrong.
+// The only program of a small Linux guest (its init). Two processes compute with all SSE registers
+// for ever and check every result. On the serial line they print '<' and '>' for each right result
+// of the first and the second process, and '!' for a wrong one.
 #include <emmintrin.h>
 #include <string.h>
 #include <unistd.h>
 
-// So many steps take a few milliseconds under emulation: long enough to be interrupted, saved and
-// restored in the middle.
+// Under emulation these steps take a few milliseconds: a save often comes in the middle of them.
 #define STEPS 20000
 
-// A chain in which each step needs all that came before it, kept in registers: a lost register
-// shows in the result.
+// Computes a chain in registers. Each step depends on all earlier ones, so a lost register changes
+// the result.
 static void run_chain(int seed, __m128i result[4])
 {
 	__m128i a = _mm_set1_epi32(seed), b = _mm_set_epi32(1, 2, 3, 4),
@@ -47,7 +45,7 @@ static _Noreturn void work(int seed, const char *right)
 
 int main(void)
 {
-	// An init that ends takes the kernel with it, which is seen.
+	// If a process ends, the kernel panics, and the test sees it.
 	switch (fork()) {
 	case -1:
 		return 1;

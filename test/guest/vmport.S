@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-# A guest that reads VMware's port for ever. At each read QEMU fetches the vCPU's whole state from KVM, and gives it back.
-# It prints T on COM1 after each 1,000 reads that were answered; X where one was not.
+# A guest that reads VMware's port for ever. At each read QEMU gets the vCPU's whole state from KVM and sets it again.
+# The guest prints T on COM1 after each 1,000 answered reads, and X after a read without an answer.
 #
-# A 64 KiB firmware image, as canary.S is.
+# Like canary.S, it is a 64 KiB firmware image.
 .code16
 
 .globl start
-# F000:0000, where the reset vector leads
+# F000:0000: the reset vector jumps here
 start:
 	cli
 more:
@@ -14,7 +14,7 @@ more:
 read:
 	mov	$0x564d5868, %eax	# "VMXh"
 	xor	%ebx, %ebx
-	mov	$10, %ecx		# the version, please: the answer has "VMXh" in EBX
+	mov	$10, %ecx		# command 10 reads the version: the answer has "VMXh" in EBX
 	mov	$0x5658, %dx
 	in	%dx, %eax
 	cmp	$0x564d5868, %ebx

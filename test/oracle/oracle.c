@@ -541,7 +541,8 @@ static bool payload_agrees(uint64_t seed, uint64_t number)
 	memcpy(before, given, sizeof(given));
 	ioctl(vcpu, KVM_SET_XSAVE, payload);
 	if (xstate_bv(payload) != expected)
-		return disagree("written", xstate_bv(payload), "given & allowed is", expected);
+		return disagree("written", xstate_bv(payload), "instead of XSTATE_BV & allowed",
+				expected);
 	xstate_set_bv(payload, bv);
 	return !memcmp(before, given, sizeof(given)) ||
 	       disagree("XSTATE_BV", bv, "changed a byte elsewhere", expected);

@@ -24,8 +24,8 @@ static int is_dev_null(int fd)
 	return fstat(fd, &file) == 0 && S_ISCHR(file.st_mode) && file.st_rdev == makedev(1, 3);
 }
 
-// The stream starts with a header: identifier, unit, priority, whether lines begin with a priority,
-// and three places to forward them to.
+// The stream starts with a header of seven lines: the identifier, the unit, the priority, and four
+// switches: lines begin with a priority; journald forwards them to syslog, to kmsg, to the console.
 static int open_journal(void)
 {
 	static const char header[] = "QEMU\n\n3\n0\n0\n0\n0\n";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Prints an xfeature that this host's KVM does not support, such as "0x200 pkru". Every kernel on
-// this host refuses a payload with it. Exits with status 2 if KVM supports all candidates.
+// Prints an xfeature that this host's KVM does not support, for example "0x200 pkru". If a snapshot
+// has it, KVM_SET_XSAVE refuses the snapshot on this host with every kernel. If KVM supports all
+// candidates, it prints so and exits with status 2.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -11,7 +12,7 @@
 
 #include "kvm.h"
 
-// Real hosts leaked PKRU to hosts without PKU. No KVM since 5.6 supports BNDCSR (MPX).
+// xfeatures that real hosts leaked. KVM supports PKRU only with PKU, and since 5.6 never BNDCSR.
 static const struct {
 	uint64_t bit;
 	const char *name;
@@ -31,7 +32,7 @@ int main(void)
 			return 0;
 		}
 	}
-	fprintf(stderr, "leakable: this host's KVM supports PKRU and BNDCSR (%#llx)\n",
+	fprintf(stderr, "leakable: this host's KVM supports every xfeature we could leak (%#llx)\n",
 		(unsigned long long)supported);
 	return 2;
 }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
-// What looks like a supervisor from outside: `pretender PID... [-- PROGRAM ARGUMENT...]` has a
-// seccomp listener, of a filter that stops nothing, and a pidfd of each PID. With a PROGRAM a child
-// has them that executes it and is stopped before its first instruction. It says "ready" and waits
-// for its standard input to end.
+// A process that looks like a supervisor from outside.
+//
+//	pretender PID... [-- PROGRAM ARGUMENT...]
+//
+// It holds a seccomp listener, whose filter lets every call pass, and a pidfd of each PID. With a
+// PROGRAM, a child inherits these, executes the program and is stopped before its first
+// instruction. Prints "ready" and waits until its standard input ends.
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -25,8 +28,8 @@ static long check(long result, const char *call)
 	return result;
 }
 
-// Both descriptors are made to be closed by exec.
-static void hold(long fd)
+// The kernel makes both kinds of descriptor close-on-exec; the child's exec must keep them.
+static void keep_over_exec(long fd)
 {
 	check(fcntl((int)fd, F_SETFD, 0), "fcntl");
 }
@@ -54,11 +57,11 @@ int main(int argc, char **argv)
 	int i;
 
 	check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS");
-	hold(check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
-			   &filter),
-		   "seccomp"));
+	keep_over_exec(check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+				     SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter),
+			     "seccomp"));
 	for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-		hold(check(syscall(SYS_pidfd_open, atoi(argv[i]), 0), "pidfd_open"));
+		keep_over_exec(check(syscall(SYS_pidfd_open, atoi(argv[i]), 0), "pidfd_open"));
 	if (i + 1 < argc)
 		child = start_stopped(argv + i + 1);
 	puts("ready");

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-// stepcount LIBRARY: how many instructions does preloading LIBRARY add to an ioctl? Counted, not
-// timed: a child makes the calls between two breakpoints and is single-stepped from one to the
-// other, without and with it.
+// stepcount LIBRARY: prints how many instructions LIBRARY adds to an ioctl when it is preloaded:
 //
 //	KVM_RUN without=18 with=21 added=3
 //	0xae41 ...
 //
-// a line per request; none of them is the shim's business. The calls are made on descriptor -1, so
-// that libc's part of them is the same each time.
+// There is a line for each request; the library watches none of them. A child makes each call
+// between two breakpoints, and is single-stepped from one to the other, without LIBRARY and with
+// it. The calls are made on descriptor -1, so that libc's part is the same each time.
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -24,13 +23,13 @@
 
 #define MAX_REQUESTS 1024
 
-// What the shim has an eye on
-static const uint32_t own[] = {
+// The requests that the library watches
+static const uint32_t watched[] = {
 	KVM_CREATE_VCPU, KVM_SET_CPUID, KVM_SET_CPUID2, KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID,
 	KVM_SET_XSAVE,	 KVM_GET_XSAVE, KVM_GET_XSAVE2, KVM_SET_XCRS,
 };
 
-#define OWN (sizeof(own) / sizeof(own[0]))
+#define WATCHED (sizeof(watched) / sizeof(watched[0]))
 
 static unsigned long requests[MAX_REQUESTS];
 static size_t count;
@@ -41,22 +40,22 @@ static _Noreturn void die(const char *what)
 	exit(2);
 }
 
-static bool is_own(uint32_t request)
+static bool is_watched(uint32_t request)
 {
-	for (size_t i = 0; i < OWN; i++)
-		if (request == own[i])
+	for (size_t i = 0; i < WATCHED; i++)
+		if (request == watched[i])
 			return true;
 	return false;
 }
 
 static void add(unsigned long request)
 {
-	if (!is_own((uint32_t)request) && count < MAX_REQUESTS)
+	if (!is_watched((uint32_t)request) && count < MAX_REQUESTS)
 		requests[count++] = request;
 }
 
-// KVM_RUN first; then all KVM numbers without argument, what is near the shim's own, and what VMMs
-// call.
+// Lists KVM_RUN first; then all KVM numbers without an argument, neighbours of the watched requests,
+// and requests that VMMs make.
 static void list_requests(void)
 {
 	static const unsigned long others[] = {
@@ -79,18 +78,17 @@ static void list_requests(void)
 		KVM_GET_VCPU_EVENTS,
 		KVM_SET_VCPU_EVENTS,
 		KVM_GET_LAPIC,
-		KVM_SET_LAPIC,
-	};
+		KVM_SET_LAPIC};
 
 	add(KVM_RUN);
 	for (unsigned int number = 0; number < 256; number++)
 		if (_IO(KVMIO, number) != KVM_RUN)
 			add(_IO(KVMIO, number));
-	for (size_t i = 0; i < OWN; i++) {
-		add(own[i] - 1);
-		add(own[i] + 1);
-		add(own[i] ^ 1u << 31);
-		add(own[i] ^ 1u << 16);
+	for (size_t i = 0; i < WATCHED; i++) {
+		add(watched[i] - 1);
+		add(watched[i] + 1);
+		add(watched[i] ^ 1u << 31);
+		add(watched[i] ^ 1u << 16);
 	}
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		add(others[i]);
@@ -124,7 +122,7 @@ static _Noreturn void become_child(char *self, const char *library)
 	die("/proc/self/exe");
 }
 
-// Goes on in the way asked for, to the child's next stop.
+// Resumes the child by the ptrace request `how`, until its next stop.
 static void proceed(pid_t child, int how)
 {
 	int status;
@@ -167,7 +165,7 @@ static void count_steps(char *self, const char *library, unsigned int *steps)
 		} while (!at_breakpoint(child));
 	}
 	if (ptrace(PTRACE_CONT, child, NULL, NULL) || waitpid(child, &status, 0) != child || status)
-		die("the child did not come to its end");
+		die("the child did not end");
 }
 
 int main(int argc, char **argv)

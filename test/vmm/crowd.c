@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// crowd THREADS ROUNDS: each thread has a VM whose guest has only FP and SSE, and makes three calls a
+// crowd THREADS ROUNDS [PAUSE]: each thread has a VM whose guest has only FP and SSE, and makes three calls a
 // round: it loads a payload with AVX and PKRU, loads one that every KVM refuses, and saves. ROUNDS 0:
 // runs until it is killed. Prints the number of calls, and the number of payloads that still had AVX
 // after they were loaded.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <unistd.h>
 
 #include "kvm.h"
 
@@ -14,6 +15,7 @@
 
 static atomic_ulong loads, untrimmed, refusals, saves;
 static unsigned long rounds;
+static unsigned int pause_us;
 static int device;
 
 static void *crowd(void *unused)
@@ -39,6 +41,8 @@ static void *crowd(void *unused)
 		// An emulator that has one thread for all CPUs switches to the next CPU here, and not
 		// only ten times a second.
 		__builtin_ia32_pause();
+		if (pause_us)
+			usleep(pause_us);
 	}
 	return NULL;
 }
@@ -46,13 +50,14 @@ static void *crowd(void *unused)
 int main(int argc, char **argv)
 {
 	static pthread_t threads[MAX_THREADS];
-	int count = argc == 3 ? atoi(argv[1]) : 0;
+	int count = argc == 3 || argc == 4 ? atoi(argv[1]) : 0;
 
 	if (count < 1 || count > MAX_THREADS) {
-		fputs("usage: crowd THREADS ROUNDS\n", stderr);
+		fputs("usage: crowd THREADS ROUNDS [PAUSE]\n", stderr);
 		return 2;
 	}
 	rounds = strtoul(argv[2], NULL, 0);
+	pause_us = argc == 4 ? (unsigned int)atoi(argv[3]) : 0;
 	device = open(kvm_device(), O_RDWR | O_CLOEXEC);
 	for (int i = 0; i < count; i++)
 		pthread_create(&threads[i], NULL, crowd, NULL);

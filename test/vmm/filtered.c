@@ -313,7 +313,7 @@ static void cloud_hypervisor(void)
 
 static void *stratovirt_vcpu(void *nothing)
 {
-	// libc has made the system calls of a thread's start.
+	// Between these two the main thread loads the filter: libc has started this thread by then.
 	pthread_barrier_wait(&turn);
 	pthread_barrier_wait(&turn);
 	get_supported_cpuid();

@@ -3,8 +3,8 @@
 // KVM_SET_XSAVE and KVM_GET_XSAVE. Any other ends the VMM.
 //
 // Measured in November 2026: each VMM was built from its sources, and each call below was made there
-// under the VMM's own filter. The calls that could not be tried come from the VMM's own list and are
-// named.
+// under the VMM's own filter. Some calls could not be tried: they are copied from the VMM's source,
+// and the comments name them.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 
@@ -40,8 +40,8 @@ struct allowed {
 		SYS_ioctl, 1, (request) \
 	}
 
-// Firecracker 1.17-dev, commit 81b38b9: a vCPU's thread when it saves. fstat is the old system
-// call, and newfstatat is not there. From its own list: exit, exit_group, rt_sigreturn.
+// Firecracker 1.17-dev, commit 81b38b9: a vCPU's thread when it saves. It may call the old fstat, and
+// not newfstatat. Copied from its source: exit, exit_group, rt_sigreturn.
 static const struct allowed firecracker_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -64,7 +64,7 @@ static const struct allowed firecracker_allows[] = {
 };
 
 // Cloud Hypervisor, commit ae44c29: its thread "vmm", which restores and receives live migrations.
-// From its own list: exit, exit_group, rt_sigreturn, brk.
+// Copied from its source: exit, exit_group, rt_sigreturn, brk.
 static const struct allowed cloud_hypervisor_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -124,7 +124,7 @@ static const struct allowed cloud_hypervisor_allows[] = {
 	PASS_REQUEST(KVM_CHECK_EXTENSION),
 };
 
-// StratoVirt 2.5, commit d5b3203: all its threads. From its own list: exit, exit_group,
+// StratoVirt 2.5, commit d5b3203: all its threads. Copied from its source: exit, exit_group,
 // rt_sigreturn, brk.
 static const struct allowed stratovirt_allows[] = {
 	PASS(exit),

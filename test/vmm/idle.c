@@ -5,13 +5,20 @@
 //	IDLE_MIB	it has so much memory
 //	IDLE_STATS	it holds the statistics of each vCPU, too, as QEMU 10 and Firecracker do
 //	IDLE_RAW	it calls the kernel without libc's ioctl(), as Go programs do
+//	IDLE_THREAD	a thread that has a descriptor table of its own makes the vCPUs
+//	IDLE_END	the same, and then the main thread ends
+//	IDLE_CHILDREN	it starts so many children, which wait for its end
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "kvm.h"
@@ -48,14 +55,40 @@ static void fill(size_t size)
 	memset(memory, 1, size);
 }
 
-int main(int argc, char **argv)
+static void start_children(long count)
 {
-	long vcpus = argc > 1 ? atol(argv[1]) : 0;
-	int vm = kvm_ioctl(open_kvm(), KVM_CREATE_VM, NULL);
-	const char *mib = getenv("IDLE_MIB");
+	pid_t parent = getpid();
+
+	while (count-- > 0) {
+		pid_t child = fork();
+
+		if (child < 0) {
+			perror("fork");
+			exit(2);
+		}
+		if (child)
+			continue;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (getppid() == parent)
+			pause();
+		_exit(0);
+	}
+}
+
+static long vcpus;
+
+static void *be_vmm(void *argument)
+{
 	struct kvm_cpuid2 none = {0};
+	const char *mib = getenv("IDLE_MIB");
+	int vm;
 	char c;
 
+	if (argument && unshare(CLONE_FILES)) {
+		perror("unshare");
+		exit(2);
+	}
+	vm = kvm_ioctl(open_kvm(), KVM_CREATE_VM, NULL);
 	for (long i = 0; i < vcpus; i++) {
 		int vcpu = call(vm, KVM_CREATE_VCPU, (void *)i);
 
@@ -69,5 +102,25 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	while (read(STDIN_FILENO, &c, 1) > 0)
 		;
+	exit(0);
+}
+
+int main(int argc, char **argv)
+{
+	const char *children = getenv("IDLE_CHILDREN");
+	pthread_t thread;
+
+	vcpus = argc > 1 ? atol(argv[1]) : 0;
+	if (children)
+		start_children(atol(children));
+	if (!getenv("IDLE_THREAD") && !getenv("IDLE_END"))
+		be_vmm(NULL);
+	if (pthread_create(&thread, NULL, be_vmm, argv)) {
+		perror("pthread_create");
+		return 2;
+	}
+	if (getenv("IDLE_END"))
+		pthread_exit(NULL);
+	pthread_join(thread, NULL);
 	return 0;
 }

@@ -67,6 +67,21 @@ static unsigned char *absent_page(void)
 	return check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), "mmap");
 }
 
+// XSTATE_BV's first byte, with AVX, lies in a page that can be written, the next byte, with PKRU,
+// does not.
+static unsigned char *split_page(void)
+{
+	unsigned char *pages = check(
+		mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+		"mmap");
+	unsigned char *payload = pages + PAGE - XSTATE_BV - 1;
+
+	memcpy(payload, content, PAGE);
+	if (mprotect(pages + PAGE, PAGE, PROT_READ))
+		check(MAP_FAILED, "mprotect");
+	return payload;
+}
+
 static void *bring_page(void *userfaultfd)
 {
 	struct uffd_msg message;
@@ -105,6 +120,7 @@ static const struct {
 } kinds[] = {{"readonly", readonly_page},
 	     {"copied", copied_page},
 	     {"absent", absent_page},
+	     {"split", split_page},
 	     {"userfaultfd", userfaultfd_page}};
 
 int main(int argc, char **argv)
@@ -119,7 +135,7 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[1], kinds[i].name))
 			page = kinds[i].make();
 	if (!page) {
-		fputs("usage: pages readonly|copied|absent|userfaultfd\n", stderr);
+		fputs("usage: pages readonly|copied|absent|split|userfaultfd\n", stderr);
 		return 2;
 	}
 	device = open(kvm_device(), O_RDWR | O_CLOEXEC);

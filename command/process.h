@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// Inspects one process: is it a VMM, does it have the library, is it a supervisor? The kernel may
+// make the caller wait for the process without end, even if the caller is killed: call this only in
+// a worker process (inspect.c).
+#ifndef XSAVESHIM_PROCESS_H
+#define XSAVESHIM_PROCESS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "proc_text.h"
+#include "xsaveshim/settings.h"
+
+enum mode {
+	MODE_NONE,
+	MODE_BYPASSED, // the VMM has the library, but calls the kernel without libc
+	MODE_LIBRARY,
+	MODE_SUPERVISOR,
+	MODE_HOST, // not found here: /proc does not show it
+};
+
+// The file of the library or of the command that a process has mapped, and the record in the memory
+// of that process.
+struct image {
+	bool mapped;
+	char path[PATH_MAX]; // as the process sees the file system
+	bool replaced;	     // the file has been removed or replaced
+	bool known;	     // the record could be read; it says the rest
+	bool vcpu_seen;
+	struct settings settings;
+};
+
+struct vmm {
+	pid_t pid;
+	uid_t uid;     // effective
+	bool filtered; // has a seccomp filter
+	unsigned int vcpus;
+	char name[256];
+	enum mode mode;
+	struct image library;
+	bool settings_known;
+	struct settings settings; // if known, those of the mode that serves the VMM
+};
+
+// A supervisor holds a pidfd of this process.
+struct supervision {
+	pid_t pid;
+	uid_t supervisor_uids[PROC_UIDS];
+	struct image command;
+};
+
+struct process_visitor {
+	void (*vmm)(const struct vmm *vmm); // its mode is not set yet
+	void (*supervision)(const struct supervision *supervision);
+};
+
+// Inspects the process and calls the visitor for what it finds: a VMM, or each process that this
+// supervisor supervises. Returns false if the caller may not inspect the process.
+bool process_inspect(pid_t pid, const struct process_visitor *visitor);
+
+#endif

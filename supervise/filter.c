@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+#include "filter.h"
+
+#include <err.h>
+#include <errno.h>
+#include <seccomp.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/seccomp.h>
+
+#include "attach.h"
+#include "handlers.h"
+
+// Newer than the headers of some distributions that this is built on.
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+#define INSTRUCTIONS_MAX 256
+
+static _Noreturn void fail(const char *what)
+{
+	err(EXIT_OWN_FAILURE, "cannot supervise: %s", what);
+}
+
+// The filter compares the low 32 bits of the request, which is what the kernel takes: QEMU up to
+// 8.2 passes an int, so that bit 31 arrives sign-extended.
+static void add_rules(scmp_filter_ctx context)
+{
+	int error = seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW);
+
+	for (size_t i = 0; i < WATCHED && !error; i++)
+		error = seccomp_rule_add(
+			context, SCMP_ACT_NOTIFY, SCMP_SYS(ioctl), 1,
+			SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, watched[i].request));
+	if (error) {
+		errno = -error;
+		fail("the filter cannot be made");
+	}
+}
+
+struct sock_fprog filter_make(void)
+{
+	static struct sock_filter instructions[INSTRUCTIONS_MAX];
+	scmp_filter_ctx context = seccomp_init(SCMP_ACT_ALLOW);
+	int file = memfd_create("filter", MFD_CLOEXEC);
+	ssize_t size;
+
+	if (!context || file < 0)
+		fail("the filter cannot be made");
+	add_rules(context);
+	if (seccomp_export_bpf(context, file))
+		fail("the filter cannot be exported");
+	seccomp_release(context);
+	size = pread(file, instructions, sizeof(instructions), 0);
+	if (size <= 0)
+		fail("the filter cannot be read");
+	if (size == sizeof(instructions))
+		errx(EXIT_OWN_FAILURE, "cannot supervise: the filter has more than %d instructions",
+		     INSTRUCTIONS_MAX - 1);
+	close(file);
+	return (struct sock_fprog){
+		(unsigned short)((size_t)size / sizeof(instructions[0])), instructions};
+}
+
+// libseccomp could load the filter itself, but before 2.6 not with WAIT_KILLABLE_RECV, which keeps
+// a signal from interrupting a call that waits for its answer. no_new_privs is set only if the
+// kernel demands it: without it a jailer can still become another user, and a security module can
+// still confine the VMM.
+int filter_load(const struct sock_fprog *filter)
+{
+	// SPEC_ALLOW, because this filter is no sandbox: kernels before 5.16 slow down a process
+	// with a filter that lacks it.
+	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
+			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+
+	do {
+		int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, filter);
+
+		if (listener >= 0)
+			return listener;
+		if (errno == EINVAL && flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+			flags &= ~SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; // before Linux 5.19
+		else if (errno != EACCES || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
+			break;
+		else if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+			fail("no_new_privs");
+	} while (true);
+	if (errno == EBUSY)
+		errx(EXIT_OWN_FAILURE,
+		     "cannot supervise: this process already has a supervisor, another xsaveshim's or a container manager's, and the kernel allows one: start the VMM outside it");
+	fail("seccomp");
+}

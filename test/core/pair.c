@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+// pair.h: every combination of two small hosts, against a model that loads every guest.
+#include "check.h"
+#include "xsaveshim/pair.h"
+#include "xsaveshim/xstate.h"
+
+// The hosts of the model know x87 and SSE and two xfeatures beyond them.
+static const uint64_t beyond[] = {XFEATURE_AVX, XFEATURE_XTILE};
+
+#define CHOICES 4 // of a subset of beyond
+
+static uint64_t subset(unsigned int choice)
+{
+	return (choice & 1 ? beyond[0] : 0) | (choice & 2 ? beyond[1] : 0);
+}
+
+// Returns true if the destination loads this payload into a guest that was shown these xfeatures.
+static bool loads(struct pair_host to, uint64_t shown, uint64_t payload)
+{
+	// A guest with an xfeature beyond x87 and SSE has XSAVE, and so has x87 and SSE.
+	uint64_t has = shown ? shown | XFEATURE_FPSSE : 0;
+
+	return !(payload & ~has & to.refuses);
+}
+
+// Returns true if each guest, with and without XSAVE, loads. A mode clears the leaked xfeatures;
+// the library also has x87 and SSE loaded.
+static bool all_load(struct pair_host from, struct pair_host to, uint64_t leaks, unsigned int by)
+{
+	for (unsigned int choice = 0; choice < CHOICES; choice++) {
+		uint64_t shown = subset(choice) & from.supported & to.supported;
+		uint64_t payload = XFEATURE_FPSSE | shown | (by ? 0 : leaks);
+
+		if (by & PAIR_BY_LIBRARY)
+			payload &= ~XFEATURE_FPSSE;
+		if (!loads(to, shown, payload))
+			return false;
+	}
+	return true;
+}
+
+static enum pair_answer expected_answer(struct pair_host from, struct pair_host to)
+{
+	bool any_fails = false, any_loads = false;
+
+	if (!to.destination_known)
+		return PAIR_UNKNOWN;
+	for (unsigned int choice = 0; choice < CHOICES; choice++) {
+		uint64_t leaks = subset(choice);
+
+		if (from.source_known ? leaks != from.leaks : leaks & ~from.enabled)
+			continue;
+		if (all_load(from, to, leaks, 0))
+			any_loads = true;
+		else
+			any_fails = true;
+	}
+	if (any_loads && any_fails)
+		return PAIR_UNKNOWN;
+	return any_fails ? PAIR_WITH_XSAVESHIM : PAIR_YES;
+}
+
+static void check_pair(struct pair_host from, struct pair_host to)
+{
+	struct pair_result got = pair_judge(from, to);
+	enum pair_answer expected = expected_answer(from, to);
+	uint64_t refused = from.leaks & to.refuses & ~XFEATURE_FPSSE;
+
+	same("answer", got.answer, expected);
+	same("no if shown", got.no_if_shown,
+	     to.destination_known ? from.supported & ~to.supported : 0);
+	same("needs permission", got.needs_permission,
+	     to.destination_known ? from.supported & to.supported & XFEATURE_XTILE : 0);
+	for (unsigned int by = 1; by <= PAIR_BY_HOST_MODE_ON_FROM; by <<= 1)
+		same("by", (got.by & by) != 0,
+		     expected == PAIR_WITH_XSAVESHIM && all_load(from, to, 0, by));
+	same("refused", got.refused, expected == PAIR_WITH_XSAVESHIM ? refused : 0);
+	same("only guests without XSAVE", got.only_guests_without_xsave,
+	     expected == PAIR_WITH_XSAVESHIM && !refused &&
+		     (from.source_known || !(from.enabled & to.refuses)));
+}
+
+// Two bits for each subset and one for each fact. A host leaks and supports only what its CPU has
+// enabled.
+#define HOSTS (CHOICES * CHOICES * CHOICES * CHOICES * 8)
+
+static bool make_host(unsigned int number, struct pair_host *host)
+{
+	*host = (struct pair_host){
+		.source_known = number & 1,
+		.destination_known = number >> 1 & 1,
+		.refuses = subset(number >> 3 & 3) | (number >> 2 & 1 ? XFEATURE_FPSSE : 0),
+		.enabled = subset(number >> 5 & 3),
+		.supported = subset(number >> 7 & 3),
+		.leaks = subset(number >> 9 & 3),
+	};
+	host->needs_permission = host->supported & XFEATURE_XTILE;
+	return !((host->leaks | host->supported) & ~host->enabled) &&
+	       (host->source_known || !host->leaks);
+}
+
+static void every_pair(void)
+{
+	struct pair_host from, to;
+	unsigned int pairs = 0;
+
+	for (unsigned int i = 0; i < HOSTS; i++)
+		for (unsigned int j = 0; make_host(i, &from) && j < HOSTS && !failed; j++)
+			if (make_host(j, &to)) {
+				check_pair(from, to);
+				pairs++;
+			}
+	same("more than 100,000 pairs", pairs > 100000, true);
+}
+
+static void equal_hosts(void)
+{
+	struct pair_host host = {.source_known = true,
+				 .destination_known = true,
+				 .enabled = XFEATURE_AVX,
+				 .supported = XFEATURE_AVX,
+				 .leaks = XFEATURE_AVX};
+
+	same("a leaky host loads its own", pair_judge(host, host).answer, PAIR_YES);
+	host.refuses = XFEATURE_AVX;
+	same("and not if it refuses", pair_judge(host, host).answer, PAIR_WITH_XSAVESHIM);
+	same("by each mode", pair_judge(host, host).by, 15);
+}
+
+const struct test_case pair_cases[] = {
+	{"every pair of small hosts gets the answer of a model that loads every guest", every_pair},
+	{"a host that leaks loads its own guests unless it refuses what it leaks", equal_hosts},
+	{NULL, NULL},
+};

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+# `xsaveshim pair`: its judgement of files, its table of many hosts, and files that are wrong. No KVM is needed.
+
+load lib
+
+work=$BATS_TEST_TMPDIR
+
+# host NAME SUPPORTED LEAKS REFUSES ALWAYS-REFUSES [NOT-PERMITTED]    writes the file of a host; a dash means unknown
+host() {
+  jq -n --arg name "$1" --arg supported "$2" --arg leaks "$3" --arg refuses "$4" --arg always "$5" --arg not "${6:-0x0}" '
+    def mask: if . == "-" then null else {mask: ., names: []} end;
+    {format_version: 1, host: $name, host_xcr0: {mask: "0x2e7", names: []}, kvm_supported_xcr0: ($supported | mask),
+     not_permitted: ($not | mask), source: {leaks: ($leaks | mask)},
+     destination: {refuses: ($refuses | mask), always_refuses: ($always | mask)}}' >"$work/$1.json"
+}
+
+pair() { # ARGUMENT...
+  cd "$work" || return
+  run --separate-stderr timeout 60 "$build/xsaveshim" pair "$@"
+}
+
+assert_pair() { # FROM TO STATUS KEY=VALUE...
+  local expected=$3 one
+  pair --json "$1.json" "$2.json"
+  ((status == expected)) || fail "exit status $status, not $expected" "$output" "$stderr" || return
+  for one in "${@:4}"; do
+    [[ $(jq -c ".result.${one%%=*}" <<<"$output") == "${one#*=}" ]] || fail "expected $one in" "$output" || return
+  done
+}
+
+make_hosts() {
+  host clean 0x207 0x0 0x0 0xe00f8
+  host leaky 0x207 0x204 0x0 0xe00f8
+  host affected 0x207 0x0 0x204 0xe00f8
+  host strict 0x207 0x0 0x207 0xe00f8
+  host small 0x7 0x0 0x0 0xe02f8
+  host amx 0x207 0x0 0x0 0x800f8 0x60000
+  host unknown - - - -
+}
+
+@test "pair answers yes, with-xsaveshim or unknown, and names the modes that help" {
+  local all='["library","supervisor","host-mode-on-to","host-mode-on-from"]'
+  make_hosts
+  assert_pair clean affected 0 'answer="yes"' 'by=[]' 'only_guests_without_xsave=false'
+  assert_pair leaky clean 0 'answer="yes"'
+  assert_pair leaky affected 1 'answer="with-xsaveshim"' "by=$all" 'refused={"mask":"0x204","names":["avx","pkru"]}'
+  assert_pair leaky strict 1 'answer="with-xsaveshim"' 'by=["library"]' 'only_guests_without_xsave=false'
+  assert_pair clean strict 1 'answer="with-xsaveshim"' 'by=["library"]' 'only_guests_without_xsave=true'
+  assert_pair unknown affected 2 'answer="unknown"'
+  assert_pair leaky unknown 2 'answer="unknown"'
+  assert_pair unknown unknown 2 'answer="unknown"'
+}
+
+@test "pair names the xfeatures that the destination lacks, and those that need a permission" {
+  make_hosts
+  assert_pair leaky small 3 'answer="with-xsaveshim"' 'no_if_shown={"mask":"0x200","names":["pkru"]}' \
+    'refused={"mask":"0x200","names":["pkru"]}'
+  assert_pair small clean 0 'answer="yes"' 'no_if_shown={"mask":"0x0","names":[]}'
+  assert_pair amx amx 0 'answer="yes"' 'needs_permission={"mask":"0x60000","names":["xtilecfg","xtiledata"]}'
+  assert_pair amx clean 3 'no_if_shown={"mask":"0x60000","names":["xtilecfg","xtiledata"]}'
+}
+
+@test "the text of pair begins with the hosts and with the limits of the judgement" {
+  make_hosts
+  pair leaky.json small.json
+  [[ $status == 3 && ${lines[0]} == "leaky -> small: xfeatures alone are judged: CPU flags, MSRs and the TSC are not compared" &&
+    $output == *$'\nanswer             with-xsaveshim: library, supervisor, host-mode-on-to, host-mode-on-from\n'* &&
+    $output == *$'\nrefused            pkru, which FROM leaks into its guests\n'* &&
+    $output == *$'\nno if shown        pkru: choose a CPU model without them' ]] || fail "$(outcome)"
+}
+
+@test "without a second file pair judges this host" {
+  make_hosts
+  pair --json leaky.json
+  [[ $status == [0123] && $(jq -r .from <<<"$output") == leaky && $(jq -r .to <<<"$output") == "$(uname -n)" ]] || fail "$(outcome)"
+}
+
+@test "the matrix has one row for hosts with the same answers, and judges 400 hosts in a second" {
+  local i used
+  make_hosts
+  for ((i = 0; i < 200; i++)); do
+    sed "s/\"leaky\"/\"leaky$i\"/" "$work/leaky.json" >"$work/leaky$i.json"
+    sed "s/\"affected\"/\"affected$i\"/" "$work/affected.json" >"$work/affected$i.json"
+  done
+  rm "$work"/{clean,strict,small,amx,unknown,leaky,affected}.json
+  pair --matrix --json "$work"/*.json
+  # its own time, because other processes may have the CPU
+  used=$( (TIMEFORMAT=%U && time "$build/xsaveshim" pair --matrix "$work"/*.json >/dev/null) 2>&1) || true
+  ((10#${used/./} < 1000 * ${XSTEST_SLOW:-1})) || fail "it took $used s"
+  [[ $status == 1 && $(jq -c '[.groups[] | [length, .[0]]]' <<<"$output") == '[[200,"affected0"],[200,"leaky0"]]' &&
+    $(jq -c '[.pairs[] | [.from, .to, .result.answer]]' <<<"$output") == \
+    '[[0,0,"yes"],[0,1,"yes"],[1,0,"with-xsaveshim"],[1,1,"yes"]]' ]] || fail "$output"
+  pair --matrix leaky0.json leaky1.json affected0.json
+  [[ $status == 1 && $output == *"  1: leaky0 leaky1"*"  2: affected0"* && ${lines[-2]} =~ 1\ +yes\ +with$ && ${lines[-1]} =~ 2\ +yes\ +yes$ ]] ||
+    fail "$(outcome)"
+}
+
+@test "a file that is missing, no JSON, or another command's JSON is an error with exit status 2" {
+  local file
+  make_hosts
+  echo '{' >"$work/broken.json"
+  echo '{"format_version": 1, "vmms": []}' >"$work/status.json"
+  jq '.format_version = 2' "$work/clean.json" >"$work/later.json"
+  jq '.host_xcr0.mask = "yes"' "$work/clean.json" >"$work/mask.json"
+  for file in missing broken status later mask; do
+    pair clean.json "$file.json"
+    [[ $status == 2 && -z $output && $stderr == "xsaveshim pair: $file.json: "* && $(wc -l <<<"$stderr") == 1 ]] || fail "$file" "$(outcome)"
+  done
+  pair
+  [[ $status == 2 && $stderr == *"name the JSON file of FROM"* ]] || fail "$(outcome)"
+  pair clean.json clean.json clean.json
+  ((status == 2))
+}

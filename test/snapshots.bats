@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+# The recipes of docs/snapshots.md for QEMU, run as the page has them, on a leaky snapshot and on a clean one.
+
+# bats file_tags=kvm
+
+load lib
+load qemu
+
+setup() {
+  need_kvm
+  need_no_settings_file
+  work=$BATS_TEST_TMPDIR
+  cd "$work" || return
+  read -r leaked leaked_name < <("$build/test/leakable")
+  touch "$work/host-leaks"
+}
+
+teardown() {
+  guest_stop_all
+}
+
+# Prints the first code block below a heading of the page, with the canary guest as the guest and the library of the build
+# directory.
+recipe() { # HEADING
+  local machine="-nodefaults -machine pc,accel=kvm -cpu qemu64 ${guest_machine[*]} -display none -vga none -nic none"
+  awk -v heading="## $1" '$0 == heading { here = 1 } /^## / && $0 != heading { here = 0 } here && /^```/ { inside++; next }
+    here && inside == 1' "$repo/docs/snapshots.md" |
+    sed "s|qemu-system-x86_64 \.\.\.|$qemu $machine -serial file:$work/serial|; s|LD_PRELOAD=|&$build/|; s|-loadvm NAME|-loadvm ${snapshot-}|"
+}
+
+# follow RECIPE MONITOR-COMMAND...    runs the recipe, waits until its QEMU has loaded the snapshot, gives the commands, and quits
+follow() {
+  local commands monitor pid
+  commands=$1
+  shift
+  [[ $commands == *"-monitor stdio"* ]] || fail "the page has no such recipe" || return
+  rm -f monitor.in monitor.out
+  mkfifo monitor.in
+  bash -euc "$commands" <monitor.in >monitor.out 2>errors 3>&- &
+  pid=$!
+  exec {monitor}>monitor.in
+  wait_for $((20 * ${XSTEST_SLOW:-1})) is_loaded "$monitor" "$pid" || { cat monitor.out errors; return 1; }
+  printf '%s\n' "$@" quit >&"$monitor"
+  exec {monitor}>&-
+  wait "$pid"
+}
+
+# Returns true if QEMU's monitor says that the guest is paused and not inmigrate, or if QEMU has exited, as 8.2 and later do if KVM
+# refuses.
+is_loaded() { # MONITOR PID
+  kill -0 "$2" 2>/dev/null || return 0
+  echo "info status" >&"$1"
+  grep -aq 'VM status: paused' monitor.out && ! grep -a 'VM status' monitor.out | tail -n 1 | grep -q inmigrate
+}
+
+is_paused() { [[ $(guest_status "$1") == paused ]]; } # NAME
+
+# Asserts that answer.log shows the snapshot to be poisoned or clean, and that the original files are unchanged.
+assert_judged() { # poisoned|clean
+  local judgement=clean
+  grep -q event=learn answer.log || fail "the log has no event=learn:" "$(cat answer.log)" || return
+  ! grep -q "event=would-trim .*dropped=$leaked_name" answer.log || judgement=poisoned
+  [[ $judgement == "$1" ]] || fail "judged $judgement, not $1:" "$(cat answer.log)" || return
+  sha256sum --quiet -c originals
+}
+
+start_source() { # leaky|clean [QEMU-ARGUMENT...]
+  local environment=()
+  [[ $1 == clean ]] || environment=("LD_PRELOAD=$build/test/leak.so" "LEAK_BITS=$leaked" "LEAK_WHILE=$work/host-leaks")
+  guest_start source "${environment[@]}" -- "${@:2}"
+  assert_guest_intact source
+}
+
+save_stream() { # leaky|clean
+  start_source "$1"
+  guest_save source guest.state
+  guest_stop source
+  sha256sum guest.state >originals
+}
+
+save_in_image() { # leaky|clean
+  qemu-img create -q -f qcow2 disk.qcow2 1M
+  start_source "$1" -drive file=disk.qcow2,if=virtio
+  guest_hmp source "savevm before"
+  guest_stop source
+  sha256sum disk.qcow2 >originals
+}
+
+@test "the recipe for a stream finds the leaked xfeature of a poisoned file, and leaves the file as it is" {
+  save_stream leaky
+  follow "$(recipe "QEMU, a stream in a file")" || qemu_exits_on_refusal
+  assert_judged poisoned
+}
+
+@test "the recipe for a stream judges a clean file clean" {
+  save_stream clean
+  follow "$(recipe "QEMU, a stream in a file")"
+  assert_judged clean
+}
+
+@test "the recipe for savevm finds the leaked xfeature of a poisoned snapshot, and leaves the image as it is" {
+  save_in_image leaky
+  snapshot=before
+  follow "$(recipe "QEMU, savevm")" || qemu_exits_on_refusal
+  assert_judged poisoned
+}
+
+@test "the recipe for savevm judges a clean snapshot clean" {
+  save_in_image clean
+  snapshot=before
+  follow "$(recipe "QEMU, savevm")"
+  assert_judged clean
+}
+
+@test "a poisoned stream that was loaded and saved again as the page says is clean, and restores without the library" {
+  save_stream leaky
+  follow "$(recipe "QEMU, a stream in a file" | sed 's/XSAVESHIM_TRIM=none/XSAVESHIM_TRIM=both/')" 'migrate "exec:cat >clean.state"'
+  sha256sum --quiet -c originals
+  mv clean.state guest.state
+  sha256sum guest.state >originals
+  rm answer.log
+  follow "$(recipe "QEMU, a stream in a file")"
+  assert_judged clean
+  guest_restore bare guest.state
+  guest_wait bare "it has loaded the stream" is_paused bare
+  guest_hmp bare cont
+  assert_guest_intact bare
+}
+
+@test "a poisoned savevm snapshot that was loaded and saved again as the page says is clean, and restores without the library" {
+  save_in_image leaky
+  snapshot=before
+  follow "$(recipe "QEMU, savevm" | sed 's/XSAVESHIM_TRIM=none/XSAVESHIM_TRIM=both/')" "savevm clean"
+  sha256sum --quiet -c originals
+  mv copy.qcow2 disk.qcow2
+  sha256sum disk.qcow2 >originals
+  rm answer.log
+  snapshot=clean
+  follow "$(recipe "QEMU, savevm")"
+  assert_judged clean
+  guest_start bare -- -drive file=disk.qcow2,if=virtio -loadvm clean
+  assert_guest_intact bare
+}

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+# The programs that the suites run, and the suites. The Makefile includes this file.
+
+# test/DIRECTORY/NAME.c becomes $(BUILD)/test/NAME, and test/DIRECTORY/NAME.so.c a library to preload.
+TEST_DIRS := vmm preload standins tools
+vpath %.c $(addprefix test/,$(TEST_DIRS) oracle bench)
+TEST_NAMES := $(basename $(notdir $(wildcard $(TEST_DIRS:%=test/%/*.c)))) core oracle
+GUESTS := $(patsubst test/guest/%.S,$(BUILD)/test/%.bin,$(wildcard test/guest/*.S))
+# vmm-static and vmm-musl make raw system calls and have no loader: only the supervisor can serve them. load is the only program
+# of a Linux guest. Sanitizers do not support static programs.
+STATIC := $(if $(findstring -fsanitize,$(CFLAGS)),,$(addprefix $(BUILD)/test/,vmm-static vmm-musl load))
+TEST_COMPILE = $(COMPILE) -Itest/include
+
+# test/stale compares the sources with the file made.
+.PHONY: test-programs
+test-programs: all $(TEST_NAMES:%=$(BUILD)/test/%) $(GUESTS) $(STATIC) ## build what the suites run
+	@touch $(BUILD)/test/made
+
+$(BUILD)/test/%.so: %.so.c
+	@mkdir -p $(@D)
+	$(call show,CC)$(TEST_COMPILE) -fPIC -shared -o $@ $< -ldl
+
+# Only these two programs are linked with the core.
+$(BUILD)/test/core $(BUILD)/test/oracle: $(CORE)
+
+$(BUILD)/test/core: $(patsubst test/core/%.c,$(BUILD)/test-core/%.o,$(wildcard test/core/*.c))
+	@mkdir -p $(@D)
+	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -ldl
+
+$(BUILD)/test-core/%.o: test/core/%.c
+	@mkdir -p $(@D)
+	$(call show,CC)$(TEST_COMPILE) -c -o $@ $<
+
+$(BUILD)/test/filtered: TEST_LIBS := -lseccomp
+
+$(BUILD)/test/%: %.c
+	@mkdir -p $(@D)
+	$(call show,CC)$(TEST_COMPILE) -pthread -o $@ $(filter %.c %.o,$^) -ldl $(TEST_LIBS)
+
+# musl-gcc does not search the directory in which Debian keeps the kernel's headers.
+$(BUILD)/test/vmm-musl: KERNEL_HEADERS := -idirafter /usr/include -idirafter /usr/include/$(MULTIARCH)
+$(BUILD)/test/vmm-musl: CC := musl-gcc
+$(BUILD)/test/vmm-static $(BUILD)/test/vmm-musl: test/vmm/vmm.c
+	@mkdir -p $(@D)
+	$(call show,CC)$(TEST_COMPILE) $(KERNEL_HEADERS) -static -DRAW_IOCTL -pthread -o $@ $<
+
+$(BUILD)/test/load: test/guest/load.c
+	@mkdir -p $(@D)
+	$(call show,CC)$(TEST_COMPILE) -static -o $@ $<
+
+$(BUILD)/test/%.bin: test/guest/%.S
+	@mkdir -p $(@D)
+	$(call show,AS)$(AS) --32 -o $(@:.bin=.o) $< && $(LD) -m elf_i386 -Ttext=0x7c00 -e start --oformat binary -o $@ $(@:.bin=.o)
+
+# Suites with the file tag testbed boot kernels of their own.
+TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
+SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
+
+.PHONY: check check-kernels check-apparmor check-distributions
+check: ## run every suite that this machine can run (minutes)
+	@type $(firstword $(CC)) bats musl-gcc >/dev/null 2>&1 && \
+		printf '#include <%s>\n' seccomp.h jansson.h linux/kvm.h | $(CC) -E - >/dev/null 2>&1 || \
+		{ echo 'make check: packages are missing; run: scripts/setup build test' >&2; exit 1; }
+	@$(MAKE) --no-print-directory WERROR=-Werror test-programs
+	@test/run $(SUITES)
+
+check-kernels: test-programs ## build the testbed's kernels once, and run the suites inside them (a quarter of an hour)
+	@test/kernels/build || echo '# suites fail that need a kernel which could not be built'
+	@test/run --parallel $(filter-out test/apparmor.bats,$(TESTBED_SUITES))
+
+check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed kernel
+	@test/run test/apparmor.bats
+
+DISTRIBUTIONS ?= trixie testing
+check-distributions: ## run scripts/demo and scripts/test in the Debians of DISTRIBUTIONS, made once and kept (half an hour)
+	@test/distributions/check $(RESULTS)/distributions.md $(DISTRIBUTIONS)
