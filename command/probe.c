@@ -316,7 +316,7 @@ static int try_xfeatures(struct probe *probe, const struct probe_vm *vm)
 	uint64_t supported = allowed_by(probe->kvm_xcr0);
 
 	while (left) {
-		uint64_t xfeature = left & XFEATURE_FPSSE ? XFEATURE_FPSSE : left & -left;
+		uint64_t xfeature = (left & XFEATURE_FPSSE) ? XFEATURE_FPSSE : left & -left;
 		int error = set_xsave(vm, xfeature);
 
 		left &= ~xfeature;

@@ -89,7 +89,6 @@ void log_init(struct log *log, enum log_target target, const char *path, enum lo
 	log->path = path;
 	log->level = level;
 	log->foresees = false;
-	log->foresees = false;
 	log->polls = false;
 	log->via = NULL;
 	log->fields = NULL;

@@ -4,7 +4,7 @@
 
 #include "xsaveshim/xstate.h"
 
-static void check_trim(struct trim_result trim, enum trim mode, enum xsave_direction direction,
+static void check_trim(struct trim_result trim, enum trim setting, enum xsave_direction direction,
 		       struct vcpu vcpu)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.after;
@@ -12,15 +12,15 @@ static void check_trim(struct trim_result trim, enum trim mode, enum xsave_direc
 	MUST(!(trim.after & ~trim.xstate_bv));
 	MUST(!(dropped & (vcpu.guest_xcr0 | XFEATURE_FPSSE)));
 	MUST(!dropped || vcpu.knowledge == VCPU_XCR0);
-	MUST(!dropped || mode == TRIM_BOTH ||
-	     mode == (direction == XSAVE_SAVE ? TRIM_SAVE : TRIM_RESTORE));
-	MUST(policy_trim(mode, direction, vcpu, trim.after).written == trim.after);
+	MUST(!dropped || setting == TRIM_BOTH ||
+	     setting == (direction == XSAVE_SAVE ? TRIM_SAVE : TRIM_RESTORE));
+	MUST(policy_trim(setting, direction, vcpu, trim.after).after == trim.after);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input input = {data, size};
-	enum trim mode = (enum trim)(take(&input, 1) % 4);
+	enum trim setting = (enum trim)(take(&input, 1) % 4);
 	enum xsave_direction direction = (enum xsave_direction)(take(&input, 1) % 2);
 	struct vcpu vcpu = take_vcpu(&input);
 	struct host_caps host = {take(&input, 8), take(&input, 8), (uint32_t)take(&input, 4)};
@@ -36,8 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memory = take_rest(&input);
 	head = memory + input.size - XSTATE_HEAD_SIZE;
-	trim = policy_trim(mode, direction, vcpu, xstate_bv(head));
-	check_trim(trim, mode, direction, vcpu);
+	trim = policy_trim(setting, direction, vcpu, xstate_bv(head));
+	check_trim(trim, setting, direction, vcpu);
 	refusal = policy_diagnose(head, vcpu, host);
 	MUST(!(refusal.host_lacks & ~trim.xstate_bv) && !(refusal.guest_lacks & ~trim.xstate_bv));
 	report_trim(&log, call, trim, (uint32_t)take(&input, 4));
