@@ -340,8 +340,9 @@ int pair_main(int argc, char **argv)
 	if (files < 1 || (files > 2 && !matrix))
 		errx(EXIT_UNKNOWN,
 		     "name the JSON file of FROM and perhaps that of TO, or use --matrix");
-	for (int i = optind; i < argc; i++)
-		count = add_host(&groups, count, argv[i], load_file(argv[i]));
+	do
+		count = add_host(&groups, count, argv[optind], load_file(argv[optind]));
+	while (++optind < argc);
 	if (matrix)
 		return judge_matrix(groups, count, as_json);
 	if (files == 1)

@@ -400,7 +400,7 @@ struct set {
 static void choose_programs(struct set *set, enum host_exit exit)
 {
 	bool kretprobe = exit == HOST_EXIT_KRETPROBE;
-	struct bpf_program **chosen = set->programs, *program;
+	struct bpf_program **chosen = set->programs, *program = NULL;
 	struct programs *skeleton = set->skeleton;
 
 	chosen[PIN_ENTRY] = skeleton->progs.xsaveshim_entry;
@@ -411,7 +411,7 @@ static void choose_programs(struct set *set, enum host_exit exit)
 		chosen[PIN_EXIT2] = skeleton->progs.xsaveshim_exit2;
 	chosen[PIN_GONE] = skeleton->progs.xsaveshim_gone;
 	skeleton->rodata->exits_twice = chosen[PIN_EXIT2];
-	bpf_object__for_each_program(program, skeleton->obj)
+	while ((program = bpf_object__next_program(skeleton->obj, program)))
 		bpf_program__set_autoload(program, false);
 	for (size_t i = 0; i < PIN_COUNT; i++)
 		if (chosen[i])
