@@ -200,6 +200,8 @@ line_of() {
 
 @test "status inspects 5,000 idle processes in 2 seconds" {
   scenario() {
+    # a small machine allows fewer
+    (($(</proc/sys/kernel/pid_max) > 10000)) || echo 32768 >/proc/sys/kernel/pid_max
     start IDLE_CHILDREN=5000 LD_PRELOAD="$shim" "$idle" 1
     start=${EPOCHREALTIME/./}
     assert_status 0 # twice, with --json
