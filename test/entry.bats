@@ -23,9 +23,9 @@ setup() {
 
 @test "make prints a short line for each command, with V=1 the command, and with -s nothing" {
   object=$BATS_TEST_TMPDIR/build/core/xstate.o
-  run -0 env -u MAKEFLAGS make BUILD="$BATS_TEST_TMPDIR/build" "$object"
+  run -0 env -u MAKEFLAGS -u MAKELEVEL make BUILD="$BATS_TEST_TMPDIR/build" "$object"
   [[ $output == "CC core/xstate.o" ]]
-  run -0 env -u MAKEFLAGS make -B V=1 BUILD="$BATS_TEST_TMPDIR/build" "$object"
+  run -0 env -u MAKEFLAGS -u MAKELEVEL make -B V=1 BUILD="$BATS_TEST_TMPDIR/build" "$object"
   [[ $output == *" -c -o $object core/xstate.c"* ]]
   run -0 make -s -B BUILD="$BATS_TEST_TMPDIR/build" "$object"
   [[ -z $output ]]
