@@ -4,22 +4,29 @@
 //	LEAK_BITS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV.
 //			KVM_SET_XSAVE takes them back, as a VMM that resumes loads what it saved
 //	LEAK_XCR0=XCR0	KVM_GET_XCRS returns this XCR0
+//	LEAK_MXCSR=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of MXCSR, as in a damaged
+//			snapshot
 #include <stdbool.h>
 
 #include "interposer.h"
 #include "kvm.h"
 
+#define MXCSR_OFFSET 24
+
 static const char *leak_while;
 static uint64_t leak_bits;
 static uint64_t leak_xcr0;
+static uint32_t leak_mxcsr;
 
 __attribute__((constructor)) static void start(void)
 {
 	const char *bits = getenv("LEAK_BITS");
 	const char *xcr0 = getenv("LEAK_XCR0");
+	const char *mxcsr = getenv("LEAK_MXCSR");
 
 	leak_bits = bits ? strtoull(bits, NULL, 0) : 0;
 	leak_xcr0 = xcr0 ? strtoull(xcr0, NULL, 0) : 0;
+	leak_mxcsr = mxcsr ? (uint32_t)strtoul(mxcsr, NULL, 0) : 0;
 	leak_while = getenv("LEAK_WHILE");
 }
 
@@ -28,12 +35,24 @@ static bool is_leaking(void)
 	return leak_while && access(leak_while, F_OK) == 0;
 }
 
+// Sets the leaked bits of a payload, or clears them.
+static void leak(void *payload, bool set)
+{
+	uint64_t bv = get_xstate_bv(payload);
+	uint32_t mxcsr;
+
+	memcpy(&mxcsr, (char *)payload + MXCSR_OFFSET, sizeof(mxcsr));
+	mxcsr = set ? mxcsr | leak_mxcsr : mxcsr & ~leak_mxcsr;
+	memcpy((char *)payload + MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
+	set_xstate_bv(payload, set ? bv | leak_bits : bv & ~leak_bits);
+}
+
 static int get_xsave(int fd, unsigned long request, void *payload)
 {
 	int result = next_ioctl(fd, request, payload);
 
 	if (result == 0 && is_leaking())
-		set_xstate_bv(payload, get_xstate_bv(payload) | leak_bits);
+		leak(payload, true);
 	return result;
 }
 
@@ -44,7 +63,7 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 
 	if (!is_leaking())
 		return next_ioctl(fd, request, payload);
-	set_xstate_bv(payload, xstate_bv & ~leak_bits);
+	leak(payload, false);
 	result = next_ioctl(fd, request, payload);
 	set_xstate_bv(payload, xstate_bv);
 	return result;
