@@ -87,7 +87,7 @@ CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHEC
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
 TIDY_CHECKS := -*,clang-analyzer-*,-clang-analyzer-optin.*,-clang-analyzer-security.insecureAPI.*
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-valist.Uninitialized
-# The first believes that dirfd() fails for an open directory; the second forbids a VMM that runs in vfork's child.
+# StdCLibraryFunctions assumes that dirfd() fails for an open directory. Vfork forbids a VMM that runs in vfork's child.
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-unix.StdCLibraryFunctions,-clang-analyzer-unix.Vfork
 TIDY_SHIPPED := $(TIDY_CHECKS),bugprone-*,performance-*,portability-*,-bugprone-easily-swappable-parameters
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-narrowing-conversions,-bugprone-suspicious-string-compare

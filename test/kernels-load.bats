@@ -15,7 +15,7 @@ leg() {
   echo "$1:$2:$from:$1$2-$3"
 }
 
-# legs_of WAY TRIPS FIRST    prints every second leg, beginning with FIRST, for both guests in turn
+# legs_of WAY TRIPS FIRST    prints the legs FIRST, FIRST + 2 and so on, for both guests in turn
 legs_of() {
   local number vcpus
   for ((number = $3; number <= 2 * $2; number += 2)); do

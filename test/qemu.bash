@@ -132,7 +132,7 @@ guest_qmp() {
   local dir=$work/$1 id=$EPOCHREALTIME in out answer=
   guest_wait "$1" "its monitor" test -p "$dir/qmp.in" || return 1
   exec {in}<>"$dir/qmp.in" {out}<>"$dir/qmp.out"
-  # QMP requires qmp_capabilities first. A second one is an error, which does no harm.
+  # QMP requires qmp_capabilities first. QMP refuses a second qmp_capabilities, which does no harm.
   printf '{"execute": "%s", "arguments": %s, "id": "%s"}\n' qmp_capabilities '{}' hello "$2" "${3:-{\}}" "$id" >&"$in"
   guest_wait "$1" "an answer to $2" read_answer "$out" "$id"
   exec {in}>&- {out}>&-

@@ -33,7 +33,7 @@ struct settings_problem {
 	const char *source;   // "environment", SETTINGS_FILE, ...
 	unsigned int line;    // in the file; 0 for any other source
 	const char *accepted; // the accepted values, or the accepted keys; NULL if neither applies
-	const char *used;     // the default, which is used instead; NULL if there is no such key
+	const char *used;     // the default, which replaces the value; NULL if there is no such key
 };
 
 // An origin of a setting. Any other number is a line of the settings file.
