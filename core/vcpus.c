@@ -6,9 +6,9 @@
 
 #include "xsaveshim/rate_limit.h"
 
-// A slot's word has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits 46 to 61, and an
+// A vCPU's word has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits 46 to 61, and an
 // enum vcpu_knowledge in bits 62 and 63. XCR0_IN_SLOT stands for a VCPU_XCR0 whose XCR0s are in the
-// slot's other members.
+// slot.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62
@@ -42,8 +42,9 @@ static unsigned int slot_number(const struct vcpus *vcpus, int fd)
 	return is_inside(fd) ? atomic_load_explicit(&vcpus->slot_of[fd], memory_order_relaxed) : 0;
 }
 
-// Returns the descriptor's slot, a new one if it has none; NULL if it cannot have one.
-static struct vcpu_slot *take_slot(struct vcpus *vcpus, int fd)
+// Returns the number of the descriptor's slot plus one, of a new slot if it has none; 0 if it cannot
+// have one.
+static unsigned int take_slot(struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
 	uint16_t none = 0;
@@ -53,13 +54,13 @@ static struct vcpu_slot *take_slot(struct vcpus *vcpus, int fd)
 		number =
 			atomic_fetch_add_explicit(&vcpus->slots_given, 1, memory_order_relaxed) + 1;
 		if (number > VCPUS_SLOTS)
-			return NULL;
+			return 0;
 		if (!atomic_compare_exchange_strong_explicit(
 			    &vcpus->slot_of[fd], &none, (uint16_t)number, memory_order_relaxed,
 			    memory_order_relaxed))
 			number = none; // another thread was faster
 	}
-	return number ? &vcpus->slots[number - 1] : NULL;
+	return number;
 }
 
 // Returns the slot that has the descriptor's counters. Slots are given from the first on, so one
@@ -76,7 +77,8 @@ struct vcpu vcpus_get(const struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
 	const struct vcpu_slot *slot = &vcpus->slots[number ? number - 1 : 0];
-	uint64_t word = number ? atomic_load_explicit(&slot->word, memory_order_acquire) : 0;
+	uint64_t word =
+		number ? atomic_load_explicit(&vcpus->words[number - 1], memory_order_acquire) : 0;
 	unsigned int knowledge = (unsigned int)(word >> KNOWLEDGE_SHIFT);
 	struct vcpu vcpu = {
 		.knowledge = knowledge == XCR0_IN_SLOT ? VCPU_XCR0 : (enum vcpu_knowledge)knowledge,
@@ -93,11 +95,13 @@ struct vcpu vcpus_get(const struct vcpus *vcpus, int fd)
 
 void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 {
-	struct vcpu_slot *slot = take_slot(vcpus, fd);
+	unsigned int number = take_slot(vcpus, fd);
 	uint64_t knowledge = vcpu.knowledge;
+	struct vcpu_slot *slot;
 
-	if (!slot)
+	if (!number)
 		return;
+	slot = &vcpus->slots[number - 1];
 	if (vcpu.enabled_xcr0 || vcpu.guest_xcr0 & ~XCR0_MASK) {
 		knowledge = XCR0_IN_SLOT;
 		store(&slot->guest_xcr0, vcpu.guest_xcr0);
@@ -105,7 +109,7 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 	}
 	// Release: a thread that sees XCR0_IN_SLOT also sees the XCR0s.
 	atomic_store_explicit(
-		&slot->word,
+		&vcpus->words[number - 1],
 		knowledge << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |
 			(vcpu.guest_xcr0 & XCR0_MASK),
 		memory_order_release);

@@ -60,10 +60,13 @@ static void plan_check(int64_t after_ms)
 static bool is_in_use(void)
 {
 	pid_t *pids;
-	size_t count = tracked_owners(tracked, &pids);
-	bool found =
-		!count || !remote_has_another_file(first_process, STDERR_FILENO, STDERR_FILENO);
+	size_t count;
+	bool found;
 
+	if (!remote_has_another_file(first_process, STDERR_FILENO, STDERR_FILENO))
+		return true;
+	count = tracked_owners(tracked, &pids);
+	found = !count;
 	for (size_t i = 0; i < count && !found; i++)
 		found = !remote_has_another_file(pids[i], STDERR_FILENO, STDERR_FILENO);
 	free(pids);

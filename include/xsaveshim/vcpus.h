@@ -25,10 +25,9 @@ enum vcpu_event {
 	VCPU_EVENTS,
 };
 
-// What is known of one vCPU, and the history of its events.
+// An unusual XCR0 of one vCPU, and the history of its events.
 struct vcpu_slot {
-	_Atomic uint64_t word;	     // knowledge, id, and a guest XCR0 that fits into 46 bits
-	_Atomic uint64_t guest_xcr0; // one that does not, and one with an enabled XCR0
+	_Atomic uint64_t guest_xcr0; // if it does not fit into 46 bits, or with an enabled XCR0
 	_Atomic uint64_t enabled_xcr0;
 	_Atomic uint64_t dropped;
 	_Atomic uint64_t reported[VCPU_EVENTS];
@@ -41,7 +40,9 @@ struct vcpu_slot {
 struct vcpus {
 	_Atomic uint16_t slot_of[VCPUS_MAX]; // by descriptor; the slot plus one, 0: none
 	_Atomic unsigned int slots_given;
-	struct vcpu_slot slots[VCPUS_SLOTS];
+	_Atomic uint64_t
+		words[VCPUS_SLOTS]; // knowledge, id, and a guest XCR0 that fits into 46 bits
+	struct vcpu_slot slots[VCPUS_SLOTS]; // not touched while nothing happens to a vCPU
 };
 
 // Returns what is known of the vCPU behind fd: VCPU_UNKNOWN if fd has no slot.
