@@ -101,7 +101,7 @@ kretprobe" ]] || fail "$output" "$stderr"
   for mode in integrity confidentiality; do
     inside --append "lockdown=$mode" fixed '"$0/xsaveshim" host enable'
     ((status == 1)) || fail "$output" "$stderr"
-    [[ $stderr == "xsaveshim host: cannot be enabled: this kernel is locked down (/sys/kernel/security/lockdown says $mode, "* ]] ||
+    [[ $stderr == "xsaveshim host: cannot be enabled: this kernel is locked down (/sys/kernel/security/lockdown says $mode), "* ]] ||
       fail "$stderr"
     [[ $stderr != *$'\n'* ]] || fail "$stderr"
   done
