@@ -148,13 +148,14 @@ assert_file() { # SOURCE [SETTING]
   [[ $(stat -c %a "$log") == 600 ]]
 }
 
-@test "a log file is opened once, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
+# The library opens it once more to map a page, which keeps the inode.
+@test "a log file is opened once for writing, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
   local opened
   run --separate-stderr timeout 60 strace -f -qq -e trace=openat,open -o "$BATS_TEST_TMPDIR/trace" \
     -E LD_PRELOAD="$shim $standin" -E DEVICE=/dev/null -E XSAVESHIM_LOG="$log" \
     "$vmm" "${trim_steps[@]}" cpuid 0xd=0x7 set-xsave 0x217 set-xsave 0x7,xcomp_bv=1
   [[ $(wc -l <"$log") == 3 ]]
-  opened=$(grep -F "\"$log\"" "$BATS_TEST_TMPDIR/trace")
+  opened=$(grep -F "\"$log\"" "$BATS_TEST_TMPDIR/trace" | grep -v O_RDONLY)
   [[ $(wc -l <<<"$opened") == 1 ]]
   [[ $opened == *O_APPEND* && $opened == *O_CLOEXEC* && $opened == *O_NOFOLLOW* && $opened == *0600* ]]
 }
@@ -448,19 +449,21 @@ assert_shown() { # STATUS LINE...
 }
 
 @test "xsaveshim settings shows each setting with its source, and exits with 0 if there is no problem" {
+  unset XSAVESHIM_REFUSED
   show
-  assert_shown 0 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=${accepted[REFUSED]%%,*}  (default)" \
+  assert_shown 0 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=abort  (default)" \
     "XSAVESHIM_LOG=stderr  (default)" "XSAVESHIM_LOG_LEVEL=notice  (default)"
   conf '# settings' XSAVESHIM_TRIM=save XSAVESHIM_LOG=/var/log/a
   XSAVESHIM_TRIM=both show
-  assert_shown 0 "XSAVESHIM_TRIM=both  (environment)" "XSAVESHIM_REFUSED=${accepted[REFUSED]%%,*}  (default)" \
+  assert_shown 0 "XSAVESHIM_TRIM=both  (environment)" "XSAVESHIM_REFUSED=abort  (default)" \
     "XSAVESHIM_LOG=/var/log/a  (/etc/xsaveshim.conf, line 3)" "XSAVESHIM_LOG_LEVEL=notice  (default)"
 }
 
 @test "xsaveshim settings shows every problem of the file and the environment, and exits with 1" {
+  unset XSAVESHIM_REFUSED
   conf garbage $'XSAVESHIM_LOG=a\eb' XSAVESHIM_TRIMM=none
   XSAVESHIM_LOG_LEVEL=loud show
-  assert_shown 1 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=${accepted[REFUSED]%%,*}  (default)" \
+  assert_shown 1 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=abort  (default)" \
     "XSAVESHIM_LOG=stderr  (default)" "XSAVESHIM_LOG_LEVEL=notice  (default)" \
     "problem: /etc/xsaveshim.conf, line 1: no KEY=value" \
     "problem: /etc/xsaveshim.conf, line 2: XSAVESHIM_LOG accepts ${accepted[LOG]}, not 'a?b': stderr is used" \
