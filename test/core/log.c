@@ -86,7 +86,7 @@ static void report_to_a_full_disk(void)
 static void file_size_limit(void)
 {
 	int caught = catch_stderr(), fd;
-	struct rlimit limit = {200, 200};
+	struct rlimit limit = {200, RLIM_INFINITY};
 	struct stat status;
 	struct log log;
 
