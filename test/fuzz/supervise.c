@@ -187,6 +187,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
+	chosen.refused = REFUSED_REPORT; // abort would kill this process's parent
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();
 	report_log.via = "supervisor";
