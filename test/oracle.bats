@@ -39,7 +39,7 @@ assert_model_catches() { # BUG
 }
 
 @test "in 100,000 random payloads the shim writes XSTATE_BV & allowed and changes no other byte" {
-  run timeout 300 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG=none \
+  run timeout 300 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG=none XSAVESHIM_REFUSED=report \
     "$build/test/oracle" payload 100000 "$seed"
   ((status == 0)) || fail "$output"
   [[ $output == *'payloads=100000 mismatches=0'* ]] || fail "$output"
