@@ -2,17 +2,16 @@
 // How a process gets its supervisor before it execs the VMM:
 //
 //   VMM's process                                  supervisor
-//   1. forks it by way of a child that exits  ->   leaves the session, closes what it does not need
+//   1. forks it by way of a child that exits  ->   leaves the session, closes inherited descriptors
 //   2.                                        <-   sends its pid
 //   3. allows that pid to trace it (Yama)
 //   4. loads the filter, sends the number
 //      of the listener                        ->   takes a copy of the listener by pidfd_getfd()
 //   5.                                        <-   says that it is ready
-//   6. closes the listener with its exec           answers until the last filtered process has
-//   exited
+//   6. closes the listener with its exec           ends when the last filtered process has exited
 //
-// The supervisor is forked before the filter is loaded, so that the filter does not apply to it;
-// its parent has exited, so that the VMM has no child that it did not make.
+// The supervisor is forked before the filter is loaded, so that the filter does not apply to it.
+// Its parent has exited, so that the VMM has no unexpected child.
 #include "attach.h"
 
 #include <err.h>
@@ -39,8 +38,6 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
-#define INSTRUCTIONS_MAX 256
-
 static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 
 static _Noreturn void fail(const char *what)
@@ -66,32 +63,26 @@ static int receive_number(int socket)
 
 static struct sock_fprog export_filter(scmp_filter_ctx filter)
 {
-	static struct sock_filter instructions[INSTRUCTIONS_MAX];
+	static struct sock_filter instructions[BPF_MAXINSNS];
 	int file = memfd_create("filter", MFD_CLOEXEC);
-	ssize_t size;
+	ssize_t size = -1;
 
-	if (file < 0 || seccomp_export_bpf(filter, file))
-		fail("the filter cannot be exported");
-	size = pread(file, instructions, sizeof(instructions), 0);
+	if (file >= 0 && !seccomp_export_bpf(filter, file))
+		size = pread(file, instructions, sizeof(instructions), 0);
 	if (size <= 0)
-		fail("the filter cannot be read");
-	if (size == sizeof(instructions))
-		errx(EXIT_OWN_FAILURE, "cannot supervise: the filter has more than %d instructions",
-		     INSTRUCTIONS_MAX - 1);
+		fail("the filter cannot be exported");
 	close(file);
 	return (struct sock_fprog){
-		(unsigned short)((size_t)size / sizeof(instructions[0])), instructions};
+		(unsigned short)(size / (ssize_t)sizeof(*instructions)), instructions};
 }
 
-// Returns the listener. Sets no_new_privs only where the kernel demands it: without it a jailer can
-// still become another user, and a security module can still confine the VMM. libseccomp could load
-// the filter itself, but before 2.6 not with WAIT_KILLABLE_RECV, which keeps a signal from
-// interrupting a call that waits for its answer.
+// Returns the listener. Sets no_new_privs only if the kernel demands it: without it a jailer can
+// still become another user, and a security module can still confine the VMM. libseccomp before 2.6
+// cannot set WAIT_KILLABLE_RECV, which keeps signals from interrupting a call that waits.
 static int load_filter(scmp_filter_ctx filter)
 {
 	struct sock_fprog program = export_filter(filter);
-	// SPEC_ALLOW, because this filter is no sandbox: kernels before 5.16 slow down a process
-	// with a filter that lacks it.
+	// SPEC_ALLOW: without it kernels before 5.16 slow down the process.
 	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
 			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 
@@ -113,8 +104,7 @@ static int load_filter(scmp_filter_ctx filter)
 	fail("seccomp");
 }
 
-// The supervisor keeps its socket and standard error, where its reports go, and nothing else that
-// the VMM has open; nor does it keep a directory busy.
+// Keeps the socket and standard error, where reports go, and no other open file or directory.
 static void close_inherited(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -128,16 +118,14 @@ static void close_inherited(int *socket)
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	if (*socket < 0)
 		fail("the socket cannot be kept");
-	// Linux 5.9 brought close_range() and the POLLHUP that says the last VMM has exited; older
-	// kernels are refused here.
+	// Linux 5.9 also brought the POLLHUP that says that the last VMM has exited.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
 		fail("this needs Linux 5.9 or later");
 	if (chdir("/"))
 		fail("/");
 }
 
-// The supervisor reads /proc by the pids that the kernel tells it. If /proc is missing, or is
-// another PID namespace's, those would be other processes.
+// Notifications have pids, which would be other processes in the /proc of another PID namespace.
 static void check_proc(void)
 {
 	char self[16] = "";
@@ -176,8 +164,7 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 	supervise();
 }
 
-// The supervisor ends when the last VMM does. Signals from the terminal, and those that others send
-// to end it, must not end it before that.
+// No signal, from the terminal or a process, may end the supervisor before the last VMM ends.
 static void leave_session(void)
 {
 	setsid();
@@ -185,8 +172,8 @@ static void leave_session(void)
 		signal(number, SIG_IGN);
 }
 
-// Moves fd above the numbers of the standard streams. Where the VMM was started without one of
-// these, its number must stay free: neither the VMM nor the supervisor may take our socket for it.
+// Moves fd above the numbers of the standard streams. If the VMM was started without one of these,
+// its number must stay free: neither the VMM nor the supervisor may take our socket for it.
 static int move_above_stdio(int fd)
 {
 	int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -229,8 +216,7 @@ void attach_supervisor(const struct settings *settings, const char *program, con
 	sockets[1] = move_above_stdio(sockets[1]);
 	start_supervisor(sockets[1], settings, program, reason);
 	close(sockets[1]);
-	// Yama lets only the process named here trace this one. Without Yama the call fails with
-	// EINVAL.
+	// Yama lets only this process trace us. Without Yama the call fails with EINVAL.
 	prctl(PR_SET_PTRACER, receive_number(sockets[0]), 0, 0, 0);
 	send_number(sockets[0], load_filter(filter));
 	receive_number(sockets[0]);

@@ -47,18 +47,17 @@ struct call {
 static int listener;
 static const struct settings *settings;
 
-// Held while a call is handled, but not while the caller's memory is read or written, which may
-// take as long as the caller wants: the memory may belong to its FUSE server or its userfaultfd.
+// Not held while the caller's memory is read or written: that may take as long as the caller wants,
+// if the memory belongs to its FUSE server or its userfaultfd.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct log report_log;
 static struct tracked tracked;
 
-// Of callers whose process is not known.
+// For callers whose process is not known.
 static struct rate_limit no_access;
 
-// What this host can load; its xfeatures are the host's XCR0 where KVM cannot be asked. Its xcr0
-// stays 0: whether the VMM has the permission to use AMX cannot be seen from outside, and KVM takes
-// no CPUID table with AMX from one that has not.
+// The xcr0 stays 0: the supervisor cannot see the VMM's permission to use AMX, and KVM takes no
+// CPUID table with AMX from a VMM without it.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -66,15 +65,13 @@ static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 	return (struct vcpu_call){call->ioctl_name, call->fd, vcpu};
 }
 
-// True while the caller is still blocked in this call; checked after reading, as its tid may have
-// been reused.
+// Returns true if the caller is still blocked in this call. Else its tid may have been reused.
 static bool still_waits(const struct call *call)
 {
 	return !seccomp_notify_id_valid(listener, call->id);
 }
 
-// To be called before a report: makes it be about the caller's process, and go where somebody
-// reads.
+// Prepares the log for a report about the caller's process.
 static void report_about(const struct call *call)
 {
 	pid_t process, parent;
@@ -89,9 +86,8 @@ static void report_about(const struct call *call)
 		stderr_wait_writable();
 }
 
-// Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong where
-// the descriptor is no vCPU (ENOENT), where the caller has exited (ESRCH), and where the kernel
-// itself will fail the call with EFAULT.
+// Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong if the
+// descriptor is no vCPU (ENOENT), the caller has exited (ESRCH), or the call will fail with EFAULT.
 static void report_not_readable(struct call *call)
 {
 	const char *error = strerror(errno);
@@ -102,7 +98,7 @@ static void report_not_readable(struct call *call)
 		return;
 	call->process = tracked_find_process(&tracked, call->tid);
 	limit = call->process ? &call->process->no_access : &no_access;
-	// Each ioctl once: every request has a number of its own in its lowest bits.
+	// Each ioctl once: each request has another number in its lowest bits.
 	if (!rate_limit_allows(limit, UINT64_C(1) << (_IOC_NR(call->request) & 63)))
 		return;
 	report_about(call);
@@ -124,9 +120,8 @@ static bool read_memory(const struct call *call, uint64_t address, void *to, siz
 	return is_read;
 }
 
-// The call's vCPU, once the caller's memory has been read; NULL where the caller's process has
-// created none, so that KVM will say EIO, and where the caller waits no longer: then what was read
-// may be another process's.
+// Returns the call's vCPU; to be called after the caller's memory was read. NULL if the process has
+// created no vCPU, or if the caller no longer waits: the memory may have been another process's.
 static struct tracked_vcpu *find_vcpu(struct call *call)
 {
 	struct tracked_vcpu *vcpu;
@@ -151,7 +146,7 @@ static void create_vcpu(struct call *call)
 		tracked_forget_process(&tracked, call->process);
 }
 
-// Reads the CPUID table that the call passes. False where the kernel will refuse it, too.
+// Returns false if the kernel cannot read the table, either, or will refuse it.
 static bool read_table(const struct call *call, size_t entry_size, struct guest_cpuid *table)
 {
 	return read_memory(call, call->argument, table, sizeof(struct kvm_cpuid2)) &&
@@ -192,8 +187,7 @@ static void set_cpuid2(struct call *call)
 	learn_table(call, sizeof(struct kvm_cpuid_entry2), guest_cpuid_xcr0);
 }
 
-// Writes the trimmed XSTATE_BV. It opens the memory before it checks that the caller still waits,
-// so that the memory is the caller's even if the tid is reused later.
+// The caller still waits after the memory was opened, so it is the caller's even if tid is reused.
 static bool write_payload(const struct call *call, struct trim_result trim)
 {
 	int memory = remote_memory_open(call->tid);
@@ -214,14 +208,13 @@ static bool write_payload(const struct call *call, struct trim_result trim)
 }
 
 // Ends the VMM, whose guest would run on without its state. A pidfd that is opened while the caller
-// waits is its process's, and not another's that was given the pid.
+// waits stands for its process even if the pid is reused.
 static void end_vmm(const struct call *call)
 {
 	pid_t pid = call->process->pid;
 	pid_t process, parent;
-	int pidfd;
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 
-	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
 		return;
 	if ((remote_shares_memory(call->tid, pid) ||
@@ -231,22 +224,24 @@ static void end_vmm(const struct call *call)
 	close(pidfd);
 }
 
-// Returns which time of the event this is, or 0 where it is not to be reported.
+// Returns the number of times that the event has happened, or 0 if it is not to be reported.
 static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint64_t bits)
 {
-	return rate_limit_allows(&vcpu->rate_limits[event], bits)
-		       ? vcpu->rate_limits[event].count
-		       : 0;
+	struct rate_limit *limit = &vcpu->rate_limits[event];
+
+	return rate_limit_allows(limit, bits) ? limit->count : 0;
 }
 
 static void begin_not_trimmed(struct report_line *line, enum log_level level,
-			      const struct call *call, struct vcpu vcpu, struct trim_result trim)
+			      const struct call *call, struct vcpu vcpu, struct trim_result trim,
+			      const char *reason)
 {
 	report_about(call);
 	report_begin(line, &report_log, level, "not-trimmed");
 	report_vcpu_call(line, vcpu_call(call, vcpu));
 	report_hex(line, "xstate_bv", trim.xstate_bv);
 	report_hex(line, "allowed", trim.allowed);
+	report_text(line, "reason", reason);
 }
 
 static void report_not_writable(const struct call *call, struct tracked_vcpu *vcpu,
@@ -257,8 +252,7 @@ static void report_not_writable(const struct call *call, struct tracked_vcpu *vc
 
 	if (!times)
 		return;
-	begin_not_trimmed(&line, LOG_LEVEL_ERROR, call, vcpu->vcpu, trim);
-	report_text(&line, "reason", "memory-not-writable");
+	begin_not_trimmed(&line, LOG_LEVEL_ERROR, call, vcpu->vcpu, trim, "memory-not-writable");
 	report_text(&line, "error", strerror(error));
 	report_count(&line, times);
 	report_send(&line);
@@ -287,15 +281,14 @@ static void report_earlier_cpuid(const struct call *call, struct tracked_vcpu *v
 
 	if (!times)
 		return;
-	begin_not_trimmed(&line, LOG_LEVEL_NOTICE, call, vcpu->vcpu, trim);
-	report_text(&line, "reason", "earlier-cpuid");
+	begin_not_trimmed(&line, LOG_LEVEL_NOTICE, call, vcpu->vcpu, trim, "earlier-cpuid");
 	report_xfeatures(&line, "lacking", lacking);
 	report_count(&line, times);
 	report_send(&line);
 }
 
-// Reports that KVM will refuse the payload, if it will. KVM may serve a vCPU without a known table
-// to another process, so nobody is ended for it.
+// Reports a payload that KVM will refuse. Nobody is ended if the vCPU has no known table: KVM may
+// serve it to another process.
 static void foresee_refusal(const struct call *call, struct tracked_vcpu *vcpu, const void *head,
 			    struct trim_result trim)
 {
@@ -320,9 +313,7 @@ static void set_xsave(struct call *call)
 {
 	unsigned char head[XSTATE_HEAD_SIZE];
 	struct tracked_vcpu *vcpu;
-	bool is_as_wanted = true;
 	struct trim_result trim;
-	int error = 0;
 
 	if (!read_memory(call, call->argument, head, sizeof(head))) {
 		report_not_readable(call);
@@ -333,24 +324,24 @@ static void set_xsave(struct call *call)
 		return;
 	trim = policy_trim(settings->trim, XSAVE_RESTORE, vcpu->vcpu, xstate_bv(head));
 	if (trim.after != trim.xstate_bv) {
-		is_as_wanted = write_payload(call, trim);
-		error = errno;
+		bool is_written = write_payload(call, trim);
+		int error = errno;
+
 		vcpu = find_vcpu(call);
 		if (!vcpu)
 			return;
-	}
-	if (!is_as_wanted) {
-		report_not_writable(call, vcpu, trim, error);
-		return;
+		if (!is_written) {
+			report_not_writable(call, vcpu, trim, error);
+			return;
+		}
 	}
 	note_trim(call, vcpu, trim);
 	xstate_set_bv(head, trim.after);
 	foresee_refusal(call, vcpu, head, trim);
 }
 
-// The guest had enabled this XCR0 when it was saved. The state of its xfeatures that were dropped
-// from the payload before is lost. The others are allowed to the guest, even if its CPUID does not
-// enumerate them: a VMM whose KVM_SET_XCRS fails never loads the payload.
+// The guest had enabled this XCR0 when it was saved, so the state of its dropped xfeatures is lost.
+// The others are allowed from now on: a VMM whose KVM_SET_XCRS fails never loads the payload.
 static void set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
@@ -393,8 +384,7 @@ static const struct {
 
 #define WATCHED (sizeof(watched) / sizeof(watched[0]))
 
-// The filter compares the low 32 bits of the request, which is what the kernel takes: QEMU up
-// to 8.2 passes an int, so that bit 31 arrives sign-extended.
+// The filter compares 32 bits, as the kernel does: in QEMU up to 8.2 the request is sign-extended.
 scmp_filter_ctx supervise_filter(void)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
@@ -404,22 +394,12 @@ scmp_filter_ctx supervise_filter(void)
 	for (size_t i = 0; i < WATCHED && !error; i++)
 		error = seccomp_rule_add(
 			filter, SCMP_ACT_NOTIFY, SCMP_SYS(ioctl), 1,
-			SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, watched[i].request));
+			SCMP_A1_64(SCMP_CMP_MASKED_EQ, UINT32_MAX, watched[i].request));
 	if (error) {
 		errno = -error;
 		err(EXIT_OWN_FAILURE, "cannot make the supervisor's filter");
 	}
 	return filter;
-}
-
-// What is no vCPU is never read from.
-static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call))
-{
-	call->vcpu_id = remote_vcpu_id(call->tid, call->fd);
-	if (call->vcpu_id >= 0)
-		handle(call);
-	else
-		report_not_readable(call);
 }
 
 void handle_notification(const struct seccomp_notif *request)
@@ -440,16 +420,19 @@ void handle_notification(const struct seccomp_notif *request)
 		if (watched[i].request != call.request)
 			continue;
 		call.ioctl_name = watched[i].name;
-		if (call.request == KVM_CREATE_VCPU)
-			create_vcpu(&call);
+		// The caller's memory is not read if the descriptor is no vCPU.
+		if (call.request != KVM_CREATE_VCPU)
+			call.vcpu_id = remote_vcpu_id(call.tid, call.fd);
+		if (call.request == KVM_CREATE_VCPU || call.vcpu_id >= 0)
+			watched[i].handle(&call);
 		else
-			handle_vcpu_call(&call, watched[i].handle);
+			report_not_readable(&call);
 	}
 	pthread_mutex_unlock(&lock);
 }
 
-// Asks KVM for KVM_X86_XCOMP_GUEST_SUPP, because KVM_GET_SUPPORTED_CPUID leaves out AMX where the
-// process has not asked for permission to use it.
+// KVM_GET_SUPPORTED_CPUID would leave out AMX, which this process has no permission to use. If KVM
+// cannot be queried, the result is the host's XCR0.
 static uint64_t kvm_xfeatures(void)
 {
 	uint64_t xfeatures = xstate_host_xcr0();
@@ -464,7 +447,7 @@ static uint64_t kvm_xfeatures(void)
 	return xfeatures;
 }
 
-// There is a descriptor for each process. Returns how many this process may have.
+// Each VMM takes a descriptor. Returns the number that this process may have.
 static unsigned long raise_descriptor_limit(void)
 {
 	struct rlimit limit;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor does about a watched ioctl before the kernel makes it.
-//
-// The rules are those of the library (include/xsaveshim/policy.h), but the supervisor does not see
-// the result of a call: it reports in advance that KVM will refuse a payload.
+// Handles each watched ioctl before the kernel makes it, by the rules in xsaveshim/policy.h. The
+// supervisor does not see the result of a call: it foresees that KVM will refuse a payload.
 #ifndef XSAVESHIM_HANDLERS_H
 #define XSAVESHIM_HANDLERS_H
 
@@ -11,13 +9,13 @@
 
 #include "xsaveshim/settings.h"
 
-// Opens the log, and reports how the VMM was started. Returns the epoll descriptor at which the
-// exits of VMMs arrive. To be called once; the caller keeps the settings.
+// Opens the log, and reports how the VMM was started. Returns an epoll descriptor that is readable
+// if a VMM has exited. To be called once; the caller keeps the settings.
 int handlers_init(int listener, const struct settings *settings, pid_t vmm, const char *program,
 		  const char *reason);
 
-// Handles a notification: learns the vCPU's CPUID table, or trims its payload, or reports. The
-// caller then answers it, and the kernel makes the call whatever has happened here. Thread-safe.
+// Learns the vCPU's CPUID table, or trims its payload, or reports. The caller then answers the
+// notification, and the kernel makes the call in any case. Thread-safe.
 void handle_notification(const struct seccomp_notif *notification);
 
 // To be called when a VMM has exited, and when handlers_timeout() is over. Thread-safe.

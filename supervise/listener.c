@@ -23,16 +23,15 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-// A thread that waits for a notification needs little of this; one that learns a table of 10 KiB
-// needs most.
+// Enough for a thread that learns a CPUID table of 10 KiB.
 #define STACK_SIZE (256 << 10)
 
-// How many threads may wait for notifications. There are more after several calls came at once.
+// A thread ends if more than this number wait for notifications.
 #define IDLE_MAX 4
 
 static int listener;
 static int events;	// an epoll descriptor: the listener, and the exits of VMMs
-static atomic_int idle; // how many threads wait for a notification
+static atomic_int idle; // the number of threads that wait for a notification
 
 static _Noreturn void fail(void)
 {
@@ -47,8 +46,8 @@ static void set_events(int fd, uint32_t flags, int operation)
 		fail();
 }
 
-// Receives a notification, if there is one. The listener is watched for one event at a time, so
-// that of the threads which wait here one receives; it has it watched again at once.
+// Receives a notification, if there is one. EPOLLONESHOT: one of the waiting threads receives it,
+// and then lets the next one wait for the listener.
 static bool receive(struct seccomp_notif *request)
 {
 	struct epoll_event event;
@@ -72,8 +71,7 @@ static bool receive(struct seccomp_notif *request)
 
 static void start_thread(void);
 
-// Answers one notification. The kernel makes the call in any case. The last thread that waits for
-// one starts another, as handling the call may take as long as the caller wants.
+// Answers one notification. The last idle thread starts another: handling may take any time.
 static void serve_one(void)
 {
 	struct seccomp_notif request;
@@ -98,7 +96,7 @@ static void *serve(void *nothing)
 	return nothing;
 }
 
-// Where there can be no further thread, the next call waits until a thread has answered another.
+// If this fails, the next call waits until a thread has answered another.
 static void start_thread(void)
 {
 	pthread_attr_t attributes;

@@ -42,8 +42,7 @@ bool remote_memory_write(int memory, uint64_t address, const void *from, size_t 
 
 int remote_vcpu_id(pid_t tid, int fd)
 {
-	char path[64];
-	char target[64];
+	char path[64], target[64];
 	ssize_t length;
 	int id;
 
@@ -60,8 +59,7 @@ int remote_vcpu_id(pid_t tid, int fd)
 
 bool remote_process(pid_t tid, pid_t *process, pid_t *parent)
 {
-	char path[64];
-	char line[128];
+	char path[64], line[128];
 	int found = 0;
 	FILE *status;
 
@@ -82,14 +80,14 @@ bool remote_shares_memory(pid_t tid, pid_t other)
 	return syscall(SYS_kcmp, tid, other, KCMP_VM, 0, 0) == 0;
 }
 
-bool remote_same_file(pid_t tid, int fd, pid_t other, int other_fd)
+bool remote_same_file(pid_t tid, int fd, int other_fd)
 {
-	return syscall(SYS_kcmp, tid, other, KCMP_FILE, fd, other_fd) == 0;
+	return syscall(SYS_kcmp, tid, tid, KCMP_FILE, fd, other_fd) == 0;
 }
 
-bool remote_has_another_file(pid_t pid, int fd, int own_fd)
+bool remote_has_another_file(pid_t pid, int fd)
 {
-	long order = syscall(SYS_kcmp, pid, getpid(), KCMP_FILE, fd, own_fd);
+	long order = syscall(SYS_kcmp, pid, getpid(), KCMP_FILE, fd, fd);
 
 	return order > 0 || (order < 0 && (errno == EBADF || errno == ESRCH));
 }

@@ -10,11 +10,11 @@
 
 #include "remote.h"
 
-// How long after a notification the first check comes. Each further interval is twice as long.
+// The first check's time after a notification. Each further interval is twice as long.
 #define FIRST_CHECK_MS 100
 #define LAST_INTERVAL_MS (INT_MAX / 2)
 
-// How long a report waits for somebody who reads standard error.
+// The time that a report waits for a reader of standard error.
 #define STDERR_WAIT_MS 1000
 
 static const struct tracked *tracked;
@@ -45,20 +45,18 @@ void stderr_init(const struct tracked *processes, pid_t vmm, bool is_open)
 	plan_check(FIRST_CHECK_MS);
 }
 
-// Before there is a VMM, one may come that has it.
+// Before there is a VMM, the one to come may have it.
 static bool is_in_use(void)
 {
-	if (!tracked->process_count ||
-	    !remote_has_another_file(first_process, STDERR_FILENO, STDERR_FILENO))
+	if (!tracked->process_count || !remote_has_another_file(first_process, STDERR_FILENO))
 		return true;
 	for (size_t i = 0; i < tracked->process_count; i++)
-		if (!remote_has_another_file(tracked->processes[i]->pid, STDERR_FILENO,
-					     STDERR_FILENO))
+		if (!remote_has_another_file(tracked->processes[i]->pid, STDERR_FILENO))
 			return true;
 	return false;
 }
 
-// From then on the log's lines go where they go without a standard error.
+// From then on the log has no standard error.
 static void release(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The supervisor's standard error, which is the VMM's.
 //
-// A VMM that becomes a daemon closes its standard error, and so must the supervisor: somebody (ssh,
-// a script) may wait for its end. The kernel announces no close, so the supervisor checks whether a
-// VMM, or the process that was started, still has it: soon after each notification, and then at
-// growing intervals.
+// A VMM that becomes a daemon closes it, and so must the supervisor: somebody (ssh, a script) may
+// wait for its end. The kernel announces no close, so the supervisor checks whether a VMM, or the
+// process that was started, still has it: soon after each notification, then at growing intervals.
 //
 // Not thread-safe: call these functions with the supervisor's lock.
 #ifndef XSAVESHIM_STDERR_H
@@ -18,7 +17,7 @@
 // vmm: the process that was started. is_open: it has a standard error.
 void stderr_init(const struct tracked *tracked, pid_t vmm, bool is_open);
 
-// Closes a standard error that no VMM has any more: at once, or if the next check is due.
+// Closes a standard error that no VMM has any more. The second does so only if a check is due.
 void stderr_check_now(void);
 void stderr_check_if_due(void);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The supervisor: trims from another process, for VMMs that call the kernel without libc.
 //
-// Not thread-safe. Every function ends the program with a message where it fails.
+// Not thread-safe. Every function ends the program with a message if it fails.
 #ifndef XSAVESHIM_SUPERVISE_H
 #define XSAVESHIM_SUPERVISE_H
 
@@ -10,12 +10,10 @@
 
 #include "xsaveshim/settings.h"
 
-// The filter that notifies the supervisor of the watched ioctls and lets every other call pass. The
-// caller releases it.
+// Returns a filter that notifies of the watched ioctls. The caller releases it.
 scmp_filter_ctx supervise_filter(void);
 
-// Opens the log that the settings name, and reports which program is supervised, and why. The
-// kernel's notifications of the filter's calls arrive on listener.
+// Opens the log, reports which program is supervised and why, and takes over the filter's listener.
 void supervise_prepare(int listener, const struct settings *settings, pid_t vmm,
 		       const char *program, const char *reason);
 

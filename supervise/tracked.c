@@ -26,12 +26,11 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors)
 	tracked->exits = epoll_create1(EPOLL_CLOEXEC);
 	if (tracked->exits < 0)
 		fail();
-	// An eighth is for the work itself: each thread that writes to a VMM's memory needs a
-	// descriptor.
+	// An eighth is left for the threads that write to a VMM's memory.
 	tracked->pidfd_limit = (int)(descriptors - descriptors / 8);
 }
 
-// The place of the first process whose pid is not below this one.
+// Returns the index of the first process whose pid is not below this one.
 static size_t place_of(const struct tracked *tracked, pid_t pid)
 {
 	size_t low = 0;
@@ -70,16 +69,14 @@ void tracked_forget_exited(struct tracked *tracked)
 }
 
 // Reading a thread's process from /proc takes ten times as long as kcmp. It is needed once for each
-// thread; more often where the process's first thread has exited before the others, and where the
-// kernel was built without kcmp.
+// thread; more often if the process's first thread has exited or the kernel lacks kcmp.
 struct tracked_process *tracked_find_process(struct tracked *tracked, pid_t tid)
 {
-	struct tracked_process *process =
-		with_pid(tracked, tid); // a process's first thread has its pid
+	struct tracked_process *process = with_pid(tracked, tid); // if it is the first thread
 	size_t place = (size_t)tid % TRACKED_THREADS;
 	pid_t pid, parent;
 
-	// Without a pidfd nobody says whether this is the process that had the pid before.
+	// Without a pidfd this may be another process that was given the same pid.
 	if (process && process->pidfd >= 0)
 		return process;
 	if (tracked->threads[place].tid == tid) {
@@ -104,8 +101,7 @@ static bool has_exited(const struct tracked_process *process)
 	return process->pidfd < 0 && kill(process->pid, 0) && errno == ESRCH;
 }
 
-// Holds a pidfd of a process from now on. Where there is none, nobody will say that it has exited:
-// then those are looked for that have.
+// Opens a pidfd of the process. If there is none left, forgets exited processes without one.
 static void watch(struct tracked *tracked, struct tracked_process *process, pid_t tid)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
@@ -210,8 +206,7 @@ struct tracked_vcpu *tracked_vcpu(struct tracked_process *process, pid_t tid, in
 	for (size_t i = 0; i < process->vcpu_count; i++) {
 		struct tracked_vcpu *other = &process->vcpus[i];
 
-		if (other == found || other->vcpu.id != id ||
-		    !remote_same_file(tid, fd, tid, other->fd))
+		if (other == found || other->vcpu.id != id || !remote_same_file(tid, fd, other->fd))
 			continue;
 		if (found)
 			join(found, other);
