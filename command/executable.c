@@ -22,8 +22,7 @@ static int cannot_execute(const char *path)
 	return S_ISREG(status.st_mode) && !access(path, X_OK) ? 0 : EACCES;
 }
 
-// Searches PATH as execvp does: an empty entry is the current directory, and after a file that
-// cannot be executed the search goes on.
+// Searches PATH as execvp does: an empty entry is the current directory; EACCES does not end it.
 static int search_path(char path[PATH_MAX], const char *name)
 {
 	const char *directory = getenv("PATH");
@@ -123,8 +122,7 @@ const char *executable_gains(const struct executable *executable)
 		return "is setuid";
 	if (status.st_mode & S_ISGID && status.st_mode & S_IXGRP && status.st_gid != getegid())
 		return "is setgid";
-	// security/commoncap.c: file capabilities put no program of root's into secure-execution
-	// mode.
+	// security/commoncap.c: root's programs do not gain by file capabilities.
 	if (getuid() && getxattr(executable->path, "security.capability", NULL, 0) > 0)
 		return "has file capabilities";
 	return NULL;

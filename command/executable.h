@@ -19,13 +19,11 @@ struct executable {
 	enum executable_kind kind;
 };
 
-// Finds a command as execvp does. Returns 0 or an errno: ENOENT if there is no such command,
-// another if it cannot be executed or read.
+// Finds a command as execvp does. Returns 0 or an errno, ENOENT if there is no such command.
 int executable_find(struct executable *executable, const char *name);
 
-// If the loader of this program will ignore LD_PRELOAD because the program gains privileges,
-// returns how it gains them: "is setuid", "is setgid" or "has file capabilities". Else returns
-// NULL. ld.so(8) describes this secure-execution mode.
+// Returns "is setuid", "is setgid" or "has file capabilities" if the program so gains privileges and
+// its loader will ignore LD_PRELOAD (ld.so(8), secure-execution mode). Else returns NULL.
 const char *executable_gains(const struct executable *executable);
 
 #endif

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM with the library preloaded if its loader can load it, else under a
-// supervisor.
+// xsaveshim run: starts a VMM with the library if its loader can load it, else under a supervisor.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -56,8 +55,7 @@ static bool has_our_loader(const struct executable *vmm)
 	return !executable_find(&self, "/proc/self/exe") && is_same_file(vmm->loader, self.loader);
 }
 
-// Returns the path of the library beside this command, as in a build tree, else its bare name, by
-// which the loader finds an installed library.
+// Returns the library's path in a build tree, else the name by which the loader finds it.
 static const char *library_name(void)
 {
 	static char path[PATH_MAX];
@@ -72,8 +70,7 @@ static const char *library_name(void)
 	return LIBRARY;
 }
 
-// The loader starts a VMM even if it cannot load the library, so this process loads the library
-// first.
+// The loader starts a VMM even if it cannot load the library. So this process loads it first.
 static void check_library(const char *name)
 {
 	if (!dlopen(name, RTLD_NOW | RTLD_LOCAL))
@@ -123,9 +120,8 @@ static void preload_library(const struct settings *settings, const struct execut
 	report_send(&line);
 }
 
-// The supervisor sees a call before the kernel makes it, so it never sees what KVM returns. The
-// environment or the file may be meant for other VMMs, too, so it only warns of a setting from
-// there.
+// The supervisor never sees what KVM returns. A setting from the environment or the file may be for
+// other VMMs, too, so it is no error.
 static void limit_to_restores(struct settings *settings, bool is_option)
 {
 	if (!policy_trims(settings->trim, XSAVE_SAVE))

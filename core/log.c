@@ -14,8 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-// The lowest number of a log's descriptors: VMMs close or expect the lower ones, and the usual soft
-// limit is 1024.
+// The log's lowest descriptor: VMMs close or expect the lower ones; the usual soft limit is 1024.
 #define LOG_FD_MIN 1000
 
 static_assert(sizeof(struct stat) == 144, "the old fstat(2) on x86-64 fills in libc's struct stat");
@@ -200,9 +199,8 @@ static bool write_line(const struct log *log, struct log_file file, const char *
 	return written == (long)length;
 }
 
-// The line follows the priority that /dev/log expects: facility daemon, severity notice, err or
-// debug (RFC 3164, 4.1.1). After syslogd has restarted, the socket has lost its peer, and the second
-// sendmsg(2) names the address.
+// The priorities are those of facility daemon (RFC 3164, 4.1.1). If syslogd has restarted, the socket
+// has lost its peer; then the second sendmsg(2) names the address.
 static bool send_line(struct log_file syslog, enum log_level level, char *line, size_t length)
 {
 	static const char *const priorities[] = {[LOG_LEVEL_NOTICE] = "<29>",

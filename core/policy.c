@@ -25,8 +25,7 @@ struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_c
 	// The kernel checks MXCSR only if it loads an xfeature that uses it.
 	if (bv & (XFEATURE_FPSSE | XFEATURE_AVX))
 		refusal.mxcsr = xstate_mxcsr(head) & host.mxcsr_reserved;
-	// Few kernels refuse FP and SSE to a guest, so these two are the reason only if there is no
-	// other.
+	// Few kernels refuse FP and SSE, so these are the reason only if there is no other.
 	if (policy_always_refused(refusal) || refusal.guest_lacks & ~XFEATURE_FPSSE)
 		refusal.guest_lacks &= ~XFEATURE_FPSSE;
 	return refusal;

@@ -6,8 +6,7 @@
 #include "xsaveshim/rate_limit.h"
 
 // A vCPU's word has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits 46 to 61, and an
-// enum vcpu_knowledge in bits 62 and 63. XCR0_IN_DETAILS stands for a VCPU_XCR0 whose XCR0s are in
-// the details.
+// enum vcpu_knowledge in bits 62 and 63, or XCR0_IN_DETAILS: a VCPU_XCR0 with XCR0s in the details.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62

@@ -30,13 +30,11 @@ struct host_check {
 	char reason[400];
 };
 
-// Waits until no other process changes the programs. The lock ends with this process or with
-// loader_unlock().
+// Waits until no other process has the lock, which ends with loader_unlock() or this process.
 const char *loader_lock(void);
 void loader_unlock(void);
 
-// Finishes the work of a command that was killed: a complete new set of pins becomes the current
-// one, everything else is removed. Needs the lock.
+// Finishes or undoes the work of a command that was killed. Needs the lock.
 void loader_clean_up(void);
 
 // Loads and attaches this version's programs, checks that they work, and replaces the pinned
@@ -51,7 +49,7 @@ const char *loader_disable(const struct attachment *attachment);
 bool loader_find(struct attachment *attachment);
 void loader_close(struct attachment *attachment);
 
-// Runs the self-test, and tells whether the programs do what their settings say.
+// Runs the self-test, and checks that the programs do what their settings say.
 struct host_check loader_check(const struct attachment *attachment);
 
 // Returns false if the programs are another version's.

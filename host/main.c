@@ -169,8 +169,7 @@ struct status {
 	struct settings settings;
 };
 
-// The calls whose exit no program saw, and those that are still running. An entry can be missed,
-// too.
+// The calls whose exit no program saw, or that are running. There may be more exits than entries.
 static uint64_t missed(const struct status *status)
 {
 	uint64_t entries = status->counts[HOST_COUNT_ENTRIES],

@@ -2,16 +2,15 @@
 // The log: the place that reports are written to, and the places that they fall back to.
 //
 // A log is set up in two steps. log_init notes which file standard error is, because the VMM may
-// replace it before the first line is written. log_open opens the target and the fallbacks, later.
-// Between the two nothing can be written.
+// replace it before the first line. log_open opens the target and the fallbacks. Until then nothing
+// can be written.
 //
 // If the target does not take a line, the line goes to standard error, then to syslog; if neither
 // takes it, it is lost. A line never goes into a file that has taken over a descriptor's number:
 // before each write the descriptor must still have the device and inode that it had.
 //
-// Thread- and async-signal-safe. Nothing here allocates or takes a lock, and only log_open changes
-// errno. log_write makes the system calls write(2), sendmsg(2) and the old fstat(2), which the
-// seccomp filters of all known VMMs allow.
+// Thread- and async-signal-safe. Nothing here allocates or locks, and only log_open changes errno.
+// log_write calls write(2), sendmsg(2) and the old fstat(2), which all known VMMs' filters allow.
 #ifndef XSAVESHIM_LOG_H
 #define XSAVESHIM_LOG_H
 
@@ -24,8 +23,7 @@
 enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
-// The number of threads that may be in log_open at once, each with its own descriptors. Any further
-// thread returns without opening anything.
+// The number of threads that may be in log_open at once. Any further one returns without opening.
 #define LOG_OPENERS 64
 
 // A descriptor and its file. fd is -1 if there is no file.

@@ -41,8 +41,7 @@ struct vcpu {
 struct host_caps {
 	uint64_t xfeatures; // that its KVM supports, as far as known
 
-	// The xfeatures that its CPU has enabled. KVM hides those that this process has no
-	// permission for.
+	// The xfeatures that its CPU has enabled. KVM hides those without permission.
 	uint64_t xcr0;
 
 	uint32_t mxcsr_reserved; // the MXCSR bits that its CPU refuses
@@ -56,8 +55,7 @@ struct trim_result {
 };
 
 // Returns the xfeatures that may be in the vCPU's payload: all if its guest XCR0 is not known. FP
-// and SSE need no CPUID bit: arch/x86/kvm/cpuid.c allows XFEATURE_MASK_FPSSE to every guest, and a
-// guest without XSAVE has both.
+// and SSE need no CPUID bit: KVM allows XFEATURE_MASK_FPSSE to every guest (arch/x86/kvm/cpuid.c).
 static inline uint64_t policy_allowed(struct vcpu vcpu)
 {
 	return vcpu.knowledge == VCPU_XCR0 ? vcpu.guest_xcr0 | vcpu.enabled_xcr0 | XFEATURE_FPSSE
@@ -102,12 +100,10 @@ static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 struct refusal {
 	uint64_t host_lacks; // xfeatures that this host's KVM does not support
 
-	// Xfeatures that the host has, but this process may not use: AMX without
-	// ARCH_REQ_XCOMP_GUEST_PERM.
+	// Those that the host has and this process may not use: AMX (ARCH_REQ_XCOMP_GUEST_PERM).
 	uint64_t not_permitted;
 
-	// Xfeatures outside the guest's XCR0. Affected kernels refuse them in a payload, all
-	// kernels refuse them in an XCR0.
+	// Those outside the guest's XCR0. All kernels refuse them in an XCR0, some in a payload.
 	uint64_t guest_lacks;
 
 	uint64_t xcomp_bv;   // if not 0: KVM takes the standard format only
@@ -115,16 +111,14 @@ struct refusal {
 	uint32_t mxcsr;	     // the MXCSR bits that this CPU refuses
 };
 
-// Diagnoses a refused KVM_SET_XSAVE. head: the payload's first XSTATE_HEAD_SIZE bytes, as the
-// kernel saw them.
+// Diagnoses a refused KVM_SET_XSAVE. head: the first XSTATE_HEAD_SIZE bytes that the kernel saw.
 struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_caps host);
 
 // Diagnoses a refused KVM_SET_XCRS.
 struct refusal policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host);
 
-// Returns true if an ioctl failed with this errno because the descriptor is no vCPU of this
-// process: it is closed, it is another file, or another process created its VM (kvm_vcpu_ioctl in
-// virt/kvm/kvm_main.c).
+// Returns true if an ioctl failed with this errno because the descriptor is closed, is no vCPU, or
+// belongs to another process's VM (kvm_vcpu_ioctl in virt/kvm/kvm_main.c).
 bool policy_is_no_vcpu(int error);
 
 // Returns the xfeatures that KVM refused. 0 if it refused something else, such as MXCSR.

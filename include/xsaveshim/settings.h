@@ -3,8 +3,7 @@
 // the environment overrides that.
 //
 // None of these functions allocates memory. They are thread-safe on different objects, and
-// async-signal-safe except settings_load, which reads the environment: call it in a constructor or
-// in main.
+// async-signal-safe except settings_load: call it in a constructor or in main.
 #ifndef XSAVESHIM_SETTINGS_H
 #define XSAVESHIM_SETTINGS_H
 
@@ -25,8 +24,7 @@ enum setting { SETTING_TRIM, SETTING_REFUSED, SETTING_LOG, SETTING_LOG_LEVEL, SE
 // The default comes first.
 enum refused_action { REFUSED_REPORT, REFUSED_ABORT };
 
-// A part of the environment or of the file that is no setting, or a value that its setting does not
-// accept.
+// A part of the environment or of the file that is no setting, or a value that is not accepted.
 struct settings_problem {
 	char key[40];	      // cut to fit
 	char value[80];	      // cut to fit
@@ -70,16 +68,14 @@ void settings_apply_environment(struct settings *settings,
 				const char *(*lookup)(const char *key, void *context),
 				void *context);
 
-// Reads and applies a file. A file that cannot be read or is too large is a problem; a missing file
-// is none.
+// Reads and applies a file. It is a problem if it cannot be read or is too large, not if missing.
 void settings_load_file(struct settings *settings, const char *file);
 
 // Applies the defaults, SETTINGS_FILE and this process's environment. A program that gained
 // privileges when it was executed ignores its environment.
 void settings_load(struct settings *settings);
 
-// The names of a setting: its environment variable, the option of `xsaveshim run` without its
-// dashes, and the key in JSON.
+// The names of a setting: in the environment, as an option (without dashes), and as a key in JSON.
 const char *settings_key(enum setting setting);
 const char *settings_option(enum setting setting);
 const char *settings_json_key(enum setting setting);

@@ -32,9 +32,8 @@ struct vcpu_details {
 	_Atomic uint32_t count[VCPU_EVENTS];
 };
 
-// All zeroes: every vCPU is unknown. The words take 512 KiB, of which only the pages of the
-// descriptors in use are touched, 512 descriptors a page. The details are only touched when they
-// are used.
+// All zeroes: every vCPU is unknown. The words take 512 KiB, of which only the pages of descriptors
+// in use are touched, 512 descriptors a page. The details are only touched when they are used.
 struct vcpus {
 	_Atomic uint64_t words[VCPUS_MAX];
 	struct vcpu_details details[VCPUS_MAX];
@@ -55,8 +54,7 @@ void vcpus_create(struct vcpus *vcpus, int fd, int id);
 // VCPUS_MAX shares its counters with another one.
 uint32_t vcpus_count(struct vcpus *vcpus, int fd, enum vcpu_event event, uint64_t bits);
 
-// Returns the xfeatures that were dropped from the payload that the vCPU loaded last: 0 if fd is
-// not below VCPUS_MAX.
+// Returns the xfeatures that were dropped from the last payload: 0 if fd is not below VCPUS_MAX.
 uint64_t vcpus_dropped(const struct vcpus *vcpus, int fd);
 void vcpus_set_dropped(struct vcpus *vcpus, int fd, uint64_t dropped);
 

@@ -10,8 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// Offsets in bytes from the start of the payload: Intel SDM vol. 1, 13.4.1 (MXCSR) and 13.4.2 (the
-// XSAVE header).
+// Byte offsets in the payload: Intel SDM vol. 1, 13.4.1 (MXCSR) and 13.4.2 (the XSAVE header).
 #define XSTATE_MXCSR_OFFSET 24
 #define XSTATE_BV_OFFSET 512
 #define XSTATE_XCOMP_BV_OFFSET 520
