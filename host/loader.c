@@ -122,46 +122,26 @@ void loader_clean_up(void)
 
 // ---- attached programs ----
 
-static uint32_t program_id(int fd, char name[BPF_OBJ_NAME_LEN])
+// If the kernel cannot fill in an info, as with a descriptor of -1, the info stays zeroed.
+
+static struct bpf_prog_info program_info(int fd)
 {
 	struct bpf_prog_info info = {0};
 	uint32_t size = sizeof(info);
 
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size))
-		return 0;
-	memcpy(name, info.name, BPF_OBJ_NAME_LEN);
-	return info.id;
+	bpf_obj_get_info_by_fd(fd, &info, &size);
+	return info;
 }
 
-static uint32_t pinned_program(void)
+// Closes the link.
+static uint32_t program_of_link(int fd)
 {
 	struct bpf_link_info info = {0};
 	uint32_t size = sizeof(info);
-	int fd = bpf_obj_get(PINS "/entry");
-	bool known = fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size);
 
-	if (fd >= 0)
-		close(fd);
-	return known ? info.prog_id : 0;
-}
-
-static uint32_t program_of_link(uint32_t link, char name[BPF_OBJ_NAME_LEN])
-{
-	struct bpf_link_info info = {0};
-	uint32_t size = sizeof(info), id = 0;
-	int link_fd = bpf_link_get_fd_by_id(link);
-	int fd = -1;
-
-	if (link_fd < 0)
-		return 0;
-	if (!bpf_obj_get_info_by_fd(link_fd, &info, &size))
-		fd = bpf_prog_get_fd_by_id(info.prog_id);
-	if (fd >= 0) {
-		id = program_id(fd, name);
-		close(fd);
-	}
-	close(link_fd);
-	return id;
+	bpf_obj_get_info_by_fd(fd, &info, &size);
+	close(fd);
+	return info.prog_id;
 }
 
 // Returns the id of the first attached program of this name, or 0.
@@ -170,10 +150,12 @@ static uint32_t attached_program(const char *wanted)
 	uint32_t link = 0;
 
 	while (!bpf_link_get_next_id(link, &link)) {
-		char name[BPF_OBJ_NAME_LEN];
-		uint32_t id = program_of_link(link, name);
+		uint32_t id = program_of_link(bpf_link_get_fd_by_id(link));
+		int fd = bpf_prog_get_fd_by_id(id);
+		struct bpf_prog_info info = program_info(fd);
 
-		if (id && !strcmp(name, wanted))
+		close(fd);
+		if (!strcmp(info.name, wanted))
 			return id;
 	}
 	return 0;
@@ -193,10 +175,7 @@ static void read_map(struct attachment *attachment, uint32_t id)
 	int fd = bpf_map_get_fd_by_id(id);
 	struct host_settings *settings = NULL;
 
-	if (fd < 0)
-		return;
-	if (bpf_obj_get_info_by_fd(fd, &info, &size))
-		info.name[0] = '\0';
+	bpf_obj_get_info_by_fd(fd, &info, &size);
 	if (!strcmp(info.name, "events")) {
 		attachment->events_map = fd;
 		return;
@@ -219,17 +198,16 @@ static void read_maps(struct attachment *attachment)
 	uint32_t size = sizeof(info);
 	int fd = bpf_prog_get_fd_by_id(attachment->program);
 
-	if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size))
+	if (!bpf_obj_get_info_by_fd(fd, &info, &size))
 		for (uint32_t i = 0; i < info.nr_map_ids; i++)
 			read_map(attachment, ids[i]);
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 }
 
 bool loader_find(struct attachment *attachment)
 {
 	*attachment = (struct attachment){.events_map = -1};
-	attachment->program = pinned_program();
+	attachment->program = program_of_link(bpf_obj_get(PINS "/entry"));
 	attachment->pinned = attachment->program;
 	if (!attachment->program)
 		attachment->program = attached_program(ENTRY_PROGRAM);
@@ -427,10 +405,8 @@ static int pin_all(struct programs *programs)
 static struct attachment attachment_of(const struct programs *programs,
 				       struct host_settings settings)
 {
-	char name[BPF_OBJ_NAME_LEN];
-
 	return (struct attachment){
-		.program = program_id(bpf_program__fd(programs->progs.xsaveshim_entry), name),
+		.program = program_info(bpf_program__fd(programs->progs.xsaveshim_entry)).id,
 		.events_map = -1,
 		.counts = map_memory(bpf_map__fd(programs->maps.counts), COUNTS_SIZE, PROT_READ),
 		.settings = settings,

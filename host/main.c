@@ -22,23 +22,19 @@ static const char help[] =
 	"usage: xsaveshim host enable [--trim=WHAT] [--refused=ACTION]\n"
 	"       xsaveshim host disable\n"
 	"       xsaveshim host status [--json]\n"
-	"       xsaveshim host watch\n"
-	"\n"
+	"       xsaveshim host watch\n\n"
 	"Trims the payloads of every VMM of this host, running and static VMMs\n"
-	"included: BPF programs do it inside the kernel.\n"
-	"\n"
+	"included: BPF programs do it inside the kernel.\n\n"
 	"  enable   load the programs, and prove with a VM that they work. If they are\n"
 	"           enabled already, new programs with the new settings replace them\n"
 	"  disable  remove the programs\n"
 	"  status   probe KVM to see whether the programs are active, and show their counts\n"
-	"  watch    print the programs' reports until a signal ends it\n"
-	"\n"
+	"  watch    print the programs' reports until a signal ends it\n\n"
 	"  --trim=WHAT       both: payloads that VMMs restore and save (default);\n"
 	"                    restore; save; none: report, but trim nothing\n"
 	"  --refused=ACTION  if KVM refuses a payload: report (default); abort: report it,\n"
 	"                    and end the VMM\n"
-	"  -h, --help        print this\n"
-	"\n"
+	"  -h, --help        print this\n\n"
 	"Exit status: 0 done, or active; 1 not; 2 unknown, or a wrong command line.\n";
 
 // Messages begin with the name of the command that executes this helper.
@@ -142,8 +138,7 @@ static int disable(int argc, char **argv)
 // ---- status ----
 
 static const struct {
-	const char *key;
-	const char *text;
+	const char *key, *text;
 	enum host_count count;
 } shown_counts[] = {
 	{"seen", "calls seen", HOST_COUNT_ENTRIES},
@@ -170,12 +165,12 @@ struct status {
 };
 
 // The calls whose exit no program saw, or that are running. There may be more exits than entries.
-static uint64_t missed(const struct status *status)
+static json_int_t missed(const struct status *status)
 {
-	uint64_t entries = status->counts[HOST_COUNT_ENTRIES],
-		 exits = status->counts[HOST_COUNT_EXITS];
+	json_int_t missed =
+		(json_int_t)(status->counts[HOST_COUNT_ENTRIES] - status->counts[HOST_COUNT_EXITS]);
 
-	return entries > exits ? entries - exits : 0;
+	return missed > 0 ? missed : 0;
 }
 
 static const char *pinned_place(const struct status *status)
@@ -187,27 +182,24 @@ static const char *pinned_place(const struct status *status)
 
 static void print_json(const struct status *status)
 {
-	json_t *json = json_pack("{s:s, s:s, s:s}", "state", state_names[status->check.state],
-				 "reason", status->check.reason, "pinned", pinned_place(status));
+	const char *kind =
+		status->attachment.settings.exit == HOST_EXIT_FEXIT ? "fexit" : "kretprobe";
+	bool attached = status->attachment.program;
 	json_t *counts = json_object();
+	json_t *json;
 
-	if (status->attachment.program) {
-		json_object_set_new(json, "trim",
-				    json_string(settings_text(&status->settings, SETTING_TRIM)));
-		json_object_set_new(json, "refused",
-				    json_string(settings_text(&status->settings, SETTING_REFUSED)));
-		json_object_set_new(json, "exit",
-				    json_string(status->attachment.settings.exit == HOST_EXIT_FEXIT
-							? "fexit"
-							: "kretprobe"));
-	}
 	for (size_t i = 0; i < SHOWN_COUNTS && status->counted; i++)
 		json_object_set_new(
 			counts, shown_counts[i].key,
 			json_integer((json_int_t)status->counts[shown_counts[i].count]));
 	if (status->counted)
-		json_object_set_new(counts, "missed", json_integer((json_int_t)missed(status)));
-	json_object_set_new(json, "counts", counts);
+		json_object_set_new(counts, "missed", json_integer(missed(status)));
+	json = json_pack(
+		"{s:s, s:s, s:s, s:s*, s:s*, s:s*, s:o}", "state", state_names[status->check.state],
+		"reason", status->check.reason, "pinned", pinned_place(status), "trim",
+		attached ? settings_text(&status->settings, SETTING_TRIM) : NULL, "refused",
+		attached ? settings_text(&status->settings, SETTING_REFUSED) : NULL, "exit",
+		attached ? kind : NULL, "counts", counts);
 	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
 	json_decref(json);
@@ -226,7 +218,7 @@ static void print_text(const struct status *status)
 	for (size_t i = 0; i < SHOWN_COUNTS; i++)
 		printf("%12" PRIu64 " %s\n", status->counts[shown_counts[i].count],
 		       shown_counts[i].text);
-	printf("%12" PRIu64 " missed at their exit\n", missed(status));
+	printf("%12" JSON_INTEGER_FORMAT " missed at their exit\n", missed(status));
 }
 
 static int show_status(int argc, char **argv)
