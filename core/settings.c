@@ -9,58 +9,50 @@
 
 #define VALUES_MAX 4
 
-// Every name and value of a setting. Its values have the order of its enum.
+// The names of each setting.
 static const struct {
-	const char *key;
-	const char *option;
-	const char *json_key;
-	const char *accepted;
-	const char *values[VALUES_MAX];
-} settings_table[SETTINGS] = {
-	[SETTING_TRIM] = {"XSAVESHIM_TRIM",
-			  "trim",
-			  "trim",
-			  "restore,save,both,none",
-			  {"restore", "save", "both", "none"}},
-	[SETTING_REFUSED] =
-		{"XSAVESHIM_REFUSED", "refused", "refused", "report,abort", {"report", "abort"}},
-	[SETTING_LOG] = {"XSAVESHIM_LOG",
-			 "log",
-			 "log",
-			 "stderr,syslog,none,/absolute/path",
-			 {"stderr", "syslog", "none", "/absolute/path"}},
-	[SETTING_LOG_LEVEL] = {"XSAVESHIM_LOG_LEVEL",
-			       "log-level",
-			       "log_level",
-			       "notice,error,debug",
-			       {"notice", "error", "debug"}},
+	const char *key, *option, *json_key, *accepted;
+} names[SETTINGS] = {
+	[SETTING_TRIM] = {"XSAVESHIM_TRIM", "trim", "trim", "restore,save,both,none"},
+	[SETTING_REFUSED] = {"XSAVESHIM_REFUSED", "refused", "refused", "report,abort"},
+	[SETTING_LOG] = {"XSAVESHIM_LOG", "log", "log", "stderr,syslog,none,/absolute/path"},
+	[SETTING_LOG_LEVEL] = {"XSAVESHIM_LOG_LEVEL", "log-level", "log_level",
+			       "notice,error,debug"},
+};
+
+// The values of each setting, in the order of its enum.
+static const char *const values[SETTINGS][VALUES_MAX] = {
+	[SETTING_TRIM] = {"restore", "save", "both", "none"},
+	[SETTING_REFUSED] = {"report", "abort"},
+	[SETTING_LOG] = {"stderr", "syslog", "none", "/absolute/path"},
+	[SETTING_LOG_LEVEL] = {"notice", "error", "debug"},
 };
 
 const char *settings_key(enum setting setting)
 {
-	return settings_table[setting].key;
+	return names[setting].key;
 }
 
 const char *settings_option(enum setting setting)
 {
-	return settings_table[setting].option;
+	return names[setting].option;
 }
 
 const char *settings_json_key(enum setting setting)
 {
-	return settings_table[setting].json_key;
+	return names[setting].json_key;
 }
 
 const char *settings_accepted(enum setting setting)
 {
-	return settings_table[setting].accepted;
+	return names[setting].accepted;
 }
 
 const char *settings_text(const struct settings *settings, enum setting setting)
 {
 	if (setting == SETTING_LOG && settings->log == LOG_PATH)
 		return settings->log_path;
-	return settings_table[setting].values[settings->values[setting]];
+	return values[setting][settings->values[setting]];
 }
 
 void settings_init(struct settings *settings)
@@ -72,7 +64,7 @@ void settings_init(struct settings *settings)
 
 bool settings_set_number(struct settings *settings, enum setting setting, unsigned int number)
 {
-	if (number >= VALUES_MAX || !settings_table[setting].values[number])
+	if (number >= VALUES_MAX || !values[setting][number])
 		return false;
 	settings->values[setting] = number;
 	return true;
@@ -87,8 +79,8 @@ bool settings_set(struct settings *settings, enum setting setting, const char *v
 		settings->log = LOG_PATH;
 		return true;
 	}
-	for (unsigned int i = 0; i < VALUES_MAX && settings_table[setting].values[i]; i++)
-		if (!strcmp(value, settings_table[setting].values[i]))
+	for (unsigned int i = 0; i < VALUES_MAX && values[setting][i]; i++)
+		if (!strcmp(value, values[setting][i]))
 			return settings_set_number(settings, setting, i);
 	return false;
 }
