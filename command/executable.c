@@ -31,10 +31,9 @@ static int search_path(char path[PATH_MAX], const char *name)
 	if (!directory)
 		directory = "/bin:/usr/bin";
 	for (;;) {
-		size_t length = strcspn(directory, ":");
+		int length = (int)strcspn(directory, ":");
 		const char *slash = length ? "/" : "";
-		int size =
-			snprintf(path, PATH_MAX, "%.*s%s%s", (int)length, directory, slash, name);
+		int size = snprintf(path, PATH_MAX, "%.*s%s%s", length, directory, slash, name);
 		int error = size < PATH_MAX ? cannot_execute(path) : ENAMETOOLONG;
 
 		if (!error)

@@ -40,10 +40,9 @@ static void find_vmm(struct executable *vmm, const char *name)
 
 static bool is_same_file(const char *a, const char *b)
 {
-	struct stat one, two;
+	struct stat x, y;
 
-	return !stat(a, &one) && !stat(b, &two) && one.st_dev == two.st_dev &&
-	       one.st_ino == two.st_ino;
+	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 // This command and the library were built for the same libc. A VMM with this command's loader has

@@ -19,7 +19,7 @@
 
 static_assert(sizeof(struct stat) == 144, "the old fstat(2) on x86-64 fills in libc's struct stat");
 
-static const struct sockaddr_un syslog_address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+static const struct sockaddr_un dev_log = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
 
 static struct log_file no_file(void)
 {
@@ -27,34 +27,31 @@ static struct log_file no_file(void)
 }
 
 // Not fstat(): glibc's makes newfstatat(2), which Firecracker's filter does not allow.
-static bool get_status(int fd, struct stat *status)
+static bool get_status(int fd, struct stat *st)
 {
-	return fd >= 0 && !syscall(SYS_fstat, fd, status);
+	return fd >= 0 && !syscall(SYS_fstat, fd, st);
 }
 
 // Returns the file that the descriptor stands for now.
 static struct log_file file_of(int fd)
 {
-	struct stat status;
+	struct stat st;
 
-	return get_status(fd, &status) ? (struct log_file){fd, status.st_dev, status.st_ino}
-				       : no_file();
+	return get_status(fd, &st) ? (struct log_file){fd, st.st_dev, st.st_ino} : no_file();
 }
 
 static bool is_still(struct log_file file)
 {
-	struct stat status;
+	struct stat st;
 
-	return get_status(file.fd, &status) && status.st_dev == file.device &&
-	       status.st_ino == file.inode;
+	return get_status(file.fd, &st) && st.st_dev == file.device && st.st_ino == file.inode;
 }
 
 static bool is_null_device(int fd)
 {
-	struct stat status;
+	struct stat st;
 
-	return get_status(fd, &status) && S_ISCHR(status.st_mode) &&
-	       status.st_rdev == makedev(1, 3);
+	return get_status(fd, &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
 }
 
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level)
@@ -94,8 +91,7 @@ static int open_syslog(void)
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int error;
 
-	if (fd < 0 ||
-	    !connect(fd, (const struct sockaddr *)&syslog_address, sizeof(syslog_address)))
+	if (fd < 0 || !connect(fd, (const struct sockaddr *)&dev_log, sizeof(dev_log)))
 		return fd;
 	error = errno;
 	close(fd);
@@ -199,8 +195,8 @@ static bool write_line(const struct log *log, struct log_file file, const char *
 	return written == (long)length;
 }
 
-// The priorities are those of facility daemon (RFC 3164, 4.1.1). If syslogd has restarted, the socket
-// has lost its peer; then the second sendmsg(2) names the address.
+// The priorities are those of facility daemon (RFC 3164, 4.1.1). If syslogd has restarted, the
+// socket has lost its peer; then the second sendmsg(2) names the address.
 static bool send_line(struct log_file syslog, enum log_level level, char *line, size_t length)
 {
 	static const char *const priorities[] = {[LOG_LEVEL_NOTICE] = "<29>",
@@ -213,8 +209,8 @@ static bool send_line(struct log_file syslog, enum log_level level, char *line, 
 
 	if (!is_still(syslog))
 		return false;
-	to_address.msg_name = (void *)(uintptr_t)&syslog_address;
-	to_address.msg_namelen = sizeof(syslog_address);
+	to_address.msg_name = (void *)(uintptr_t)&dev_log;
+	to_address.msg_namelen = sizeof(dev_log);
 	do
 		sent = syscall(SYS_sendmsg, syslog.fd, &to_peer, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (sent < 0 && errno == EINTR);

@@ -55,7 +55,7 @@ struct vcpu vcpus_get(const struct vcpus *vcpus, int fd)
 
 void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 {
-	uint64_t knowledge = vcpu.knowledge;
+	uint64_t knowledge = vcpu.knowledge, id = (uint64_t)(vcpu.id + 1) & ID_MASK;
 
 	if (!is_inside(fd))
 		return;
@@ -67,8 +67,7 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 	// Release: a thread that sees XCR0_IN_DETAILS also sees the details.
 	atomic_store_explicit(
 		&vcpus->words[fd],
-		knowledge << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |
-			(vcpu.guest_xcr0 & XCR0_MASK),
+		knowledge << KNOWLEDGE_SHIFT | id << ID_SHIFT | (vcpu.guest_xcr0 & XCR0_MASK),
 		memory_order_release);
 }
 

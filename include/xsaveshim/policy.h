@@ -39,11 +39,8 @@ struct vcpu {
 
 // The capabilities of this host.
 struct host_caps {
-	uint64_t xfeatures; // that its KVM supports, as far as known
-
-	// The xfeatures that its CPU has enabled. KVM hides those without permission.
-	uint64_t xcr0;
-
+	uint64_t xfeatures;	 // that its KVM supports, as far as known
+	uint64_t xcr0;		 // that its CPU has enabled; KVM hides those without permission
 	uint32_t mxcsr_reserved; // the MXCSR bits that its CPU refuses
 };
 
@@ -98,17 +95,12 @@ static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 // reason is known. Source: fpu_copy_uabi_to_guest_fpstate and copy_uabi_to_xstate in
 // arch/x86/kernel/fpu, __kvm_set_xcr in arch/x86/kvm/x86.c.
 struct refusal {
-	uint64_t host_lacks; // xfeatures that this host's KVM does not support
-
-	// Those that the host has and this process may not use: AMX (ARCH_REQ_XCOMP_GUEST_PERM).
-	uint64_t not_permitted;
-
-	// Those outside the guest's XCR0. All kernels refuse them in an XCR0, some in a payload.
-	uint64_t guest_lacks;
-
-	uint64_t xcomp_bv;   // if not 0: KVM takes the standard format only
-	bool reserved_bytes; // true if a reserved byte of the header is not 0
-	uint32_t mxcsr;	     // the MXCSR bits that this CPU refuses
+	uint64_t host_lacks;	// xfeatures that this host's KVM does not support
+	uint64_t not_permitted; // AMX, if this process lacks ARCH_REQ_XCOMP_GUEST_PERM
+	uint64_t guest_lacks;	// outside the guest's XCR0; not all kernels refuse such a payload
+	uint64_t xcomp_bv;	// if not 0: KVM takes the standard format only
+	bool reserved_bytes;	// true if a reserved byte of the header is not 0
+	uint32_t mxcsr;		// the MXCSR bits that this CPU refuses
 };
 
 // Diagnoses a refused KVM_SET_XSAVE. head: the first XSTATE_HEAD_SIZE bytes that the kernel saw.

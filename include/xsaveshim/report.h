@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The wording of reports: each is one line in logfmt.
 //
-// Thread- and async-signal-safe. Nothing allocates or locks, and only report_open_log changes errno.
+// Thread- and async-signal-safe, without locks or allocation. Only report_open_log changes errno.
 #ifndef XSAVESHIM_REPORT_H
 #define XSAVESHIM_REPORT_H
 
