@@ -12,8 +12,7 @@
 // Executes the helper in place of this process. Returns on failure, with ENOENT if it is missing.
 void host_helper_execute(char **argv);
 
-// Returns true if the host mode is active, and sets its trim and refused. Returns false also if the
-// helper is not installed or the caller is not root.
+// Returns true if the host mode is active, and sets its trim and refused. Needs helper and root.
 bool host_helper_query(struct settings *settings);
 
 #endif

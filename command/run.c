@@ -119,8 +119,7 @@ static void preload_library(const struct settings *settings, const struct execut
 	report_send(&line);
 }
 
-// The supervisor never sees what KVM returns. A setting from the environment or the file may be for
-// other VMMs, too, so it is no error.
+// A setting from the environment or the file may be for other VMMs, too, so it is only warned of.
 static void limit_to_restores(struct settings *settings, bool is_option)
 {
 	if (!policy_trims(settings->trim, XSAVE_SAVE))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The requirements of the BPF programs. Each function returns NULL, or one line that says what is
-// missing and what to do. The next call overwrites the line.
+// The requirements of the BPF programs. Each function returns NULL, or one line, valid until the
+// next call, that says what is missing and what to do.
 #ifndef XSAVESHIM_HOST_REQUIREMENTS_H
 #define XSAVESHIM_HOST_REQUIREMENTS_H
 

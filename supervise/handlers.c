@@ -431,8 +431,7 @@ void handle_notification(const struct seccomp_notif *request)
 	pthread_mutex_unlock(&lock);
 }
 
-// KVM_GET_SUPPORTED_CPUID would leave out AMX, which this process has no permission to use. If KVM
-// cannot be queried, the result is the host's XCR0.
+// KVM_GET_SUPPORTED_CPUID would leave out AMX. If KVM fails the call, returns the host's XCR0.
 static uint64_t kvm_xfeatures(void)
 {
 	uint64_t xfeatures = xstate_host_xcr0();

@@ -2,8 +2,7 @@
 // Computes the guest's XCR0, the xfeatures that the guest may use, from the CPUID table that
 // KVM_SET_CPUID or KVM_SET_CPUID2 gives to a vCPU.
 //
-// The rules are those of arch/x86/kvm/cpuid.c. All functions are thread- and async-signal-safe, and
-// take tables at any alignment.
+// Source: arch/x86/kvm/cpuid.c. Thread- and async-signal-safe. Tables may have any alignment.
 #ifndef XSAVESHIM_GUEST_CPUID_H
 #define XSAVESHIM_GUEST_CPUID_H
 

@@ -30,8 +30,7 @@ struct vcpu_call {
 	struct vcpu vcpu;
 };
 
-// In the following functions count is the number of times that this event has happened to this
-// vCPU. From the second time on the line shows it.
+// count: how often this event has happened to this vCPU. The line shows it from the second time on.
 
 // Writes event=trim, or would-trim if the settings do not trim, if there is something to drop.
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
