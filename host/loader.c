@@ -122,7 +122,7 @@ void loader_clean_up(void)
 
 // ---- attached programs ----
 
-// If the kernel cannot fill in an info, as with a descriptor of -1, the info stays zeroed.
+// If the kernel cannot fill in an info, as for a descriptor of -1, the info stays zeroed.
 
 static struct bpf_prog_info program_info(int fd)
 {
