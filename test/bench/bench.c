@@ -6,17 +6,10 @@
 // bench spawn ARG...	microseconds from starting a program to its end
 // bench rss		resident KiB at the start of main()
 // Each time is the least of many, because other processes only ever add to it.
-#include <fcntl.h>
 #include <spawn.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "kvm.h"
 
@@ -25,12 +18,6 @@
 #define CHUNKS 40
 
 extern char **environ;
-
-static _Noreturn void die(const char *what)
-{
-	perror(what);
-	exit(2);
-}
 
 static long now(void)
 {
@@ -54,14 +41,14 @@ static void run_guest(void)
 {
 	ioctl(fd, KVM_RUN, NULL);
 	if (run->exit_reason != KVM_EXIT_IO)
-		die("KVM_RUN");
+		err(2, "KVM_RUN");
 }
 
 static void restore(void)
 {
 	set_xstate_bv(payload, xstate_bv);
 	if (ioctl(fd, KVM_SET_XSAVE, payload))
-		die("KVM_SET_XSAVE");
+		err(2, "KVM_SET_XSAVE");
 }
 
 // Prints the least time of a call in ns, over chunks of about a millisecond.
@@ -110,7 +97,7 @@ static void make_guest(void)
 
 	make_vcpu();
 	if (memory == MAP_FAILED)
-		die("mmap");
+		err(2, "mmap");
 	memcpy(memory, code, sizeof(code));
 	region.userspace_addr = (uintptr_t)memory;
 	kvm_ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
@@ -122,7 +109,7 @@ static void make_guest(void)
 	run = mmap(NULL, (size_t)kvm_ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL),
 		   PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (run == MAP_FAILED)
-		die("kvm_run");
+		err(2, "kvm_run");
 }
 
 static void spawn(char **arguments)
@@ -136,10 +123,10 @@ static void spawn(char **arguments)
 
 		if (posix_spawnp(&pid, arguments[0], NULL, NULL, arguments, environ) ||
 		    waitpid(pid, &status, 0) != pid)
-			die(arguments[0]);
+			err(2, "%s", arguments[0]);
 		time = now() - start;
 		if (status)
-			die("the program failed");
+			err(2, "the program failed");
 		if (!best || time < best)
 			best = time;
 	}
@@ -153,7 +140,7 @@ static void print_rss(void)
 	long kib;
 
 	if (!status)
-		die("/proc/self/status");
+		err(2, "/proc/self/status");
 	while (fgets(line, sizeof(line), status))
 		if (sscanf(line, "VmRSS: %ld", &kib) == 1)
 			printf("%ld\n", kib);
@@ -181,9 +168,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "rss")) {
 		print_rss();
 	} else {
-		fputs("usage: bench unrelated | run | restore BV | spawn ARG... | rss | nothing\n",
-		      stderr);
-		return 2;
+		errx(2, "see the comment at the top of test/bench/bench.c");
 	}
 	return 0;
 }

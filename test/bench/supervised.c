@@ -1,38 +1,22 @@
 // SPDX-License-Identifier: MIT
-// What the supervisor costs a VMM: processes that differ in their seccomp filters alone make the
-// same calls in turn, a batch each. A table tells the median of all batches, in nanoseconds per
-// call; and what that is more than in the first process of its group: the median over the
-// differences in each round, and the difference of the best batches.
+// supervised build/xsaveshim: prints a table of what the supervisor costs a VMM, in ns per call.
+// Processes that differ only in their seccomp filters make the same calls in turn, a batch each. The
+// table has the median of all batches, and the difference from the first process of the group: the
+// median over the rounds, and that of the best batches.
 //
-//	supervised build/xsaveshim
-//
-// What of it is the kernel's share shows in processes that have nothing to do with xsaveshim.
-// foreign: an ioctl that is none of the supervisor's business. There is a price for having any
-// filter, even one that allows everything (which is not even run, since Linux 5.11), and one for
-// running a filter that looks at an ioctl's request: no supervisor can do with less. A VMM that has
-// such a filter of its own pays these two anyway. KVM_SET_XSAVE: waits for the supervisor's answer;
-// nothing is trimmed. No supervisor can do with less than one that gives the same answer without a
-// look. Without /dev/kvm the call is made on what is no vCPU: the kernel refuses that at once, and
-// the supervisor, who sees that there is nothing to trim, does not look at the descriptor either
-// way. KVM_SET_CPUID2: waits, too. Only where there is /dev/kvm.
-#include <err.h>
-#include <errno.h>
-#include <fcntl.h>
+// unrelated: an ioctl that the supervisor does not serve. The least cost of any supervisor is that of
+// a filter that looks at an ioctl's request; a VMM with such a filter has this cost anyway.
+// KVM_SET_XSAVE: waits for the supervisor, which trims nothing. The least cost of any supervisor is
+// that of one that answers without a look. Without /dev/kvm the descriptor is no vCPU.
+// KVM_SET_CPUID2: waits too; measured only with /dev/kvm.
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "kvm.h"
 
@@ -44,19 +28,19 @@
 
 #define ROUNDS 201
 
-enum kind { FOREIGN, CPUID, XSAVE };
+enum kind { UNRELATED, CPUID, XSAVE };
 
-static const char *const kind_names[] = {"foreign", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
+static const char *const kind_names[] = {"unrelated", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
 static const int calls_per_batch[] = {4000, 20, 100};
 
-// What the program is as another process: argv[1].
+// argv[1] of the processes that this program starts of itself.
 static char bare[] = "bare", allowing[] = "allowing", looking[] = "looking",
 	    answered[] = "answered";
 
 static unsigned char payload[sizeof(struct kvm_xsave)];
 static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 
-// The vCPU, or what is none.
+// If there is no /dev/kvm, the descriptor of another device.
 static int vcpu;
 static bool has_kvm;
 
@@ -64,7 +48,7 @@ static void call(enum kind kind)
 {
 	int result = 0;
 
-	if (kind == FOREIGN)
+	if (kind == UNRELATED)
 		raw_ioctl(-1, KVM_GET_REGS, NULL);
 	else if (kind == CPUID)
 		result = raw_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
@@ -82,7 +66,7 @@ static double now(void)
 	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
-// The listener, if flags ask for one.
+// Returns the listener if flags has SECCOMP_FILTER_FLAG_NEW_LISTENER.
 static int confine(struct sock_filter *filter, size_t length, unsigned long flags)
 {
 	struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
@@ -104,7 +88,7 @@ static void allow_everything(void)
 	confine(filter, sizeof(filter) / sizeof(filter[0]), 0);
 }
 
-// As the filters of those VMMs do that need a supervisor.
+// Like the filters of VMMs that need a supervisor.
 static int look_at_request(uint32_t request, uint32_t action, unsigned long flags)
 {
 	struct sock_filter filter[] = {
@@ -134,7 +118,7 @@ static _Noreturn void answer_everything(int listener)
 	err(1, "a listener");
 }
 
-// Its supervisor is there before the filter is, so as to have none, and shares the descriptors.
+// The supervisor starts before the filter, which it would inherit, and shares the descriptors.
 static void be_answered(void)
 {
 	int number[2], listener;
@@ -174,7 +158,7 @@ static void create_vcpu(void)
 		err(1, "a vCPU");
 }
 
-// Makes a batch of calls for each kind that is asked for, and answers with the time that one took.
+// Makes a batch of calls of each kind read, and writes the time that one call took.
 static int be_vmm(const char *how)
 {
 	enum kind kind;
@@ -226,7 +210,7 @@ static void start(struct vmm *vmm, const char *name, char **argv)
 	vmm->from = from[0];
 }
 
-static double ask(const struct vmm *vmm, enum kind kind)
+static double sample(const struct vmm *vmm, enum kind kind)
 {
 	double time;
 
@@ -249,12 +233,12 @@ static double median(double *times)
 	return times[ROUNDS / 2];
 }
 
-// All of them in turn; what is added is added to the first.
+// Measures all VMMs in turn; the cost added is the difference from the first.
 static void compete(enum kind kind, struct vmm **vmms, size_t count)
 {
 	for (int round = 0; round < ROUNDS; round++) {
 		for (size_t i = 0; i < count; i++) {
-			vmms[i]->times[round] = ask(vmms[i], kind);
+			vmms[i]->times[round] = sample(vmms[i], kind);
 			vmms[i]->added[round] = vmms[i]->times[round] - vmms[0]->times[round];
 		}
 	}
@@ -290,8 +274,8 @@ int main(int argc, char **argv)
 	start(&filtered_supervised, "with such a filter, supervised",
 	      (char *[]){argv[1], run, supervise, own, looking, NULL});
 	puts("| call | process | ns | added, median | added, best |\n| --- | --- | --- | --- | --- |");
-	compete(FOREIGN, (struct vmm *[]){&plain, &any_filter, &filtered, &supervised}, 4);
-	compete(FOREIGN, (struct vmm *[]){&filtered, &filtered_supervised}, 2);
+	compete(UNRELATED, (struct vmm *[]){&plain, &any_filter, &filtered, &supervised}, 4);
+	compete(UNRELATED, (struct vmm *[]){&filtered, &filtered_supervised}, 2);
 	compete(XSAVE, (struct vmm *[]){&plain, &answered_at_once, &supervised}, 3);
 	if (!access("/dev/kvm", R_OK | W_OK))
 		compete(CPUID, (struct vmm *[]){&plain, &supervised}, 2);

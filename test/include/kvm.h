@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // KVM's calls, payloads and CPUID tables for the test programs. It includes nothing of the core, so
-// that a wrong number in the core does not become a wrong number in the tests.
+// that a wrong number in the core does not become a wrong number in the tests. Programs that include it
+// do not include again the system's headers below.
 #ifndef TEST_KVM_H
 #define TEST_KVM_H
 
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -116,10 +118,8 @@ static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argu
 	do
 		result = ioctl(fd, request, argument);
 	while (result < 0 && errno == EINTR);
-	if (result < 0) {
-		perror(name);
-		exit(2);
-	}
+	if (result < 0)
+		err(2, "%s", name);
 	return result;
 }
 
@@ -135,10 +135,8 @@ static inline int open_kvm(void)
 {
 	int kvm = open(kvm_device(), O_RDWR | O_CLOEXEC);
 
-	if (kvm < 0) {
-		perror(kvm_device());
-		exit(2);
-	}
+	if (kvm < 0)
+		err(2, "%s", kvm_device());
 	return kvm;
 }
 

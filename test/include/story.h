@@ -2,14 +2,6 @@
 #ifndef TEST_STORY_H
 #define TEST_STORY_H
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-
 #include "errnos.h"
 #include "kvm.h"
 

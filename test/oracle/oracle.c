@@ -339,7 +339,7 @@ static void open_kvm(void)
 static char mismatch[160];
 static bool by_model;
 
-static bool ask_kvm, ask_model;
+static bool use_kvm, use_model;
 
 static bool disagree(const char *what, uint64_t value, const char *whose, uint64_t other)
 {
@@ -354,7 +354,7 @@ static bool core_agrees_with_model(const struct table *table)
 	uint64_t core = core_xcr0(table);
 	uint64_t model = model_xcr0(table);
 
-	return !ask_model || core == model ||
+	return !use_model || core == model ||
 	       disagree("the core says", core, "the model says", model);
 }
 
@@ -414,7 +414,7 @@ static bool disagrees_alone(const struct table *table)
 {
 	bool taken;
 
-	if (!ask_kvm)
+	if (!use_kvm)
 		return !core_agrees_with_model(table);
 	new_vcpu();
 	set_leaf(0);
@@ -455,7 +455,7 @@ static int run_tables(uint64_t count, uint64_t seed, uint64_t first)
 {
 	uint64_t refused = 0;
 
-	if (ask_kvm) {
+	if (use_kvm) {
 		open_kvm();
 		new_vcpu();
 		set_leaf(0);
@@ -464,7 +464,7 @@ static int run_tables(uint64_t count, uint64_t seed, uint64_t first)
 		struct table table = random_table(seed, number);
 		bool taken = true;
 
-		if (ask_kvm ? table_agrees(&table, &taken) : core_agrees_with_model(&table)) {
+		if (use_kvm ? table_agrees(&table, &taken) : core_agrees_with_model(&table)) {
 			refused += !taken;
 			continue;
 		}
@@ -574,9 +574,9 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (count) {
 		printf("seed=%" PRIu64 " first=%" PRIu64 "\n", seed, first);
-		ask_kvm = !strcmp(argv[1], "cpuid") || !strcmp(argv[1], "kvm");
-		ask_model = !strcmp(argv[1], "cpuid") || !strcmp(argv[1], "model");
-		if (ask_kvm || ask_model)
+		use_kvm = !strcmp(argv[1], "cpuid") || !strcmp(argv[1], "kvm");
+		use_model = !strcmp(argv[1], "cpuid") || !strcmp(argv[1], "model");
+		if (use_kvm || use_model)
 			return run_tables(count, seed, first);
 		if (!strcmp(argv[1], "payload"))
 			return run_payloads(count, seed, first);

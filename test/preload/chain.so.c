@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Another interposer of ioctl(). It prints the XSTATE_BV of each KVM_SET_XSAVE to stderr, after the
 // name of its own file: copies of it can be in front of the shim and behind it.
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "interposer.h"
 #include "kvm.h"
 

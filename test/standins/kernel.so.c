@@ -7,10 +7,6 @@
 //	KERNEL_STRICT=1		KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
 //				enumerate them, like kernels from 5.17 to 5.19.11
 //	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS refuses nothing, like a KVM that rewrites CPUID tables
-#include <errno.h>
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "interposer.h"
 #include "kvm.h"
 

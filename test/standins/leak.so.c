@@ -5,9 +5,6 @@
 //			KVM_SET_XSAVE takes them back, as a VMM that resumes loads what it saved
 //	LEAK_XCR0=XCR0	KVM_GET_XCRS returns this XCR0
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "interposer.h"
 #include "kvm.h"

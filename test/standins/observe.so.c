@@ -4,13 +4,6 @@
 // KVM got; in front of the shim, those that the VMM gave.
 //
 //     KVM_SET_XSAVE fd=14 xstate_bv=0x202 EINVAL
-#include <errno.h>
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "interposer.h"
 #include "kvm.h"
 

@@ -16,16 +16,9 @@
 //	STANDIN_XCR0=MASK	KVM_SET_XCRS takes these bits whatever the guest's CPUID, like a KVM
 //				that rewrites tables
 //	STANDIN_HIGH_FDS=N	adds N to the descriptors of vCPUs, whatever RLIMIT_NOFILE
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "errnos.h"
 #include "interposer.h"

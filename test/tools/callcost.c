@@ -25,17 +25,15 @@ static const struct {
 static int make_vcpu(void)
 {
 	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
-	int device = open(kvm_device(), O_RDWR | O_CLOEXEC);
+	int device = open_kvm();
 	int size = kvm_ioctl(device, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	int vcpu = kvm_ioctl(kvm_ioctl(device, KVM_CREATE_VM, NULL), KVM_CREATE_VCPU, NULL);
 	struct kvm_run *run;
 
 	kvm_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 	run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-	if (run == MAP_FAILED) {
-		perror("mmap");
-		exit(2);
-	}
+	if (run == MAP_FAILED)
+		err(2, "mmap");
 	run->immediate_exit = 1;
 	return vcpu;
 }

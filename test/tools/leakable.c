@@ -2,14 +2,6 @@
 // Prints an xfeature that this host's KVM does not support, for example "0x200 pkru". If a snapshot
 // has it, KVM_SET_XSAVE refuses the snapshot on this host with every kernel. If KVM supports all
 // candidates, it prints so and exits with status 2.
-#include <errno.h>
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-
 #include "kvm.h"
 
 // xfeatures that real hosts leaked. KVM supports PKRU only with PKU, and since 5.6 never BNDCSR.

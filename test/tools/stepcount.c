@@ -7,17 +7,10 @@
 // There is a line for each request; the library watches none of them. A child makes each call
 // between two breakpoints, and is single-stepped from one to the other, without LIBRARY and with
 // it. The calls are made on descriptor -1, so that libc's part is the same each time.
-#include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "kvm.h"
 
@@ -33,12 +26,6 @@ static const uint32_t watched[] = {
 
 static unsigned long requests[MAX_REQUESTS];
 static size_t count;
-
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "stepcount: %s: %s\n", what, strerror(errno));
-	exit(2);
-}
 
 static bool is_watched(uint32_t request)
 {
@@ -73,12 +60,12 @@ static void list_requests(void)
 		KVM_SIGNAL_MSI,
 		KVM_IOEVENTFD,
 		KVM_GET_XCRS,
-		KVM_SET_XCRS,
 		KVM_SET_USER_MEMORY_REGION,
 		KVM_GET_VCPU_EVENTS,
 		KVM_SET_VCPU_EVENTS,
 		KVM_GET_LAPIC,
-		KVM_SET_LAPIC};
+		KVM_SET_LAPIC,
+	};
 
 	add(KVM_RUN);
 	for (unsigned int number = 0; number < 256; number++)
@@ -117,9 +104,9 @@ static _Noreturn void become_child(char *self, const char *library)
 	else
 		unsetenv("LD_PRELOAD");
 	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL))
-		die("PTRACE_TRACEME");
+		err(2, "PTRACE_TRACEME");
 	execv("/proc/self/exe", args);
-	die("/proc/self/exe");
+	err(2, "/proc/self/exe");
 }
 
 // Resumes the child by the ptrace request `how`, until its next stop.
@@ -128,13 +115,11 @@ static void proceed(pid_t child, int how)
 	int status;
 
 	if (ptrace(how, child, NULL, NULL))
-		die("ptrace");
+		err(2, "ptrace");
 	if (waitpid(child, &status, 0) != child)
-		die("waitpid");
-	if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP) {
-		errno = ECHILD;
-		die("the child did not stop at a breakpoint");
-	}
+		err(2, "waitpid");
+	if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
+		errx(2, "the child did not stop at a breakpoint");
 }
 
 static bool at_breakpoint(pid_t child)
@@ -142,7 +127,7 @@ static bool at_breakpoint(pid_t child)
 	siginfo_t info;
 
 	if (ptrace(PTRACE_GETSIGINFO, child, NULL, &info))
-		die("PTRACE_GETSIGINFO");
+		err(2, "PTRACE_GETSIGINFO");
 	return info.si_code == SI_KERNEL;
 }
 
@@ -152,11 +137,11 @@ static void count_steps(char *self, const char *library, unsigned int *steps)
 	int status;
 
 	if (child == -1)
-		die("fork");
+		err(2, "fork");
 	if (!child)
 		become_child(self, library);
 	if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
-		die("the child did not start");
+		errx(2, "the child did not start");
 	for (size_t i = 0; i < count; i++) {
 		proceed(child, PTRACE_CONT);
 		do {
@@ -165,7 +150,7 @@ static void count_steps(char *self, const char *library, unsigned int *steps)
 		} while (!at_breakpoint(child));
 	}
 	if (ptrace(PTRACE_CONT, child, NULL, NULL) || waitpid(child, &status, 0) != child || status)
-		die("the child did not end");
+		errx(2, "the child did not end");
 }
 
 int main(int argc, char **argv)
@@ -176,7 +161,7 @@ int main(int argc, char **argv)
 	if (argc == 1)
 		make_calls();
 	if (access(argv[1], R_OK))
-		die(argv[1]);
+		err(2, "%s", argv[1]);
 	count_steps(argv[0], NULL, without);
 	count_steps(argv[0], argv[1], with);
 	for (size_t i = 0; i < count; i++) {

@@ -7,18 +7,11 @@
 //	nothing	loads into descriptor 0, which is no vCPU
 //	child	a child of the process that created the vCPU makes the call
 // SIGUSR1 interrupts the call if the kernel allows it.
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "errnos.h"
 #include "kvm.h"
@@ -27,12 +20,6 @@
 #define SERVE_SECONDS 300
 
 static unsigned char source[sizeof(struct kvm_xsave)] __attribute__((aligned(PAGE)));
-
-static _Noreturn void die(const char *what)
-{
-	perror(what);
-	exit(2);
-}
 
 static void ignore(int number)
 {
@@ -45,7 +32,7 @@ static int create_vcpu(void)
 	int vcpu = raw_ioctl(raw_ioctl(open_kvm(), KVM_CREATE_VM, NULL), KVM_CREATE_VCPU, NULL);
 
 	if (raw_ioctl(vcpu, KVM_SET_CPUID2, &cpuid))
-		die("KVM_SET_CPUID2");
+		err(2, "KVM_SET_CPUID2");
 	return vcpu;
 }
 
@@ -60,7 +47,7 @@ static int make_payload(unsigned char **payload)
 	range.range.start = (uintptr_t)*payload;
 	if (fd < 0 || *payload == MAP_FAILED || raw_ioctl(fd, UFFDIO_API, &api) ||
 	    raw_ioctl(fd, UFFDIO_REGISTER, &range))
-		die("userfaultfd");
+		err(2, "userfaultfd");
 	return fd;
 }
 
@@ -85,7 +72,7 @@ static void restore(int vcpu)
 	int result;
 
 	if (server < 0)
-		die("fork");
+		err(2, "fork");
 	if (!server)
 		serve(fd, payload);
 	printf("calls %d\n", getpid());
@@ -102,10 +89,8 @@ int main(int argc, char **argv)
 	struct sigaction action = {.sa_handler = ignore};
 	int vcpu, status = 0;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: hang vcpu|nothing|child XSTATE_BV\n");
-		return 2;
-	}
+	if (argc != 3)
+		errx(2, "usage: hang vcpu|nothing|child XSTATE_BV");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	sigaction(SIGUSR1, &action, NULL);
 	set_xstate_bv(source, strtoull(argv[2], NULL, 0));

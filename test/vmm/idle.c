@@ -5,14 +5,7 @@
 //	IDLE_MIB	it has so much memory
 //	IDLE_STATS	it holds the statistics of each vCPU, too, as QEMU 10 and Firecracker do
 //	IDLE_RAW	it calls the kernel without libc's ioctl(), as Go programs do
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "kvm.h"
 

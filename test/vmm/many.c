@@ -3,15 +3,10 @@
 // loads five times a payload with AVX into a vCPU without it, with system calls of its own. Prints
 // "trimmed=N first-ns=N last-ns=N": the number of VMMs whose payloads were all trimmed, and the time
 // of a restore (the shortest of a VMM; the median of the first 100 VMMs, and of the last 100).
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "kvm.h"
 
@@ -71,22 +66,16 @@ int main(int argc, char **argv)
 	int count = argc == 2 ? atoi(argv[1]) : 0, trimmed = 0, ends[2];
 	static struct result *results;
 
-	if (count < COUNTED) {
-		fprintf(stderr, "usage: many COUNT    at least %d\n", COUNTED);
-		return 2;
-	}
+	if (count < COUNTED)
+		errx(2, "usage: many COUNT    at least %d", COUNTED);
 	results = calloc((size_t)count, sizeof(*results));
-	if (!results || pipe(ends)) {
-		perror("many");
-		exit(2);
-	}
+	if (!results || pipe(ends))
+		err(2, "pipe");
 	for (int i = 0; i < count; i++) {
 		pid_t pid = fork();
 
-		if (pid < 0) {
-			perror("fork");
-			return 2;
-		}
+		if (pid < 0)
+			err(2, "fork");
 		if (!pid) {
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			results[i] = restore();

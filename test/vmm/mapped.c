@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: MIT
 // mapped private|shared FILE: loads the payload in FILE, mapped read-only, into a vCPU with FP and
 // SSE. Prints the result of KVM_SET_XSAVE, and the XSTATE_BV in memory after it.
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "errnos.h"
 #include "kvm.h"

@@ -19,23 +19,18 @@
 
 static unsigned char content[PAGE] __attribute__((aligned(PAGE)));
 
-static void *check(void *address, const char *what)
+static unsigned char *map_page(int flags, int file)
 {
-	if (address == MAP_FAILED) {
-		perror(what);
-		exit(2);
-	}
-	return address;
+	unsigned char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, flags, file, 0);
+
+	if (page == MAP_FAILED)
+		err(2, "mmap");
+	return page;
 }
 
 static unsigned char *private_page(void)
 {
-	unsigned char *page =
-		check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-		      "mmap");
-
-	memcpy(page, content, PAGE);
-	return page;
+	return memcpy(map_page(MAP_PRIVATE | MAP_ANONYMOUS, -1), content, PAGE);
 }
 
 static unsigned char *readonly_page(void)
@@ -43,7 +38,7 @@ static unsigned char *readonly_page(void)
 	unsigned char *page = private_page();
 
 	if (mprotect(page, PAGE, PROT_READ))
-		check(MAP_FAILED, "mprotect");
+		err(2, "mprotect");
 	return page;
 }
 
@@ -63,8 +58,8 @@ static unsigned char *absent_page(void)
 	int file = memfd_create("payload", 0);
 
 	if (write(file, content, PAGE) != PAGE)
-		check(MAP_FAILED, "write");
-	return check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), "mmap");
+		err(2, "write");
+	return map_page(MAP_SHARED, file);
 }
 
 static void *bring_page(void *userfaultfd)
@@ -74,10 +69,10 @@ static void *bring_page(void *userfaultfd)
 	int fd = *(int *)userfaultfd;
 
 	if (read(fd, &message, sizeof(message)) != sizeof(message))
-		check(MAP_FAILED, "read");
+		err(2, "read");
 	copy.dst = message.arg.pagefault.address & ~(uint64_t)(PAGE - 1);
 	if (ioctl(fd, UFFDIO_COPY, &copy))
-		check(MAP_FAILED, "UFFDIO_COPY");
+		err(2, "UFFDIO_COPY");
 	return NULL;
 }
 
@@ -86,16 +81,14 @@ static unsigned char *userfaultfd_page(void)
 	static int fd;
 	struct uffdio_api api = {.api = UFFD_API};
 	struct uffdio_register range = {.mode = UFFDIO_REGISTER_MODE_MISSING, .range.len = PAGE};
-	unsigned char *page =
-		check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-		      "mmap");
+	unsigned char *page = map_page(MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	pthread_t thread;
 
 	fd = (int)syscall(SYS_userfaultfd, 0);
 	range.range.start = (uintptr_t)page;
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &range) ||
 	    pthread_create(&thread, NULL, bring_page, &fd))
-		check(MAP_FAILED, "userfaultfd");
+		err(2, "userfaultfd");
 	return page;
 }
 
@@ -111,19 +104,16 @@ int main(int argc, char **argv)
 {
 	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 	unsigned char *page = NULL;
-	int device, vcpu, result;
+	int vcpu, result;
 
 	set_xstate_bv(content, GIVEN);
 	set_mxcsr(content, MXCSR_DEFAULT);
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && argc == 2; i++)
 		if (!strcmp(argv[1], kinds[i].name))
 			page = kinds[i].make();
-	if (!page) {
-		fputs("usage: pages readonly|copied|absent|userfaultfd\n", stderr);
-		return 2;
-	}
-	device = open(kvm_device(), O_RDWR | O_CLOEXEC);
-	vcpu = kvm_ioctl(kvm_ioctl(device, KVM_CREATE_VM, NULL), KVM_CREATE_VCPU, NULL);
+	if (!page)
+		errx(2, "usage: pages readonly|copied|absent|userfaultfd");
+	vcpu = kvm_ioctl(kvm_ioctl(open_kvm(), KVM_CREATE_VM, NULL), KVM_CREATE_VCPU, NULL);
 	kvm_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 	result = raw_ioctl(vcpu, KVM_SET_XSAVE, page);
 	printf("%s: %s xstate_bv=0x%llx\n", argv[1], result ? errno_name(errno) : "0",

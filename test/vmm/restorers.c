@@ -5,18 +5,10 @@
 // trimmed to exactly its XCR0, and an error if there was one. interrupted: each thread gets a signal
 // every half millisecond, after which the kernel continues the call. interruptible: SIGUSR1
 // interrupts a thread's call if the kernel allows it.
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "kvm.h"
 
@@ -38,7 +30,7 @@ static void ignore(int number)
 	(void)number;
 }
 
-static void ask_for_signals(void)
+static void start_signals(void)
 {
 	struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1};
 	struct itimerspec often = {.it_interval.tv_nsec = 500000, .it_value.tv_nsec = 500000};
@@ -67,7 +59,7 @@ static void *vcpu_main(void *arg)
 	if (vcpu == -1)
 		printf("%ld: %s\n", id, strerror(errno));
 	if (interrupted)
-		ask_for_signals();
+		start_signals();
 	for (int round = 0; vcpu != -1 && round < rounds; round++) {
 		set_xstate_bv(payload, leaked | 7);
 		if (raw_ioctl(vcpu, KVM_SET_XSAVE, payload)) {
@@ -87,11 +79,8 @@ int main(int argc, char **argv)
 	sigset_t signals;
 	int count = argc > 3 ? atoi(argv[1]) : 0;
 
-	if (count < 1 || count > THREADS_MAX) {
-		fprintf(stderr,
-			"usage: restorers THREADS ROUNDS BIT [interrupted|interruptible]\n");
-		return 2;
-	}
+	if (count < 1 || count > THREADS_MAX)
+		errx(2, "usage: restorers THREADS ROUNDS BIT [interrupted|interruptible]");
 	rounds = atoi(argv[2]);
 	leaked = strtoull(argv[3], NULL, 0);
 	interrupted = argc > 4 && !strcmp(argv[4], "interrupted");

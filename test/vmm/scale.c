@@ -4,26 +4,13 @@
 // Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N": the thread's CPU time of a restore
 // (the median of the first and of the last quarter), and the growth of the memory of the shim and of
 // the whole process, since the first quarter (vms) or since before the first vCPU (vcpus).
-#include <fcntl.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "kvm.h"
 
 static long *times;
-
-static _Noreturn void die(const char *what)
-{
-	perror(what);
-	exit(2);
-}
 
 static long now(void)
 {
@@ -33,26 +20,22 @@ static long now(void)
 	return time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-static void set_cpuid(int vcpu)
-{
-	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
-
-	kvm_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
-}
-
 // 7: the payload of a leaky host; 3: that of a clean one.
 static uint64_t restored_bv = 7;
 
-// Returns the time that it took.
-static long restore(int vcpu)
+// Creates a vCPU with a CPUID table, restores into it, and stores the time that the restore took.
+static int make_vcpu(int vm, long id, long *time)
 {
+	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 	static unsigned char payload[sizeof(struct kvm_xsave)];
-	long before;
+	int vcpu = kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)(intptr_t)id);
 
+	kvm_ioctl(vcpu, KVM_SET_CPUID2, &cpuid);
 	set_xstate_bv(payload, restored_bv);
-	before = now();
+	*time = now();
 	kvm_ioctl(vcpu, KVM_SET_XSAVE, payload);
-	return now() - before;
+	*time = now() - *time;
+	return vcpu;
 }
 
 // Returns the resident KiB of the shim (its mappings, and its .bss, which follows them without a
@@ -66,7 +49,7 @@ static long resident(bool shim)
 	long sum = 0, kib;
 
 	if (!smaps)
-		die("smaps");
+		err(2, "smaps");
 	while (fgets(line, sizeof(line), smaps)) {
 		if (sscanf(line, "%lx-%lx ", &start, &end) == 2) {
 			bool named = strstr(line, "/libxsaveshim.so");
@@ -100,26 +83,17 @@ static void many_vcpus(int kvm, long count)
 {
 	int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
 
-	for (long i = 0; i < count; i++) {
-		int vcpu = kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)(intptr_t)i);
-
-		set_cpuid(vcpu);
-		times[i] = restore(vcpu);
-	}
+	for (long i = 0; i < count; i++)
+		make_vcpu(vm, i, &times[i]);
 }
 
 static void one_vm(int kvm, long *time)
 {
 	int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
-	int vcpus[] = {kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)0),
-		       kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)1)};
+	int other = make_vcpu(vm, 1, time), vcpu = make_vcpu(vm, 0, time);
 
-	set_cpuid(vcpus[0]);
-	set_cpuid(vcpus[1]);
-	*time = restore(vcpus[0]);
-	restore(vcpus[1]);
-	close(vcpus[0]);
-	close(vcpus[1]);
+	close(other);
+	close(vcpu);
 	close(vm);
 }
 
@@ -132,7 +106,7 @@ int main(int argc, char **argv)
 
 	times = calloc((size_t)count, sizeof(*times));
 	if (count < 8 || !times)
-		die("scale");
+		err(2, "scale");
 	if (argc == 4)
 		restored_bv = strtoull(argv[3], NULL, 0);
 	setrlimit(RLIMIT_NOFILE, &limit);

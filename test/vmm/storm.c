@@ -4,23 +4,14 @@
 // duplicates, in forked children and in the handler of signals that keep arriving. Every outcome
 // must be the model's. DEVICE replaces /dev/kvm. Prints "restores=N trims=N trimmed=N mismatches=N":
 // trimmed is the number of vCPUs that had a payload trimmed, each of which needs a report.
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "kvm.h"
 
@@ -63,19 +54,9 @@ static uint32_t draw(void)
 	return (uint32_t)(self->random >> 33);
 }
 
-static _Noreturn void die(const char *what)
-{
-	perror(what);
-	exit(2);
-}
-
 static void set_cpuid(struct vcpu *vcpu, uint32_t xcr0)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 leaves[2];
-	} cpuid = {.head = {.nent = 2},
-		   .leaves = {{.function = 1}, {.function = 0xd, .flags = 1, .eax = xcr0}}};
+	struct leaf_0xd cpuid = LEAF_0XD(xcr0);
 
 	kvm_ioctl(vcpu->fd, KVM_SET_CPUID2, &cpuid);
 	vcpu->has_cpuid = true;
@@ -148,10 +129,10 @@ static void restore_duplicate(struct vcpu vcpu)
 	if (!raw_ioctl(vcpu.fd, KVM_GET_CPUID2, &cpuid))
 		duplicate.xcr0 = (uint32_t)xcr0_of_table(&cpuid);
 	else if (errno != ENOTTY)
-		die("KVM_GET_CPUID2");
+		err(2, "KVM_GET_CPUID2");
 	duplicate.fd = fcntl(vcpu.fd, F_DUPFD_CLOEXEC, DUPLICATES);
 	if (duplicate.fd < 0)
-		die("F_DUPFD_CLOEXEC");
+		err(2, "F_DUPFD_CLOEXEC");
 	restore(duplicate, self->payload, draw() & 0x2ff);
 	close(duplicate.fd);
 }
@@ -162,21 +143,21 @@ static void restore_in_child(struct vcpu vcpu)
 	pid_t child = fork();
 
 	if (child < 0)
-		die("fork");
+		err(2, "fork");
 	if (!child) {
 		restore(vcpu, self->payload, 0x2e7);
 		_exit(0);
 	}
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
-			die("waitpid");
+			err(2, "waitpid");
 	if (status)
 		counts->mismatches++;
 }
 
-static void make(struct vcpu *vcpu, int vm, int id)
+static struct vcpu make(int vm, int id)
 {
-	*vcpu = (struct vcpu){.fd = kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)(intptr_t)id)};
+	return (struct vcpu){.fd = kvm_ioctl(vm, KVM_CREATE_VCPU, (void *)(intptr_t)id)};
 }
 
 static void play_round(void)
@@ -185,7 +166,7 @@ static void play_round(void)
 	int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
 
 	for (int i = 0; i < VCPUS; i++) {
-		make(&vcpus[i], vm, i);
+		vcpus[i] = make(vm, i);
 		if (draw() % 4)
 			set_cpuid(&vcpus[i], draw() & 0x2ff);
 	}
@@ -212,7 +193,7 @@ static void *work(void *argument)
 	struct worker *worker = argument;
 	int vm = kvm_ioctl(kvm, KVM_CREATE_VM, NULL);
 
-	make(&worker->steady, vm, 0);
+	worker->steady = make(vm, 0);
 	set_cpuid(&worker->steady, 0x7);
 	self = worker;
 	while (worker->rounds) {
@@ -236,7 +217,7 @@ static void start(unsigned long threads, unsigned long rounds)
 		      0);
 	kvm = open_kvm();
 	if (counts == MAP_FAILED)
-		die("start");
+		err(2, "start");
 	kvm_ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
 	supported = xcr0_of_table(&cpuid);
 	creator = getpid();
@@ -245,7 +226,7 @@ static void start(unsigned long threads, unsigned long rounds)
 		workers[i].random = i + 1;
 		workers[i].rounds = rounds;
 		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
-			die("pthread_create");
+			err(2, "pthread_create");
 	}
 }
 
@@ -254,10 +235,8 @@ int main(int argc, char **argv)
 	unsigned long threads = argc == 3 ? strtoul(argv[1], NULL, 0) : 0;
 	const struct timespec pause = {.tv_nsec = 200000};
 
-	if (!threads || threads > MAX_THREADS) {
-		fprintf(stderr, "usage: storm THREADS ROUNDS\n");
-		return 2;
-	}
+	if (!threads || threads > MAX_THREADS)
+		errx(2, "usage: storm THREADS ROUNDS");
 	start(threads, strtoul(argv[2], NULL, 0));
 	for (unsigned long i = 0; i < threads; i++) {
 		while (pthread_tryjoin_np(workers[i].thread, NULL)) {

@@ -2,16 +2,8 @@
 // Eight threads, each with a vCPU that has another guest XCR0 than the others, set CPUID tables and
 // load payloads at the same time. If a payload was not trimmed to its own vCPU's XCR0, prints a line
 // and exits with 1. DEVICE replaces /dev/kvm.
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "kvm.h"
 

@@ -6,7 +6,6 @@
 //
 // `vmm` alone lists the steps. DEVICE replaces /dev/kvm. Every ioctl goes through do_ioctl(); with
 // -DRAW_IOCTL none goes through libc.
-#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -14,16 +13,10 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "errnos.h"
 #include "kvm.h"
@@ -58,11 +51,16 @@ static struct kvm_cpuid2 *cpuid_table;
 static unsigned char *payload_end;
 static unsigned char payload_before[MAX_PAYLOAD];
 
-static _Noreturn void die(const char *what, const char *why)
+// All steps have one type, so some do not use their argument.
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+static void *map(size_t size)
 {
-	fflush(stdout);
-	fprintf(stderr, "vmm: %s: %s\n", what, why);
-	exit(2);
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		err(2, "mmap");
+	return at;
 }
 
 static uint64_t number(const char *text)
@@ -71,7 +69,7 @@ static uint64_t number(const char *text)
 	uint64_t value = strtoull(text, &end, 0);
 
 	if (end == text || *end)
-		die(text, "not a number");
+		errx(2, "%s: not a number", text);
 	return value;
 }
 
@@ -93,7 +91,7 @@ static long do_ioctl(int fd, uint32_t nr, void *arg)
 	if (raw)
 		return syscall(SYS_ioctl, fd, sent, arg);
 #ifdef RAW_IOCTL
-	die("libc", "built with RAW_IOCTL");
+	errx(2, "libc: built with RAW_IOCTL");
 #else
 	return ioctl(fd, sent, arg);
 #endif
@@ -118,7 +116,7 @@ static void print_call(int fd, uint32_t nr, void *arg)
 static void select_fd(int fd)
 {
 	if (fd == -1)
-		die(next_arg[-1], errno_name(errno));
+		err(2, "%s", next_arg[-1]);
 	vcpu_fd = fd;
 	printf(" %d", fd);
 }
@@ -133,11 +131,10 @@ static void need_kvm(void)
 
 static void step_vm(char *arg)
 {
-	(void)arg;
 	need_kvm();
 	vm_fd = (int)do_ioctl(kvm_fd, KVM_CREATE_VM, NULL);
 	if (vm_fd == -1)
-		die("KVM_CREATE_VM", errno_name(errno));
+		err(2, "KVM_CREATE_VM");
 }
 
 static void step_create(char *id)
@@ -157,13 +154,12 @@ static void step_vcpu(char *id)
 	uint64_t i = number(id);
 
 	if (i >= MAX_VCPUS || vcpus[i] <= 0)
-		die(id, "no such vCPU was created");
+		errx(2, "%s: no such vCPU was created", id);
 	vcpu_fd = vcpus[i];
 }
 
 static void step_supported(char *arg)
 {
-	(void)arg;
 	need_kvm();
 	cpuid_table->nent = KVM_CPUID_ENTRIES_MAX;
 	print_call(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid_table);
@@ -179,13 +175,12 @@ static void step_size(char *arg)
 {
 	long size;
 
-	(void)arg;
 	if (vm_fd == -1)
 		step_vm(NULL);
 	size = do_ioctl(vm_fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_XSAVE2);
 	print_result(size);
 	if (size > MAX_PAYLOAD)
-		die("KVM_CAP_XSAVE2", "larger than the room here");
+		errx(2, "KVM_CAP_XSAVE2: larger than the buffer here");
 	if (size > (long)payload_size)
 		payload_size = (size_t)size;
 }
@@ -196,25 +191,24 @@ static void prepare_run(struct kvm_run **run)
 		.guest_phys_addr = GUEST_CODE, .memory_size = PAGE};
 	struct kvm_regs regs = {.rip = GUEST_CODE, .rflags = 2};
 	struct kvm_sregs sregs;
-	unsigned char *code =
-		mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned char *code = map(PAGE);
 	long size = do_ioctl(kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
 
-	if (size <= 0 || code == MAP_FAILED)
-		die("run", "no memory for a guest");
+	if (size <= 0)
+		err(2, "KVM_GET_VCPU_MMAP_SIZE");
 	memset(code, 0xf4, PAGE); // hlt
 	region.userspace_addr = (uintptr_t)code;
 	if (do_ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region))
-		die("KVM_SET_USER_MEMORY_REGION", errno_name(errno));
+		err(2, "KVM_SET_USER_MEMORY_REGION");
 	if (do_ioctl(vcpu_fd, KVM_GET_SREGS, &sregs))
-		die("KVM_GET_SREGS", errno_name(errno));
+		err(2, "KVM_GET_SREGS");
 	sregs.cs.base = 0;
 	sregs.cs.selector = 0;
 	if (do_ioctl(vcpu_fd, KVM_SET_SREGS, &sregs) || do_ioctl(vcpu_fd, KVM_SET_REGS, &regs))
-		die("KVM_SET_REGS", errno_name(errno));
+		err(2, "KVM_SET_REGS");
 	*run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
 	if (*run == MAP_FAILED)
-		die("kvm_run", errno_name(errno));
+		err(2, "kvm_run");
 }
 
 // Runs the guest of one vCPU, which executes hlt, once per step.
@@ -222,7 +216,6 @@ static void step_run(char *arg)
 {
 	static struct kvm_run *run;
 
-	(void)arg;
 	if (!run)
 		prepare_run(&run);
 	print_call(vcpu_fd, KVM_RUN, NULL);
@@ -245,7 +238,7 @@ static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 		char *index = strpbrk(text, ".:"), *value = cut(text, "="), *ecx = cut(value, "/");
 
 		if (count > KVM_CPUID_ENTRIES_MAX)
-			die(text, "one entry too many");
+			errx(2, "%s: one entry too many", text);
 		memset(e, 0, sizeof(*e));
 		if (index && *index == '.')
 			e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
@@ -269,13 +262,12 @@ static void step_cpuid(char *list)
 static void step_cpuid_edge(char *list)
 {
 	size_t size = 16 << 10;
-	char *memory =
-		mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory = map(2 * size);
 	uint32_t nent = parse_entries(list, cpuid_table->entries);
 	size_t length = sizeof(*cpuid_table) + nent * sizeof(cpuid_table->entries[0]);
 
-	if (memory == MAP_FAILED || mprotect(memory + size, size, PROT_NONE))
-		die("cpuid-edge", errno_name(errno));
+	if (mprotect(memory + size, size, PROT_NONE))
+		err(2, "cpuid-edge");
 	cpuid_table->nent = nent;
 	memcpy(memory + size - length, cpuid_table, length);
 	print_call(vcpu_fd, KVM_SET_CPUID2, memory + size - length);
@@ -290,7 +282,6 @@ static void step_cpuid_too_many(char *list)
 
 static void step_cpuid_null(char *arg)
 {
-	(void)arg;
 	print_call(vcpu_fd, KVM_SET_CPUID2, NULL);
 }
 
@@ -345,7 +336,7 @@ static void apply_option(unsigned char *payload, char *option)
 	uint64_t xcomp_bv;
 
 	if (!value)
-		die(option, "no such payload");
+		errx(2, "%s: no such payload", option);
 	if (!strcmp(option, "xcomp_bv")) {
 		xcomp_bv = number(value);
 		memcpy(payload + XCOMP_BV, &xcomp_bv, sizeof(xcomp_bv));
@@ -354,7 +345,7 @@ static void apply_option(unsigned char *payload, char *option)
 	} else if (!strcmp(option, "mxcsr")) {
 		set_mxcsr(payload, (uint32_t)number(value));
 	} else {
-		die(option, "no such payload");
+		errx(2, "%s: no such payload", option);
 	}
 }
 
@@ -363,7 +354,7 @@ static void protect_payload(int protection)
 	unsigned char *start = payload_end - MAX_PAYLOAD - PAGE;
 
 	if (mprotect(start, MAX_PAYLOAD + PAGE, protection))
-		die("mprotect", errno_name(errno));
+		err(2, "mprotect");
 }
 
 // Prints XSTATE_BV, and compares the rest of the payload with payload_before.
@@ -429,7 +420,6 @@ static void step_set_xcrs(char *value)
 
 static void step_pid(char *arg)
 {
-	(void)arg;
 	printf(" %d", getpid());
 }
 
@@ -452,7 +442,6 @@ static void step_get_payload(char *arg)
 	unsigned char *payload = payload_end - payload_size;
 	uint64_t hash = 14695981039346656037U; // FNV-1a
 
-	(void)arg;
 	memset(payload, 0xa5, payload_size);
 	print_call(vcpu_fd, request, payload);
 	for (size_t i = 0; i < payload_size; i++)
@@ -475,7 +464,6 @@ static void step_file(char *path)
 
 static void step_dup(char *arg)
 {
-	(void)arg;
 	select_fd(fcntl(vcpu_fd, F_DUPFD_CLOEXEC, 0));
 }
 
@@ -485,41 +473,37 @@ static void step_dup_to(char *fd)
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit))
-		die("getrlimit", errno_name(errno));
+		err(2, "getrlimit");
 	if (limit.rlim_cur <= wanted) {
 		limit.rlim_cur = wanted + 1;
 		if (limit.rlim_max < limit.rlim_cur)
 			limit.rlim_max = limit.rlim_cur;
 		if (setrlimit(RLIMIT_NOFILE, &limit))
-			die("setrlimit(RLIMIT_NOFILE)", errno_name(errno));
+			err(2, "setrlimit(RLIMIT_NOFILE)");
 	}
 	select_fd(dup3(vcpu_fd, (int)wanted, O_CLOEXEC));
 }
 
 static void step_close(char *arg)
 {
-	(void)arg;
 	if (close(vcpu_fd))
-		die("close", errno_name(errno));
+		err(2, "close");
 }
 
 // ---- steps that change how later steps run ----
 
 static void step_raw(char *arg)
 {
-	(void)arg;
 	raw = true;
 }
 
 static void step_libc(char *arg)
 {
-	(void)arg;
 	raw = false;
 }
 
 static void step_wide(char *arg)
 {
-	(void)arg;
 	wide = true;
 }
 
@@ -536,7 +520,6 @@ static void step_pause(char *arg)
 {
 	char byte;
 
-	(void)arg;
 	printf("\n");
 	while (read(STDIN_FILENO, &byte, 1) == 1 && byte != '\n')
 		;
@@ -550,19 +533,18 @@ static void go_on_in_child(pid_t pid)
 	int status;
 
 	if (pid == -1)
-		die("fork", errno_name(errno));
+		err(2, "fork");
 	if (!pid)
 		return;
 	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
 		;
 	if (WIFSIGNALED(status))
-		die("fork", strsignal(WTERMSIG(status)));
+		errx(2, "fork: %s", strsignal(WTERMSIG(status)));
 	exit(WEXITSTATUS(status));
 }
 
 static void step_fork(char *arg)
 {
-	(void)arg;
 	printf("\n");
 	// libc's fork() handles the locks that other threads hold
 	go_on_in_child(fork());
@@ -570,7 +552,6 @@ static void step_fork(char *arg)
 
 static void step_helper(char *arg)
 {
-	(void)arg;
 	printf("\n");
 	go_on_in_child((pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL));
 }
@@ -580,11 +561,10 @@ static void step_vfork(char *arg)
 {
 	pid_t pid;
 
-	(void)arg;
 	printf("\n");
 	pid = vfork();
 	if (pid == -1)
-		die("vfork", errno_name(errno));
+		err(2, "vfork");
 	if (pid)
 		exit(0);
 	run_steps();
@@ -596,16 +576,15 @@ static void step_exec(char *arg)
 	char *args[256] = {"vmm", "fd"}, fd[16];
 	size_t count = 2;
 
-	(void)arg;
 	printf("\n");
 	snprintf(fd, sizeof(fd), "%d", vcpu_fd);
 	args[count++] = fd;
 	while (*next_arg && count < 255)
 		args[count++] = *next_arg++;
 	if (fcntl(vcpu_fd, F_SETFD, 0))
-		die("fcntl", errno_name(errno));
+		err(2, "fcntl");
 	execv("/proc/self/exe", args);
-	die("/proc/self/exe", errno_name(errno));
+	err(2, "/proc/self/exe");
 }
 
 static void *thread_main(void *arg)
@@ -620,13 +599,12 @@ static _Noreturn void run_in_thread(const pthread_attr_t *attributes)
 
 	printf("\n");
 	if (pthread_create(&thread, attributes, thread_main, NULL) || pthread_join(thread, NULL))
-		die("thread", "cannot start one");
+		errx(2, "thread: cannot start one");
 	exit(0);
 }
 
 static void step_thread(char *arg)
 {
-	(void)arg;
 	run_in_thread(NULL);
 }
 
@@ -635,7 +613,6 @@ static void step_small_thread(char *arg)
 {
 	pthread_attr_t attributes;
 
-	(void)arg;
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, 16384);
 	run_in_thread(&attributes);
@@ -649,7 +626,6 @@ static void on_signal(int number)
 
 static void step_signal(char *arg)
 {
-	(void)arg;
 	printf("\n");
 	signal(SIGUSR1, on_signal);
 	raise(SIGUSR1);
@@ -672,10 +648,9 @@ static void step_confine(char *arg)
 	};
 	struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
 
-	(void)arg;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
 	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
-		die("confine", errno_name(errno));
+		err(2, "confine");
 }
 
 // ---- the list ----
@@ -746,12 +721,12 @@ static void run_step(void)
 
 	while (strcmp(step->name, name))
 		if (++step == steps + STEPS)
-			die(name, "no such step; call without arguments for a list");
+			errx(2, "%s: no such step; call without arguments for a list", name);
 	printf("%s", name);
 	if (step->arg) {
 		arg = *next_arg++;
 		if (!arg)
-			die(name, "its argument is missing");
+			errx(2, "%s: its argument is missing", name);
 		printf(" %s", arg);
 	}
 	printf(":");
@@ -764,15 +739,6 @@ static void run_steps(void)
 {
 	while (*next_arg)
 		run_step();
-}
-
-static void *map(size_t size)
-{
-	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (at == MAP_FAILED)
-		die("mmap", errno_name(errno));
-	return at;
 }
 
 int main(int argc, char **argv)
@@ -789,7 +755,7 @@ int main(int argc, char **argv)
 		map(sizeof(*cpuid_table) + TOO_MANY_ENTRIES * sizeof(cpuid_table->entries[0]));
 	payload_end = (unsigned char *)map(MAX_PAYLOAD + 2 * PAGE) + MAX_PAYLOAD + PAGE;
 	if (mprotect(payload_end, PAGE, PROT_NONE))
-		die("mprotect", errno_name(errno));
+		err(2, "mprotect");
 	next_arg = argv + 1;
 	run_steps();
 	return 0;
