@@ -4,9 +4,10 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -29,7 +30,8 @@ static const char help[] =
 	"included: BPF programs do it inside the kernel.\n"
 	"\n"
 	"  enable   load the programs, and prove with a VM that they work. If they are\n"
-	"           enabled already, new programs with the new settings replace them\n"
+	"           enabled already, new programs with the new settings replace them;\n"
+	"           settings that no option names stay as they are\n"
 	"  disable  remove the programs\n"
 	"  status   probe KVM to see whether the programs are active, and show their counts;\n"
 	"           with --check, exit with 1 also if a call was missed or not trimmed\n"
@@ -60,7 +62,26 @@ static bool has_privilege(void)
 	return false;
 }
 
+// systemd would go on to call the unit active.
+static void stop_unit(void)
+{
+	char program[] = "systemctl", quiet[] = "--quiet", asynchronous[] = "--no-block",
+	     word[] = "stop", unit[] = "xsaveshim-host.service";
+	char *argv[] = {program, quiet, asynchronous, word, unit, NULL};
+	pid_t pid;
+
+	if (!access("/run/systemd/system", F_OK) &&
+	    !posix_spawnp(&pid, program, NULL, NULL, argv, environ))
+		waitpid(pid, NULL, 0);
+}
+
 // ---- enable ----
+
+static void set_from(struct settings *settings, const struct attachment *attachment)
+{
+	settings->trim = attachment->settings.trim;
+	settings->refused = attachment->settings.abort ? REFUSED_ABORT : REFUSED_REPORT;
+}
 
 static bool parse_settings(int argc, char **argv, struct settings *settings)
 {
@@ -70,8 +91,15 @@ static bool parse_settings(int argc, char **argv, struct settings *settings)
 		{0}};
 	int index, option;
 
+	struct attachment attachment;
+
 	settings_init(settings);
 	settings->trim = TRIM_BOTH;
+	// Without options the settings that are active stay.
+	if (loader_find(&attachment) && attachment.counts)
+		set_from(settings, &attachment);
+	loader_close(&attachment);
+	optind = 1;
 	while ((option = getopt_long(argc, argv, "", options, &index)) != -1) {
 		if (option == '?')
 			return false;
@@ -127,6 +155,8 @@ static int disable(int argc, char **argv)
 	if (!reason) {
 		pins_clean_up();
 		if (!loader_find(&attachment)) {
+			loader_unlock();
+			stop_unit();
 			printf("%s: it was not enabled\n", title);
 			return 0;
 		}
@@ -137,6 +167,8 @@ static int disable(int argc, char **argv)
 		warnx("cannot be disabled: %s", reason);
 		return 1;
 	}
+	loader_unlock();
+	stop_unit();
 	printf("%s: disabled\n", title);
 	return 0;
 }
@@ -273,8 +305,7 @@ static int show_status(int argc, char **argv)
 	status.counted = loader_counts(&status.attachment, status.counts);
 	status.skipped = loader_skipped();
 	settings_init(&status.settings);
-	status.settings.trim = status.attachment.settings.trim;
-	status.settings.refused = status.attachment.settings.abort ? REFUSED_ABORT : REFUSED_REPORT;
+	set_from(&status.settings, &status.attachment);
 	if (json)
 		print_json(&status);
 	else

@@ -112,7 +112,7 @@ static const char *kvm_module(void)
 
 static const char *missing_kvm(void)
 {
-	if (!access("/dev/kvm", F_OK) && !access("/sys/module/kvm", F_OK))
+	if (!access("/dev/kvm", F_OK))
 		return NULL;
 	snprintf(line, sizeof(line),
 		 "KVM is not loaded: modprobe %s; if that fails, the kernel's log says why (dmesg)",

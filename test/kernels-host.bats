@@ -219,7 +219,7 @@ helper_with() {
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
 
-@test "the units, which installing does not enable, enable it before libvirt, write its reports to the journal, and disable it" {
+@test "the units, which installing does not enable, enable it before libvirt, write its reports to the journal, keep its options, and agree with a disable by hand" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's
@@ -237,9 +237,15 @@ helper_with() {
     for _ in {1..100}; do host journalctl -t xsaveshim -o cat | grep -o "event=trim via=host\|cgroup=.*scope" && break; sleep 0.2; done
     host touch /srv/done
     wait
+    host sh -c "echo ENABLE_OPTIONS=--trim=restore >/etc/default/xsaveshim-host"
     host systemctl reload xsaveshim-host
+    host xsaveshim host enable
     host systemctl kill -s KILL xsaveshim-host-watch
     host xsaveshim host status | head -n 1
+    host xsaveshim host disable
+    for _ in {1..100}; do host systemctl -q is-active xsaveshim-host || break; sleep 0.2; done
+    host systemctl is-active xsaveshim-host
+    host systemctl start xsaveshim-host
     host systemctl stop xsaveshim-host
     host xsaveshim host status
     test/tools/systemd-ns stop /tmp/host' "$BATS_TEST_TMPDIR/stage"
@@ -250,6 +256,9 @@ active: avx was cleared from a payload of a VM whose guest lacks it
 set-xsave 0x207: 0 xstate_bv=0x3 rest=same
 event=trim via=host
 cgroup=/qemu.slice/101.scope
+xsaveshim host: enabled: trim=restore refused=report
 active: avx was cleared from a payload of a VM whose guest lacks it
+xsaveshim host: disabled
+inactive
 inactive: it is not enabled" ]] || fail "$output" "$stderr"
 }
