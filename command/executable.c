@@ -22,8 +22,7 @@ static int cannot_execute(const char *path)
 	return S_ISREG(status.st_mode) && !access(path, X_OK) ? 0 : EACCES;
 }
 
-// Searches PATH as execvp does: an empty entry is the current directory, and after a file that
-// cannot be executed the search goes on.
+// Searches PATH as execvp does: an empty entry is the current directory; EACCES does not end it.
 static int search_path(char path[PATH_MAX], const char *name)
 {
 	const char *directory = getenv("PATH");
@@ -32,10 +31,9 @@ static int search_path(char path[PATH_MAX], const char *name)
 	if (!directory)
 		directory = "/bin:/usr/bin";
 	for (;;) {
-		size_t length = strcspn(directory, ":");
+		int length = (int)strcspn(directory, ":");
 		const char *slash = length ? "/" : "";
-		int size =
-			snprintf(path, PATH_MAX, "%.*s%s%s", (int)length, directory, slash, name);
+		int size = snprintf(path, PATH_MAX, "%.*s%s%s", length, directory, slash, name);
 		int error = size < PATH_MAX ? cannot_execute(path) : ENAMETOOLONG;
 
 		if (!error)

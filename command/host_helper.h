@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The helper that the package xsaveshim-host installs and that has the host mode: executes it and
-// queries it. Not thread-safe.
+// Executes the helper that has the host mode (package xsaveshim-host). Not thread-safe.
 #ifndef XSAVESHIM_HOST_HELPER_H
 #define XSAVESHIM_HOST_HELPER_H
 
@@ -10,12 +9,10 @@
 
 #define HOST_HELPER "xsaveshim-host"
 
-// Executes the helper in place of this process. Returns only if that fails, with errno set: ENOENT
-// if the helper is not installed.
+// Executes the helper in place of this process. Returns on failure, with ENOENT if it is missing.
 void host_helper_execute(char **argv);
 
-// Queries the state of the host mode. Returns true if it is active, and sets its trim and refused.
-// Returns false also if the helper is not installed or the caller is not root.
+// Returns true if the host mode is active, and sets its trim and refused. Needs helper and root.
 bool host_helper_query(struct settings *settings);
 
 #endif

@@ -32,10 +32,8 @@ static void print_help(FILE *to)
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
 		fprintf(to, "%s xsaveshim %s %s\n", i ? "      " : "usage:", subcommands[i].name,
 			subcommands[i].synopsis);
-	fputs("       xsaveshim --help | --version\n"
-	      "\n"
-	      "Lets unmodified VMMs restore guests that a leaky KVM host saved.\n"
-	      "\n",
+	fputs("       xsaveshim --help | --version\n\n"
+	      "Lets unmodified VMMs restore guests that a leaky KVM host saved.\n\n",
 	      to);
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
 		fprintf(to, "  %-8s  %s\n", subcommands[i].name, subcommands[i].summary);

@@ -14,21 +14,17 @@ enum { OPTION_SUPERVISE = SETTINGS, OPTION_HELP = 'h' };
 
 static void print_run_help(void)
 {
-	puts("usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n"
-	     "\n"
+	puts("usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n\n"
 	     "Starts a VMM and trims what it restores to what its guest has. A dynamic VMM or\n"
 	     "a script gets the library preloaded, and any other VMM gets a supervisor. The\n"
-	     "VMM keeps this process's pid, standard streams and exit status.\n"
-	     "\n"
+	     "VMM keeps this process's pid, standard streams and exit status.\n\n"
 	     "  --supervise   use the supervisor: for a VMM in Go or another that calls the\n"
 	     "                kernel without libc, and for a script that starts a static VMM\n"
-	     "  -h, --help    print this\n"
-	     "\n"
+	     "  -h, --help    print this\n\n"
 	     "Settings, which xsaveshim.conf(5) explains; each default comes first:");
 	for (enum setting setting = 0; setting < SETTINGS; setting++)
 		printf("  --%s=%s\n", settings_option(setting), settings_accepted(setting));
-	puts("\n"
-	     "Exit status: the VMM's; 127 if VMM is not found, 126 if it cannot be executed,\n"
+	puts("\nExit status: the VMM's; 127 if VMM is not found, 126 if it cannot be executed,\n"
 	     "125 if xsaveshim fails.");
 }
 
@@ -59,9 +55,8 @@ struct run_options options_parse_run(int argc, char **argv)
 	struct run_options options = {false, false};
 	int option;
 
-	for (enum setting setting = 0; setting < SETTINGS; setting++)
-		names[setting] = (struct option){
-			settings_option(setting), required_argument, NULL, (int)setting};
+	for (enum setting i = 0; i < SETTINGS; i++)
+		names[i] = (struct option){settings_option(i), required_argument, NULL, (int)i};
 	while ((option = getopt_long(argc, argv, "+h", names, NULL)) != -1) {
 		switch (option) {
 		case OPTION_SUPERVISE:
@@ -97,11 +92,10 @@ int options_parse_json(int argc, char **argv, const char *help, bool *json)
 		fputs(help, stdout);
 		return 0;
 	}
-	if (option == -1 && optind != argc)
+	if (option == -1 && optind == argc)
+		return -1;
+	if (option == -1)
 		warnx("unexpected argument '%s'", argv[optind]);
-	if (option != -1 || optind != argc) {
-		fprintf(stderr, "usage: %s [--json]\n", argv[0]);
-		return 2;
-	}
-	return -1;
+	fprintf(stderr, "usage: %s [--json]\n", argv[0]);
+	return 2;
 }

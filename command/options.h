@@ -10,13 +10,11 @@ struct run_options {
 	bool trim; // --trim was given
 };
 
-// Parses the options of `run` and leaves optind at the VMM. Puts each setting into this process's
-// environment, where settings_load and the library find it. Ends the program after --help and after
-// an error.
+// Parses the options of `run` and leaves optind at the VMM. Puts each setting into the environment,
+// where settings_load and the library find it. Ends the program after --help or an error.
 struct run_options options_parse_run(int argc, char **argv);
 
-// Parses the options of a subcommand that has only --json and --help. Returns -1 if the subcommand
-// is to go on. Else returns the exit status; the help or the error has then been printed.
+// Parses --json and --help. Returns -1, or prints the help or an error and returns the exit status.
 int options_parse_json(int argc, char **argv, const char *help, bool *json);
 
 #endif

@@ -35,8 +35,7 @@ bool proc_maps_file(const char *line, const char *name, struct proc_mapping *map
 	return true;
 }
 
-// PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... The process chooses NAME, which may have
-// brackets; no later field has one.
+// PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... Of these only NAME may have brackets.
 bool proc_stat_holds_no_files(const char *stat)
 {
 	const char *rest = strrchr(stat, ')');

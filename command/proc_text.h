@@ -16,13 +16,11 @@ struct proc_mapping {
 	bool deleted; // the file has been removed or replaced
 };
 
-// Parses a line of maps. If it is a mapping of a file with this name, returns true, fills in the
-// mapping, and copies the file's path, cut to fit.
+// Returns true if the line of maps is of a file with this name; path gets its path, cut to fit.
 bool proc_maps_file(const char *line, const char *name, struct proc_mapping *mapping, char *path,
 		    size_t path_size);
 
-// Returns true if stat shows that the process cannot hold a file: it is a kernel thread or has
-// exited.
+// Returns true if stat shows a kernel thread or a process that has exited.
 bool proc_stat_holds_no_files(const char *stat);
 
 // The real, the effective, the saved and the file system's user id.
@@ -35,8 +33,7 @@ bool proc_status_uids(const char *status, uid_t uids[PROC_UIDS]);
 // Returns true if status shows that the process has a seccomp filter.
 bool proc_status_is_filtered(const char *status);
 
-// Returns the process that the fdinfo of a pidfd names, or -1 if that process has exited. For any
-// other fdinfo returns 0.
+// Returns the process that a pidfd's fdinfo names, -1 if it has exited; 0 for any other fdinfo.
 pid_t proc_fdinfo_pid(const char *fdinfo);
 
 #endif

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM with the library preloaded if its loader can load it, else under a
-// supervisor.
+// xsaveshim run: starts a VMM with the library if its loader can load it, else under a supervisor.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -42,10 +41,9 @@ static void find_vmm(struct executable *vmm, const char *name)
 
 static bool is_same_file(const char *a, const char *b)
 {
-	struct stat one, two;
+	struct stat x, y;
 
-	return !stat(a, &one) && !stat(b, &two) && one.st_dev == two.st_dev &&
-	       one.st_ino == two.st_ino;
+	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 // This command and the library were built for the same libc. A VMM with this command's loader has
@@ -57,8 +55,7 @@ static bool has_our_loader(const struct executable *vmm)
 	return !executable_find(&self, "/proc/self/exe") && is_same_file(vmm->loader, self.loader);
 }
 
-// Returns the path of the library beside this command, as in a build tree, else its bare name, by
-// which the loader finds an installed library.
+// Returns the library's path in a build tree, else the name by which the loader finds it.
 static const char *library_name(void)
 {
 	static char path[PATH_MAX];
@@ -148,9 +145,7 @@ static void preload_library(const struct settings *settings, const struct execut
 	report_send(&line);
 }
 
-// The supervisor sees a call before the kernel makes it, so it never sees what KVM returns. The
-// environment or the file may be meant for other VMMs, too, so it only warns of a setting from
-// there.
+// A setting from the environment or the file may be for other VMMs, too, so it is only warned of.
 static void limit_to_restores(struct settings *settings, bool is_option)
 {
 	if (!policy_trims(settings->trim, XSAVE_SAVE))

@@ -222,10 +222,8 @@ static void print_text(const struct inspection *inspection)
 }
 
 static const char help[] =
-	"usage: xsaveshim status [--json]\n"
-	"\n"
-	"Lists the running VMMs and whether xsaveshim trims what they restore.\n"
-	"\n"
+	"usage: xsaveshim status [--json]\n\n"
+	"Lists the running VMMs and whether xsaveshim trims what they restore.\n\n"
 	"Exit status: 0 all VMMs are protected; 1 a VMM is not protected; 2 no\n"
 	"unprotected VMM was found, but some processes could not be inspected.\n";
 

@@ -43,12 +43,11 @@ uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent)
 uint32_t guest_cpuid_count(const struct guest_cpuid *table)
 {
 	static const struct kvm_cpuid_entry2 unused;
-	uint32_t count =
-		table->nent < GUEST_CPUID_MAX_ENTRIES ? table->nent : GUEST_CPUID_MAX_ENTRIES;
+	uint32_t n = table->nent < GUEST_CPUID_MAX_ENTRIES ? table->nent : GUEST_CPUID_MAX_ENTRIES;
 
-	while (count && !memcmp(&table->entries[count - 1], &unused, sizeof(unused)))
-		count--;
-	return count;
+	while (n && !memcmp(&table->entries[n - 1], &unused, sizeof(unused)))
+		n--;
+	return n;
 }
 
 bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures,
@@ -63,9 +62,7 @@ bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures,
 	*change = (struct guest_cpuid_change){table->nent, i, table->entries[i]};
 	if (i == table->nent)
 		table->entries[table->nent++] = (struct kvm_cpuid_entry2){
-			.function = CPUID_LEAF_XSTATE,
-			.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-		};
+			.function = CPUID_LEAF_XSTATE, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
 	table->entries[i].eax |= (uint32_t)xfeatures;
 	table->entries[i].edx |= (uint32_t)(xfeatures >> 32);
 	return true;

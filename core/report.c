@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Lines are built without snprintf(): POSIX does not allow it in a signal handler, and it needs more
-// stack than some threads have.
+// No snprintf(): it is not async-signal-safe, and it needs more stack than some threads have.
 #include "xsaveshim/report.h"
 
 #include <errno.h>
@@ -176,8 +175,7 @@ void report_trim(const struct log *log, struct vcpu_call call, struct trim_resul
 	report_send(&line);
 }
 
-// Returns the name of an errno that KVM_SET_XSAVE, a seccomp filter or a dead supervisor may cause,
-// or NULL.
+// Names each errno that KVM_SET_XSAVE, a seccomp filter or a dead supervisor may cause; else NULL.
 static const char *error_name(int error)
 {
 	static const struct {

@@ -27,8 +27,7 @@ struct host_check {
 	char reason[400];
 };
 
-// Waits until no other process changes the programs. The lock ends with this process or with
-// loader_unlock().
+// Waits until no other process has the lock, which ends with loader_unlock() or this process.
 const char *loader_lock(void);
 void loader_unlock(void);
 
@@ -44,7 +43,7 @@ const char *loader_disable(const struct attachment *attachment);
 bool loader_find(struct attachment *attachment);
 void loader_close(struct attachment *attachment);
 
-// Runs the self-test, and tells whether the programs do what their settings say.
+// Runs the self-test, and checks that the programs do what their settings say.
 struct host_check loader_check(const struct attachment *attachment);
 
 // Returns how many programs of ours are attached.

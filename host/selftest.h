@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Runs a small VM, and tells what KVM does with xfeatures that its guest lacks.
+// Runs a small VM, and finds out what KVM does with xfeatures that its guest lacks.
 #ifndef XSAVESHIM_HOST_SELFTEST_H
 #define XSAVESHIM_HOST_SELFTEST_H
 

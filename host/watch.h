@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `xsaveshim host watch`: prints the reports of the BPF programs, and each change of the host mode's
-// state.
+// `xsaveshim host watch`: prints the BPF programs' reports, and changes of the host mode's state.
 #ifndef XSAVESHIM_HOST_WATCH_H
 #define XSAVESHIM_HOST_WATCH_H
 

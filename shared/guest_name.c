@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-// Copies a value, which a comma ends; two commas stand for one comma in it. Returns the rest of the
-// text.
+// Copies a value that ends at a comma; two commas stand for one. Returns the rest of the text.
 static const char *copy_value(const char *value, char *copy, size_t size)
 {
 	size_t used = 0;

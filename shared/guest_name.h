@@ -7,8 +7,7 @@
 #include <stddef.h>
 
 // Finds the name in the size bytes of a /proc/PID/cmdline, which may hold anything: the argument of
-// QEMU's -name, else that of Firecracker's --id. Returns false if there is none or it is empty. A
-// name that does not fit is cut.
+// QEMU's -name, else of Firecracker's --id, cut to fit. Returns false if there is none or no text.
 bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_t name_size);
 
 #endif

@@ -10,9 +10,8 @@
 // no memory, the program ends with a message and exit status 2.
 void *grow(void *array, size_t count, size_t size);
 
-// Reads the start of a file into text and ends it with a zero: at most size - 1 bytes. Like openat,
-// it resolves a relative path from dirfd, which may be AT_FDCWD. Returns the number of bytes, or -1
-// with errno set and an empty text.
+// Reads at most size - 1 bytes of a file and ends them with a zero. dirfd and path are openat's.
+// Returns the number of bytes, or -1 with errno set and an empty text.
 ssize_t read_file(int dirfd, const char *path, char *text, size_t size);
 
 #endif

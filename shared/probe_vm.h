@@ -4,8 +4,7 @@
 // without libc, so that a preloaded library does not see them. The VM's CPUID table begins with an
 // entry by which the host mode's BPF programs know it (host/programs.h).
 //
-// Each function that returns bool returns false, with errno, if KVM or the kernel refuses. The VM
-// ends with its descriptors.
+// A function fails by returning false with errno set. The VM ends with its descriptors.
 #ifndef XSAVESHIM_PROBE_VM_H
 #define XSAVESHIM_PROBE_VM_H
 
@@ -42,12 +41,10 @@ bool probe_vm_set_guest_xcr0(const struct probe_vm *vm, uint64_t xcr0);
 // Reads the guest's xfeatures from KVM, which may have changed the table that it was given.
 bool probe_vm_get_guest_xcr0(const struct probe_vm *vm, uint64_t *xcr0);
 
-// Fills the payload so that no component is all zeroes: a component of zeroes may be taken for one
-// in its initial state.
+// Leaves no component all zeroes, because the kernel may take such a one for its initial state.
 void probe_vm_fill_payload(const struct probe_vm *vm, uint64_t xstate_bv);
 
-// Loads a payload with this XSTATE_BV, and returns the XSTATE_BV that it then has. KVM may refuse
-// the payload.
+// Loads a payload with this XSTATE_BV, which KVM may refuse. Returns the XSTATE_BV after the call.
 uint64_t probe_vm_load(const struct probe_vm *vm, uint64_t xstate_bv);
 
 // Saves the vCPU's payload and reads its XSTATE_BV.

@@ -2,8 +2,7 @@
 // Computes the guest's XCR0, the xfeatures that the guest may use, from the CPUID table that
 // KVM_SET_CPUID or KVM_SET_CPUID2 gives to a vCPU.
 //
-// All functions are thread- and async-signal-safe, and take tables at any alignment. Source of the
-// rules: arch/x86/kvm/cpuid.c.
+// Source: arch/x86/kvm/cpuid.c. Thread- and async-signal-safe. Tables may have any alignment.
 #ifndef XSAVESHIM_GUEST_CPUID_H
 #define XSAVESHIM_GUEST_CPUID_H
 
@@ -42,8 +41,7 @@ uint64_t guest_cpuid_xcr0(const void *entries, uint32_t nent);
 uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent);
 
 // Returns the number of entries that KVM_GET_CPUID2 wrote into a table that was all zeroes except
-// nent. Up to Linux 6.4 the kernel does not write nent back, so this counts up to the last entry
-// that is not all zeroes.
+// nent: up to the last one that is not all zeroes. Linux up to 6.4 does not write nent back.
 uint32_t guest_cpuid_count(const struct guest_cpuid *table);
 
 // The part of a table that guest_cpuid_widen has changed, as it was before.

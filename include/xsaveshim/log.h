@@ -2,8 +2,8 @@
 // The log: the place that reports are written to, and the places that they fall back to.
 //
 // A log is set up in two steps. log_init notes which file standard error is, because the VMM may
-// replace it before the first line is written. log_open opens the target and the fallbacks, later.
-// Between the two nothing can be written.
+// replace it before the first line. log_open opens the target and the fallbacks. Until then nothing
+// can be written.
 //
 // If the target does not take a line, the line goes to standard error, then to syslog; if neither
 // takes it, it is lost. A line never goes into a file that has taken over a descriptor's number:
@@ -26,8 +26,7 @@
 enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
-// The number of threads that may be in log_open at once, each with its own descriptors. Any further
-// thread returns without opening anything.
+// The number of threads that may be in log_open at once. Any further one returns without opening.
 #define LOG_OPENERS 64
 
 // A descriptor and its file. fd is -1 if there is no file.

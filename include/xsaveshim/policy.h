@@ -39,12 +39,8 @@ struct vcpu {
 
 // The capabilities of this host.
 struct host_caps {
-	uint64_t xfeatures; // that its KVM supports, as far as known
-
-	// The xfeatures that its CPU has enabled. KVM hides those that this process has no
-	// permission for.
-	uint64_t xcr0;
-
+	uint64_t xfeatures;	 // that its KVM supports, as far as known
+	uint64_t xcr0;		 // that its CPU has enabled; KVM hides those without permission
 	uint32_t mxcsr_reserved; // the MXCSR bits that its CPU refuses
 };
 
@@ -56,8 +52,7 @@ struct trim_result {
 };
 
 // Returns the xfeatures that may be in the vCPU's payload: all if its guest XCR0 is not known. FP
-// and SSE need no CPUID bit: arch/x86/kvm/cpuid.c allows XFEATURE_MASK_FPSSE to every guest, and a
-// guest without XSAVE has both.
+// and SSE need no CPUID bit: KVM allows XFEATURE_MASK_FPSSE to every guest (arch/x86/kvm/cpuid.c).
 static inline uint64_t policy_allowed(struct vcpu vcpu)
 {
 	return vcpu.knowledge == VCPU_XCR0 ? vcpu.guest_xcr0 | vcpu.enabled_xcr0 | XFEATURE_FPSSE
@@ -100,19 +95,12 @@ static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 // reason is known. Source: fpu_copy_uabi_to_guest_fpstate and copy_uabi_to_xstate in
 // arch/x86/kernel/fpu, __kvm_set_xcr in arch/x86/kvm/x86.c.
 struct refusal {
-	uint64_t host_lacks; // xfeatures that this host's KVM does not support
-
-	// Xfeatures that the host has, but this process may not use: AMX without
-	// ARCH_REQ_XCOMP_GUEST_PERM.
-	uint64_t not_permitted;
-
-	// Xfeatures outside the guest's XCR0. Affected kernels refuse them in a payload, all
-	// kernels refuse them in an XCR0.
-	uint64_t guest_lacks;
-
-	uint64_t xcomp_bv;   // if not 0: KVM takes the standard format only
-	bool reserved_bytes; // true if a reserved byte of the header is not 0
-	uint32_t mxcsr;	     // the MXCSR bits that this CPU refuses
+	uint64_t host_lacks;	// xfeatures that this host's KVM does not support
+	uint64_t not_permitted; // AMX, if this process lacks ARCH_REQ_XCOMP_GUEST_PERM
+	uint64_t guest_lacks;	// outside the guest's XCR0; not all kernels refuse such a payload
+	uint64_t xcomp_bv;	// if not 0: KVM takes the standard format only
+	bool reserved_bytes;	// true if a reserved byte of the header is not 0
+	uint32_t mxcsr;		// the MXCSR bits that this CPU refuses
 };
 
 // The parts of a payload that KVM can refuse.
@@ -183,9 +171,8 @@ policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host)
 	return refusal;
 }
 
-// Returns true if an ioctl failed with this errno because the descriptor is no vCPU of this
-// process: it is closed, it is another file, or another process created its VM (kvm_vcpu_ioctl in
-// virt/kvm/kvm_main.c).
+// Returns true if an ioctl failed with this errno because the descriptor is closed, is no vCPU, or
+// belongs to another process's VM (kvm_vcpu_ioctl in virt/kvm/kvm_main.c).
 bool policy_is_no_vcpu(int error);
 
 // Returns the xfeatures that KVM refused. 0 if it refused something else, such as MXCSR.

@@ -15,8 +15,7 @@
 
 #define RECORD_MAGIC "xsaveshimrecord"
 
-// Increase it with every change of the structure or of an enum in it: status may be of another
-// version than the library.
+// Increase it with every change of the structure or of its enums: status may be of another version.
 #define RECORD_VERSION 2
 
 // Define it static, with RECORD_MAGIC in place and everything else zero.

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The wording of reports: each is one line in logfmt.
 //
-// All functions are thread- and async-signal-safe, and allocate and lock nothing. Only
-// report_open_log changes errno.
+// Thread- and async-signal-safe, without locks or allocation. Only report_open_log changes errno.
 #ifndef XSAVESHIM_REPORT_H
 #define XSAVESHIM_REPORT_H
 
@@ -32,11 +31,9 @@ struct vcpu_call {
 	bool ends_vmm; // abort ends the VMM after this report
 };
 
-// In the following functions count is the number of times that this event has happened to this
-// vCPU. From the second time on the line shows it.
+// count: how often this event has happened to this vCPU. The line shows it from the second time on.
 
-// Writes event=trim, or event=would-trim if the settings leave the payload as it is. Writes nothing
-// if there is nothing to drop.
+// Writes event=trim, or would-trim if the settings do not trim, if there is something to drop.
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
 		 uint32_t count);
 
@@ -47,8 +44,7 @@ void report_refused(const struct log *log, struct vcpu_call call, int error, uin
 void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0,
 			 struct refusal refusal, uint32_t count);
 
-// Writes event=lost: the guest had enabled xcr0, and the state of the xfeatures in lost was dropped
-// before.
+// Writes event=lost: the guest had enabled xcr0, and the state of lost was dropped before.
 void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost,
 		 uint32_t count);
 
@@ -63,8 +59,7 @@ void report_settings(const struct log *log, const struct settings *settings);
 // the same time. It is not safe in a signal handler if the target cannot be opened.
 void report_open_log(struct log *log, const struct settings *settings);
 
-// The pieces of a line, for events that only one mode has. report_text quotes a value if logfmt
-// needs quotes.
+// The pieces of a line, for events that only one mode has. report_text adds quotes if necessary.
 void report_begin(struct report_line *line, const struct log *log, enum log_level level,
 		  const char *event);
 void report_text(struct report_line *line, const char *key, const char *value);

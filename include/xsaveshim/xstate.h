@@ -10,8 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// Offsets in bytes from the start of the payload: Intel SDM vol. 1, 13.4.1 (MXCSR) and 13.4.2 (the
-// XSAVE header).
+// Byte offsets in the payload: Intel SDM vol. 1, 13.4.1 (MXCSR) and 13.4.2 (the XSAVE header).
 #define XSTATE_MXCSR_OFFSET 24
 #define XSTATE_BV_OFFSET 512
 #define XSTATE_XCOMP_BV_OFFSET 520
@@ -32,20 +31,16 @@
 
 // Each of the following takes a payload, of which the first XSTATE_HEAD_SIZE bytes are readable.
 
-// Returns XSTATE_BV.
+// Return the fields of these names. XCOMP_BV is 0 in the standard format, which the kernel demands.
 uint64_t xstate_bv(const void *payload);
+uint64_t xstate_xcomp_bv(const void *payload);
+uint32_t xstate_mxcsr(const void *payload);
 
 // Writes the 8 bytes of XSTATE_BV and nothing else.
 void xstate_set_bv(void *payload, uint64_t xstate_bv);
 
-// Returns XCOMP_BV. It is 0 in the standard format, the only one that the kernel takes.
-uint64_t xstate_xcomp_bv(const void *payload);
-
 // Returns true if one of the header's 48 reserved bytes is not 0.
 bool xstate_reserved_used(const void *payload);
-
-// Returns MXCSR.
-uint32_t xstate_mxcsr(const void *payload);
 
 // Finds the XCR0 that KVM_SET_XCRS sets: the value of the first entry for XCR0, as in
 // kvm_vcpu_ioctl_x86_set_xcrs in arch/x86/kvm/x86.c. xcrs: a readable struct kvm_xcrs. Returns
