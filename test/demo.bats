@@ -30,10 +30,10 @@ run_demo_after() { # COMMAND [WRAPPER...]
     [[ $without =~ "QEMU said:"\ .*"Failed to set XSAVE: Invalid argument (it has exited)" ]]
   else
     [[ $without =~ "QEMU said:"\ +"nothing (its status: running)"$'\n' ]]
-    [[ $without =~ "The guest printed:"\ T?X+$'\n' ]]
+    [[ $without =~ "The guest printed:"\ +T?X+$'\n' ]]
   fi
   [[ $with =~ "KVM answered:"\ +KVM_SET_XSAVE\ .*\ ok$'\n' ]]
-  [[ $with =~ "The guest printed:"\ T+$'\n' ]]
+  [[ $with =~ "The guest printed:"\ +T+$'\n' ]]
   [[ $with =~ "The library reported: xsaveshim: level=notice event=trim "[^$'\n']*\ dropped=[a-z]+$'\n' ]]
 }
 
