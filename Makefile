@@ -121,6 +121,9 @@ INSTALLED := \
 	fill:0755:libvirt/xsaveshim-libvirt:$(SBINDIR)/xsaveshim-libvirt \
 	fill:0644:libvirt/drop-in.conf:$(DATADIR)/libvirt/drop-in.conf \
 	copy:0644:libvirt/apparmor:$(DATADIR)/libvirt/apparmor \
+	copy:0644:deploy/prometheus/xsaveshim.rules.yml:$(DATADIR)/prometheus/xsaveshim.rules.yml \
+	fill:0644:deploy/prometheus/xsaveshim-metrics.service:$(UNITDIR)/xsaveshim-metrics.service \
+	copy:0644:deploy/prometheus/xsaveshim-metrics.timer:$(UNITDIR)/xsaveshim-metrics.timer \
 	copy:0644:completions/xsaveshim:$(PREFIX)/share/bash-completion/completions/xsaveshim \
 	copy:0644:man/xsaveshim.1:$(MANDIR)/man1/xsaveshim.1 \
 	copy:0644:man/xsaveshim.conf.5:$(MANDIR)/man5/xsaveshim.conf.5 \
@@ -134,7 +137,7 @@ INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
 	fill:0644:host/xsaveshim-host-watch.service:$(UNITDIR)/xsaveshim-host-watch.service
 endif
 # Directories that hold only our files, each before its parent.
-OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
+OUR_DIRS := $(DATADIR)/libvirt $(DATADIR)/prometheus $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
 # The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR that cache is another
 # system's. A plain user may not write it.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig

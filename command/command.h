@@ -8,6 +8,7 @@ int run_main(int argc, char **argv);
 int probe_main(int argc, char **argv);
 int pair_main(int argc, char **argv);
 int status_main(int argc, char **argv);
+int metrics_main(int argc, char **argv);
 int settings_main(int argc, char **argv);
 int host_main(int argc, char **argv);
 

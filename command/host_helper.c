@@ -2,14 +2,13 @@
 #include "host_helper.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <jansson.h>
+#include "command.h"
+#include "subcommand_json.h"
 
 // The helper, relative to the directory of this command: in a build tree, and installed.
 static const char *const places[] = {HOST_HELPER, "../libexec/" HOST_HELPER};
@@ -32,36 +31,17 @@ void host_helper_execute(char **argv)
 	}
 }
 
-// Returns the JSON that the helper's status prints, or NULL.
-static json_t *read_status(void)
+json_t *host_helper_status(void)
 {
 	static char title[] = "xsaveshim host", word[] = "status", option[] = "--json";
 	char *argv[] = {title, word, option, NULL};
-	json_t *json = NULL;
-	int ends[2];
-	pid_t pid;
 
-	if (pipe2(ends, O_CLOEXEC))
-		return NULL;
-	pid = fork();
-	if (!pid) {
-		dup2(ends[1], STDOUT_FILENO);
-		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
-		host_helper_execute(argv);
-		_exit(1);
-	}
-	close(ends[1]);
-	if (pid > 0) {
-		json = json_loadfd(ends[0], 0, NULL);
-		waitpid(pid, NULL, 0);
-	}
-	close(ends[0]);
-	return json;
+	return subcommand_json(host_main, argv);
 }
 
 bool host_helper_query(struct settings *settings)
 {
-	json_t *json = read_status();
+	json_t *json = host_helper_status();
 	const char *state = "", *trim = "", *refused = "";
 	bool is_active;
 

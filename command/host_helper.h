@@ -5,12 +5,17 @@
 
 #include <stdbool.h>
 
+#include <jansson.h>
+
 #include "xsaveshim/settings.h"
 
 #define HOST_HELPER "xsaveshim-host"
 
 // Executes the helper in place of this process. Returns on failure, with ENOENT if it is missing.
 void host_helper_execute(char **argv);
+
+// Returns the JSON of the helper's status, or NULL. Needs helper and root.
+json_t *host_helper_status(void);
 
 // Returns true if the host mode is active, and sets its trim and refused. Needs helper and root.
 bool host_helper_query(struct settings *settings);

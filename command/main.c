@@ -19,6 +19,7 @@ static const struct subcommand {
 	 "judge whether guests of one host load on another"},
 	{"status", status_main, "[--json]",
 	 "list the running VMMs and whether xsaveshim protects them"},
+	{"metrics", metrics_main, "", "print what the others find as metrics for Prometheus"},
 	{"settings", settings_main, "[--domain]",
 	 "show the settings in effect, where each comes from, and problems"},
 	{"host", host_main, "enable|disable|status|watch",
@@ -30,8 +31,8 @@ static const struct subcommand {
 static void print_help(FILE *to)
 {
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		fprintf(to, "%s xsaveshim %s %s\n", i ? "      " : "usage:", subcommands[i].name,
-			subcommands[i].synopsis);
+		fprintf(to, "%s xsaveshim %s%s%s\n", i ? "      " : "usage:", subcommands[i].name,
+			*subcommands[i].synopsis ? " " : "", subcommands[i].synopsis);
 	fputs("       xsaveshim --help | --version\n\n"
 	      "Lets unmodified VMMs restore guests that a leaky KVM host saved.\n\n",
 	      to);

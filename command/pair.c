@@ -10,13 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <jansson.h>
 
 #include "shared/helpers.h"
 #include "shared/output.h"
+#include "subcommand_json.h"
 #include "xsaveshim/pair.h"
 #include "xsaveshim/xstate.h"
 
@@ -120,28 +119,12 @@ static json_t *load_file(const char *file)
 	return json;
 }
 
-// Runs `xsaveshim probe --json`, whose exit status does not matter.
 static json_t *probe_this_host(void)
 {
 	char title[] = "xsaveshim probe", option[] = "--json";
 	char *argv[] = {title, option, NULL};
-	json_t *json;
-	int ends[2];
-	pid_t child;
+	json_t *json = subcommand_json(probe_main, argv);
 
-	if (pipe(ends) || (child = fork()) < 0)
-		err(EXIT_UNKNOWN, "cannot probe this host");
-	if (!child) {
-		dup2(ends[1], STDOUT_FILENO);
-		close(ends[0]);
-		close(ends[1]);
-		optind = 0;
-		exit(probe_main(2, argv));
-	}
-	close(ends[1]);
-	json = json_loadfd(ends[0], 0, NULL);
-	close(ends[0]);
-	waitpid(child, NULL, 0);
 	if (!json)
 		errx(EXIT_UNKNOWN, "this host could not be probed: run xsaveshim probe");
 	return json;

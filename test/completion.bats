@@ -27,7 +27,7 @@ assert_offers() { # WORD...
 
 @test "the completion offers the commands and their options" {
   completes 'xsaveshim '
-  assert_offers run probe pair status settings host --help --version
+  assert_offers run probe pair status metrics settings host --help --version
   completes 'xsaveshim st'
   assert_offers status
   completes 'xsaveshim probe --'

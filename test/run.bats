@@ -58,10 +58,10 @@ assert_help() {
 @test "--help fits on a screen and names every command, every option and the exit statuses" {
   local word
   assert_help
-  for word in run probe pair status settings host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
+  for word in run probe pair status metrics settings host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
   assert_help run
   for word in --trim= --refused= --log= --log-level= --supervise 127 126 125; do grep -qe "$word" <<<"$output"; done
-  for word in probe pair status settings; do
+  for word in probe pair status metrics settings; do
     assert_help "$word"
     grep -q 'Exit status: 0 .* 1 .* 2 ' <<<"${output//$'\n'/ }"
   done
@@ -75,7 +75,7 @@ assert_help() {
 
 @test "the error for an unknown command names the commands that exist" {
   run_command walk
-  assert_line 2 "xsaveshim: unknown command 'walk': use run, probe, pair, status, settings, host, --help or --version"
+  assert_line 2 "xsaveshim: unknown command 'walk': use run, probe, pair, status, metrics, settings, host, --help or --version"
 }
 
 @test "the error for a value that an option does not accept names the accepted values, and no VMM starts" {

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+// xsaveshim metrics: prints what probe, status and the host mode's status find, in the text format
+// of Prometheus.
+#include "command.h"
+
+#include <err.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "host_helper.h"
+#include "subcommand_json.h"
+
+// The host mode is enabled at boot while this link exists.
+#define ENABLED_AT_BOOT "/etc/systemd/system/multi-user.target.wants/xsaveshim-host.service"
+
+struct label {
+	const char *name;
+	const char *value;
+};
+
+static void begin_metric(const char *name, const char *type, const char *help)
+{
+	printf("# HELP xsaveshim_%s %s\n# TYPE xsaveshim_%s %s\n", name, help, name, type);
+}
+
+// Prints a value. The labels end with one without a name.
+static void print_sample(const char *name, const struct label *labels, json_int_t value)
+{
+	const char *separator = "{";
+
+	printf("xsaveshim_%s", name);
+	for (; labels->name; labels++) {
+		printf("%s%s=\"", separator, labels->name);
+		for (const char *c = labels->value; *c; c++) {
+			if (*c == '\n')
+				fputs("\\n", stdout);
+			else
+				printf("%s%c", strchr("\\\"", *c) ? "\\" : "", *c);
+		}
+		putchar('"');
+		separator = ",";
+	}
+	printf("%s %" JSON_INTEGER_FORMAT "\n", *separator == ',' ? "}" : "", value);
+}
+
+static void print_value(const char *name, const char *label, const char *text, json_int_t value)
+{
+	print_sample(name, (struct label[]){{label, text}, {0}}, value);
+}
+
+static void print_single(const char *name, const char *type, const char *help, json_int_t value)
+{
+	begin_metric(name, type, help);
+	print_value(name, NULL, NULL, value);
+}
+
+static void print_xfeatures(const char *name, const char *help, const json_t *xfeatures)
+{
+	const json_t *names = json_object_get(xfeatures, "names");
+
+	begin_metric(name, "gauge", help);
+	for (size_t i = 0; i < json_array_size(names); i++)
+		print_value(name, "xfeature", json_string_value(json_array_get(names, i)), 1);
+}
+
+static void print_probe(const json_t *probe)
+{
+	const json_t *source = json_object_get(probe, "source");
+	const json_t *destination = json_object_get(probe, "destination");
+	const json_t *leaks = json_object_get(source, "leaks");
+	const json_t *refuses = json_object_get(destination, "refuses");
+
+	begin_metric("probe_known", "gauge", "1 if probe could tell, by role of the host.");
+	print_value("probe_known", "role", "source", json_is_object(leaks));
+	print_value("probe_known", "role", "destination", json_is_object(refuses));
+	print_xfeatures("probe_leaks", "Xfeatures that this host leaks into guests that it saves.",
+			leaks);
+	print_xfeatures("probe_refuses", "Xfeatures that KVM refuses although it supports them.",
+			refuses);
+	print_xfeatures("probe_always_refuses",
+			"Xfeatures that KVM refuses because it does not support them.",
+			json_object_get(destination, "always_refuses"));
+}
+
+static const char *protection_of(const json_t *vmm)
+{
+	const json_t *protected = json_object_get(vmm, "protected");
+
+	return json_is_true(protected)	 ? "protected"
+	       : json_is_null(protected) ? "unknown"
+					 : "unprotected";
+}
+
+static void print_vmms(const json_t *status)
+{
+	static const char *const states[] = {"protected", "unprotected", "unknown"};
+	const json_t *vmms = json_object_get(status, "vmms");
+
+	begin_metric("vmms", "gauge", "Running VMMs, by whether xsaveshim protects them.");
+	for (size_t state = 0; state < 3; state++) {
+		json_int_t count = 0;
+
+		for (size_t i = 0; i < json_array_size(vmms); i++)
+			count += !strcmp(protection_of(json_array_get(vmms, i)), states[state]);
+		print_value("vmms", "state", states[state], count);
+	}
+	begin_metric("vmm_protected", "gauge", "0 for each VMM that is not known to be protected.");
+	for (size_t i = 0; i < json_array_size(vmms); i++) {
+		const json_t *vmm = json_array_get(vmms, i);
+		const char *protection = protection_of(vmm);
+		char pid[16];
+
+		snprintf(pid, sizeof(pid), "%" JSON_INTEGER_FORMAT,
+			 json_integer_value(json_object_get(vmm, "pid")));
+		if (protection != states[0])
+			print_sample(
+				"vmm_protected",
+				(struct label[]){
+					{"vm", json_string_value(json_object_get(vmm, "name"))},
+					{"pid", pid},
+					{"state", protection},
+					{0}},
+				0);
+	}
+	print_single("processes_not_inspected", "gauge",
+		     "Processes that status could not inspect and that may be VMMs.",
+		     (json_int_t)json_array_size(json_object_get(status, "not_inspected")));
+}
+
+static void print_host(json_t *host)
+{
+	const char *state = "", *pinned = "", *outcome;
+	json_t *counts, *count;
+
+	if (json_unpack(host, "{s:s, s:s, s:o}", "state", &state, "pinned", &pinned, "counts",
+			&counts))
+		return;
+	print_single("host_enabled", "gauge",
+		     "1 if the host mode's programs are pinned, or are enabled at boot.",
+		     strcmp(pinned, "no") || !access(ENABLED_AT_BOOT, F_OK));
+	begin_metric("host_active", "gauge", "1 if the host mode trims; none if that is unknown.");
+	if (strcmp(state, "unknown"))
+		print_value("host_active", NULL, NULL, !strcmp(state, "active"));
+	begin_metric("host_calls_total", "counter", "The host mode's counts since it was enabled.");
+	json_object_foreach(counts, outcome, count) if (strcmp(outcome, "under_way"))
+		print_value("host_calls_total", "outcome", outcome, json_integer_value(count));
+}
+
+static const char help[] =
+	"usage: xsaveshim metrics\n\n"
+	"Prints what probe, status and host status find on this host, in the text format\n"
+	"of Prometheus. Run it as root.\n\n"
+	"Exit status: 0 the metrics are printed; 1 probe or status failed, and nothing is\n"
+	"printed; 2 the command line is wrong.\n";
+
+int metrics_main(int argc, char **argv)
+{
+	char probe_title[] = "xsaveshim probe", status_title[] = "xsaveshim status";
+	char option[] = "--json";
+	json_t *probe, *status, *host;
+
+	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		fputs(help, stdout);
+		return 0;
+	}
+	if (argc > 1) {
+		warnx("unexpected argument '%s'", argv[1]);
+		fprintf(stderr, "usage: %s\n", argv[0]);
+		return 2;
+	}
+	probe = subcommand_json(probe_main, (char *[]){probe_title, option, NULL});
+	status = subcommand_json(status_main, (char *[]){status_title, option, NULL});
+	if (!probe || !status)
+		errx(1, "%s failed: run it", probe ? status_title : probe_title);
+	begin_metric("build_info", "gauge", "1, with the version of xsaveshim.");
+	print_value("build_info", "version", XSAVESHIM_VERSION, 1);
+	print_probe(probe);
+	print_vmms(status);
+	host = host_helper_status();
+	print_host(host);
+	print_single("last_success_timestamp_seconds", "gauge", "When these metrics were printed.",
+		     time(NULL));
+	json_decref(probe);
+	json_decref(status);
+	json_decref(host);
+	if (fflush(stdout))
+		err(1, "cannot write the metrics");
+	return 0;
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// Runs a subcommand in a child process. Not thread-safe.
+#ifndef XSAVESHIM_SUBCOMMAND_JSON_H
+#define XSAVESHIM_SUBCOMMAND_JSON_H
+
+#include <jansson.h>
+
+// Returns the JSON that the subcommand prints with these arguments, which end with NULL, or NULL.
+// The subcommand's messages are lost, and its exit status does not matter.
+json_t *subcommand_json(int (*subcommand)(int argc, char **argv), char **argv);
+
+#endif

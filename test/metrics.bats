@@ -1,0 +1,79 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# The alert rules, as promtool judges them, and the unit that writes the metrics, in a systemd in namespaces.
+
+load lib
+load libvirt
+
+rules=$repo/deploy/prometheus/xsaveshim.rules.yml
+prom=/var/lib/prometheus/node-exporter/xsaveshim.prom
+
+need_promtool() {
+  type promtool >/dev/null 2>&1 || skip "there is no promtool here: scripts/setup fleet installs it"
+}
+
+teardown() {
+  stop_host
+}
+
+@test "promtool accepts the alert rules, and each alert fires on the series that call for it and on no others" {
+  need_promtool
+  promtool check rules "$rules"
+  promtool test rules "$repo/test/prometheus/alerts.test.yml"
+}
+
+@test "every metric that a rule reads is printed by the command and explained in xsaveshim(1), and no other is explained" {
+  printed=$(sed -nE 's/.*(begin_metric|print_single|print_xfeatures)\("([a-z_]+)".*/xsaveshim_\2/p' "$repo/command/metrics.c" | sort -u)
+  [[ $(wc -l <<<"$printed") -ge 11 ]] || fail "$printed"
+  diff <(echo "$printed") <(grep -oE '^\.It Li xsaveshim_.*' "$repo/man/xsaveshim.1" | grep -oE 'xsaveshim_[a-z_]+' | sort -u)
+  grep -oE '\bxsaveshim_[a-z_]+' "$rules" | sort -u >"$BATS_TEST_TMPDIR/read"
+  [[ -z $(comm -13 <(echo "$printed") "$BATS_TEST_TMPDIR/read") ]] || fail "$(<"$BATS_TEST_TMPDIR/read")"
+}
+
+@test "every alert names a part of a manual page that exists" {
+  grep -c 'alert:' "$rules" | diff - <(grep -c 'manual:' "$rules")
+  while read -r page section part; do
+    for word in ${part//and /}; do
+      grep -qE "^\.(Ss|It (Cm|Li)) ${word%,}\$" "$repo/man/$page.$section" || fail "$page($section) has no part $word"
+    done
+  done < <(sed -nE 's/.*manual: "([a-z]+)\(([1-8])\), (.*)"/\1 \2 \3/p' "$rules")
+}
+
+@test "the timer's service replaces the metrics by a rename, may little, and is not enabled by installing" {
+  need_libvirt_host
+  make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/installed"
+  mkdir -p "$BATS_TEST_TMPDIR/installed${prom%/*}" "$BATS_TEST_TMPDIR/installed/srv/textfile"
+  boot_host "$BATS_TEST_TMPDIR/installed"
+  run -1 host systemctl is-enabled xsaveshim-metrics.timer
+  host systemctl start xsaveshim-metrics.service
+  [[ $(host stat -c '%a %U' "$prom") == "644 root" ]]
+  grep -q '^xsaveshim_vmms{state="protected"} 0$' "$host_root$prom"
+  before=$(host stat -c %i "$prom")
+  exec 9<"$host_root$prom"
+  host systemctl start xsaveshim-metrics.service
+  [[ $(host stat -c %i "$prom") != "$before" && $(wc -l <&9) -gt 20 ]]
+  [[ $(ls "$host_root${prom%/*}") == xsaveshim.prom ]]
+
+  run -0 host systemd-analyze security --no-pager --threshold=50 xsaveshim-metrics.service
+
+  host mkdir -p /etc/systemd/system/xsaveshim-metrics.service.d
+  printf '[Service]\nEnvironment=DIRECTORY=/srv/textfile\nReadWritePaths=/srv/textfile\n' |
+    host tee /etc/systemd/system/xsaveshim-metrics.service.d/directory.conf
+  host systemctl daemon-reload
+  host systemctl enable --now xsaveshim-metrics.timer
+  wait_for 60 test -e "$host_root/srv/textfile/xsaveshim.prom"
+}
+
+@test "a run that fails keeps the metrics of the last one, and the unit fails" {
+  need_libvirt_host
+  make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/installed"
+  mkdir -p "$BATS_TEST_TMPDIR/installed${prom%/*}"
+  boot_host "$BATS_TEST_TMPDIR/installed"
+  host systemctl start xsaveshim-metrics.service
+  before=$(sha1sum <"$host_root$prom")
+  host mv /usr/bin/xsaveshim /usr/bin/xsaveshim-kept
+  printf '#!/bin/sh\necho xsaveshim_vmms\nexit 1\n' | host tee /usr/bin/xsaveshim
+  host chmod 755 /usr/bin/xsaveshim
+  run -1 host systemctl start xsaveshim-metrics.service
+  [[ $(sha1sum <"$host_root$prom") == "$before" ]]
+}
