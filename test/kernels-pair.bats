@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+# bats file_tags=testbed
+# `xsaveshim pair` judged by KVM: each of two hosts is probed, the one saves a real guest, and the other restores it without and with
+# the library. A host is a testbed kernel on an emulated CPU with or without PKRU. teardown_file writes a table of docs/testing.md.
+
+load lib
+load qemu
+
+# With XSTEST_PAIRS=all: every ordered pair of eight hosts (half an hour). Else pairs that differ in their answer.
+sources=(leaky leaky-nopku fixed)
+destinations=(fixed fixed-nopku affected affected-strict)
+if [[ ${XSTEST_PAIRS-} == all ]]; then
+  sources=({fixed,leaky,affected,affected-strict}{,-nopku})
+  destinations=("${sources[@]}")
+fi
+
+on() { # HOST DEED...
+  local cpu=max
+  [[ $1 != *-nopku ]] || cpu=max,-pku
+  XSTEST_OUT=$out XSTEST_SLOW=${XSTEST_SLOW:-6} timeout 1200 "$repo/test/kernels/run" --timeout 1000 --cpu "$cpu" "${1%-nopku}" -- \
+    "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
+}
+
+# A host that is in both lists is probed twice, which gives the same answers.
+play() {
+  local host from restores=()
+  for from in "${sources[@]}"; do restores+=("restore:from-$from:without" "restore:from-$from:with"); done
+  for host in "${sources[@]}"; do
+    on "$host" "probe:$host:without" "save:from-$host:without" || return
+  done
+  for host in "${destinations[@]}"; do
+    on "$host" "probe:$host:without" "${restores[@]}" || return
+  done
+}
+
+# If a part fails, its rows are missing, and the tests that look for them fail.
+setup_file() {
+  cd "$repo" || return
+  export out=$BATS_FILE_TMPDIR/out
+  mkdir "$out"
+  play || { echo "a host failed:" && cat "$out/stderr"; } | sed 's/^/# /' >&3
+}
+
+# Sets answer to the answer of `xsaveshim pair`, for a guest without XSAVE.
+judge() { # FROM TO
+  answer=$("$build/xsaveshim" pair --json "$out/$1.json" "$out/$2.json" | jq -r .answer)
+}
+
+# Prints "intact" or "lost".
+outcome_of() { # FROM TO SHIM
+  awk -F '\t' -v host="$2" -v from="from-$1" -v shim="$3" \
+    '$1 == host && $2 == "restore" && $3 == from && $4 == shim { print $7 == "intact" ? "intact" : "lost" }' "$out/rows.tsv"
+}
+
+teardown_file() {
+  local from to answer
+  mkdir -p "$build/results"
+  {
+    echo '| from | to | `xsaveshim pair` says | without the library | with it |'
+    echo '| --- | --- | --- | --- | --- |'
+    for from in "${sources[@]}"; do
+      for to in "${destinations[@]}"; do
+        judge "$from" "$to"
+        echo "| $from | $to | $answer | $(outcome_of "$from" "$to" without) | $(outcome_of "$from" "$to" with) |"
+      done
+    done
+  } >"$build/results/pairs.md"
+}
+
+@test "pair foretells for every pair whether a guest is lost without the library, and whether it is intact with it" {
+  local from to answer bare wrong=() answers=()
+  for from in "${sources[@]}"; do
+    for to in "${destinations[@]}"; do
+      judge "$from" "$to"
+      answers+=("$answer")
+      bare=lost
+      [[ $answer != yes ]] || bare=intact
+      [[ $answer != unknown && $(outcome_of "$from" "$to" without) == "$bare" && $(outcome_of "$from" "$to" with) == intact ]] ||
+        wrong+=("$from to $to: $answer, $(outcome_of "$from" "$to" without), $(outcome_of "$from" "$to" with)")
+    done
+  done
+  ((${#wrong[@]} == 0)) || fail "${wrong[@]}" "$(cat "$out/rows.tsv")"
+  [[ $(printf '%s\n' "${answers[@]}" | sort -u) == $'with-xsaveshim\nyes' ]]
+}
