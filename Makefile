@@ -63,6 +63,9 @@ help: ## print these lines
 # the shadow stack of a process that has one.
 LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
+# These are not on the path of an ioctl: they are to be small.
+$(BUILD)/core/report.o $(BUILD)/core/settings.o: LIBRARY_COMPILE += $(if $(filter -O2 -O3,$(CFLAGS)),-Os)
+
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
 	$(call show,CC)$(LIBRARY_COMPILE) -c -o $@ $<
@@ -129,6 +132,7 @@ INSTALLED := \
 	copy:0644:man/xsaveshim.conf.5:$(MANDIR)/man5/xsaveshim.conf.5 \
 	copy:0644:man/libxsaveshim.7:$(MANDIR)/man7/libxsaveshim.7 \
 	copy:0644:man/xsaveshim-libvirt.8:$(MANDIR)/man8/xsaveshim-libvirt.8 \
+	$(foreach schema,$(wildcard schemas/*),copy:0644:$(schema):$(DATADIR)/$(schema)) \
 	$(foreach page,$(PAGES),copy:0644:$(page):$(DOCDIR)/$(page))
 ifneq ($(HOST),)
 INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
@@ -137,7 +141,7 @@ INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
 	fill:0644:host/xsaveshim-host-watch.service:$(UNITDIR)/xsaveshim-host-watch.service
 endif
 # Directories that hold only our files, each before its parent.
-OUR_DIRS := $(DATADIR)/libvirt $(DATADIR)/prometheus $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
+OUR_DIRS := $(DATADIR)/libvirt $(DATADIR)/prometheus $(DATADIR)/schemas $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
 # The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR that cache is another
 # system's. A plain user may not write it.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig

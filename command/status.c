@@ -37,7 +37,9 @@ static const char *const count_names[RECORD_COUNTS] = {
 	[RECORD_TRIMMED] = "trimmed",
 	[RECORD_WOULD_TRIM] = "would_trim",
 	[RECORD_REFUSED] = "refused",
-	[RECORD_LOST] = "lost"};
+	[RECORD_LOST] = "lost",
+	[RECORD_REFUSED_STATE] = "refused_state",
+};
 
 static const char *const obstruction_names[] = {
 	[NOT_PERMITTED] = "not-permitted", [NO_ANSWER] = "no-answer", [NO_TIME] = "no-time"};
@@ -82,18 +84,22 @@ static enum protection protection_of_all(const struct inspection *inspection)
 }
 
 // The host mode has no log of its own.
-static enum setting settings_count(const struct vmm *vmm)
+static bool has_setting(const struct vmm *vmm, enum setting setting)
 {
-	return vmm->mode == MODE_HOST ? SETTING_LOG : SETTINGS;
+	return vmm->state.known &&
+	       (vmm->mode != MODE_HOST || setting == SETTING_TRIM || setting == SETTING_REFUSED);
 }
 
 static json_t *json_settings(const struct vmm *vmm)
 {
 	json_t *json = json_object();
 
-	for (enum setting setting = 0; setting < settings_count(vmm); setting++)
-		json_object_set_new(json, settings_json_key(setting),
-				    output_text(settings_text(&vmm->state.settings, setting)));
+	for (enum setting setting = 0; setting < SETTINGS; setting++)
+		json_object_set_new(
+			json, settings_json_key(setting),
+			has_setting(vmm, setting)
+				? output_text(settings_text(&vmm->state.settings, setting))
+				: json_null());
 	return json;
 }
 
@@ -202,9 +208,10 @@ static void print_vmm(const struct vmm *vmm, int name_width)
 		printf("  %*s", (int)strlen(count_names[count]), number);
 	}
 	putchar(' ');
-	for (enum setting setting = 0; setting < settings_count(vmm) && vmm->state.known; setting++)
-		printf(" %s=%s", settings_json_key(setting),
-		       clean(settings_text(&vmm->state.settings, setting)).text);
+	for (enum setting setting = 0; setting < SETTINGS; setting++)
+		if (has_setting(vmm, setting))
+			printf(" %s=%s", settings_json_key(setting),
+			       clean(settings_text(&vmm->state.settings, setting)).text);
 	if (has_fallen_back(vmm))
 		printf(" log_in_use=%s", clean(log_in_use(vmm)).text);
 	putchar('\n');
@@ -359,6 +366,11 @@ static bool has_lost(const struct vmm *vmm)
 	return has_counts(vmm) && vmm->state.counts[RECORD_LOST];
 }
 
+static bool has_refused_state(const struct vmm *vmm)
+{
+	return has_counts(vmm) && vmm->state.counts[RECORD_REFUSED_STATE];
+}
+
 // The worst comes first.
 static const struct check {
 	int status;
@@ -366,8 +378,9 @@ static const struct check {
 	const char *what;
 } checks[] = {
 	{CHECK_CRITICAL, is_unprotected, "not protected"},
-	{CHECK_CRITICAL, has_refused, "had state refused by KVM"},
+	{CHECK_CRITICAL, has_refused, "had a payload refused by KVM"},
 	{CHECK_CRITICAL, has_lost, "lost state"},
+	{CHECK_WARNING, has_refused_state, "had other state refused by KVM"},
 	{CHECK_WARNING, has_fallen_back, "with a log that takes no reports"},
 	{CHECK_WARNING, is_replaced, "with a library whose file was replaced"},
 	{CHECK_UNKNOWN, is_unknown, "with unknown settings"},
