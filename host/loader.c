@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -35,6 +34,9 @@
 #define GONE_TRIES 100
 #define DETACHED_TRIES 600
 #define PAUSE_NS 50000000
+#define PAUSES_PER_SECOND (1000000000 / PAUSE_NS)
+
+#define LOCK "/run/xsaveshim-host.lock"
 
 static int lock_fd = -1;
 
@@ -65,14 +67,41 @@ static void pause_briefly(void)
 	nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
 }
 
-const char *loader_lock(void)
+static const char *locked_by(pid_t pid)
 {
-	const char *problem = pins_problem();
+	static char reason[160];
 
-	if (problem)
-		return problem;
-	lock_fd = open(BPFFS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return lock_fd < 0 || flock(lock_fd, LOCK_EX) ? failure(BPFFS, -errno) : NULL;
+	// A process in another pid namespace has no number here.
+	snprintf(reason, sizeof(reason),
+		 pid > 0 ? "process %d holds " LOCK ": wait for its end, or end it"
+			 : "a process of a container (%d) holds " LOCK ": wait for its end",
+		 pid);
+	return reason;
+}
+
+// Not flock(): the kernel tells the owner of a lock of this kind.
+const char *loader_lock(unsigned int seconds)
+{
+	const char *reason = pins_problem();
+	struct flock lock;
+
+	if (reason)
+		return reason;
+	lock_fd = open(LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+	if (lock_fd < 0)
+		return failure(LOCK, -errno);
+	for (unsigned int i = 0; i <= seconds * PAUSES_PER_SECOND; i++) {
+		lock = (struct flock){.l_type = F_WRLCK};
+		if (!fcntl(lock_fd, F_SETLK, &lock))
+			return NULL;
+		pause_briefly();
+	}
+	if (fcntl(lock_fd, F_GETLK, &lock))
+		reason = failure(LOCK, -errno);
+	else
+		reason = locked_by(lock.l_type == F_UNLCK ? 0 : lock.l_pid);
+	loader_unlock();
+	return reason;
 }
 
 void loader_unlock(void)

@@ -28,8 +28,9 @@ struct host_check {
 	char reason[400];
 };
 
-// Waits until no other process has the lock, which ends with loader_unlock() or this process.
-const char *loader_lock(void);
+// Waits for so many seconds until no other process has the lock, which ends with loader_unlock() or
+// this process.
+const char *loader_lock(unsigned int seconds);
 void loader_unlock(void);
 
 // Loads and attaches this version's programs, checks that they work, and replaces the pinned

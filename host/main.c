@@ -21,6 +21,9 @@
 #define EXIT_USAGE 2
 #define EXIT_NEVER 2 // the unit does not try again
 
+#define LOCK_SECONDS 30
+#define STATUS_LOCK_SECONDS 5
+
 #define UNIT "xsaveshim-host.service"
 
 static const char help[] =
@@ -126,7 +129,7 @@ static int enable(int argc, char **argv)
 		return fail_usage();
 	reason = missing_requirement(&is_final);
 	if (!reason)
-		reason = loader_lock();
+		reason = loader_lock(LOCK_SECONDS);
 	if (!reason) {
 		pins_clean_up();
 		keep_active(&settings, given);
@@ -180,7 +183,7 @@ static int disable(int argc, char **argv)
 	}
 	if (!has_privilege())
 		return 1;
-	reason = loader_lock();
+	reason = loader_lock(LOCK_SECONDS);
 	if (!reason)
 		reason = remove_programs(&was_enabled);
 	if (reason) {
@@ -318,7 +321,7 @@ static int show_status(int argc, char **argv)
 		return fail_usage();
 	if (!has_privilege())
 		return HOST_UNKNOWN;
-	if (!loader_lock())
+	if (!loader_lock(STATUS_LOCK_SECONDS))
 		pins_clean_up();
 	loader_find(&status.attachment);
 	status.check = loader_check(&status.attachment);

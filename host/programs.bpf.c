@@ -47,9 +47,16 @@ struct thread_info {
 	uint32_t status;
 } __attribute__((preserve_access_index));
 
+struct mm_struct {
+	unsigned long arg_start, arg_end;
+} __attribute__((preserve_access_index));
+
 struct task_struct {
 	struct thread_info thread_info;
 	struct files_struct *files;
+	struct mm_struct *mm;
+	struct task_struct *group_leader;
+	uint64_t start_boottime;
 } __attribute__((preserve_access_index));
 
 // The registers as the kernel names them. libbpf ignores what comes after ___.
@@ -243,6 +250,33 @@ static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 	return state;
 }
 
+// Reads the process's command line now: when the report is read, another process can have its number.
+// A page that is absent stays absent, so that no process can hold this up.
+static __always_inline void read_process(struct host_event *event)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
+	unsigned long size = BPF_CORE_READ(task, mm, arg_end) - start;
+	unsigned long in_page = PAGE_SIZE - (start & (PAGE_SIZE - 1));
+
+	event->time = bpf_ktime_get_boot_ns();
+	event->started = BPF_CORE_READ(task, group_leader, start_boottime);
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	if (size > sizeof(event->command_line))
+		size = sizeof(event->command_line);
+	if (bpf_probe_read_user(event->command_line, size, (void *)start)) {
+		// Perhaps only its second page is absent.
+		if (size > in_page)
+			size = in_page;
+		// Keeps the compiler from removing the bound that the verifier needs.
+		barrier_var(size);
+		size &= sizeof(event->command_line) - 1;
+		if (bpf_probe_read_user(event->command_line, size, (void *)start))
+			size = 0;
+	}
+	event->command_line_size = size;
+}
+
 // Returns NULL if the rate limit forbids this report, or if the ring is full.
 static __always_inline struct host_event *
 begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
@@ -264,7 +298,7 @@ begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu
 	event->cgroup = bpf_get_current_cgroup_id();
 	event->count = state ? state->rate_limits[kind].count : 1;
 	event->vcpu = vcpu;
-	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	read_process(event);
 	return event;
 }
 

@@ -32,6 +32,8 @@ enum host_event_kind {
 	HOST_EVENT_KINDS,
 };
 
+#define HOST_COMMAND_LINE_SIZE 256
+
 struct host_event {
 	uint32_t kind;
 	uint32_t ioctl;
@@ -41,11 +43,15 @@ struct host_event {
 	uint32_t mxcsr;	 // REFUSED
 	uint64_t cgroup; // the id of the VMM's cgroup v2
 	struct vcpu vcpu;
-	struct trim_result trim;		// TRIM, NOT_TRIMMED; REFUSED: xstate_bv
-	uint64_t xcr0;				// XCR0_REFUSED, LOST
-	uint64_t lost;				// LOST
-	char comm[16];				// the thread's name
-	unsigned char header[HOST_HEADER_SIZE]; // REFUSED
+	struct trim_result trim;		   // TRIM, NOT_TRIMMED; REFUSED: xstate_bv
+	uint64_t xcr0;				   // XCR0_REFUSED, LOST
+	uint64_t lost;				   // LOST
+	uint64_t time;				   // of the event, since boot, in ns
+	uint64_t started;			   // the process's start, likewise
+	uint32_t command_line_size;		   // 0: its memory was not there
+	char comm[16];				   // the thread's name
+	char command_line[HOST_COMMAND_LINE_SIZE]; // its beginning
+	unsigned char header[HOST_HEADER_SIZE];	   // REFUSED
 };
 
 // Entries and exits count the calls of KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2 and

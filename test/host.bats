@@ -17,6 +17,7 @@ setup() {
 teardown() {
   [[ ! $unmet ]] || return 0
   [[ ! -v public ]] || rm -r "$public"
+  [[ ! -v holder ]] || kill "$holder"
   [[ ! -v watcher ]] || kill -KILL "$watcher" 2>/dev/null || true
   host disable >/dev/null
   assert_no_pins
@@ -238,6 +239,32 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
     'level=notice event=trim via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru'
   assert_watch_reported refused \
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
+}
+
+@test "a report has the guest's name and the times of the process that had the event, though it has ended when watch starts" {
+  enable
+  # The VMM ends at -name, which is no step.
+  run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
+  start_watch
+  wait_for 20 watch_reported event=trim
+  watch_reported ' comm=vmm vm=honest .*time=20..-..-..T..:..:..Z started=20..-..-..T..:..:..Z ioctl=' || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
+}
+
+@test "if another process holds the lock, enable and disable end and name it, status and watch do not need it" {
+  enable
+  perl -e 'use Fcntl; open(LOCK, "+>", "/run/xsaveshim-host.lock") or die;
+    my $lock = pack("ssx4qqix4", F_WRLCK, 0, 0, 0, 0); fcntl(LOCK, F_SETLK, $lock) or die;
+    $| = 1; print "held\n"; sleep' >"$BATS_TEST_TMPDIR/held" 3>&- &
+  holder=$!
+  wait_for 20 grep -q held "$BATS_TEST_TMPDIR/held"
+  assert_status 0 "$is_active"
+  start_watch
+  wait_for 20 watch_reported event=active
+  run --separate-stderr timeout 60 "$build/xsaveshim" host disable
+  [[ $status == 1 && $stderr == "xsaveshim host: cannot be disabled: process $holder holds /run/xsaveshim-host.lock: wait for its end, or end it" ]] ||
+    fail "$output" "$stderr"
+  kill "$holder"
+  unset holder
 }
 
 @test "an event of a vCPU is reported if it has a new bit, else at its 10th, 100th ... time; each vCPU has its own count" {
