@@ -33,9 +33,13 @@ struct host_check {
 const char *loader_lock(unsigned int seconds);
 void loader_unlock(void);
 
+// Finishes the work of a command that was killed. Needs the lock.
+void loader_clean_up(void);
+
 // Loads and attaches this version's programs, checks that they work, and replaces the pinned
-// programs, if any, with them. On failure nothing has changed. Needs the lock.
-const char *loader_enable(struct host_settings settings);
+// programs, if any, with them. On failure nothing has changed. *forgets: the pinned programs have other
+// tables, so that their counts and what they know of vCPUs are lost. Needs the lock.
+const char *loader_enable(struct host_settings settings, bool *forgets);
 
 // Removes the programs, and waits until KVM shows that they no longer act. Needs the lock.
 const char *loader_disable(const struct attachment *attachment);

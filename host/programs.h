@@ -21,6 +21,9 @@ struct host_settings {
 	uint32_t exit; // enum host_exit
 	bool abort;    // --refused=abort: end the VMM
 	struct host_caps caps;
+	uint64_t generation;	// of this set of programs: see HOST_COUNT_GENERATION
+	uint32_t group_vcpus;	// how many vCPUs a group of processes can have in the table
+	uint32_t group_reports; // how many of its reports can wait in the ring
 };
 
 enum host_event_kind {
@@ -67,9 +70,14 @@ enum host_count {
 	HOST_COUNT_REFUSED,
 	HOST_COUNT_LOST,
 	HOST_COUNT_KILLED,
-	HOST_COUNT_LOST_REPORTS, // the ring was full
+	HOST_COUNT_LOST_REPORTS, // the ring had no place for them
+	HOST_COUNT_UNTRACKED,	 // events of vCPUs that have no place in the table of vCPUs
+	HOST_COUNT_UNMARKED,	 // calls that have no place in the table of marks
 	HOST_COUNT_PROBE_ENTRIES,
 	HOST_COUNT_PROBE_EXITS,
+	// No count. While two sets of programs are attached, they share their maps, and only the set
+	// of this generation counts and reports.
+	HOST_COUNT_GENERATION,
 	HOST_COUNTS,
 };
 

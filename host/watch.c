@@ -4,6 +4,7 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +54,8 @@ struct watcher {
 	struct ring_buffer *ring;
 	struct conditions conditions;
 	time_t checked;
-	bool has_state; // state was reported
+	bool has_state;		      // state was reported
+	uint64_t counts[HOST_COUNTS]; // when the last event=overload was looked for
 	enum host_state state;
 };
 
@@ -255,6 +257,42 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
+// The tables and the ring are bounded: reports what had no place in them since the last look.
+static void report_overload(struct watcher *watcher)
+{
+	static const struct {
+		const char *key;
+		enum host_count count;
+	} places[] = {{"lost_reports", HOST_COUNT_LOST_REPORTS},
+		      {"untracked", HOST_COUNT_UNTRACKED},
+		      {"unmarked", HOST_COUNT_UNMARKED}};
+	enum { PLACES = sizeof(places) / sizeof(places[0]) };
+	uint64_t counts[HOST_COUNTS] = {0}, more[PLACES], sum = 0;
+	struct attachment attachment;
+	struct report_line line;
+	char text[24];
+
+	loader_find(&attachment);
+	loader_counts(&attachment, counts);
+	loader_close(&attachment);
+	for (size_t i = 0; i < PLACES; i++) {
+		uint64_t count = counts[places[i].count], before = watcher->counts[places[i].count];
+
+		// After a `disable` the counts begin again.
+		more[i] = count < before ? count : count - before;
+		sum += more[i];
+	}
+	memcpy(watcher->counts, counts, sizeof(counts));
+	if (!sum)
+		return;
+	report_begin(&line, &watcher->log, LOG_LEVEL_ERROR, "overload");
+	for (size_t i = 0; i < PLACES; i++) {
+		snprintf(text, sizeof(text), "%" PRIu64, more[i]);
+		report_text(&line, places[i].key, text);
+	}
+	report_send(&line);
+}
+
 static time_t now(void)
 {
 	return now_ns(CLOCK_MONOTONIC) / 1000000000;
@@ -287,6 +325,8 @@ static void check(struct watcher *watcher)
 	// Waits for an `enable` or `disable` that is running, unless it hangs.
 	bool locked = !loader_lock(LOCK_SECONDS);
 
+	if (locked)
+		loader_clean_up();
 	if (watcher->ring)
 		ring_buffer__consume(watcher->ring);
 	watcher->conditions = look();
@@ -378,6 +418,7 @@ int watch(void)
 		check(&watcher);
 		do {
 			notify_watchdog();
+			report_overload(&watcher);
 			read_reports(&watcher);
 		} while (!is_hung_up && !has_to_check(&watcher));
 	}
