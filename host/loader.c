@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -28,6 +27,11 @@
 #define NAME_PREFIX "xsaveshim_"
 #define ENTRY_PROGRAM NAME_PREFIX "entry"
 
+// The tables' sizes: a host with many CPUs has many vCPUs.
+#define VCPUS_PER_CPU 512
+#define MOST_VCPUS 262144
+#define RING_PER_CPU 16384
+
 #define COUNTS_SIZE (HOST_COUNTS * sizeof(uint64_t))
 
 // A kernel that preempts itself can skip a program now and then: one success is proof.
@@ -35,6 +39,9 @@
 #define GONE_TRIES 100
 #define DETACHED_TRIES 600
 #define PAUSE_NS 50000000
+#define PAUSES_PER_SECOND (1000000000 / PAUSE_NS)
+
+#define LOCK "/run/xsaveshim-host.lock"
 
 static int lock_fd = -1;
 
@@ -65,14 +72,49 @@ static void pause_briefly(void)
 	nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
 }
 
-const char *loader_lock(void)
+static uint64_t nanoseconds_since_boot(void)
 {
-	const char *problem = pins_problem();
+	struct timespec now;
 
-	if (problem)
-		return problem;
-	lock_fd = open(BPFFS, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return lock_fd < 0 || flock(lock_fd, LOCK_EX) ? failure(BPFFS, -errno) : NULL;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static const char *locked_by(pid_t pid)
+{
+	static char reason[160];
+
+	// A process in another pid namespace has no number here.
+	snprintf(reason, sizeof(reason),
+		 pid > 0 ? "process %d holds " LOCK ": wait for its end, or end it"
+			 : "a process of a container (%d) holds " LOCK ": wait for its end",
+		 pid);
+	return reason;
+}
+
+// Not flock(): the kernel tells the owner of a lock of this kind.
+const char *loader_lock(unsigned int seconds)
+{
+	const char *reason = pins_problem();
+	struct flock lock;
+
+	if (reason)
+		return reason;
+	lock_fd = open(LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+	if (lock_fd < 0)
+		return failure(LOCK, -errno);
+	for (unsigned int i = 0; i <= seconds * PAUSES_PER_SECOND; i++) {
+		lock = (struct flock){.l_type = F_WRLCK};
+		if (!fcntl(lock_fd, F_SETLK, &lock))
+			return NULL;
+		pause_briefly();
+	}
+	if (fcntl(lock_fd, F_GETLK, &lock))
+		reason = failure(LOCK, -errno);
+	else
+		reason = locked_by(lock.l_type == F_UNLCK ? 0 : lock.l_pid);
+	loader_unlock();
+	return reason;
 }
 
 void loader_unlock(void)
@@ -171,6 +213,7 @@ static void read_map(struct attachment *attachment, uint32_t id)
 	struct bpf_map_info info = {0};
 	uint32_t size = sizeof(info);
 	int fd = bpf_map_get_fd_by_id(id);
+	size_t known = offsetof(struct host_settings, caps);
 	void *settings = NULL;
 
 	if (fd < 0)
@@ -183,11 +226,12 @@ static void read_map(struct attachment *attachment, uint32_t id)
 	}
 	if (!strcmp(info.name, "counts") && info.max_entries == HOST_COUNTS)
 		attachment->counts = map_memory(fd, COUNTS_SIZE, PROT_READ);
-	if (!strcmp(info.name, "settings") &&
-	    info.value_size >= offsetof(struct host_settings, caps))
+	if (!strcmp(info.name, "settings") && info.value_size >= known)
 		settings = map_memory(fd, info.value_size, PROT_READ);
 	if (settings) {
-		memcpy(&attachment->settings, settings, offsetof(struct host_settings, caps));
+		if (info.value_size == sizeof(attachment->settings))
+			known = sizeof(attachment->settings);
+		memcpy(&attachment->settings, settings, known);
 		attachment->has_settings = true;
 		munmap(settings, info.value_size);
 	}
@@ -392,11 +436,133 @@ static bool kernel_preempts_itself(void)
 	return strstr(kernel.version, "PREEMPT");
 }
 
+// ---- the maps ----
+
+// Returns a descriptor of the map with this name that a program uses, or -1.
+static int open_map(uint32_t program, const char *name)
+{
+	uint32_t ids[16];
+	struct bpf_prog_info info = {.nr_map_ids = 16, .map_ids = (uintptr_t)ids};
+	uint32_t size = sizeof(info);
+	int fd = bpf_prog_get_fd_by_id(program);
+	int found = -1;
+
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size))
+		info.nr_map_ids = 0;
+	for (uint32_t i = 0; i < info.nr_map_ids && found < 0; i++) {
+		struct bpf_map_info map = {0};
+		uint32_t map_size = sizeof(map);
+
+		found = bpf_map_get_fd_by_id(ids[i]);
+		if (found >= 0 && (bpf_obj_get_info_by_fd(found, &map, &map_size) ||
+				   strcmp(map.name, name) != 0)) {
+			close(found);
+			found = -1;
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	return found;
+}
+
+// Makes the programs of this generation the only ones that count and report.
+static void claim(int counts_fd, uint64_t generation)
+{
+	uint64_t *memory = map_memory(counts_fd, COUNTS_SIZE, PROT_READ | PROT_WRITE);
+
+	if (!memory)
+		return;
+	__atomic_store_n(&memory[HOST_COUNT_GENERATION], generation, __ATOMIC_RELEASE);
+	munmap(memory, COUNTS_SIZE);
+}
+
+// The pinned programs count again: the set that was to replace them is gone.
+static void claim_for_pinned(void)
+{
+	struct attachment attachment;
+	int fd;
+
+	if (loader_find(&attachment) && attachment.pinned && attachment.counts &&
+	    attachment.settings.generation) {
+		fd = open_map(attachment.program, "counts");
+		claim(fd, attachment.settings.generation);
+		close(fd);
+	}
+	loader_close(&attachment);
+}
+
+void loader_clean_up(void)
+{
+	pins_clean_up();
+	claim_for_pinned();
+}
+
+static bool is_alike(const struct bpf_map *map, int fd)
+{
+	struct bpf_map_info info = {0};
+	uint32_t size = sizeof(info);
+
+	return fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &size) &&
+	       info.type == bpf_map__type(map) && info.key_size == bpf_map__key_size(map) &&
+	       info.value_size == bpf_map__value_size(map) &&
+	       info.max_entries == bpf_map__max_entries(map) &&
+	       info.map_flags == bpf_map__map_flags(map);
+}
+
+// Has the new programs use the maps of the old ones, if all are alike: then the counts go on, no report
+// is lost or written twice, and a call that the old programs saw at its entry is known at its exit.
+// Returns false if they are not.
+static bool share_maps(const struct programs *new, uint32_t old)
+{
+	struct bpf_map *const maps[] = {new->maps.counts, new->maps.vcpu_states, new->maps.marks,
+					new->maps.budgets, new->maps.events};
+	enum { MAPS = sizeof(maps) / sizeof(maps[0]) };
+	bool alike = true;
+	int fds[MAPS];
+
+	for (size_t i = 0; i < MAPS; i++) {
+		fds[i] = open_map(old, bpf_map__name(maps[i]));
+		alike = is_alike(maps[i], fds[i]) && alike;
+	}
+	for (size_t i = 0; i < MAPS; i++) {
+		if (alike)
+			alike = !bpf_map__reuse_fd(maps[i], fds[i]);
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+	return alike;
+}
+
+static uint32_t clamp(uint32_t value, uint32_t least, uint32_t most)
+{
+	return value < least ? least : value > most ? most : value;
+}
+
+// The parts of a group: a quarter of the vCPUs, an eighth of the ring.
+static void size_maps(const struct programs *programs, struct host_settings *settings)
+{
+	int possible = libbpf_num_possible_cpus();
+	uint32_t cpus = possible > 0 ? (uint32_t)possible : 1;
+	uint32_t vcpus = clamp(cpus * VCPUS_PER_CPU,
+			       bpf_map__max_entries(programs->maps.vcpu_states), MOST_VCPUS);
+	uint32_t marks = clamp(vcpus, bpf_map__max_entries(programs->maps.marks), MOST_VCPUS);
+	uint32_t ring = bpf_map__max_entries(programs->maps.events);
+
+	while (ring < cpus * RING_PER_CPU)
+		ring *= 2;
+	bpf_map__set_max_entries(programs->maps.vcpu_states, vcpus);
+	bpf_map__set_max_entries(programs->maps.marks, marks);
+	bpf_map__set_max_entries(programs->maps.events, ring);
+	settings->group_vcpus = vcpus / 4;
+	settings->group_reports = ring / 8 / sizeof(struct host_event);
+}
+
 // A set of programs that is being enabled.
 struct set {
 	struct programs *skeleton;
 	struct bpf_program *programs[PIN_COUNT]; // NULL: not needed here
 	struct bpf_link *links[PIN_COUNT];
+	bool shares_maps; // with the set that it replaces
 };
 
 static void choose_programs(struct set *set, enum host_exit exit)
@@ -412,6 +578,7 @@ static void choose_programs(struct set *set, enum host_exit exit)
 	if (!kretprobe && kernel_preempts_itself())
 		chosen[PIN_EXIT2] = skeleton->progs.xsaveshim_exit2;
 	chosen[PIN_GONE] = skeleton->progs.xsaveshim_gone;
+	chosen[PIN_MADE] = skeleton->progs.xsaveshim_made;
 	skeleton->rodata->exits_twice = chosen[PIN_EXIT2];
 	while ((program = bpf_object__next_program(skeleton->obj, program)))
 		bpf_program__set_autoload(program, false);
@@ -455,13 +622,21 @@ static int attach(struct set *set)
 // a program and its link at the same time.
 static int load_and_attach(struct set *set, struct host_settings settings)
 {
+	const struct programs *programs = set->skeleton;
 	int error = programs__load(set->skeleton);
 
 	if (!error)
-		error = write_settings(bpf_map__fd(set->skeleton->maps.settings), settings);
+		error = write_settings(bpf_map__fd(programs->maps.settings), settings);
 	if (!error)
 		error = pin_programs(set);
-	return error ? error : attach(set);
+	if (!error && !set->shares_maps)
+		claim(bpf_map__fd(programs->maps.counts), settings.generation);
+	if (!error)
+		error = attach(set);
+	// Until now the old programs have counted.
+	if (!error && set->shares_maps)
+		claim(bpf_map__fd(programs->maps.counts), settings.generation);
+	return error;
 }
 
 static int pin_links(const struct set *set)
@@ -510,9 +685,10 @@ static const char *check_and_pin(const struct set *set, struct host_settings set
 	return error ? failure(NEW_PINS, error) : NULL;
 }
 
-const char *loader_enable(struct host_settings settings)
+const char *loader_enable(struct host_settings settings, bool *forgets)
 {
 	static struct selftest selftest;
+	uint32_t old = pinned_program();
 	struct set set = {0};
 	const char *reason;
 	int error;
@@ -526,13 +702,19 @@ const char *loader_enable(struct host_settings settings)
 	if (!set.skeleton)
 		return failure("libbpf", -errno);
 	settings.exit = has_btf_of_kvm() ? HOST_EXIT_FEXIT : HOST_EXIT_KRETPROBE;
+	settings.generation = nanoseconds_since_boot();
 	choose_programs(&set, settings.exit);
+	size_maps(set.skeleton, &settings);
+	set.shares_maps = old && share_maps(set.skeleton, old);
+	*forgets = old && !set.shares_maps;
 	error = load_and_attach(&set, settings);
 	reason = error ? failure(warning[0] ? warning : "the kernel refuses the programs", error)
 		       : check_and_pin(&set, settings);
 	// The links keep the programs attached until the set is retired.
-	if (reason)
+	if (reason) {
+		claim_for_pinned();
 		pin_links(&set);
+	}
 	for (size_t i = 0; i < PIN_COUNT; i++)
 		bpf_link__destroy(set.links[i]);
 	programs__destroy(set.skeleton);

@@ -28,13 +28,18 @@ struct host_check {
 	char reason[400];
 };
 
-// Waits until no other process has the lock, which ends with loader_unlock() or this process.
-const char *loader_lock(void);
+// Waits for so many seconds until no other process has the lock, which ends with loader_unlock() or
+// this process.
+const char *loader_lock(unsigned int seconds);
 void loader_unlock(void);
 
+// Finishes the work of a command that was killed. Needs the lock.
+void loader_clean_up(void);
+
 // Loads and attaches this version's programs, checks that they work, and replaces the pinned
-// programs, if any, with them. On failure nothing has changed. Needs the lock.
-const char *loader_enable(struct host_settings settings);
+// programs, if any, with them. On failure nothing has changed. *forgets: the pinned programs have other
+// tables, so that their counts and what they know of vCPUs are lost. Needs the lock.
+const char *loader_enable(struct host_settings settings, bool *forgets);
 
 // Removes the programs, and waits until KVM shows that they no longer act. Needs the lock.
 const char *loader_disable(const struct attachment *attachment);

@@ -13,7 +13,6 @@
 #include <jansson.h>
 
 #include "loader.h"
-#include "pins.h"
 #include "requirements.h"
 #include "shared/output.h"
 #include "watch.h"
@@ -21,6 +20,9 @@
 
 #define EXIT_USAGE 2
 #define EXIT_NEVER 2 // the unit does not try again
+
+#define LOCK_SECONDS 30
+#define STATUS_LOCK_SECONDS 5
 
 #define UNIT "xsaveshim-host.service"
 
@@ -119,7 +121,7 @@ static void keep_active(struct settings *settings, const bool *given)
 
 static int enable(int argc, char **argv)
 {
-	bool given[SETTINGS] = {false}, is_final = false;
+	bool given[SETTINGS] = {false}, is_final = false, forgets = false;
 	struct settings settings;
 	const char *reason;
 
@@ -127,12 +129,14 @@ static int enable(int argc, char **argv)
 		return fail_usage();
 	reason = missing_requirement(&is_final);
 	if (!reason)
-		reason = loader_lock();
+		reason = loader_lock(LOCK_SECONDS);
 	if (!reason) {
-		pins_clean_up();
+		loader_clean_up();
 		keep_active(&settings, given);
-		reason = loader_enable((struct host_settings){
-			.trim = settings.trim, .abort = settings.refused == REFUSED_ABORT});
+		reason = loader_enable(
+			(struct host_settings){.trim = settings.trim,
+					       .abort = settings.refused == REFUSED_ABORT},
+			&forgets);
 	}
 	if (reason) {
 		warnx("cannot be enabled: %s", reason);
@@ -140,6 +144,9 @@ static int enable(int argc, char **argv)
 	}
 	printf("%s: enabled: trim=%s refused=%s\n", title, settings_text(&settings, SETTING_TRIM),
 	       settings_text(&settings, SETTING_REFUSED));
+	if (forgets)
+		printf("%s: the counts, and the reports that each vCPU had, begin again: the replaced programs were another version's\n",
+		       title);
 	return 0;
 }
 
@@ -164,7 +171,7 @@ static const char *remove_programs(bool *was_enabled)
 {
 	struct attachment attachment;
 
-	pins_clean_up();
+	loader_clean_up();
 	*was_enabled = loader_find(&attachment);
 	loader_close(&attachment);
 	return *was_enabled ? loader_disable(&attachment) : NULL;
@@ -181,7 +188,7 @@ static int disable(int argc, char **argv)
 	}
 	if (!has_privilege())
 		return 1;
-	reason = loader_lock();
+	reason = loader_lock(LOCK_SECONDS);
 	if (!reason)
 		reason = remove_programs(&was_enabled);
 	if (reason) {
@@ -211,6 +218,8 @@ static const struct {
 	{"lost", "lost by guests", HOST_COUNT_LOST},
 	{"killed", "VMMs ended", HOST_COUNT_KILLED},
 	{"lost_reports", "reports that nobody read", HOST_COUNT_LOST_REPORTS},
+	{"untracked", "events of vCPUs that the table has no place for", HOST_COUNT_UNTRACKED},
+	{"unmarked", "calls that the table has no place for", HOST_COUNT_UNMARKED},
 };
 
 #define SHOWN_COUNTS (sizeof(shown_counts) / sizeof(shown_counts[0]))
@@ -318,8 +327,8 @@ static int show_status(int argc, char **argv)
 		return fail_usage();
 	if (!has_privilege())
 		return HOST_UNKNOWN;
-	if (!loader_lock())
-		pins_clean_up();
+	if (!loader_lock(STATUS_LOCK_SECONDS))
+		loader_clean_up();
 	loader_find(&status.attachment);
 	status.check = loader_check(&status.attachment);
 	status.counted = loader_counts(&status.attachment, status.counts);

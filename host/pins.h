@@ -12,7 +12,7 @@
 #define NEW_PINS PINS "-new"
 #define OLD_PINS PINS "-old"
 
-enum pin { PIN_ENTRY, PIN_AGAIN, PIN_EXIT, PIN_EXIT2, PIN_GONE, PIN_COUNT };
+enum pin { PIN_ENTRY, PIN_AGAIN, PIN_EXIT, PIN_EXIT2, PIN_GONE, PIN_MADE, PIN_COUNT };
 
 // In the order of removal. The entry's link is pinned last and removed first: a set with this pin is
 // complete, and no call has an entry and no exit.

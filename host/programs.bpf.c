@@ -24,8 +24,16 @@
 #define SIGKILL 9
 #define PAGE_SIZE 4096UL
 
+// The least sizes of the tables: the loader makes them larger on hosts with many CPUs.
 #define MAX_VCPUS 16384
 #define MAX_MARKS 65536
+#define MAX_GROUPS 8192
+
+// The level of cgroups at which systemd has a user, a service or a VM. Only root makes cgroups there.
+#define GROUP_LEVEL 2
+
+// Stands for all xfeatures that this host does not support: a VMM can invent some dozens of them.
+#define OTHER_XFEATURES (UINT64_C(1) << 63)
 
 // The members of the kernel's structures that the programs use. libbpf fills in the offsets that
 // they have in the running kernel.
@@ -47,9 +55,16 @@ struct thread_info {
 	uint32_t status;
 } __attribute__((preserve_access_index));
 
+struct mm_struct {
+	unsigned long arg_start, arg_end;
+} __attribute__((preserve_access_index));
+
 struct task_struct {
 	struct thread_info thread_info;
 	struct files_struct *files;
+	struct mm_struct *mm;
+	struct task_struct *group_leader;
+	uint64_t start_boottime;
 } __attribute__((preserve_access_index));
 
 // The registers as the kernel names them. libbpf ignores what comes after ___.
@@ -66,8 +81,22 @@ struct kvm_vcpu_arch {
 	struct kvm_cpuid_entry2 *cpuid_entries;
 } __attribute__((preserve_access_index));
 
+struct inode {
+	unsigned long i_ino;
+} __attribute__((preserve_access_index));
+
+struct dentry {
+	struct inode *d_inode;
+} __attribute__((preserve_access_index));
+
+struct kvm {
+	int userspace_pid;
+	struct dentry *debugfs_dentry;
+} __attribute__((preserve_access_index));
+
 struct kvm_vcpu {
 	int vcpu_id;
+	struct kvm *kvm;
 	struct kvm_vcpu_arch arch;
 } __attribute__((preserve_access_index));
 
@@ -79,10 +108,19 @@ struct call {
 
 // A vCPU that had an event, or whose CPUID table is empty.
 struct vcpu_state {
+	uint64_t vm;	// see vm_of()
+	uint64_t group; // whose budget it is in
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
 	uint64_t dropped; // the xfeatures that were dropped from its last payload
 	bool empty_table; // its CPUID table has no entries
 	bool to_end;	  // KVM refused its FP and SSE: its next call may end the VMM
+};
+
+// What a group of processes uses of the tables. A group is a user, a service or a VM.
+struct budget {
+	uint32_t vcpus;
+	uint32_t reports; // that wait in the ring
+	uint64_t last;	  // the end of the last one
 };
 
 // The programs that can see one call.
@@ -101,7 +139,7 @@ struct mark {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 256 * 1024);
+	__uint(max_entries, 1024 * 1024);
 } events SEC(".maps");
 
 // User space maps these two and does not read them with bpf(2). While a bpf(2) call for a map is
@@ -122,7 +160,15 @@ struct {
 	__type(value, struct host_settings);
 } settings SEC(".maps");
 
-// Keyed by the address of struct kvm_vcpu. An entry is removed when its vCPU is destroyed.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_GROUPS);
+	__type(key, uint64_t);
+	__type(value, struct budget);
+} budgets SEC(".maps");
+
+// Keyed by the address of struct kvm_vcpu. An entry is removed when its vCPU is destroyed. If the
+// kernel skips the program that does so, a later vCPU at this address finds another VM in the entry.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VCPUS);
@@ -161,6 +207,15 @@ static __always_inline struct host_settings get_settings(void)
 	return found ? *found : (struct host_settings){.trim = TRIM_NONE};
 }
 
+// Returns false if a newer set of programs is attached, too.
+static __always_inline bool is_newest(void)
+{
+	uint32_t key = HOST_COUNT_GENERATION;
+	const uint64_t *newest = bpf_map_lookup_elem(&counts, &key);
+
+	return newest && *newest == get_settings().generation;
+}
+
 static __always_inline bool is_watched(uint32_t ioctl)
 {
 	return ioctl == KVM_SET_XSAVE || ioctl == KVM_GET_XSAVE || ioctl == KVM_GET_XSAVE2 ||
@@ -180,6 +235,81 @@ static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
 	return entries && !bpf_probe_read_kernel(&first, sizeof(first), entries) &&
 	       first.function == PROBE_VM_LEAF && first.ebx == PROBE_VM_EBX &&
 	       first.ecx == PROBE_VM_ECX && first.edx == PROBE_VM_EDX;
+}
+
+// Returns what distinguishes this vCPU's VM from every other: the number of its directory in debugfs,
+// which no later directory gets, and the process that made it, if there is no debugfs. A VM never has
+// two vCPUs at one address.
+static __always_inline uint64_t vm_of(struct kvm_vcpu *vcpu)
+{
+	struct kvm *kvm = BPF_CORE_READ(vcpu, kvm);
+
+	return (uint64_t)BPF_CORE_READ(kvm, debugfs_dentry, d_inode, i_ino) << 32 |
+	       (uint32_t)BPF_CORE_READ(kvm, userspace_pid);
+}
+
+// ---- the state of vCPUs ----
+
+static __always_inline uint64_t current_group(void)
+{
+	uint64_t cgroup = bpf_get_current_ancestor_cgroup_id(GROUP_LEVEL);
+
+	return cgroup ? cgroup : UINT64_C(1) << 63 | (uint32_t)bpf_get_current_uid_gid();
+}
+
+// Returns NULL if the table is full, which evicts groups that were not seen for long.
+static __always_inline struct budget *get_budget(uint64_t group)
+{
+	struct budget *budget = bpf_map_lookup_elem(&budgets, &group);
+
+	if (!budget) {
+		struct budget none = {0};
+
+		bpf_map_update_elem(&budgets, &group, &none, BPF_NOEXIST);
+		budget = bpf_map_lookup_elem(&budgets, &group);
+	}
+	return budget;
+}
+
+static __always_inline void forget_state(struct kvm_vcpu *vcpu)
+{
+	const struct vcpu_state *state = bpf_map_lookup_elem(&vcpu_states, &vcpu);
+	struct budget *budget;
+
+	if (!state)
+		return;
+	budget = bpf_map_lookup_elem(&budgets, &state->group);
+	if (budget && budget->vcpus)
+		__sync_fetch_and_sub(&budget->vcpus, 1);
+	bpf_map_delete_elem(&vcpu_states, &vcpu);
+}
+
+static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_state *state = bpf_map_lookup_elem(&vcpu_states, &vcpu);
+
+	return state && state->vm == vm_of(vcpu) ? state : 0;
+}
+
+// Returns NULL if the table or the group's part of it is full. The events of such a vCPU have no
+// other limit than the group's part of the ring.
+static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_state *state = get_state(vcpu);
+	struct vcpu_state new = {.vm = vm_of(vcpu), .group = current_group()};
+	struct budget *budget;
+
+	if (state)
+		return state;
+	forget_state(vcpu);
+	budget = get_budget(new.group);
+	if (!budget || budget->vcpus >= get_settings().group_vcpus ||
+	    bpf_map_update_elem(&vcpu_states, &vcpu, &new, BPF_NOEXIST)) {
+		count(HOST_COUNT_UNTRACKED);
+		return 0;
+	}
+	__sync_fetch_and_add(&budget->vcpus, 1);
+	return bpf_map_lookup_elem(&vcpu_states, &vcpu);
 }
 
 // Computes the guest's XCR0 by the same rule as guest_cpuid_xcr0(). KVM keeps the tables of
@@ -202,7 +332,7 @@ __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
 	nent = BPF_CORE_READ(kvm_vcpu, arch.cpuid_nent);
 	entries = BPF_CORE_READ(kvm_vcpu, arch.cpuid_entries);
 	if (nent <= 0 || !entries) {
-		state = bpf_map_lookup_elem(&vcpu_states, &address);
+		state = get_state(kvm_vcpu);
 		if (state && state->empty_table)
 			vcpu->knowledge = VCPU_XCR0;
 		return 0;
@@ -224,23 +354,56 @@ __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
 	return 0;
 }
 
-static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
+// ---- reports ----
+
+// Takes a place in the ring for the report, unless the group's part of the ring is full. The last
+// quarter of the ring is for the first reports of a vCPU.
+static __always_inline struct host_event *reserve_event(bool is_first)
 {
-	return bpf_map_lookup_elem(&vcpu_states, &vcpu);
+	uint64_t waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	uint64_t size = bpf_ringbuf_query(&events, BPF_RB_RING_SIZE);
+	struct budget *budget = get_budget(current_group());
+	struct host_event *event;
+
+	// Everything that the group has written was read.
+	if (budget && bpf_ringbuf_query(&events, BPF_RB_CONS_POS) >= budget->last)
+		budget->reports = 0;
+	if (!budget || budget->reports >= get_settings().group_reports ||
+	    (!is_first && waiting > size / 4 * 3))
+		return 0;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (event) {
+		__sync_fetch_and_add(&budget->reports, 1);
+		budget->last = bpf_ringbuf_query(&events, BPF_RB_PROD_POS);
+	}
+	return event;
 }
 
-// Returns NULL if the table is full. The events of such a vCPU have no rate limit.
-static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
+// Reads the process's command line now: when the report is read, another process can have its number.
+// A page that is absent stays absent, so that no process can hold this up.
+static __always_inline void read_process(struct host_event *event)
 {
-	struct vcpu_state *state = get_state(vcpu);
+	struct task_struct *task = bpf_get_current_task_btf();
+	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
+	unsigned long size = BPF_CORE_READ(task, mm, arg_end) - start;
+	unsigned long in_page = PAGE_SIZE - (start & (PAGE_SIZE - 1));
 
-	if (!state) {
-		struct vcpu_state none = {0};
-
-		bpf_map_update_elem(&vcpu_states, &vcpu, &none, BPF_NOEXIST);
-		state = get_state(vcpu);
+	event->time = bpf_ktime_get_boot_ns();
+	event->started = BPF_CORE_READ(task, group_leader, start_boottime);
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	if (size > sizeof(event->command_line))
+		size = sizeof(event->command_line);
+	if (bpf_probe_read_user(event->command_line, size, (void *)start)) {
+		// Perhaps only its second page is absent.
+		if (size > in_page)
+			size = in_page;
+		// Keeps the compiler from removing the bound that the verifier needs.
+		barrier_var(size);
+		size &= sizeof(event->command_line) - 1;
+		if (bpf_probe_read_user(event->command_line, size, (void *)start))
+			size = 0;
 	}
-	return state;
+	event->command_line_size = size;
 }
 
 // Returns NULL if the rate limit forbids this report, or if the ring is full.
@@ -248,11 +411,13 @@ static __always_inline struct host_event *
 begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
 	    struct vcpu_state *state, uint64_t bits)
 {
+	uint64_t known = get_settings().caps.xfeatures;
 	struct host_event *event;
 
+	bits = (bits & known) | (bits & ~known ? OTHER_XFEATURES : 0);
 	if (state && !rate_limit_allows(&state->rate_limits[kind], bits))
 		return 0;
-	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	event = reserve_event(state && state->rate_limits[kind].count == 1);
 	if (!event) {
 		count(HOST_COUNT_LOST_REPORTS);
 		return 0;
@@ -264,7 +429,7 @@ begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu
 	event->cgroup = bpf_get_current_cgroup_id();
 	event->count = state ? state->rate_limits[kind].count : 1;
 	event->vcpu = vcpu;
-	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	read_process(event);
 	return event;
 }
 
@@ -315,7 +480,7 @@ report_trim(enum host_event_kind kind, const struct call *call, struct vcpu vcpu
 }
 
 static __always_inline void trim_payload(enum xsave_direction direction, const struct call *call,
-					 bool is_probe, struct mark *mark)
+					 bool is_silent, struct mark *mark)
 {
 	struct vcpu_state *state;
 	struct vcpu vcpu = {0};
@@ -331,7 +496,7 @@ static __always_inline void trim_payload(enum xsave_direction direction, const s
 		return;
 	if (trim.after != trim.xstate_bv)
 		error = write_bv(call, trim.xstate_bv, trim.after);
-	if (is_probe)
+	if (is_silent)
 		return;
 	state = make_state(call->vcpu);
 	if (error) {
@@ -363,7 +528,7 @@ is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *tri
 // KVM has accepted a payload. If its page was absent at the entry, KVM has faulted it in.
 static __always_inline void on_xsave_loaded(const struct call *call, const struct mark *mark)
 {
-	struct vcpu_state *state = mark->dropped ? make_state(call->vcpu) : get_state(call->vcpu);
+	struct vcpu_state *state = get_state(call->vcpu);
 	struct vcpu vcpu = {0};
 	struct trim_result trim;
 
@@ -548,7 +713,8 @@ static __always_inline struct mark *mark_entry(const struct call *call, enum pro
 	if (mark && !has_left(mark))
 		on_exit_missed(vcpu, mark);
 	count(HOST_COUNT_ENTRIES);
-	bpf_map_update_elem(&marks, &vcpu, &new, BPF_ANY);
+	if (bpf_map_update_elem(&marks, &vcpu, &new, BPF_ANY))
+		count(HOST_COUNT_UNMARKED);
 	return bpf_map_lookup_elem(&marks, &vcpu);
 }
 
@@ -598,50 +764,58 @@ static __always_inline void end_unrescued_vmm(const struct call *call)
 		end_vmm();
 }
 
+// Returns true if payloads of this vCPU are only trimmed, without a mark, a count or a report: those
+// of a probe, and all if a newer set of programs handles them.
+static __always_inline bool is_quiet(struct kvm_vcpu *vcpu, bool counts_probe, enum host_count what)
+{
+	bool is_old = !is_newest();
+	bool is_probe = belongs_to_probe(vcpu);
+
+	if (is_probe && !is_old && counts_probe)
+		count(what);
+	return is_probe || is_old;
+}
+
 static __always_inline void enter(const struct call *call, enum program program)
 {
-	bool is_probe = belongs_to_probe(call->vcpu);
+	bool is_silent = is_quiet(call->vcpu, program == BY_ENTRY, HOST_COUNT_PROBE_ENTRIES);
 	struct mark *mark = 0;
 	struct vcpu vcpu = {0};
 	struct trim_result trim;
 
-	if (!is_probe)
+	if (!is_silent) {
 		mark = mark_entry(call, program);
-	else if (program == BY_ENTRY)
-		count(HOST_COUNT_PROBE_ENTRIES);
-	if (!is_probe)
 		end_unrescued_vmm(call);
+	}
 	if (call->ioctl != KVM_SET_XSAVE)
 		return;
 	// The first program has trimmed the payload already, unless the mark is of an earlier call.
 	if (mark && mark->programs == (BY_ENTRY | BY_AGAIN) &&
 	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
 		return;
-	trim_payload(XSAVE_RESTORE, call, is_probe, mark);
+	trim_payload(XSAVE_RESTORE, call, is_silent, mark);
 }
 
 static __always_inline void leave(const struct call *call, int result, enum program program)
 {
 	struct mark mark = {0};
-	bool is_probe;
+	bool is_silent;
 
 	if (sets_cpuid(call->ioctl)) {
 		if (!result)
 			on_cpuid_taken(call->vcpu);
 		return;
 	}
-	is_probe = belongs_to_probe(call->vcpu);
-	if (is_probe && program == BY_EXIT)
-		count(HOST_COUNT_PROBE_EXITS);
-	if (!is_probe && !take_mark(call, program, &mark))
+	is_silent = is_quiet(call->vcpu, program == BY_EXIT, HOST_COUNT_PROBE_EXITS);
+	if (!is_silent && !take_mark(call, program, &mark))
 		return;
 	if (call->ioctl == KVM_GET_XSAVE || call->ioctl == KVM_GET_XSAVE2) {
 		if (!result && get_settings().trim != TRIM_RESTORE)
-			trim_payload(XSAVE_SAVE, call, is_probe, 0);
+			trim_payload(XSAVE_SAVE, call, is_silent, 0);
 		return;
 	}
 	// EFAULT: the VMM gave no payload.
-	if (is_probe || result == -EFAULT)
+	if (is_silent || result == -EFAULT)
 		return;
 	if (call->ioctl == KVM_SET_XSAVE) {
 		if (result)
@@ -755,17 +929,28 @@ int BPF_KRETPROBE(xsaveshim_ret, int result)
 			 : leave_fd(regs->di, ioctl, regs->dx, result);
 }
 
-// A later vCPU can have the same address.
-SEC("kprobe/kvm_arch_vcpu_destroy")
-int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
+static __always_inline int forget(struct kvm_vcpu *vcpu)
 {
 	const struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
 
 	if (mark && !has_left(mark))
 		count(HOST_COUNT_MISSED_EXITS);
 	bpf_map_delete_elem(&marks, &vcpu);
-	bpf_map_delete_elem(&vcpu_states, &vcpu);
+	forget_state(vcpu);
 	return 0;
+}
+
+SEC("kprobe/kvm_arch_vcpu_destroy")
+int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
+{
+	return forget(vcpu);
+}
+
+// A later vCPU can have the same address, and the kernel can have skipped xsaveshim_gone.
+SEC("kprobe/kvm_arch_vcpu_create")
+int BPF_KPROBE(xsaveshim_made, struct kvm_vcpu *vcpu)
+{
+	return forget(vcpu);
 }
 
 // The kernel allows only a GPL program to write to a process's memory.

@@ -21,6 +21,9 @@ struct host_settings {
 	uint32_t exit; // enum host_exit
 	bool abort;    // --refused=abort: end the VMM
 	struct host_caps caps;
+	uint64_t generation;	// of this set of programs: see HOST_COUNT_GENERATION
+	uint32_t group_vcpus;	// how many vCPUs a group of processes can have in the table
+	uint32_t group_reports; // how many of its reports can wait in the ring
 };
 
 enum host_event_kind {
@@ -32,6 +35,8 @@ enum host_event_kind {
 	HOST_EVENT_KINDS,
 };
 
+#define HOST_COMMAND_LINE_SIZE 256
+
 struct host_event {
 	uint32_t kind;
 	uint32_t ioctl;
@@ -41,11 +46,15 @@ struct host_event {
 	uint32_t mxcsr;	 // REFUSED
 	uint64_t cgroup; // the id of the VMM's cgroup v2
 	struct vcpu vcpu;
-	struct trim_result trim;		// TRIM, NOT_TRIMMED; REFUSED: xstate_bv
-	uint64_t xcr0;				// XCR0_REFUSED, LOST
-	uint64_t lost;				// LOST
-	char comm[16];				// the thread's name
-	unsigned char header[HOST_HEADER_SIZE]; // REFUSED
+	struct trim_result trim;		   // TRIM, NOT_TRIMMED; REFUSED: xstate_bv
+	uint64_t xcr0;				   // XCR0_REFUSED, LOST
+	uint64_t lost;				   // LOST
+	uint64_t time;				   // of the event, since boot, in ns
+	uint64_t started;			   // the process's start, likewise
+	uint32_t command_line_size;		   // 0: its memory was not there
+	char comm[16];				   // the thread's name
+	char command_line[HOST_COMMAND_LINE_SIZE]; // its beginning
+	unsigned char header[HOST_HEADER_SIZE];	   // REFUSED
 };
 
 // Entries and exits count the calls of KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2 and
@@ -61,9 +70,14 @@ enum host_count {
 	HOST_COUNT_REFUSED,
 	HOST_COUNT_LOST,
 	HOST_COUNT_KILLED,
-	HOST_COUNT_LOST_REPORTS, // the ring was full
+	HOST_COUNT_LOST_REPORTS, // the ring had no place for them
+	HOST_COUNT_UNTRACKED,	 // events of vCPUs that have no place in the table of vCPUs
+	HOST_COUNT_UNMARKED,	 // calls that have no place in the table of marks
 	HOST_COUNT_PROBE_ENTRIES,
 	HOST_COUNT_PROBE_EXITS,
+	// No count. While two sets of programs are attached, they share their maps, and only the set
+	// of this generation counts and reports.
+	HOST_COUNT_GENERATION,
 	HOST_COUNTS,
 };
 

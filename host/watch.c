@@ -4,6 +4,7 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@
 #define LOOK_SECONDS 5
 #define CHECK_SECONDS 600
 #define INACTIVE_CHECK_SECONDS 60
+#define LOCK_SECONDS 5
 #define WATCH_LOCK "/run/xsaveshim-host-watch.lock"
 
 #define CGROUPS "/sys/fs/cgroup"
@@ -52,28 +54,20 @@ struct watcher {
 	struct ring_buffer *ring;
 	struct conditions conditions;
 	time_t checked;
-	bool has_state; // state was reported
+	bool has_state;		      // state was reported
+	uint64_t counts[HOST_COUNTS]; // when the last event=overload was looked for
 	enum host_state state;
 };
 
 // ---- the process that a report is about ----
 
 struct process {
-	char vm[256];
+	char vm[HOST_COMMAND_LINE_SIZE];
 	char cgroup[512];
-	struct log_field fields[4];
+	char time[32];
+	char started[32];
+	struct log_field fields[6];
 };
-
-static bool read_guest_name(unsigned int pid, char *name, size_t size)
-{
-	static char cmdline[65536];
-	char path[32];
-	ssize_t length;
-
-	snprintf(path, sizeof(path), "/proc/%u/cmdline", pid);
-	length = read_file(AT_FDCWD, path, cmdline, sizeof(cmdline));
-	return length > 0 && guest_name_from_cmdline(cmdline, (size_t)length, name, size);
-}
 
 // In the name of a unit, systemd writes an unusual byte as \xNN.
 static void unescape(char *text)
@@ -121,15 +115,39 @@ static bool read_cgroup_name(uint64_t id, char *name, size_t size)
 	return true;
 }
 
+static int64_t now_ns(clockid_t clock)
+{
+	struct timespec time;
+
+	clock_gettime(clock, &time);
+	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
+// Such as 2026-11-30T12:00:00Z.
+static void write_time(uint64_t since_boot, char *text, size_t size)
+{
+	int64_t boot = now_ns(CLOCK_REALTIME) - now_ns(CLOCK_BOOTTIME);
+	time_t seconds = (boot + (int64_t)since_boot) / 1000000000;
+	struct tm parts;
+
+	strftime(text, size, "%FT%TZ", gmtime_r(&seconds, &parts));
+}
+
+// Reads nothing of the process: it may have ended, or may make every reader of its /proc wait.
 static void describe(struct process *process, const struct host_event *event)
 {
 	struct log_field *field = process->fields;
 
 	*field++ = (struct log_field){"comm", event->comm};
-	if (read_guest_name(event->pid, process->vm, sizeof(process->vm)))
+	if (guest_name_from_cmdline(event->command_line, event->command_line_size, process->vm,
+				    sizeof(process->vm)))
 		*field++ = (struct log_field){"vm", process->vm};
 	if (read_cgroup_name(event->cgroup, process->cgroup, sizeof(process->cgroup)))
 		*field++ = (struct log_field){"cgroup", process->cgroup};
+	write_time(event->time, process->time, sizeof(process->time));
+	*field++ = (struct log_field){"time", process->time};
+	write_time(event->started, process->started, sizeof(process->started));
+	*field++ = (struct log_field){"started", process->started};
 	*field = (struct log_field){NULL, NULL};
 }
 
@@ -239,12 +257,45 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
+// The tables and the ring are bounded: reports what had no place in them since the last look.
+static void report_overload(struct watcher *watcher)
+{
+	static const struct {
+		const char *key;
+		enum host_count count;
+	} places[] = {{"lost_reports", HOST_COUNT_LOST_REPORTS},
+		      {"untracked", HOST_COUNT_UNTRACKED},
+		      {"unmarked", HOST_COUNT_UNMARKED}};
+	enum { PLACES = sizeof(places) / sizeof(places[0]) };
+	uint64_t counts[HOST_COUNTS] = {0}, more[PLACES], sum = 0;
+	struct attachment attachment;
+	struct report_line line;
+	char text[24];
+
+	loader_find(&attachment);
+	loader_counts(&attachment, counts);
+	loader_close(&attachment);
+	for (size_t i = 0; i < PLACES; i++) {
+		uint64_t count = counts[places[i].count], before = watcher->counts[places[i].count];
+
+		// After a `disable` the counts begin again.
+		more[i] = count < before ? count : count - before;
+		sum += more[i];
+	}
+	memcpy(watcher->counts, counts, sizeof(counts));
+	if (!sum)
+		return;
+	report_begin(&line, &watcher->log, LOG_LEVEL_ERROR, "overload");
+	for (size_t i = 0; i < PLACES; i++) {
+		snprintf(text, sizeof(text), "%" PRIu64, more[i]);
+		report_text(&line, places[i].key, text);
+	}
+	report_send(&line);
+}
+
 static time_t now(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec;
+	return now_ns(CLOCK_MONOTONIC) / 1000000000;
 }
 
 static struct conditions look(void)
@@ -271,9 +322,11 @@ static void check(struct watcher *watcher)
 {
 	struct host_check check;
 	struct attachment attachment;
-	// Waits for an `enable` or `disable` that is running.
-	bool locked = !loader_lock();
+	// Waits for an `enable` or `disable` that is running, unless it hangs.
+	bool locked = !loader_lock(LOCK_SECONDS);
 
+	if (locked)
+		loader_clean_up();
 	if (watcher->ring)
 		ring_buffer__consume(watcher->ring);
 	watcher->conditions = look();
@@ -365,6 +418,7 @@ int watch(void)
 		check(&watcher);
 		do {
 			notify_watchdog();
+			report_overload(&watcher);
 			read_reports(&watcher);
 		} while (!is_hung_up && !has_to_check(&watcher));
 	}

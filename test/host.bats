@@ -17,6 +17,7 @@ setup() {
 teardown() {
   [[ ! $unmet ]] || return 0
   [[ ! -v public ]] || rm -r "$public"
+  [[ ! -v holder ]] || kill "$holder"
   [[ ! -v watcher ]] || kill -KILL "$watcher" 2>/dev/null || true
   host disable >/dev/null
   assert_no_pins
@@ -71,6 +72,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   kill "$loader"
   wait "$loader" || true
   (($(grep -c 'set-xsave 0x207: 0 xstate_bv=0x3 ' "$BATS_TEST_TMPDIR/loads") > 3))
+  assert_counts missed_entries=0 missed_exits=0
   run grep -v -e '^create' -e '^cpuid' -e '^set-xsave 0x207: 0 xstate_bv=0x3 ' "$BATS_TEST_TMPDIR/loads"
   [[ -z $output ]] || fail "$output"
   [[ $(find /sys/fs/bpf -path '*/xsaveshim/entry' -o -name 'xsaveshim-new' -o -name 'xsaveshim-old') == /sys/fs/bpf/xsaveshim/entry ]]
@@ -82,6 +84,24 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $output == "xsaveshim host: enabled: trim=none refused=abort" ]]
   enable --trim=save
   [[ $output == "xsaveshim host: enabled: trim=save refused=abort" ]]
+}
+
+@test "enabled again, it keeps the counts and the reports that each vCPU had, and no call is counted twice or missed" {
+  local pid
+  enable
+  mkfifo "$BATS_TEST_TMPDIR/in"
+  "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x203 pause set-xsave 0x203 set-xsave 0x207 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
+  pid=$!
+  wait_for 20 grep -q set-xsave "$BATS_TEST_TMPDIR/out"
+  enable
+  echo >>"$BATS_TEST_TMPDIR/in"
+  wait_for 20 grep -q 'set-xsave 0x207' "$BATS_TEST_TMPDIR/out"
+  kill "$pid"
+  assert_counts seen=3 trimmed=3 missed_entries=0 missed_exits=0 under_way=0
+  start_watch
+  wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 2))'
+  [[ $(grep -oE 'xstate_bv=.*' "$BATS_TEST_TMPDIR/watch") == "xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
+xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
 @test "two commands that enable it at the same time both succeed and leave one set of programs" {
@@ -250,6 +270,32 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
 }
 
+@test "a report has the guest's name and the times of the process that had the event, though it has ended when watch starts" {
+  enable
+  # The VMM ends at -name, which is no step.
+  run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
+  start_watch
+  wait_for 20 watch_reported event=trim
+  watch_reported ' comm=vmm vm=honest .*time=20..-..-..T..:..:..Z started=20..-..-..T..:..:..Z ioctl=' || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
+}
+
+@test "if another process holds the lock, enable and disable end and name it, status and watch do not need it" {
+  enable
+  perl -e 'use Fcntl; open(LOCK, "+>", "/run/xsaveshim-host.lock") or die;
+    my $lock = pack("ssx4qqix4", F_WRLCK, 0, 0, 0, 0); fcntl(LOCK, F_SETLK, $lock) or die;
+    $| = 1; print "held\n"; sleep' >"$BATS_TEST_TMPDIR/held" 3>&- &
+  holder=$!
+  wait_for 20 grep -q held "$BATS_TEST_TMPDIR/held"
+  assert_status 0 "$is_active"
+  start_watch
+  wait_for 20 watch_reported event=active
+  run --separate-stderr timeout 60 "$build/xsaveshim" host disable
+  [[ $status == 1 && $stderr == "xsaveshim host: cannot be disabled: process $holder holds /run/xsaveshim-host.lock: wait for its end, or end it" ]] ||
+    fail "$output" "$stderr"
+  kill "$holder"
+  unset holder
+}
+
 @test "an event of a vCPU is reported if it has a new bit, else at its 10th, 100th ... time; each vCPU has its own count" {
   local hundred=()
   for _ in {1..99}; do hundred+=(set-xsave 0x203); done
@@ -265,6 +311,76 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru count=10
 vcpu=0 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=100
 vcpu=1 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
 vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
+}
+
+# Prints the arguments of a VMM with so many vCPUs, each of which loads a payload so many times.
+vcpus() { # NUMBER TIMES
+  local i j
+  for ((i = 0; i < $1; i++)); do
+    echo create $i cpuid 0xd=0x3
+    for ((j = 0; j < $2; j++)); do echo set-xsave 0x203; done
+  done
+}
+
+# The tests run in the root cgroup, so that each user is a group of its own.
+other_group() {
+  chmod 666 /dev/kvm
+  setpriv --reuid 65534 --clear-groups "$@"
+}
+
+# set_groups_parts VCPUS REPORTS    changes these two numbers, which are at the end of the settings
+set_groups_parts() {
+  local map value
+  map=$(for map in $(bpftool -j prog show name xsaveshim_entry | jq '[.] | flatten | .[0].map_ids[]'); do
+    bpftool -j map show id "$map" | jq 'select(.name == "settings") | .id'
+  done)
+  value=$(bpftool -j map dump id "$map" | jq -r '.[0].value | .[0:48] | join(" ")')
+  # shellcheck disable=SC2046,SC2086 # words
+  bpftool map update id "$map" key 0 0 0 0 value $value $(printf '%d %d 0 0 %d %d 0 0' $(($1 % 256)) $(($1 / 256)) $(($2 % 256)) $(($2 / 256)))
+}
+
+@test "the flood of one user's reports neither takes another user's place in the ring nor goes unreported" {
+  local flooding
+  make_public "$vmm"
+  enable
+  set_groups_parts 4096 50
+  # shellcheck disable=SC2046 # words
+  run "$vmm" $(vcpus 60 1)
+  other_group "$public/vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207
+  start_watch
+  wait_for 30 watch_reported 'level=error event=overload via=host lost_reports=10 untracked=0 unmarked=0'
+  flooding=$(grep -c 'event=trim .* xstate_bv=0x203' "$BATS_TEST_TMPDIR/watch")
+  ((flooding == 50)) || fail "$flooding reports"
+  watch_reported 'event=trim .* xstate_bv=0x207'
+  # When they are read, the user has a whole part of the ring again.
+  # shellcheck disable=SC2046
+  run "$vmm" $(vcpus 20 1)
+  wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
+}
+
+@test "one user's vCPUs have a bounded part of the table; beyond it each event is reported, and a destroyed vCPU frees its place" {
+  make_public "$vmm"
+  enable
+  set_groups_parts 2 100
+  # shellcheck disable=SC2046
+  run "$vmm" $(vcpus 3 3)
+  assert_counts untracked=3
+  # shellcheck disable=SC2046
+  run "$vmm" $(vcpus 2 3)
+  # shellcheck disable=SC2046
+  other_group "$public/vmm" $(vcpus 2 3)
+  assert_counts untracked=3
+  start_watch
+  wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 9))'
+}
+
+@test "a vCPU at the address of one whose end no program saw begins without reports" {
+  enable
+  rm -f /sys/fs/bpf/xsaveshim/{gone,made}
+  wait_for 30 eval '! bpftool prog show | grep -qE "xsaveshim_(gone|made)"'
+  for _ in {1..10}; do run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207; done
+  start_watch
+  wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 10))'
 }
 
 @test "only one watch runs; it reports when the host mode becomes inactive and active again; the mode stays active if watch is killed" {
@@ -285,7 +401,7 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
 }
 
 @test "watch makes no VM while nothing changes, one on SIGHUP, and reports within seconds that function tracing is off" {
-  probe_calls() { bpftool -j map dump name counts | jq '.[] | (.formatted // .) | select(.key == 11) | .value'; }
+  probe_calls() { bpftool -j map dump name counts | jq '.[] | (.formatted // .) | select(.key == 13) | .value'; }
   local before
   enable
   start_watch
