@@ -132,6 +132,7 @@ INSTALLED := \
 	$(foreach page,$(PAGES),copy:0644:$(page):$(DOCDIR)/$(page))
 ifneq ($(HOST),)
 INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
+	settings:0644:host/xsaveshim-host.default:/etc/default/xsaveshim-host \
 	fill:0644:host/xsaveshim-host.service:$(UNITDIR)/xsaveshim-host.service \
 	fill:0644:host/xsaveshim-host-watch.service:$(UNITDIR)/xsaveshim-host-watch.service
 endif

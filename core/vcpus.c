@@ -17,7 +17,12 @@
 
 static_assert(VCPU_UNKNOWN == 0 && VCPU_XCR0 < XCR0_IN_SLOT,
 	      "a zeroed slot knows nothing, and two bits hold the knowledge");
-static_assert(VCPUS_SLOTS < UINT16_MAX, "a slot's number plus one fits into slot_of");
+
+// In slot_of: the slot has a history. Without this bit nobody reads the slot, because even a read may
+// make the kernel allocate the page.
+#define HAS_HISTORY 0x8000
+
+static_assert(VCPUS_SLOTS < HAS_HISTORY, "a slot's number plus one fits into slot_of");
 
 static bool is_inside(int fd)
 {
@@ -36,10 +41,15 @@ static void store(_Atomic uint64_t *word, uint64_t value)
 		atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
+static unsigned int slot_of(const struct vcpus *vcpus, int fd)
+{
+	return is_inside(fd) ? atomic_load_explicit(&vcpus->slot_of[fd], memory_order_relaxed) : 0;
+}
+
 // Returns the number of the descriptor's slot plus one, or 0.
 static unsigned int slot_number(const struct vcpus *vcpus, int fd)
 {
-	return is_inside(fd) ? atomic_load_explicit(&vcpus->slot_of[fd], memory_order_relaxed) : 0;
+	return slot_of(vcpus, fd) & (HAS_HISTORY - 1);
 }
 
 // Returns the number of the descriptor's slot plus one, of a new slot if it has none; 0 if it cannot
@@ -69,6 +79,8 @@ static struct vcpu_slot *counting_slot(struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
 
+	if (number && !(slot_of(vcpus, fd) & HAS_HISTORY))
+		atomic_fetch_or_explicit(&vcpus->slot_of[fd], HAS_HISTORY, memory_order_relaxed);
 	return &vcpus->slots[number ? number - 1
 				    : VCPUS_SLOTS - 1 - (unsigned int)fd % VCPUS_SLOTS];
 }
@@ -120,6 +132,8 @@ void vcpus_create(struct vcpus *vcpus, int fd, int id)
 	struct vcpu_slot *slot;
 
 	vcpus_set(vcpus, fd, (struct vcpu){VCPU_NO_CPUID, id, 0, 0});
+	if (slot_number(vcpus, fd) && !(slot_of(vcpus, fd) & HAS_HISTORY))
+		return;
 	vcpus_set_dropped(vcpus, fd, 0);
 	slot = counting_slot(vcpus, fd);
 	for (unsigned int event = 0; event < VCPU_EVENTS; event++) {
@@ -147,13 +161,11 @@ uint64_t vcpus_dropped(const struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
 
-	return number ? load(&vcpus->slots[number - 1].dropped) : 0;
+	return slot_of(vcpus, fd) & HAS_HISTORY ? load(&vcpus->slots[number - 1].dropped) : 0;
 }
 
 void vcpus_set_dropped(struct vcpus *vcpus, int fd, uint64_t dropped)
 {
-	unsigned int number = slot_number(vcpus, fd);
-
-	if (number)
-		store(&vcpus->slots[number - 1].dropped, dropped);
+	if (slot_number(vcpus, fd) && dropped != vcpus_dropped(vcpus, fd))
+		store(&counting_slot(vcpus, fd)->dropped, dropped);
 }

@@ -171,7 +171,7 @@ static void read_map(struct attachment *attachment, uint32_t id)
 	struct bpf_map_info info = {0};
 	uint32_t size = sizeof(info);
 	int fd = bpf_map_get_fd_by_id(id);
-	struct host_settings *settings = NULL;
+	void *settings = NULL;
 
 	if (fd < 0)
 		return;
@@ -183,11 +183,13 @@ static void read_map(struct attachment *attachment, uint32_t id)
 	}
 	if (!strcmp(info.name, "counts") && info.max_entries == HOST_COUNTS)
 		attachment->counts = map_memory(fd, COUNTS_SIZE, PROT_READ);
-	if (!strcmp(info.name, "settings") && info.value_size == sizeof(*settings))
-		settings = map_memory(fd, sizeof(*settings), PROT_READ);
+	if (!strcmp(info.name, "settings") &&
+	    info.value_size >= offsetof(struct host_settings, caps))
+		settings = map_memory(fd, info.value_size, PROT_READ);
 	if (settings) {
-		attachment->settings = *settings;
-		munmap(settings, sizeof(*settings));
+		memcpy(&attachment->settings, settings, offsetof(struct host_settings, caps));
+		attachment->has_settings = true;
+		munmap(settings, info.value_size);
 	}
 	close(fd);
 }

@@ -16,6 +16,7 @@ struct attachment {
 	bool pinned;	  // in this bpffs instance
 	int events_map;
 	const uint64_t *counts; // HOST_COUNTS of them; NULL: another version's programs
+	bool has_settings;
 	struct host_settings settings;
 };
 

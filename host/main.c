@@ -4,9 +4,10 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -18,6 +19,9 @@
 #include "xsaveshim/settings.h"
 
 #define EXIT_USAGE 2
+#define EXIT_NEVER 2 // the unit does not try again
+
+#define UNIT "xsaveshim-host.service"
 
 static const char help[] =
 	"usage: xsaveshim host enable [--trim=WHAT] [--refused=ACTION]\n"
@@ -29,7 +33,8 @@ static const char help[] =
 	"included: BPF programs do it inside the kernel.\n"
 	"\n"
 	"  enable   load the programs, and prove with a VM that they work. If they are\n"
-	"           enabled already, new programs with the new settings replace them\n"
+	"           enabled already, new programs with the new settings replace them;\n"
+	"           settings that no option names stay as they are\n"
 	"  disable  remove the programs\n"
 	"  status   probe KVM to see whether the programs are active, and show their counts;\n"
 	"           with --check, exit with 1 also if a call was missed or not trimmed\n"
@@ -41,7 +46,8 @@ static const char help[] =
 	"                    and end the VMM\n"
 	"  -h, --help        print this\n"
 	"\n"
-	"Exit status: 0 done, or active; 1 not; 2 unknown, or a wrong command line.\n";
+	"Exit status: 0 done, or active; 1 not; 2 unknown, never on this kernel, or a\n"
+	"wrong command line.\n";
 
 // Messages begin with the name of the command that executes this helper.
 static char title[] = "xsaveshim host";
@@ -62,7 +68,14 @@ static bool has_privilege(void)
 
 // ---- enable ----
 
-static bool parse_settings(int argc, char **argv, struct settings *settings)
+static void set_from(struct settings *settings, const struct host_settings *active)
+{
+	settings->trim = active->trim;
+	settings->refused = active->abort ? REFUSED_ABORT : REFUSED_REPORT;
+}
+
+// given: which settings an option names.
+static bool parse_settings(int argc, char **argv, struct settings *settings, bool *given)
 {
 	static const struct option options[] = {
 		{"trim", required_argument, NULL, SETTING_TRIM},
@@ -81,30 +94,48 @@ static bool parse_settings(int argc, char **argv, struct settings *settings)
 			      settings_accepted((enum setting)option), optarg);
 			return false;
 		}
+		given[option] = true;
 	}
 	if (optind != argc)
 		warnx("unexpected argument '%s'", argv[optind]);
 	return optind == argc;
 }
 
+// Settings that no option names stay as the active programs have them.
+static void keep_active(struct settings *settings, const bool *given)
+{
+	struct settings active = *settings;
+	struct attachment attachment;
+
+	if (loader_find(&attachment) && attachment.has_settings)
+		set_from(&active, &attachment.settings);
+	loader_close(&attachment);
+	if (!given[SETTING_TRIM])
+		settings->trim = active.trim;
+	if (!given[SETTING_REFUSED])
+		settings->refused = active.refused;
+}
+
 static int enable(int argc, char **argv)
 {
+	bool given[SETTINGS] = {false}, is_final = false;
 	struct settings settings;
 	const char *reason;
 
-	if (!parse_settings(argc, argv, &settings))
+	if (!parse_settings(argc, argv, &settings, given))
 		return fail_usage();
-	reason = missing_requirement();
+	reason = missing_requirement(&is_final);
 	if (!reason)
 		reason = loader_lock();
 	if (!reason) {
 		pins_clean_up();
+		keep_active(&settings, given);
 		reason = loader_enable((struct host_settings){
 			.trim = settings.trim, .abort = settings.refused == REFUSED_ABORT});
 	}
 	if (reason) {
 		warnx("cannot be enabled: %s", reason);
-		return 1;
+		return is_final ? EXIT_NEVER : 1;
 	}
 	printf("%s: enabled: trim=%s refused=%s\n", title, settings_text(&settings, SETTING_TRIM),
 	       settings_text(&settings, SETTING_REFUSED));
@@ -113,9 +144,34 @@ static int enable(int argc, char **argv)
 
 // ---- disable ----
 
-static int disable(int argc, char **argv)
+// After a `disable` by hand, systemd would still call the unit active. While systemd itself stops or
+// restarts the unit, it is not active any more, and needs no job that would replace systemd's.
+static void stop_unit(void)
+{
+	char shell[] = "sh", option[] = "-c",
+	     command[] = "systemctl --quiet is-active " UNIT " && systemctl --quiet stop " UNIT;
+	char *argv[] = {shell, option, command, NULL};
+	pid_t pid;
+
+	fflush(stdout);
+	if (!access("/run/systemd/system", F_OK) &&
+	    !posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ))
+		waitpid(pid, NULL, 0);
+}
+
+static const char *remove_programs(bool *was_enabled)
 {
 	struct attachment attachment;
+
+	pins_clean_up();
+	*was_enabled = loader_find(&attachment);
+	loader_close(&attachment);
+	return *was_enabled ? loader_disable(&attachment) : NULL;
+}
+
+static int disable(int argc, char **argv)
+{
+	bool was_enabled = false;
 	const char *reason;
 
 	if (argc > 1) {
@@ -125,20 +181,15 @@ static int disable(int argc, char **argv)
 	if (!has_privilege())
 		return 1;
 	reason = loader_lock();
-	if (!reason) {
-		pins_clean_up();
-		if (!loader_find(&attachment)) {
-			printf("%s: it was not enabled\n", title);
-			return 0;
-		}
-		loader_close(&attachment);
-		reason = loader_disable(&attachment);
-	}
+	if (!reason)
+		reason = remove_programs(&was_enabled);
 	if (reason) {
 		warnx("cannot be disabled: %s", reason);
 		return 1;
 	}
-	printf("%s: disabled\n", title);
+	loader_unlock();
+	printf("%s: %s\n", title, was_enabled ? "disabled" : "it was not enabled");
+	stop_unit();
 	return 0;
 }
 
@@ -274,8 +325,7 @@ static int show_status(int argc, char **argv)
 	status.counted = loader_counts(&status.attachment, status.counts);
 	status.skipped = loader_skipped();
 	settings_init(&status.settings);
-	status.settings.trim = status.attachment.settings.trim;
-	status.settings.refused = status.attachment.settings.abort ? REFUSED_ABORT : REFUSED_REPORT;
+	set_from(&status.settings, &status.attachment.settings);
 	if (json)
 		print_json(&status);
 	else

@@ -15,6 +15,7 @@
 // The kind of the program at the exit.
 enum host_exit { HOST_EXIT_FEXIT, HOST_EXIT_KRETPROBE };
 
+// The members before caps stay as they are: an upgrade reads them from the programs that it replaces.
 struct host_settings {
 	uint32_t trim; // enum trim
 	uint32_t exit; // enum host_exit

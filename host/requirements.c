@@ -3,12 +3,12 @@
 
 #include <cpuid.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/capability.h>
@@ -18,6 +18,10 @@
 
 #define LOCKDOWN "/sys/kernel/security/lockdown"
 #define FTRACE "/proc/sys/kernel/ftrace_enabled"
+// Not /dev/kvm: a distribution may create that file without a driver.
+#define DEVICE "/sys/class/misc/kvm"
+#define DEVICE_TRIES 50
+#define DEVICE_PAUSE_NS 200000000
 #define KPROBES "/sys/kernel/debug/kprobes/enabled"
 
 static char line[320];
@@ -97,9 +101,17 @@ static const char *kvm_module(void)
 	return !memcmp(&b, "Auth", 4) || !memcmp(&b, "Hygo", 4) ? "kvm_amd" : "kvm_intel";
 }
 
+static bool is_there(const char *path)
+{
+	return !access(path, F_OK);
+}
+
 static const char *missing_kvm(void)
 {
-	if (!access("/dev/kvm", F_OK) && !access("/sys/module/kvm", F_OK))
+	// The module kvm comes first, and its vendor's module makes the device.
+	for (int i = 0; i < DEVICE_TRIES && is_there("/sys/module/kvm") && !is_there(DEVICE); i++)
+		nanosleep(&(struct timespec){.tv_nsec = DEVICE_PAUSE_NS}, NULL);
+	if (is_there(DEVICE) && is_there("/sys/module/kvm"))
 		return NULL;
 	snprintf(line, sizeof(line),
 		 "KVM is not loaded: modprobe %s; if that fails, the kernel's log says why (dmesg)",
@@ -116,15 +128,19 @@ const char *missing_tracing(void)
 	return NULL;
 }
 
-const char *missing_requirement(void)
+const char *missing_requirement(bool *is_final)
 {
-	static const char *(*const checks[])(void) = {
-		missing_privilege, old_kernel,	    missing_btf, lockdown,
-		missing_kvm,	   missing_tracing, pins_problem};
+	static const struct {
+		const char *(*check)(void);
+		bool is_final;
+	} checks[] = {{missing_privilege, true}, {old_kernel, true},   {missing_btf, true},
+		      {lockdown, true},		 {missing_kvm, false}, {missing_tracing, false},
+		      {pins_problem, false}};
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
-		const char *reason = checks[i]();
+		const char *reason = checks[i].check();
 
+		*is_final = reason && checks[i].is_final;
 		if (reason)
 			return reason;
 	}

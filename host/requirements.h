@@ -4,7 +4,11 @@
 #ifndef XSAVESHIM_HOST_REQUIREMENTS_H
 #define XSAVESHIM_HOST_REQUIREMENTS_H
 
-const char *missing_requirement(void);
+#include <stdbool.h>
+
+// *is_final: waiting does not help. Waits for some seconds for the vendor's module of KVM if the module
+// kvm is loaded.
+const char *missing_requirement(bool *is_final);
 
 // The requirements that can go missing while the programs are attached.
 const char *missing_tracing(void);

@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -315,6 +317,28 @@ static void read_reports(const struct watcher *watcher)
 	}
 }
 
+// Tells systemd's watchdog that this process does not hang.
+static void notify_watchdog(void)
+{
+	static const char message[] = "WATCHDOG=1";
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	size_t length = path ? strlen(path) : 0;
+	int fd;
+
+	if (!length || length >= sizeof(address.sun_path))
+		return;
+	memcpy(address.sun_path, path, length);
+	// An abstract address.
+	if (path[0] == '@')
+		address.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	sendto(fd, message, strlen(message), MSG_NOSIGNAL | MSG_DONTWAIT,
+	       (struct sockaddr *)&address,
+	       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length));
+	close(fd);
+}
+
 // A ring buffer has one consumer: a second watcher would steal reports.
 static bool is_only_watcher(void)
 {
@@ -339,8 +363,9 @@ int watch(void)
 	for (;;) {
 		is_hung_up = false;
 		check(&watcher);
-		do
+		do {
+			notify_watchdog();
 			read_reports(&watcher);
-		while (!is_hung_up && !has_to_check(&watcher));
+		} while (!is_hung_up && !has_to_check(&watcher));
 	}
 }

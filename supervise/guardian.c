@@ -89,14 +89,12 @@ static void report_death(pid_t process, const char *ioctl_name)
 {
 	pid_t child = fork();
 	struct report_line line;
-	struct log *log;
 
 	if (child > 0)
 		return;
 	if (!child)
 		close(listener);
-	log = reports_begin(process);
-	report_begin(&line, log, LOG_LEVEL_ERROR, "supervisor-died");
+	report_begin(&line, reports_begin(process), LOG_LEVEL_ERROR, "supervisor-died");
 	report_int(&line, "supervisor", supervisor);
 	if (ioctl_name) {
 		report_text(&line, "ioctl", ioctl_name);

@@ -27,10 +27,10 @@ enable() {
   [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-# assert_cannot_enable REASON-PATTERN [WRAPPER...]
+# assert_cannot_enable EXIT-STATUS REASON-PATTERN [WRAPPER...]
 assert_cannot_enable() {
-  run --separate-stderr timeout 60 "${@:2}" "$build/xsaveshim" host enable
-  [[ $status == 1 && -z $output && $stderr == "xsaveshim host: cannot be enabled: "$1 && $stderr != *$'\n'* ]] ||
+  run --separate-stderr timeout 60 "${@:3}" "$build/xsaveshim" host enable
+  [[ $status == "$1" && -z $output && $stderr == "xsaveshim host: cannot be enabled: "$2 && $stderr != *$'\n'* ]] ||
     fail "exit status $status" "$output" "$stderr" || return
   assert_no_pins
 }

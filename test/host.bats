@@ -66,6 +66,14 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $(find /sys/fs/bpf -path '*/xsaveshim/entry' -o -name 'xsaveshim-new' -o -name 'xsaveshim-old') == /sys/fs/bpf/xsaveshim/entry ]]
 }
 
+@test "enabled again without options it keeps its settings, and a new option changes only its own" {
+  enable --trim=none --refused=abort
+  enable
+  [[ $output == "xsaveshim host: enabled: trim=none refused=abort" ]]
+  enable --trim=save
+  [[ $output == "xsaveshim host: enabled: trim=save refused=abort" ]]
+}
+
 @test "two commands that enable it at the same time both succeed and leave one set of programs" {
   "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
   enable --trim=both
@@ -165,21 +173,21 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   sysctl -q kernel.ftrace_enabled=0
   assert_status 1 'inactive: *sysctl kernel.ftrace_enabled=1'
   host disable
-  assert_cannot_enable '*sysctl kernel.ftrace_enabled=1' || { sysctl -q kernel.ftrace_enabled=1; false; }
+  assert_cannot_enable 1 '*sysctl kernel.ftrace_enabled=1' || { sysctl -q kernel.ftrace_enabled=1; false; }
   sysctl -q kernel.ftrace_enabled=1
 }
 
 @test "neither a plain user nor root without CAP_SYS_ADMIN can enable it" {
   make_public "$build"/xsaveshim{,-host}
-  build=$public assert_cannot_enable 'run this as root' setpriv --reuid 65534 --clear-groups
-  assert_cannot_enable 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
-  assert_cannot_enable 'this is root of a user namespace alone: *' unshare --user --map-root-user
+  build=$public assert_cannot_enable 2 'run this as root' setpriv --reuid 65534 --clear-groups
+  assert_cannot_enable 2 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
+  assert_cannot_enable 2 'this is root of a user namespace alone: *' unshare --user --map-root-user
 }
 
 @test "without the kernel's BTF, or without a bpffs, it cannot be enabled" {
   local hiding=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"')
-  assert_cannot_enable '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
-  assert_cannot_enable '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
+  assert_cannot_enable 2 '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
+  assert_cannot_enable 1 '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
 @test "in a bpffs that other users may write it is neither enabled nor disabled, and root deletes nothing of theirs" {

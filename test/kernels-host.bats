@@ -100,7 +100,7 @@ kretprobe" ]] || fail "$output" "$stderr"
   local mode
   for mode in integrity confidentiality; do
     inside --append "lockdown=$mode" fixed '"$0/xsaveshim" host enable'
-    ((status == 1)) || fail "$output" "$stderr"
+    ((status == 2)) || fail "$output" "$stderr"
     [[ $stderr == "xsaveshim host: cannot be enabled: this kernel is locked down (/sys/kernel/security/lockdown says $mode), "* ]] ||
       fail "$stderr"
     [[ $stderr != *$'\n'* ]] || fail "$stderr"
@@ -121,6 +121,17 @@ inactive: the programs are attached, but the kernel does not call them: KVM has 
 xsaveshim host: disabled
 xsaveshim host: cannot be enabled: KVM is not loaded: modprobe kvm_amd; if that fails, the kernel's log says why (dmesg)" ]] ||
     fail "$output" "$stderr"
+}
+
+@test "enable waits for KVM's second module if only the first one is loaded" {
+  # shellcheck disable=SC2016 # the inner shell's
+  inside debian '
+    rmmod kvm_amd
+    "$0/xsaveshim" host enable 2>&1 | cut -d: -f2 &
+    sleep 3
+    insmod "$XSTEST_MODULES"/*-kvm-amd.ko
+    wait'
+  [[ $output == " enabled" ]] || fail "$output" "$stderr"
 }
 
 @test "on an affected kernel a static VMM's payload is refused without the host mode, and accepted with it" {
@@ -219,7 +230,7 @@ helper_with() {
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
 
-@test "the units, which installing does not enable, enable it before libvirt, write its reports to the journal, and disable it" {
+@test "the units, which installing does not enable, enable it before libvirt, write its reports to the journal, keep its options, and agree with a disable by hand" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's
@@ -237,9 +248,16 @@ helper_with() {
     for _ in {1..100}; do host journalctl -t xsaveshim -o cat | grep -o "event=trim via=host\|cgroup=.*scope" && break; sleep 0.2; done
     host touch /srv/done
     wait
+    host sh -c "echo ENABLE_OPTIONS=--trim=restore >/etc/default/xsaveshim-host"
     host systemctl reload xsaveshim-host
+    host xsaveshim host enable
     host systemctl kill -s KILL xsaveshim-host-watch
     host xsaveshim host status | head -n 1
+    host xsaveshim host disable
+    host systemctl is-active xsaveshim-host
+    host systemctl start xsaveshim-host
+    host systemctl restart xsaveshim-host
+    host xsaveshim host status | sed -n 2p
     host systemctl stop xsaveshim-host
     host xsaveshim host status
     test/tools/systemd-ns stop /tmp/host' "$BATS_TEST_TMPDIR/stage"
@@ -250,6 +268,33 @@ active: avx was cleared from a payload of a VM whose guest lacks it
 set-xsave 0x207: 0 xstate_bv=0x3 rest=same
 event=trim via=host
 cgroup=/qemu.slice/101.scope
+xsaveshim host: enabled: trim=restore refused=report
 active: avx was cleared from a payload of a VM whose guest lacks it
+xsaveshim host: disabled
+inactive
+trim=restore refused=report
 inactive: it is not enabled" ]] || fail "$output" "$stderr"
+}
+
+@test "the unit of watch is restarted if watch hangs, and systemd rates its exposure with 5.0 or less" {
+  make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
+  run systemd-analyze security --offline=yes --threshold=50 "$BATS_TEST_TMPDIR/stage/usr/lib/systemd/system/xsaveshim-host-watch.service"
+  ((status == 0)) || fail "$output"
+  install -D /dev/stdin "$BATS_TEST_TMPDIR/stage/etc/systemd/system/xsaveshim-host-watch.service.d/short.conf" <<<$'[Service]\nWatchdogSec=30'
+  # shellcheck disable=SC2016 # the inner shell's
+  inside fixed '
+    export XSTEST_SLOW=10
+    host() { test/tools/systemd-ns exec /tmp/host "$@" 2>&1; }
+    show() { host systemctl show -P "$1" xsaveshim-host-watch; }
+    test/tools/systemd-ns start /tmp/host "$1" || exit
+    host systemctl start xsaveshim-host-watch
+    first=$(show WatchdogTimestampMonotonic) pid=$(show MainPID)
+    for _ in {1..100}; do [ "$(show WatchdogTimestampMonotonic)" = "$first" ] || break; sleep 0.2; done
+    [ "$(show WatchdogTimestampMonotonic)" = "$first" ] || echo "watch notifies systemd"
+    host kill -STOP "$pid"
+    for _ in {1..300}; do [ "$(show NRestarts)" = 0 ] || break; sleep 0.2; done
+    show NRestarts
+    test/tools/systemd-ns stop /tmp/host' "$BATS_TEST_TMPDIR/stage"
+  [[ $output == "watch notifies systemd
+1" ]] || fail "$output" "$stderr"
 }

@@ -54,9 +54,12 @@ host_with_packages() {
 # shellcheck disable=SC2016 # for the inner shell
 upgrade_and_remove='
   install
+  reinstall
+  host xsaveshim host status
   host systemctl daemon-reload
   host systemctl is-active xsaveshim-host
   host systemctl start xsaveshim-host xsaveshim-host-watch
+  host xsaveshim host enable --trim=restore
   before=$(programs)
   watcher=$(host systemctl show -P MainPID xsaveshim-host-watch)
   load
@@ -64,28 +67,33 @@ upgrade_and_remove='
   untrimmed
   [ "$(programs)" = "$before" ] || echo "other programs"
   [ "$(host systemctl show -P MainPID xsaveshim-host-watch)" = "$watcher" ] || echo "another watch"
-  host xsaveshim host status | head -n 1
+  host xsaveshim host status | head -n 2
   remove
   programs
   host systemctl is-active xsaveshim-host xsaveshim-host-watch'
-upgraded_and_removed='inactive
+upgraded_and_removed='inactive: it is not enabled
+inactive
+xsaveshim host: enabled: trim=restore refused=report
 other programs
 another watch
 active: avx was cleared from a payload of a VM whose guest lacks it
+trim=restore refused=report
 inactive
 inactive'
 
-@test "an upgrade of the Debian package replaces the active programs without a gap, and its removal disables them" {
+@test "an upgrade of the Debian package replaces the active programs without a gap, keeps their settings, enables nothing else, and its removal disables them" {
   host_with_packages '
     install() { debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb; }
+    reinstall() { install; }
     upgrade() { debian -i /srv/xsaveshim_0.1.1_amd64.deb /srv/xsaveshim-host_0.1.1_amd64.deb; }
     remove() { debian --remove xsaveshim-host; }'"$upgrade_and_remove"
   [[ $output == "$upgraded_and_removed" ]] || fail "$output" "$stderr"
 }
 
-@test "an upgrade of the RPM replaces the active programs without a gap, and its removal disables them" {
+@test "an upgrade of the RPM replaces the active programs without a gap, keeps their settings, enables nothing else, and its removal disables them" {
   host_with_packages '
     install() { fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"; }
+    reinstall() { fedora --nodeps -U --replacepkgs "/srv/xsaveshim*-0.1.0-*.rpm"; }
     upgrade() { fedora --nodeps -U "/srv/xsaveshim*-0.1.1-*.rpm"; }
     remove() { fedora -e xsaveshim-host; }'"$upgrade_and_remove"
   [[ $output == "$upgraded_and_removed" ]] || fail "$output" "$stderr"

@@ -48,7 +48,7 @@ scaled() {
   ((status == 0)) || fail "exit status $status" "$output"
   echo "# $output" >&3
   [[ $output =~ ^trimmed=2000\ first-ns=([0-9]+)\ last-ns=([0-9]+)$ ]] || fail "$output"
-  ((2 * BASH_REMATCH[2] <= 3 * BASH_REMATCH[1])) || fail "$output"
+  ((BASH_REMATCH[2] < 2 * BASH_REMATCH[1])) || fail "$output"
 }
 
 @test "more VMMs than their supervisor can have descriptors are all trimmed" {

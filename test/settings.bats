@@ -176,6 +176,25 @@ assert_file() { # SOURCE [SETTING]
   unset vmm_pid
 }
 
+@test "a disk image never gets the inode number of the deleted log, nor a report" {
+  local inode disk=$BATS_TEST_TMPDIR/disk
+  mkfifo "$BATS_TEST_TMPDIR/in"
+  exec 5<>"$BATS_TEST_TMPDIR/in"
+  env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$log" "$vmm" create 0 cpuid 0xd=0x7 fd 1000 close pause \
+    file "$disk" dup-to 1000 vcpu 0 set-xsave 0x207 <&5 >"$BATS_TEST_TMPDIR/out" 2>&1 3>&- 5>&- &
+  vmm_pid=$!
+  wait_for 20 grep -q '^pause:' "$BATS_TEST_TMPDIR/out"
+  inode=$(stat -c %i "$log")
+  rm "$log"
+  touch "$disk" "$disk".{1..500}
+  [[ -z $(find "$BATS_TEST_TMPDIR" -inum "$inode") ]]
+  echo >&5
+  wait "$vmm_pid"
+  unset vmm_pid
+  [[ ! -s $disk ]]
+  grep -q 'event=trim' "$BATS_TEST_TMPDIR/out"
+}
+
 @test "a log that is a symbolic link is not opened; the reports, and one of the failure, go to stderr" {
   : >"$BATS_TEST_TMPDIR/target"
   ln -s target "$log"

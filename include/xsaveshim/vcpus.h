@@ -38,7 +38,7 @@ struct vcpu_slot {
 // descriptor gets a slot with its first vcpus_set or vcpus_create, and keeps it: close(2) is not
 // seen, and the number may become another vCPU's.
 struct vcpus {
-	_Atomic uint16_t slot_of[VCPUS_MAX]; // by descriptor; the slot plus one, 0: none
+	_Atomic uint16_t slot_of[VCPUS_MAX]; // the slot plus one, 0: none; HAS_HISTORY
 	_Atomic unsigned int slots_given;
 	_Atomic uint64_t
 		words[VCPUS_SLOTS]; // knowledge, id, and a guest XCR0 that fits into 46 bits
