@@ -5,6 +5,7 @@
 
 #include <err.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -96,6 +97,37 @@ static const char *protection_of(const json_t *vmm)
 					 : "unprotected";
 }
 
+// Returns true if an earlier VMM has the same supervisor, and so the same counts.
+static bool is_counted_already(const json_t *vmms, size_t index)
+{
+	json_t *supervisor = json_object_get(json_array_get(vmms, index), "supervisor");
+
+	for (size_t i = 0; i < index && json_is_integer(supervisor); i++)
+		if (json_equal(json_object_get(json_array_get(vmms, i), "supervisor"), supervisor))
+			return true;
+	return false;
+}
+
+static void print_events(const json_t *vmms)
+{
+	json_t *sums = json_object(), *counts, *count;
+	const char *event;
+
+	for (size_t i = 0; i < json_array_size(vmms); i++) {
+		counts = json_object_get(json_array_get(vmms, i), "counts");
+		if (is_counted_already(vmms, i))
+			continue;
+		json_object_foreach(counts, event, count) json_object_set_new(
+			sums, event,
+			json_integer(json_integer_value(json_object_get(sums, event)) +
+				     json_integer_value(count)));
+	}
+	begin_metric("vmm_events", "gauge", "Counts of the running VMMs, by event.");
+	json_object_foreach(sums, event, count)
+		print_value("vmm_events", "event", event, json_integer_value(count));
+	json_decref(sums);
+}
+
 static void print_vmms(const json_t *status)
 {
 	static const char *const states[] = {"protected", "unprotected", "unknown"};
@@ -127,6 +159,7 @@ static void print_vmms(const json_t *status)
 					{0}},
 				0);
 	}
+	print_events(vmms);
 	print_single("processes_not_inspected", "gauge",
 		     "Processes that status could not inspect and that may be VMMs.",
 		     (json_int_t)json_array_size(json_object_get(status, "not_inspected")));

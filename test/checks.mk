@@ -95,6 +95,9 @@ TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-re
 # It forbids growing arrays of pointers.
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
+# Ansible finds a collection by the names of its directories.
+COLLECTIONS := $(abspath $(BUILD))/ansible_collections/xsaveshim
+
 # If one tool fails, the others still run. gcc's -fanalyzer has false findings for descriptors that close_range() closes, in
 # supervise/attach.c, and for the naked function of preload/interpose.c, which returns by its own assembly.
 .PHONY: lint
@@ -110,5 +113,8 @@ lint: $(BUILD)/host/programs.skel.h ## run every static analyser, and check the 
 		check $(CC) $(LINT_FLAGS) -O2 -fanalyzer -Wno-analyzer-fd-leak $$naked -Werror -c -o /dev/null $$source; \
 	done; \
 	check scripts/format --check; \
+	mkdir -p $(COLLECTIONS) && ln -sfn $(CURDIR)/deploy/ansible $(COLLECTIONS)/fleet; \
+	check yamllint --strict -c deploy/ansible/.yamllint deploy test/prometheus; \
+	check env -C $(COLLECTIONS)/fleet ANSIBLE_COLLECTIONS_PATH=$(abspath $(BUILD)) ansible-lint --offline --strict --profile production; \
 	check mandoc -T lint -W warning $(wildcard man/*); \
 	test -z "$$failed"

@@ -5,22 +5,28 @@
 
 load lib
 
+vmm_pids=()
+
 setup() {
   need_kvm
   [[ $EUID == 0 ]] || skip "not root: a plain user cannot inspect every process"
 }
 
 teardown() {
-  [[ -z ${vmm_pid-} ]] || kill "$vmm_pid" || true
+  for vmm_pid in "${vmm_pids[@]}"; do kill "$vmm_pid" || true; done
 }
 
-# Starts a VMM that does nothing; its argument -name gives its guest a name. Sets vmm_pid.
-start_vmm() { # NAME
-  mkfifo "$BATS_TEST_TMPDIR/stdin"
-  "$build/test/idle" 1 -name "$1" <>"$BATS_TEST_TMPDIR/stdin" >"$BATS_TEST_TMPDIR/said" 3>&- &
+# Starts COMMAND, whose VMMs print "ready" and wait. Sets vmm_pid.
+start_vmm() { # VMMS COMMAND...
+  [[ -e $BATS_TEST_TMPDIR/stdin ]] || mkfifo "$BATS_TEST_TMPDIR/stdin"
+  : >"$BATS_TEST_TMPDIR/said"
+  "${@:2}" <>"$BATS_TEST_TMPDIR/stdin" >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
   vmm_pid=$!
-  wait_for $((10 * ${XSTEST_SLOW:-1})) grep -q ready "$BATS_TEST_TMPDIR/said"
+  vmm_pids+=("$vmm_pid")
+  wait_for $((10 * ${XSTEST_SLOW:-1})) is_ready "$1" || fail "$(<"$BATS_TEST_TMPDIR/said")"
 }
+
+is_ready() { (($(grep -c ready "$BATS_TEST_TMPDIR/said") >= $1)); } # VMMS
 
 # Writes the metrics to a file, which promtool accepts if it is here.
 print_metrics() { # [VARIABLE=VALUE...]
@@ -35,7 +41,7 @@ assert_metric() { # LINE...
 }
 
 @test "metrics lists a VMM that nothing protects, and the xfeatures that probe finds leaked and refused" {
-  start_vmm guest
+  start_vmm 1 "$build/test/idle" 1 -name guest
   print_metrics LD_PRELOAD="$build/test/quirk.so" QUIRK_REFUSE=0x4 QUIRK_LEAK=0x200
   assert_metric "xsaveshim_vmm_protected{vm=\"guest\",pid=\"$vmm_pid\",state=\"unprotected\"} 0" \
     'xsaveshim_vmms{state="unprotected"} 1' 'xsaveshim_vmms{state="protected"} 0' 'xsaveshim_probe_refuses{xfeature="avx"} 1' \
@@ -44,10 +50,21 @@ assert_metric() { # LINE...
 }
 
 @test "metrics quotes a guest's name that has a quotation mark, a backslash and two lines" {
-  start_vmm $'a"b\\c\nd'
+  start_vmm 1 "$build/test/idle" 1 -name $'a"b\\c\nd'
   print_metrics
   name=$("$build/xsaveshim" status --json | jq '.vmms[0].name')
   assert_metric "xsaveshim_vmm_protected{vm=$name,pid=\"$vmm_pid\",state=\"unprotected\"} 0"
+}
+
+@test "metrics adds up the counts of the running VMMs, and takes those of a supervisor once" {
+  one="$vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
+  start_vmm 2 "$build/xsaveshim" run --supervise -- sh -c "exec 4<&0; $one <&4 & $one"
+  print_metrics
+  assert_metric 'xsaveshim_vmms{state="protected"} 2' 'xsaveshim_vmm_events{event="trimmed"} 2' 'xsaveshim_vmm_events{event="refused"} 0'
+  start_vmm 1 env LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x3,xcomp_bv=1 \
+    mark ready pause
+  print_metrics
+  assert_metric 'xsaveshim_vmms{state="protected"} 3' 'xsaveshim_vmm_events{event="trimmed"} 3' 'xsaveshim_vmm_events{event="refused"} 1'
 }
 
 @test "metrics shows the host mode's state and counts, and that a disarmed kprobe makes it inactive" {

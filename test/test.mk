@@ -54,9 +54,9 @@ $(BUILD)/test/%.bin: test/guest/%.S
 
 # Suites with the file tag testbed boot kernels of their own.
 TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
-SUITES = $(filter-out $(TESTBED_SUITES),$(wildcard test/*.bats))
+SUITES = $(filter-out $(TESTBED_SUITES) test/ansible.bats,$(wildcard test/*.bats))
 
-.PHONY: check check-kernels check-apparmor check-distributions
+.PHONY: check check-kernels check-apparmor check-fleet check-distributions
 check: ## run every suite that this machine can run (minutes)
 	@type $(firstword $(CC)) bats musl-gcc >/dev/null 2>&1 && \
 		printf '#include <%s>\n' seccomp.h jansson.h linux/kvm.h | $(CC) -E - >/dev/null 2>&1 || \
@@ -70,6 +70,9 @@ check-kernels: test-programs ## build the testbed's kernels once, and run the su
 
 check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed kernel
 	@test/run test/apparmor.bats
+
+check-fleet: test-programs ## run the Ansible collection over ssh against three hosts in namespaces, and Prometheus
+	@test/run test/ansible.bats test/metrics.bats test/prometheus.bats
 
 DISTRIBUTIONS ?= trixie testing
 check-distributions: ## run scripts/demo and scripts/test in the Debians of DISTRIBUTIONS, made once and kept (half an hour)

@@ -1,0 +1,145 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# The Ansible collection, over ssh against three hosts: systemd as PID 1 in namespaces, with this machine's libvirtd and QEMU. The
+# tests share the hosts and follow each other: the plan, a roll-out that stops, one that succeeds, and the roll-back. `make lint`
+# runs ansible-lint.
+
+load lib
+load libvirt
+
+setup_file() {
+  local tool
+  export BATS_NO_PARALLELIZE_WITHIN_FILE=true
+  need_libvirt_host
+  for tool in ansible-playbook sshd ssh-keygen dpkg-buildpackage dh; do
+    type "$tool" >/dev/null 2>&1 || skip "there is no $tool here: scripts/setup fleet packages installs it"
+  done
+  make -s -C "$repo" deb BUILD="$BATS_FILE_TMPDIR" >"$BATS_FILE_TMPDIR/log" 2>&1 || fail "$(<"$BATS_FILE_TMPDIR/log")"
+  mkdir -p "$BATS_FILE_TMPDIR/ansible_collections/xsaveshim"
+  ln -s "$repo/deploy/ansible" "$BATS_FILE_TMPDIR/ansible_collections/xsaveshim/fleet"
+  boot_fleet
+}
+
+# Boots kvm1, kvm2 and kvm3, each with an sshd on a port of its own, and writes the inventory.
+boot_fleet() {
+  local port=$((20000 + RANDOM % 10000)) name
+  ssh-keygen -q -t ed25519 -N '' -f "$BATS_FILE_TMPDIR/key"
+  mkdir -p "$BATS_FILE_TMPDIR/stage"/{srv,root,var/lib/prometheus/node-exporter}
+  # bash reads it for each command over ssh. That of this machine may do anything: pyenv's waited a minute for a lock.
+  : >"$BATS_FILE_TMPDIR/stage/root/.bashrc"
+  cp "$BATS_FILE_TMPDIR/key" "$BATS_FILE_TMPDIR/key.pub" "$BATS_FILE_TMPDIR/stage/srv/"
+  echo '[xsaveshim]' >"$BATS_FILE_TMPDIR/hosts"
+  for name in kvm1 kvm2 kvm3; do
+    on "$name"
+    boot_host "$BATS_FILE_TMPDIR/stage"
+    host systemd-run --quiet --unit=fleet-sshd --property=RuntimeDirectory=sshd /usr/sbin/sshd -D -f /dev/null -p "$port" \
+      -o ListenAddress=127.0.0.1 -o HostKey=/srv/key -o AuthorizedKeysFile=/srv/key.pub -o StrictModes=no \
+      -o PermitRootLogin=prohibit-password -o Subsystem="sftp internal-sftp"
+    echo "$name ansible_host=127.0.0.1 ansible_port=$port" >>"$BATS_FILE_TMPDIR/hosts"
+    port=$((port + 1))
+  done
+  cat >>"$BATS_FILE_TMPDIR/hosts" <<END
+[xsaveshim:vars]
+ansible_user=root
+ansible_ssh_private_key_file=$BATS_FILE_TMPDIR/key
+ansible_python_interpreter=/usr/bin/python3
+xsaveshim_mode=libvirt
+xsaveshim_package_files=["$(echo "$BATS_FILE_TMPDIR"/xsaveshim_*_amd64.deb)"]
+xsaveshim_metrics=true
+xsaveshim_settings={"XSAVESHIM_REFUSED": "abort", "XSAVESHIM_LOG_LEVEL": "error"}
+END
+}
+
+# `host` runs commands on this host from now on.
+on() { host_dir=$BATS_FILE_TMPDIR/$1; } # NAME
+
+teardown_file() {
+  local name
+  for name in kvm1 kvm2 kvm3; do
+    on "$name"
+    stop_host
+  done
+}
+
+# Runs a playbook of the collection. Sets $status and $output.
+play() { # STATUS PLAYBOOK [ARGUMENT...]
+  run "-$1" timeout $((900 * ${XSTEST_SLOW:-1})) env HOME="$BATS_FILE_TMPDIR" ANSIBLE_COLLECTIONS_PATH="$BATS_FILE_TMPDIR" ANSIBLE_HOST_KEY_CHECKING=False ANSIBLE_NOCOLOR=1 \
+    ANSIBLE_PIPELINING=True ANSIBLE_TIMEOUT=$((30 * ${XSTEST_SLOW:-1})) ansible-playbook -i "$BATS_FILE_TMPDIR/hosts" "xsaveshim.fleet.$2" \
+    -e '{"xsaveshim_serial": [1, 1, 1]}' "${@:3}" 3>&-
+}
+
+# Asserts that the last playbook's summary has these counts for a host.
+assert_recap() { # NAME PATTERN
+  grep -qE "^$1 +: .*$2" <<<"$output" || fail "expected of $1: $2" "$output"
+}
+
+# Prints every file of the current host that has to do with xsaveshim, and the packages.
+traces() {
+  host sh -c 'find /etc /usr /var/cache /var/lib/dpkg/info /var/lib/prometheus /var/lib/systemd -name "*xsaveshim*" ! -path "/usr/share/man/*/index.db" | sort; dpkg-query -W "xsaveshim*" 2>/dev/null' || true
+}
+
+@test "the plan compares all hosts, which need nothing for it" {
+  play 0 plan -e "xsaveshim_controllers_command=$build/xsaveshim"
+  [[ $output == *"1: kvm1 kvm2 kvm3"* ]]
+  for name in kvm1 kvm2 kvm3; do
+    on "$name"
+    [[ -z $(traces) ]] || fail "$(traces)"
+  done
+}
+
+@test "a roll-out in check mode changes nothing" {
+  play 0 rollout --check
+  for name in kvm1 kvm2 kvm3; do
+    on "$name"
+    [[ -z $(traces) ]] || fail "$(traces)"
+  done
+}
+
+@test "a roll-out stops at the host that fails its proof, and the hosts behind it keep what they had" {
+  on kvm2
+  host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-kept
+  play 2 rollout
+  assert_recap kvm1 "failed=0"
+  assert_recap kvm2 "failed=1"
+  [[ $output == *"cannot start a probe domain"* ]]
+  run ! assert_recap kvm3 "."
+  host mv /usr/bin/qemu-kept /usr/bin/qemu-system-x86_64
+  run -1 host xsaveshim-libvirt status
+  [[ $output == *"libvirtd.service: not enabled"* ]]
+  on kvm1
+  host xsaveshim-libvirt status
+  on kvm3
+  [[ -z $(traces) ]] || fail "$(traces)"
+}
+
+@test "a roll-out enables and proves every host, and a second one changes nothing" {
+  play 0 rollout
+  assert_recap kvm1 "changed=0 "
+  play 0 rollout
+  for name in kvm1 kvm2 kvm3; do
+    assert_recap "$name" "changed=0 .*failed=0"
+    on "$name"
+    host xsaveshim-libvirt status
+    host grep -qx XSAVESHIM_LOG_LEVEL=error /etc/xsaveshim.conf
+    host systemctl is-enabled xsaveshim-metrics.timer
+    host grep -q ^xsaveshim_vmms /var/lib/prometheus/node-exporter/xsaveshim.prom
+  done
+}
+
+@test "a roll-out of the mode library proves that the loader finds the library" {
+  play 0 rollout --limit kvm3 -e xsaveshim_mode=library
+  assert_recap kvm3 "changed=0 .*failed=0"
+  on kvm3
+  host mv /usr/lib/x86_64-linux-gnu/libxsaveshim.so /srv/
+  play 2 rollout --limit kvm3 -e xsaveshim_mode=library
+  host mv /srv/libxsaveshim.so /usr/lib/x86_64-linux-gnu/
+}
+
+@test "a roll-back leaves nothing on any host" {
+  play 0 rollback
+  for name in kvm1 kvm2 kvm3; do
+    on "$name"
+    [[ -z $(traces) ]] || fail "$(traces)"
+    [[ $(host systemctl show -P Environment libvirtd) != *LD_PRELOAD* ]]
+  done
+}
