@@ -227,9 +227,9 @@ static void find_library(struct vmm *vmm)
 
 	if (!library->mapped)
 		return;
-	vmm->mode = library->known && !library->vcpu_seen ? MODE_BYPASSED : MODE_LIBRARY;
-	vmm->settings_known = library->known && library->vcpu_seen;
-	vmm->settings = library->settings;
+	vmm->mode = library->state.known && !library->vcpu_seen ? MODE_BYPASSED : MODE_LIBRARY;
+	vmm->state = library->state;
+	vmm->state.known &= library->vcpu_seen;
 }
 
 static void find_supervisor(struct vmm *vmm)
@@ -238,8 +238,8 @@ static void find_supervisor(struct vmm *vmm)
 		if (!serves(&supervisions[i], vmm))
 			continue;
 		vmm->mode = MODE_SUPERVISOR;
-		vmm->settings_known = supervisions[i].command.known;
-		vmm->settings = supervisions[i].command.settings;
+		vmm->supervisor = supervisions[i].supervisor;
+		vmm->state = supervisions[i].command.state;
 	}
 }
 
@@ -273,5 +273,5 @@ bool inspect_processes(struct inspection *inspection)
 
 bool inspect_is_protected(const struct vmm *vmm)
 {
-	return vmm->settings_known && policy_trims(vmm->settings.trim, XSAVE_RESTORE);
+	return vmm->state.known && policy_trims(vmm->state.settings.trim, XSAVE_RESTORE);
 }

@@ -79,15 +79,17 @@ struct run_options options_parse_run(int argc, char **argv)
 	return options;
 }
 
-int options_parse_json(int argc, char **argv, const char *help, bool *json)
+int options_parse_output(int argc, char **argv, const char *help, bool *json, bool *check)
 {
-	static const struct option names[] = {
-		{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {0}};
+	const struct option names[] = {{"json", no_argument, NULL, 'j'},
+				       {"help", no_argument, NULL, 'h'},
+				       {check ? "check" : NULL, no_argument, NULL, 'c'},
+				       {0}};
 	int option;
 
 	*json = false;
-	while ((option = getopt_long(argc, argv, "h", names, NULL)) == 'j')
-		*json = true;
+	while ((option = getopt_long(argc, argv, "h", names, NULL)) == 'j' || option == 'c')
+		*(option == 'j' ? json : check) = true;
 	if (option == 'h') {
 		fputs(help, stdout);
 		return 0;
@@ -96,6 +98,6 @@ int options_parse_json(int argc, char **argv, const char *help, bool *json)
 		return -1;
 	if (option == -1)
 		warnx("unexpected argument '%s'", argv[optind]);
-	fprintf(stderr, "usage: %s [--json]\n", argv[0]);
+	fprintf(stderr, "usage: %s [--json%s]\n", argv[0], check ? " | --check" : "");
 	return 2;
 }

@@ -14,7 +14,8 @@ struct run_options {
 // where settings_load and the library find it. Ends the program after --help or an error.
 struct run_options options_parse_run(int argc, char **argv);
 
-// Parses --json and --help. Returns -1, or prints the help or an error and returns the exit status.
-int options_parse_json(int argc, char **argv, const char *help, bool *json);
+// Parses --json, --help and, if check is not NULL, --check. Returns -1, or prints the help or an error
+// and returns the exit status.
+int options_parse_output(int argc, char **argv, const char *help, bool *json, bool *check);
 
 #endif

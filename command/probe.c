@@ -519,7 +519,7 @@ int probe_main(int argc, char **argv)
 			      .source = {.finding = PENDING},
 			      .destination = {.finding = PENDING}};
 	bool json;
-	int ended = options_parse_json(argc, argv, help, &json);
+	int ended = options_parse_output(argc, argv, help, &json, NULL);
 
 	if (ended >= 0)
 		return ended;

@@ -61,6 +61,7 @@ static bool find_magic(int memory, uint64_t start, uint64_t end, uint64_t *addre
 static void read_record(struct image *image, int proc_dirfd, uint64_t start, uint64_t end)
 {
 	int memory = openat(proc_dirfd, "mem", O_RDONLY | O_CLOEXEC);
+	struct state *state = &image->state;
 	struct xsaveshim_record record;
 	char log_path[PATH_MAX] = "";
 	uint64_t address;
@@ -74,7 +75,10 @@ static void read_record(struct image *image, int proc_dirfd, uint64_t start, uin
 		if (pread(memory, log_path, sizeof(log_path), (off_t)(uintptr_t)record.log_path) <
 		    0)
 			log_path[0] = '\0';
-		image->known = record_settings(&record, log_path, &image->settings);
+		state->known = record_settings(&record, log_path, &state->settings);
+		state->log_is_open = record_log_in_use(&record, &state->log_in_use);
+		for (enum record_count count = 0; count < RECORD_COUNTS; count++)
+			state->counts[count] = record.counts[count];
 		image->vcpu_seen = record.vcpu_seen;
 	}
 	close(memory);
@@ -93,7 +97,7 @@ static bool find_image(struct image *image, int proc_dirfd, const char *name)
 
 	if (!maps)
 		return false;
-	while (!image->known && getline(&line, &room, maps) > 0) {
+	while (!image->state.known && getline(&line, &room, maps) > 0) {
 		any = true;
 		if (!proc_maps_file(line, name, &mapping, image->path, sizeof(image->path)))
 			continue;
@@ -108,10 +112,11 @@ static bool find_image(struct image *image, int proc_dirfd, const char *name)
 	return any;
 }
 
-static void find_name(struct vmm *vmm, int proc_dirfd)
+static void read_command_line(struct vmm *vmm, int proc_dirfd)
 {
 	ssize_t size = read_file(proc_dirfd, "cmdline", text, sizeof(text));
 
+	vmm->is_libvirts = size > 0 && guest_is_libvirts(text, (size_t)size);
 	if (size > 0 && guest_name_from_cmdline(text, (size_t)size, vmm->name, sizeof(vmm->name)))
 		return;
 	read_file(proc_dirfd, "comm", text, sizeof(text));
@@ -215,12 +220,13 @@ static void visit_pidfds(int proc_dirfd, struct supervision *supervision,
 // Takes the process, which holds a listener, for a supervisor only if it runs this command.
 // Container managers hold listeners, too, and any user can start a process of any name that holds
 // one.
-static void inspect_supervisor(int proc_dirfd, const struct process_visitor *visitor)
+static void inspect_supervisor(pid_t pid, int proc_dirfd, const struct process_visitor *visitor)
 {
 	static struct supervision supervision;
 	char name[PATH_MAX];
 
 	memset(&supervision, 0, sizeof(supervision));
+	supervision.supervisor = pid;
 	if (!runs_this_command(proc_dirfd, name))
 		return;
 	read_file(proc_dirfd, "status", text, sizeof(text));
@@ -239,7 +245,7 @@ static bool read_vmm(struct vmm *vmm, int proc_dirfd)
 	read_file(proc_dirfd, "status", text, sizeof(text));
 	vmm->uid = proc_status_uids(text, uids) ? uids[PROC_UID_EFFECTIVE] : (uid_t)-1;
 	vmm->filtered = proc_status_is_filtered(text);
-	find_name(vmm, proc_dirfd);
+	read_command_line(vmm, proc_dirfd);
 	return true;
 }
 
@@ -260,7 +266,7 @@ static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process
 		return !is_denied(errno);
 	vmm->vcpus += descriptors.vcpus;
 	if (descriptors.listener)
-		inspect_supervisor(task_dirfd, visitor);
+		inspect_supervisor(vmm->pid, task_dirfd, visitor);
 	return true;
 }
 

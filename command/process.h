@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #include "proc_text.h"
-#include "xsaveshim/settings.h"
+#include "xsaveshim/record.h"
 
 enum mode {
 	MODE_NONE,
@@ -20,32 +20,42 @@ enum mode {
 	MODE_HOST, // not found here: /proc does not show it
 };
 
+// What the record of a library or of a supervisor says.
+struct state {
+	bool known; // the record could be read
+	struct settings settings;
+	bool log_is_open;
+	enum log_target log_in_use; // if it is open
+	uint64_t counts[RECORD_COUNTS];
+};
+
 // The file of the library or of the command that a process has mapped, and the record in the memory
 // of that process.
 struct image {
 	bool mapped;
 	char path[PATH_MAX]; // as the process sees the file system
 	bool replaced;	     // the file has been removed or replaced
-	bool known;	     // the record could be read; it says the rest
 	bool vcpu_seen;
-	struct settings settings;
+	struct state state;
 };
 
 struct vmm {
 	pid_t pid;
 	uid_t uid;     // effective
 	bool filtered; // has a seccomp filter
+	bool is_libvirts;
 	unsigned int vcpus;
 	char name[256];
 	enum mode mode;
 	struct image library;
-	bool settings_known;
-	struct settings settings; // if known, those of the mode that serves the VMM
+	pid_t supervisor;   // 0: none
+	struct state state; // of the mode that serves the VMM
 };
 
 // A supervisor holds a pidfd of this process.
 struct supervision {
 	pid_t pid;
+	pid_t supervisor;
 	uid_t supervisor_uids[PROC_UIDS];
 	struct image command;
 };

@@ -2,7 +2,9 @@
 // xsaveshim status: lists the running VMMs and whether xsaveshim protects them.
 #include "command.h"
 
+#include <ctype.h>
 #include <err.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +32,13 @@ static const char *const mode_names[] = {
 	[MODE_SUPERVISOR] = "supervisor",
 	[MODE_HOST] = "host"};
 
+// A name is a key in JSON and, in upper case and with a hyphen, the heading of a column.
+static const char *const count_names[RECORD_COUNTS] = {
+	[RECORD_TRIMMED] = "trimmed",
+	[RECORD_WOULD_TRIM] = "would_trim",
+	[RECORD_REFUSED] = "refused",
+	[RECORD_LOST] = "lost"};
+
 static const char *const obstruction_names[] = {
 	[NOT_PERMITTED] = "not-permitted", [NO_ANSWER] = "no-answer", [NO_TIME] = "no-time"};
 
@@ -37,25 +46,39 @@ static enum protection protection_of(const struct vmm *vmm)
 {
 	if (inspect_is_protected(vmm))
 		return PROTECTED;
-	if (vmm->settings_known)
+	if (vmm->state.known)
 		return UNPROTECTED;
 	return vmm->mode == MODE_LIBRARY || vmm->mode == MODE_SUPERVISOR ? UNKNOWN : UNPROTECTED;
 }
 
-static size_t count(const struct inspection *inspection, enum protection protection)
+typedef bool vmm_test(const struct vmm *vmm);
+
+static bool is_unprotected(const struct vmm *vmm)
+{
+	return protection_of(vmm) == UNPROTECTED;
+}
+
+static bool is_unknown(const struct vmm *vmm)
+{
+	return protection_of(vmm) == UNKNOWN;
+}
+
+static size_t count(const struct inspection *inspection, vmm_test *is_counted)
 {
 	size_t count = 0;
 
 	for (size_t i = 0; i < inspection->vmm_count; i++)
-		count += protection_of(&inspection->vmms[i]) == protection;
+		count += is_counted(&inspection->vmms[i]);
 	return count;
 }
 
 static enum protection protection_of_all(const struct inspection *inspection)
 {
-	if (count(inspection, UNPROTECTED))
+	if (count(inspection, is_unprotected))
 		return UNPROTECTED;
-	return inspection->not_inspected_count || count(inspection, UNKNOWN) ? UNKNOWN : PROTECTED;
+	return inspection->not_inspected_count || count(inspection, is_unknown)
+		       ? UNKNOWN
+		       : PROTECTED;
 }
 
 // The host mode has no log of its own.
@@ -70,7 +93,7 @@ static json_t *json_settings(const struct vmm *vmm)
 
 	for (enum setting setting = 0; setting < settings_count(vmm); setting++)
 		json_object_set_new(json, settings_json_key(setting),
-				    output_text(settings_text(&vmm->settings, setting)));
+				    output_text(settings_text(&vmm->state.settings, setting)));
 	return json;
 }
 
@@ -84,18 +107,61 @@ static bool is_replaced(const struct vmm *vmm)
 	return has_library(vmm) && vmm->library.replaced;
 }
 
+// The host mode counts for all VMMs together: `xsaveshim host status` shows these counts.
+static bool has_counts(const struct vmm *vmm)
+{
+	return vmm->state.known && vmm->mode != MODE_HOST;
+}
+
+// Returns where the reports about the VMM go, or NULL if its log is not open.
+static const char *log_in_use(const struct vmm *vmm)
+{
+	static struct settings settings;
+
+	if (!has_counts(vmm) || !vmm->state.log_is_open)
+		return NULL;
+	settings = vmm->state.settings;
+	settings.log = vmm->state.log_in_use;
+	return settings_text(&settings, SETTING_LOG);
+}
+
+static bool has_fallen_back(const struct vmm *vmm)
+{
+	return log_in_use(vmm) && vmm->state.log_in_use != vmm->state.settings.log;
+}
+
+static json_t *json_counts(const struct vmm *vmm)
+{
+	json_t *json = json_object();
+
+	for (enum record_count count = 0; count < RECORD_COUNTS; count++)
+		json_object_set_new(json, count_names[count],
+				    json_integer((json_int_t)vmm->state.counts[count]));
+	return json;
+}
+
 static json_t *json_vmm(const struct vmm *vmm)
 {
 	enum protection protection = protection_of(vmm);
-
-	return json_pack(
-		"{s:i, s:o, s:i, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name",
-		output_text(vmm->name), "vcpus", vmm->vcpus, "mode", mode_names[vmm->mode],
-		"protected",
+	json_t *json = json_pack(
+		"{s:i, s:o, s:i, s:b, s:s, s:o, s:o, s:b, s:o}", "pid", vmm->pid, "name",
+		output_text(vmm->name), "vcpus", vmm->vcpus, "libvirt", vmm->is_libvirts, "mode",
+		mode_names[vmm->mode], "protected",
 		protection == UNKNOWN ? json_null() : json_boolean(protection == PROTECTED),
 		"library", has_library(vmm) ? output_text(vmm->library.path) : json_null(),
-		"library_replaced", is_replaced(vmm), "settings",
-		vmm->settings_known ? json_settings(vmm) : json_null());
+		"library_replaced", is_replaced(vmm), "supervisor",
+		vmm->supervisor ? json_integer(vmm->supervisor) : json_null());
+
+	json_object_update_new(
+		json,
+		json_pack("{s:o, s:o, s:s?, s:o}", "settings",
+			  vmm->state.known ? json_settings(vmm) : json_null(), "log_in_use",
+			  log_in_use(vmm) ? output_text(log_in_use(vmm)) : json_null(), "counts_of",
+			  !has_counts(vmm)  ? NULL
+			  : vmm->supervisor ? "supervisor"
+					    : "vmm",
+			  "counts", has_counts(vmm) ? json_counts(vmm) : json_null()));
+	return json;
 }
 
 static void print_json(const struct inspection *inspection)
@@ -125,12 +191,22 @@ static void print_vmm(const struct vmm *vmm, int name_width)
 
 	snprintf(mode, sizeof(mode), "%s%s", mode_names[vmm->mode],
 		 is_replaced(vmm) ? " (replaced)" : "");
-	printf("%7d  %5u  %-9s  %-19s  %-*s ", vmm->pid, vmm->vcpus, words[protection_of(vmm)],
-	       mode, name_width, clean(vmm->name).text);
-	for (enum setting setting = 0; setting < settings_count(vmm) && vmm->settings_known;
-	     setting++)
+	printf("%7d  %5u  %-9s  %-19s  %-*s", vmm->pid, vmm->vcpus, words[protection_of(vmm)], mode,
+	       name_width, clean(vmm->name).text);
+	for (enum record_count count = 0; count < RECORD_COUNTS; count++) {
+		char number[24] = "-";
+
+		if (has_counts(vmm))
+			snprintf(number, sizeof(number), "%" PRIu64 "%s", vmm->state.counts[count],
+				 vmm->supervisor ? "*" : "");
+		printf("  %*s", (int)strlen(count_names[count]), number);
+	}
+	putchar(' ');
+	for (enum setting setting = 0; setting < settings_count(vmm) && vmm->state.known; setting++)
 		printf(" %s=%s", settings_json_key(setting),
-		       clean(settings_text(&vmm->settings, setting)).text);
+		       clean(settings_text(&vmm->state.settings, setting)).text);
+	if (has_fallen_back(vmm))
+		printf(" log_in_use=%s", clean(log_in_use(vmm)).text);
 	putchar('\n');
 }
 
@@ -144,8 +220,14 @@ static void print_table(const struct inspection *inspection)
 		if (width > name_width)
 			name_width = width;
 	}
-	printf("%7s  %5s  %-9s  %-19s  %-*s  %s\n", "PID", "VCPUS", "PROTECTED", "MODE", name_width,
-	       "NAME", "SETTINGS");
+	printf("%7s  %5s  %-9s  %-19s  %-*s", "PID", "VCPUS", "PROTECTED", "MODE", name_width,
+	       "NAME");
+	for (enum record_count count = 0; count < RECORD_COUNTS; count++) {
+		fputs("  ", stdout);
+		for (const char *c = count_names[count]; *c; c++)
+			putchar(*c == '_' ? '-' : toupper(*c));
+	}
+	puts("  SETTINGS");
 	for (size_t i = 0; i < inspection->vmm_count; i++)
 		print_vmm(&inspection->vmms[i], name_width);
 }
@@ -165,49 +247,91 @@ static const char *obstruction_remedy(enum obstruction obstruction)
 	return "others took 30 seconds: run this again";
 }
 
+// Prints a pid of a list: the first ones, and "..." for all others.
+static void print_pid(pid_t pid, size_t *printed)
+{
+	if (*printed < NAMED_PIDS)
+		printf(" %d", pid);
+	else if (*printed == NAMED_PIDS)
+		fputs(" ...", stdout);
+	++*printed;
+}
+
 static void print_not_inspected(const struct inspection *inspection, enum obstruction obstruction)
 {
-	size_t count = 0;
+	size_t count = 0, printed = 0;
 
 	for (size_t i = 0; i < inspection->not_inspected_count; i++)
 		count += inspection->not_inspected[i].obstruction == obstruction;
 	if (!count)
 		return;
 	printf("%zu of the running processes could not be inspected (pid", count);
-	for (size_t i = 0, printed = 0; i < inspection->not_inspected_count; i++) {
-		if (inspection->not_inspected[i].obstruction != obstruction)
-			continue;
-		if (printed++ == NAMED_PIDS) {
-			fputs(" ...", stdout);
-			break;
-		}
-		printf(" %d", inspection->not_inspected[i].pid);
-	}
+	for (size_t i = 0; i < inspection->not_inspected_count; i++)
+		if (inspection->not_inspected[i].obstruction == obstruction)
+			print_pid(inspection->not_inspected[i].pid, &printed);
 	printf("): %s\n", obstruction_remedy(obstruction));
+}
+
+// Prints the number of these VMMs, what they are, and their pids. Returns false if there is none.
+static bool print_vmms(const struct inspection *inspection, vmm_test *is_named, const char *what)
+{
+	size_t named = count(inspection, is_named), printed = 0;
+
+	if (!named)
+		return false;
+	printf("%zu of %zu VMMs %s (pid", named, inspection->vmm_count, what);
+	for (size_t i = 0; i < inspection->vmm_count; i++)
+		if (is_named(&inspection->vmms[i]))
+			print_pid(inspection->vmms[i].pid, &printed);
+	putchar(')');
+	return true;
+}
+
+static bool is_libvirts_unprotected(const struct vmm *vmm)
+{
+	return is_unprotected(vmm) && vmm->is_libvirts;
+}
+
+static bool is_other_unprotected(const struct vmm *vmm)
+{
+	return is_unprotected(vmm) && !vmm->is_libvirts;
+}
+
+static bool is_bypassed(const struct vmm *vmm)
+{
+	return vmm->mode == MODE_BYPASSED;
+}
+
+static bool is_counted_by_supervisor(const struct vmm *vmm)
+{
+	return vmm->supervisor && has_counts(vmm);
 }
 
 // Explains the words in the table and says what to do.
 static void print_notes(const struct inspection *inspection)
 {
-	size_t unprotected = count(inspection, UNPROTECTED), unknown = count(inspection, UNKNOWN);
-	bool any_bypassed = false, any_replaced = false;
+	static const char all_modes[] =
+		": restart them under `xsaveshim run` or with libxsaveshim.so preloaded, with XSAVESHIM_TRIM=restore or both, or enable `xsaveshim host`";
+	static const char libvirt[] =
+		": run `xsaveshim-libvirt enable`, and then stop and start them, or save and restore them (`xsaveshim-libvirt status` says what each needs), or enable `xsaveshim host`";
 
-	for (size_t i = 0; i < inspection->vmm_count; i++) {
-		any_bypassed |= inspection->vmms[i].mode == MODE_BYPASSED;
-		any_replaced |= is_replaced(&inspection->vmms[i]);
-	}
-	if (unprotected)
-		printf("%zu of %zu VMMs not protected: restart them under `xsaveshim run` or with libxsaveshim.so preloaded, with XSAVESHIM_TRIM=restore or both, or enable `xsaveshim host`\n",
-		       unprotected, inspection->vmm_count);
-	if (any_bypassed)
+	if (print_vmms(inspection, is_other_unprotected, "not protected"))
+		puts(all_modes);
+	if (print_vmms(inspection, is_libvirts_unprotected, "of libvirt's not protected"))
+		puts(libvirt);
+	if (count(inspection, is_bypassed))
 		puts("bypassed: the VMM has the library, but calls the kernel without libc, so the library does not see its calls: restart it under `xsaveshim run --supervise`");
-	if (unknown)
-		printf("%zu of %zu VMMs unknown: %s\n", unknown, inspection->vmm_count,
+	if (print_vmms(inspection, is_unknown, "unknown"))
+		printf(": %s\n",
 		       geteuid()
 			       ? "only root may read their settings: run this as root"
 			       : "their library or supervisor is of another version than this command, which cannot read its settings: restart them");
-	if (any_replaced)
+	if (count(inspection, is_replaced))
 		puts("(replaced): the library's file has been removed or replaced, and the VMM still runs with the old library");
+	if (count(inspection, has_fallen_back))
+		puts("log_in_use: the log does not take reports: they go there instead, and nowhere if it says none");
+	if (count(inspection, is_counted_by_supervisor))
+		puts("*: counted for all VMMs of the same supervisor together");
 	for (enum obstruction obstruction = NOT_PERMITTED; obstruction <= NO_TIME; obstruction++)
 		print_not_inspected(inspection, obstruction);
 }
@@ -221,18 +345,114 @@ static void print_text(const struct inspection *inspection)
 	print_notes(inspection);
 }
 
+// ---- --check, by the convention of monitoring plugins ----
+
+enum { CHECK_OK, CHECK_WARNING, CHECK_CRITICAL, CHECK_UNKNOWN };
+
+static bool has_refused(const struct vmm *vmm)
+{
+	return has_counts(vmm) && vmm->state.counts[RECORD_REFUSED];
+}
+
+static bool has_lost(const struct vmm *vmm)
+{
+	return has_counts(vmm) && vmm->state.counts[RECORD_LOST];
+}
+
+// The worst comes first.
+static const struct check {
+	int status;
+	vmm_test *applies;
+	const char *what;
+} checks[] = {
+	{CHECK_CRITICAL, is_unprotected, "not protected"},
+	{CHECK_CRITICAL, has_refused, "had state refused by KVM"},
+	{CHECK_CRITICAL, has_lost, "lost state"},
+	{CHECK_WARNING, has_fallen_back, "with a log that takes no reports"},
+	{CHECK_WARNING, is_replaced, "with a library whose file was replaced"},
+	{CHECK_UNKNOWN, is_unknown, "with unknown settings"},
+};
+
+#define CHECKS (sizeof(checks) / sizeof(checks[0]))
+
+static int check_status(const struct inspection *inspection)
+{
+	for (const struct check *check = checks; check < checks + CHECKS; check++)
+		if (count(inspection, check->applies))
+			return check->status;
+	return inspection->not_inspected_count ? CHECK_UNKNOWN : CHECK_OK;
+}
+
+// Returns true if an earlier VMM has the same supervisor, and so the same counts.
+static bool is_counted_already(const struct inspection *inspection, size_t index)
+{
+	const struct vmm *vmms = inspection->vmms;
+
+	for (size_t i = 0; i < index && vmms[index].supervisor; i++)
+		if (vmms[i].supervisor == vmms[index].supervisor)
+			return true;
+	return false;
+}
+
+static void print_performance_data(const struct inspection *inspection)
+{
+	printf(" | vmms=%zu unprotected=%zu unknown=%zu not_inspected=%zu", inspection->vmm_count,
+	       count(inspection, is_unprotected), count(inspection, is_unknown),
+	       inspection->not_inspected_count);
+	for (enum record_count count = 0; count < RECORD_COUNTS; count++) {
+		uint64_t sum = 0;
+
+		for (size_t i = 0; i < inspection->vmm_count; i++)
+			if (has_counts(&inspection->vmms[i]) && !is_counted_already(inspection, i))
+				sum += inspection->vmms[i].state.counts[count];
+		printf(" %s=%" PRIu64, count_names[count], sum);
+	}
+	putchar('\n');
+}
+
+// Prints one line and returns the exit status.
+static int report_check(const struct inspection *inspection)
+{
+	static const char *const words[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
+	int status = check_status(inspection);
+	const char *separator = "";
+	size_t printed = 0;
+
+	printf("xsaveshim %s: ", words[status]);
+	if (status == CHECK_OK)
+		printf("all of %zu VMMs protected", inspection->vmm_count);
+	for (const struct check *check = checks; check < checks + CHECKS; check++) {
+		if (!count(inspection, check->applies))
+			continue;
+		fputs(separator, stdout);
+		print_vmms(inspection, check->applies, check->what);
+		separator = ", ";
+	}
+	if (inspection->not_inspected_count) {
+		printf("%s%zu processes not inspected (pid", separator,
+		       inspection->not_inspected_count);
+		for (size_t i = 0; i < inspection->not_inspected_count; i++)
+			print_pid(inspection->not_inspected[i].pid, &printed);
+		putchar(')');
+	}
+	print_performance_data(inspection);
+	return status;
+}
+
 static const char help[] =
-	"usage: xsaveshim status [--json]\n\n"
-	"Lists the running VMMs and whether xsaveshim trims what they restore.\n\n"
+	"usage: xsaveshim status [--json | --check]\n\n"
+	"Lists the running VMMs, whether xsaveshim trims what they restore, and how\n"
+	"often it did. With --check it prints one line, as monitoring plugins do.\n\n"
 	"Exit status: 0 all VMMs are protected; 1 a VMM is not protected; 2 no\n"
-	"unprotected VMM was found, but some processes could not be inspected.\n";
+	"unprotected VMM was found, but some processes could not be inspected.\n"
+	"With --check: 0 ok, 1 warning, 2 critical, 3 unknown.\n";
 
 // The host mode protects each VMM that no other mode protects.
 static void add_host_mode(struct inspection *inspection)
 {
 	struct settings settings;
 
-	if (count(inspection, PROTECTED) == inspection->vmm_count ||
+	if (count(inspection, inspect_is_protected) == inspection->vmm_count ||
 	    !host_helper_query(&settings) || !policy_trims(settings.trim, XSAVE_RESTORE))
 		return;
 	for (size_t i = 0; i < inspection->vmm_count; i++) {
@@ -241,31 +461,31 @@ static void add_host_mode(struct inspection *inspection)
 		if (protection_of(vmm) == PROTECTED)
 			continue;
 		vmm->mode = MODE_HOST;
-		vmm->settings_known = true;
-		vmm->settings = settings;
+		vmm->state = (struct state){.known = true, .settings = settings};
 	}
 }
 
 int status_main(int argc, char **argv)
 {
 	struct inspection inspection;
-	enum protection protection;
-	bool json;
-	int ended = options_parse_json(argc, argv, help, &json);
+	bool json, is_check = false;
+	int status = options_parse_output(argc, argv, help, &json, &is_check);
 
-	if (ended >= 0)
-		return ended;
+	if (status >= 0)
+		return status && is_check ? CHECK_UNKNOWN : status;
 	if (!inspect_processes(&inspection)) {
 		warn("cannot read /proc, which must be mounted and readable");
-		return UNKNOWN;
+		return is_check ? CHECK_UNKNOWN : UNKNOWN;
 	}
 	add_host_mode(&inspection);
+	status = (int)protection_of_all(&inspection);
 	if (json)
 		print_json(&inspection);
+	else if (is_check)
+		status = report_check(&inspection);
 	else
 		print_text(&inspection);
-	protection = protection_of_all(&inspection);
 	free(inspection.vmms);
 	free(inspection.not_inspected);
-	return protection;
+	return status;
 }

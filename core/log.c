@@ -92,6 +92,7 @@ void log_init(struct log *log, enum log_target target, const char *path, enum lo
 	log->polls = false;
 	log->via = NULL;
 	log->fields = NULL;
+	log->in_use = NULL;
 	log->pid = 0;
 	log->standard_error = is_null_device(STDERR_FILENO) ? no_file() : file_of(STDERR_FILENO);
 	log->claimed = 0;
@@ -224,10 +225,25 @@ static const char *open_files(const struct log *log, struct log_files *files)
 	return reason;
 }
 
+static void note_in_use(const struct log *log, enum log_target target)
+{
+	if (log->in_use)
+		atomic_store_explicit(log->in_use, LOG_IN_USE(target), memory_order_relaxed);
+}
+
+// Returns the first fallback of the log, which has these files.
+static enum log_target fallback(const struct log *log, const struct log_files *files)
+{
+	if (log->target != LOG_STDERR && log->standard_error.fd >= 0)
+		return LOG_STDERR;
+	return log->target != LOG_SYSLOG && files->syslog_is_connected ? LOG_SYSLOG : LOG_NONE;
+}
+
 bool log_open(struct log *log, const char **error)
 {
 	unsigned int unopened = 0;
 	unsigned int slot;
+	bool is_closed;
 
 	if (log_is_open(log))
 		return false;
@@ -235,9 +251,13 @@ bool log_open(struct log *log, const char **error)
 	if (slot >= LOG_OPENERS)
 		return false;
 	*error = open_files(log, &log->slots[slot]);
-	if (atomic_compare_exchange_strong_explicit(
-		    &log->opened, &unopened, slot + 1, memory_order_release, memory_order_relaxed))
+	if (atomic_compare_exchange_strong_explicit(&log->opened, &unopened, slot + 1,
+						    memory_order_release, memory_order_relaxed)) {
+		is_closed = log->target == LOG_STDERR && log->standard_error.fd < 0;
+		note_in_use(log,
+			    *error || is_closed ? fallback(log, &log->slots[slot]) : log->target);
 		return true;
+	}
 	close_files(&log->slots[slot]);
 	return false;
 }
@@ -258,9 +278,11 @@ void log_close(struct log *log)
 
 const char *log_fallback(const struct log *log)
 {
-	if (log->target != LOG_STDERR && log->standard_error.fd >= 0)
-		return "stderr";
-	return log->target != LOG_SYSLOG && files_of(log).syslog_is_connected ? "syslog" : "none";
+	static const char *const names[] = {
+		[LOG_STDERR] = "stderr", [LOG_SYSLOG] = "syslog", [LOG_NONE] = "none"};
+	struct log_files files = files_of(log);
+
+	return names[fallback(log, &files)];
 }
 
 bool log_takes(const struct log *log, enum log_level level)
@@ -326,16 +348,17 @@ static bool send_line(const struct log_files *files, enum log_level level, char 
 void log_write(const struct log *log, enum log_level level, char *line, size_t length)
 {
 	struct log_files files = files_of(log);
+	enum log_target used = LOG_NONE;
 	int saved = errno;
-	bool is_written = false;
 
-	if (log->target == LOG_PATH)
-		is_written = write_line(log, files.file, line, length);
-	else if (log->target == LOG_SYSLOG)
-		is_written = send_line(&files, level, line, length);
-	if (!is_written)
-		is_written = write_stderr(log, line, length);
-	if (!is_written && log->target != LOG_SYSLOG)
-		send_line(&files, level, line, length);
+	if (log->target == LOG_PATH && write_line(log, files.file, line, length))
+		used = LOG_PATH;
+	else if (log->target == LOG_SYSLOG && send_line(&files, level, line, length))
+		used = LOG_SYSLOG;
+	else if (write_stderr(log, line, length))
+		used = LOG_STDERR;
+	else if (log->target != LOG_SYSLOG && send_line(&files, level, line, length))
+		used = LOG_SYSLOG;
+	note_in_use(log, used);
 	errno = saved;
 }

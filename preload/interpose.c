@@ -96,6 +96,7 @@ __attribute__((constructor)) static void start(void)
 	// Calls from a program's .preinit_array run this more than once.
 	log_close(&report_log);
 	log_init(&report_log, settings.log, settings.log_path, settings.log_level);
+	report_log.in_use = &record.log_in_use;
 	errno = saved;
 }
 
@@ -178,8 +179,12 @@ static void trim_payload(void *payload, struct trim_result trim)
 static void report_trimmed(struct vcpu_call call, enum vcpu_event event, struct trim_result trim)
 {
 	uint64_t dropped = trim.xstate_bv & ~trim.allowed;
-	uint32_t count = dropped ? vcpus_count(&vcpus, call.fd, event, dropped) : 0;
+	uint32_t count;
 
+	if (!dropped)
+		return;
+	record_event(&record, trim.after == trim.xstate_bv ? RECORD_WOULD_TRIM : RECORD_TRIMMED);
+	count = vcpus_count(&vcpus, call.fd, event, dropped);
 	if (!count)
 		return;
 	open_log();
@@ -358,6 +363,7 @@ OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long reque
 	if (error == EINVAL && policy_refused_fpsse_alone(settings.trim, refusal) &&
 	    load_widened(call, request, payload, refusal.guest_lacks))
 		return 0;
+	record_event(&record, RECORD_REFUSED);
 	count = vcpus_count(&vcpus, call.fd, VCPU_EVENT_REFUSED, policy_refused_xfeatures(refusal));
 	call.ends_vmm = error == EINVAL && ends_vmm(call.vcpu, refusal);
 	if (count || call.ends_vmm) {
@@ -407,6 +413,8 @@ OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 	uint64_t joins = policy_joins(call.vcpu, xcr0);
 	uint32_t count = lost ? vcpus_count(&vcpus, call.fd, VCPU_EVENT_LOST, lost) : 0;
 
+	if (lost)
+		record_event(&record, RECORD_LOST);
 	if (joins) {
 		call.vcpu.enabled_xcr0 |= joins;
 		vcpus_set(&vcpus, call.fd, call.vcpu);
@@ -426,6 +434,7 @@ OUT_OF_LINE static void handle_xcr0_refused(struct vcpu_call call, uint64_t xcr0
 	uint32_t count = vcpus_count(
 		&vcpus, call.fd, VCPU_EVENT_XCR0_REFUSED, policy_refused_xfeatures(refusal));
 
+	record_event(&record, RECORD_REFUSED);
 	call.ends_vmm = ends_vmm(call.vcpu, refusal);
 	if (count || call.ends_vmm) {
 		open_log();

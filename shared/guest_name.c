@@ -80,3 +80,16 @@ bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_
 	}
 	return name[0] != '\0';
 }
+
+// libvirt gives each QEMU this monitor, in sessions and containers too.
+bool guest_is_libvirts(const char *cmdline, size_t size)
+{
+	static const char monitor[] = "socket,id=charmonitor,";
+	const char *end = cmdline + size;
+	const char *argument;
+
+	while ((argument = next_string(&cmdline, end)))
+		if (!strncmp(argument, monitor, strlen(monitor)))
+			return true;
+	return false;
+}

@@ -29,9 +29,6 @@
 
 #include "filter.h"
 #include "supervise.h"
-#include "xsaveshim/record.h"
-
-static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 
 static _Noreturn void fail(const char *what)
 {
@@ -124,7 +121,6 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 	send_number(socket, getpid());
 	supervise_prepare(copy_listener(vmm, receive_number(socket)), socket, settings, vmm,
 			  program, reason);
-	record_publish(&record, settings);
 	send_number(socket, 0);
 	close(socket);
 	supervise();

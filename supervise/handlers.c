@@ -36,6 +36,7 @@ struct call {
 static int listener;
 static const struct settings *settings;
 static struct tracked *tracked;
+static struct xsaveshim_record *record;
 
 // The xfeatures are the host's XCR0 if KVM cannot be queried. The xcr0 stays 0: the supervisor
 // cannot see whether a VMM has the permission to use AMX, and KVM accepts no CPUID table with AMX
@@ -282,13 +283,17 @@ static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *
 	uint64_t excess = trim.xstate_bv & ~trim.allowed;
 
 	vcpu->dropped = trim.xstate_bv & ~trim.after;
-	if (excess && events->write_error)
+	if (excess && events->write_error) {
 		events->not_writable_count = count(vcpu, TRACKED_NOT_WRITABLE, excess);
-	else if (excess)
+	} else if (excess) {
+		record_event(record,
+			     trim.after == trim.xstate_bv ? RECORD_WOULD_TRIM : RECORD_TRIMMED);
 		events->trim_count = count(vcpu, TRACKED_TRIM, excess);
+	}
 	xstate_set_bv(head, trim.after);
 	events->refusal = policy_diagnose(head, vcpu->vcpu, host);
 	if (policy_always_refused(events->refusal)) {
+		record_event(record, RECORD_REFUSED);
 		events->refused_count =
 			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
 		// KVM may serve a vCPU without a known table to another process.
@@ -360,6 +365,8 @@ static void before_set_xcrs(struct call *call)
 	lost = policy_lost(vcpu->dropped, xcr0);
 	vcpu->vcpu.enabled_xcr0 |= policy_joins(vcpu->vcpu, xcr0) & ~lost;
 	times = lost ? count(vcpu, TRACKED_LOST, lost) : 0;
+	if (lost)
+		record_event(record, RECORD_LOST);
 	about = vcpu_call(call, vcpu->vcpu);
 	about.ends_vmm = lost && settings->refused == REFUSED_ABORT;
 	if (about.ends_vmm) // never without a report
@@ -434,11 +441,13 @@ static uint64_t kvm_xfeatures(void)
 	return xfeatures;
 }
 
-void handlers_init(int fd, const struct settings *loaded, struct tracked *owners)
+void handlers_init(int fd, const struct settings *loaded, struct tracked *owners,
+		   struct xsaveshim_record *counting)
 {
 	listener = fd;
 	settings = loaded;
 	tracked = owners;
+	record = counting;
 	host.xfeatures = kvm_xfeatures();
 	host.mxcsr_reserved = xstate_host_mxcsr_reserved();
 }

@@ -9,6 +9,7 @@
 #include <seccomp.h>
 
 #include "tracked.h"
+#include "xsaveshim/record.h"
 #include "xsaveshim/settings.h"
 
 struct call;
@@ -23,8 +24,9 @@ struct watched_ioctl {
 
 extern const struct watched_ioctl watched[WATCHED];
 
-// To be called once, before the first notification. The caller keeps all three.
-void handlers_init(int listener, const struct settings *settings, struct tracked *tracked);
+// To be called once, before the first notification. The caller keeps all four.
+void handlers_init(int listener, const struct settings *settings, struct tracked *tracked,
+		   struct xsaveshim_record *record);
 
 // Handles a notification: learns the vCPU's CPUID table, or trims its payload, or reports. The
 // caller then answers it, and the kernel makes the call whatever has happened here. Thread-safe.

@@ -9,12 +9,13 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct log report_log;
 
-bool reports_open(const struct settings *settings, pid_t vmm)
+bool reports_open(const struct settings *settings, pid_t vmm, _Atomic uint32_t *in_use)
 {
 	log_init(&report_log, settings->log, settings->log_path, settings->log_level);
 	report_log.via = "supervisor";
 	report_log.foresees = true;
 	report_log.polls = true;
+	report_log.in_use = in_use;
 	report_log.pid = vmm;
 	report_open_log(&report_log, settings);
 	return report_log.standard_error.fd >= 0;

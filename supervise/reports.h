@@ -12,9 +12,9 @@
 #include "xsaveshim/log.h"
 #include "xsaveshim/settings.h"
 
-// Opens the log that the settings name, and reports the settings' problems. Returns true if lines
-// may go to standard error.
-bool reports_open(const struct settings *settings, pid_t vmm);
+// Opens the log that the settings name, and reports the settings' problems. in_use is the log's.
+// Returns true if lines may go to standard error.
+bool reports_open(const struct settings *settings, pid_t vmm, _Atomic uint32_t *in_use);
 
 // Returns true if the log takes lines of this level.
 bool reports_take(enum log_level level);

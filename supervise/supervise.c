@@ -13,8 +13,10 @@
 #include "reports.h"
 #include "stderr.h"
 #include "tracked.h"
+#include "xsaveshim/record.h"
 #include "xsaveshim/report.h"
 
+static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 static struct tracked tracked;
 static int listener;
 static pid_t first_process;
@@ -52,12 +54,13 @@ void supervise_prepare(int fd, int socket, const struct settings *settings, pid_
 {
 	listener = fd;
 	first_process = vmm;
-	has_stderr = reports_open(settings, vmm);
+	has_stderr = reports_open(settings, vmm, &record.log_in_use);
 	report_run(program, reason);
 	guardian_start(listener, settings, vmm, socket);
 	tracked_init(&tracked, raise_descriptor_limit());
 	tracked.owner_bits = guardian_owners();
-	handlers_init(listener, settings, &tracked);
+	handlers_init(listener, settings, &tracked, &record);
+	record_publish(&record, settings);
 }
 
 void supervise(void)

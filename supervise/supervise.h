@@ -10,7 +10,7 @@
 #include "xsaveshim/settings.h"
 
 // Opens the log that the settings name, reports which program is supervised and for what reason,
-// and starts the guardian. The kernel's notifications of the calls arrive on listener; socket leads
+// starts the guardian, and publishes the record that `xsaveshim status` reads. The kernel's notifications of the calls arrive on listener; socket leads
 // to the VMM.
 void supervise_prepare(int listener, int socket, const struct settings *settings, pid_t vmm,
 		       const char *program, const char *reason);

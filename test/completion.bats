@@ -32,6 +32,10 @@ assert_offers() { # WORD...
   assert_offers status
   completes 'xsaveshim probe --'
   assert_offers --json --help
+  completes 'xsaveshim status --'
+  assert_offers --json --check --help
+  completes 'xsaveshim host status --'
+  assert_offers --json --check
   completes 'xsaveshim run --'
   assert_offers --trim= --refused= --log= --log-level= --supervise --help --
 }

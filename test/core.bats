@@ -89,11 +89,15 @@ check() {
 @test "the log syslog is the socket /dev/log" { check; }
 @test "without /dev/log the log syslog falls back to standard error and reports that" { check; }
 @test "a log is not opened before log_open" { check; }
+@test "a log notes where its latest line went" { check; }
+@test "a log that cannot be opened notes its fallback before the first line" { check; }
 @test "if many threads open a log, one succeeds and the others leave no descriptor" { check; }
 @test "if standard error becomes /dev/null, its lines go to syslog" { check; }
 @test "if standard error is /dev/null from the start, its lines go to syslog" { check; }
 @test "a file that has taken over the log's descriptor number never gets a line" { check; }
 @test "a record keeps the settings and whether a vCPU was seen" { check; }
+@test "a record counts each kind of event" { check; }
+@test "a record says where the log's lines go, unless the log is not open or the number is none of a target" { check; }
 @test "a record that was not published, or that has another version, has no settings" { check; }
 @test "a record that holds no accepted values is refused, and a path without an end is cut" { check; }
 @test "the defaults are restore, abort, stderr and notice" { check; }

@@ -18,7 +18,7 @@ setup() {
 # open. If a command of the scenario fails, the test fails. Processes that the scenario starts end with it.
 in_world() {
   {
-    declare -p build command idle pretender shim standins work ${manual+manual}
+    declare -p build command idle pretender shim standins work eventful ${manual+manual}
     declare -f
     echo "trap 'echo \"failed: \$BASH_COMMAND\" >&2' ERR; start_world; scenario"
   } >"$work/script"
@@ -47,9 +47,8 @@ start_world() {
   cp "$pretender" "$work/world/xsaveshim"
 }
 
-# start [VARIABLE=VALUE]... COMMAND...    waits until it prints "ready"; sets pid
+# start [VARIABLE=VALUE]... COMMAND...    waits until it prints "ready" into the file said; sets pid
 start() {
-  local said
   said=$(mktemp -p "$work")
   env "$@" <&9 >"$said" &
   pid=$!
@@ -147,9 +146,9 @@ line_of() {
     assert_json ".vmms[] | select(.pid == $bare) | [.vcpus, .mode, .protected, .library, .settings] | @json" \
       "[2,\"none\",false,null,null]"
     assert_json .verdict unprotected
-    [[ $(line_of "$preloaded") =~ ^\ *$preloaded\ +3\ +yes\ +library\ +idle\ +trim=restore ]]
-    [[ $(line_of "$bare") =~ ^\ *$bare\ +2\ +NO\ +none\ +idle\ *$ ]]
-    [[ $text == *"1 of 2 VMMs not protected: restart them under \`xsaveshim run\`"* ]]
+    [[ $(line_of "$preloaded") =~ ^\ *$preloaded\ +3\ +yes\ +library\ +idle(\ +0){4}\ +trim=restore ]]
+    [[ $(line_of "$bare") =~ ^\ *$bare\ +2\ +NO\ +none\ +idle(\ +-){4}\ *$ ]]
+    [[ $text == *"1 of 2 VMMs not protected (pid $bare): restart them under \`xsaveshim run\`"* ]]
   }
   in_world
 }
@@ -316,8 +315,8 @@ line_of() {
     # other processes that this user may not inspect give exit status 2 as well
     assert_status 2 "${as_nobody[@]}"
     assert_json ".vmms[] | [.mode, .protected, .settings] | @json" "[\"library\",null,null]"
-    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +unknown\ +library\ +idle\ *$ ]]
-    grep -q "^1 of 1 VMMs unknown: .*: run this as root$" <<<"$text" || fail "$text"
+    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +unknown\ +library\ +idle(\ +-){4}\ *$ ]]
+    grep -q "^1 of 1 VMMs unknown (pid $pid): .*: run this as root$" <<<"$text" || fail "$text"
   }
   in_world
 }
@@ -330,7 +329,7 @@ line_of() {
     assert_mode 2 library null
     assert_json ".not_inspected | length" 0
     assert_json .verdict unknown
-    grep -q "^1 of 1 VMMs unknown: .*: restart them$" <<<"$text" || fail "$text"
+    grep -q "^1 of 1 VMMs unknown (pid $pid): .*: restart them$" <<<"$text" || fail "$text"
     # a VMM that is known not to be protected decides the exit status
     start "$idle" 1
     assert_status 1
@@ -344,7 +343,7 @@ line_of() {
     start LD_PRELOAD="$shim" IDLE_RAW=1 "$idle" 1
     assert_mode 1 bypassed false
     assert_json ".vmms[] | [.library, .settings] | @json" "[\"$(realpath "$shim")\",null]"
-    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +NO\ +bypassed\ +idle\ *$ ]]
+    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +NO\ +bypassed\ +idle(\ +-){4}\ *$ ]]
     grep -q "^bypassed: .*xsaveshim run --supervise" <<<"$text" || fail "$text"
     stop
     start LD_PRELOAD="$shim" IDLE_RAW=1 "$command" run --supervise -- "$idle" 1
@@ -439,7 +438,7 @@ line_of() {
     assert_status 1
     assert_json ".vmms[].name" "$name"
     LC_ALL=C
-    [[ $(line_of "$pid") == *" a?b?[31m?c??????" || $(line_of "$pid") == *" a?b?[31m?c?????? "* ]] || fail "$text"
+    [[ $(line_of "$pid") == *" a?b?[31m?c?????? "* ]] || fail "$text"
     run_of_text=$(tr -d "\n -~" <<<"$text")
     [[ ! $run_of_text ]] || fail "$text"
     [[ $(wc -l <<<"$text") == 3 ]] || fail "$text"
@@ -708,19 +707,141 @@ line_of() {
   in_world
 }
 
+# The steps of a VMM whose library trims two payloads, has one refused, and drops state that the guest used.
+eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7 set-xsave "0x3,xcomp_bv=1" mark ready pause)
+
+@test "status shows how often each VMM's payloads were trimmed, would have been trimmed, were refused, and lost state" {
+  scenario() {
+    local counts=".vmms[] | select(.pid == \$pid) | [.counts_of, .counts.trimmed, .counts.would_trim, .counts.refused, .counts.lost] | @tsv"
+    start LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report XSAVESHIM_LOG=none "$standins/vmm" "${eventful[@]}"
+    assert_status 0
+    assert_json "${counts/\$pid/$pid}" "vmm	2	0	1	1"
+    [[ $(line_of "$pid") =~ \ library\ +vmm\ +2\ +0\ +1\ +1\ +trim= ]] || fail "$text"
+    start LD_PRELOAD="$shim" XSAVESHIM_TRIM=none XSAVESHIM_LOG=none "$standins/vmm" create 0 cpuid 0xd=0x3 set-xsave 0x7 mark ready pause
+    assert_status 1
+    assert_json "${counts/\$pid/$pid}" "vmm	0	1	0	0"
+  }
+  in_world
+}
+
+@test "a supervisor counts for all the VMMs that it serves, and status says so" {
+  scenario() {
+    local one="$standins/vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
+    start "$command" run --supervise --refused=report -- "$standins/vmm" "${eventful[@]}"
+    assert_status 0
+    assert_json ".vmms[] | [.mode, .counts_of, .counts.trimmed, .counts.refused, .counts.lost] | @tsv" "supervisor	supervisor	2	1	1"
+    stop
+    start "$command" run --supervise -- sh -c "exec 3<&0; $one <&3 & $one"
+    until assert_status 0; assert_json ".vmms | length" 2 2>/dev/null && assert_json "[.vmms[].counts.trimmed] | @json" "[2,2]" 2>/dev/null; do
+      sleep 0.02
+    done
+    assert_json ".vmms | map(.supervisor) | unique | length" 1
+    [[ $(grep -cE " supervisor +vmm +2\* +0\* +0\* +0\* +trim=" <<<"$text") == 2 ]] || fail "$text"
+    grep -q "^\*: counted for all VMMs of the same supervisor together$" <<<"$text"
+    # the sum has each supervisor once
+    [[ $("$command" status --check) == *" | vmms=2 "*" trimmed=2 would_trim=0 refused=0 lost=0" ]]
+  }
+  in_world
+}
+
+@test "status shows where reports go if the log does not take them" {
+  scenario() {
+    local log=$work/world/log
+    in_use_is() { # EXIT-STATUS LOG LOG-IN-USE
+      assert_status "$1"
+      assert_json ".vmms[] | [.settings.log, .log_in_use] | @tsv" "$2	$3"
+      if [[ $2 == "$3" ]]; then
+        [[ $text != *log_in_use* ]] || fail "$text"
+      else
+        [[ $(line_of "$pid") == *" log=$2 "*" log_in_use=$3" && $text == *$'\n'"log_in_use: "* ]] || fail "$text"
+      fi
+    }
+    local once=(set-xsave 0x7)
+    start LD_PRELOAD="$shim" XSAVESHIM_LOG="$work/none/log" "$standins/vmm" create 0 cpuid 0xd=0x3 mark ready pause
+    in_use_is 0 "$work/none/log" stderr
+    stop
+    for mode in "env LD_PRELOAD=$shim" "$command run --supervise --"; do
+      # shellcheck disable=SC2086 # words
+      start XSAVESHIM_LOG="$log" $mode "$standins/vmm" create 0 cpuid 0xd=0x3 mark ready pause "${once[@]}" mark again pause
+      in_use_is 0 "$log" "$log"
+      rm "$log"
+      echo >&9
+      until grep -q again "$said"; do sleep 0.02; done
+      in_use_is 0 "$log" stderr
+      stop
+    done
+    # neither the file nor standard error nor syslog takes a line
+    mount -t tmpfs none /dev/shm
+    start LD_PRELOAD="$shim" XSAVESHIM_LOG="$work/none/log" unshare --mount sh -c "
+      exec 2>/dev/null; rm -f /dev/log; exec $standins/vmm create 0 cpuid 0xd=0x3 mark ready pause"
+    in_use_is 0 "$work/none/log" none
+    stop
+    start LD_PRELOAD="$shim" XSAVESHIM_LOG=none "$standins/vmm" create 0 cpuid 0xd=0x3 mark ready pause
+    assert_status 0
+    assert_json ".vmms[].log_in_use" none
+  }
+  in_world
+}
+
+@test "status names unprotected VMMs of libvirt apart, with the remedy for them" {
+  scenario() {
+    start "$idle" 1 -chardev socket,id=charmonitor,fd=21,server=on,wait=off; libvirts=$pid
+    start "$idle" 1 -name socket,id=charmonitor; other=$pid
+    assert_status 1
+    assert_json ".vmms[] | select(.libvirt) | .pid" "$libvirts"
+    grep -q "^1 of 2 VMMs of libvirt's not protected (pid $libvirts): run .xsaveshim-libvirt enable., " <<<"$text" || fail "$text"
+    grep -q "^1 of 2 VMMs not protected (pid $other): restart them under .xsaveshim run. " <<<"$text" || fail "$text"
+  }
+  in_world
+}
+
+@test "status --check prints one line with performance data, and exits as monitoring plugins do" {
+  scenario() {
+    check_says() { # EXIT-STATUS LINE [COMMAND...]
+      local result=0 line
+      line=$("${@:3}" "$command" status --check) || result=$?
+      ((result == $1)) || fail "exit status $result, not $1: $line"
+      # shellcheck disable=SC2053 # a pattern
+      [[ $line == $2 ]] || fail "expected $2, got $line"
+    }
+    local none="trimmed=0 would_trim=0 refused=0 lost=0"
+    check_says 0 "xsaveshim OK: all of 0 VMMs protected | vmms=0 unprotected=0 unknown=0 not_inspected=0 $none"
+    check_says 3 "xsaveshim UNKNOWN: * processes not inspected (pid 1*) | vmms=0 * not_inspected=[1-9]* $none" "${as_nobody[@]}"
+    cp "$shim" "$work/world/libxsaveshim.so"
+    start LD_PRELOAD="$work/world/libxsaveshim.so" "$idle" 1; replaced=$pid
+    check_says 0 "xsaveshim OK: all of 1 VMMs protected | vmms=1 *"
+    rm "$work/world/libxsaveshim.so"
+    check_says 1 "xsaveshim WARNING: 1 of 1 VMMs with a library whose file was replaced (pid $replaced) | *"
+    start LD_PRELOAD="$shim" XSAVESHIM_LOG=/none/log "$idle" 1; fallen=$pid
+    check_says 1 "xsaveshim WARNING: 1 of 2 VMMs with a log that takes no reports (pid $fallen), 1 of 2 *replaced (pid $replaced) | *"
+    start "$idle" 1 -name "a|b"; bare=$pid
+    check_says 2 "xsaveshim CRITICAL: 1 of 3 VMMs not protected (pid $bare), * | vmms=3 unprotected=1 *"
+    stop
+    start LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report "$standins/vmm" "${eventful[@]}"
+    check_says 2 "xsaveshim CRITICAL: 1 of 3 VMMs had state refused by KVM (pid $pid), 1 of 3 VMMs lost state (pid $pid), * trimmed=2 would_trim=0 refused=1 lost=1"
+    chmod 111 /proc
+    check_says 3 "" "${as_nobody[@]}"
+    result=0
+    "$command" status --check now || result=$?
+    ((result == 3))
+  }
+  in_world
+}
+
 @test "the JSON of status has exactly the keys that the manual names" {
   manual=$(sed -n '/^\.Ss status/,/^\.Sh /p' "$repo/man/xsaveshim.1")
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1
     assert_status 0
     assert_json "keys_unsorted | join(\" \")" "$(sed -n "s/^\.It Li //p" <<<"$manual" | paste -sd " ")"
-    for key in $(jq -r ".vmms[0] | keys[], (.settings | keys[])" <<<"$json"); do
+    for key in $(jq -r ".vmms[0] | keys[], (.settings, .counts | keys[])" <<<"$json"); do
       grep -q "^\.\(Pf ( \)\?Li $key\b" <<<"$manual" || fail "the manual does not name $key"
     done
     assert_json "[paths | map(if type == \"number\" then 0 else . end | tostring) | join(\".\")] | join(\" \")" \
-      "format_version version time host vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.mode vmms.0.protected vmms.0.library \
-vmms.0.library_replaced vmms.0.settings vmms.0.settings.trim vmms.0.settings.refused vmms.0.settings.log \
-vmms.0.settings.log_level not_inspected verdict"
+      "format_version version time host vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.libvirt vmms.0.mode vmms.0.protected \
+vmms.0.library vmms.0.library_replaced vmms.0.supervisor vmms.0.settings vmms.0.settings.trim vmms.0.settings.refused \
+vmms.0.settings.log vmms.0.settings.log_level vmms.0.log_in_use vmms.0.counts_of vmms.0.counts vmms.0.counts.trimmed \
+vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost not_inspected verdict"
   }
   in_world
 }
@@ -736,11 +857,11 @@ vmms.0.settings.log_level not_inspected verdict"
   in_world
 }
 
-@test "status accepts --json and --help, and any other argument is an error" {
+@test "status accepts --json, --check and --help, and any other argument is an error" {
   run --separate-stderr "$command" status --help
-  [[ $status == 0 && $output == 'usage: xsaveshim status [--json]'* ]]
+  [[ $status == 0 && $output == 'usage: xsaveshim status [--json | --check]'* ]]
   for word in --jsonn now; do
     run --separate-stderr "$command" status "$word"
-    [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim status [--json]'* ]]
+    [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim status [--json | --check]'* ]]
   done
 }

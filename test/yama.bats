@@ -70,7 +70,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
     until grep -q ready /tmp/output; do kill -0 $! || exit; sleep 0.1; done
     for as_whom in "$as_nobody" ""; do
       $as_whom $xsaveshim status --json >/tmp/json
-      echo $? $(jq -c ".vmms[] | [.shim, .protected, .settings.trim]" /tmp/json)
+      echo $? $(jq -c ".vmms[] | [.mode, .protected, .settings.trim]" /tmp/json)
     done'
-  [[ $status == 0 && $output == '2 ["preload",null,null]'$'\n''0 ["preload",true,"restore"]' ]] || fail "$(outcome)"
+  [[ $status == 0 && $output == '2 ["library",null,null]'$'\n''0 ["library",true,"restore"]' ]] || fail "$(outcome)"
 }

@@ -26,6 +26,9 @@
 enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
+// A target as struct log notes it.
+#define LOG_IN_USE(target) ((uint32_t)(target) + 1)
+
 // The number of threads that may be in log_open at once. Any further one returns without opening.
 #define LOG_OPENERS 64
 
@@ -64,6 +67,10 @@ struct log {
 	// Calls poll(2) before each write, and drops the line if the write would block. A VMM's
 	// filter may kill it for poll(2), so only the supervisor sets this.
 	bool polls;
+
+	// Where lines go: to the target or a fallback, as the latest line did; LOG_NONE if it was
+	// lost. 0: the log is not open. NULL: nobody asks.
+	_Atomic uint32_t *in_use;
 
 	_Atomic int pid; // the value of pid= in every line; 0: none
 	uint64_t file_size_limit;

@@ -291,6 +291,56 @@ static void open_syslog_socket(void)
 	same("datagram", got_datagram(server), true);
 }
 
+static void note_where(void)
+{
+	struct settings settings = settings_with(SETTING_LOG, SCRATCH "/log");
+	_Atomic uint32_t in_use = 0;
+	struct log log = {0};
+	int server;
+
+	hide("/dev");
+	hide(SCRATCH);
+	server = serve_syslog();
+	catch_stderr();
+	log_init(&log, settings.log, settings.log_path, settings.log_level);
+	log.in_use = &in_use;
+	report_open_log(&log, &settings);
+	same("open", in_use, LOG_IN_USE(LOG_PATH));
+	report_one(&log);
+	same("written", in_use, LOG_IN_USE(LOG_PATH));
+	must(!unlink(SCRATCH "/log"), "unlink");
+	report_one(&log);
+	same("deleted", in_use, LOG_IN_USE(LOG_STDERR));
+	close(STDERR_FILENO);
+	report_one(&log);
+	same("without standard error", in_use, LOG_IN_USE(LOG_SYSLOG));
+	close(server);
+	report_one(&log);
+	same("without syslogd", in_use, LOG_IN_USE(LOG_NONE));
+}
+
+static void note_where_from_the_start(void)
+{
+	struct settings settings = settings_with(SETTING_LOG, SCRATCH "/none/log");
+	_Atomic uint32_t in_use = 0;
+
+	hide("/dev");
+	for (enum log_target fallback = LOG_STDERR; fallback <= LOG_NONE; fallback++) {
+		int server = fallback == LOG_SYSLOG ? serve_syslog() : -1;
+		struct log log = {0};
+
+		if (fallback == LOG_STDERR)
+			catch_stderr();
+		else
+			close(STDERR_FILENO);
+		log_init(&log, settings.log, settings.log_path, LOG_LEVEL_NOTICE);
+		log.in_use = &in_use;
+		report_open_log(&log, &settings);
+		same("fallback", in_use, LOG_IN_USE(fallback));
+		close(server);
+	}
+}
+
 static void stream_syslog(void)
 {
 	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
@@ -493,6 +543,9 @@ const struct test_case log_cases[] = {
 	{"without /dev/log the log syslog falls back to standard error and reports that",
 	 open_without_syslog},
 	{"a log is not opened before log_open", open_later},
+	{"a log notes where its latest line went", note_where},
+	{"a log that cannot be opened notes its fallback before the first line",
+	 note_where_from_the_start},
 	{"if many threads open a log, one succeeds and the others leave no descriptor",
 	 open_by_many_threads},
 	{"if standard error becomes /dev/null, its lines go to syslog", stderr_becomes_null},

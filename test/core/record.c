@@ -26,6 +26,38 @@ static void record_keeps(void)
 	same("vCPU seen", record.vcpu_seen, 1);
 }
 
+static void record_counts(void)
+{
+	static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
+
+	for (enum record_count event = 0; event < RECORD_COUNTS; event++)
+		for (unsigned int times = 0; times <= event; times++)
+			record_event(&record, event);
+	for (enum record_count event = 0; event < RECORD_COUNTS; event++)
+		same("count", record.counts[event], event + 1);
+}
+
+static void record_has_log(void)
+{
+	static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
+	struct settings none = settings_with(SETTING_LOG, "none");
+	enum log_target target;
+
+	same("not open", record_log_in_use(&record, &target), false);
+	record_publish(&record, &none);
+	same("log=none is open", record_log_in_use(&record, &target), true);
+	same("log=none", target, LOG_NONE);
+	for (enum log_target used = LOG_STDERR; used <= LOG_PATH; used++) {
+		record.log_in_use = LOG_IN_USE(used);
+		same("open", record_log_in_use(&record, &target), true);
+		same("target", target, used);
+	}
+	record.log_in_use = LOG_IN_USE(LOG_PATH) + 1;
+	same("too large", record_log_in_use(&record, &target), false);
+	record.log_in_use = UINT32_MAX;
+	same("the largest", record_log_in_use(&record, &target), false);
+}
+
 static void record_of_another_version(void)
 {
 	static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
@@ -63,6 +95,9 @@ static void record_of_any_bytes(void)
 
 const struct test_case record_cases[] = {
 	{"a record keeps the settings and whether a vCPU was seen", record_keeps},
+	{"a record counts each kind of event", record_counts},
+	{"a record says where the log's lines go, unless the log is not open or the number is none of a target",
+	 record_has_log},
 	{"a record that was not published, or that has another version, has no settings",
 	 record_of_another_version},
 	{"a record that holds no accepted values is refused, and a path without an end is cut",

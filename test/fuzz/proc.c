@@ -18,6 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(line && out);
 	guest_name_from_cmdline(bytes, input.size, out, room);
 	MUST(memchr(out, '\0', room));
+	guest_is_libvirts(bytes, input.size);
 	if (proc_maps_file(line, "libxsaveshim.so", &mapping, out, room))
 		MUST(memchr(out, '\0', room));
 	proc_stat_holds_no_files(line);

@@ -10,7 +10,9 @@ static struct input input;
 static const struct seccomp_notif *current;
 static uint64_t last_bv;
 static struct tracked owners;
+static struct xsaveshim_record counting;
 static struct log report_log;
+static struct xsaveshim_record counting;
 
 // Descriptors n and n + 4 of a process are duplicates.
 static bool is_same_file(int fd, int other)
@@ -184,6 +186,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!owners.exits)
 		tracked_init(&owners, 1024);
 	tracked = &owners;
+	record = &counting;
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
