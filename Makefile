@@ -63,6 +63,9 @@ help: ## print these lines
 # the shadow stack of a process that has one.
 LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
+# These are not on the path of an ioctl: they are to be small.
+$(BUILD)/core/report.o $(BUILD)/core/settings.o: LIBRARY_COMPILE += $(if $(filter -O2 -O3,$(CFLAGS)),-Os)
+
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
 	$(call show,CC)$(LIBRARY_COMPILE) -c -o $@ $<

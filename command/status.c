@@ -37,7 +37,9 @@ static const char *const count_names[RECORD_COUNTS] = {
 	[RECORD_TRIMMED] = "trimmed",
 	[RECORD_WOULD_TRIM] = "would_trim",
 	[RECORD_REFUSED] = "refused",
-	[RECORD_LOST] = "lost"};
+	[RECORD_LOST] = "lost",
+	[RECORD_REFUSED_STATE] = "refused_state",
+};
 
 static const char *const obstruction_names[] = {
 	[NOT_PERMITTED] = "not-permitted", [NO_ANSWER] = "no-answer", [NO_TIME] = "no-time"};
@@ -359,6 +361,11 @@ static bool has_lost(const struct vmm *vmm)
 	return has_counts(vmm) && vmm->state.counts[RECORD_LOST];
 }
 
+static bool has_refused_state(const struct vmm *vmm)
+{
+	return has_counts(vmm) && vmm->state.counts[RECORD_REFUSED_STATE];
+}
+
 // The worst comes first.
 static const struct check {
 	int status;
@@ -366,8 +373,9 @@ static const struct check {
 	const char *what;
 } checks[] = {
 	{CHECK_CRITICAL, is_unprotected, "not protected"},
-	{CHECK_CRITICAL, has_refused, "had state refused by KVM"},
+	{CHECK_CRITICAL, has_refused, "had a payload refused by KVM"},
 	{CHECK_CRITICAL, has_lost, "lost state"},
+	{CHECK_WARNING, has_refused_state, "had other state refused by KVM"},
 	{CHECK_WARNING, has_fallen_back, "with a log that takes no reports"},
 	{CHECK_WARNING, is_replaced, "with a library whose file was replaced"},
 	{CHECK_UNKNOWN, is_unknown, "with unknown settings"},

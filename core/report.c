@@ -175,7 +175,7 @@ void report_trim(const struct log *log, struct vcpu_call call, struct trim_resul
 	report_send(&line);
 }
 
-// Names each errno that KVM_SET_XSAVE, a seccomp filter or a dead supervisor may cause; else NULL.
+// Names each errno that KVM's calls, a seccomp filter or a dead supervisor may cause; else NULL.
 static const char *error_name(int error)
 {
 	static const struct {
@@ -183,12 +183,20 @@ static const char *error_name(int error)
 		const char *name;
 	} errors[] = {{EINVAL, "EINVAL"}, {EFAULT, "EFAULT"}, {EIO, "EIO"},	{EINTR, "EINTR"},
 		      {ENOMEM, "ENOMEM"}, {ENOSYS, "ENOSYS"}, {EPERM, "EPERM"}, {EACCES, "EACCES"},
-		      {EBADF, "EBADF"},	  {ENOTTY, "ENOTTY"}};
+		      {EBADF, "EBADF"},	  {ENOTTY, "ENOTTY"}, {E2BIG, "E2BIG"}, {EBUSY, "EBUSY"}};
 
 	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
 		if (errors[i].error == error)
 			return errors[i].name;
 	return NULL;
+}
+
+void report_errno(struct report_line *line, int error)
+{
+	if (error_name(error))
+		report_text(line, "errno", error_name(error));
+	else
+		report_int(line, "errno", error);
 }
 
 typedef void add_fn(struct report_line *line, uint64_t value);
@@ -235,10 +243,8 @@ static void report_refusal(const struct log *log, struct vcpu_call call, int err
 	report_begin(&line, log, LOG_LEVEL_ERROR, "refused");
 	report_vcpu_call(&line, call);
 	// A call that has not been made has no errno.
-	if (!log->foresees && error_name(error))
-		report_text(&line, "errno", error_name(error));
-	else if (!log->foresees)
-		report_int(&line, "errno", error);
+	if (!log->foresees)
+		report_errno(&line, error);
 	report_hex(&line, key, value);
 	add_foreseen(&line);
 	if (error == EINVAL)

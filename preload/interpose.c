@@ -31,8 +31,11 @@ static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries)
 // Variadic like libc's ioctl(), because the ABI of variadic functions differs.
 typedef int ioctl_fn(int fd, unsigned long request, ...);
 
-// For a rare path with a large buffer, which would otherwise be on the stack of the usual path.
-#define OUT_OF_LINE __attribute__((noinline))
+// KVM takes no more MSRs in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
+#define KVM_MSRS_MAX 256
+
+// For a rare path: its large buffer is not on the stack of the usual path, and its code is small.
+#define OUT_OF_LINE __attribute__((noinline, cold))
 
 static ioctl_fn start_and_call;
 
@@ -191,6 +194,140 @@ static void report_trimmed(struct vcpu_call call, enum vcpu_event event, struct 
 	report_trim(&report_log, call, trim, count);
 }
 
+// The calls that load the rest of a vCPU's state, which is never trimmed.
+static const struct {
+	unsigned int command;
+	char ioctl_name[sizeof("KVM_SET_NESTED_STATE")]; // a pointer would need a relocation
+} state_calls[] = {
+	{KVM_SET_MSRS, "KVM_SET_MSRS"},
+	{KVM_SET_SREGS, "KVM_SET_SREGS"},
+	{KVM_SET_SREGS2, "KVM_SET_SREGS2"},
+	{KVM_SET_VCPU_EVENTS, "KVM_SET_VCPU_EVENTS"},
+	{KVM_SET_DEBUGREGS, "KVM_SET_DEBUGREGS"},
+	{KVM_SET_LAPIC, "KVM_SET_LAPIC"},
+	{KVM_SET_NESTED_STATE, "KVM_SET_NESTED_STATE"},
+	{KVM_SET_CPUID, "KVM_SET_CPUID"},
+	{KVM_SET_CPUID2, "KVM_SET_CPUID2"},
+};
+
+#define STATE_CALLS (sizeof(state_calls) / sizeof(state_calls[0]))
+
+// A refusal of such a call.
+struct state_refusal {
+	unsigned int command;
+	const void *argument;
+	int error;
+	uint32_t msrs_set; // with MSRs: KVM has set so many of them, and refused the next one
+	uint32_t msrs;	   // 0: KVM refused the whole call
+};
+
+static struct kvm_msr_entry refused_msr(struct state_refusal refusal)
+{
+	const char *entries = (const char *)refusal.argument + sizeof(struct kvm_msrs);
+	struct kvm_msr_entry entry;
+
+	memcpy(&entry, entries + refusal.msrs_set * sizeof(entry), sizeof(entry));
+	return entry;
+}
+
+static void report_msr(struct report_line *line, struct state_refusal refusal)
+{
+	struct kvm_msr_entry entry = refused_msr(refusal);
+
+	report_hex(line, "msr", entry.index);
+	report_hex(line, "value", entry.data);
+	report_int(line, "set", (int)refusal.msrs_set);
+	report_int(line, "of", (int)refusal.msrs);
+}
+
+// Both structures of registers begin alike.
+static_assert(offsetof(struct kvm_sregs, cr0) == offsetof(struct kvm_sregs2, cr0) &&
+		      offsetof(struct kvm_sregs, apic_base) ==
+			      offsetof(struct kvm_sregs2, apic_base),
+	      "KVM_SET_SREGS and KVM_SET_SREGS2 have the same registers");
+
+static void report_registers(struct report_line *line, const void *argument)
+{
+	struct kvm_sregs sregs;
+
+	memcpy(&sregs, argument, offsetof(struct kvm_sregs, interrupt_bitmap));
+	report_hex(line, "cr0", sregs.cr0);
+	report_hex(line, "cr4", sregs.cr4);
+	report_hex(line, "efer", sregs.efer);
+	report_hex(line, "apic_base", sregs.apic_base);
+}
+
+// Returns a bit for the call, or for the MSR: the first refusal of each is reported.
+static uint64_t state_bit(size_t call, struct state_refusal refusal)
+{
+	if (!refusal.msrs)
+		return UINT64_C(1) << call;
+	return UINT64_C(1) << (STATE_CALLS + refused_msr(refusal).index % (64 - STATE_CALLS));
+}
+
+// KVM has read the argument if it answered EINVAL, or if it set some of the MSRs: only then it is
+// known to be readable. Nothing is reported before a CPUID was set, which has opened the log.
+OUT_OF_LINE static void handle_refused_state(int fd, struct state_refusal refusal)
+{
+	struct vcpu_call call = {.fd = fd, .vcpu = vcpus_get(&vcpus, fd)};
+	struct report_line line;
+	uint32_t count;
+	size_t i = 0;
+
+	while (state_calls[i].command != refusal.command)
+		i++;
+	call.ioctl_name = state_calls[i].ioctl_name;
+	record_event(&record, RECORD_REFUSED_STATE);
+	count = vcpus_count(&vcpus, fd, VCPU_EVENT_REFUSED_STATE, state_bit(i, refusal));
+	if (!count || !log_is_open(&report_log))
+		return;
+	report_begin(&line, &report_log, LOG_LEVEL_NOTICE, "refused-state");
+	report_vcpu_call(&line, call);
+	if (refusal.msrs)
+		report_msr(&line, refusal);
+	else
+		report_errno(&line, refusal.error);
+	if (refusal.error == EINVAL &&
+	    (refusal.command == KVM_SET_SREGS || refusal.command == KVM_SET_SREGS2))
+		report_registers(&line, refusal.argument);
+	report_count(&line, count);
+	report_send(&line);
+}
+
+static int set_state(int fd, unsigned long request, void *argument)
+{
+	int result = next_ioctl(fd, request, argument);
+	int error = errno;
+
+	if (result < 0 && !policy_is_no_vcpu(error)) {
+		handle_refused_state(fd, (struct state_refusal){.command = (unsigned int)request,
+								.argument = argument,
+								.error = error});
+		errno = error;
+	}
+	return result;
+}
+
+// KVM sets the MSRs one after the other, stops at one that it refuses, and returns how many it has
+// set. Another thread of the VMM may change nmsrs since KVM has read it.
+static int set_msrs(int fd, unsigned long request, void *argument)
+{
+	int result = set_state(fd, request, argument);
+	int error = errno;
+	uint32_t msrs;
+
+	if (result < 0)
+		return result;
+	memcpy(&msrs, argument, sizeof(msrs));
+	if ((uint32_t)result < msrs && msrs <= KVM_MSRS_MAX)
+		handle_refused_state(fd, (struct state_refusal){.command = KVM_SET_MSRS,
+								.argument = argument,
+								.msrs_set = (uint32_t)result,
+								.msrs = msrs});
+	errno = error;
+	return result;
+}
+
 static int create_vcpu(int fd, unsigned long request, void *argument)
 {
 	int vcpu_fd;
@@ -225,7 +362,7 @@ static int set_cpuid(int fd, unsigned long request, void *argument)
 	int result;
 
 	open_log();
-	result = next_ioctl(fd, request, argument);
+	result = set_state(fd, request, argument);
 	if (!result) {
 		vcpu = vcpus_get(&vcpus, fd);
 		vcpu.knowledge = VCPU_XCR0;
@@ -484,6 +621,13 @@ static const struct {
 	[_IOC_NR(KVM_GET_XSAVE)] = {KVM_GET_XSAVE, get_xsave},
 	[_IOC_NR(KVM_GET_XSAVE2)] = {KVM_GET_XSAVE2, get_xsave},
 	[_IOC_NR(KVM_SET_XCRS)] = {KVM_SET_XCRS, set_xcrs},
+	[_IOC_NR(KVM_SET_MSRS)] = {KVM_SET_MSRS, set_msrs},
+	[_IOC_NR(KVM_SET_SREGS)] = {KVM_SET_SREGS, set_state},
+	[_IOC_NR(KVM_SET_SREGS2)] = {KVM_SET_SREGS2, set_state},
+	[_IOC_NR(KVM_SET_VCPU_EVENTS)] = {KVM_SET_VCPU_EVENTS, set_state},
+	[_IOC_NR(KVM_SET_DEBUGREGS)] = {KVM_SET_DEBUGREGS, set_state},
+	[_IOC_NR(KVM_SET_LAPIC)] = {KVM_SET_LAPIC, set_state},
+	[_IOC_NR(KVM_SET_NESTED_STATE)] = {KVM_SET_NESTED_STATE, set_state},
 };
 
 // Handles every request except KVM_RUN. The kernel takes 32 bits of the request: QEMU up to 8.2

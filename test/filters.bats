@@ -191,6 +191,16 @@ each_mode() { # COMMAND VMM
   each_mode assert_every_log stratovirt
 }
 
+@test "under each filter the library reports refused control registers and a refused MSR" {
+  local name refused="notice:refused-state:KVM_SET_SREGS notice:refused-state:KVM_SET_MSRS"
+  for name in "${vmms[@]}"; do
+    run_filtered library "$name" 0x7 set-cr4=0x8000000000000000 set-xsave="$leaky" set-xcrs=0x7 set-msr=0xc0ffee00 save
+    assert_ended set-cr4=0x8000000000000000:\ EINVAL set-msr=0xc0ffee00:\ 0 "${trimmed[@]}"
+    assert_reported_in stderr "${refused/ / notice:trim:KVM_SET_XSAVE } $(trims library "$name" | cut -d ' ' -f 2)"
+    [[ $stderr == *" cr4=0x8000000000000000 "*" msr=0xc0ffee00 value=0x0 set=0 of=1"* ]] || blame "the values are missing"
+  done
+}
+
 # ---- fallbacks of the log ----
 
 each() { # COMMAND    for both modes and each VMM

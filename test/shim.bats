@@ -105,6 +105,72 @@ setup() {
   [[ $(grep -c '^set-xsave 0x[0-9a-f]*: 0 xstate_bv=0x3 rest=same$' <<<"$output") == 62 ]]
 }
 
+# ---- other state that KVM refuses ----
+
+state_report() { # CALL REST
+  echo "level=notice event=refused-state ioctl=$1 vcpu=0 fd=* $2"
+}
+
+@test "the MSR at which KVM_SET_MSRS stopped is reported with its value, once for each MSR" {
+  run_shimmed_standin STANDIN_ANSWER=KVM_SET_MSRS=1 create 0 cpuid 0xd=0x3 set-msrs 0x10=1,0x4b564d00=0x17,0x11 \
+    set-msrs 0x10=1,0x4b564d00=0x17,0x11 set-msrs 0x10=1,0x277=0xffffffffffffffff set-msrs 0x10
+  assert_printed 'set-msrs 0x10=1,0x4b564d00=0x17,0x11: 1' 'set-msrs 0x10: 1'
+  assert_reported "$(state_report KVM_SET_MSRS 'msr=0x4b564d00 value=0x17 set=1 of=3')" \
+    "$(state_report KVM_SET_MSRS 'msr=0x277 value=0xffffffffffffffff set=1 of=2 count=3')"
+}
+
+@test "a refused KVM_SET_SREGS or KVM_SET_SREGS2 is reported with the registers that the VMM gave" {
+  run_shimmed_standin STANDIN_ANSWER=KVM_SET_SREGS=EINVAL,KVM_SET_SREGS2=EINVAL create 0 cpuid 0xd=0x3 \
+    set-sregs 0x80050033,0x3406f0,0xd01,0xfee00900 set-sregs2 0x1,0x2,0x3,0x4
+  assert_printed 'set-sregs 0x80050033,0x3406f0,0xd01,0xfee00900: EINVAL' 'set-sregs2 0x1,0x2,0x3,0x4: EINVAL'
+  assert_reported \
+    "$(state_report KVM_SET_SREGS 'errno=EINVAL cr0=0x80050033 cr4=0x3406f0 efer=0xd01 apic_base=0xfee00900')" \
+    "$(state_report KVM_SET_SREGS2 'errno=EINVAL cr0=0x1 cr4=0x2 efer=0x3 apic_base=0x4 count=2')"
+}
+
+# The calls without a step of their own: NAME NUMBER
+other_state='KVM_SET_VCPU_EVENTS 0x4040aea0
+KVM_SET_DEBUGREGS 0x4080aea2
+KVM_SET_LAPIC 0x4400ae8f
+KVM_SET_NESTED_STATE 0x4080aebf'
+
+@test "each other refused call with a part of a vCPU's state is reported with its errno, and all share one counter" {
+  local steps=() expected=("$(state_report KVM_SET_CPUID2 errno=E2BIG)") answers=KVM_SET_CPUID2=E2BIG name number
+  while read -r name number; do
+    steps+=(ioctl "$number")
+    answers+=,$name=EBUSY
+    expected+=("$(state_report "$name" "errno=EBUSY count=$((${#expected[@]} + 1))")")
+  done <<<"$other_state"
+  # the 6th to the 10th
+  expected+=("$(state_report KVM_SET_VCPU_EVENTS 'errno=EBUSY count=10')")
+  run_shimmed_standin STANDIN_ANSWER="$answers" create 0 cpuid 0xd=0x3 "${steps[@]}" "${steps[@]}" ioctl 0x4040aea0 ioctl 0x4040aea0
+  assert_reported "${expected[@]}"
+}
+
+@test "a call with a vCPU's state that KVM accepts, or that is for no vCPU, is not reported, and errno stays" {
+  local answer
+  run_shimmed_standin STANDIN_ANSWER=KVM_SET_MSRS=2,KVM_SET_SREGS=0,KVM_SET_VCPU_EVENTS=0 create 0 cpuid 0xd=0x3 \
+    set-msrs 0x10=1,0x11=2 set-sregs 0x1 ioctl 0x4040aea0
+  assert_printed 'set-msrs 0x10=1,0x11=2: 2' 'set-sregs 0x1: 0' 'ioctl 0x4040aea0: 0 xstate_bv=0xffffffffffffffff rest=same'
+  assert_no_report
+  for answer in EBADF ENOTTY EIO; do
+    run_shimmed_standin STANDIN_ANSWER="KVM_SET_MSRS=$answer,KVM_SET_SREGS=$answer" create 0 cpuid 0xd=0x3 set-msrs 0x10 set-sregs 0x1
+    assert_printed "set-msrs 0x10: $answer" "set-sregs 0x1: $answer"
+    assert_no_report
+  done
+}
+
+@test "refused state is no reason to end the VMM, and is not reported before a CPUID was set or at level error" {
+  local state=(set-sregs 0x1 set-msrs 0x10)
+  run_shimmed_standin XSAVESHIM_REFUSED=abort STANDIN_ANSWER=KVM_SET_SREGS=EINVAL,KVM_SET_MSRS=0 create 0 cpuid 0xd=0x3 "${state[@]}"
+  assert_printed 'set-msrs 0x10: 0'
+  [[ $(grep -c event=refused-state <<<"$stderr") == 2 ]] || fail "$(outcome)"
+  run_shimmed_standin STANDIN_ANSWER=KVM_SET_SREGS=EINVAL,KVM_SET_MSRS=0 create 0 "${state[@]}"
+  assert_no_report
+  run_shimmed_standin XSAVESHIM_LOG_LEVEL=error STANDIN_ANSWER=KVM_SET_SREGS=EINVAL,KVM_SET_MSRS=0 create 0 cpuid 0xd=0x3 "${state[@]}"
+  assert_no_report
+}
+
 # ---- CPUID tables ----
 
 assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed by this table
@@ -332,7 +398,7 @@ assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed
     for request in $((0xae00 + number)) $((0x5000ae00 + number)) $((0x4008ae00 + number)) $((0xc008ae00 + number)); do
       printf -v request '0x%x' "$request"
       case $request in # requests that the shim or the stand-in handles
-        0xae41 | 0xae01 | 0xae03 | 0x4008ae8a | 0x4008ae90 | 0xc008ae91 | 0xc008ae05 | 0x5000aea5) continue ;;
+        0xae41 | 0xae01 | 0xae03 | 0x4008ae89 | 0x4008ae8a | 0x4008ae90 | 0xc008ae91 | 0xc008ae05 | 0x5000aea5) continue ;;
       esac
       steps+=(ioctl "$request")
       [[ $request == 0xae80 ]] && request=KVM_RUN

@@ -146,8 +146,8 @@ line_of() {
     assert_json ".vmms[] | select(.pid == $bare) | [.vcpus, .mode, .protected, .library, .settings] | @json" \
       "[2,\"none\",false,null,null]"
     assert_json .verdict unprotected
-    [[ $(line_of "$preloaded") =~ ^\ *$preloaded\ +3\ +yes\ +library\ +idle(\ +0){4}\ +trim=restore ]]
-    [[ $(line_of "$bare") =~ ^\ *$bare\ +2\ +NO\ +none\ +idle(\ +-){4}\ *$ ]]
+    [[ $(line_of "$preloaded") =~ ^\ *$preloaded\ +3\ +yes\ +library\ +idle(\ +0){5}\ +trim=restore ]]
+    [[ $(line_of "$bare") =~ ^\ *$bare\ +2\ +NO\ +none\ +idle(\ +-){5}\ *$ ]]
     [[ $text == *"1 of 2 VMMs not protected (pid $bare): restart them under \`xsaveshim run\`"* ]]
   }
   in_world
@@ -315,7 +315,7 @@ line_of() {
     # other processes that this user may not inspect give exit status 2 as well
     assert_status 2 "${as_nobody[@]}"
     assert_json ".vmms[] | [.mode, .protected, .settings] | @json" "[\"library\",null,null]"
-    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +unknown\ +library\ +idle(\ +-){4}\ *$ ]]
+    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +unknown\ +library\ +idle(\ +-){5}\ *$ ]]
     grep -q "^1 of 1 VMMs unknown (pid $pid): .*: run this as root$" <<<"$text" || fail "$text"
   }
   in_world
@@ -343,7 +343,7 @@ line_of() {
     start LD_PRELOAD="$shim" IDLE_RAW=1 "$idle" 1
     assert_mode 1 bypassed false
     assert_json ".vmms[] | [.library, .settings] | @json" "[\"$(realpath "$shim")\",null]"
-    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +NO\ +bypassed\ +idle(\ +-){4}\ *$ ]]
+    [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +NO\ +bypassed\ +idle(\ +-){5}\ *$ ]]
     grep -q "^bypassed: .*xsaveshim run --supervise" <<<"$text" || fail "$text"
     stop
     start LD_PRELOAD="$shim" IDLE_RAW=1 "$command" run --supervise -- "$idle" 1
@@ -707,19 +707,20 @@ line_of() {
   in_world
 }
 
-# The steps of a VMM whose library trims two payloads, has one refused, and drops state that the guest used.
-eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7 set-xsave "0x3,xcomp_bv=1" mark ready pause)
+# The steps of a VMM whose library trims two payloads, drops state that the guest used, and sees a payload and an MSR refused.
+eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7 set-xsave "0x3,xcomp_bv=1" set-msrs "0x10,0xc0ffee00=1"
+  mark ready pause)
 
-@test "status shows how often each VMM's payloads were trimmed, would have been trimmed, were refused, and lost state" {
+@test "status shows how often each VMM's payloads were trimmed, would have been trimmed, were refused, and lost state, and other state refused" {
   scenario() {
-    local counts=".vmms[] | select(.pid == \$pid) | [.counts_of, .counts.trimmed, .counts.would_trim, .counts.refused, .counts.lost] | @tsv"
+    local counts=".vmms[] | select(.pid == \$pid) | [.counts_of, .counts.trimmed, .counts.would_trim, .counts.refused, .counts.lost, .counts.refused_state] | @tsv"
     start LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report XSAVESHIM_LOG=none "$standins/vmm" "${eventful[@]}"
     assert_status 0
-    assert_json "${counts/\$pid/$pid}" "vmm	2	0	1	1"
-    [[ $(line_of "$pid") =~ \ library\ +vmm\ +2\ +0\ +1\ +1\ +trim= ]] || fail "$text"
+    assert_json "${counts/\$pid/$pid}" "vmm	2	0	1	1	1"
+    [[ $(line_of "$pid") =~ \ library\ +vmm\ +2\ +0\ +1\ +1\ +1\ +trim= ]] || fail "$text"
     start LD_PRELOAD="$shim" XSAVESHIM_TRIM=none XSAVESHIM_LOG=none "$standins/vmm" create 0 cpuid 0xd=0x3 set-xsave 0x7 mark ready pause
     assert_status 1
-    assert_json "${counts/\$pid/$pid}" "vmm	0	1	0	0"
+    assert_json "${counts/\$pid/$pid}" "vmm	0	1	0	0	0"
   }
   in_world
 }
@@ -736,10 +737,10 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
       sleep 0.02
     done
     assert_json ".vmms | map(.supervisor) | unique | length" 1
-    [[ $(grep -cE " supervisor +vmm +2\* +0\* +0\* +0\* +trim=" <<<"$text") == 2 ]] || fail "$text"
+    [[ $(grep -cE " supervisor +vmm +2\*( +0\*){4} +trim=" <<<"$text") == 2 ]] || fail "$text"
     grep -q "^\*: counted for all VMMs of the same supervisor together$" <<<"$text"
     # the sum has each supervisor once
-    [[ $("$command" status --check) == *" | vmms=2 "*" trimmed=2 would_trim=0 refused=0 lost=0" ]]
+    [[ $("$command" status --check) == *" | vmms=2 "*" trimmed=2 would_trim=0 refused=0 lost=0 refused_state=0" ]]
   }
   in_world
 }
@@ -804,7 +805,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
       # shellcheck disable=SC2053 # a pattern
       [[ $line == $2 ]] || fail "expected $2, got $line"
     }
-    local none="trimmed=0 would_trim=0 refused=0 lost=0"
+    local none="trimmed=0 would_trim=0 refused=0 lost=0 refused_state=0"
     check_says 0 "xsaveshim OK: all of 0 VMMs protected | vmms=0 unprotected=0 unknown=0 not_inspected=0 $none"
     check_says 3 "xsaveshim UNKNOWN: * processes not inspected (pid 1*) | vmms=0 * not_inspected=[1-9]* $none" "${as_nobody[@]}"
     cp "$shim" "$work/world/libxsaveshim.so"
@@ -818,7 +819,8 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
     check_says 2 "xsaveshim CRITICAL: 1 of 3 VMMs not protected (pid $bare), * | vmms=3 unprotected=1 *"
     stop
     start LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report "$standins/vmm" "${eventful[@]}"
-    check_says 2 "xsaveshim CRITICAL: 1 of 3 VMMs had state refused by KVM (pid $pid), 1 of 3 VMMs lost state (pid $pid), * trimmed=2 would_trim=0 refused=1 lost=1"
+    check_says 2 "xsaveshim CRITICAL: 1 of 3 VMMs had a payload refused by KVM (pid $pid), 1 of 3 VMMs lost state (pid $pid), \
+1 of 3 VMMs had other state refused by KVM (pid $pid), * trimmed=2 would_trim=0 refused=1 lost=1 refused_state=1"
     chmod 111 /proc
     check_says 3 "" "${as_nobody[@]}"
     result=0
@@ -841,7 +843,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
       "format_version version time host vmms vmms.0 vmms.0.pid vmms.0.name vmms.0.vcpus vmms.0.libvirt vmms.0.mode vmms.0.protected \
 vmms.0.library vmms.0.library_replaced vmms.0.supervisor vmms.0.settings vmms.0.settings.trim vmms.0.settings.refused \
 vmms.0.settings.log vmms.0.settings.log_level vmms.0.log_in_use vmms.0.counts_of vmms.0.counts vmms.0.counts.trimmed \
-vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost not_inspected verdict"
+vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost vmms.0.counts.refused_state not_inspected verdict"
   }
   in_world
 }

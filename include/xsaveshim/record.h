@@ -24,6 +24,7 @@ enum record_count {
 	RECORD_WOULD_TRIM,
 	RECORD_REFUSED, // a payload or an XCR0
 	RECORD_LOST,
+	RECORD_REFUSED_STATE,
 	RECORD_COUNTS,
 };
 

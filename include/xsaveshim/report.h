@@ -64,6 +64,7 @@ void report_begin(struct report_line *line, const struct log *log, enum log_leve
 		  const char *event);
 void report_text(struct report_line *line, const char *key, const char *value);
 void report_int(struct report_line *line, const char *key, int value);
+void report_errno(struct report_line *line, int error);
 void report_hex(struct report_line *line, const char *key, uint64_t value);
 void report_xfeatures(struct report_line *line, const char *key, uint64_t xfeatures);
 void report_vcpu_call(struct report_line *line, struct vcpu_call call);

@@ -22,6 +22,7 @@ enum vcpu_event {
 	VCPU_EVENT_REFUSED,	 // KVM_SET_XSAVE
 	VCPU_EVENT_XCR0_REFUSED, // KVM_SET_XCRS
 	VCPU_EVENT_LOST,
+	VCPU_EVENT_REFUSED_STATE, // any other call with a vCPU's state
 	VCPU_EVENTS,
 };
 
@@ -34,7 +35,7 @@ struct vcpu_slot {
 	_Atomic uint32_t count[VCPU_EVENTS];
 };
 
-// All zeroes: every vCPU is unknown. It takes 512 KiB, of which only the pages in use are touched. A
+// All zeroes: every vCPU is unknown. It takes 544 KiB, of which only the pages in use are touched. A
 // descriptor gets a slot with its first vcpus_set or vcpus_create, and keeps it: close(2) is not
 // seen, and the number may become another vCPU's.
 struct vcpus {

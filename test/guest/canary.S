@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # A guest that checks its own SSE registers. Every vCPU loads a canary into xmm7. On its COM port (vCPU 0 on COM1 ... vCPU 3 on
-# COM4) it prints T as long as the canary is intact, and X once it is lost.
+# COM4) it prints T as long as the canary is intact, and X once it is lost. It sets CR4.SMEP if its CPU model has it.
 #
 # It is a 64 KiB firmware image for QEMU's -bios, because a BIOS would take seconds to boot it. It is linked as a flat binary, at
 # any address.
@@ -33,8 +33,14 @@ sse:
 	and	$0xfffb, %ax
 	or	$2, %ax
 	mov	%eax, %cr0
+	mov	$7, %eax		# EBX: CR4.SMEP if this vCPU has it
+	xor	%ecx, %ecx
+	cpuid
+	and	$0x80, %ebx
+	shl	$13, %ebx
 	mov	%cr4, %eax		# CR4.OSFXSR, CR4.OSXMMEXCPT
 	or	$0x600, %ax
+	or	%ebx, %eax
 	mov	%eax, %cr4
 
 	mov	$1, %eax		# BX: this vCPU's number, then DX: its port, BX: its 16 bytes of RAM

@@ -13,6 +13,8 @@
 //	set-xsave=XSTATE_BV	KVM_SET_XSAVE
 //	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with an XCOMP_BV, which every KVM refuses
 //	set-xcrs=XCR0		KVM_SET_XCRS
+//	set-cr4=CR4		KVM_SET_SREGS
+//	set-msr=INDEX		KVM_SET_MSRS with one MSR
 //	save			KVM_GET_XSAVE or KVM_GET_XSAVE2: in Firecracker on the vCPU's
 //				thread, in StratoVirt on the main thread; later steps run there
 //	call=NAME[,NUMBER]...	this system call, with these arguments
@@ -138,6 +140,23 @@ static void set_xcrs(const char *step, const char *xcr0)
 	say_result(step, ioctl(vcpu, KVM_SET_XCRS, &xcrs));
 }
 
+static void set_cr4(const char *step, const char *cr4)
+{
+	struct kvm_sregs sregs = {.cr4 = strtoull(cr4, NULL, 0)};
+
+	say_result(step, ioctl(vcpu, KVM_SET_SREGS, &sregs));
+}
+
+static void set_msr(const char *step, const char *index)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msrs = {.head.nmsrs = 1, .entry.index = (uint32_t)strtoul(index, NULL, 0)};
+
+	say_result(step, ioctl(vcpu, KVM_SET_MSRS, &msrs));
+}
+
 static void get_cpuid2(const char *step)
 {
 	static struct cpuid_table table = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};
@@ -201,6 +220,10 @@ static void take(const char *step)
 		set_xsave(step, value, 1);
 	else if (!strcmp(name, "set-xcrs"))
 		set_xcrs(step, value);
+	else if (!strcmp(name, "set-cr4"))
+		set_cr4(step, value);
+	else if (!strcmp(name, "set-msr"))
+		set_msr(step, value);
 	else if (!strcmp(name, "call"))
 		call(step, value);
 	else if (!strcmp(name, "close"))

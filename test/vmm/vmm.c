@@ -439,6 +439,47 @@ static void step_set_xcrs(char *value)
 	print_call(vcpu_fd, KVM_SET_XCRS, &xcrs);
 }
 
+// LIST: INDEX=VALUE,...
+static void step_set_msrs(char *list)
+{
+	static struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entries[300];
+	} msrs;
+	char *save;
+
+	memset(&msrs, 0, sizeof(msrs));
+	for (char *text = strtok_r(list, ",", &save); text; text = strtok_r(NULL, ",", &save)) {
+		struct kvm_msr_entry *entry = &msrs.entries[msrs.head.nmsrs++];
+		char *value = cut(text, "=");
+
+		if (msrs.head.nmsrs > sizeof(msrs.entries) / sizeof(msrs.entries[0]))
+			errx(2, "%s: one MSR too many", text);
+		entry->index = (uint32_t)number(text);
+		entry->data = value ? number(value) : 0;
+	}
+	print_call(vcpu_fd, KVM_SET_MSRS, &msrs);
+}
+
+// LIST: CR0,CR4,EFER,APIC_BASE, each a number, or empty for the value of KVM_GET_SREGS.
+static void step_set_sregs(char *list)
+{
+	struct kvm_sregs sregs = {0};
+	struct kvm_sregs2 sregs2 = {0};
+	__u64 *values[] = {&sregs.cr0, &sregs.cr4, &sregs.efer, &sregs.apic_base};
+
+	do_ioctl(vcpu_fd, KVM_GET_SREGS, &sregs);
+	for (size_t i = 0; list && i < 4; i++) {
+		char *rest = cut(list, ",");
+
+		if (*list)
+			*values[i] = number(list);
+		list = rest;
+	}
+	memcpy(&sregs2, &sregs, offsetof(struct kvm_sregs, interrupt_bitmap));
+	print_call(vcpu_fd, request, request == KVM_SET_SREGS ? (void *)&sregs : (void *)&sregs2);
+}
+
 static void step_pid(char *arg)
 {
 	printf(" %d", getpid());
@@ -711,6 +752,10 @@ static const struct step {
 	{"get-xsave-at", "ADDRESS", step_at, "KVM_GET_XSAVE with this address", KVM_GET_XSAVE},
 	{"set-xcrs", "XCR0", step_set_xcrs, "KVM_SET_XCRS with this XCR0", 0},
 	{"set-xcrs-at", "ADDRESS", step_at, "KVM_SET_XCRS with this address", KVM_SET_XCRS},
+	{"set-msrs", "LIST", step_set_msrs, "KVM_SET_MSRS: INDEX=VALUE,...", 0},
+	{"set-sregs", "LIST", step_set_sregs, "KVM_SET_SREGS: [CR0],[CR4],[EFER],[APIC_BASE]",
+	 KVM_SET_SREGS},
+	{"set-sregs2", "LIST", step_set_sregs, "KVM_SET_SREGS2, the same", KVM_SET_SREGS2},
 	{"pid", NULL, step_pid, "print the pid", 0},
 	{"ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload", 0},
 	{"fd", "FD", step_fd, "select a descriptor by number", 0},
