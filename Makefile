@@ -129,6 +129,7 @@ INSTALLED := \
 	copy:0644:man/xsaveshim.conf.5:$(MANDIR)/man5/xsaveshim.conf.5 \
 	copy:0644:man/libxsaveshim.7:$(MANDIR)/man7/libxsaveshim.7 \
 	copy:0644:man/xsaveshim-libvirt.8:$(MANDIR)/man8/xsaveshim-libvirt.8 \
+	$(foreach schema,$(wildcard schemas/*),copy:0644:$(schema):$(DATADIR)/$(schema)) \
 	$(foreach page,$(PAGES),copy:0644:$(page):$(DOCDIR)/$(page))
 ifneq ($(HOST),)
 INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
@@ -136,7 +137,7 @@ INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
 	fill:0644:host/xsaveshim-host-watch.service:$(UNITDIR)/xsaveshim-host-watch.service
 endif
 # Directories that hold only our files, each before its parent.
-OUR_DIRS := $(DATADIR)/libvirt $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
+OUR_DIRS := $(DATADIR)/libvirt $(DATADIR)/schemas $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
 # The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR that cache is another
 # system's. A plain user may not write it.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig

@@ -84,18 +84,22 @@ static enum protection protection_of_all(const struct inspection *inspection)
 }
 
 // The host mode has no log of its own.
-static enum setting settings_count(const struct vmm *vmm)
+static bool has_setting(const struct vmm *vmm, enum setting setting)
 {
-	return vmm->mode == MODE_HOST ? SETTING_LOG : SETTINGS;
+	return vmm->state.known &&
+	       (vmm->mode != MODE_HOST || setting == SETTING_TRIM || setting == SETTING_REFUSED);
 }
 
 static json_t *json_settings(const struct vmm *vmm)
 {
 	json_t *json = json_object();
 
-	for (enum setting setting = 0; setting < settings_count(vmm); setting++)
-		json_object_set_new(json, settings_json_key(setting),
-				    output_text(settings_text(&vmm->state.settings, setting)));
+	for (enum setting setting = 0; setting < SETTINGS; setting++)
+		json_object_set_new(
+			json, settings_json_key(setting),
+			has_setting(vmm, setting)
+				? output_text(settings_text(&vmm->state.settings, setting))
+				: json_null());
 	return json;
 }
 
@@ -204,9 +208,10 @@ static void print_vmm(const struct vmm *vmm, int name_width)
 		printf("  %*s", (int)strlen(count_names[count]), number);
 	}
 	putchar(' ');
-	for (enum setting setting = 0; setting < settings_count(vmm) && vmm->state.known; setting++)
-		printf(" %s=%s", settings_json_key(setting),
-		       clean(settings_text(&vmm->state.settings, setting)).text);
+	for (enum setting setting = 0; setting < SETTINGS; setting++)
+		if (has_setting(vmm, setting))
+			printf(" %s=%s", settings_json_key(setting),
+			       clean(settings_text(&vmm->state.settings, setting)).text);
 	if (has_fallen_back(vmm))
 		printf(" log_in_use=%s", clean(log_in_use(vmm)).text);
 	putchar('\n');

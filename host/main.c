@@ -14,6 +14,7 @@
 #include "loader.h"
 #include "pins.h"
 #include "requirements.h"
+#include "shared/output.h"
 #include "watch.h"
 #include "xsaveshim/settings.h"
 
@@ -200,36 +201,35 @@ static const char *pinned_place(const struct status *status)
 					   : "elsewhere";
 }
 
+static json_t *json_counts(const struct status *status)
+{
+	json_t *json = json_object();
+
+	for (size_t i = 0; i < SHOWN_COUNTS; i++)
+		json_object_set_new(
+			json, shown_counts[i].key,
+			json_integer((json_int_t)status->counts[shown_counts[i].count]));
+	json_object_set_new(json, "under_way", json_integer((json_int_t)under_way(status)));
+	json_object_set_new(json, "skipped_by_kernel", json_integer((json_int_t)status->skipped));
+	return json;
+}
+
 static void print_json(const struct status *status)
 {
-	json_t *json = json_pack("{s:s, s:s, s:s}", "state", state_names[status->check.state],
-				 "reason", status->check.reason, "pinned", pinned_place(status));
-	json_t *counts = json_object();
+	static const char *const exits[] = {
+		[HOST_EXIT_FEXIT] = "fexit", [HOST_EXIT_KRETPROBE] = "kretprobe"};
+	const struct settings *settings = status->attachment.program ? &status->settings : NULL;
+	json_t *json = output_head();
 
-	if (status->attachment.program) {
-		json_object_set_new(json, "trim",
-				    json_string(settings_text(&status->settings, SETTING_TRIM)));
-		json_object_set_new(json, "refused",
-				    json_string(settings_text(&status->settings, SETTING_REFUSED)));
-		json_object_set_new(json, "exit",
-				    json_string(status->attachment.settings.exit == HOST_EXIT_FEXIT
-							? "fexit"
-							: "kretprobe"));
-	}
-	for (size_t i = 0; i < SHOWN_COUNTS && status->counted; i++)
-		json_object_set_new(
-			counts, shown_counts[i].key,
-			json_integer((json_int_t)status->counts[shown_counts[i].count]));
-	if (status->counted) {
-		json_object_set_new(counts, "under_way",
-				    json_integer((json_int_t)under_way(status)));
-		json_object_set_new(counts, "skipped_by_kernel",
-				    json_integer((json_int_t)status->skipped));
-	}
-	json_object_set_new(json, "counts", counts);
-	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-	putchar('\n');
-	json_decref(json);
+	json_object_update_new(
+		json, json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?, s:o}", "state",
+				state_names[status->check.state], "reason", status->check.reason,
+				"pinned", pinned_place(status), "trim",
+				settings ? settings_text(settings, SETTING_TRIM) : NULL, "refused",
+				settings ? settings_text(settings, SETTING_REFUSED) : NULL, "exit",
+				settings ? exits[status->attachment.settings.exit] : NULL, "counts",
+				status->counted ? json_counts(status) : json_null()));
+	output_print(json);
 }
 
 static void print_text(const struct status *status)

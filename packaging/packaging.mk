@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Packages: $(BUILD)/xsaveshim_VERSION_amd64.deb, $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm. Each is built in a copy of this tree, by a
 # make without this make's flags and variables.
-PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core docs etc host include libvirt man packaging preload scripts shared supervise test
+PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core docs etc host include libvirt man packaging preload schemas scripts shared supervise test
 # Each package has a tree of its own, so that `make -j deb rpm` works.
 PACKAGE_DIR = $(abspath $(BUILD))/$@-package
 PACKAGE_TREE = $(PACKAGE_DIR)/xsaveshim-$(VERSION)

@@ -40,6 +40,16 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_loads 0x207
 }
 
+@test "the JSON of host status is as its schema says, enabled or not" {
+  local all
+  all=$(host status --json) || true # it is inactive
+  enable --refused=abort
+  all+=$(host status --json)
+  validate host-status <<<"$all"
+  [[ $(jq -c '[.trim, .refused, .exit != null, .counts.seen != null]' <<<"$all" | xargs) == '[null,null,false,false] [both,abort,true,true]' ]] ||
+    fail "$all"
+}
+
 @test "with trim=none it counts payloads that it would have trimmed, and with trim=none and trim=save it keeps those that VMMs load" {
   enable --trim=none
   assert_status 0 'active: the programs counted the calls of a VM'
@@ -346,7 +356,8 @@ vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$B
   mode_of() { "$build/xsaveshim" status --json | jq -c ".vmms[] | select(.pid == $pid) | [.mode, .protected, .settings]"; }
   [[ $(mode_of) == '["none",false,null]' ]] || fail "$(mode_of)"
   enable
-  [[ $(mode_of) == '["host",true,{"trim":"both","refused":"report"}]' ]] || fail "$(mode_of)"
+  [[ $(mode_of) == '["host",true,{"trim":"both","refused":"report","log":null,"log_level":null}]' ]] || fail "$(mode_of)"
+  "$build/xsaveshim" status --json | validate status
   enable --trim=save
   [[ $(mode_of) == '["none",false,null]' ]] || fail "$(mode_of)"
   kill "$pid"

@@ -143,6 +143,21 @@ run_shimmed_standin() {
   run_standin LD_PRELOAD="$shim $standin" "$@"
 }
 
+# Python is slow in the testbed, so a suite collects the JSON of all of its tests, and its last test validates it at once.
+collect_json() { # JSON...
+  jq -ce . <<<"$*" >>"$BATS_FILE_TMPDIR/json"
+}
+
+# validate SCHEMA    the JSON on standard input has exactly the keys and the kinds of values that the schema names
+validate() {
+  jq -c . | "$repo/test/tools/validate" "$repo/schemas/$1.schema.json" >&2
+}
+
+assert_collected_valid() { # SCHEMA
+  [[ -s $BATS_FILE_TMPDIR/json ]] || skip "no other test of this suite has run"
+  validate "$1" <"$BATS_FILE_TMPDIR/json"
+}
+
 # Prints what the last run printed, for a failed assertion.
 outcome() {
   printf '%s\n' "exit status: $status" "--- output:" "$output" "--- stderr:" "$stderr"

@@ -17,6 +17,7 @@ host() {
 pair() { # ARGUMENT...
   cd "$work" || return
   run --separate-stderr timeout 60 "$build/xsaveshim" pair "$@"
+  [[ $output != '{'* ]] || collect_json "$output"
 }
 
 assert_pair() { # FROM TO STATUS KEY=VALUE...
@@ -110,4 +111,22 @@ make_hosts() {
   [[ $status == 2 && $stderr == *"name the JSON file of FROM"* ]] || fail "$(outcome)"
   pair clean.json clean.json clean.json
   ((status == 2))
+}
+
+@test "all JSON that pair printed in this suite is as its schema says" {
+  assert_collected_valid pair
+  [[ $(jq 'has("groups")' "$BATS_FILE_TMPDIR/json" | sort -u) == $'false\ntrue' ]]
+}
+
+@test "a file that differs from its schema is found" {
+  local change json
+  make_hosts
+  pair --json leaky.json small.json
+  json=$output
+  validate pair <<<"$json"
+  for change in '.format_version = 2' '.host = null' 'del(.time)' '.more = 1' '.result.by += ["magic"]' 'del(.result.refused.mask)' \
+    '.result.answer = null' '.time = "today"'; do
+    jq "$change" <<<"$json" >"$work/changed"
+    run ! validate pair <"$work/changed"
+  done
 }

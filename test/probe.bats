@@ -27,6 +27,7 @@ assert_answers() {
   local expected=$1 pair value
   shift
   ((status == expected)) || fail "exit status $status, not $expected" "$output" "$stderr" || return
+  collect_json "$output"
   for pair in "$@"; do
     value=$(jq -r "${pair%%=*}" <<<"$output") || fail "not JSON: $output" || return
     [[ $value == "${pair#*=}" ]] || fail "expected $pair, got $value in" "$output" || return
@@ -256,4 +257,8 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
     run --separate-stderr "$command" probe "$word"
     [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim probe [--json]'* ]]
   done
+}
+
+@test "all JSON that probe printed in this suite is as its schema says" {
+  assert_collected_valid probe
 }

@@ -18,7 +18,7 @@ setup() {
 # open. If a command of the scenario fails, the test fails. Processes that the scenario starts end with it.
 in_world() {
   {
-    declare -p build command idle pretender shim standins work eventful ${manual+manual}
+    declare -p build command idle pretender shim standins work eventful BATS_FILE_TMPDIR ${manual+manual}
     declare -f
     echo "trap 'echo \"failed: \$BASH_COMMAND\" >&2' ERR; start_world; scenario"
   } >"$work/script"
@@ -110,7 +110,7 @@ assert_status() {
   "$@" "$command" status --json >"$work/json" || result=$?
   json=$(<"$work/json")
   ((result == expected)) || fail "exit status $result, not $expected, with --json:" "$json"
-  jq -e . <<<"$json" >/dev/null || fail "not JSON: $json"
+  collect_json "$json" || fail "not JSON: $json"
 }
 
 # assert_json EXPRESSION EXPECTED
@@ -866,4 +866,15 @@ vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost vmms.0.counts.
     run --separate-stderr "$command" status "$word"
     [[ $status == 2 && $output == '' && $stderr == *'usage: xsaveshim status [--json | --check]'* ]]
   done
+}
+
+@test "all JSON that status printed in this suite is as its schema says, with each mode and each kind of unknown value" {
+  local shapes
+  assert_collected_valid status
+  shapes=$(jq -rs '[.[].vmms[] | .mode, "protected=\(.protected)", "counts_of=\(.counts_of)", "settings=\(.settings | type)",
+    "log_in_use=\(.log_in_use | type)"] + [.[] | .verdict, .not_inspected[].reason] | unique | join(" ")' "$BATS_FILE_TMPDIR/json")
+  # only if all tests have run
+  ((BATS_TEST_NUMBER < $(grep -c "^@test" "$BATS_TEST_FILENAME"))) || [[ $shapes == "bypassed counts_of=null counts_of=supervisor counts_of=vmm library log_in_use=null \
+log_in_use=string no-answer none not-permitted protected protected=false protected=null protected=true settings=null \
+settings=object supervisor unknown unprotected" ]] || fail "$shapes"
 }
