@@ -145,7 +145,7 @@ run_shimmed_standin() {
 
 # Python is slow in the testbed, so a suite collects the JSON of all of its tests, and its last test validates it at once.
 collect_json() { # JSON...
-  jq -c . <<<"$*" >>"$BATS_FILE_TMPDIR/json"
+  jq -ce . <<<"$*" >>"$BATS_FILE_TMPDIR/json"
 }
 
 # validate SCHEMA    the JSON on standard input has exactly the keys and the kinds of values that the schema names

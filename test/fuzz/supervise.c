@@ -10,6 +10,7 @@ static struct input input;
 static const struct seccomp_notif *current;
 static uint64_t last_bv;
 static struct tracked owners;
+static struct xsaveshim_record counting;
 static struct log report_log;
 static struct xsaveshim_record counting;
 
