@@ -43,7 +43,7 @@ setup_file() {
 
 # Sets answer to the answer of `xsaveshim pair`, for a guest without XSAVE.
 judge() { # FROM TO
-  answer=$("$build/xsaveshim" pair --json "$out/$1.json" "$out/$2.json" | jq -r .answer)
+  answer=$("$build/xsaveshim" pair --json "$out/$1.json" "$out/$2.json" | jq -r .result.answer)
 }
 
 # Prints "intact" or "lost".
