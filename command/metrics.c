@@ -108,23 +108,34 @@ static bool is_counted_already(const json_t *vmms, size_t index)
 	return false;
 }
 
+// Adds each number of an object to the number with the same key in the sums.
+static void add_counts(json_t *sums, json_t *counts)
+{
+	for (void *i = json_object_iter(counts); i; i = json_object_iter_next(counts, i)) {
+		const char *key = json_object_iter_key(i);
+		json_int_t sum = json_integer_value(json_object_get(sums, key));
+
+		sum += json_integer_value(json_object_iter_value(i));
+		json_object_set_new(sums, key, json_integer(sum));
+	}
+}
+
+static void print_counts(const char *name, const char *label, json_t *counts)
+{
+	for (void *i = json_object_iter(counts); i; i = json_object_iter_next(counts, i))
+		print_value(name, label, json_object_iter_key(i),
+			    json_integer_value(json_object_iter_value(i)));
+}
+
 static void print_events(const json_t *vmms)
 {
-	json_t *sums = json_object(), *counts, *count;
-	const char *event;
+	json_t *sums = json_object();
 
-	for (size_t i = 0; i < json_array_size(vmms); i++) {
-		counts = json_object_get(json_array_get(vmms, i), "counts");
-		if (is_counted_already(vmms, i))
-			continue;
-		json_object_foreach(counts, event, count) json_object_set_new(
-			sums, event,
-			json_integer(json_integer_value(json_object_get(sums, event)) +
-				     json_integer_value(count)));
-	}
+	for (size_t i = 0; i < json_array_size(vmms); i++)
+		if (!is_counted_already(vmms, i))
+			add_counts(sums, json_object_get(json_array_get(vmms, i), "counts"));
 	begin_metric("vmm_events", "gauge", "Counts of the running VMMs, by event.");
-	json_object_foreach(sums, event, count)
-		print_value("vmm_events", "event", event, json_integer_value(count));
+	print_counts("vmm_events", "event", sums);
 	json_decref(sums);
 }
 
@@ -167,8 +178,8 @@ static void print_vmms(const json_t *status)
 
 static void print_host(json_t *host)
 {
-	const char *state = "", *pinned = "", *outcome;
-	json_t *counts, *count;
+	const char *state = "", *pinned = "";
+	json_t *counts;
 
 	if (json_unpack(host, "{s:s, s:s, s:o}", "state", &state, "pinned", &pinned, "counts",
 			&counts))
@@ -180,8 +191,8 @@ static void print_host(json_t *host)
 	if (strcmp(state, "unknown"))
 		print_value("host_active", NULL, NULL, !strcmp(state, "active"));
 	begin_metric("host_calls_total", "counter", "The host mode's counts since it was enabled.");
-	json_object_foreach(counts, outcome, count) if (strcmp(outcome, "under_way"))
-		print_value("host_calls_total", "outcome", outcome, json_integer_value(count));
+	json_object_del(counts, "under_way");
+	print_counts("host_calls_total", "outcome", counts);
 }
 
 static const char help[] =
