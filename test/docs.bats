@@ -141,3 +141,18 @@ EOF
   version=$(sed -n 's/^VERSION := //p' Makefile)
   [[ $(sed -n 's/^## \([0-9.]*\).*/\1/p' NEWS.md | head -n 1) == "$version" ]]
 }
+
+# example_in_the_manual COMMAND    prints the JSON below COMMAND on one line
+example_in_the_manual() {
+  awk -v command="# $1" '$0 == command { is_inside = 1; next } /^[#.]/ { is_inside = 0 } is_inside' man/xsaveshim.1 | paste -sd ''
+}
+
+@test "each JSON in the manual is valid by its schema" {
+  example_in_the_manual "xsaveshim probe --json | jq -c .source" | test/tools/validate schemas/probe.schema.json properties/source
+  example_in_the_manual "xsaveshim status --json | jq -c '.vmms[]'" |
+    test/tools/validate schemas/status.schema.json properties/vmms/items
+  example_in_the_manual "xsaveshim host status --json | jq -c .counts" |
+    test/tools/validate schemas/host-status.schema.json properties/counts
+  example_in_the_manual "xsaveshim pair --json leaky.json fixed.json | jq -c .result" |
+    test/tools/validate schemas/pair.schema.json '$defs/result'
+}
