@@ -1,4 +1,3 @@
-#!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # The Ansible collection, over ssh against three hosts: systemd as PID 1 in namespaces, with this machine's libvirtd and QEMU. The
 # tests share the hosts and follow each other: the plan, a roll-out that stops, one that succeeds, and the roll-back. `make lint`

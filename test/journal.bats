@@ -1,4 +1,3 @@
-#!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # The reports that the library sends to syslog, as a real journal keeps them: systemd in namespaces, with the stand-in for KVM.
 
@@ -7,7 +6,8 @@ load libvirt
 
 setup() {
   need_libvirt_host
-  boot_host
+  install -D -t "$BATS_TEST_TMPDIR/stage/srv" "$shim" "$standin" "$vmm"
+  boot_host "$BATS_TEST_TMPDIR/stage"
 }
 
 teardown() {
@@ -18,8 +18,8 @@ teardown() {
 messages_of() { host journalctl --quiet --output=cat --identifier=xsaveshim --priority="$1"; } # PRIORITY
 
 @test "journalctl -p err finds refused, -p notice finds trim, and no message begins with the program's name" {
-  host env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG=syslog XSAVESHIM_LOG_LEVEL=debug \
-    XSAVESHIM_REFUSED=report "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x3,xcomp_bv=1
+  host env LD_PRELOAD="/srv/libxsaveshim.so /srv/standin.so" DEVICE=/dev/null XSAVESHIM_LOG=syslog XSAVESHIM_LOG_LEVEL=debug \
+    XSAVESHIM_REFUSED=report /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x3,xcomp_bv=1
   host journalctl --quiet --sync
   run -0 messages_of err
   [[ $output == "level=error event=refused "* && $output != *$'\n'* ]] || fail "$output"

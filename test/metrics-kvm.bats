@@ -1,4 +1,3 @@
-#!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
 # What `xsaveshim metrics` prints about real VMMs, a KVM that refuses, and an active host mode. prometheus.bats relies on these lines.

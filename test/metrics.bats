@@ -1,4 +1,3 @@
-#!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # The alert rules, as promtool judges them, and the unit that writes the metrics, in a systemd in namespaces.
 

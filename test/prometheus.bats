@@ -1,4 +1,3 @@
-#!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # The real Prometheus scrapes the real node exporter, which reads this host's metrics, and each alert fires and ends. The tests share
 # one Prometheus. So that no test waits for minutes, its copy of the rules has no `for`, and looks back 20 seconds instead of an hour.
