@@ -4,7 +4,6 @@
 #include "command.h"
 
 #include <err.h>
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,7 +45,7 @@ static void print_sample(const char *name, const struct label *labels, json_int_
 		putchar('"');
 		separator = ",";
 	}
-	printf("%s %" JSON_INTEGER_FORMAT "\n", *separator == ',' ? "}" : "", value);
+	printf("%s %lld\n", *separator == ',' ? "}" : "", (long long)value);
 }
 
 static void print_value(const char *name, const char *label, const char *text, json_int_t value)
@@ -158,8 +157,8 @@ static void print_vmms(const json_t *status)
 		const char *protection = protection_of(vmm);
 		char pid[16];
 
-		snprintf(pid, sizeof(pid), "%" JSON_INTEGER_FORMAT,
-			 json_integer_value(json_object_get(vmm, "pid")));
+		snprintf(pid, sizeof(pid), "%lld",
+			 (long long)json_integer_value(json_object_get(vmm, "pid")));
 		if (protection != states[0])
 			print_sample(
 				"vmm_protected",

@@ -88,8 +88,13 @@ int options_parse_output(int argc, char **argv, const char *help, bool *json, bo
 	int option;
 
 	*json = false;
-	while ((option = getopt_long(argc, argv, "h", names, NULL)) == 'j' || option == 'c')
-		*(option == 'j' ? json : check) = true;
+	while ((option = getopt_long(argc, argv, "h", names, NULL)) == 'j' ||
+	       (option == 'c' && check)) {
+		if (option == 'j')
+			*json = true;
+		else
+			*check = true;
+	}
 	if (option == 'h') {
 		fputs(help, stdout);
 		return 0;

@@ -20,8 +20,11 @@ json_t *subcommand_json(int (*subcommand)(int argc, char **argv), char **argv)
 		return NULL;
 	child = fork();
 	if (!child) {
+		int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
 		dup2(ends[1], STDOUT_FILENO);
-		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
+		if (null >= 0)
+			dup2(null, STDERR_FILENO);
 		close(ends[0]);
 		optind = 0;
 		exit(subcommand(argc, argv));

@@ -345,20 +345,27 @@ static bool send_line(const struct log_files *files, enum log_level level, char 
 	return sent == (long)(4 + parts[1].iov_len);
 }
 
-void log_write(const struct log *log, enum log_level level, char *line, size_t length)
+// Returns the target that took the line.
+static enum log_target write_to_first(const struct log *log, enum log_level level, char *line,
+				      size_t length)
 {
 	struct log_files files = files_of(log);
-	enum log_target used = LOG_NONE;
-	int saved = errno;
 
 	if (log->target == LOG_PATH && write_line(log, files.file, line, length))
-		used = LOG_PATH;
-	else if (log->target == LOG_SYSLOG && send_line(&files, level, line, length))
-		used = LOG_SYSLOG;
-	else if (write_stderr(log, line, length))
-		used = LOG_STDERR;
-	else if (log->target != LOG_SYSLOG && send_line(&files, level, line, length))
-		used = LOG_SYSLOG;
-	note_in_use(log, used);
+		return LOG_PATH;
+	if (log->target == LOG_SYSLOG && send_line(&files, level, line, length))
+		return LOG_SYSLOG;
+	if (write_stderr(log, line, length))
+		return LOG_STDERR;
+	if (log->target != LOG_SYSLOG && send_line(&files, level, line, length))
+		return LOG_SYSLOG;
+	return LOG_NONE;
+}
+
+void log_write(const struct log *log, enum log_level level, char *line, size_t length)
+{
+	int saved = errno;
+
+	note_in_use(log, write_to_first(log, level, line, length));
 	errno = saved;
 }

@@ -153,9 +153,9 @@ static void step_vcpu(char *id)
 {
 	uint64_t i = number(id);
 
-	if (i >= MAX_VCPUS || vcpus[i] <= 0)
+	vcpu_fd = i < MAX_VCPUS ? vcpus[i] : 0;
+	if (vcpu_fd <= 0)
 		errx(2, "%s: no such vCPU was created", id);
-	vcpu_fd = vcpus[i];
 }
 
 static void step_supported(char *arg)
