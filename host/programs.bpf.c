@@ -761,7 +761,7 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 	return true;
 }
 
-// Ends the VMM if KVM refused FP and SSE alone, and the VMM's next watched call is not KVM_SET_XSAVE.
+// Ends the VMM if KVM refused FP and SSE alone and the next watched call is not KVM_SET_XSAVE.
 // After such a refusal the library loads FP and SSE under a wider CPUID table, with KVM_SET_CPUID2
 // and KVM_SET_XSAVE.
 static __always_inline void end_unrescued_vmm(const struct call *call)

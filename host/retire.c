@@ -185,7 +185,7 @@ void retire(const char *directory)
 	snprintf(retired, sizeof(retired), BPFFS "/" RETIRED "%" PRId64 "-%" PRIu64 "-%d-%u",
 		 seconds_since_boot(), key, getpid(), number++);
 	rename(directory, retired);
-	// The programs of a set that is in use keep the function's images, so a wait would be useless.
+	// The programs of a set that is in use keep the function's images: a wait would be useless.
 	if (key && images_are_listed() && !pins_are_complete(PINS) && wait_for_end_of_images(key))
 		release(key);
 }

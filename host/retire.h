@@ -8,8 +8,9 @@
 // for them before it frees the program. Then the thread calls freed memory.
 //
 // So xsaveshim pins the programs of these two types, and not only their links. A program is pinned
-// before it is attached, and stays pinned until no thread can be in an image that calls it. retire()
-// moves a set of programs to a directory xsaveshim-retired-.... The set is released from there:
+// before it is attached, and stays pinned until no thread can be in an image that calls it.
+// retire() moves a set of programs to a directory xsaveshim-retired-.... The set is released from
+// there:
 // - when the function has no image any more, which /proc/kallsyms shows, or
 // - after 10 minutes, if the function still has images, because other programs are attached to it.
 #ifndef XSAVESHIM_HOST_RETIRE_H
