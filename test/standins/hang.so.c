@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// To be preloaded into `xsaveshim status`: each process of HANG_PIDS hangs whoever opens its
-// directory in /proc, as a file in it can. Only SIGKILL ends the wait.
+// To be preloaded into `xsaveshim status`: opening the /proc directory of a process in HANG_PIDS
+// never returns, as a file there can hang. Only SIGKILL ends the wait.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>

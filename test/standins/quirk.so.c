@@ -46,8 +46,8 @@ static bool has_leaf_0xd(const struct kvm_cpuid2 *table)
 	return false;
 }
 
-// Replaces the table's leaf 0xD, or adds one behind the last used entry: up to Linux 6.4
-// KVM_GET_CPUID2 does not write nent, so unused entries may follow.
+// Replaces the table's leaf 0xD, or adds the leaf behind the last used entry. Unused entries may
+// follow, because KVM_GET_CPUID2 does not write nent up to Linux 6.4.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;
