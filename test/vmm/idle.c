@@ -3,7 +3,7 @@
 // has the vCPUs, and ends when its standard input ends. Variables change the VMM:
 //
 //	IDLE_MIB	the VMM has this number of MiB of memory
-//	IDLE_STATS	the VMM also holds the statistics of each vCPU, as QEMU 10 and Firecracker do
+//	IDLE_STATS	the VMM also holds each vCPU's statistics, as QEMU 10 and Firecracker do
 //	IDLE_RAW	the VMM calls the kernel without libc's ioctl(), as Go programs do
 //	IDLE_THREAD	a thread with a descriptor table of its own makes the vCPUs
 //	IDLE_END	a thread makes the vCPUs, as with IDLE_THREAD, and the main thread ends

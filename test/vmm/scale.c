@@ -2,9 +2,9 @@
 // scale vcpus N [XSTATE_BV]	makes N vCPUs in one VM, each with a CPUID table and a restore
 // scale vms N			makes N VMs with two vCPUs each, one after the other
 // Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N". The times are the thread's CPU
-// time of a restore: the median of the first quarter and of the last quarter. The KiB are the growth
-// of the memory of the shim and of the whole process. The growth is since the first quarter (vms),
-// or since before the first vCPU (vcpus).
+// time of a restore: the median of the first quarter and of the last quarter. The KiB are the
+// growth of the memory of the shim and of the whole process. The growth is since the first quarter
+// (vms), or since before the first vCPU (vcpus).
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>
