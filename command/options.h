@@ -10,8 +10,9 @@ struct run_options {
 	bool trim; // the options have --trim
 };
 
-// Parses the options of `run` and leaves optind at the VMM. Puts each setting into the environment,
-// where settings_load and the library find it. Ends the program after --help or an error.
+// Parses the options of `run`, and leaves optind at the VMM. Puts each setting into the
+// environment, where settings_load() and the library find the setting. Ends the program after
+// --help or an error.
 struct run_options options_parse_run(int argc, char **argv);
 
 // Parses --json, --help and, if check is not NULL, --check. Returns -1 if the subcommand is to go

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM with the library if its loader can load it, else under a supervisor.
+// xsaveshim run: starts a VMM with the library if the VMM's loader can load the library.
+// Otherwise starts the VMM under a supervisor.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -57,7 +58,8 @@ static bool has_our_loader(const struct executable *vmm)
 	return !executable_find(&self, "/proc/self/exe") && is_same_file(vmm->loader, self.loader);
 }
 
-// Returns the library's path in a build tree, else the name by which the loader finds it.
+// Returns the library's path in a build tree, or else the name by which the loader finds the
+// library.
 static const char *library_name(void)
 {
 	static char path[PATH_MAX];

@@ -120,7 +120,7 @@ static bool has_counts(const struct vmm *vmm)
 	return vmm->state.known && vmm->mode != MODE_HOST;
 }
 
-// Returns where the reports about the VMM go, or NULL if its log is not open.
+// Returns the target of the reports about the VMM, or NULL if the VMM's log is not open.
 static const char *log_in_use(const struct vmm *vmm)
 {
 	static struct settings settings;

@@ -17,7 +17,7 @@ struct attachment {
 	uint32_t program; // the id of the program at the entry; 0: none is attached
 	bool pinned;	  // the programs are pinned in this bpffs instance
 	int events_map;
-	const uint64_t *counts; // HOST_COUNTS counts; NULL: the programs are another version's
+	const uint64_t *counts; // HOST_COUNTS counts; NULL: another version has loaded the programs
 	bool has_settings;
 	struct host_settings settings;
 };
@@ -63,7 +63,7 @@ unsigned int loader_links(void);
 // skipped program does not always mean a missed entry or exit.
 uint64_t loader_skipped(void);
 
-// Returns false if the programs are another version's.
+// Returns false if another version has loaded the programs.
 bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COUNTS]);
 
 #endif

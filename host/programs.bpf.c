@@ -112,7 +112,7 @@ struct call {
 
 // The programs keep a vcpu_state for each vCPU that had an event or has an empty CPUID table.
 struct vcpu_state {
-	uint64_t vm;	// see vm_of()
+	uint64_t vm;	// the number of its VM: see vm_of()
 	uint64_t group; // the group of processes whose budget counts the vCPU
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
 	uint64_t dropped; // the xfeatures that a trim dropped from the vCPU's last payload

@@ -20,7 +20,7 @@ enum host_exit { HOST_EXIT_FEXIT, HOST_EXIT_KRETPROBE };
 struct host_settings {
 	uint32_t trim; // enum trim
 	uint32_t exit; // enum host_exit
-	bool abort;    // --refused=abort: end the VMM
+	bool abort;    // end the VMM after a refusal (--refused=abort)
 	struct host_caps caps;
 	uint64_t generation;	// the generation of this set: see HOST_COUNT_GENERATION
 	uint32_t group_vcpus;	// how many vCPUs a group of processes can have in the table

@@ -51,7 +51,7 @@ struct conditions {
 struct watcher {
 	struct log log;
 	struct host_caps host;
-	uint32_t program; // the id of the program whose reports are read; 0: none
+	uint32_t program; // the id of the program whose reports the watcher reads; 0: none
 	struct ring_buffer *ring;
 	struct conditions conditions;
 	time_t checked;
@@ -92,7 +92,7 @@ static void unescape(char *text)
 	*to = '\0';
 }
 
-// Returns false for the root cgroup, whose name says nothing.
+// Reads the name of a cgroup. Returns false for the root cgroup, whose name says nothing.
 static bool read_cgroup_name(uint64_t id, char *name, size_t size)
 {
 	_Alignas(struct file_handle) char memory[sizeof(struct file_handle) + sizeof(id)];
@@ -282,7 +282,7 @@ static void report_overload(struct watcher *watcher)
 	for (size_t i = 0; i < PLACES; i++) {
 		uint64_t count = counts[places[i].count], before = watcher->counts[places[i].count];
 
-		// After a `disable` the counts begin again.
+		// The counts begin again at 0 after a `disable`.
 		more[i] = count < before ? count : count - before;
 		sum += more[i];
 	}

@@ -47,10 +47,10 @@ struct log piped_log(enum log_level level);
 // overwrites the text.
 const char *read_text(int fd);
 
-// A KVM_SET_XSAVE on a vCPU, for reports.
+// The reports of the tests are about this call, a KVM_SET_XSAVE on a vCPU.
 extern const struct vcpu_call restore_call;
 
-// A directory that every system has and few use.
+// Every system has this directory, and few systems use it.
 #define SCRATCH "/media"
 
 // Mounts an empty file system over the directory, visible to this process only.

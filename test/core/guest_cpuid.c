@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// guest_cpuid.h: the guest XCR0 that a CPUID table gives.
+// Tests guest_cpuid.h: the guest XCR0 that a CPUID table gives.
 #include <string.h>
 
 #include "check.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// log.h: the log and its fallbacks.
+// Tests log.h: the log and its fallbacks.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

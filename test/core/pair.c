@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// pair.h: compares the answer for every pair of two small hosts with a model that loads every
+// Tests pair.h: compares the answer for every pair of two small hosts with a model that loads every
 // guest.
 #include "check.h"
 #include "xsaveshim/pair.h"
 #include "xsaveshim/xstate.h"
 
-// The hosts of the model know x87 and SSE and two xfeatures beyond them.
+// The hosts of the model know x87, SSE and these two xfeatures.
 static const uint64_t beyond[] = {XFEATURE_AVX, XFEATURE_XTILE};
 
 #define CHOICES 4 // how many subsets `beyond` has

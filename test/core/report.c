@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// report.h: the wording of every report.
+// Tests report.h: the wording of every report.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// settings.h: values, the settings file, the environment.
+// Tests settings.h: values, the settings file, the environment.
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// xstate.h: the payload's header, the xfeatures' names, this host.
+// Tests xstate.h: the payload's header, the xfeatures' names, this host.
 #include <stdio.h>
 #include <string.h>
 

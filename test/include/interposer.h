@@ -8,7 +8,7 @@
 
 static int (*next_ioctl)(int fd, unsigned long request, ...);
 
-// request may have its upper 32 bits set: QEMU up to 8.2 sign-extends its requests.
+// The upper 32 bits of request may be set, because QEMU up to 8.2 sign-extends its requests.
 static int on_ioctl(int fd, unsigned long request, void *argument);
 
 __attribute__((constructor)) static void find_next_ioctl(void)

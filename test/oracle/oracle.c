@@ -95,7 +95,7 @@ static uint32_t random_function(void)
 		0x12, 0x14, 0x1d, 0x40000000, 0x40000001, 0x80000000, 0x80000001};
 	uint32_t kind = below(10);
 
-	// KVM refuses most random values of this leaf, so most tables do not have it.
+	// KVM refuses most random values of leaf 0x80000008, so most tables do not have this leaf.
 	if (!below(256))
 		return 0x80000008;
 	if (kind < 4)
@@ -180,7 +180,7 @@ static struct kvm_cpuid *as_v1(const struct table *table)
 	return &v1.head;
 }
 
-// Returns the core's answer.
+// Returns the guest XCR0 that the core computes from a table.
 static uint64_t core_xcr0(const struct table *table)
 {
 	if (table->v1)
@@ -219,8 +219,7 @@ static struct {
 	uint64_t supported; // the xfeatures that this KVM supports
 	bool affected;	    // KVM_SET_XSAVE takes only the guest's XCR0 (and FP and SSE)
 	bool strict;	    // KVM_SET_XSAVE takes FP and SSE only if the guest's XCR0 has them
-	uint64_t xcr0s[64]; // XCR0 values for KVM_SET_XCRS that a CPU with all of supported could
-			    // have
+	uint64_t xcr0s[64]; // the XCR0 values that a CPU with all of `supported` could have
 	unsigned int count;
 } kvm;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// To be preloaded into `xsaveshim status`: opening the /proc directory of a process in HANG_PIDS
-// never returns, as a file there can hang. Only SIGKILL ends the wait.
+// `xsaveshim status` preloads this library. Then an open of the /proc directory of a process in
+// HANG_PIDS never returns, as an open of a file in that directory can. Only SIGKILL ends the wait.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>

@@ -7,7 +7,7 @@
 //	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits if the table enumerates no XCR0
 //	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
 //	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
-//	QUIRK_HIDE=MASK		and clear these
+//	QUIRK_HIDE=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 also clear these bits
 //	QUIRK_EXIT=REASON	the exit reason of KVM_RUN
 //	QUIRK_PAYLOAD=BYTES	the answer to KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2)
 //	QUIRK_PERMITTED=XCR0	the answer to ARCH_GET_XCOMP_GUEST_PERM; 0: no such call, like
@@ -107,7 +107,7 @@ static long permit(uint64_t *permitted)
 	return *permitted ? 0 : fail(EINVAL);
 }
 
-// The C name differs, because <unistd.h> declares syscall() with other attributes.
+// The C name differs from "syscall", because <unistd.h> declares syscall() with other attributes.
 long quirk_syscall(long number, ...) __asm__("syscall");
 
 __attribute__((visibility("default"))) long quirk_syscall(long number, ...)

@@ -6,12 +6,12 @@
 // KVM_GET_SUPPORTED_CPUID, so that DEVICE=/dev/null works.
 //
 //	STANDIN_LOG=PATH	appends a line per call
-//	STANDIN_ANSWER=REQUEST=EIO,...	does nothing and returns this errno or number
+//	STANDIN_ANSWER=REQUEST=EIO,...	the request only returns this errno or number
 //	STANDIN_SUPPORTED=MASK	the xfeatures that this host's KVM supports; default 0x207
 //	STANDIN_LEAK=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 does not write nent, like Linux up to 6.4
 //	STANDIN_STRICT=1	KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
-//				enumerate them, like kernels from 5.17 to 5.19.11
+//				enumerate them, like Linux from 5.17 to 5.19.11
 //	STANDIN_XCR0=MASK	KVM_SET_XCRS takes these bits whatever the guest's CPUID, like a KVM
 //				that rewrites tables
 //	STANDIN_HIGH_FDS=N	adds N to the descriptors of vCPUs, whatever RLIMIT_NOFILE

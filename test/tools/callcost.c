@@ -19,7 +19,7 @@ static const struct {
 	{"load-clean", KVM_SET_XSAVE, XFEATURES_FP_SSE},
 	{"load-leaked", KVM_SET_XSAVE, 0x207},
 	{"save", KVM_GET_XSAVE, 0},
-	{"KVM_RUN", KVM_RUN, 0}, // returns before it enters the guest
+	{"KVM_RUN", KVM_RUN, 0}, // KVM_RUN returns before it enters the guest
 };
 
 static int make_vcpu(void)

@@ -8,18 +8,18 @@
 // XCR0 is the guest XCR0 of the CPUID. With "none" the guest has no XSAVE. The steps follow
 // KVM_SET_CPUID2, and each step prints a line:
 //
-// start			the steps before "start" run on the main thread, without a filter,
-//			before the VM exists
+//	start			the steps before "start" run on the main thread, without a
+//				filter, before the VM exists
 //	set-xsave=XSTATE_BV	KVM_SET_XSAVE
 //	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with an XCOMP_BV, which every KVM refuses
 //	set-xcrs=XCR0		KVM_SET_XCRS
 //	set-cr4=CR4		KVM_SET_SREGS
 //	set-msr=INDEX		KVM_SET_MSRS with one MSR
-// save			KVM_GET_XSAVE or KVM_GET_XSAVE2. In Firecracker the vCPU's thread saves,
-//			in StratoVirt the main thread does, and the later steps run there
+//	save			KVM_GET_XSAVE or KVM_GET_XSAVE2. Firecracker saves on the vCPU's
+//				thread, and StratoVirt on the main thread. Later steps run there
 //	call=NAME[,NUMBER]...	this system call, with these arguments
 //	get-cpuid2		KVM_GET_CPUID2
-// close=FD  open=FILE	the opened file gets the lowest free number
+//	close=FD  open=FILE	the opened file gets the lowest free number
 //	meet=FIFO		waits until another process opens the FIFO to read it
 #include <errno.h>
 #include <pthread.h>
@@ -37,7 +37,7 @@ struct vmm {
 	const char *name;
 	const struct allowed *allows;
 	size_t allowances;
-	bool all_threads; // the filter also applies to the threads that exist
+	bool all_threads; // the filter also applies to threads that exist already
 	void *(*thread)(void *nothing);
 	void (*main)(void);
 };

@@ -6,7 +6,7 @@
 //	vcpu	loads into a vCPU whose guest has FP, SSE and AVX
 //	nothing	loads into descriptor 0, which is no vCPU
 //	child	a child of the process that created the vCPU makes the call
-// SIGUSR1 interrupts the call if the kernel allows it.
+// SIGUSR1 interrupts the call if the kernel allows the interruption.
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/mman.h>

@@ -721,7 +721,7 @@ static void step_confine(char *arg)
 
 static const struct step {
 	const char *name;
-	const char *arg; // NULL: takes none
+	const char *arg; // NULL: the step takes no argument
 	void (*run)(char *arg);
 	const char *what;
 	uint32_t request;
