@@ -23,9 +23,9 @@ struct executable {
 // command, and another if the command cannot be executed or read.
 int executable_find(struct executable *executable, const char *name);
 
-// Returns NULL, unless the program gains privileges and its loader will ignore LD_PRELOAD. Then
-// returns how the program gains privileges: "is setuid", "is setgid" or "has file capabilities".
-// ld.so(8) describes this secure-execution mode.
+// Returns how the program gains privileges ("is setuid", "is setgid" or "has file capabilities"),
+// if its loader will ignore LD_PRELOAD for that reason. Otherwise returns NULL. ld.so(8) describes
+// this secure-execution mode.
 const char *executable_gains(const struct executable *executable);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A worker process inspects one process after the other and sends its findings to the command. If
-// the worker sends nothing for a second, the inspected process holds the worker up. Then the
-// command leaves the worker behind, and a new worker goes on with the next process.
+// the worker sends nothing for a second, the inspected process holds the worker up. The command
+// leaves such a worker behind, and a new worker goes on with the next process.
 //
 // The library serves a VMM if the VMM has mapped the library, and the library's record says that
 // the library has seen a vCPU. A supervisor serves a VMM that has a seccomp filter, if the
@@ -110,7 +110,7 @@ static long now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-// Returns true if the worker is running. Such a worker needs more time only because this host is
+// Returns true if the worker is running. A running worker needs more time only because this host is
 // busy.
 static bool is_running(pid_t worker)
 {

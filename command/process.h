@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Inspects one process, which may be a VMM, with or without the library, or a supervisor. The
-// kernel may make the caller wait for the process without end, even if the caller is killed. So
-// only a worker process (inspect.c) may call process_inspect().
+// kernel may make the caller wait for the process without end, even if the caller is killed. Only a
+// worker process (inspect.c) may call process_inspect().
 #ifndef XSAVESHIM_PROCESS_H
 #define XSAVESHIM_PROCESS_H
 

@@ -138,8 +138,8 @@ static void preload_library(const struct settings *settings, const struct execut
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
 		return;
-	// The library will report problems of the settings, and a log that cannot be opened. So
-	// this process does not report them.
+	// This process does not report problems of the settings, or a log that cannot be opened,
+	// because the library will report them.
 	log.pid = getpid();
 	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");

@@ -34,8 +34,8 @@
 
 #define COUNTS_SIZE (HOST_COUNTS * sizeof(uint64_t))
 
-// A kernel that preempts its own code can skip a program now and then. So one success in several
-// tries is proof.
+// A kernel that preempts its own code can skip a program now and then, so one success in several
+// tries proves that the program works.
 #define CHECK_TRIES 20
 #define GONE_TRIES 100
 #define DETACHED_TRIES 600
@@ -512,8 +512,9 @@ static bool is_alike(const struct bpf_map *map, int fd)
 }
 
 // Makes the new programs use the maps of the old programs, if each new map is like the old one.
-// Then the counts go on, and no report is lost or written twice. A call that the old programs saw
-// at its entry is known to the new programs at its exit. Returns false if a map differs.
+// With shared maps the counts go on, and no report is lost or written twice. A call that the old
+// programs saw at its entry is known to the new programs at its exit. Returns false if a map
+// differs.
 static bool share_maps(const struct programs *new, uint32_t old)
 {
 	struct bpf_map *const maps[] = {new->maps.counts, new->maps.vcpu_states, new->maps.marks,

@@ -152,9 +152,9 @@ static int enable(int argc, char **argv)
 
 // ---- disable ----
 
-// Stops the unit after a user ran `disable`, because systemd would still call the unit active. If
-// systemd itself stops or restarts the unit, the unit is no longer active. Then this function does
-// nothing, because a second job would replace systemd's own job.
+// Stops the unit after a user ran `disable`, because systemd would still call the unit active. The
+// unit is no longer active while systemd itself stops or restarts it. This function does nothing
+// for an inactive unit, because a second job would replace systemd's own job.
 static void stop_unit(void)
 {
 	char shell[] = "sh", option[] = "-c",

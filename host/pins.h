@@ -16,8 +16,8 @@
 enum pin { PIN_ENTRY, PIN_AGAIN, PIN_EXIT, PIN_EXIT2, PIN_GONE, PIN_MADE, PIN_COUNT };
 
 // The pins, in the order of their removal. The link of the program at the entry is pinned last and
-// removed first. So a set that has this pin is complete, and a program that sees a call's entry
-// always has a program at the exit.
+// removed first. A set that has the pin of this link is complete. Whenever a program sees a call's
+// entry, another program can see the exit.
 extern const struct pin_names {
 	const char *link;
 	const char *program; // the pin of a program that retire.h keeps; NULL: no pin

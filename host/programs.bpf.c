@@ -243,9 +243,9 @@ static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
 	       first.ecx == PROBE_VM_ECX && first.edx == PROBE_VM_EDX;
 }
 
-// Returns a number that differs between VMs. Its upper half is the number of the VM's directory in
-// debugfs, which no later directory gets. Its lower half is the pid of the process that made the
-// VM, for kernels without debugfs. A VM never has two vCPUs at one address.
+// Returns a number that differs between VMs. The number's upper half is the number of the VM's
+// directory in debugfs, which no later directory gets. The number's lower half is the pid of the
+// process that made the VM, for kernels without debugfs. A VM never has two vCPUs at one address.
 static __always_inline uint64_t vm_of(struct kvm_vcpu *vcpu)
 {
 	struct kvm *kvm = BPF_CORE_READ(vcpu, kvm);
@@ -297,8 +297,8 @@ static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
 	return state && state->vm == vm_of(vcpu) ? state : 0;
 }
 
-// Returns NULL if the table of vCPUs, or the group's part of this table, is full. Then only the
-// group's part of the ring limits the vCPU's reports.
+// Returns NULL if the table of vCPUs, or the group's part of this table, is full. If a vCPU has no
+// place in the table, only the group's part of the ring limits the vCPU's reports.
 static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -690,7 +690,7 @@ static __always_inline bool is_of(const struct mark *mark, const struct call *ca
 	       mark->arg == call->arg;
 }
 
-// No program saw the exit of a call. So it is unknown whether KVM accepted the call's payload.
+// It is unknown whether KVM accepted the payload of a call whose exit no program saw.
 static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -866,7 +866,7 @@ int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 }
 
 // While the kernel has preempted a bpf(2) call for a map, it skips the programs of kprobes on that
-// CPU. Then xsaveshim_again does the work of xsaveshim_entry.
+// CPU. Meanwhile xsaveshim_again does the work of xsaveshim_entry there.
 SEC("fentry/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
 {
@@ -897,9 +897,9 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 	return leave_file(file, ioctl, arg, result, BY_EXIT);
 }
 
-// A kernel that preempts its own code can preempt a thread in xsaveshim_exit. Then the kernel skips
-// xsaveshim_exit for other threads on the same CPU. The kernel has seldom preempted threads in both
-// xsaveshim_exit and xsaveshim_exit2.
+// A kernel that has preempted a thread in xsaveshim_exit skips xsaveshim_exit for other threads on
+// the same CPU. The kernel has seldom preempted one thread in xsaveshim_exit and another in
+// xsaveshim_exit2.
 SEC("fexit/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned long arg, long result)
 {
@@ -927,8 +927,8 @@ static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int re
 	return file ? leave_file(file, ioctl, arg, result, BY_EXIT) : 0;
 }
 
-// Watches the exit if KVM's module has no BTF. A kretprobe does not see the function's arguments.
-// So this program reads the arguments of the system call that the thread is in.
+// Watches the exit if KVM's module has no BTF. A kretprobe does not see the function's arguments,
+// so this program reads the arguments of the thread's system call.
 SEC("kretprobe/kvm_arch_vcpu_ioctl")
 int BPF_KRETPROBE(xsaveshim_ret, int result)
 {

@@ -28,8 +28,8 @@
 #include "xsaveshim/xstate.h"
 
 // A check makes a VM, which wakes udev. On an idle host the VM also switches virtualization on and
-// off on every CPU. So the watcher checks the state when a condition has changed, and otherwise
-// seldom.
+// off on every CPU. The watcher avoids needless checks: it checks the state when a condition has
+// changed, and otherwise seldom.
 #define LOOK_SECONDS 5
 #define CHECK_SECONDS 600
 #define INACTIVE_CHECK_SECONDS 60

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The only program (init) of a small Linux guest. Two processes compute with all SSE registers for
 // ever and check every result. On the serial line the first process prints '<' for each right
-// result, and the second prints '>'. Each prints '!' for a wrong result.
+// result, and the second prints '>'. Each process prints '!' for a wrong result.
 #include <emmintrin.h>
 #include <string.h>
 #include <unistd.h>

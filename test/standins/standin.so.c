@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A stand-in for KVM. It is preloaded behind the library: LD_PRELOAD="libxsaveshim.so standin.so".
-// The stand-in answers like an affected kernel, with the changes that a test asks for, and logs
-// each call. A VM or vCPU is a memfd that has the state of the VM or vCPU. So duplicates, inherited
-// descriptors and reused numbers work as with KVM. Any descriptor takes KVM_CREATE_VM and
-// KVM_GET_SUPPORTED_CPUID, so that DEVICE=/dev/null works.
+// A stand-in for KVM. The stand-in is preloaded behind the library: LD_PRELOAD="libxsaveshim.so
+// standin.so". The stand-in answers like an affected kernel, with the changes that a test asks for,
+// and logs each call. A VM or vCPU is a memfd that has the state of the VM or vCPU. With memfds,
+// duplicates, inherited descriptors and reused numbers work as with KVM. Any descriptor takes
+// KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID, so that DEVICE=/dev/null works.
 //
 //	STANDIN_LOG=PATH	appends a line per call
 //	STANDIN_ANSWER=REQUEST=EIO,...	the request only returns this errno or number
@@ -113,8 +113,8 @@ static int create(int kind, uint32_t id)
 	return kind == VCPU ? fd + high_fds() : fd;
 }
 
-// Returns true if the page is mapped. Then msync(2) succeeds and does nothing. Without this test
-// Valgrind complains of the first page.
+// Returns true if the page is mapped. msync(2) fails for a page that is not mapped, and otherwise
+// does nothing. The first page is never tried, because Valgrind complains of it.
 static bool is_readable(const void *pointer)
 {
 	uintptr_t page = (uintptr_t)pointer & ~(uintptr_t)4095;

@@ -3,10 +3,10 @@
 //
 //	hangfs DIRECTORY write|flush
 //
-// Mounts the file system on DIRECTORY. It has one empty file, "file", for everybody. Prints
-// "ready", and "hangs" for each request of that kind, because the request gets no answer. With
-// flush, a process that has the file open and close-on-exec stops in the middle of its next exec.
-// When hangfs ends, the kernel fails the requests. The program needs root and /dev/fuse.
+// Mounts the file system on DIRECTORY. The file system has one empty file, "file", for everybody.
+// Prints "ready", and "hangs" for each request of that kind, because the request gets no answer.
+// With flush, a process that has the file open and close-on-exec stops in the middle of its next
+// exec. When hangfs ends, the kernel fails the requests. The program needs root and /dev/fuse.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -46,7 +46,7 @@ static void add(unsigned long request)
 		requests[count++] = request;
 }
 
-// Lists KVM_RUN first. Then lists all KVM numbers without an argument, neighbours of the watched
+// Lists KVM_RUN first, and behind it all KVM numbers without an argument, neighbours of the watched
 // requests, and requests that VMMs make.
 static void list_requests(void)
 {

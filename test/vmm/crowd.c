@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // crowd THREADS ROUNDS [PAUSE]: each thread has a VM whose guest has only FP and SSE. In each round
 // the thread loads a payload with AVX and PKRU, loads a payload that every KVM refuses, and saves.
-// With ROUNDS 0 the program runs until somebody kills it. It prints the number of calls, and the
-// number of payloads that still had AVX after a thread loaded them.
+// With ROUNDS 0 the program runs until somebody kills it. The program prints the number of calls,
+// and the number of payloads that still had AVX after a thread loaded them.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // hang vcpu|nothing|child XSTATE_BV: loads a payload whose memory is absent, so that every reader
 // of the payload waits. Prints "calls PID", makes the system call itself, and prints the result and
-// the XSTATE_BV. After a line on standard input another process provides the payload. That process
-// outlives the caller for a limited time.
+// the XSTATE_BV. After a line on standard input another process provides the payload. The providing
+// process outlives the caller for a limited time.
 //	vcpu	loads into a vCPU whose guest has FP, SSE and AVX
 //	nothing	loads into descriptor 0, which is no vCPU
 //	child	a child of the process that created the vCPU makes the call

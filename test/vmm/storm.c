@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // storm THREADS ROUNDS: each thread creates and closes VMs and vCPUs, so that other threads get the
-// same descriptor numbers. It sets CPUID tables on some vCPUs, and loads payloads. It also loads
-// payloads through duplicates, in forked children, and in the handler of signals that keep
-// arriving. Every outcome must be the model's. The variable DEVICE replaces /dev/kvm. The program
-// prints "restores=N trims=N trimmed=N mismatches=N". `trimmed` is the number of vCPUs that had a
-// payload trimmed, and each of these vCPUs needs a report.
+// same descriptor numbers. Each thread also sets CPUID tables on some vCPUs, and loads payloads.
+// The threads load some payloads through duplicates, in forked children, and in the handler of
+// signals that keep arriving. Every outcome must be the model's. The variable DEVICE replaces
+// /dev/kvm. The program prints "restores=N trims=N trimmed=N mismatches=N". `trimmed` is the number
+// of vCPUs that had a payload trimmed, and each of these vCPUs needs a report.
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>

@@ -463,7 +463,7 @@ static void step_set_msrs(char *list)
 	print_call(vcpu_fd, KVM_SET_MSRS, &msrs);
 }
 
-// LIST is CR0,CR4,EFER,APIC_BASE. Each is a number, or empty for the value of KVM_GET_SREGS.
+// LIST is CR0,CR4,EFER,APIC_BASE. Each field is a number, or empty for the value of KVM_GET_SREGS.
 static void step_set_sregs(char *list)
 {
 	struct kvm_sregs sregs = {0};
