@@ -6,11 +6,11 @@
 #include <limits.h>
 
 enum executable_kind {
-	EXECUTABLE_DYNAMIC,	  // x86-64, with a loader, which obeys LD_PRELOAD
-	EXECUTABLE_SCRIPT,	  // begins with #!
-	EXECUTABLE_STATIC,	  // x86-64, without a loader
-	EXECUTABLE_OTHER_MACHINE, // ELF, not for x86-64
-	EXECUTABLE_UNKNOWN,	  // neither ELF nor a script
+	EXECUTABLE_DYNAMIC,	  // an x86-64 program with a loader, which obeys LD_PRELOAD
+	EXECUTABLE_SCRIPT,	  // a file that begins with #!
+	EXECUTABLE_STATIC,	  // an x86-64 program without a loader
+	EXECUTABLE_OTHER_MACHINE, // an ELF file that is not for x86-64
+	EXECUTABLE_UNKNOWN,	  // neither an ELF file nor a script
 };
 
 struct executable {

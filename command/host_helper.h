@@ -15,12 +15,12 @@
 // is missing.
 void host_helper_execute(char **argv);
 
-// Returns the JSON of the helper's status, or NULL. Only root gets the status, if the helper is
+// Returns the JSON of the helper's status, or NULL. The caller must be root, and the helper must be
 // installed.
 json_t *host_helper_status(void);
 
-// Returns true if the host mode is active, and sets trim and refused to the host mode's values.
-// Only root gets an answer, if the helper is installed.
+// Returns true if the host mode is active, and sets trim and refused to the host mode's values. The
+// caller must be root, and the helper must be installed.
 bool host_helper_query(struct settings *settings);
 
 #endif

@@ -14,7 +14,7 @@
 // Why a process was not inspected.
 enum obstruction {
 	NOT_PERMITTED, // this user may not inspect the process
-	NO_ANSWER,     // a file in its /proc/PID did not answer in time
+	NO_ANSWER,     // a file in the process's /proc/PID did not answer in time
 	NO_TIME,       // earlier processes have used up the time for all
 };
 

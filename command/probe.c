@@ -71,13 +71,13 @@ struct probe {
 	uint64_t kvm_xcr0;	// the xfeatures that KVM supports; 0: not known
 	uint64_t permitted;	// the xfeatures that this process may give to guests; 0: not known
 	uint64_t not_permitted; // the xfeatures that need a permission
-	size_t payload_size;	// 0: not known
+	size_t payload_size;	// the size of a payload; 0: not known
 	bool saved;		// `leaked` is known
 	uint64_t leaked;
 	bool tried;		 // the next three members are known
-	uint64_t accepts;	 // KVM loads them for a guest that lacks them
-	uint64_t refuses;	 // KVM supports them, but refuses them for a guest that lacks them
-	uint64_t always_refuses; // KVM does not support them, and refuses them
+	uint64_t accepts;	 // xfeatures that KVM loads for a guest without them
+	uint64_t refuses;	 // xfeatures that KVM refuses only for a guest without them
+	uint64_t always_refuses; // xfeatures that KVM refuses because it does not support them
 	bool trims_saved;	 // the host mode clears xfeatures that KVM may leak
 	bool trims_loaded;	 // the host mode clears xfeatures that KVM would refuse
 	struct answer source;
@@ -245,8 +245,8 @@ static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 	return error;
 }
 
-// Loads and saves the lowest xfeature beyond x87 and SSE. On today's CPUs this is AVX, which needs
-// no permission (AMX needs one).
+// Loads and saves the lowest xfeature beyond x87 and SSE. On today's CPUs this xfeature is AVX. AVX
+// needs no permission, but AMX does.
 static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct control *control)
 {
 	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);

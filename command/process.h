@@ -25,7 +25,7 @@ struct state {
 	bool known; // the record could be read
 	struct settings settings;
 	bool log_is_open;
-	enum log_target log_in_use; // if the log is open
+	enum log_target log_in_use; // where the lines of the log go, if the log is open
 	uint64_t counts[RECORD_COUNTS];
 };
 

@@ -75,7 +75,7 @@ static const char *library_name(void)
 }
 
 // Ends the program if the loader found the library in one of its directories, but this user may not
-// read the library. The loader itself would say that there is no such file.
+// read the library. Without this check the loader would say that there is no such file.
 static void check_permission(void)
 {
 	void *self = dlopen(NULL, RTLD_NOW);

@@ -3,8 +3,8 @@
 //
 // Each running call uses one instance of the kretprobe. If no instance is free, the kernel skips
 // the program. By default the kernel makes 10 instances, or two for each CPU. A dozen threads that
-// hang in an ioctl could use them all, and no program would see the exit of other calls. Only an
-// event of tracefs can have more instances.
+// hang in an ioctl could use all instances, and no program would see the exit of other calls. Only
+// an event of tracefs can have more instances.
 #ifndef XSAVESHIM_HOST_KRETPROBE_H
 #define XSAVESHIM_HOST_KRETPROBE_H
 

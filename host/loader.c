@@ -408,7 +408,7 @@ const char *loader_disable(const struct attachment *attachment)
 // ---- enabling ----
 
 // Programs of types fentry and fexit need the BTF of KVM. If KVM is built into the kernel, the
-// kernel's BTF has it. If KVM is a module, the module has its own BTF.
+// kernel's BTF describes KVM. If KVM is a module, the module has its own BTF.
 static bool has_btf_of_kvm(void)
 {
 	return access("/sys/module/kvm/initstate", F_OK) || !access("/sys/kernel/btf/kvm", F_OK);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Loads, attaches, pins, finds and checks the BPF programs. Each function that returns a text
-// returns NULL on success. On failure it returns one line with the reason, which the next call
-// overwrites.
+// returns NULL on success. On failure the function returns one line with the reason. The next call
+// overwrites the line.
 #ifndef XSAVESHIM_HOST_LOADER_H
 #define XSAVESHIM_HOST_LOADER_H
 

@@ -842,8 +842,8 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 	}
 }
 
-// noinline keeps the number of registers that xsaveshim_entry uses small. xsaveshim_entry must save
-// each register that it uses, and most calls end there.
+// noinline makes xsaveshim_entry use few registers. xsaveshim_entry must save each register that it
+// uses, and most calls end there.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -919,7 +919,7 @@ static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t
 	return file && vcpu_operations && BPF_CORE_READ(file, f_op) == vcpu_operations ? file : 0;
 }
 
-// noinline for the reason given at enter_watched().
+// noinline makes the calling program use few registers, as at enter_watched().
 static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int result)
 {
 	struct file *file = vcpu_file(bpf_get_current_task_btf(), fd);

@@ -39,7 +39,7 @@ enum host_event_kind {
 #define HOST_COMMAND_LINE_SIZE 256
 
 struct host_event {
-	// Some comments name the only kinds of event that use a member, without HOST_EVENT_.
+	// A comment such as REFUSED means that only HOST_EVENT_REFUSED uses the member.
 	uint32_t kind;
 	uint32_t ioctl;
 	uint32_t pid;	 // the VMM's pid in the initial pid namespace
