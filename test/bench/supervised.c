@@ -15,7 +15,7 @@
 // - KVM_SET_XSAVE: the call waits for the supervisor's answer, and nothing is trimmed. The lower
 //   bound is a supervisor that gives the same answer at once. Without /dev/kvm the descriptor is no
 //   vCPU: the kernel refuses the call at once, and the supervisor reads no memory.
-// - KVM_SET_CPUID2: the call waits for the supervisor's answer, too. It needs /dev/kvm.
+// - KVM_SET_CPUID2: the call waits for the supervisor's answer, too. The call needs /dev/kvm.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,7 @@
 
 #include "kvm.h"
 
-// The headers of some distributions that build this program lack these.
+// The headers of some distributions that build this program lack these two constants.
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)

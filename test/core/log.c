@@ -450,7 +450,7 @@ static void open_by_many_threads(void)
 		winners += result != NULL;
 	}
 	same("winners", winners, 1);
-	// The log opens the file, and the socket for syslog, because syslog may start later.
+	// The log opens the file, and also the socket for syslog, because syslog may start later.
 	same("descriptors", open_descriptors() - before, 2);
 }
 

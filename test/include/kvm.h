@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// The headers of Debian 11 lack these two, which Linux 5.17 brought.
+// The headers of Debian 11 lack KVM_GET_XSAVE2 and KVM_CAP_XSAVE2, which Linux 5.17 brought.
 #ifndef KVM_GET_XSAVE2
 #define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
 #endif

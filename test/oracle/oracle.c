@@ -12,9 +12,9 @@
 //	Loads random payloads through ioctl(), with the library preloaded. The library must write
 //	XSTATE_BV & allowed, and change no other byte.
 //
-// SEED and the number of a table or a payload determine it: "oracle cpuid 1 SEED NUMBER" makes a
-// table again. If a table fails, the program removes what it can from the table, as long as the
-// table still fails, and prints the table.
+// SEED and a number determine each table and payload: "oracle cpuid 1 SEED NUMBER" makes a table
+// again. If a table fails, the program removes what it can from the table, as long as the table
+// still fails, and prints the table.
 //
 // The exit status is 0 if all agree, 1 after a mismatch, 2 without KVM, and 3 if this KVM cannot
 // judge.
@@ -223,7 +223,7 @@ static struct {
 	unsigned int count;
 } kvm;
 
-// Makes the system call without the shim.
+// Makes the system call without the library.
 static long kvm_ioctl(int fd, unsigned int request, const void *argument)
 {
 	return syscall(SYS_ioctl, fd, request, argument);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// `xsaveshim status` preloads this library. Then an open of the /proc directory of a process in
-// HANG_PIDS never returns, as an open of a file in that directory can. Only SIGKILL ends the wait.
+// The tests preload this library into `xsaveshim status`. An open of the /proc directory of a
+// process in HANG_PIDS then never returns. In reality an open of a file in such a directory can
+// hang. Only SIGKILL ends the wait.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A stand-in for KVM. The stand-in is preloaded behind the library: LD_PRELOAD="libxsaveshim.so
-// standin.so". The stand-in answers like an affected kernel, with the changes that a test asks for,
-// and logs each call. A VM or vCPU is a memfd that has the state of the VM or vCPU. With memfds,
-// duplicates, inherited descriptors and reused numbers work as with KVM. Any descriptor takes
-// KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID, so that DEVICE=/dev/null works.
+// A stand-in for KVM. LD_PRELOAD names the stand-in behind the library ("libxsaveshim.so
+// standin.so"). The stand-in answers like an affected kernel, with the changes that a test asks
+// for, and logs each call. A VM or vCPU is a memfd that has the state of the VM or vCPU. With
+// memfds, duplicates, inherited descriptors and reused numbers work as with KVM. Any descriptor
+// takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID, so that DEVICE=/dev/null works.
 //
 //	STANDIN_LOG=PATH	appends a line per call
 //	STANDIN_ANSWER=REQUEST=EIO,...	the request only returns this errno or number

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// aspid PID COMMAND [ARG...]: runs COMMAND as a process with this ID. Exits with 0 if COMMAND exits
-// with 0. The ID must be free. The program needs CAP_SYS_ADMIN in the PID namespace.
+// aspid PID COMMAND [ARG...]: runs COMMAND as a process with the ID PID. Exits with 0 if COMMAND
+// exits with 0. The ID must be free. The program needs CAP_SYS_ADMIN in the PID namespace.
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>

@@ -39,7 +39,7 @@ static void *crowd(void *unused)
 		refusals += raw_ioctl(vcpu, KVM_SET_XSAVE, payload) < 0;
 		saves += !raw_ioctl(vcpu, KVM_GET_XSAVE, payload);
 		// With one thread for all CPUs, an emulator switches to the next CPU at this
-		// instruction. Otherwise it switches only ten times a second.
+		// instruction. Otherwise the emulator switches only ten times a second.
 		__builtin_ia32_pause();
 		if (pause_us)
 			usleep(pause_us);

@@ -2,9 +2,9 @@
 // The system calls and ioctls that the seccomp filters of three real VMMs allow when the VMM calls
 // KVM_SET_XSAVE and KVM_GET_XSAVE. Any other system call or ioctl ends the VMM.
 //
-// Measured in November 2026. Each VMM was built from its sources, and each call was made there
-// under the VMM's own filter. The calls that could not be tried are copied from the VMM's source.
-// The comments below name these calls.
+// The lists were measured in November 2026. Each VMM was built from its sources, and each call was
+// made there under the VMM's own filter. The calls that could not be tried are copied from the
+// VMM's source. The comments below name these calls.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 

@@ -36,7 +36,8 @@ static int create_vcpu(void)
 	return vcpu;
 }
 
-// Makes absent memory. Nobody can read it until a process serves the returned userfaultfd.
+// Makes memory that is absent. Nobody can read the memory until a process serves the returned
+// userfaultfd.
 static int make_payload(unsigned char **payload)
 {
 	struct uffdio_api api = {.api = UFFD_API};

@@ -23,7 +23,7 @@
 
 #include "kvm.h"
 
-// The headers of Debian 11 lack this, which Linux 5.14 brought.
+// The headers of Debian 11 lack KVM_GET_STATS_FD, which Linux 5.14 brought.
 #ifndef KVM_GET_STATS_FD
 #define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
 #endif

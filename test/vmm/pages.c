@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // pages KIND: loads a payload with AVX and PKRU, which the guest lacks. The process cannot write
 // the payload's memory, or cannot read it, without a page fault. KIND is readonly, copied (shared
-// with a child until one of them writes), absent (a page of a file, not touched yet) or userfaultfd
-// (another thread provides the page when it is touched). Prints KVM's result, and the XSTATE_BV
-// after the call.
+// with a child until the process or the child writes), absent (a page of a file, not touched yet)
+// or userfaultfd (another thread provides the page when it is touched). Prints KVM's result, and
+// the XSTATE_BV after the call.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>

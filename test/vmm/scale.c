@@ -3,8 +3,8 @@
 // scale vms N			makes N VMs with two vCPUs each, one after the other
 // Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N". The times are the thread's CPU
 // time of a restore: the median of the first quarter and of the last quarter. The KiB are the
-// growth of the memory of the shim and of the whole process. The growth is since the first quarter
-// (vms), or since before the first vCPU (vcpus).
+// growth of the memory of the library and of the whole process. The growth is since the first
+// quarter (vms), or since before the first vCPU (vcpus).
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -39,8 +39,8 @@ static int make_vcpu(int vm, long id, long *time)
 	return vcpu;
 }
 
-// Returns the resident KiB of the shim or of the whole process. The shim's part is its mappings,
-// and its .bss, which is a mapping without a name behind them.
+// Returns the resident KiB of the library or of the whole process. The library's part is its named
+// mappings, and its .bss, which is a mapping without a name behind the named mappings.
 static long resident(bool shim)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");

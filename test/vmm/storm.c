@@ -18,7 +18,7 @@
 
 #define MAX_THREADS 256
 #define VCPUS 3
-// The lowest number of a duplicate. No vCPU is created with such a number, so the shim does not
+// The lowest number of a duplicate. No vCPU is created with such a number, so the library does not
 // know a duplicate.
 #define DUPLICATES 3000
 
@@ -123,7 +123,7 @@ static void on_signal(int number)
 }
 
 // Loads a payload through a duplicate. The model uses KVM's own table, which the function reads
-// without the shim. A stand-in has the table that it was given.
+// without the library. A stand-in keeps the table that it was given.
 static void restore_duplicate(struct vcpu vcpu)
 {
 	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};

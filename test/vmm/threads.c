@@ -41,8 +41,7 @@ static void *vcpu_main(void *arg)
 		if (set_xcr0(vcpu, (uint32_t)xcr0))
 			fail(id, "KVM_SET_CPUID2");
 		set_xstate_bv(payload, sent);
-		// The call may fail for xfeatures that this host lacks, because only the payload
-		// matters.
+		// The call may fail for xfeatures that this host lacks. Only the payload matters.
 		ioctl(vcpu, KVM_SET_XSAVE, payload);
 		if (get_xstate_bv(payload) != (sent & xcr0))
 			fail(id, "a payload was not trimmed to this vCPU's own mask");

@@ -814,7 +814,7 @@ static void run_steps(void)
 
 int main(int argc, char **argv)
 {
-	// No allocation happens later, because `confine` would forbid an allocation.
+	// With this buffer stdio allocates no memory later, which `confine` would forbid.
 	static char buffer[BUFSIZ];
 
 	if (argc < 2) {
