@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The subcommands. Each has a main of its own, which returns the exit status. Before main() calls
-// it, main() sets argv[0], and the name that err() and warnx() print, to "xsaveshim SUBCOMMAND".
+// The subcommands. Each function here runs one subcommand and returns the exit status. Before
+// main() calls the function, main() sets argv[0], and the name that err() and warnx() print, to
+// "xsaveshim SUBCOMMAND".
 #ifndef XSAVESHIM_COMMAND_H
 #define XSAVESHIM_COMMAND_H
 

@@ -22,7 +22,8 @@ static int cannot_execute(const char *path)
 	return S_ISREG(status.st_mode) && !access(path, X_OK) ? 0 : EACCES;
 }
 
-// Searches PATH as execvp does: an empty entry is the current directory; EACCES does not end it.
+// Searches PATH as execvp does: an empty entry means the current directory, and EACCES does not end
+// the search.
 static int search_path(char path[PATH_MAX], const char *name)
 {
 	const char *directory = getenv("PATH");

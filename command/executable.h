@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: MIT
-// The file that execv would start, and how it is linked. Not async-signal-safe.
+// Finds the file that execv would start, and how the file is linked. Not async-signal-safe.
 #ifndef XSAVESHIM_EXECUTABLE_H
 #define XSAVESHIM_EXECUTABLE_H
 
 #include <limits.h>
 
 enum executable_kind {
-	EXECUTABLE_DYNAMIC,	  // x86-64, with a loader, which LD_PRELOAD reaches
-	EXECUTABLE_SCRIPT,	  // begins with #!
-	EXECUTABLE_STATIC,	  // x86-64, without a loader
-	EXECUTABLE_OTHER_MACHINE, // ELF, not for x86-64
-	EXECUTABLE_UNKNOWN,	  // neither ELF nor a script
+	EXECUTABLE_DYNAMIC,	  // an x86-64 program with a loader, which obeys LD_PRELOAD
+	EXECUTABLE_SCRIPT,	  // a file that begins with #!
+	EXECUTABLE_STATIC,	  // an x86-64 program without a loader
+	EXECUTABLE_OTHER_MACHINE, // an ELF file that is not for x86-64
+	EXECUTABLE_UNKNOWN,	  // neither an ELF file nor a script
 };
 
 struct executable {
-	char path[PATH_MAX];   // for execv
-	char loader[PATH_MAX]; // with EXECUTABLE_DYNAMIC
+	char path[PATH_MAX];   // the program's path, for execv
+	char loader[PATH_MAX]; // the loader's path, for EXECUTABLE_DYNAMIC only
 	enum executable_kind kind;
 };
 
-// Finds a command as execvp does. Returns 0 or an errno: ENOENT if there is no such command,
-// another if it cannot be executed or read.
+// Finds a command as execvp does. Returns 0 or an errno. The errno is ENOENT if there is no such
+// command, and another if the command cannot be executed or read.
 int executable_find(struct executable *executable, const char *name);
 
-// If the loader of this program will ignore LD_PRELOAD because the program gains privileges,
-// returns how it gains them: "is setuid", "is setgid" or "has file capabilities". Else returns
-// NULL. ld.so(8) describes this secure-execution mode.
+// Returns how the program gains privileges ("is setuid", "is setgid" or "has file capabilities"),
+// if its loader will ignore LD_PRELOAD for that reason. Otherwise returns NULL. ld.so(8) describes
+// this secure-execution mode.
 const char *executable_gains(const struct executable *executable);
 
 #endif

@@ -10,7 +10,7 @@
 #include "command.h"
 #include "subcommand_json.h"
 
-// The helper, relative to the directory of this command: in a build tree, and installed.
+// The helper's paths, relative to the directory of this command: in a build tree, and installed.
 static const char *const places[] = {HOST_HELPER, "../libexec/" HOST_HELPER};
 
 void host_helper_execute(char **argv)

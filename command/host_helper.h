@@ -11,13 +11,16 @@
 
 #define HOST_HELPER "xsaveshim-host"
 
-// Executes the helper in place of this process. Returns on failure, with ENOENT if it is missing.
+// Executes the helper in place of this process. Returns only on failure, with ENOENT if the helper
+// is missing.
 void host_helper_execute(char **argv);
 
-// Returns the JSON of the helper's status, or NULL. Needs helper and root.
+// Returns the JSON of the helper's status, or NULL. The caller must be root, and the helper must be
+// installed.
 json_t *host_helper_status(void);
 
-// Returns true if the host mode is active, and sets its trim and refused. Needs helper and root.
+// Returns true if the host mode is active, and sets trim and refused to the host mode's values. The
+// caller must be root, and the helper must be installed.
 bool host_helper_query(struct settings *settings);
 
 #endif

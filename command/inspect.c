@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// A worker process inspects one process after the other and sends what it finds. If it finds
-// nothing for a second, the process that it inspects holds it up: this process then leaves the
-// worker behind, and a new worker goes on with the next process.
+// A worker process inspects one process after the other and sends its findings to the command. If
+// the worker sends nothing for a second, the inspected process holds the worker up. The command
+// leaves such a worker behind, and a new worker goes on with the next process.
 //
-// The library serves a VMM if the library is mapped and its record says that it has seen a vCPU. A
-// supervisor serves a VMM if the VMM has a seccomp filter, and if the supervisor holds a pidfd of
-// the VMM and has the user ids of root or of the VMM. The settings are those in the record of the
-// library or of the supervisor.
+// The library serves a VMM if the VMM has mapped the library, and the library's record says that
+// the library has seen a vCPU. A supervisor serves a VMM that has a seccomp filter, if the
+// supervisor holds a pidfd of the VMM and has the user ids of root or of the VMM. The settings of a
+// VMM are in the record of its library or of its supervisor.
 #include "inspect.h"
 
 #include <dirent.h>
@@ -37,7 +37,7 @@ struct message {
 	};
 };
 
-static int channel; // between this process and its worker
+static int channel; // a socket between the command and its worker
 static struct message message;
 
 static struct supervision *supervisions;
@@ -64,8 +64,8 @@ static void send_supervision(const struct supervision *supervision)
 	send_message(FOUND_SUPERVISION);
 }
 
-// The worker keeps no other descriptor: if it is left behind, whoever reads this command's output
-// to its end must not wait for it.
+// Replaces the worker's standard streams by /dev/null. Otherwise a reader of the command's output
+// would wait for a worker that was left behind.
 static void close_inherited(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -110,7 +110,8 @@ static long now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-// A worker that is running needs more time only because this host is busy.
+// Returns true if the worker is running. A running worker needs more time only because this host is
+// busy.
 static bool is_running(pid_t worker)
 {
 	char path[32], stat[512];
@@ -159,7 +160,7 @@ static void add_supervision(void)
 	supervisions[supervision_count++] = message.supervision;
 }
 
-// Inspects processes until one gives no answer. Returns how many were inspected.
+// Inspects processes until one gives no answer. Returns how many processes were inspected.
 static size_t inspect_some(struct inspection *inspection, const pid_t *pids, size_t count, long end)
 {
 	pid_t worker = start_worker(pids, count);
@@ -182,7 +183,7 @@ static size_t inspect_some(struct inspection *inspection, const pid_t *pids, siz
 			break;
 		}
 	}
-	// Nobody waits for the worker's end: the kernel may not let it end.
+	// Does not wait for the worker to end, because the kernel may not let the worker end.
 	kill(worker, SIGKILL);
 	close(channel);
 	return done;
@@ -210,7 +211,8 @@ static pid_t *list_processes(size_t *count)
 }
 
 // A supervisor counts only if it is root's or the VMM's own user's, because any user can hold a
-// pidfd of any process. A set-uid program has another user's real uid.
+// pidfd of any process. The real uid must match, too, because a set-uid program has the real
+// uid of the user that started it.
 static bool serves(const struct supervision *supervision, const struct vmm *vmm)
 {
 	const uid_t *uids = supervision->supervisor_uids;
@@ -259,7 +261,8 @@ bool inspect_processes(struct inspection *inspection)
 			add_not_inspected(inspection, pids[next++],
 					  now_ms() < end ? NO_ANSWER : NO_TIME);
 	}
-	// With hidepid=2, /proc hides what the caller may not inspect: then process 1 is missing.
+	// With hidepid=2, /proc hides each process that the caller may not inspect, and process 1
+	// is one of these.
 	if (access("/proc/1", F_OK))
 		add_not_inspected(inspection, 1, NOT_PERMITTED);
 	for (size_t i = 0; i < inspection->vmm_count; i++) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Finds the running VMMs, and the mode that serves each of them, in /proc.
+// Finds the running VMMs, and the mode that serves each VMM, in /proc.
 //
 // Not thread-safe. If there is no memory left, the program ends.
 #ifndef XSAVESHIM_INSPECT_H
@@ -13,9 +13,9 @@
 
 // Why a process was not inspected.
 enum obstruction {
-	NOT_PERMITTED, // to this user
-	NO_ANSWER,     // a file in its /proc/PID did not answer in time
-	NO_TIME,       // processes before it have used up the time for all
+	NOT_PERMITTED, // this user may not inspect the process
+	NO_ANSWER,     // a file in the process's /proc/PID did not answer in time
+	NO_TIME,       // earlier processes have used up the time for all
 };
 
 struct not_inspected {
@@ -30,11 +30,11 @@ struct inspection {
 	size_t not_inspected_count;
 };
 
-// Inspects every process. A process that gives no answer within a second is given up, and so are
-// all after 30 seconds. Returns false, with errno set, if /proc cannot be read.
+// Inspects every process. Gives up a process that does not answer within a second, and all
+// remaining processes after 30 seconds. Returns false, with errno set, if /proc cannot be read.
 bool inspect_processes(struct inspection *inspection);
 
-// Returns true if xsaveshim is known to trim what the VMM restores.
+// Returns true if xsaveshim is known to trim the payloads that the VMM restores.
 bool inspect_is_protected(const struct vmm *vmm);
 
 #endif

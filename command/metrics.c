@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim metrics: prints what probe, status and the host mode's status find, in the text format
-// of Prometheus.
+// xsaveshim metrics: prints the findings of `xsaveshim probe`, `xsaveshim status` and `xsaveshim
+// host status` in the text format of Prometheus.
 #include "command.h"
 
 #include <err.h>
@@ -15,7 +15,7 @@
 #include "host_helper.h"
 #include "subcommand_json.h"
 
-// The host mode is enabled at boot while this link exists.
+// While this link exists, systemd enables the host mode at boot.
 #define ENABLED_AT_BOOT "/etc/systemd/system/multi-user.target.wants/xsaveshim-host.service"
 
 struct label {
@@ -28,7 +28,7 @@ static void begin_metric(const char *name, const char *type, const char *help)
 	printf("# HELP xsaveshim_%s %s\n# TYPE xsaveshim_%s %s\n", name, help, name, type);
 }
 
-// Prints a value. The labels end with one without a name.
+// Prints a value with its labels. The last label of the array has no name.
 static void print_sample(const char *name, const struct label *labels, json_int_t value)
 {
 	const char *separator = "{";
@@ -96,7 +96,7 @@ static const char *protection_of(const json_t *vmm)
 					 : "unprotected";
 }
 
-// Returns true if an earlier VMM has the same supervisor, and so the same counts.
+// Returns true if an earlier VMM of the list has the same supervisor, and so the same counts.
 static bool is_counted_already(const json_t *vmms, size_t index)
 {
 	json_t *supervisor = json_object_get(json_array_get(vmms, index), "supervisor");

@@ -9,7 +9,7 @@
 #include "xsaveshim/settings.h"
 #include "supervise/attach.h"
 
-// getopt_long returns the number of an option that is a setting, or one of these.
+// getopt_long returns the number of a setting, or one of these numbers.
 enum { OPTION_SUPERVISE = SETTINGS, OPTION_HELP = 'h' };
 
 static void print_run_help(void)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The options of the subcommands. These functions use getopt: they are not thread-safe.
+// The options of the subcommands. These functions are not thread-safe, because they use getopt.
 #ifndef XSAVESHIM_OPTIONS_H
 #define XSAVESHIM_OPTIONS_H
 
@@ -7,15 +7,16 @@
 
 struct run_options {
 	bool supervise;
-	bool trim; // --trim was given
+	bool trim; // the options have --trim
 };
 
-// Parses the options of `run` and leaves optind at the VMM. Puts each setting into the environment,
-// where settings_load and the library find it. Ends the program after --help or an error.
+// Parses the options of `run`, and leaves optind at the VMM. Puts each setting into the
+// environment, where settings_load() and the library find the setting. Ends the program after
+// --help or an error.
 struct run_options options_parse_run(int argc, char **argv);
 
-// Parses --json, --help and, if check is not NULL, --check. Returns -1, or prints the help or an error
-// and returns the exit status.
+// Parses --json, --help and, if check is not NULL, --check. Returns -1 if the subcommand is to go
+// on. Otherwise prints the help or an error and returns the exit status.
 int options_parse_output(int argc, char **argv, const char *help, bool *json, bool *check);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim pair: reads the JSON of `xsaveshim probe` from two hosts or many, and judges whether
-// guests that one host saves load on another.
+// xsaveshim pair: reads the JSON of `xsaveshim probe` from two or more hosts. Judges whether the
+// guests that one host saves load on another host.
 #include "command.h"
 
 #include <err.h>
@@ -52,13 +52,13 @@ static const struct {
 
 #define BY_NAMES (sizeof(by_names) / sizeof(by_names[0]))
 
-// Hosts whose files say the same.
+// Hosts whose files have the same facts.
 struct group {
 	struct pair_host host;
 	json_t *names;
 };
 
-// Reads the mask of an object with a mask and names. Returns false if it is null.
+// Reads the mask of a JSON object that has a mask and names. Returns false if the object is null.
 static bool read_mask(const char *file, json_t *json, const char *key, uint64_t *mask)
 {
 	json_t *object = json_object_get(json, key);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // xsaveshim probe: finds out, by experiments with a VM of one page and one vCPU, which xfeatures
-// this host leaks as a source of guests and which it refuses as a destination. The VM ends with
-// this process.
+// this host leaks as a source of guests. The experiments also show which xfeatures this host
+// refuses as a destination. The VM ends with this process.
 #include "command.h"
 
 #include <errno.h>
@@ -27,7 +27,8 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
-// From arch/x86/include/uapi/asm/prctl.h, which some distributions have without them.
+// The numbers are from arch/x86/include/uapi/asm/prctl.h. The headers of some distributions lack
+// them.
 #define ARCH_GET_XCOMP_SUPP 0x1021
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 
@@ -39,8 +40,8 @@
 	"KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
-// x87 and SSE, which are loaded together, and the other xfeatures of the Intel SDM that user space
-// has.
+// The xfeatures that the experiments try: x87 and SSE, which are loaded together, and the other
+// xfeatures of user space in the Intel SDM.
 #define XFEATURES_TRIED (XFEATURE_FPSSE | UINT64_C(0xe02fc))
 
 #define GUEST_PAGE 4096
@@ -50,7 +51,8 @@
 #define TSS_ADDRESS 0xfffbd000
 #define HLT 0xf4
 
-// Each answer about a role of the host is one of these, which are in part the exit status.
+// The finding about this host as a source or as a destination. Some findings are also exit
+// statuses.
 enum finding { GOOD, BAD, UNKNOWN, PENDING };
 
 static const char *const source_names[] = {
@@ -60,22 +62,22 @@ static const char *const destination_names[] = {
 
 struct answer {
 	enum finding finding;
-	char reason[640]; // if KVM could not be probed, also says what to do
+	char reason[640]; // if KVM could not be probed, the reason also says what to do
 };
 
 struct probe {
 	struct utsname kernel;
 	uint64_t host_xcr0;
-	uint64_t kvm_xcr0;	// that KVM supports; 0: not known
-	uint64_t permitted;	// that this process may give to guests; 0: not known
-	uint64_t not_permitted; // that need a permission
-	size_t payload_size;	// 0: not known
-	bool saved;		// leaked is known
+	uint64_t kvm_xcr0;	// the xfeatures that KVM supports; 0: not known
+	uint64_t permitted;	// the xfeatures that this process may give to guests; 0: not known
+	uint64_t not_permitted; // the xfeatures that need a permission
+	size_t payload_size;	// the size of a payload; 0: not known
+	bool saved;		// `leaked` is known
 	uint64_t leaked;
-	bool tried;		 // the following are known
-	uint64_t accepts;	 // from a guest that does not have them
-	uint64_t refuses;	 // although KVM supports them
-	uint64_t always_refuses; // because KVM does not support them
+	bool tried;		 // the next three members are known
+	uint64_t accepts;	 // xfeatures that KVM loads for a guest without them
+	uint64_t refuses;	 // xfeatures that KVM refuses only for a guest without them
+	uint64_t always_refuses; // xfeatures that KVM refuses because it does not support them
 	bool trims_saved;	 // the host mode clears xfeatures that KVM may leak
 	bool trims_loaded;	 // the host mode clears xfeatures that KVM would refuse
 	struct answer source;
@@ -89,16 +91,16 @@ struct vm {
 
 // The result of the control experiment: how KVM treats an xfeature that the guest has.
 struct control {
-	uint64_t xfeature; // 0: KVM supports none
+	uint64_t xfeature; // the xfeature of the experiment; 0: KVM supports none
 	int error;	   // KVM_SET_XSAVE's errno, or 0
-	bool returned;	   // KVM_GET_XSAVE returned it
+	bool returned;	   // KVM_GET_XSAVE returned the xfeature
 };
 
 struct names {
 	char text[512];
 };
 
-// The first answer to a question stands.
+// Sets an answer, unless it was set before.
 __attribute__((format(printf, 3, 4))) static void
 set_answer(struct answer *answer, enum finding finding, const char *format, ...)
 {
@@ -230,8 +232,8 @@ static uint64_t allowed_by(uint64_t guest_xcr0)
 	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
 }
 
-// Loads a payload and returns 0 or KVM_SET_XSAVE's errno. The payload is read-only for that time,
-// so that the host mode cannot trim it and the answer is KVM's.
+// Loads a payload and returns 0 or KVM_SET_XSAVE's errno. The payload is read-only during the call,
+// so that the host mode cannot trim it and the errno is KVM's answer to the whole payload.
 static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 {
 	int error;
@@ -243,8 +245,8 @@ static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 	return error;
 }
 
-// Loads and saves the lowest xfeature beyond x87 and SSE: on today's CPUs that is AVX, which unlike
-// AMX needs no permission.
+// Loads and saves the lowest xfeature beyond x87 and SSE. On today's CPUs this xfeature is AVX. AVX
+// needs no permission, but AMX does.
 static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct control *control)
 {
 	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);
@@ -260,7 +262,8 @@ static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct
 	return true;
 }
 
-// Runs the guest to its HLT: on some kernels a vCPU gets leaked xfeatures only when it runs.
+// Runs the guest to its HLT, because on some kernels a vCPU gets leaked xfeatures only when it
+// runs.
 static bool run_guest(const struct vm *vm, const char **problem)
 {
 	if (probe_vm_ioctl(vm->probe.vcpu, KVM_RUN, NULL))
@@ -362,8 +365,9 @@ static void judge_destination(struct probe *probe, const struct probe_vm *vm,
 	probe->tried = answer->finding != UNKNOWN;
 }
 
-// Reads which xfeatures this process may give to guests. Some, such as AMX, need a permission, and
-// KVM does not report them as supported to a process without it. Linux has these calls since 5.17.
+// Reads which xfeatures this process may give to guests. Some xfeatures, such as AMX, need a
+// permission. KVM does not report such an xfeature as supported to a process without the
+// permission. Linux before 5.17 does not have these calls.
 static void query_permitted(struct probe *probe)
 {
 	uint64_t available;
@@ -374,8 +378,8 @@ static void query_permitted(struct probe *probe)
 		probe->not_permitted = available & ~probe->permitted & XFEATURES_TRIED;
 }
 
-// Finds out whether the host mode trims. It shows its settings to root alone, so for other users
-// the trim of a payload that is loaded is the sign.
+// Finds out whether the host mode trims. Only root can read the host mode's settings. For other
+// users the trim of a loaded payload is the sign that the host mode also trims saved payloads.
 static void probe_host_mode(struct probe *probe, const struct probe_vm *vm, uint64_t guest_xcr0)
 {
 	uint64_t allowed = allowed_by(guest_xcr0);

@@ -6,10 +6,10 @@
 #include <string.h>
 
 #define DELETED " (deleted)"
-// PF_KTHREAD in include/linux/sched.h, one of the flags in /proc/PID/stat.
+// The flag PF_KTHREAD in /proc/PID/stat (include/linux/sched.h).
 #define KERNEL_THREAD 0x00200000u
 
-// START-END PERMISSIONS OFFSET DEVICE INODE PATH
+// A line of maps is: START-END PERMISSIONS OFFSET DEVICE INODE PATH
 bool proc_maps_file(const char *line, const char *name, struct proc_mapping *mapping, char *path,
 		    size_t path_size)
 {
@@ -35,7 +35,8 @@ bool proc_maps_file(const char *line, const char *name, struct proc_mapping *map
 	return true;
 }
 
-// PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... Of these only NAME may have brackets.
+// The text of stat is: PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... Only NAME may have
+// brackets.
 bool proc_stat_holds_no_files(const char *stat)
 {
 	const char *rest = strrchr(stat, ')');
@@ -55,7 +56,7 @@ bool proc_status_uids(const char *status, uid_t uids[PROC_UIDS])
 			       PROC_UIDS;
 }
 
-// Documentation/filesystems/proc.rst: 2 is SECCOMP_MODE_FILTER.
+// In status, 2 is SECCOMP_MODE_FILTER (Documentation/filesystems/proc.rst).
 bool proc_status_is_filtered(const char *status)
 {
 	const char *line = strstr(status, "\nSeccomp:");

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A VMM is a process with a thread that holds a vCPU. Threads usually share one descriptor table,
-// but a thread may have its own, and the main thread may have ended. A supervisor is a process that
-// holds the listener of a filter ("anon_inode:seccomp notify") and runs this command; it holds a
-// pidfd of each VMM that it serves, and the fdinfo of a pidfd has the "Pid:".
+// but a thread may have a table of its own, and the main thread may have ended.
+//
+// A supervisor is a process that runs this command and holds the listener of a filter
+// ("anon_inode:seccomp notify"). A supervisor holds a pidfd of each VMM that it serves. The line
+// "Pid:" in the fdinfo of a pidfd names the VMM.
 #include "process.h"
 
 #include <dirent.h>
@@ -29,10 +31,10 @@
 // The arguments of a process have at most 6 MiB.
 #define TEXT_MAX (8 << 20)
 
-// The library and the command have less writable data.
+// The library and the command have less writable data than this.
 #define DATA_MAX (1 << 20)
 
-static char text[TEXT_MAX]; // of a file in /proc/PID
+static char text[TEXT_MAX]; // the text of a file in /proc/PID
 
 static bool is_denied(int error)
 {
@@ -85,7 +87,7 @@ static void read_record(struct image *image, int proc_dirfd, uint64_t start, uin
 }
 
 // Finds an image by its file's name. Returns false, with errno set, if the mappings cannot be read.
-// A process that has just exited has none.
+// A process that has just exited has no mappings.
 static bool find_image(struct image *image, int proc_dirfd, const char *name)
 {
 	int fd = openat(proc_dirfd, "maps", O_RDONLY | O_CLOEXEC);
@@ -136,7 +138,8 @@ static void inspect_descriptor(const char *link, struct descriptors *descriptors
 		descriptors->listener = true;
 }
 
-// Returns false if the caller may not inspect them. A process that has exited has none.
+// Returns false if the caller may not inspect the descriptors. A process that has exited has no
+// descriptors.
 static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
 {
 	int fd = openat(proc_dirfd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -162,8 +165,8 @@ static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
 	return allowed;
 }
 
-// Reads the name of the file that a process executes, without its directory, and whether the file
-// has been removed.
+// Reads the name, without its directory, of the file that a process executes. Finds out whether the
+// file has been removed.
 static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX], bool *deleted)
 {
 	char path[PATH_MAX];
@@ -182,8 +185,8 @@ static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX
 	return true;
 }
 
-// Returns true if a process runs this command: from the same file, or from a file of the same name
-// that has been removed, as an upgrade does. Writes the name of the file.
+// Returns true if a process runs this command, from the same file or from a removed file of the
+// same name. An upgrade removes the file. Writes the name of the file that the process runs.
 static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 {
 	char own_name[PATH_MAX];
@@ -217,9 +220,9 @@ static void visit_pidfds(int proc_dirfd, struct supervision *supervision,
 		closedir(directory);
 }
 
-// Takes the process, which holds a listener, for a supervisor only if it runs this command.
-// Container managers hold listeners, too, and any user can start a process of any name that holds
-// one.
+// Inspects a process that holds a listener. Takes the process for a supervisor only if it runs this
+// command, because container managers hold listeners, too. Any user can start a process of any name
+// that holds a listener.
 static void inspect_supervisor(pid_t pid, int proc_dirfd, const struct process_visitor *visitor)
 {
 	static struct supervision supervision;
@@ -255,7 +258,8 @@ static bool holds_no_files(int task_dirfd)
 	return proc_stat_holds_no_files(text);
 }
 
-// Inspects a thread and adds its vCPUs to the VMM. Returns false if the caller may not inspect it.
+// Inspects a thread and adds its vCPUs to the VMM. Returns false if the caller may not inspect the
+// thread.
 static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process_visitor *visitor)
 {
 	struct descriptors descriptors;
@@ -270,8 +274,9 @@ static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process
 	return true;
 }
 
-// Returns true if a thread has the descriptor table of one of these threads. A kernel without
-// kcmp() does not show it: then nearly every thread has.
+// Returns true if a thread shares the descriptor table of one of these threads. Without kcmp() the
+// kernel does not show this, and the function returns true, because nearly every thread shares a
+// table.
 static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -283,8 +288,8 @@ static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 	return false;
 }
 
-// Inspects each thread that has a descriptor table of its own. If the main thread has ended, it has
-// no table.
+// Inspects each thread that has a descriptor table of its own. A main thread that has ended has no
+// table.
 static bool inspect_threads(struct vmm *vmm, int proc_dirfd, const struct process_visitor *visitor)
 {
 	int fd = openat(proc_dirfd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -315,7 +320,8 @@ static bool inspect_threads(struct vmm *vmm, int proc_dirfd, const struct proces
 	return allowed;
 }
 
-// The directory "task" has a link for each thread and two more.
+// Returns true if the process has more than one thread. The directory "task" has two links, and one
+// more for each thread.
 static bool has_threads(int proc_dirfd)
 {
 	struct stat task;

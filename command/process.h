@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Inspects one process: is it a VMM, does it have the library, is it a supervisor? The kernel may
-// make the caller wait for the process without end, even if the caller is killed: call this only in
-// a worker process (inspect.c).
+// Inspects one process, which may be a VMM, with or without the library, or a supervisor. The
+// kernel may make the caller wait for the process without end, even if the caller is killed. Only a
+// worker process (inspect.c) may call process_inspect().
 #ifndef XSAVESHIM_PROCESS_H
 #define XSAVESHIM_PROCESS_H
 
@@ -17,15 +17,15 @@ enum mode {
 	MODE_BYPASSED, // the VMM has the library, but calls the kernel without libc
 	MODE_LIBRARY,
 	MODE_SUPERVISOR,
-	MODE_HOST, // not found here: /proc does not show it
+	MODE_HOST, // process_inspect() cannot find this mode in /proc
 };
 
-// What the record of a library or of a supervisor says.
+// The contents of the record of a library or of a supervisor.
 struct state {
 	bool known; // the record could be read
 	struct settings settings;
 	bool log_is_open;
-	enum log_target log_in_use; // if it is open
+	enum log_target log_in_use; // where the lines of the log go, if the log is open
 	uint64_t counts[RECORD_COUNTS];
 };
 
@@ -33,7 +33,7 @@ struct state {
 // of that process.
 struct image {
 	bool mapped;
-	char path[PATH_MAX]; // as the process sees the file system
+	char path[PATH_MAX]; // the file's path, as the process sees the file system
 	bool replaced;	     // the file has been removed or replaced
 	bool vcpu_seen;
 	struct state state;
@@ -41,18 +41,18 @@ struct image {
 
 struct vmm {
 	pid_t pid;
-	uid_t uid;     // effective
-	bool filtered; // has a seccomp filter
+	uid_t uid;     // the effective user id
+	bool filtered; // the VMM has a seccomp filter
 	bool is_libvirts;
 	unsigned int vcpus;
 	char name[256];
 	enum mode mode;
 	struct image library;
-	pid_t supervisor;   // 0: none
-	struct state state; // of the mode that serves the VMM
+	pid_t supervisor;   // 0: the VMM has no supervisor
+	struct state state; // the state of the mode that serves the VMM
 };
 
-// A supervisor holds a pidfd of this process.
+// A process, and a supervisor that holds a pidfd of the process.
 struct supervision {
 	pid_t pid;
 	pid_t supervisor;
@@ -61,7 +61,7 @@ struct supervision {
 };
 
 struct process_visitor {
-	void (*vmm)(const struct vmm *vmm); // its mode is not set yet
+	void (*vmm)(const struct vmm *vmm); // the VMM's mode is not set yet
 	void (*supervision)(const struct supervision *supervision);
 };
 

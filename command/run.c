@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM with the library if its loader can load it, else under a supervisor.
+// xsaveshim run: starts a VMM with the library if the VMM's loader can load the library.
+// Otherwise starts the VMM under a supervisor.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -20,7 +21,8 @@
 
 #define LIBRARY "libxsaveshim.so"
 
-// Ends the program as a shell does after an exec that failed with this errno.
+// Ends the program as a shell does after an exec that failed. The errno of the exec decides the
+// exit status.
 static _Noreturn void fail_exec(const char *path)
 {
 	err(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "%s", path);
@@ -46,8 +48,9 @@ static bool is_same_file(const char *a, const char *b)
 	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-// This command and the library were built for the same libc. A VMM with this command's loader has
-// that libc, too; a VMM with another loader, such as musl's, could not load the library.
+// Returns true if the VMM has this command's loader. This command and the library were built for
+// the same libc, and such a VMM has the same libc, too. A VMM with another loader, such as musl's,
+// could not load the library.
 static bool has_our_loader(const struct executable *vmm)
 {
 	static struct executable self;
@@ -55,7 +58,8 @@ static bool has_our_loader(const struct executable *vmm)
 	return !executable_find(&self, "/proc/self/exe") && is_same_file(vmm->loader, self.loader);
 }
 
-// Returns the library's path in a build tree, else the name by which the loader finds it.
+// Returns the library's path in a build tree, or else the name by which the loader finds the
+// library.
 static const char *library_name(void)
 {
 	static char path[PATH_MAX];
@@ -71,7 +75,7 @@ static const char *library_name(void)
 }
 
 // Ends the program if the loader found the library in one of its directories, but this user may not
-// read it. The loader itself says that there is no such file.
+// read the library. Without this check the loader would say that there is no such file.
 static void check_permission(void)
 {
 	void *self = dlopen(NULL, RTLD_NOW);
@@ -90,8 +94,8 @@ static void check_permission(void)
 	free(info);
 }
 
-// The loader starts a VMM even if it cannot load the library, so this process loads the library
-// first.
+// Loads the library into this process first, because the loader starts a VMM even if the loader
+// cannot load the library.
 static void check_library(const char *name)
 {
 	char *error = dlopen(name, RTLD_NOW | RTLD_LOCAL) ? NULL : strdup(dlerror());
@@ -134,7 +138,8 @@ static void preload_library(const struct settings *settings, const struct execut
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
 		return;
-	// The library will report problems of the settings, and a log that cannot be opened.
+	// This process does not report problems of the settings, or a log that cannot be opened,
+	// because the library will report them.
 	log.pid = getpid();
 	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
@@ -145,7 +150,8 @@ static void preload_library(const struct settings *settings, const struct execut
 	report_send(&line);
 }
 
-// A setting from the environment or the file may be for other VMMs, too, so it is only warned of.
+// An option that a supervisor cannot obey ends the program. A setting from the environment or the
+// file causes only a warning, because it may be for other VMMs, too.
 static void limit_to_restores(struct settings *settings, bool is_option)
 {
 	if (!policy_trims(settings->trim, XSAVE_SAVE))
@@ -158,7 +164,7 @@ static void limit_to_restores(struct settings *settings, bool is_option)
 	settings->trim = TRIM_RESTORE;
 }
 
-// Returns why the VMM gets the library, or NULL.
+// Returns why the VMM gets the library, or NULL if it does not.
 static const char *reason_for_library(const struct executable *vmm)
 {
 	if (vmm->kind == EXECUTABLE_SCRIPT)

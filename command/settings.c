@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim settings: prints the settings in effect, where each comes from, and every problem of the
-// file and the environment.
+// xsaveshim settings: prints the settings in effect, the source of each setting, and every problem
+// of the settings file and the environment.
 #include "command.h"
 
 #include <ctype.h>
@@ -33,8 +33,8 @@ static const char help[] =
 	"\n"
 	"Exit status: 0 no problem; 1 a problem was found; 2 cannot read the settings.\n";
 
-// Reads the user that qemu.conf gives to domains: the last line user = "NAME". Returns false if it
-// has none.
+// Reads the user that qemu.conf gives to domains, from the last line user = "NAME". Returns false
+// if qemu.conf has no such line.
 static bool read_domain_user(char user[USER_MAX + 1])
 {
 	static char text[1 << 20];
@@ -63,8 +63,8 @@ static const struct passwd *find_user(const char *user)
 						       : getpwuid((uid_t)strtoul(user, NULL, 10));
 }
 
-// Without a line in qemu.conf, domains have the user that the distribution chose: the first on
-// Debian and Ubuntu, the second on Fedora.
+// Returns the user of domains. If qemu.conf names no user, the distribution chose the user:
+// libvirt-qemu on Debian and Ubuntu, qemu on Fedora.
 static const struct passwd *domain_user(void)
 {
 	static const char *const usual[] = {"libvirt-qemu", "qemu"};

@@ -17,10 +17,10 @@
 #include "options.h"
 #include "shared/output.h"
 
-// The most pids that a line of text names. JSON has all.
+// A line of text names at most this number of pids. The JSON names all pids.
 #define NAMED_PIDS 10
 
-// Each is also an exit status.
+// Each of these values is also an exit status of `xsaveshim status`.
 enum protection { PROTECTED, UNPROTECTED, UNKNOWN };
 
 static const char *const protection_names[] = {
@@ -32,7 +32,8 @@ static const char *const mode_names[] = {
 	[MODE_SUPERVISOR] = "supervisor",
 	[MODE_HOST] = "host"};
 
-// A name is a key in JSON and, in upper case and with a hyphen, the heading of a column.
+// Each name is a key in the JSON. In upper case and with a hyphen, the name is the heading of a
+// column.
 static const char *const count_names[RECORD_COUNTS] = {
 	[RECORD_TRIMMED] = "trimmed",
 	[RECORD_WOULD_TRIM] = "would_trim",
@@ -83,7 +84,7 @@ static enum protection protection_of_all(const struct inspection *inspection)
 		       : PROTECTED;
 }
 
-// The host mode has no log of its own.
+// Returns true if the setting is known for this VMM. The host mode has no log of its own.
 static bool has_setting(const struct vmm *vmm, enum setting setting)
 {
 	return vmm->state.known &&
@@ -113,13 +114,13 @@ static bool is_replaced(const struct vmm *vmm)
 	return has_library(vmm) && vmm->library.replaced;
 }
 
-// The host mode counts for all VMMs together: `xsaveshim host status` shows these counts.
+// The host mode counts for all VMMs together, and only `xsaveshim host status` shows these counts.
 static bool has_counts(const struct vmm *vmm)
 {
 	return vmm->state.known && vmm->mode != MODE_HOST;
 }
 
-// Returns where the reports about the VMM go, or NULL if its log is not open.
+// Returns the target of the reports about the VMM, or NULL if the VMM's log is not open.
 static const char *log_in_use(const struct vmm *vmm)
 {
 	static struct settings settings;
@@ -254,7 +255,7 @@ static const char *obstruction_remedy(enum obstruction obstruction)
 	return "others took 30 seconds: run this again";
 }
 
-// Prints a pid of a list: the first ones, and "..." for all others.
+// Prints a pid if it is one of the first NAMED_PIDS pids, and "..." for all other pids.
 static void print_pid(pid_t pid, size_t *printed)
 {
 	if (*printed < NAMED_PIDS)
@@ -279,7 +280,8 @@ static void print_not_inspected(const struct inspection *inspection, enum obstru
 	printf("): %s\n", obstruction_remedy(obstruction));
 }
 
-// Prints the number of these VMMs, what they are, and their pids. Returns false if there is none.
+// Prints how many of the VMMs pass the test, what these VMMs are, and their pids. Returns false if
+// no VMM passes the test.
 static bool print_vmms(const struct inspection *inspection, vmm_test *is_named, const char *what)
 {
 	size_t named = count(inspection, is_named), printed = 0;
@@ -371,7 +373,7 @@ static bool has_refused_state(const struct vmm *vmm)
 	return has_counts(vmm) && vmm->state.counts[RECORD_REFUSED_STATE];
 }
 
-// The worst comes first.
+// The checks, with the worst status first.
 static const struct check {
 	int status;
 	vmm_test *applies;
@@ -396,7 +398,7 @@ static int check_status(const struct inspection *inspection)
 	return inspection->not_inspected_count ? CHECK_UNKNOWN : CHECK_OK;
 }
 
-// Returns true if an earlier VMM has the same supervisor, and so the same counts.
+// Returns true if an earlier VMM of the list has the same supervisor, and so the same counts.
 static bool is_counted_already(const struct inspection *inspection, size_t index)
 {
 	const struct vmm *vmms = inspection->vmms;
@@ -423,7 +425,7 @@ static void print_performance_data(const struct inspection *inspection)
 	putchar('\n');
 }
 
-// Prints one line and returns the exit status.
+// Prints the line of --check and returns the exit status.
 static int report_check(const struct inspection *inspection)
 {
 	static const char *const words[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};

@@ -5,8 +5,8 @@
 
 #include <jansson.h>
 
-// Returns the JSON that the subcommand prints with these arguments, which end with NULL, or NULL.
-// The subcommand's messages are lost, and its exit status does not matter.
+// Returns the JSON that the subcommand prints, or NULL. The last argument is NULL. The subcommand's
+// messages are lost, and its exit status does not matter.
 json_t *subcommand_json(int (*subcommand)(int argc, char **argv), char **argv);
 
 #endif

@@ -27,14 +27,15 @@
 #define NAME_PREFIX "xsaveshim_"
 #define ENTRY_PROGRAM NAME_PREFIX "entry"
 
-// The tables' sizes: a host with many CPUs has many vCPUs.
+// The tables and the ring grow with the number of CPUs: a host with many CPUs has many vCPUs.
 #define VCPUS_PER_CPU 512
 #define MOST_VCPUS 262144
 #define RING_PER_CPU 16384
 
 #define COUNTS_SIZE (HOST_COUNTS * sizeof(uint64_t))
 
-// A kernel that preempts itself can skip a program now and then: one success is proof.
+// A kernel that preempts its own code can skip a program now and then, so one success in several
+// tries proves that the program works.
 #define CHECK_TRIES 20
 #define GONE_TRIES 100
 #define DETACHED_TRIES 600
@@ -45,7 +46,7 @@
 
 static int lock_fd = -1;
 
-// libbpf's first warning: the reason if libbpf fails.
+// The first warning of libbpf. If libbpf fails, this warning has the reason.
 static char warning[200];
 
 __attribute__((format(printf, 2, 0))) static int
@@ -58,7 +59,7 @@ keep_warning(enum libbpf_print_level level, const char *format, va_list argument
 	return 0;
 }
 
-// error: an errno, negative as libbpf returns it.
+// `error` is a negative errno, as libbpf returns it.
 static const char *failure(const char *what, int error)
 {
 	static char reason[320];
@@ -84,7 +85,7 @@ static const char *locked_by(pid_t pid)
 {
 	static char reason[160];
 
-	// A process in another pid namespace has no number here.
+	// A process in another pid namespace has no pid here.
 	snprintf(reason, sizeof(reason),
 		 pid > 0 ? "process %d holds " LOCK ": wait for its end, or end it"
 			 : "a process of a container (%d) holds " LOCK ": wait for its end",
@@ -92,7 +93,7 @@ static const char *locked_by(pid_t pid)
 	return reason;
 }
 
-// Not flock(): the kernel tells the owner of a lock of this kind.
+// Uses fcntl(), because flock() cannot tell which process holds the lock.
 const char *loader_lock(unsigned int seconds)
 {
 	const char *reason = pins_problem();
@@ -276,7 +277,7 @@ bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COU
 {
 	if (!attachment->counts)
 		return false;
-	// From the last to the first: exits before entries, so that under_way is never negative.
+	// Reads the exits before the entries, so that under_way is never negative.
 	for (uint32_t i = HOST_COUNTS; i-- > 0;)
 		counts[i] = __atomic_load_n(&attachment->counts[i], __ATOMIC_ACQUIRE);
 	return true;
@@ -378,7 +379,7 @@ static bool wait_until_gone(void)
 	return !attached_program(ENTRY_PROGRAM);
 }
 
-// The kernel removes a link from its list before it detaches the program.
+// The kernel removes a link from the list of links before it detaches the program.
 static struct host_check wait_until_detached(void)
 {
 	const struct attachment none = {.events_map = -1};
@@ -406,7 +407,8 @@ const char *loader_disable(const struct attachment *attachment)
 
 // ---- enabling ----
 
-// A program of type fentry or fexit needs BTF: the kernel's if KVM is built in, else the module's.
+// Programs of types fentry and fexit need the BTF of KVM. If KVM is built into the kernel, the
+// kernel's BTF describes KVM. If KVM is a module, the module has its own BTF.
 static bool has_btf_of_kvm(void)
 {
 	return access("/sys/module/kvm/initstate", F_OK) || !access("/sys/kernel/btf/kvm", F_OK);
@@ -429,7 +431,7 @@ static bool kernel_preempts_itself(void)
 	struct utsname kernel;
 	char modes[64];
 
-	// Such as "none voluntary (full) lazy".
+	// The file has, for example, the text "none voluntary (full) lazy".
 	if (read_file(AT_FDCWD, "/sys/kernel/debug/sched/preempt", modes, sizeof(modes)) > 0)
 		return strstr(modes, "(full)") || strstr(modes, "(lazy)");
 	uname(&kernel);
@@ -476,7 +478,7 @@ static void claim(int counts_fd, uint64_t generation)
 	munmap(memory, COUNTS_SIZE);
 }
 
-// The pinned programs count again: the set that was to replace them is gone.
+// Makes the pinned programs count again, because the set that was to replace them has failed.
 static void claim_for_pinned(void)
 {
 	struct attachment attachment;
@@ -509,9 +511,10 @@ static bool is_alike(const struct bpf_map *map, int fd)
 	       info.map_flags == bpf_map__map_flags(map);
 }
 
-// Has the new programs use the maps of the old ones, if all are alike: then the counts go on, no report
-// is lost or written twice, and a call that the old programs saw at its entry is known at its exit.
-// Returns false if they are not.
+// Makes the new programs use the maps of the old programs, if each new map is like the old one.
+// With shared maps the counts go on, and no report is lost or written twice. A call that the old
+// programs saw at its entry is known to the new programs at its exit. Returns false if a map
+// differs.
 static bool share_maps(const struct programs *new, uint32_t old)
 {
 	struct bpf_map *const maps[] = {new->maps.counts, new->maps.vcpu_states, new->maps.marks,
@@ -538,7 +541,7 @@ static uint32_t clamp(uint32_t value, uint32_t least, uint32_t most)
 	return value < least ? least : value > most ? most : value;
 }
 
-// The parts of a group: a quarter of the vCPUs, an eighth of the ring.
+// A group of processes may use a quarter of the table of vCPUs, and an eighth of the ring.
 static void size_maps(const struct programs *programs, struct host_settings *settings)
 {
 	int possible = libbpf_num_possible_cpus();
@@ -557,12 +560,12 @@ static void size_maps(const struct programs *programs, struct host_settings *set
 	settings->group_reports = ring / 8 / sizeof(struct host_event);
 }
 
-// A set of programs that is being enabled.
+// The set of programs that `enable` attaches.
 struct set {
 	struct programs *skeleton;
-	struct bpf_program *programs[PIN_COUNT]; // NULL: not needed here
+	struct bpf_program *programs[PIN_COUNT]; // NULL: this host does not need the program
 	struct bpf_link *links[PIN_COUNT];
-	bool shares_maps; // with the set that it replaces
+	bool shares_maps; // the set uses the maps of the set that it replaces
 };
 
 static void choose_programs(struct set *set, enum host_exit exit)
@@ -618,8 +621,8 @@ static int attach(struct set *set)
 	return 0;
 }
 
-// The programs are pinned before they are attached: if this process is killed, the kernel releases
-// a program and its link at the same time.
+// Pins the programs before it attaches them. If they had no pins and this process was killed, the
+// kernel would release each program together with its link, which can crash the kernel (retire.h).
 static int load_and_attach(struct set *set, struct host_settings settings)
 {
 	const struct programs *programs = set->skeleton;
@@ -633,7 +636,7 @@ static int load_and_attach(struct set *set, struct host_settings settings)
 		claim(bpf_map__fd(programs->maps.counts), settings.generation);
 	if (!error)
 		error = attach(set);
-	// Until now the old programs have counted.
+	// From here on the new programs count, and the old ones do not.
 	if (!error && set->shares_maps)
 		claim(bpf_map__fd(programs->maps.counts), settings.generation);
 	return error;
@@ -675,7 +678,7 @@ static const char *check_and_pin(const struct set *set, struct host_settings set
 	loader_close(&attachment);
 	if (check.state != HOST_ACTIVE)
 		return check.reason;
-	// A signal ends this process before the links are pinned, or after the set is in place.
+	// No signal can end this process between the pin of the first link and pins_replace().
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
 	error = pin_links(set);
@@ -710,7 +713,7 @@ const char *loader_enable(struct host_settings settings, bool *forgets)
 	error = load_and_attach(&set, settings);
 	reason = error ? failure(warning[0] ? warning : "the kernel refuses the programs", error)
 		       : check_and_pin(&set, settings);
-	// The links keep the programs attached until the set is retired.
+	// The pinned links keep the programs attached until retire() removes the set.
 	if (reason) {
 		claim_for_pinned();
 		pin_links(&set);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Loads, attaches, pins, finds and checks the BPF programs. A function that can fail for a reason
-// that the user must know returns NULL, or one line with the reason. The next call overwrites it.
+// Loads, attaches, pins, finds and checks the BPF programs. Each function that returns a text
+// returns NULL on success. On failure the function returns one line with the reason. The next call
+// overwrites the line.
 #ifndef XSAVESHIM_HOST_LOADER_H
 #define XSAVESHIM_HOST_LOADER_H
 
@@ -10,12 +11,13 @@
 #include "programs.h"
 #include "selftest.h"
 
-// Attached programs. They are found by name: pins are visible in one bpffs instance only.
+// Attached programs. The loader finds them by name, because a pin is visible in one bpffs instance
+// only.
 struct attachment {
 	uint32_t program; // the id of the program at the entry; 0: none is attached
-	bool pinned;	  // in this bpffs instance
+	bool pinned;	  // the programs are pinned in this bpffs instance
 	int events_map;
-	const uint64_t *counts; // HOST_COUNTS of them; NULL: another version's programs
+	const uint64_t *counts; // HOST_COUNTS counts; NULL: another version has loaded the programs
 	bool has_settings;
 	struct host_settings settings;
 };
@@ -28,39 +30,40 @@ struct host_check {
 	char reason[400];
 };
 
-// Waits for so many seconds until no other process has the lock, which ends with loader_unlock() or
-// this process.
+// Takes the lock, and waits at most this number of seconds for another process to release it.
+// loader_unlock() or the end of this process releases the lock.
 const char *loader_lock(unsigned int seconds);
 void loader_unlock(void);
 
-// Finishes the work of a command that was killed. Needs the lock.
+// Finishes the work of a command that was killed. The caller must hold the lock.
 void loader_clean_up(void);
 
 // Loads and attaches this version's programs, checks that they work, and replaces the pinned
-// programs, if any, with them. On failure nothing has changed. *forgets: the pinned programs have other
-// tables, so that their counts and what they know of vCPUs are lost. Needs the lock.
+// programs, if any. A failure changes nothing. Sets *forgets if the pinned programs have other
+// tables: then their counts and their table of vCPUs are lost. The caller must hold the lock.
 const char *loader_enable(struct host_settings settings, bool *forgets);
 
-// Removes the programs, and waits until KVM shows that they no longer act. Needs the lock.
+// Removes the programs, and waits until KVM shows that they no longer act. The caller must hold the
+// lock.
 const char *loader_disable(const struct attachment *attachment);
 
-// Finds the programs that are pinned here, else any that are attached. Returns false if there are
-// none. loader_close() closes the attachment in both cases.
+// Finds the programs that are pinned here, or else any programs that are attached. Returns false if
+// no programs are attached. The caller must call loader_close() in both cases.
 bool loader_find(struct attachment *attachment);
 void loader_close(struct attachment *attachment);
 
 // Runs the self-test, and checks that the programs do what their settings say.
 struct host_check loader_check(const struct attachment *attachment);
 
-// Returns how many programs of ours are attached.
+// Returns how many programs of xsaveshim are attached.
 unsigned int loader_links(void);
 
-// How often the kernel has skipped one of the programs, as far as it counts that: fentry and fexit
-// programs and the kretprobe, kprobes from Linux 6.12 on. A skipped program is not always a missed
-// entry or exit.
+// Returns how often the kernel has skipped one of the programs. The kernel counts skipped programs
+// of types fentry and fexit, the skipped kretprobe, and (from Linux 6.12 on) skipped kprobes. A
+// skipped program does not always mean a missed entry or exit.
 uint64_t loader_skipped(void);
 
-// Returns false if the programs are another version's.
+// Returns false if another version has loaded the programs.
 bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COUNTS]);
 
 #endif

@@ -19,7 +19,7 @@
 #include "xsaveshim/settings.h"
 
 #define EXIT_USAGE 2
-#define EXIT_NEVER 2 // the unit does not try again
+#define EXIT_NEVER 2 // systemd does not start the unit again
 
 #define LOCK_SECONDS 30
 #define STATUS_LOCK_SECONDS 5
@@ -52,7 +52,7 @@ static const char help[] =
 	"Exit status: 0 done, or active; 1 not; 2 unknown, never on this kernel, or a\n"
 	"wrong command line.\n";
 
-// Messages begin with the name of the command that executes this helper.
+// Each message begins with the name of the command that executes this helper.
 static char title[] = "xsaveshim host";
 
 static int fail_usage(void)
@@ -77,7 +77,7 @@ static void set_from(struct settings *settings, const struct host_settings *acti
 	settings->refused = active->abort ? REFUSED_ABORT : REFUSED_REPORT;
 }
 
-// given: which settings an option names.
+// Sets given[SETTING] for each setting that an option names.
 static bool parse_settings(int argc, char **argv, struct settings *settings, bool *given)
 {
 	static const struct option options[] = {
@@ -104,7 +104,7 @@ static bool parse_settings(int argc, char **argv, struct settings *settings, boo
 	return optind == argc;
 }
 
-// Settings that no option names stay as the active programs have them.
+// Keeps the active programs' value of each setting that no option names.
 static void keep_active(struct settings *settings, const bool *given)
 {
 	struct settings active = *settings;
@@ -152,8 +152,9 @@ static int enable(int argc, char **argv)
 
 // ---- disable ----
 
-// After a `disable` by hand, systemd would still call the unit active. While systemd itself stops or
-// restarts the unit, it is not active any more, and needs no job that would replace systemd's.
+// Stops the unit after a user ran `disable`, because systemd would still call the unit active. The
+// unit is no longer active while systemd itself stops or restarts it. This function does nothing
+// for an inactive unit, because a second job would replace systemd's own job.
 static void stop_unit(void)
 {
 	char shell[] = "sh", option[] = "-c",
@@ -244,7 +245,7 @@ static uint64_t under_way(const struct status *status)
 	       counts[HOST_COUNT_EXITS] - counts[HOST_COUNT_MISSED_EXITS];
 }
 
-// Returns true if every payload since `enable` was trimmed that was to be trimmed.
+// Returns true if the programs have trimmed every payload that they had to trim since `enable`.
 static bool is_clean(const struct status *status)
 {
 	const uint64_t *counts = status->counts;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The pins of the BPF programs in the bpffs. A set of programs has a directory of its own: PINS if it
-// is in use, NEW_PINS before that, OLD_PINS after another set has replaced it.
+// The pins of the BPF programs in the bpffs. Each set of programs has a directory of its own. The
+// directory is NEW_PINS before the set is in use, PINS while it is in use, and OLD_PINS after
+// another set has replaced it.
 #ifndef XSAVESHIM_HOST_PINS_H
 #define XSAVESHIM_HOST_PINS_H
 
@@ -14,29 +15,31 @@
 
 enum pin { PIN_ENTRY, PIN_AGAIN, PIN_EXIT, PIN_EXIT2, PIN_GONE, PIN_MADE, PIN_COUNT };
 
-// In the order of removal. The entry's link is pinned last and removed first: a set with this pin is
-// complete, and no call has an entry and no exit.
+// The pins, in the order of their removal. The link of the program at the entry is pinned last and
+// removed first. A set that has the pin of this link is complete. Whenever a program sees a call's
+// entry, another program can see the exit.
 extern const struct pin_names {
 	const char *link;
-	const char *program; // for programs that are retired (retire.h); NULL: none
+	const char *program; // the pin of a program that retire.h keeps; NULL: no pin
 } pin_names[PIN_COUNT];
 
-// The next call overwrites the result.
+// Returns the path of a pin, which the next call overwrites.
 const char *pin_path(const char *directory, const char *name);
 
-// Returns false also if the directory is a link or another user's.
+// Returns true if the directory has a complete set. Returns false if the directory is a link, or
+// belongs to another user.
 bool pins_are_complete(const char *directory);
 
-// Returns NULL, or one line that says why programs cannot be pinned safely in the bpffs. In a bpffs
-// that others may write, they could replace our directories by links.
+// Returns NULL, or one line that says why programs cannot be pinned safely in the bpffs. If other
+// users may write to the bpffs, they could replace our directories by links.
 const char *pins_problem(void);
 
-// Makes the new set the current one. On failure, returns false with errno, and the old set is still
-// the current one.
+// Makes the new set the current set. If this fails, returns false with errno set, and the old set
+// stays the current set.
 bool pins_replace(void);
 
-// Finishes the work of a command that was killed: a complete new set becomes the current one,
-// everything else is retired.
+// Finishes the work of a command that was killed. Makes a new set the current set if the new set is
+// complete, and retires all other sets.
 void pins_clean_up(void);
 
 #endif

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 // The host mode: BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(). Every vCPU ioctl
-// of every process goes through this function, except KVM_RUN. KVM holds the vCPU's mutex in it.
+// of every process, except KVM_RUN, goes through this function. KVM holds the vCPU's mutex during
+// the function.
 //
-// The programs read the guest's CPUID table from KVM at each call, so they need not track vCPUs. If
-// two sets of programs are attached, the second finds nothing left to trim.
+// The programs read the guest's CPUID table from KVM at each call, so they need not track CPUID
+// tables. If two sets of programs are attached, the first set trims a payload and leaves nothing
+// for the second.
 #include <linux/bpf.h>
 #include <linux/kvm.h>
 #include <linux/ptrace.h>
@@ -24,19 +26,21 @@
 #define SIGKILL 9
 #define PAGE_SIZE 4096UL
 
-// The least sizes of the tables: the loader makes them larger on hosts with many CPUs.
+// The smallest sizes of the tables. The loader makes the tables larger on hosts with many CPUs.
 #define MAX_VCPUS 16384
 #define MAX_MARKS 65536
 #define MAX_GROUPS 8192
 
-// The level of cgroups at which systemd has a user, a service or a VM. Only root makes cgroups there.
+// systemd puts each user, service and VM into a cgroup of this level. Only root makes cgroups of
+// this level.
 #define GROUP_LEVEL 2
 
-// Stands for all xfeatures that this host does not support: a VMM can invent some dozens of them.
+// One bit stands for all xfeatures that this host does not support, because a VMM can invent dozens
+// of xfeatures.
 #define OTHER_XFEATURES (UINT64_C(1) << 63)
 
-// The members of the kernel's structures that the programs use. libbpf fills in the offsets that
-// they have in the running kernel.
+// The programs use these members of the kernel's structures. libbpf fills in the offset that each
+// member has in the running kernel.
 struct file {
 	void *private_data;
 	void *f_op;
@@ -67,12 +71,12 @@ struct task_struct {
 	uint64_t start_boottime;
 } __attribute__((preserve_access_index));
 
-// The registers as the kernel names them. libbpf ignores what comes after ___.
+// The registers, with the kernel's names. libbpf ignores a suffix that begins with ___.
 struct pt_regs___kernel {
 	unsigned long bx, cx, dx, si, di;
 } __attribute__((preserve_access_index));
 
-// arch/x86/include/asm/thread_info.h: a 32-bit system call is running.
+// The thread is in a 32-bit system call (arch/x86/include/asm/thread_info.h).
 #define TS_COMPAT 2
 
 struct kvm_vcpu_arch {
@@ -106,34 +110,34 @@ struct call {
 	uint32_t ioctl;
 };
 
-// A vCPU that had an event, or whose CPUID table is empty.
+// The programs keep a vcpu_state for each vCPU that had an event or has an empty CPUID table.
 struct vcpu_state {
-	uint64_t vm;	// see vm_of()
-	uint64_t group; // whose budget it is in
+	uint64_t vm;	// the number of its VM: see vm_of()
+	uint64_t group; // the group of processes whose budget counts the vCPU
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
-	uint64_t dropped; // the xfeatures that were dropped from its last payload
-	bool empty_table; // its CPUID table has no entries
-	bool to_end;	  // KVM refused its FP and SSE: its next call may end the VMM
+	uint64_t dropped; // the xfeatures that a trim dropped from the vCPU's last payload
+	bool empty_table; // the vCPU's CPUID table has no entries
+	bool to_end;	  // KVM refused FP and SSE: the vCPU's next call may end the VMM
 };
 
-// What a group of processes uses of the tables. A group is a user, a service or a VM.
+// How much of the tables a group of processes uses. A group is a user, a service or a VM.
 struct budget {
 	uint32_t vcpus;
-	uint32_t reports; // that wait in the ring
-	uint64_t last;	  // the end of the last one
+	uint32_t reports; // how many of the group's reports wait in the ring
+	uint64_t last;	  // the position in the ring where the group's last report ends
 };
 
-// The programs that can see one call.
+// Each of these programs can see the same call.
 enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_EXIT = 4, BY_EXIT2 = 8 };
 
-// A watched call that has entered KVM. It stays if no program sees the exit. Then the vCPU's next
-// call, or the end of the vCPU, finds it.
+// A watched call that has entered KVM. If no program sees the call's exit, the mark stays until the
+// vCPU's next call or the vCPU's end.
 struct mark {
 	uint64_t thread;
 	unsigned long arg;
 	uint32_t ioctl;
-	uint32_t programs; // enum program: those that have seen the call
-	uint64_t dropped;  // KVM_SET_XSAVE: the xfeatures that were dropped from the payload
+	uint32_t programs; // enum program: the programs that have seen the call
+	uint64_t dropped;  // KVM_SET_XSAVE: the xfeatures that a trim dropped from the payload
 	bool reported;	   // a program has reported that the payload could not be trimmed
 };
 
@@ -142,8 +146,8 @@ struct {
 	__uint(max_entries, 1024 * 1024);
 } events SEC(".maps");
 
-// User space maps these two and does not read them with bpf(2). While a bpf(2) call for a map is
-// preempted, the kernel skips all kprobe programs on that CPU.
+// User space maps the counts and the settings, and does not read them with bpf(2). While a bpf(2)
+// call for a map is preempted, the kernel skips all kprobe programs on that CPU.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -167,8 +171,9 @@ struct {
 	__type(value, struct budget);
 } budgets SEC(".maps");
 
-// Keyed by the address of struct kvm_vcpu. An entry is removed when its vCPU is destroyed. If the
-// kernel skips the program that does so, a later vCPU at this address finds another VM in the entry.
+// The key is the address of struct kvm_vcpu. xsaveshim_gone removes an entry when KVM destroys the
+// vCPU. If the kernel skips xsaveshim_gone, a later vCPU at this address finds another VM in the
+// entry.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VCPUS);
@@ -176,7 +181,8 @@ struct {
 	__type(value, struct vcpu_state);
 } vcpu_states SEC(".maps");
 
-// Keyed by the address of struct kvm_vcpu: KVM holds the vCPU's mutex during a call.
+// The key is the address of struct kvm_vcpu. A vCPU needs one mark only, because KVM holds the
+// vCPU's mutex during a call.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_MARKS);
@@ -187,7 +193,7 @@ struct {
 // True if xsaveshim_exit2 is attached.
 const volatile bool exits_twice;
 
-// The file operations of every vCPU's file.
+// Every vCPU's file has these file operations.
 void *vcpu_operations;
 
 static __always_inline void count(enum host_count what)
@@ -207,7 +213,7 @@ static __always_inline struct host_settings get_settings(void)
 	return found ? *found : (struct host_settings){.trim = TRIM_NONE};
 }
 
-// Returns false if a newer set of programs is attached, too.
+// Returns false if a newer set of programs is also attached.
 static __always_inline bool is_newest(void)
 {
 	uint32_t key = HOST_COUNT_GENERATION;
@@ -237,9 +243,9 @@ static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
 	       first.ecx == PROBE_VM_ECX && first.edx == PROBE_VM_EDX;
 }
 
-// Returns what distinguishes this vCPU's VM from every other: the number of its directory in debugfs,
-// which no later directory gets, and the process that made it, if there is no debugfs. A VM never has
-// two vCPUs at one address.
+// Returns a number that differs between VMs. The number's upper half is the number of the VM's
+// directory in debugfs, which no later directory gets. The number's lower half is the pid of the
+// process that made the VM, for kernels without debugfs. A VM never has two vCPUs at one address.
 static __always_inline uint64_t vm_of(struct kvm_vcpu *vcpu)
 {
 	struct kvm *kvm = BPF_CORE_READ(vcpu, kvm);
@@ -257,7 +263,7 @@ static __always_inline uint64_t current_group(void)
 	return cgroup ? cgroup : UINT64_C(1) << 63 | (uint32_t)bpf_get_current_uid_gid();
 }
 
-// Returns NULL if the table is full, which evicts groups that were not seen for long.
+// Returns NULL if the table has no place. The kernel evicts groups that no call has used for long.
 static __always_inline struct budget *get_budget(uint64_t group)
 {
 	struct budget *budget = bpf_map_lookup_elem(&budgets, &group);
@@ -291,8 +297,8 @@ static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
 	return state && state->vm == vm_of(vcpu) ? state : 0;
 }
 
-// Returns NULL if the table or the group's part of it is full. The events of such a vCPU have no
-// other limit than the group's part of the ring.
+// Returns NULL if the table of vCPUs, or the group's part of this table, is full. If a vCPU has no
+// place in the table, only the group's part of the ring limits the vCPU's reports.
 static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -312,11 +318,11 @@ static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 	return bpf_map_lookup_elem(&vcpu_states, &vcpu);
 }
 
-// Computes the guest's XCR0 by the same rule as guest_cpuid_xcr0(). KVM keeps the tables of
-// KVM_SET_CPUID and KVM_SET_CPUID2 in one form. For KVM, an empty table is the same as none.
+// Computes the guest's XCR0 by the same rule as guest_cpuid_xcr0(). KVM stores the tables of
+// KVM_SET_CPUID and KVM_SET_CPUID2 in one form. KVM treats an empty table like no table.
 //
-// Not static, so that the verifier checks the function once and not at each call. Such a function
-// cannot take a pointer to struct kvm_vcpu.
+// The function is not static, so that the verifier checks it once and not at each call. A function
+// that is not static cannot take a pointer to struct kvm_vcpu.
 int read_vcpu(uint64_t address, struct vcpu *vcpu);
 
 __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
@@ -356,8 +362,8 @@ __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
 
 // ---- reports ----
 
-// Takes a place in the ring for the report, unless the group's part of the ring is full. The last
-// quarter of the ring is for the first reports of a vCPU.
+// Reserves a place in the ring for a report. Returns NULL if the group's part of the ring is full.
+// Only the first report of its kind on a vCPU may use the last quarter of the ring.
 static __always_inline struct host_event *reserve_event(bool is_first)
 {
 	uint64_t waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
@@ -365,7 +371,7 @@ static __always_inline struct host_event *reserve_event(bool is_first)
 	struct budget *budget = get_budget(current_group());
 	struct host_event *event;
 
-	// Everything that the group has written was read.
+	// User space has read all reports of the group.
 	if (budget && bpf_ringbuf_query(&events, BPF_RB_CONS_POS) >= budget->last)
 		budget->reports = 0;
 	if (!budget || budget->reports >= get_settings().group_reports ||
@@ -379,8 +385,9 @@ static __always_inline struct host_event *reserve_event(bool is_first)
 	return event;
 }
 
-// Reads the process's command line now: when the report is read, another process can have its number.
-// A page that is absent stays absent, so that no process can hold this up.
+// Reads the process's command line now, because another process can have the pid when the watcher
+// reads the report. The read does not fault in an absent page, so no process can delay this
+// program.
 static __always_inline void read_process(struct host_event *event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -394,7 +401,7 @@ static __always_inline void read_process(struct host_event *event)
 	if (size > sizeof(event->command_line))
 		size = sizeof(event->command_line);
 	if (bpf_probe_read_user(event->command_line, size, (void *)start)) {
-		// Perhaps only its second page is absent.
+		// Perhaps only the second page of the command line is absent.
 		if (size > in_page)
 			size = in_page;
 		// Keeps the compiler from removing the bound that the verifier needs.
@@ -443,8 +450,8 @@ static __always_inline bool read_bv(const struct call *call, uint64_t *bv)
 	return !bpf_probe_read_user(bv, sizeof(*bv), at(call, XSTATE_BV_OFFSET));
 }
 
-// Writes all bytes or none. The kernel writes the pages of a word one after the other, and stops at
-// one that is not writable.
+// Writes all bytes of XSTATE_BV or none. If XSTATE_BV lies in two pages, the kernel writes one page
+// after the other, and stops at a page that is not writable.
 static __always_inline int write_bv(const struct call *call, uint64_t old, uint64_t bv)
 {
 	unsigned long address = call->arg + XSTATE_BV_OFFSET;
@@ -512,7 +519,7 @@ static __always_inline void trim_payload(enum xsave_direction direction, const s
 	report_trim(HOST_EVENT_TRIM, call, vcpu, state, trim);
 }
 
-// Returns true if a payload that the VMM loads is still to be trimmed.
+// Returns true if the programs still have to trim the payload that the VMM loads.
 static __always_inline bool
 is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *trim)
 {
@@ -525,7 +532,8 @@ is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *tri
 	return trim->after != trim->xstate_bv;
 }
 
-// KVM has accepted a payload. If its page was absent at the entry, KVM has faulted it in.
+// KVM has accepted a payload. If the payload's page was absent at the entry, KVM has faulted the
+// page in.
 static __always_inline void on_xsave_loaded(const struct call *call, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -566,8 +574,9 @@ static __always_inline struct payload_parts read_parts(const struct call *call)
 	return parts;
 }
 
-// With --refused=abort a VMM is ended only for a known reason. If KVM refused FP and SSE alone, the
-// library may load them in another way: see enter().
+// With --refused=abort this program ends a VMM only if it knows the reason for the refusal. If KVM
+// refused FP and SSE alone, the library may load FP and SSE in another way: see
+// end_unrescued_vmm().
 static __always_inline void
 end_refused_vmm(int error, struct refusal refusal, struct vcpu_state *state)
 {
@@ -600,8 +609,8 @@ static __always_inline void on_xsave_refused(const struct call *call, int error)
 	}
 }
 
-// The XCR0 in the argument of KVM_SET_XCRS, by the same rule as xstate_xcrs_xcr0(); 0 if there is
-// none.
+// Returns the XCR0 in the argument of KVM_SET_XCRS, by the same rule as xstate_xcrs_xcr0(). Returns
+// 0 if the argument has no XCR0.
 static __always_inline uint64_t given_xcr0(const struct call *call)
 {
 	const struct kvm_xcrs *xcrs = at(call, 0);
@@ -639,7 +648,8 @@ static __always_inline void on_xcrs_refused(const struct call *call, int error)
 	}
 }
 
-// KVM has accepted an XCR0. If it enables an xfeature that was dropped before, that state is lost.
+// KVM has accepted an XCR0. If the XCR0 enables an xfeature that a trim dropped, the guest has lost
+// state.
 static __always_inline void on_xcrs_taken(const struct call *call)
 {
 	struct kvm_vcpu *kvm_vcpu = call->vcpu;
@@ -680,7 +690,7 @@ static __always_inline bool is_of(const struct mark *mark, const struct call *ca
 	       mark->arg == call->arg;
 }
 
-// Whether KVM took the payload of such a call is unknown.
+// It is unknown whether KVM accepted the payload of a call whose exit no program saw.
 static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -690,13 +700,13 @@ static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct m
 		state->dropped = 0;
 }
 
-// Returns true if a program has seen the exit, and the other one may still come.
+// Returns true if one program has seen the call's exit, and the other program may still see it.
 static __always_inline bool has_left(const struct mark *mark)
 {
 	return mark->programs & (BY_EXIT | BY_EXIT2);
 }
 
-// Returns the mark of this call, or NULL if the table is full.
+// Returns the mark of this call, or NULL if the table of marks is full.
 static __always_inline struct mark *mark_entry(const struct call *call, enum program program)
 {
 	struct kvm_vcpu *vcpu = call->vcpu;
@@ -718,8 +728,8 @@ static __always_inline struct mark *mark_entry(const struct call *call, enum pro
 	return bpf_map_lookup_elem(&marks, &vcpu);
 }
 
-// Copies the mark of this call, or all zeroes if there is none. Returns false if the other program
-// at the exit has handled the call.
+// Copies the mark of this call, or all zeroes if the call has no mark. Returns false if the other
+// program at the exit has handled the call.
 static __always_inline bool take_mark(const struct call *call, enum program program,
 				      struct mark *copy)
 {
@@ -751,8 +761,9 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 	return true;
 }
 
-// After KVM refused FP and SSE alone, the library loads them under a wider CPUID table: with
-// KVM_SET_CPUID2 and KVM_SET_XSAVE. A VMM that makes another watched call has no rescue.
+// Ends the VMM if KVM refused FP and SSE alone and the next watched call is not KVM_SET_XSAVE.
+// After such a refusal the library loads FP and SSE under a wider CPUID table, with KVM_SET_CPUID2
+// and KVM_SET_XSAVE.
 static __always_inline void end_unrescued_vmm(const struct call *call)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -764,8 +775,8 @@ static __always_inline void end_unrescued_vmm(const struct call *call)
 		end_vmm();
 }
 
-// Returns true if payloads of this vCPU are only trimmed, without a mark, a count or a report: those
-// of a probe, and all if a newer set of programs handles them.
+// Returns true if the programs only trim this vCPU's payloads, and make no mark, count or report.
+// The vCPU of a probe is quiet. Every vCPU is quiet if a newer set of programs is attached.
 static __always_inline bool is_quiet(struct kvm_vcpu *vcpu, bool counts_probe, enum host_count what)
 {
 	bool is_old = !is_newest();
@@ -789,7 +800,8 @@ static __always_inline void enter(const struct call *call, enum program program)
 	}
 	if (call->ioctl != KVM_SET_XSAVE)
 		return;
-	// The first program has trimmed the payload already, unless the mark is of an earlier call.
+	// The first program has already trimmed the payload, unless the mark is from an earlier
+	// call.
 	if (mark && mark->programs == (BY_ENTRY | BY_AGAIN) &&
 	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
 		return;
@@ -814,7 +826,7 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 			trim_payload(XSAVE_SAVE, call, is_silent, 0);
 		return;
 	}
-	// EFAULT: the VMM gave no payload.
+	// EFAULT: KVM could not read or write the VMM's argument.
 	if (is_silent || result == -EFAULT)
 		return;
 	if (call->ioctl == KVM_SET_XSAVE) {
@@ -830,8 +842,8 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 	}
 }
 
-// noinline: xsaveshim_entry must save every register that it uses, and most calls end there. So it
-// uses few.
+// noinline makes xsaveshim_entry use few registers. xsaveshim_entry must save each register that it
+// uses, and most calls end there.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -844,16 +856,17 @@ static __noinline int enter_watched(struct pt_regs *ctx)
 	return 0;
 }
 
-// A kprobe, because the kernel never preempts its program. With preempt=full the kernel preempts a
-// program of type fentry, and skips that program for the other threads on this CPU.
+// This program is a kprobe, because the kernel never preempts the program of a kprobe. With
+// preempt=full the kernel preempts a program of type fentry, and skips that program for the other
+// threads on this CPU.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
 	return is_watched(ioctl) ? enter_watched(ctx) : 0;
 }
 
-// On a CPU on which the kernel has preempted a bpf(2) call for a map, it skips the programs of
-// kprobes. Then this program does the work of xsaveshim_entry.
+// While the kernel has preempted a bpf(2) call for a map, it skips the programs of kprobes on that
+// CPU. Meanwhile xsaveshim_again does the work of xsaveshim_entry there.
 SEC("fentry/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
 {
@@ -884,16 +897,17 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 	return leave_file(file, ioctl, arg, result, BY_EXIT);
 }
 
-// A kernel that preempts itself skips xsaveshim_exit for a thread if it has preempted another thread
-// in that program on the same CPU. It seldom has preempted threads in both.
+// A kernel that has preempted a thread in xsaveshim_exit skips xsaveshim_exit for other threads on
+// the same CPU. The kernel has seldom preempted one thread in xsaveshim_exit and another in
+// xsaveshim_exit2.
 SEC("fexit/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned long arg, long result)
 {
 	return leave_file(file, ioctl, arg, result, BY_EXIT2);
 }
 
-// Finds the file of a descriptor of this process. Returns NULL if it is no vCPU's: another thread
-// can have closed the descriptor since the call began.
+// Returns the file of a descriptor of this process. Returns NULL if the file is no vCPU: another
+// thread can have closed the descriptor since the call began.
 static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t fd)
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -905,7 +919,7 @@ static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t
 	return file && vcpu_operations && BPF_CORE_READ(file, f_op) == vcpu_operations ? file : 0;
 }
 
-// noinline for the same reason as enter_watched.
+// noinline makes the calling program use few registers, as at enter_watched().
 static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int result)
 {
 	struct file *file = vcpu_file(bpf_get_current_task_btf(), fd);
@@ -913,8 +927,8 @@ static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int re
 	return file ? leave_file(file, ioctl, arg, result, BY_EXIT) : 0;
 }
 
-// Watches the exit if KVM's module has no BTF. A kretprobe does not see the function's arguments. They are the arguments of the system call that
-// the thread is in.
+// Watches the exit if KVM's module has no BTF. A kretprobe does not see the function's arguments,
+// so this program reads the arguments of the thread's system call.
 SEC("kretprobe/kvm_arch_vcpu_ioctl")
 int BPF_KRETPROBE(xsaveshim_ret, int result)
 {
@@ -946,7 +960,7 @@ int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
 	return forget(vcpu);
 }
 
-// A later vCPU can have the same address, and the kernel can have skipped xsaveshim_gone.
+// Forgets an earlier vCPU at the same address, because the kernel can have skipped xsaveshim_gone.
 SEC("kprobe/kvm_arch_vcpu_create")
 int BPF_KPROBE(xsaveshim_made, struct kvm_vcpu *vcpu)
 {

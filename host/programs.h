@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The interface between the BPF programs and the command that loads them: the command writes the
-// settings, the programs write events and counts.
+// The interface between the BPF programs and the command that loads them. The command writes the
+// settings. The programs write events and counts.
 #ifndef XSAVESHIM_HOST_PROGRAMS_H
 #define XSAVESHIM_HOST_PROGRAMS_H
 
@@ -15,32 +15,34 @@
 // The kind of the program at the exit.
 enum host_exit { HOST_EXIT_FEXIT, HOST_EXIT_KRETPROBE };
 
-// The members before caps stay as they are: an upgrade reads them from the programs that it replaces.
+// The members before caps must not change, because an upgrade reads them from the old version's
+// programs.
 struct host_settings {
 	uint32_t trim; // enum trim
 	uint32_t exit; // enum host_exit
-	bool abort;    // --refused=abort: end the VMM
+	bool abort;    // end the VMM after a refusal (--refused=abort)
 	struct host_caps caps;
-	uint64_t generation;	// of this set of programs: see HOST_COUNT_GENERATION
+	uint64_t generation;	// the generation of this set: see HOST_COUNT_GENERATION
 	uint32_t group_vcpus;	// how many vCPUs a group of processes can have in the table
-	uint32_t group_reports; // how many of its reports can wait in the ring
+	uint32_t group_reports; // how many reports of a group can wait in the ring
 };
 
 enum host_event_kind {
-	HOST_EVENT_TRIM,	 // a payload was trimmed, or would have been with trimming on
-	HOST_EVENT_NOT_TRIMMED,	 // a payload's memory was not writable
+	HOST_EVENT_TRIM,	 // a program trimmed a payload, or would with trimming on
+	HOST_EVENT_NOT_TRIMMED,	 // a program could not write to a payload's memory
 	HOST_EVENT_REFUSED,	 // KVM_SET_XSAVE failed
 	HOST_EVENT_XCR0_REFUSED, // KVM_SET_XCRS failed
-	HOST_EVENT_LOST,	 // KVM_SET_XCRS enabled an xfeature that was dropped
+	HOST_EVENT_LOST,	 // KVM_SET_XCRS enabled an xfeature that a trim had dropped
 	HOST_EVENT_KINDS,
 };
 
 #define HOST_COMMAND_LINE_SIZE 256
 
 struct host_event {
+	// A comment such as REFUSED means that only HOST_EVENT_REFUSED uses the member.
 	uint32_t kind;
 	uint32_t ioctl;
-	uint32_t pid;	 // in the initial pid namespace
+	uint32_t pid;	 // the VMM's pid in the initial pid namespace
 	int32_t error;	 // REFUSED, XCR0_REFUSED: the call's errno
 	uint32_t count;	 // how often this event has happened on this vCPU
 	uint32_t mxcsr;	 // REFUSED
@@ -49,15 +51,15 @@ struct host_event {
 	struct trim_result trim;		   // TRIM, NOT_TRIMMED; REFUSED: xstate_bv
 	uint64_t xcr0;				   // XCR0_REFUSED, LOST
 	uint64_t lost;				   // LOST
-	uint64_t time;				   // of the event, since boot, in ns
-	uint64_t started;			   // the process's start, likewise
-	uint32_t command_line_size;		   // 0: its memory was not there
+	uint64_t time;				   // ns from boot to the event
+	uint64_t started;			   // ns from boot to the start of the process
+	uint32_t command_line_size;		   // 0: the memory of the command line was absent
 	char comm[16];				   // the thread's name
-	char command_line[HOST_COMMAND_LINE_SIZE]; // its beginning
+	char command_line[HOST_COMMAND_LINE_SIZE]; // the beginning of the command line
 	unsigned char header[HOST_HEADER_SIZE];	   // REFUSED
 };
 
-// Entries and exits count the calls of KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2 and
+// The entries and the exits are of calls of KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2 and
 // KVM_SET_XCRS. Calls for the vCPU of a probe (shared/probe_vm.h) have counters of their own.
 enum host_count {
 	HOST_COUNT_ENTRIES,
@@ -70,13 +72,13 @@ enum host_count {
 	HOST_COUNT_REFUSED,
 	HOST_COUNT_LOST,
 	HOST_COUNT_KILLED,
-	HOST_COUNT_LOST_REPORTS, // the ring had no place for them
+	HOST_COUNT_LOST_REPORTS, // reports that had no place in the ring
 	HOST_COUNT_UNTRACKED,	 // events of vCPUs that have no place in the table of vCPUs
 	HOST_COUNT_UNMARKED,	 // calls that have no place in the table of marks
 	HOST_COUNT_PROBE_ENTRIES,
 	HOST_COUNT_PROBE_EXITS,
-	// No count. While two sets of programs are attached, they share their maps, and only the set
-	// of this generation counts and reports.
+	// The number of the newest set of programs, and not a count. While two sets of programs
+	// share their maps, only the newest set counts and reports.
 	HOST_COUNT_GENERATION,
 	HOST_COUNTS,
 };

@@ -46,7 +46,8 @@ static void close_vm(struct probe_vm *vm)
 	close(vm->kvm);
 }
 
-// The guest loses an xfeature after it has loaded it. A leaky kernel still returns it.
+// Loads an xfeature into the guest, takes it out of the guest's CPUID, and saves the guest. On a
+// leaky kernel the saved payload still has the xfeature.
 static bool probe(struct selftest *selftest, const struct probe_vm *vm)
 {
 	uint64_t optional = selftest->supported & ~XFEATURE_FPSSE;

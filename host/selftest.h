@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Runs a small VM, and finds out what KVM does with xfeatures that its guest lacks.
+// Runs a small VM, and finds out what KVM does with xfeatures that the VM's guest lacks.
 #ifndef XSAVESHIM_HOST_SELFTEST_H
 #define XSAVESHIM_HOST_SELFTEST_H
 
@@ -11,13 +11,13 @@
 
 struct selftest {
 	uint64_t xfeature;  // an xfeature that the guest lacks
-	bool cleared;	    // it was cleared from a payload that the VM loaded
+	bool cleared;	    // the xfeature was missing from a payload after the VM loaded it
 	bool returned;	    // KVM_GET_XSAVE returned an xfeature that the guest lacks
 	uint64_t supported; // the xfeatures that KVM supports
 	char problem[160];  // why the self-test failed
 };
 
-// Returns false, with the problem, if the VM could not be run.
+// Returns false, and sets the problem, if the VM could not be run.
 bool selftest_run(struct selftest *selftest);
 
 #endif

@@ -27,8 +27,9 @@
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
 
-// A check makes a VM, which wakes udev, and on an idle host switches virtualization on and off on
-// every CPU. So the state is checked if one of the conditions has changed, and otherwise seldom.
+// A check makes a VM, which wakes udev. On an idle host the VM also switches virtualization on and
+// off on every CPU. The watcher avoids needless checks: it checks the state when a condition has
+// changed, and otherwise seldom.
 #define LOOK_SECONDS 5
 #define CHECK_SECONDS 600
 #define INACTIVE_CHECK_SECONDS 60
@@ -36,26 +37,26 @@
 #define WATCH_LOCK "/run/xsaveshim-host-watch.lock"
 
 #define CGROUPS "/sys/fs/cgroup"
-// include/linux/exportfs.h: a handle that is the id of a cgroup.
+// The type of a file handle that has the id of a cgroup (include/linux/exportfs.h).
 #define FILEID_KERNFS 0xfe
 
-// What can end the host mode without a command of ours.
+// A change of a condition can end the host mode without a command of xsaveshim.
 struct conditions {
 	uint32_t program;
 	unsigned int links;
-	const char *tracing; // missing_tracing()
-	ino_t modules[3];    // each load of a module has another inode in /sys/module
+	const char *tracing; // the result of missing_tracing()
+	ino_t modules[3];    // inodes in /sys/module, which change when a module is loaded again
 };
 
 struct watcher {
 	struct log log;
 	struct host_caps host;
-	uint32_t program; // the id of the program whose reports are read; 0: none
+	uint32_t program; // the id of the program whose reports the watcher reads; 0: none
 	struct ring_buffer *ring;
 	struct conditions conditions;
 	time_t checked;
-	bool has_state;		      // state was reported
-	uint64_t counts[HOST_COUNTS]; // when the last event=overload was looked for
+	bool has_state;		      // the watcher has reported a state
+	uint64_t counts[HOST_COUNTS]; // the counts when report_overload() last ran
 	enum host_state state;
 };
 
@@ -83,14 +84,15 @@ static void unescape(char *text)
 			memcpy(digits, text + 2, strnlen(text + 2, 2));
 			byte = strtoul(digits, &end, 16);
 		}
-		// A unit's name has no zero byte, but other cgroups may have any name.
+		// A unit's name has no zero byte, but the name of another cgroup may have the text
+		// \x00.
 		*to++ = end == digits + 2 && byte ? (char)byte : *text;
 		text += end == digits + 2 && byte ? 4 : 1;
 	}
 	*to = '\0';
 }
 
-// Returns false for the root cgroup, whose name says nothing.
+// Reads the name of a cgroup. Returns false for the root cgroup, whose name says nothing.
 static bool read_cgroup_name(uint64_t id, char *name, size_t size)
 {
 	_Alignas(struct file_handle) char memory[sizeof(struct file_handle) + sizeof(id)];
@@ -123,7 +125,7 @@ static int64_t now_ns(clockid_t clock)
 	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 
-// Such as 2026-11-30T12:00:00Z.
+// Writes a time such as 2026-11-30T12:00:00Z.
 static void write_time(uint64_t since_boot, char *text, size_t size)
 {
 	int64_t boot = now_ns(CLOCK_REALTIME) - now_ns(CLOCK_BOOTTIME);
@@ -133,7 +135,8 @@ static void write_time(uint64_t since_boot, char *text, size_t size)
 	strftime(text, size, "%FT%TZ", gmtime_r(&seconds, &parts));
 }
 
-// Reads nothing of the process: it may have ended, or may make every reader of its /proc wait.
+// Reads no file in the process's /proc, because the process may have ended, or may make every
+// reader wait.
 static void describe(struct process *process, const struct host_event *event)
 {
 	struct log_field *field = process->fields;
@@ -227,7 +230,7 @@ static int handle_event(void *context, void *data, size_t size)
 
 static void report_state(struct watcher *watcher, const struct host_check *check)
 {
-	// In the order of enum host_state.
+	// The events are in the order of enum host_state.
 	static const char *const events[] = {"active", "inactive", "state-unknown"};
 	struct report_line line;
 	bool is_active = check->state == HOST_ACTIVE;
@@ -244,7 +247,7 @@ static void report_state(struct watcher *watcher, const struct host_check *check
 
 // ---- the programs ----
 
-// If another set of programs is attached than before, reads its reports from now on.
+// Reads the reports of the attached set of programs from now on, if it is another set than before.
 static void follow(struct watcher *watcher, const struct attachment *attachment)
 {
 	if (watcher->program == attachment->program)
@@ -257,7 +260,8 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
-// The tables and the ring are bounded: reports what had no place in them since the last look.
+// The tables and the ring have a limited size. Reports how many reports, vCPUs and calls had no
+// place there since this function last ran.
 static void report_overload(struct watcher *watcher)
 {
 	static const struct {
@@ -278,7 +282,7 @@ static void report_overload(struct watcher *watcher)
 	for (size_t i = 0; i < PLACES; i++) {
 		uint64_t count = counts[places[i].count], before = watcher->counts[places[i].count];
 
-		// After a `disable` the counts begin again.
+		// The counts begin again at 0 after a `disable`.
 		more[i] = count < before ? count : count - before;
 		sum += more[i];
 	}
@@ -306,7 +310,7 @@ static struct conditions look(void)
 	struct attachment attachment;
 	struct stat status;
 
-	// memset, because memcmp() compares the padding, too.
+	// Uses memset(), because memcmp() compares the padding, too.
 	memset(&conditions, 0, sizeof(conditions));
 	loader_find(&attachment);
 	conditions.program = attachment.program;
@@ -322,7 +326,7 @@ static void check(struct watcher *watcher)
 {
 	struct host_check check;
 	struct attachment attachment;
-	// Waits for an `enable` or `disable` that is running, unless it hangs.
+	// Waits for another `enable` or `disable` to end, but at most for LOCK_SECONDS.
 	bool locked = !loader_lock(LOCK_SECONDS);
 
 	if (locked)
@@ -382,7 +386,7 @@ static void notify_watchdog(void)
 	if (!length || length >= sizeof(address.sun_path))
 		return;
 	memcpy(address.sun_path, path, length);
-	// An abstract address.
+	// A path that begins with @ is an abstract address.
 	if (path[0] == '@')
 		address.sun_path[0] = '\0';
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -3,7 +3,7 @@
 #ifndef XSAVESHIM_HOST_WATCH_H
 #define XSAVESHIM_HOST_WATCH_H
 
-// Returns only on failure: the exit status.
+// Returns the exit status. Returns only on failure.
 int watch(void);
 
 #endif

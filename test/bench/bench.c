@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // bench unrelated	ns of an ioctl on /dev/null that is unrelated to KVM
 // bench run		ns of a KVM_RUN whose guest exits at once
-// bench restore BV	ns of a KVM_SET_XSAVE with this XSTATE_BV for a guest with x87 and SSE; the
-//			variable DEVICE replaces /dev/kvm
+// bench restore BV	ns of a KVM_SET_XSAVE with this XSTATE_BV for a guest with x87 and SSE.
+//			The variable DEVICE replaces /dev/kvm
 // bench spawn ARG...	microseconds from starting a program to its end
 // bench rss		resident KiB at the start of main()
-// Each time is the least of many, because other processes only ever add to it.
+// Each time is the least of many measured times, because other processes only ever add to a time.
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -51,7 +51,7 @@ static void restore(void)
 		err(2, "KVM_SET_XSAVE");
 }
 
-// Prints the least time of a call in ns, over chunks of about a millisecond.
+// Prints the least time of a call in ns. Measures the call in chunks of about a millisecond.
 static void measure(void (*call)(void))
 {
 	long count = 1, best = 0, time;

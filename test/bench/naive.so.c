@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A naive interposer: a variadic function, which looks up libc's ioctl() at its first call.
+// A naive interposer: its ioctl() is variadic, and looks up libc's ioctl() at its first call.
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Every ioctl succeeds at once, so that a measured time is that of an interposer before it.
+// A library whose ioctl() succeeds at once. The measured time is that of the interposer in front of
+// this library.
 int ioctl(int fd, unsigned long request, void *argument);
 
 int ioctl(int fd, unsigned long request, void *argument)

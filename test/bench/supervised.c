@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT
-// Measures the supervisor's cost: processes that differ only in their seccomp filters make the same
-// calls in turn, one batch each. Prints a table with the median of all batches, in nanoseconds per
-// call, and two columns of the difference to the first process of the group: the median of the
-// differences of each round, and the difference of the best batches.
+// Measures the supervisor's cost. Processes that differ only in their seccomp filters make the same
+// calls in turn, one batch each. Prints a table in nanoseconds per call. The first column of
+// numbers is the median of all batches of a process. The other two columns are differences to the
+// first process of the group: the median of the differences in each round, and the difference of
+// the best batches.
 //
 //	supervised build/xsaveshim
 //
-// Processes that have nothing to do with xsaveshim show the kernel's share. The calls are:
-// - unrelated: an ioctl that the supervisor does not watch. Any filter has a price, even one that
-//   allows everything (the kernel does not even run that one, since Linux 5.11). A filter that
-//   compares an ioctl's request has another: no supervisor can do with less. A VMM with such a
-//   filter of its own pays both without a supervisor, too.
-// - KVM_SET_XSAVE: waits for the supervisor's answer; nothing is trimmed. The lower bound is a
-//   supervisor that gives the same answer at once. Without /dev/kvm the descriptor is no vCPU: the
-//   kernel refuses the call at once, and the supervisor reads no memory.
-// - KVM_SET_CPUID2: waits, too. Only with /dev/kvm.
+// Processes without xsaveshim show the kernel's share. The calls are:
+// - unrelated: an ioctl that the supervisor does not watch. Any filter has a price, even a filter
+//   that allows everything, which Linux 5.11 and later does not even run. A filter that compares an
+//   ioctl's request has another price, and every supervisor needs such a filter. A VMM with such a
+//   filter of its own pays both prices without a supervisor, too.
+// - KVM_SET_XSAVE: the call waits for the supervisor's answer, and nothing is trimmed. The lower
+//   bound is a supervisor that gives the same answer at once. Without /dev/kvm the descriptor is no
+//   vCPU: the kernel refuses the call at once, and the supervisor reads no memory.
+// - KVM_SET_CPUID2: the call waits for the supervisor's answer, too. The call needs /dev/kvm.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +37,7 @@
 
 #include "kvm.h"
 
-// Newer than the headers of some distributions that this is built on.
+// The headers of some distributions that build this program lack these two constants.
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
@@ -49,14 +50,14 @@ enum kind { UNRELATED, CPUID, XSAVE };
 static const char *const kind_names[] = {"unrelated", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
 static const int calls_per_batch[] = {4000, 20, 100};
 
-// argv[1] of the processes that make the calls: their filter.
+// argv[1] names the filter of a process that makes the calls.
 static char bare[] = "bare", allowing[] = "allowing", comparing[] = "comparing",
 	    answered[] = "answered";
 
 static unsigned char payload[sizeof(struct kvm_xsave)];
 static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
 
-// The vCPU; /dev/null without /dev/kvm.
+// The descriptor of the vCPU, or of /dev/null if there is no /dev/kvm.
 static int vcpu;
 static bool has_kvm;
 
@@ -82,7 +83,7 @@ static double now(void)
 	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
-// Returns the listener, if the flags have NEW_LISTENER.
+// Installs a filter. Returns the filter's listener if the flags have NEW_LISTENER.
 static int confine(struct sock_filter *filter, size_t length, unsigned long flags)
 {
 	struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
@@ -104,7 +105,7 @@ static void allow_everything(void)
 	confine(filter, sizeof(filter) / sizeof(filter[0]), 0);
 }
 
-// Like the filters of the VMMs that need a supervisor.
+// Installs a filter like those of the VMMs that need a supervisor.
 static int compare_request(uint32_t request, uint32_t action, unsigned long flags)
 {
 	struct sock_filter filter[] = {
@@ -134,7 +135,8 @@ static _Noreturn void answer_everything(int listener)
 	err(1, "a listener");
 }
 
-// The supervisor starts before the filter, which must not apply to it, and shares the descriptors.
+// Starts a supervisor, which shares this process's descriptors, and then installs a filter. The
+// filter must not apply to the supervisor.
 static void be_answered(void)
 {
 	int number[2], listener;
@@ -174,7 +176,8 @@ static void create_vcpu(void)
 		err(1, "a vCPU");
 }
 
-// Makes a batch of calls for each kind that it reads, and writes the time of one call.
+// Makes a batch of calls for each kind that it reads from standard input. Writes the time of one
+// call to standard output.
 static int be_vmm(const char *how)
 {
 	enum kind kind;
@@ -249,7 +252,8 @@ static double median(double *times)
 	return times[ROUNDS / 2];
 }
 
-// Every process makes a batch in each round. The additional cost is relative to the first process.
+// Every process makes a batch of calls in each round. The added time is relative to the first
+// process.
 static void compete(enum kind kind, struct vmm **vmms, size_t count)
 {
 	for (int round = 0; round < ROUNDS; round++) {

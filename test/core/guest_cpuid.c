@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// guest_cpuid.h: the guest XCR0 of CPUID tables.
+// Tests guest_cpuid.h: the guest XCR0 that a CPUID table gives.
 #include <string.h>
 
 #include "check.h"
 #include "xsaveshim/guest_cpuid.h"
 
-// An entry of leaf 0xD with a significant index, one whose index is not significant, and an entry of
-// another leaf.
+// SUBLEAF() is an entry of leaf 0xD with a significant index. The index of FLAT() is not
+// significant. OTHER() is an entry of another leaf.
 #define LEAF(number, significant, xcr0) \
 	{ \
 		.function = 0xd, .index = (number), .flags = (significant), \
@@ -125,7 +125,7 @@ static void count_is_at_most_256(void)
 	same("count", guest_cpuid_count(&table), GUEST_CPUID_MAX_ENTRIES);
 }
 
-// Widens the table by xfeatures, compares it with the expected one, and undoes the change.
+// Widens the table by xfeatures, compares the table with the expected table, and undoes the change.
 static void check_widening(struct guest_cpuid table, uint64_t xfeatures,
 			   const struct guest_cpuid *expected)
 {

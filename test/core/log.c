@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// log.h: the log and its fallbacks.
+// Tests log.h: the log and its fallbacks.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 #include "xsaveshim/report.h"
 #include "xsaveshim/settings.h"
 
-// Makes standard error a pipe and returns its other end.
+// Makes standard error a pipe and returns the other end of the pipe.
 static int catch_stderr(void)
 {
 	int ends[2];
@@ -28,7 +28,7 @@ static int catch_stderr(void)
 	return ends[0];
 }
 
-// Opens the log as each mode does.
+// Opens the log as xsaveshim's modes do.
 static void open_log_at(struct log *log, const char *target)
 {
 	static struct settings settings;
@@ -100,7 +100,8 @@ static void file_size_limit(void)
 	same("the second line on standard error", was_written(caught), true);
 	must(!fstat(fd, &status), "fstat");
 	same("one whole line", status.st_size > 100 && status.st_size < 200, true);
-	// Other files that this process writes, such as those of coverage, may be larger.
+	// Resets the limit, because other files that this process writes, such as those of
+	// coverage, may be larger.
 	limit.rlim_cur = limit.rlim_max;
 	must(!setrlimit(RLIMIT_FSIZE, &limit), "RLIMIT_FSIZE");
 }
@@ -449,7 +450,7 @@ static void open_by_many_threads(void)
 		winners += result != NULL;
 	}
 	same("winners", winners, 1);
-	// The file, and the socket for syslog, which may start later.
+	// The log opens the file, and also the socket for syslog, because syslog may start later.
 	same("descriptors", open_descriptors() - before, 2);
 }
 
@@ -481,7 +482,8 @@ static void stderr_is_null_from_the_start(void)
 	same("datagram", got_datagram(server), true);
 }
 
-// Replaces every descriptor that the log may write to by one of another file, and returns it.
+// Makes every descriptor that the log may write to refer to another file, and returns a descriptor
+// of this file.
 static int take_over_all(const struct log *log)
 {
 	int disk = open(SCRATCH "/disk", O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The core's unit tests. Each case has a sentence: `core SENTENCE` runs the case, `core` lists all
-// sentences.
+// Runs the core's unit tests. Each case has a sentence. `core SENTENCE` runs the case, and `core`
+// lists all sentences.
 #include <stdio.h>
 #include <string.h>
 

@@ -1,30 +1,33 @@
 // SPDX-License-Identifier: MIT
-// pair.h: every combination of two small hosts, against a model that loads every guest.
+// Tests pair.h: compares the answer for every pair of two small hosts with a model that loads every
+// guest.
 #include "check.h"
 #include "xsaveshim/pair.h"
 #include "xsaveshim/xstate.h"
 
-// The hosts of the model know x87 and SSE and two xfeatures beyond them.
+// The hosts of the model know x87, SSE and these two xfeatures.
 static const uint64_t beyond[] = {XFEATURE_AVX, XFEATURE_XTILE};
 
-#define CHOICES 4 // of a subset of beyond
+#define CHOICES 4 // how many subsets `beyond` has
 
 static uint64_t subset(unsigned int choice)
 {
 	return (choice & 1 ? beyond[0] : 0) | (choice & 2 ? beyond[1] : 0);
 }
 
-// Returns true if the destination loads this payload into a guest that was shown these xfeatures.
+// Returns true if the destination loads this payload into a guest whose CPUID shows these
+// xfeatures.
 static bool loads(struct pair_host to, uint64_t shown, uint64_t payload)
 {
-	// A guest with an xfeature beyond x87 and SSE has XSAVE, and so has x87 and SSE.
+	// A guest with an xfeature beyond x87 and SSE has XSAVE, and a guest with XSAVE has x87 and
+	// SSE.
 	uint64_t has = shown ? shown | XFEATURE_FPSSE : 0;
 
 	return !(payload & ~has & to.refuses);
 }
 
-// Returns true if each guest, with and without XSAVE, loads. A mode clears the leaked xfeatures;
-// the library also has x87 and SSE loaded.
+// Returns true if the destination loads every guest, with and without XSAVE. Each mode clears the
+// leaked xfeatures. The library also makes KVM load x87 and SSE.
 static bool all_load(struct pair_host from, struct pair_host to, uint64_t leaks, unsigned int by)
 {
 	for (unsigned int choice = 0; choice < CHOICES; choice++) {
@@ -80,8 +83,8 @@ static void check_pair(struct pair_host from, struct pair_host to)
 		     (from.source_known || !(from.enabled & to.refuses)));
 }
 
-// Two bits for each subset and one for each fact. A host leaks and supports only what its CPU has
-// enabled.
+// A host's number has two bits for each subset and one bit for each fact. A host leaks and supports
+// only xfeatures that its CPU has enabled.
 #define HOSTS (CHOICES * CHOICES * CHOICES * CHOICES * 8)
 
 static bool make_host(unsigned int number, struct pair_host *host)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// policy.h: the rule, and the reasons for refusals.
+// Tests policy.h: the rule for trims, and the reasons for refusals.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

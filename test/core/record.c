@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// record.h: the settings that another process reads.
+// Tests record.h: the record of the settings, which another process reads.
 #include <limits.h>
 #include <string.h>
 

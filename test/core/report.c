@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// report.h: the wording of every line.
+// Tests report.h: the wording of every report.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,7 +129,7 @@ static void report_what_was_learned(void)
 
 static void report_levels(void)
 {
-	// For each level: true if an error, a notice, a debug line is written.
+	// For each log level: true if the log takes an error, a notice or a debug line.
 	static const bool expected[][3] = {
 		[LOG_LEVEL_ERROR] = {true, false, false},
 		[LOG_LEVEL_NOTICE] = {true, true, false},

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// settings.h: values, the settings file, the environment.
+// Tests settings.h: values, the settings file, the environment.
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -70,8 +70,8 @@ static void settings_fields(void)
 
 static const char keys[] = "XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL";
 
-// The option is the variable's name in lower case, with dashes; the JSON key is the option with
-// underscores.
+// An option has the name of the variable in lower case, with dashes. A JSON key has the name of the
+// option, with underscores.
 static void settings_names(void)
 {
 	size_t length = 0;
@@ -181,7 +181,7 @@ static void file_problems(void)
 	same_problem(&settings, 3, (struct settings_problem){"", "", "file", 5, keys, "nothing"});
 }
 
-// A crash of the host can leave the whole file, or its end, as zero bytes.
+// A crash of the host can leave zero bytes in the whole file, or at its end.
 static void file_zero_bytes(void)
 {
 	static const char text[] = "XSAVESHIM_TRIM=both\n\0\0\0";
@@ -346,7 +346,7 @@ static void load_fifo(void)
 	hide(SCRATCH);
 	must(!mkfifo(SCRATCH "/conf", 0600), "mkfifo");
 	settings_init(&settings);
-	// If this hangs, the time-out of the suite ends it.
+	// If settings_load_file() hangs, the time-out of the suite ends the case.
 	settings_load_file(&settings, SCRATCH "/conf");
 	same("problems", settings.problems, 0);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// vcpus.h: the table of vCPUs by descriptor.
+// Tests vcpus.h: the table of vCPUs by descriptor.
 #include <stdio.h>
 
 #include "check.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// xstate.h: the payload's header, the xfeatures' names, this host.
+// Tests xstate.h: the payload's header, the xfeatures' names, this host.
 #include <stdio.h>
 #include <string.h>
 
@@ -83,7 +83,7 @@ static void xfeature_names(void)
 	}
 }
 
-// The xfeatures that the kernel says it has enabled.
+// Compares the host's xfeatures with the flags in /proc/cpuinfo.
 static void host_features(void)
 {
 	char line[8192];
@@ -108,7 +108,7 @@ static void host_mxcsr(void)
 	same("the initial value's bits", reserved & initial, 0);
 	// Bit 17 is AMD's misaligned exception mask.
 	same("the upper half", reserved & 0xfffd0000, 0xfffd0000);
-	// If one of them is reserved, this raises a fatal signal.
+	// If one of these bits is reserved, ldmxcsr raises a fatal signal.
 	__asm__ volatile("ldmxcsr %0" : : "m"(most));
 	__asm__ volatile("ldmxcsr %0" : : "m"(initial));
 }

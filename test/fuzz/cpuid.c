@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint64_t xfeatures = take(&input, 8);
 	char *table = take_rest(&input);
 	uint32_t nent = (uint32_t)(input.size / sizeof(struct kvm_cpuid_entry2));
-	// The table ends where its memory does, whatever the alignment.
+	// The table ends where its memory ends, whatever the alignment.
 	char *entries = table + input.size - nent * sizeof(struct kvm_cpuid_entry2);
 
 	MUST(guest_cpuid_xcr0(entries, 0) == 0);

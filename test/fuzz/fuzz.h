@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Shared by the fuzzers: functions that take numbers from the input, a log whose lines are checked,
-// and MUST().
+// The fuzzers share these functions. The functions take numbers from the input, make a log, and
+// check the lines of the log. MUST() checks a condition.
 #ifndef TEST_FUZZ_H
 #define TEST_FUZZ_H
 
@@ -52,8 +52,8 @@ static inline struct vcpu take_vcpu(struct input *input)
 	return vcpu;
 }
 
-// Returns a copy of the rest of the input. Its memory ends with it, so that a sanitizer sees a read
-// past the end.
+// Returns a copy of the rest of the input. The memory of the copy ends with the copy, so that a
+// sanitizer sees a read past the end.
 static inline void *take_rest(struct input *input)
 {
 	void *copy = malloc(input->size ? input->size : 1);
@@ -76,7 +76,7 @@ static inline struct log checked_log(void)
 	return log;
 }
 
-// Checks that each line that was logged begins like a report, fits into one, and has only printable
+// Checks that each logged line begins like a report, fits into one report, and has only printable
 // characters.
 static inline void check_log(void)
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Feeds the core payloads: the rule, the diagnosis of a refusal, and the wording of both.
+// Feeds payloads to the core: to the rule for trims, to the diagnosis of a refusal, and to the
+// wording of the reports.
 #include "fuzz.h"
 
 #include "xsaveshim/xstate.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Parses text as a hostile process may have it in its files in /proc.
+// Parses texts that a hostile process may have in its files in /proc.
 #include "fuzz.h"
 
 #include "command/proc_text.h"

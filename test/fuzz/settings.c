@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A settings file and an environment that hold any bytes, and the lines that report their problems.
+// Feeds the core a settings file and an environment that hold any bytes, and checks the lines that
+// report their problems.
 #include "fuzz.h"
 
 #include "xsaveshim/settings.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The supervisor's handling of calls from processes whose memory and descriptors hold anything, and
-// something else at each look. The input decides what the functions of remote.h return.
+// Lets the supervisor handle calls from hostile processes. The memory and the descriptors of a
+// hostile process can hold anything, and can change at any time. The input decides what the
+// functions of remote.h return.
 #include "../../supervise/tracked.c"
 #include "../../supervise/handlers.c"
 
@@ -14,7 +15,7 @@ static struct xsaveshim_record counting;
 static struct log report_log;
 static struct xsaveshim_record counting;
 
-// Descriptors n and n + 4 of a process are duplicates.
+// The descriptors n and n + 4 of a process are duplicates.
 static bool is_same_file(int fd, int other)
 {
 	return fd % 4 == other % 4;
@@ -46,7 +47,8 @@ bool reports_take(enum log_level level)
 	return log_takes(&report_log, level);
 }
 
-// A process can make whoever looks at it wait, and a log, too: never under the lock.
+// Checks that the supervisor does not hold the lock. A process or a log can make the
+// supervisor wait, and meanwhile the supervisor must not hold the lock.
 static void must_not_be_locked(void)
 {
 	MUST(!pthread_mutex_trylock(&owners.lock));
@@ -88,8 +90,9 @@ int remote_memory_open(pid_t tid)
 	return fails() ? -1 : 12345;
 }
 
-// Returns true if a vCPU of the caller, under its own descriptor or a duplicate, allows exactly this
-// of the payload: the xfeatures of its tables and of KVM_SET_XCRS, FP and SSE.
+// Returns true if XSTATE_BV was trimmed as for one of the caller's vCPUs, under the vCPU's own
+// descriptor or a duplicate. A vCPU allows the xfeatures of its CPUID tables and of KVM_SET_XCRS,
+// and FP and SSE.
 static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
 	for (size_t i = 0; i < owners.process_count; i++) {
@@ -129,7 +132,7 @@ int remote_vcpu_id(pid_t tid, int fd)
 	return fd % 3 + (chance() ? 0 : 1);
 }
 
-// Threads 2n and 2n + 1 are of one process, this one or its parent.
+// The threads 2n and 2n + 1 belong to one process: to this process or to its parent.
 static pid_t process_of(pid_t tid)
 {
 	static pid_t own, parent;
@@ -190,7 +193,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
-	chosen.refused = REFUSED_REPORT; // abort would kill this process's parent
+	// REFUSED_ABORT would kill the parent of this process.
+	chosen.refused = REFUSED_REPORT;
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();
 	report_log.via = "supervisor";

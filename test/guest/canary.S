@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-# A guest that checks its own SSE registers. Every vCPU loads a canary into xmm7. On its COM port (vCPU 0 on COM1 ... vCPU 3 on
-# COM4) it prints T as long as the canary is intact, and X once it is lost. It sets CR4.SMEP if its CPU model has it.
+# A guest that checks its own SSE registers. Every vCPU loads a canary into xmm7. Each vCPU prints T on its COM port (vCPU 0 on
+# COM1 ... vCPU 3 on COM4) as long as the canary is intact, and X once the canary is lost. The guest sets CR4.SMEP if its CPU
+# model has SMEP.
 #
-# It is a 64 KiB firmware image for QEMU's -bios, because a BIOS would take seconds to boot it. It is linked as a flat binary, at
-# any address.
+# The guest is a 64 KiB firmware image for QEMU's -bios, because a BIOS would take seconds to boot it. The image is linked as a
+# flat binary, at any address.
 .code16
 
 .globl start

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The only program of a small Linux guest (its init). Two processes compute with all SSE registers
-// for ever and check every result. On the serial line they print '<' and '>' for each right result
-// of the first and the second process, and '!' for a wrong one.
+// The only program (init) of a small Linux guest. Two processes compute with all SSE registers for
+// ever and check every result. On the serial line the first process prints '<' for each right
+// result, and the second prints '>'. Each process prints '!' for a wrong result.
 #include <emmintrin.h>
 #include <string.h>
 #include <unistd.h>
 
-// Under emulation these steps take a few milliseconds: a save often comes in the middle of them.
+// Under emulation these steps take a few milliseconds, so a save often comes in the middle of the
+// steps.
 #define STEPS 20000
 
-// Computes a chain in registers. Each step depends on all earlier ones, so a lost register changes
-// the result.
+// Computes a chain of steps in registers. Each step depends on all earlier steps, so a lost
+// register changes the result.
 static void run_chain(int seed, __m128i result[4])
 {
 	__m128i a = _mm_set1_epi32(seed), b = _mm_set_epi32(1, 2, 3, 4),
@@ -45,7 +46,7 @@ static _Noreturn void work(int seed, const char *right)
 
 int main(void)
 {
-	// If a process ends, the kernel panics, and the test sees it.
+	// If a process ends, the guest's kernel panics, and the test sees the panic.
 	switch (fork()) {
 	case -1:
 		return 1;

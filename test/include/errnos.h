@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-// musl, which these programs are also built with, has no strerrorname_np().
+// These programs are also built with musl, which has no strerrorname_np().
 static const struct {
 	const char *name;
 	int number;
@@ -28,7 +28,7 @@ static inline const char *errno_name(int number)
 	return "an errno without a name here";
 }
 
-// Returns 0 if there is no such name.
+// Returns the number of an errno, or 0 if there is no errno with this name.
 static inline int errno_number(const char *name)
 {
 	for (size_t i = 0; i < ERRNOS; i++)

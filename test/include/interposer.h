@@ -8,7 +8,7 @@
 
 static int (*next_ioctl)(int fd, unsigned long request, ...);
 
-// request may have its upper 32 bits set: QEMU up to 8.2 sign-extends its requests.
+// The upper 32 bits of request may be set, because QEMU up to 8.2 sign-extends its requests.
 static int on_ioctl(int fd, unsigned long request, void *argument);
 
 __attribute__((constructor)) static void find_next_ioctl(void)
@@ -17,7 +17,8 @@ __attribute__((constructor)) static void find_next_ioctl(void)
 		*(void **)&next_ioctl = dlsym(RTLD_NEXT, "ioctl");
 }
 
-// The C name differs, because the type of ioctl() in <sys/ioctl.h> differs between libcs.
+// The C name differs from "ioctl", because the type of ioctl() in <sys/ioctl.h> differs between
+// libcs.
 int interposed_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
 
 __attribute__((visibility("default"))) int interposed_ioctl(int fd, unsigned long request, ...)
@@ -28,7 +29,8 @@ __attribute__((visibility("default"))) int interposed_ioctl(int fd, unsigned lon
 	va_start(arguments, request);
 	argument = va_arg(arguments, void *);
 	va_end(arguments);
-	find_next_ioctl(); // another library's constructor may call first
+	// Another library's constructor may call ioctl() before this library's constructor has run.
+	find_next_ioctl();
 	return on_ioctl(fd, request, argument);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// KVM's calls, payloads and CPUID tables for the test programs. It includes nothing of the core, so
-// that a wrong number in the core does not become a wrong number in the tests. Programs that include it
-// do not include again the system's headers below.
+// KVM's calls, payloads and CPUID tables for the test programs. This file includes nothing of the
+// core, so that a wrong number in the core does not become a wrong number in the tests. A program
+// that includes this file does not include the system's headers below again.
 #ifndef TEST_KVM_H
 #define TEST_KVM_H
 
@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// Linux 5.17 brought these two; the headers of Debian 11 are older.
+// The headers of Debian 11 lack KVM_GET_XSAVE2 and KVM_CAP_XSAVE2, which Linux 5.17 brought.
 #ifndef KVM_GET_XSAVE2
 #define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
 #endif
@@ -25,7 +25,7 @@
 #define KVM_CAP_XSAVE2 208
 #endif
 
-// Offsets of a payload's fields: Intel SDM vol. 1, 13.4.
+// The offsets of a payload's fields (Intel SDM vol. 1, 13.4).
 #define MXCSR 24
 #define XSTATE_BV 512
 #define XCOMP_BV 520
@@ -64,7 +64,7 @@ static inline void set_mxcsr(void *payload, uint32_t mxcsr)
 	memcpy((char *)payload + MXCSR, &mxcsr, sizeof(mxcsr));
 }
 
-// A table for KVM_SET_CPUID2 that has leaf 0xD only.
+// A table for KVM_SET_CPUID2 that has only leaf 0xD.
 struct leaf_0xd {
 	uint32_t nent, padding;
 	struct kvm_cpuid_entry2 entry;
@@ -81,8 +81,8 @@ struct cpuid_table {
 	struct kvm_cpuid_entry2 entries[KVM_CPUID_ENTRIES_MAX];
 };
 
-// The guest XCR0 of a KVM_SET_CPUID2 table, as KVM finds it: in the first entry of leaf 0xD whose index
-// is 0 or not significant.
+// Returns the guest XCR0 of a KVM_SET_CPUID2 table. Like KVM, reads the first entry of leaf 0xD
+// whose index is 0 or not significant.
 static inline uint64_t guest_xcr0_of(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
 {
 	for (uint32_t i = 0; i < nent && i < KVM_CPUID_ENTRIES_MAX; i++) {
@@ -106,8 +106,8 @@ static inline int raw_ioctl(int fd, unsigned long request, const void *argument)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// Calls libc's ioctl(). If it fails, ends the program with a message that names the request.
-// KVM_CREATE_VM fails with EINTR when a signal arrives, so this makes such a call again.
+// Calls libc's ioctl(). If the call fails, ends the program with a message that names the request.
+// Makes a KVM_CREATE_VM again after EINTR, because a signal makes KVM_CREATE_VM fail with EINTR.
 #define kvm_ioctl(fd, request, argument) kvm_ioctl_named(fd, request, argument, #request)
 
 static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argument,
@@ -123,7 +123,7 @@ static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argu
 	return result;
 }
 
-// Returns the path of the KVM device: the variable DEVICE, or /dev/kvm.
+// Returns the path of the KVM device: the value of the variable DEVICE, or /dev/kvm.
 static inline const char *kvm_device(void)
 {
 	const char *device = getenv("DEVICE");

@@ -2,19 +2,22 @@
 // Compares the core with KVM and with a second model, on random CPUID tables and payloads.
 //
 // oracle cpuid COUNT [SEED [FIRST]]
-//	Sets COUNT tables on a real vCPU. The XCR0 that the core computes must be the one that KVM
-//	enforces (by the XCR0 values that KVM_SET_XCRS takes and the XSTATE_BV bits that
-//	KVM_SET_XSAVE takes), the one that the core computes from KVM_GET_CPUID2's answer, and the
-//	one of the second model.
+//	Sets COUNT tables on a real vCPU. The XCR0 that the core computes must be the XCR0 that KVM
+//	enforces. KVM shows this XCR0 by the XCR0 values that KVM_SET_XCRS takes, and by the
+//	XSTATE_BV bits that KVM_SET_XSAVE takes. The XCR0 must also be the one that the core
+//	computes from KVM_GET_CPUID2's answer, and the one of the second model.
 // oracle kvm COUNT [SEED [FIRST]], oracle model COUNT [SEED [FIRST]]
-//	The same with KVM only, or with the model only, which needs no KVM.
+//	Compares the core with KVM only, or with the second model only. The model needs no KVM.
 // oracle payload COUNT [SEED [FIRST]]
-//	Loads random payloads through ioctl(), with the shim preloaded: the shim must write
-//	XSTATE_BV & allowed and change no other byte.
+//	Loads random payloads through ioctl(), with the library preloaded. The library must write
+//	XSTATE_BV & allowed, and change no other byte.
 //
-// SEED and the number determine each table and payload: "oracle cpuid 1 SEED NUMBER" makes one
-// again. A table that fails is reduced as long as it fails, and printed. Exit status: 0 all agree,
-// 1 a mismatch, 2 there is no KVM, 3 this KVM cannot judge.
+// SEED and a number determine each table and payload: "oracle cpuid 1 SEED NUMBER" makes a table
+// again. If a table fails, the program removes what it can from the table, as long as the table
+// still fails, and prints the table.
+//
+// The exit status is 0 if all agree, 1 after a mismatch, 2 without KVM, and 3 if this KVM cannot
+// judge.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -40,7 +43,7 @@
 #define EXIT_NO_KVM 2
 #define EXIT_NO_JUDGE 3
 
-// An XCR0 that a CPU may have: Intel SDM vol. 1, 13.3.
+// Returns an XCR0 that a CPU may have (Intel SDM vol. 1, 13.3).
 #define XFEATURE_BND UINT64_C(0x18)
 #define XFEATURE_AVX512 UINT64_C(0xe0)
 #define XFEATURE_TILE UINT64_C(0x60000)
@@ -51,7 +54,7 @@ static _Noreturn void die(int status, const char *what)
 	exit(status);
 }
 
-// ---- random numbers: splitmix64, with its own start for each table ----
+// ---- random numbers: splitmix64, which starts anew for each table ----
 
 static uint64_t random_state;
 
@@ -78,7 +81,7 @@ static void random_start(uint64_t seed, uint64_t number)
 
 // ---- tables ----
 
-// A table for KVM_SET_CPUID2. KVM_SET_CPUID uses it without index, flags and padding.
+// A table for KVM_SET_CPUID2. KVM_SET_CPUID uses the table without index, flags and padding.
 struct table {
 	struct guest_cpuid v2;
 	bool v1;
@@ -92,7 +95,7 @@ static uint32_t random_function(void)
 		0x12, 0x14, 0x1d, 0x40000000, 0x40000001, 0x80000000, 0x80000001};
 	uint32_t kind = below(10);
 
-	// KVM refuses most random values of this leaf, so most tables do not have it.
+	// KVM refuses most random values of leaf 0x80000008, so most tables do not have this leaf.
 	if (!below(256))
 		return 0x80000008;
 	if (kind < 4)
@@ -115,7 +118,7 @@ static struct kvm_cpuid_entry2 random_entry(void)
 		.edx = below(2) ? (uint32_t)random64() : 0,
 	};
 
-	// A host without permission for AMX refuses XTILEDATA.
+	// On a host without permission for AMX, KVM refuses XTILEDATA.
 	if (below(64))
 		entry.eax &= ~(uint32_t)XFEATURE_TILE;
 	return entry;
@@ -177,7 +180,7 @@ static struct kvm_cpuid *as_v1(const struct table *table)
 	return &v1.head;
 }
 
-// Returns the core's answer.
+// Returns the guest XCR0 that the core computes from a table.
 static uint64_t core_xcr0(const struct table *table)
 {
 	if (table->v1)
@@ -186,8 +189,8 @@ static uint64_t core_xcr0(const struct table *table)
 	return guest_cpuid_xcr0(table->v2.entries, table->v2.nent);
 }
 
-// The second model: searches from the table's end, bit by bit. No KVM enforces the bits of EDX yet, so
-// only this model checks them.
+// The second model searches from the table's end, bit by bit. Only this model checks the bits of
+// EDX, because no KVM enforces these bits yet.
 static uint64_t model_xcr0(const struct table *table)
 {
 	uint64_t xcr0 = 0;
@@ -214,14 +217,13 @@ static struct {
 	int vm;
 	int vcpu;
 	uint64_t supported; // the xfeatures that this KVM supports
-	bool affected;	    // KVM_SET_XSAVE is limited to the guest's XCR0
-	bool strict;	    // without FP and SSE for every guest
-	uint64_t xcr0s[64]; // XCR0 values for KVM_SET_XCRS that a CPU with all of supported could
-			    // have
+	bool affected;	    // KVM_SET_XSAVE takes only the guest's XCR0 (and FP and SSE)
+	bool strict;	    // KVM_SET_XSAVE takes FP and SSE only if the guest's XCR0 has them
+	uint64_t xcr0s[64]; // the XCR0 values that a CPU with all of `supported` could have
 	unsigned int count;
 } kvm;
 
-// Makes the system call without the shim.
+// Makes the system call without the library.
 static long kvm_ioctl(int fd, unsigned int request, const void *argument)
 {
 	return syscall(SYS_ioctl, fd, request, argument);
@@ -370,7 +372,7 @@ static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
 	       disagree("the core says", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV", bv);
 }
 
-// Returns true if KVM enforces xcr0 for the vCPU.
+// Returns true if KVM enforces the XCR0 for the vCPU.
 static bool kvm_agrees(uint64_t xcr0)
 {
 	for (unsigned int i = 0; i < kvm.count; i++)
@@ -398,7 +400,8 @@ static bool get_cpuid2_agrees(uint64_t xcr0)
 	       disagree("the core says", xcr0, "of what KVM_GET_CPUID2 returns", answer);
 }
 
-// A table that KVM refuses must leave the vCPU's table unchanged.
+// Returns true if the judge agrees with the core. If KVM refuses a table, the vCPU's table must not
+// change.
 static bool table_agrees(const struct table *table, bool *taken)
 {
 	static uint64_t xcr0;
@@ -418,11 +421,11 @@ static bool disagrees_alone(const struct table *table)
 		return !core_agrees_with_model(table);
 	new_vcpu();
 	set_leaf(0);
-	// the model also judges tables that KVM refuses
+	// The model also judges a table that KVM refuses.
 	return set_table(table) ? !table_agrees(table, &taken) : !core_agrees_with_model(table);
 }
 
-// Removes entries, then values, as long as the same judge finds a mismatch.
+// Removes entries and then values from the table, as long as the same judge finds a mismatch.
 static void shrink(struct table *table)
 {
 	bool model = by_model;
@@ -494,7 +497,8 @@ static void set_random_cpuid(int vcpu, struct table *table)
 	} while (ioctl(vcpu, KVM_SET_CPUID2, &table->v2));
 }
 
-// Replaces the vCPU by one of another VM with the same descriptor numbers.
+// Closes the vCPU and its VM, and creates a vCPU of a new VM, which gets the same descriptor
+// numbers.
 static int shimmed_vcpu(void)
 {
 	static int device, vm, vcpu;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Another interposer of ioctl(). It prints the XSTATE_BV of each KVM_SET_XSAVE to stderr, after the
-// name of its own file: copies of it can be in front of the shim and behind it.
+// Another interposer of ioctl(). The interposer prints the XSTATE_BV of each KVM_SET_XSAVE to
+// stderr, after the name of its own file. The name differs between copies, which can be in front of
+// the library and behind it.
 #include "interposer.h"
 #include "kvm.h"
 

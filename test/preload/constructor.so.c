@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A library whose constructor restores a vCPU. The order of the link map determines when that is.
+// A library whose constructor restores a vCPU. The order of the libraries decides when this
+// happens.
 #include <sys/ioctl.h>
 
 #include "story.h"

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Restores a vCPU before any library's constructor has run, and again in main.
+// Restores a vCPU before any library's constructor has run, and again in main().
 #include <sys/ioctl.h>
 
 #include "story.h"
 
-// libc has no environment yet, so getenv() does not work.
+// Reads the variable from its argument, because getenv() does not work before libc has an
+// environment.
 static void before_all_constructors(int argc, char **argv, char **environment)
 {
 	const char *device = NULL;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// To be preloaded into `xsaveshim status`: each process of HANG_PIDS hangs whoever opens its
-// directory in /proc, as a file in it can. Only SIGKILL ends the wait.
+// The tests preload this library into `xsaveshim status`. An open of the /proc directory of a
+// process in HANG_PIDS then never returns. In reality an open of a file in such a directory can
+// hang. Only SIGKILL ends the wait.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Makes the host leaky for the VMM that preloads it, while the file LEAK_WHILE exists.
+// Makes the host leaky for the VMM that preloads this library, while the file LEAK_WHILE exists.
 //
 //	LEAK_BITS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV.
-//			KVM_SET_XSAVE takes them back, as a VMM that resumes loads what it saved
+//			KVM_SET_XSAVE clears them for the call, so that a VMM that resumes can
+//			load the payload that it saved
 //	LEAK_XCR0=XCR0	KVM_GET_XCRS returns this XCR0
-//	LEAK_MXCSR=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of MXCSR, as in a damaged
-//			snapshot
+//	LEAK_MXCSR=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of MXCSR, as a damaged
+//			snapshot has them
 #include <stdbool.h>
 
 #include "interposer.h"

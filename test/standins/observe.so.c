@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Writes a line into the file OBSERVE_LOG for each KVM_SET_XSAVE, KVM_GET_XSAVE and KVM_GET_XSAVE2,
-// with the payload's XSTATE_BV and the result. Preloaded behind the shim it shows the payloads that
-// KVM got; in front of the shim, those that the VMM gave.
+// with the payload's XSTATE_BV and the result. If this library is preloaded behind xsaveshim's
+// library, the lines show the payloads that KVM gets. If it is preloaded in front of that library,
+// the lines show the payloads that the VMM gives.
 //
 //     KVM_SET_XSAVE fd=14 xstate_bv=0x202 EINVAL
 #include "interposer.h"

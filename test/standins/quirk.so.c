@@ -7,7 +7,7 @@
 //	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits if the table enumerates no XCR0
 //	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
 //	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
-//	QUIRK_HIDE=MASK		and clear these
+//	QUIRK_HIDE=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 also clear these bits
 //	QUIRK_EXIT=REASON	the exit reason of KVM_RUN
 //	QUIRK_PAYLOAD=BYTES	the answer to KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2)
 //	QUIRK_PERMITTED=XCR0	the answer to ARCH_GET_XCOMP_GUEST_PERM; 0: no such call, like
@@ -46,8 +46,8 @@ static bool has_leaf_0xd(const struct kvm_cpuid2 *table)
 	return false;
 }
 
-// Replaces the table's leaf 0xD, or adds one behind the last used entry: up to Linux 6.4
-// KVM_GET_CPUID2 does not write nent, so unused entries may follow.
+// Replaces the table's leaf 0xD, or adds the leaf behind the last used entry. Unused entries may
+// follow, because KVM_GET_CPUID2 does not write nent up to Linux 6.4.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;
@@ -107,7 +107,7 @@ static long permit(uint64_t *permitted)
 	return *permitted ? 0 : fail(EINVAL);
 }
 
-// The C name differs, because <unistd.h> declares syscall() with other attributes.
+// The C name differs from "syscall", because <unistd.h> declares syscall() with other attributes.
 long quirk_syscall(long number, ...) __asm__("syscall");
 
 __attribute__((visibility("default"))) long quirk_syscall(long number, ...)

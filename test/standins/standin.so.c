@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-// A stand-in for KVM, to be preloaded behind the shim: LD_PRELOAD="libxsaveshim.so standin.so". It
-// answers like an affected kernel, with the changes that a test asks for, and logs each call. A VM
-// or vCPU is a memfd whose contents are its state, so that duplicates, inherited descriptors and
-// reused numbers work as with KVM. Any descriptor takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID,
-// so that DEVICE=/dev/null works.
+// A stand-in for KVM. LD_PRELOAD names the stand-in behind the library ("libxsaveshim.so
+// standin.so"). The stand-in answers like an affected kernel, with the changes that a test asks
+// for, and logs each call. A VM or vCPU is a memfd that has the state of the VM or vCPU. With
+// memfds, duplicates, inherited descriptors and reused numbers work as with KVM. Any descriptor
+// takes KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID, so that DEVICE=/dev/null works.
 //
 //	STANDIN_LOG=PATH	appends a line per call
-//	STANDIN_ANSWER=REQUEST=EIO,...	does nothing and returns this errno or number
+//	STANDIN_ANSWER=REQUEST=EIO,...	the request only returns this errno or number
 //	STANDIN_SUPPORTED=MASK	the xfeatures that this host's KVM supports; default 0x207
 //	STANDIN_LEAK=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 does not write nent, like Linux up to 6.4
 //	STANDIN_STRICT=1	KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
-//				enumerate them, like kernels from 5.17 to 5.19.11
+//				enumerate them, like Linux from 5.17 to 5.19.11
 //	STANDIN_XCR0=MASK	KVM_SET_XCRS takes these bits whatever the guest's CPUID, like a KVM
 //				that rewrites tables
 //	STANDIN_HIGH_FDS=N	adds N to the descriptors of vCPUs, whatever RLIMIT_NOFILE
@@ -113,7 +113,8 @@ static int create(int kind, uint32_t id)
 	return kind == VCPU ? fd + high_fds() : fd;
 }
 
-// msync(2) fails if the page is not mapped, and else does nothing. Valgrind complains of the first page.
+// Returns true if the page is mapped. msync(2) fails for a page that is not mapped, and otherwise
+// does nothing. The first page is never tried, because Valgrind complains of it.
 static bool is_readable(const void *pointer)
 {
 	uintptr_t page = (uintptr_t)pointer & ~(uintptr_t)4095;

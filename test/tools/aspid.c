@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// aspid PID COMMAND [ARG...]: runs COMMAND as a process with this ID, and exits with 0 if COMMAND
-// does. The ID must be free. Needs CAP_SYS_ADMIN in the PID namespace.
+// aspid PID COMMAND [ARG...]: runs COMMAND as a process with the ID PID. Exits with 0 if COMMAND
+// exits with 0. The ID must be free. The program needs CAP_SYS_ADMIN in the PID namespace.
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// Linux 5.5's struct clone_args, under a name that neither linux/sched.h nor a libc defines.
+// The struct clone_args of Linux 5.5, under a name that neither linux/sched.h nor a libc defines.
 struct clone3_arguments {
 	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
 		set_tid_size;

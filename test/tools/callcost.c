@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // callcost: prints the least number of TSC ticks that each kind of call takes. If the TSC counts
-// instructions (test/kernels/run --icount), it is the number of instructions that the machine
-// executes.
+// instructions (test/kernels/run --icount), the number of ticks is the number of instructions that
+// the machine executes.
 #include <sys/mman.h>
 #include <x86intrin.h>
 
@@ -19,7 +19,7 @@ static const struct {
 	{"load-clean", KVM_SET_XSAVE, XFEATURES_FP_SSE},
 	{"load-leaked", KVM_SET_XSAVE, 0x207},
 	{"save", KVM_GET_XSAVE, 0},
-	{"KVM_RUN", KVM_RUN, 0}, // returns before it enters the guest
+	{"KVM_RUN", KVM_RUN, 0}, // KVM_RUN returns before it enters the guest
 };
 
 static int make_vcpu(void)

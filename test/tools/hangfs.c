@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// A file system that holds up whoever writes to its file, or closes it.
+// A file system that holds up each process that writes to the file system's file, or closes it.
 //
 //	hangfs DIRECTORY write|flush
 //
-// Mounts it on DIRECTORY, with one empty file, "file", for everybody. Prints "ready", and "hangs"
-// for each request of that kind, which it never answers. With flush, a process that has the file
-// open and close-on-exec is stuck in the middle of its next exec. When hangfs ends, the kernel
-// fails the requests. Needs root and /dev/fuse.
+// Mounts the file system on DIRECTORY. The file system has one empty file, "file", for everybody.
+// Prints "ready", and "hangs" for each request of that kind, because the request gets no answer.
+// With flush, a process that has the file open and close-on-exec stops in the middle of its next
+// exec. When hangfs ends, the kernel fails the requests. The program needs root and /dev/fuse.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 #define FILE_ID 2
 
 static int fuse;
-static unsigned int hangs; // an opcode
+static unsigned int hangs; // the opcode of the requests that get no answer
 
 static void answer(const struct fuse_in_header *request, int error, const void *body, size_t size)
 {
@@ -89,7 +89,7 @@ static void serve(const struct fuse_in_header *request)
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
 	case FUSE_INTERRUPT:
-		break; // these have no answer
+		break; // these requests have no answer
 	default:
 		answer(request, ENOSYS, NULL, 0);
 	}

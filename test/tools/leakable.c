@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Prints an xfeature that this host's KVM does not support, for example "0x200 pkru". If a snapshot
-// has it, KVM_SET_XSAVE refuses the snapshot on this host with every kernel. If KVM supports all
-// candidates, it prints so and exits with status 2.
+// Prints an xfeature that this host's KVM does not support, for example "0x200 pkru". KVM_SET_XSAVE
+// refuses a snapshot with this xfeature on this host with every kernel. If KVM supports all
+// candidates, the program says so and exits with status 2.
 #include "kvm.h"
 
-// xfeatures that real hosts leaked. KVM supports PKRU only with PKU, and since 5.6 never BNDCSR.
+// Real hosts leaked these xfeatures. KVM supports PKRU only with PKU, and from Linux 5.6 on never
+// BNDCSR.
 static const struct {
 	uint64_t bit;
 	const char *name;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// mapreader: prints a line, and reads a BPF map of 4 MB until it is killed. While the kernel has
-// preempted such a read, it skips all kprobe programs on this CPU.
+// mapreader: prints a line, and reads a BPF map of 4 MB until somebody kills this process. While
+// the kernel has preempted such a read, the kernel skips all kprobe programs on this CPU.
 #include <linux/bpf.h>
 #include <stdint.h>
 #include <stdio.h>

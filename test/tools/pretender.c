@@ -3,9 +3,9 @@
 //
 //	pretender PID... [-- PROGRAM ARGUMENT...]
 //
-// It holds a seccomp listener, whose filter lets every call pass, and a pidfd of each PID. With a
-// PROGRAM, a child inherits these, executes the program and is stopped before its first
-// instruction. Prints "ready" and waits until its standard input ends.
+// The process holds a seccomp listener, whose filter lets every call pass, and a pidfd of each PID.
+// With a PROGRAM, a child inherits the listener and the pidfds, executes the program and is stopped
+// before its first instruction. The process prints "ready" and waits until its standard input ends.
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -28,7 +28,8 @@ static long check(long result, const char *call)
 	return result;
 }
 
-// The kernel makes both kinds of descriptor close-on-exec; the child's exec must keep them.
+// Clears close-on-exec, because the kernel sets it for both kinds of descriptor. The child must
+// keep them.
 static void keep_over_exec(long fd)
 {
 	check(fcntl((int)fd, F_SETFD, 0), "fcntl");

@@ -4,9 +4,10 @@
 //	KVM_RUN without=18 with=21 added=3
 //	0xae41 ...
 //
-// There is a line for each request; the library watches none of them. A child makes each call
-// between two breakpoints, and is single-stepped from one to the other, without LIBRARY and with
-// it. The calls are made on descriptor -1, so that libc's part is the same each time.
+// There is a line for each request, and the library watches none of these requests. A child makes
+// each call between two breakpoints. The child is single-stepped from one breakpoint to the other,
+// without LIBRARY and with it. Each call has the descriptor -1, so that libc's part is the same
+// each time.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/ptrace.h>
@@ -16,7 +17,7 @@
 
 #define MAX_REQUESTS 1024
 
-// The requests that the library watches
+// The library watches these requests.
 static const uint32_t watched[] = {
 	KVM_CREATE_VCPU,      KVM_SET_CPUID,	       KVM_SET_CPUID2,
 	KVM_GET_CPUID2,	      KVM_GET_SUPPORTED_CPUID, KVM_SET_XSAVE,
@@ -45,8 +46,8 @@ static void add(unsigned long request)
 		requests[count++] = request;
 }
 
-// Lists KVM_RUN first; then all KVM numbers without an argument, neighbours of the watched requests,
-// and requests that VMMs make.
+// Lists KVM_RUN first, and behind it all KVM numbers without an argument, neighbours of the watched
+// requests, and requests that VMMs make.
 static void list_requests(void)
 {
 	static const unsigned long others[] = {

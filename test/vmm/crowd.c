@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// crowd THREADS ROUNDS [PAUSE]: each thread has a VM whose guest has only FP and SSE, and makes three calls a
-// round: it loads a payload with AVX and PKRU, loads one that every KVM refuses, and saves. ROUNDS 0:
-// runs until it is killed. Prints the number of calls, and the number of payloads that still had AVX
-// after they were loaded.
+// crowd THREADS ROUNDS [PAUSE]: each thread has a VM whose guest has only FP and SSE. In each round
+// the thread loads a payload with AVX and PKRU, loads a payload that every KVM refuses, and saves.
+// With ROUNDS 0 the program runs until somebody kills it. The program prints the number of calls,
+// and the number of payloads that still had AVX after a thread loaded them.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -38,8 +38,8 @@ static void *crowd(void *unused)
 		set_xstate_bv(payload, XFEATURES_FP_SSE);
 		refusals += raw_ioctl(vcpu, KVM_SET_XSAVE, payload) < 0;
 		saves += !raw_ioctl(vcpu, KVM_GET_XSAVE, payload);
-		// An emulator that has one thread for all CPUs switches to the next CPU here, and not
-		// only ten times a second.
+		// With one thread for all CPUs, an emulator switches to the next CPU at this
+		// instruction. Otherwise the emulator switches only ten times a second.
 		__builtin_ia32_pause();
 		if (pause_us)
 			usleep(pause_us);

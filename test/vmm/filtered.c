@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MIT
-// Restores and then saves with the order of events of a real VMM, on the same threads, with its
-// seccomp filter from the same event on. A system call that the filter does not allow kills the
-// process.
+// Restores and then saves like a real VMM: with its order of events, on the same threads, and with
+// its seccomp filter from the same event on. If the filter does not allow a system call, the kernel
+// kills the process.
 //
 //	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
 //
-// The guest's CPUID enumerates XCR0; "none": the guest has no XSAVE. The steps follow
-// KVM_SET_CPUID2, and each prints a line:
+// XCR0 is the guest XCR0 of the CPUID. With "none" the guest has no XSAVE. The steps follow
+// KVM_SET_CPUID2, and each step prints a line:
 //
-//	start			the steps before this one run on the main thread, without a
-//				filter, before the VM is created
+//	start			the steps before "start" run on the main thread, without a
+//				filter, before the VM exists
 //	set-xsave=XSTATE_BV	KVM_SET_XSAVE
 //	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with an XCOMP_BV, which every KVM refuses
 //	set-xcrs=XCR0		KVM_SET_XCRS
 //	set-cr4=CR4		KVM_SET_SREGS
 //	set-msr=INDEX		KVM_SET_MSRS with one MSR
-//	save			KVM_GET_XSAVE or KVM_GET_XSAVE2: in Firecracker on the vCPU's
-//				thread, in StratoVirt on the main thread; later steps run there
+//	save			KVM_GET_XSAVE or KVM_GET_XSAVE2. Firecracker saves on the vCPU's
+//				thread, and StratoVirt on the main thread. Later steps run there
 //	call=NAME[,NUMBER]...	this system call, with these arguments
 //	get-cpuid2		KVM_GET_CPUID2
-//	close=FD  open=FILE	the file gets the lowest free number
+//	close=FD  open=FILE	the opened file gets the lowest free number
 //	meet=FIFO		waits until another process opens the FIFO to read it
 #include <errno.h>
 #include <pthread.h>
@@ -37,7 +37,7 @@ struct vmm {
 	const char *name;
 	const struct allowed *allows;
 	size_t allowances;
-	bool all_threads; // the filter also applies to the threads that exist
+	bool all_threads; // the filter also applies to threads that exist already
 	void *(*thread)(void *nothing);
 	void (*main)(void);
 };
@@ -46,10 +46,11 @@ static const struct vmm *vmm;
 static const char *guest_xcr0;
 static char **next_step;
 static int kvm, vm, vcpu;
-// A barrier uses private futexes, which StratoVirt's filter allows; pthread_join() uses others.
+// The threads meet at a barrier, which uses private futexes: StratoVirt's filter forbids the shared
+// futexes of pthread_join().
 static pthread_barrier_t turn;
 
-// Not printf(): the filters allow write(2), but not every call of stdio.
+// Does not use printf(), because the filters allow write(2), but not every call of stdio.
 static void say(const char *format, ...)
 {
 	char line[256];
@@ -74,7 +75,7 @@ static void say_result(const char *step, long result)
 	say("%s: %s\n", step, result < 0 ? errno_name(errno) : "0");
 }
 
-// Installs the filter.
+// Installs the VMM's filter.
 static void enter(void)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -164,7 +165,7 @@ static void get_cpuid2(const char *step)
 	say_result(step, ioctl(vcpu, KVM_GET_CPUID2, &table));
 }
 
-// Saves with the ioctl that this VMM uses.
+// Saves with the ioctl that the VMM uses.
 static void save(const char *step)
 {
 	static unsigned char payload[MAX_PAYLOAD];
@@ -193,7 +194,7 @@ static void call(const char *step, char *name_and_arguments)
 				 arguments[4], arguments[5]));
 }
 
-// The old open(2): each filter allows it. libc's open() makes openat(2).
+// Makes the old system call open(2), because each filter allows it. libc's open() makes openat(2).
 static int open_as_every_filter_allows(const char *path, int flags)
 {
 	int fd = (int)syscall(SYS_open, path, flags, 0600);
@@ -264,7 +265,8 @@ static void save_steps(void)
 		take(*next_step++);
 }
 
-// Not pthread_join() or exit(): the filters may not allow their system calls.
+// Ends without pthread_join() and exit(), because the filters may not allow the system calls of
+// these.
 static _Noreturn void end(void)
 {
 	say("end\n");
@@ -336,7 +338,8 @@ static void cloud_hypervisor(void)
 
 static void *stratovirt_vcpu(void *nothing)
 {
-	// Between these two the main thread loads the filter: libc has started this thread by then.
+	// The main thread loads the filter between these two waits. By then libc has started this
+	// thread.
 	pthread_barrier_wait(&turn);
 	pthread_barrier_wait(&turn);
 	get_supported_cpuid();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The system calls and ioctls that the seccomp filters of three real VMMs allow when the VMM calls
-// KVM_SET_XSAVE and KVM_GET_XSAVE. Any other ends the VMM.
+// KVM_SET_XSAVE and KVM_GET_XSAVE. Any other system call or ioctl ends the VMM.
 //
-// Measured in November 2026: each VMM was built from its sources, and each call below was made there
-// under the VMM's own filter. Some calls could not be tried: they are copied from the VMM's source,
-// and the comments name them.
+// The lists were measured in November 2026. Each VMM was built from its sources, and each call was
+// made there under the VMM's own filter. The calls that could not be tried are copied from the
+// VMM's source. The comments below name these calls.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 
@@ -19,8 +19,8 @@
 
 #define ANY_ARGUMENT (-1)
 
-// An allowed system call: with any arguments, or only if the argument with this number has this value
-// in its low 32 bits.
+// A system call that a filter allows. The filter allows it with any arguments, or only if the
+// argument with this number has this value in its low 32 bits.
 struct allowed {
 	int syscall;
 	int argument;
@@ -40,8 +40,9 @@ struct allowed {
 		SYS_ioctl, 1, (request) \
 	}
 
-// Firecracker 1.17-dev, commit 81b38b9: a vCPU's thread when it saves. It may call the old fstat, and
-// not newfstatat. Copied from its source: exit, exit_group, rt_sigreturn.
+// Firecracker 1.17-dev, commit 81b38b9: a vCPU's thread when it saves. The filter allows the old
+// fstat, and not newfstatat. The calls exit, exit_group and rt_sigreturn are copied from
+// Firecracker's source.
 static const struct allowed firecracker_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -63,8 +64,8 @@ static const struct allowed firecracker_allows[] = {
 	PASS_REQUEST(KVM_GET_XCRS),
 };
 
-// Cloud Hypervisor, commit ae44c29: its thread "vmm", which restores and receives live migrations.
-// Copied from its source: exit, exit_group, rt_sigreturn, brk.
+// Cloud Hypervisor, commit ae44c29: the thread "vmm", which restores and receives live migrations.
+// The calls exit, exit_group, rt_sigreturn and brk are copied from Cloud Hypervisor's source.
 static const struct allowed cloud_hypervisor_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -126,8 +127,8 @@ static const struct allowed cloud_hypervisor_allows[] = {
 	PASS_REQUEST(KVM_CHECK_EXTENSION),
 };
 
-// StratoVirt 2.5, commit d5b3203: all its threads. Copied from its source: exit, exit_group,
-// rt_sigreturn, brk.
+// StratoVirt 2.5, commit d5b3203: all threads. The calls exit, exit_group, rt_sigreturn and brk are
+// copied from StratoVirt's source.
 static const struct allowed stratovirt_allows[] = {
 	PASS(exit),
 	PASS(exit_group),

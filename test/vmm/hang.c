@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// hang vcpu|nothing|child XSTATE_BV: loads a payload whose memory is not there yet: every reader of
-// it waits. Prints "calls PID" and makes the system call itself; then prints the result and the
-// XSTATE_BV. After a line on standard input another process, which outlives the caller for a limited
-// time, provides the payload.
+// hang vcpu|nothing|child XSTATE_BV: loads a payload whose memory is absent, so that every reader
+// of the payload waits. Prints "calls PID", makes the system call itself, and prints the result and
+// the XSTATE_BV. After a line on standard input another process provides the payload. The providing
+// process outlives the caller for a limited time.
 //	vcpu	loads into a vCPU whose guest has FP, SSE and AVX
 //	nothing	loads into descriptor 0, which is no vCPU
 //	child	a child of the process that created the vCPU makes the call
-// SIGUSR1 interrupts the call if the kernel allows it.
+// SIGUSR1 interrupts the call if the kernel allows the interruption.
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -36,7 +36,8 @@ static int create_vcpu(void)
 	return vcpu;
 }
 
-// Makes memory that nobody can read until the returned userfaultfd is served.
+// Makes memory that is absent. Nobody can read the memory until a process serves the returned
+// userfaultfd.
 static int make_payload(unsigned char **payload)
 {
 	struct uffdio_api api = {.api = UFFD_API};

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// many COUNT: starts COUNT VMMs, one after the other, each a process. While all earlier ones run, each
-// loads five times a payload with AVX into a vCPU without it, with system calls of its own. Prints
-// "trimmed=N first-ns=N last-ns=N": the number of VMMs whose payloads were all trimmed, and the time
-// of a restore (the shortest of a VMM; the median of the first 100 VMMs, and of the last 100).
+// many COUNT: starts COUNT VMMs, one after the other. Each VMM is a process. While all earlier VMMs
+// run, each VMM loads a payload with AVX five times into a vCPU without AVX, with its own system
+// calls. Prints "trimmed=N first-ns=N last-ns=N": the number of VMMs whose payloads were all
+// trimmed, and two times of a restore. The time of a VMM is that of its shortest restore. The two
+// times are the medians of the first 100 VMMs and of the last 100 VMMs.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// pages KIND: loads a payload with AVX and PKRU, which the guest does not have, from memory that the
-// process cannot write, or read, without a page fault. KIND: readonly, copied (shared with a child
-// until one of them writes), absent (a page of a file that was not touched yet), userfaultfd (a page
-// that another thread provides when it is touched). Prints KVM's result, and the XSTATE_BV after it.
+// pages KIND: loads a payload with AVX and PKRU, which the guest lacks. The process cannot write
+// the payload's memory, or cannot read it, without a page fault. KIND is readonly, copied (shared
+// with a child until the process or the child writes), absent (a page of a file, not touched yet)
+// or userfaultfd (another thread provides the page when it is touched). Prints KVM's result, and
+// the XSTATE_BV after the call.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
@@ -67,8 +68,8 @@ static unsigned char *absent_page(void)
 	return check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), "mmap");
 }
 
-// XSTATE_BV's first byte, with AVX, lies in a page that can be written, the next byte, with PKRU,
-// does not.
+// The first byte of XSTATE_BV, with AVX, is in a writable page. The next byte, with PKRU, is in a
+// read-only page.
 static unsigned char *split_page(void)
 {
 	unsigned char *pages = check(

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU with another guest
-// XCR0 than its neighbours', and loads a payload with FP, SSE, AVX and BIT into it ROUNDS times, with
-// system calls of its own. Prints a line "ID: N" for each vCPU, with the number of payloads that were
-// trimmed to exactly its XCR0, and an error if there was one. interrupted: each thread gets a signal
-// every half millisecond, after which the kernel continues the call. interruptible: SIGUSR1
-// interrupts a thread's call if the kernel allows it.
+// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU with another
+// guest XCR0 than the neighbours' vCPUs. The thread loads a payload with FP, SSE, AVX and BIT
+// ROUNDS times, with its own system calls. For each vCPU the program prints a line "ID: N", with
+// the number of payloads that were trimmed to exactly the vCPU's XCR0, and an error if there was
+// one. With "interrupted" each thread gets a signal every half millisecond, after which the kernel
+// continues the call. With "interruptible" SIGUSR1 interrupts a thread's call if the kernel allows
+// this.
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -19,7 +20,7 @@ static int rounds;
 static uint64_t leaked;
 static bool interrupted;
 
-// FP and SSE; every second vCPU also has AVX.
+// Every vCPU has FP and SSE. Every second vCPU also has AVX.
 static uint64_t xcr0_of(long id)
 {
 	return id % 2 ? 7 : 3;

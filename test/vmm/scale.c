@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // scale vcpus N [XSTATE_BV]	makes N vCPUs in one VM, each with a CPUID table and a restore
 // scale vms N			makes N VMs with two vCPUs each, one after the other
-// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N": the thread's CPU time of a restore
-// (the median of the first and of the last quarter), and the growth of the memory of the shim and of
-// the whole process, since the first quarter (vms) or since before the first vCPU (vcpus).
+// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N". The times are the thread's CPU
+// time of a restore: the median of the first quarter and of the last quarter. The KiB are the
+// growth of the memory of the library and of the whole process. The growth is since the first
+// quarter (vms), or since before the first vCPU (vcpus).
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -20,7 +21,7 @@ static long now(void)
 	return time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-// 7: the payload of a leaky host; 3: that of a clean one.
+// 7 is the payload of a leaky host, and 3 is that of a clean host.
 static uint64_t restored_bv = 7;
 
 // Creates a vCPU with a CPUID table, restores into it, and stores the time that the restore took.
@@ -38,8 +39,8 @@ static int make_vcpu(int vm, long id, long *time)
 	return vcpu;
 }
 
-// Returns the resident KiB of the shim (its mappings, and its .bss, which follows them without a
-// name) or of the whole process.
+// Returns the resident KiB of the library or of the whole process. The library's part is its named
+// mappings, and its .bss, which is a mapping without a name behind the named mappings.
 static long resident(bool shim)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");

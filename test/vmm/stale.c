@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// stale ROUNDS: saves into one buffer, gives that buffer an XSTATE_BV with AVX, and saves into
-// another buffer, for a guest that has FP and SSE only. Each save waits for its page, which another
-// thread brings after a while. Prints in how many rounds the first buffer was changed.
+// stale ROUNDS: in each round, saves into one buffer, gives that buffer an XSTATE_BV with AVX, and
+// saves into another buffer. The guest has only FP and SSE. Each save waits for its page, which
+// another thread provides after a while. Prints in how many rounds the first buffer was changed.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sys/mman.h>

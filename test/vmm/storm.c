@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// storm THREADS ROUNDS: each thread creates and closes VMs and vCPUs, so that other threads use their
-// descriptor numbers again, sets CPUID tables on some of them, and loads payloads, also through
-// duplicates, in forked children and in the handler of signals that keep arriving. Every outcome
-// must be the model's. DEVICE replaces /dev/kvm. Prints "restores=N trims=N trimmed=N mismatches=N":
-// trimmed is the number of vCPUs that had a payload trimmed, each of which needs a report.
+// storm THREADS ROUNDS: each thread creates and closes VMs and vCPUs, so that other threads get the
+// same descriptor numbers. Each thread also sets CPUID tables on some vCPUs, and loads payloads.
+// The threads load some payloads through duplicates, in forked children, and in the handler of
+// signals that keep arriving. Every outcome must be the model's. The variable DEVICE replaces
+// /dev/kvm. The program prints "restores=N trims=N trimmed=N mismatches=N". `trimmed` is the number
+// of vCPUs that had a payload trimmed, and each of these vCPUs needs a report.
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -17,17 +18,19 @@
 
 #define MAX_THREADS 256
 #define VCPUS 3
-// The lowest number of a duplicate. No vCPU is created with such a number, so the shim does not know it.
+// The lowest number of a duplicate. No vCPU is created with such a number, so the library does not
+// know a duplicate.
 #define DUPLICATES 3000
 
-// In memory that the children share.
+// The counts are in memory that the children share.
 static struct {
 	atomic_ulong restores, trims, trimmed, mismatches;
 } * counts;
 
 static int kvm;
 static uint64_t supported;
-static pid_t creator; // of the vCPUs; KVM refuses their ioctls from any other process
+// The process that created the vCPUs. KVM refuses the ioctls of any other process for these vCPUs.
+static pid_t creator;
 
 struct vcpu {
 	int fd;
@@ -40,7 +43,7 @@ struct worker {
 	pthread_t thread;
 	uint64_t random;
 	unsigned long rounds;
-	struct vcpu steady; // never changes: for the signal handler
+	struct vcpu steady; // a vCPU for the signal handler, which never changes
 	unsigned char payload[sizeof(struct kvm_xsave)];
 	unsigned char handlers[sizeof(struct kvm_xsave)];
 };
@@ -78,8 +81,8 @@ static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
 	return !memcmp(payload, expected, sizeof(expected));
 }
 
-// Async-signal-safe. Returns true if the payload was trimmed. In a child, KVM answers EIO and the
-// payload must be unchanged.
+// Returns true if the payload was trimmed. In a child, KVM answers EIO and the payload must not
+// change. Async-signal-safe.
 static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 {
 	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | XFEATURES_FP_SSE) : given;
@@ -99,7 +102,7 @@ static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 	if (is_filled(payload, written) && error == expected)
 		return written != given;
 	counts->mismatches++;
-	// Not dprintf(): it takes locks of stdio.
+	// Does not use dprintf(), because dprintf() takes locks of stdio.
 	length = snprintf(line, sizeof(line),
 			  "fd=%d cpuid=%d xcr0=%#x given=%#llx after=%#llx errno=%d\n", vcpu.fd,
 			  vcpu.has_cpuid, vcpu.xcr0, (unsigned long long)given,
@@ -119,8 +122,8 @@ static void on_signal(int number)
 	errno = saved;
 }
 
-// For a duplicate the model uses KVM's own table, read without the shim. A stand-in keeps the table
-// that it was given.
+// Loads a payload through a duplicate. The model uses KVM's own table, which the function reads
+// without the library. A stand-in keeps the table that it was given.
 static void restore_duplicate(struct vcpu vcpu)
 {
 	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// A scriptable VMM: runs the steps in its arguments, in order, and prints a line for each: the step,
-// the ioctl's result (or the name of its errno), and the state of the caller's memory.
+// A scriptable VMM: runs the steps in its arguments, in order. For each step it prints a line with
+// the step, the ioctl's result (or the name of its errno), and the state of the caller's memory.
 //
 //	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
 //
-// `vmm` alone lists the steps. DEVICE replaces /dev/kvm. Every ioctl goes through do_ioctl(); with
-// -DRAW_IOCTL none goes through libc.
+// `vmm` alone lists the steps. The variable DEVICE replaces /dev/kvm. Every ioctl goes through
+// do_ioctl(). A build with -DRAW_IOCTL makes the system calls without libc's ioctl().
 #include <inttypes.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -23,10 +23,10 @@
 
 #define PAGE 4096
 #define MAX_VCPUS 1024
-#define TOO_MANY_ENTRIES 100000 // KVM takes 256, kernels before 5.12 took 80
+#define TOO_MANY_ENTRIES 100000 // KVM takes 256 entries, Linux before 5.12 took 80
 #define GUEST_CODE 0x1000
 
-// The payload, Intel SDM vol. 1, 13.4
+// Offsets in the payload (Intel SDM vol. 1, 13.4).
 #define FCW 0
 #define ST0 32
 #define LEGACY_END 416
@@ -36,7 +36,8 @@
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
-static uint32_t request; // of the step that runs, if several steps share a function
+// The request of the running step, if several steps share a function.
+static uint32_t request;
 static int kvm_fd = -1, vm_fd = -1, vcpu_fd = -1;
 static int vcpus[MAX_VCPUS];
 static size_t payload_size = sizeof(struct kvm_xsave);
@@ -51,7 +52,7 @@ static struct kvm_cpuid2 *cpuid_table;
 static unsigned char *payload_end;
 static unsigned char payload_before[MAX_PAYLOAD];
 
-// All steps have one type, so some do not use their argument.
+// All steps have one type, so some steps do not use their argument.
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 static void *map(size_t size)
@@ -73,7 +74,8 @@ static uint64_t number(const char *text)
 	return value;
 }
 
-// Ends the text at the first separator and returns the rest; NULL if there is no separator.
+// Ends the text at the first separator and returns the text behind it. Returns NULL if the text has
+// no separator.
 static char *cut(char *text, const char *separators)
 {
 	char *at = text ? strpbrk(text, separators) : NULL;
@@ -224,8 +226,8 @@ static void step_run(char *arg)
 
 // ---- CPUID ----
 
-// LIST: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". `.INDEX` sets
-// KVM_CPUID_FLAG_SIGNIFCANT_INDEX, `:INDEX` does not.
+// LIST is FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". `.INDEX` sets
+// KVM_CPUID_FLAG_SIGNIFCANT_INDEX, and `:INDEX` does not.
 static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 {
 	uint32_t count = 0;
@@ -323,7 +325,7 @@ static void step_cpuid_v1(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
 }
 
-// LIST: the contents of the buffer before the call.
+// LIST is the contents of the buffer before the call.
 static void step_get_cpuid(char *list)
 {
 	parse_entries(list, cpuid_table->entries);
@@ -393,8 +395,8 @@ static void print_payload(const unsigned char *payload)
 		printf(" rest=changed-at-%zu", i);
 }
 
-// SPEC: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The memory
-// behind the payload is not readable; `shift` moves the payload down, off its alignment.
+// SPEC is XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The memory
+// behind the payload is not readable. `shift` moves the payload down, off its alignment.
 static unsigned char *make_payload(char *spec, bool *readonly)
 {
 	unsigned char *payload = payload_end - payload_size;
@@ -439,7 +441,7 @@ static void step_set_xcrs(char *value)
 	print_call(vcpu_fd, KVM_SET_XCRS, &xcrs);
 }
 
-// LIST: INDEX=VALUE,...
+// LIST is INDEX=VALUE,...
 static void step_set_msrs(char *list)
 {
 	static struct {
@@ -461,7 +463,7 @@ static void step_set_msrs(char *list)
 	print_call(vcpu_fd, KVM_SET_MSRS, &msrs);
 }
 
-// LIST: CR0,CR4,EFER,APIC_BASE, each a number, or empty for the value of KVM_GET_SREGS.
+// LIST is CR0,CR4,EFER,APIC_BASE. Each field is a number, or empty for the value of KVM_GET_SREGS.
 static void step_set_sregs(char *list)
 {
 	struct kvm_sregs sregs = {0};
@@ -485,7 +487,7 @@ static void step_pid(char *arg)
 	printf(" %d", getpid());
 }
 
-// Makes another request with the address of a payload, which must not change.
+// Makes another request with the address of a payload. The payload must not change.
 static void step_ioctl(char *other_request)
 {
 	char spec[] = "0xffffffffffffffff";
@@ -569,7 +571,7 @@ static void step_wide(char *arg)
 	wide = true;
 }
 
-// Marks the place in a trace of system calls. The path does not exist.
+// Marks the place in a trace of system calls by a path that does not exist.
 static void step_mark(char *name)
 {
 	char path[64];
@@ -589,7 +591,7 @@ static void step_pause(char *arg)
 
 static void run_steps(void);
 
-// The child runs the later steps; this process ends with the same status.
+// The child runs the later steps. This process ends with the child's status.
 static void go_on_in_child(pid_t pid)
 {
 	int status;
@@ -608,7 +610,7 @@ static void go_on_in_child(pid_t pid)
 static void step_fork(char *arg)
 {
 	printf("\n");
-	// libc's fork() handles the locks that other threads hold
+	// The function fork() of libc handles the locks that other threads hold.
 	go_on_in_child(fork());
 }
 
@@ -694,7 +696,7 @@ static void step_signal(char *arg)
 	exit(0);
 }
 
-// From here on only ioctl, write, the old fstat and exit are allowed.
+// From this step on the kernel allows only ioctl, write, the old fstat and exit.
 static void step_confine(char *arg)
 {
 	struct sock_filter filter[] = {
@@ -719,7 +721,7 @@ static void step_confine(char *arg)
 
 static const struct step {
 	const char *name;
-	const char *arg; // NULL: takes none
+	const char *arg; // NULL: the step takes no argument
 	void (*run)(char *arg);
 	const char *what;
 	uint32_t request;
@@ -812,7 +814,8 @@ static void run_steps(void)
 
 int main(int argc, char **argv)
 {
-	static char buffer[BUFSIZ]; // no allocation later, which `confine` would forbid
+	// With this buffer stdio allocates no memory later, which `confine` would forbid.
+	static char buffer[BUFSIZ];
 
 	if (argc < 2) {
 		for (const struct step *s = steps; s < steps + STEPS; s++)
