@@ -100,7 +100,7 @@ assert_storm_agrees() {
   [[ ! -s $work/disk2 ]] || fail "in the disk image:" "$(cat "$work/disk2")"
 }
 
-@test "if a vCPU's descriptor has become another file, the payload is unchanged, nothing is reported, and abort ends nobody" {
+@test "if a vCPU's descriptor has become another file, the payload is unchanged, nothing is reported, and abort ends no VMM" {
   need_kvm
   run_shimmed XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 close file /dev/null set-xsave 0x7 close set-xsave 0x7
   assert_printed 'set-xsave 0x7: ENOTTY xstate_bv=0x7 rest=same' 'set-xsave 0x7: EBADF xstate_bv=0x7 rest=same'
@@ -189,7 +189,7 @@ writes_to_stderr() {
 
 # ---- resources ----
 
-@test "if no descriptor is left for another vCPU, the existing ones are still restored and reported" {
+@test "if no descriptor is left for another vCPU, the existing vCPUs are still restored and reported" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -247,7 +247,7 @@ assert_reports() { # ERRNO
   assert_reports EINTR
 }
 
-@test "after EIO, EBADF and ENOTTY the payload is unchanged, nothing is reported, and abort ends nobody" {
+@test "after EIO, EBADF and ENOTTY the payload is unchanged, nothing is reported, and abort ends no VMM" {
   local error
   for error in EIO EBADF ENOTTY; do
     assert_answers "$error"

@@ -25,7 +25,7 @@ teardown() {
 
 is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
-@test "enabled, it trims what any VMM loads; disabled, it does not" {
+@test "the enabled host mode trims the payloads that any VMM loads, and the disabled host mode trims none" {
   assert_loads 0x207
   XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the variables are for the other modes
   [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
@@ -51,7 +51,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
     fail "$all"
 }
 
-@test "with trim=none it counts payloads that it would have trimmed, and with trim=none and trim=save it keeps those that VMMs load" {
+@test "with trim=none the host mode counts the payloads that it would have trimmed, and with trim=none and trim=save it does not change payloads that VMMs load" {
   enable --trim=none
   assert_status 0 'active: the programs counted the calls of a VM'
   assert_loads 0x207
@@ -61,7 +61,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_loads 0x207
 }
 
-@test "enabled again, it takes the new settings, and no payload goes untrimmed meanwhile" {
+@test "a second enable applies the new settings, and no payload goes untrimmed meanwhile" {
   local loader
   enable
   while :; do "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207; done >"$BATS_TEST_TMPDIR/loads" 3>&- &
@@ -78,7 +78,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $(find /sys/fs/bpf -path '*/xsaveshim/entry' -o -name 'xsaveshim-new' -o -name 'xsaveshim-old') == /sys/fs/bpf/xsaveshim/entry ]]
 }
 
-@test "enabled again without options it keeps its settings, and a new option changes only its own" {
+@test "a second enable without options keeps the settings, and an option changes only its own setting" {
   enable --trim=none --refused=abort
   enable
   [[ $output == "xsaveshim host: enabled: trim=none refused=abort" ]]
@@ -86,7 +86,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $output == "xsaveshim host: enabled: trim=save refused=abort" ]]
 }
 
-@test "enabled again, it keeps the counts and the reports that each vCPU had, and no call is counted twice or missed" {
+@test "a second enable keeps the counts and the report counters of each vCPU, and no call is counted twice or missed" {
   local pid
   enable
   mkfifo "$BATS_TEST_TMPDIR/in"
@@ -104,7 +104,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "two commands that enable it at the same time both succeed and leave one set of programs" {
+@test "two enables at the same time both succeed and leave one set of programs" {
   "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
   enable --trim=both
   wait $!
@@ -188,7 +188,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   wait_for 20 assert_counts seen=2 missed_exits=1 under_way=0
 }
 
-@test "pinned in another bpffs instance, it is active but cannot be disabled from here" {
+@test "if the programs are pinned in another bpffs instance, the host mode is active but cannot be disabled from here" {
   enable
   mount -t bpf -o mode=0700 bpf /sys/fs/bpf
   assert_status 0 "active, pinned elsewhere: *"
@@ -198,7 +198,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_loads 0x3
 }
 
-@test "with kernel.ftrace_enabled=0 it is inactive and cannot be enabled" {
+@test "with kernel.ftrace_enabled=0 the host mode is inactive and cannot be enabled" {
   enable
   sysctl -q kernel.ftrace_enabled=0
   assert_status 1 'inactive: *sysctl kernel.ftrace_enabled=1'
@@ -207,20 +207,20 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   sysctl -q kernel.ftrace_enabled=1
 }
 
-@test "neither a plain user nor root without CAP_SYS_ADMIN can enable it" {
+@test "neither a plain user nor root without CAP_SYS_ADMIN can enable the host mode" {
   make_public "$build"/xsaveshim{,-host}
   build=$public assert_cannot_enable 2 'run this as root' setpriv --reuid 65534 --clear-groups
   assert_cannot_enable 2 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
   assert_cannot_enable 2 'this is root of a user namespace alone: *' unshare --user --map-root-user
 }
 
-@test "without the kernel's BTF, or without a bpffs, it cannot be enabled" {
+@test "without the kernel's BTF, or without a bpffs, the host mode cannot be enabled" {
   local hiding=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"')
   assert_cannot_enable 2 '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
   assert_cannot_enable 1 '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
-@test "in a bpffs that other users may write it is neither enabled nor disabled, and root deletes nothing of theirs" {
+@test "in a bpffs that other users may write to, enable and disable refuse, and delete no file of these users" {
   chmod 1777 /sys/fs/bpf
   mkdir /sys/fs/bpf/other
   ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-old
@@ -279,7 +279,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   watch_reported ' comm=vmm vm=honest .*time=20..-..-..T..:..:..Z started=20..-..-..T..:..:..Z ioctl=' || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "if another process holds the lock, enable and disable end and name it, status and watch do not need it" {
+@test "if another process holds the lock, enable and disable end and name that process, while status and watch do not need the lock" {
   enable
   perl -e 'use Fcntl; open(LOCK, "+>", "/run/xsaveshim-host.lock") or die;
     my $lock = pack("ssx4qqix4", F_WRLCK, 0, 0, 0, 0); fcntl(LOCK, F_SETLK, $lock) or die;
@@ -339,7 +339,7 @@ set_groups_parts() {
   bpftool map update id "$map" key 0 0 0 0 value $value $(printf '%d %d 0 0 %d %d 0 0' $(($1 % 256)) $(($1 / 256)) $(($2 % 256)) $(($2 / 256)))
 }
 
-@test "the flood of one user's reports neither takes another user's place in the ring nor goes unreported" {
+@test "one user's flood of reports does not take another user's place in the ring, and the lost reports are counted" {
   local flooding
   make_public "$vmm"
   enable
@@ -431,7 +431,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -oE "event=(not-trimmed|refused) .*pid=[0-9]*" "$BATS_TEST_TMPDIR/watch" | sort -u -t= -k4 | wc -l) == 5))'
 }
 
-@test "with refused=abort it ends the VMM that KVM refuses, and no other" {
+@test "with refused=abort the host mode ends a VMM whose payload KVM refuses, and no other VMM" {
   enable --refused=abort
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
   ((status == 0))
@@ -459,7 +459,7 @@ set_groups_parts() {
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 errno=EINVAL xcr0=0x7 reason=guest-lacks:avx'
 }
 
-@test "payloads of a static VMM, of one under a supervisor and of one with the library are trimmed" {
+@test "the host mode trims the payloads of a static VMM, of a supervised VMM and of a VMM with the library" {
   enable
   run --separate-stderr "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'

@@ -107,7 +107,7 @@ kretprobe" ]] || fail "$output" "$stderr"
   done
 }
 
-@test "without KVM's module it cannot be enabled, and after the module is loaded again it is inactive" {
+@test "without KVM's module the host mode cannot be enabled, and after the module is loaded again the host mode is inactive" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable && rmmod kvm_amd kvm || echo "rmmod failed"
@@ -163,7 +163,7 @@ get-xsave: 0
 1" ]] || fail "$output" "$stderr"
 }
 
-@test "for 20,000 random tables and payloads it writes XSTATE_BV & allowed, and nothing else" {
+@test "for 20,000 random tables and payloads the host mode writes XSTATE_BV & allowed, and nothing else" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '"$0/xsaveshim" host enable && "$0/test/oracle" payload 20000 "$1"' "$seed"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output" "$stderr"
@@ -207,7 +207,7 @@ helper_with() {
 }
 
 # Counts the instructions that the whole machine executes for a call. Rows for docs/bench.md.
-@test "it adds nothing to KVM_RUN and to ioctls of other files, and at most 1,000 instructions to an unrelated vCPU ioctl" {
+@test "the host mode adds nothing to KVM_RUN and to ioctls of other files, and at most 1,000 instructions to an unrelated vCPU ioctl" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --icount debian '
     measure() { "$0/test/callcost" | sed "s/^/$1 /"; }
@@ -276,7 +276,7 @@ trim=restore refused=report
 inactive: it is not enabled" ]] || fail "$output" "$stderr"
 }
 
-@test "the unit of watch is restarted if watch hangs, and systemd rates its exposure with 5.0 or less" {
+@test "systemd restarts the unit of watch if watch hangs, and rates the unit's exposure with 5.0 or less" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   run systemd-analyze security --offline=yes --threshold=50 "$BATS_TEST_TMPDIR/stage/usr/lib/systemd/system/xsaveshim-host-watch.service"
   ((status == 0)) || fail "$output"

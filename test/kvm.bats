@@ -48,7 +48,7 @@ find_lacking_bit() {
   [[ $(count_printed 'run: 0 exit=hlt') == 2 ]]
 }
 
-@test "eight vCPUs that set CPUID tables and restore at once are each trimmed to their own" {
+@test "if eight vCPUs set CPUID tables and restore at once, each payload is trimmed to its own vCPU's table" {
   timeout 120 env XSAVESHIM_LOG=none LD_PRELOAD="$shim" "$build/test/threads"
 }
 

@@ -96,7 +96,7 @@ assert_ends() { # ALERT
   assert_ends XsaveshimNoScan
 }
 
-@test "the alert for an inactive host mode fires if it is enabled, and ends when it is active" {
+@test "the alert for an inactive host mode fires if the host mode is enabled, and ends when it is active" {
   write_metrics 'xsaveshim_host_enabled 1' 'xsaveshim_host_active 1'
   assert_query 'xsaveshim_host_enabled == 1'
   has_no_result 'ALERTS{alertname="XsaveshimHostModeInactive"}'

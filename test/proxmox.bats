@@ -167,7 +167,7 @@ assert_trim_in_journal() {
   assert_status 1 NO none
 }
 
-@test "the trim of a state that is loaded at the start is in the journal, or without the page's setting in the task's output" {
+@test "if QEMU loads a state at its start, the report of the trim is in the journal, or without XSAVESHIM_LOG=syslog in the task's output" {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   start_leaky_source -drive "if=none,format=qcow2,file=$work/disk.qcow2"
   guest_hmp source "savevm running"
@@ -186,7 +186,7 @@ assert_trim_in_journal() {
   assert_guest_intact 101
 }
 
-@test "without the page's setting the trim of an incoming guest is in the journal under xsaveshim's name, if stderr leads to the journal" {
+@test "without XSAVESHIM_LOG=syslog the report of an incoming guest's trim is in the journal under xsaveshim's name, if QEMU's standard error leads to the journal" {
   from_page dpkg-divert
   host rm /etc/xsaveshim.conf
   migrate_in LD_PRELOAD=/srv/journal.so JOURNAL=/run/systemd/journal/stdout

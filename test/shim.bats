@@ -147,7 +147,7 @@ KVM_SET_NESTED_STATE 0x4080aebf'
   assert_reported "${expected[@]}"
 }
 
-@test "a call with a vCPU's state that KVM accepts, or that is for no vCPU, is not reported, and errno stays" {
+@test "the library reports no call whose vCPU state KVM accepts and no call that is for no vCPU, and errno stays" {
   local answer
   run_shimmed_standin STANDIN_ANSWER=KVM_SET_MSRS=2,KVM_SET_SREGS=0,KVM_SET_VCPU_EVENTS=0 create 0 cpuid 0xd=0x3 \
     set-msrs 0x10=1,0x11=2 set-sregs 0x1 ioctl 0x4040aea0
@@ -633,7 +633,7 @@ assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed
 
 # ---- threads, constructors, other libraries ----
 
-@test "eight vCPUs that set CPUID tables and restore at once are each trimmed to their own, and no report is torn" {
+@test "if eight vCPUs set CPUID tables and restore at once, each payload is trimmed to its own vCPU's table, and no report is torn" {
   local log=$BATS_TEST_TMPDIR/log report='level=notice event=trim pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=[0-7] fd=[0-9]+'
   timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG="$log" LD_PRELOAD="$shim $standin" STANDIN_SUPPORTED=0xff \
     "$build/test/threads"

@@ -202,7 +202,7 @@ names() { # XFEATURES    of AVX and the leaked one
     "level=notice event=not-trimmed via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 $kept count=10"
 }
 
-@test "a later table with more xfeatures counts from then on" {
+@test "if the VMM sets a CPUID table with more xfeatures, the supervisor trims later payloads by that table" {
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same
@@ -228,14 +228,14 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
 }
 
-@test "a duplicate of a vCPU's descriptor is that vCPU" {
+@test "the supervisor takes a duplicate of a vCPU's descriptor for that vCPU" {
   supervised "${guest[@]}" dup set-xsave "$leaky" dup-to 900 set-xsave "$leaky"
   ((status == 0))
   [[ $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "a duplicate on the number of another vCPU is the vCPU that it duplicates" {
+@test "the supervisor takes a duplicate that has another vCPU's descriptor number for the vCPU that it duplicates" {
   local second
   supervised create 0 create 1
   second=$(sed -n 's/^create 1: //p' <<<"$output")
@@ -318,7 +318,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 
 # ---- whose call is it? ----
 
-@test "a helper that shares the descriptors and not the memory gets EIO: nothing is trimmed or reported, and nobody ends" {
+@test "a helper that shares the VMM's descriptors and not its memory gets EIO, and the supervisor trims nothing, reports nothing and ends no process" {
   local mode
   supervised "${guest[@]}" helper set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
@@ -377,7 +377,7 @@ start_hanging() {
   [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 10 ]] || fail "$(outcome)"
 }
 
-@test "no memory is read for a descriptor that is no vCPU, so that nobody waits" {
+@test "the supervisor reads no memory for a descriptor that is no vCPU, so that no VMM waits" {
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$build/test/hang" nothing "$leaky" <&"$in"
@@ -539,7 +539,7 @@ snapshot_file() {
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "XSAVESHIM_REFUSED=abort ends nobody for xfeatures that XSAVESHIM_TRIM=none leaves in the payload, and does for another reason" {
+@test "XSAVESHIM_REFUSED=abort ends no VMM for xfeatures that XSAVESHIM_TRIM=none leaves in the payload, and ends a VMM for any other reason" {
   supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $stderr == *event=would-trim*event=refused* && $stderr != *action=* ]] || fail "$(outcome)"
@@ -647,7 +647,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -qx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" "$work/out"
 }
 
-@test "a VMM is served whose standard error has lost its reader, or is a full pipe" {
+@test "the supervisor serves a VMM whose standard error has lost its reader, or is a full pipe" {
   local target
   mkfifo "$work/stderr" "$work/full"
   exec {reader}<>"$work/stderr"
