@@ -27,7 +27,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
 @test "the enabled host mode trims the payloads that any VMM loads, and the disabled host mode trims none" {
   assert_loads 0x207
-  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the variables are for the other modes
+  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the host mode ignores these variables
   [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
   assert_status 0 "$is_active"
   assert_loads 0x3
@@ -43,7 +43,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
 @test "the JSON of host status is as its schema says, enabled or not" {
   local all
-  all=$(host status --json) || true # it is inactive
+  all=$(host status --json) || true # the host mode is inactive
   enable --refused=abort
   all+=$(host status --json)
   validate host-status <<<"$all"
@@ -139,7 +139,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_status 0 "$is_active"
   [[ ! -e /sys/fs/bpf/xsaveshim-new ]]
   rm /sys/fs/bpf/xsaveshim/entry
-  wait_for 30 assert_status 1 'inactive: it is not enabled' # when the kernel has detached the programs
+  wait_for 30 assert_status 1 'inactive: it is not enabled' # waits until the kernel has detached the programs
   assert_no_pins
 }
 
@@ -175,7 +175,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   "$vmm" create 0 cpuid 0xd=0x3 pause set-xsave 0x3 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
   pid=$!
   wait_for 20 grep -q cpuid "$BATS_TEST_TMPDIR/out"
-  # Without its pins the kernel detaches the program at the exit.
+  # without its pin the kernel detaches each program at the exit
   rm -f /sys/fs/bpf/xsaveshim/exit{,2}
   wait_for 30 eval '! host status | grep -q ^active'
   echo >>"$BATS_TEST_TMPDIR/in"
@@ -272,7 +272,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
 
 @test "a report has the guest's name and the times of the process that had the event, though it has ended when watch starts" {
   enable
-  # The VMM ends at -name, which is no step.
+  # The VMM ends at its argument -name, which is no step.
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
   start_watch
   wait_for 20 watch_reported event=trim
@@ -322,13 +322,13 @@ vcpus() { # NUMBER TIMES
   done
 }
 
-# The tests run in the root cgroup, so that each user is a group of its own.
+# Runs a command as another group. The tests run in the root cgroup, where each user is a group of its own.
 other_group() {
   chmod 666 /dev/kvm
   setpriv --reuid 65534 --clear-groups "$@"
 }
 
-# set_groups_parts VCPUS REPORTS    changes these two numbers, which are at the end of the settings
+# set_groups_parts VCPUS REPORTS    changes how many vCPUs and reports a group may have: the two numbers at the end of the settings
 set_groups_parts() {
   local map value
   map=$(for map in $(bpftool -j prog show name xsaveshim_entry | jq '[.] | flatten | .[0].map_ids[]'); do
@@ -352,7 +352,7 @@ set_groups_parts() {
   flooding=$(grep -c 'event=trim .* xstate_bv=0x203' "$BATS_TEST_TMPDIR/watch")
   ((flooding == 50)) || fail "$flooding reports"
   watch_reported 'event=trim .* xstate_bv=0x207'
-  # When they are read, the user has a whole part of the ring again.
+  # after watch has read these reports, the user has a whole part of the ring again
   # shellcheck disable=SC2046
   run "$vmm" $(vcpus 20 1)
   wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
@@ -407,7 +407,7 @@ set_groups_parts() {
   start_watch
   wait_for 20 watch_reported event=active
   before=$(probe_calls)
-  sleep 12 # longer than two looks
+  sleep 12 # watch checks twice in this time
   [[ $(probe_calls) == "$before" ]]
   kill -HUP "$watcher"
   wait_for 20 eval '(($(probe_calls) > before))'
@@ -449,7 +449,7 @@ set_groups_parts() {
   start_watch
   wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xcrs 0x7
-  # The table that grows stands in for a KVM that gives the guest more than the VMM set.
+  # The second table, with more xfeatures, stands in for a KVM that gives the guest more xfeatures than the VMM set.
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
   run_vmm create 0 cpuid 0xd=0x7 set-xcrs 0x7 cpuid 0xd=0x3 set-xsave 0x7
   [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"

@@ -9,7 +9,7 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    checks that all of its tests pass and none is skipped
+# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    checks that all tests of SUITE pass and none is skipped
 assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
@@ -21,7 +21,7 @@ assert_passes() {
   fi
 }
 
-# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...
+# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...    runs a script in a testbed kernel
 inside() {
   local options=()
   [[ $1 != --icount ]] || { options=("$1") && shift; }
@@ -29,7 +29,7 @@ inside() {
   run --separate-stderr timeout 600 test/kernels/run --timeout 500 "${options[@]}" "$1" -- bash -c "$2" "$build" "${@:3}"
 }
 
-# Runs a command without the BTF of KVM's module, like Proxmox's 5.15. Then a kretprobe watches the exit.
+# Runs a command without the BTF of KVM's module, as on Proxmox's 5.15. There a kretprobe watches the exit.
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
 @test "host.bats passes on the fixed kernel" {
@@ -50,7 +50,7 @@ crowd_result() { # NAME KERNEL
   crowd_result host-crowd-full "Debian's kernel, which preempts itself"
 }
 
-# Debian's 7.2 has no preempt=none: it stays with preempt=lazy.
+# Debian's 7.2 has no preempt=none, and then uses preempt=lazy.
 @test "host-crowd.bats passes on Debian's kernel with preempt=none, without the module's BTF" {
   assert_passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
@@ -170,7 +170,7 @@ get-xsave: 0
   result oracle-host 'KVM as the oracle: the host mode' '20,000 random payloads, each with a random CPUID table, on the affected kernel' '0 mismatches'
 }
 
-# Bugs, each with the file and the sed script that puts it there.
+# Bugs, each with a file and the sed script that puts the bug into this file.
 declare -gA helper_bugs=(
   [index-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
@@ -206,7 +206,7 @@ helper_with() {
   result oracle-host-bugs 'the oracle itself: the host mode' "${#helper_bugs[@]} bugs put into the host mode (${!helper_bugs[*]})" 'each caught within 1,000 tables'
 }
 
-# Counts the instructions that the whole machine executes for a call. Rows for docs/bench.md.
+# Counts the instructions that the whole machine executes for a call, and writes rows for docs/bench.md.
 @test "the host mode adds nothing to KVM_RUN and to ioctls of other files, and at most 1,000 instructions to an unrelated vCPU ioctl" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --icount debian '

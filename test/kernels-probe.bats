@@ -5,7 +5,7 @@
 load lib
 
 # assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED    checks probe's answers on that kernel, with and without
-# the library. AVX and FPSSE are KVM's answers to a small VMM that loads these into a vCPU without XSAVE.
+# the library. AVX and FPSSE are KVM's answers to a small VMM that loads AVX, or FP and SSE, into a vCPU without XSAVE.
 assert_probe() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '

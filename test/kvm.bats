@@ -54,7 +54,7 @@ find_lacking_bit() {
 
 @test "a duplicated descriptor is trimmed to the table that KVM reports" {
   local kvms allowed
-  # some KVMs answer KVM_GET_CPUID2 with another table than they were given
+  # some KVMs answer KVM_GET_CPUID2 with another table than the VMM set
   bare "${guest[@]}" get-cpuid none
   kvms=$(sed -n 's/^get-cpuid none: .* 0xd\.0=//p' <<<"$output")
   allowed=$(or "$kvms" 0x3)
@@ -86,13 +86,13 @@ find_lacking_bit() {
   [[ $(count_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same") == 2 ]]
 }
 
-# A kernel that refuses FP and SSE to a guest without XSAVE has the payload loaded under a widened table.
+# On a kernel that refuses FP and SSE to a guest without XSAVE, the library loads the payload under a widened CPUID table.
 @test "a thread with a stack of 16 KiB can load the payload of a guest without XSAVE" {
   shimmed create 0 cpuid 0x1=0x1 small-thread set-xsave 0x3
   assert_printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
 }
 
-# True if this KVM keeps the leaf 0xD that it is given. PVM's rewrites it, and its KVM_SET_XCRS uses the rewritten leaf.
+# Returns true if this KVM keeps the leaf 0xD that the VMM sets. PVM rewrites the leaf, and PVM's KVM_SET_XCRS uses the rewritten leaf.
 table=0x0=0xd,0x1=0x0/0x4000000,0xd.0=0x3
 keeps_the_table() {
   bare create 0 cpuid "$table" get-cpuid none
@@ -144,7 +144,7 @@ keeps_the_table() {
 @test "the shim can be opened with dlopen, and still works after dlclose" {
   run timeout 60 env XSAVESHIM_LOG=none "$build/test/dlopen" "$shim"
   [[ $output == *$'library: 0 xstate_bv=0x3\nlibrary closed: 0 xstate_bv=0x3\nprogram: '* ]] || fail "$output"
-  [[ $output == *xstate_bv=0x7 ]] # the program's own ioctl is libc's
+  [[ $output == *xstate_bv=0x7 ]] # the program calls the ioctl of its own libc, and the payload is not trimmed
 }
 
 @test "umockdev's preloaded library works behind the shim" {

@@ -27,7 +27,7 @@ start_vmm() { # VMMS COMMAND...
 
 is_ready() { (($(grep -c ready "$BATS_TEST_TMPDIR/said") >= $1)); } # VMMS
 
-# Writes the metrics to a file, which promtool accepts if it is here.
+# Writes the metrics to a file, and checks the file by promtool if promtool is installed.
 print_metrics() { # [VARIABLE=VALUE...]
   metrics=$BATS_TEST_TMPDIR/metrics
   env "$@" "$build/xsaveshim" metrics >"$metrics"

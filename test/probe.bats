@@ -12,12 +12,12 @@ setup() {
   kvm_device=($((16#$(stat -c %t /dev/kvm))) $((16#$(stat -c %T /dev/kvm))))
 }
 
-# probe [VARIABLE=VALUE]...    sets the same variables as `run`; $output is JSON
+# probe [VARIABLE=VALUE]...    runs probe and sets the same variables as `run`; $output is JSON
 probe() {
   run --separate-stderr timeout "$patience" env "$@" "$command" probe --json
 }
 
-# probe_quirk QUIRK...    with a KVM that has the quirks of test/standins/quirk.so.c
+# probe_quirk QUIRK...    runs probe on a KVM that has these quirks of test/standins/quirk.so.c
 probe_quirk() {
   probe LD_PRELOAD="$build/test/quirk.so" "$@"
 }

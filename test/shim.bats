@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The library in front of a stand-in for KVM: the calls that KVM gets, and what becomes of their arguments.
+# The library in front of a stand-in for KVM: the calls that KVM gets, and how the library changes the calls' arguments.
 
 load lib
 load shim
@@ -128,7 +128,7 @@ state_report() { # CALL REST
     "$(state_report KVM_SET_SREGS2 'errno=EINVAL cr0=0x1 cr4=0x2 efer=0x3 apic_base=0x4 count=2')"
 }
 
-# The calls without a step of their own: NAME NUMBER
+# The calls for which the VMM has no step of their own, each as NAME NUMBER.
 other_state='KVM_SET_VCPU_EVENTS 0x4040aea0
 KVM_SET_DEBUGREGS 0x4080aea2
 KVM_SET_LAPIC 0x4400ae8f

@@ -26,7 +26,7 @@ teardown() {
   [[ ! ${public:-} ]] || rm -rf "$public"
 }
 
-# supervised [VARIABLE=VALUE]... STEP...    runs the static VMM under a supervisor; sets what `run` does
+# supervised [VARIABLE=VALUE]... STEP...    runs the static VMM under a supervisor; sets the same variables as `run`
 supervised() {
   local environment=()
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -112,7 +112,7 @@ names() { # XFEATURES    of AVX and the leaked one
   [[ $(wc -l <<<"$stderr") == 1 ]]
   [[ $stderr =~ event=refused\ .*vcpu=5\ .*\ foreseen=yes\ reason=xcomp-bv:0x9\;reserved-bytes\;mxcsr:0x[0-9a-f]+$ ]] ||
     fail "$(outcome)"
-  supervised create 0 set-xsave "$leaky" # without a table, a vCPU is allowed all that the host has
+  supervised create 0 set-xsave "$leaky" # a vCPU without a table is allowed every xfeature of the host
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=refused*"vcpu=0 "* ]]
 }
@@ -347,7 +347,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(outcome)"
 }
 
-# start_hanging WHERE XSTATE_BV    starts a VMM whose payload nobody can read before `resume`; sets what `start` sets
+# start_hanging WHERE XSTATE_BV    starts a VMM whose payload no process can read before `resume`; sets the same variables as `start`
 start_hanging() {
   [[ $EUID == 0 ]] || skip "only root can make a system call wait for a userfaultfd"
   mkfifo "$work/in"
@@ -363,7 +363,7 @@ start_hanging() {
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- bash -c '
-    set -m # each in a process group, with what puts its payload there
+    set -m # each VMM has a process group, with the process that puts the payload there
     for ((i = 0; i < 10; i++)); do
       "$1" vcpu "$3" >"$4/$i" &
       hanging+=($!)
@@ -548,7 +548,7 @@ snapshot_file() {
 }
 
 @test "XSAVESHIM_REFUSED=abort ends the VMM after a refusal that was reported before, and not without a report" {
-  # The first refusal, without a CPUID table, ends nobody.
+  # The first refusal, without a CPUID table, ends no VMM.
   supervised XSAVESHIM_REFUSED=abort create 0 set-xsave "$leaky" cpuid "0xd=$leaky" set-xsave "$leaky" mark late
   [[ $status == $((128 + 9)) && $output != *mark* ]] || fail "$(outcome)"
   [[ $(wc -l <<<"$stderr") == 2 && $(sed -n 2p <<<"$stderr") == *event=refused*action=abort*count=2 ]] || fail "$(outcome)"
@@ -587,7 +587,7 @@ find_supervisor() { # WORD-OF-ITS-COMMAND-LINE
   local candidate
   supervisor=
   for candidate in $(pgrep -f -- "$1"); do
-    # until its exec, the VMM is called xsaveshim as well
+    # until its exec, the VMM has the name xsaveshim, too
     [[ $candidate == "${pid-}" || $(cat "/proc/$candidate/comm" 2>&1) != xsaveshim ]] || supervisor=$candidate
   done
   [[ $supervisor ]]
@@ -625,7 +625,7 @@ field() { # PID NAME    of /proc/PID/status
   [[ $(readlink "/proc/$supervisor/fd/0") == /dev/null && $(readlink "/proc/$supervisor/fd/1") == /dev/null ]]
   [[ $(readlink "/proc/$supervisor/fd/2") == "$work/err" ]]
   run ls -l "/proc/$supervisor/fd"
-  # if the host has a syslog, there is a socket as well
+  # if the host has a syslog, the supervisor also has a socket
   [[ $(sed -n '/ socket:/d; s/.* -> //p' <<<"$output" | sort) == "/dev/null
 /dev/null
 $work/err
@@ -708,7 +708,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   kill -0 "$supervisor"
   resume
   wait_for $((10 * slow)) none_left "$work"
-  # the reader of a pipe sees its end
+  # the reader of the pipe sees the end of file
   timeout $((10 * slow)) "$xsaveshim" run --supervise -- "$static" mark "$work" 2>&1 | cat >"$work/piped"
   grep -q '^mark' "$work/piped"
 }
@@ -737,7 +737,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) eval '(($(grep -c "^pause:" "$work/out") == 2))'
   grep -q '^get-xsave: 0 ' "$work/out"
   grep -qx 'run: 0 exit=hlt' "$work/out"
-  grep -qx 'create 1: ENOSYS' "$work/out" # no VMM goes on without it
+  grep -qx 'create 1: ENOSYS' "$work/out" # no VMM goes on after a KVM_CREATE_VCPU that failed
   resume
   wait "$pid" || status=$?
   ((status == 128 + 9)) || fail "$status" "$(<"$work/out")"
@@ -839,7 +839,7 @@ make_public() {
 
 @test "calls of a VMM whose memory the supervisor may not read go through untrimmed, and each is reported" {
   make_public
-  chmod 711 "$public/vmm-static" # not to be read, and so not to be looked into
+  chmod 711 "$public/vmm-static" # a file that a plain user may not read makes the VMM's memory unreadable, too
   run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \
     sh -c 'exec "$@"' sh "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
   assert_printed "cpuid 0xd=0x7: 0" "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
