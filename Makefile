@@ -147,8 +147,8 @@ OUR_DIRS := $(DATADIR)/libvirt $(DATADIR)/prometheus $(DATADIR)/schemas $(DATADI
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
 FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),' -e 's,@VERSION@,$(VERSION),'
 
-# install writes each file under a temporary name and renames it: a process that starts meanwhile finds the old library or the new one,
-# and never a part of a library.
+# install writes each file under a temporary name and renames it: a process that starts meanwhile finds the old library or the new
+# one, and never a part of a library.
 .PHONY: install uninstall
 install: all ## install under $(PREFIX), or below DESTDIR
 	@set -e; for item in $(INSTALLED); do \

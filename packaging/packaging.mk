@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The packages are $(BUILD)/xsaveshim_VERSION_amd64.deb and $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm. Each package is built in a copy of
-# this tree, by a make without this make's flags and variables.
+# The packages are $(BUILD)/xsaveshim_VERSION_amd64.deb and $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm. Each package is built in a copy
+# of this tree, by a make without this make's flags and variables.
 PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core deploy docs etc host include libvirt man packaging preload schemas scripts shared supervise test
 # Each package has a tree of its own, so that `make -j deb rpm` works.
 PACKAGE_DIR = $(abspath $(BUILD))/$@-package

@@ -212,7 +212,8 @@ writes_to_stderr() {
 
 # ---- errors of the real ioctl ----
 
-# Checks that the errno of each request that the shim handles reaches the VMM, and that the shim learns nothing from a failed request.
+# Checks that the errno of each request that the shim handles reaches the VMM, and that the shim learns nothing from a failed
+# request.
 assert_answers() { # ERRNO
   local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_CPUID2=$1" STANDIN_SUPPORTED=0x3 "${restore[@]}"

@@ -23,8 +23,8 @@ teardown() {
   host disable >/dev/null
 }
 
-# Checks that the kernel's log has only the lines that these patterns allow: about BPF programs that write memory, about a busy host of
-# the testbed, and KVM's about VMs.
+# Checks that the kernel's log has only the lines that these patterns allow: about BPF programs that write memory, about a busy host
+# of the testbed, and KVM's about VMs.
 assert_kernel_is_silent() {
   run grep -vE -e 'bpf_probe_write_user|callbacks suppressed|bpf_get_probe_write_proto|hrtimer: interrupt took' \
     -e 'rcu_tasks_wait_gp|user requested TSC rate|kvm.*(unhandled|ignored|supported)|SEV|cgroup|systemd' <(dmesg | tail -n "+$((before + 1))")

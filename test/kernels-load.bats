@@ -8,8 +8,8 @@ load qemu
 
 trips=10
 
-# leg WAY VCPUS NUMBER    prints one leg of a trip as a deed of test/kernels/load. Odd legs lead to the affected kernel, even legs to
-# the leaky kernel.
+# leg WAY VCPUS NUMBER    prints one leg of a trip as a deed of test/kernels/load. Odd legs lead to the affected kernel, even legs
+# to the leaky kernel.
 leg() {
   local from=$1$2-$(($3 - 1))
   (($3 > 1)) || from=booted$2
@@ -51,8 +51,8 @@ assert_came_to() { # KERNEL WAY VCPUS FROM TO FATE TRIMS
   assert_row "$out/$1.tsv" "$@"
 }
 
-# Checks that each vCPU's payload from the leaky kernel is trimmed on the affected kernel. A payload from the affected kernel needs no
-# trim.
+# Checks that each vCPU's payload from the leaky kernel is trimmed on the affected kernel. A payload from the affected kernel needs
+# no trim.
 assert_trips() { # WAY TRIPS
   local number vcpus leg
   for ((number = 1; number <= 2 * $2; number++)); do

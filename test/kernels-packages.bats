@@ -20,9 +20,9 @@ setup_file() {
   cp "$vmm" "$packages"
 }
 
-# host_with_packages SCRIPT    runs the script in a testbed kernel. In the script `host` runs a command in a system of its own, which
-# has the packages in /srv. `load` starts a VMM that loads payloads without a pause. `untrimmed` ends this VMM, and prints the payloads
-# that were not trimmed.
+# host_with_packages SCRIPT    runs the script in a testbed kernel. In the script `host` runs a command in a system of its own,
+# which has the packages in /srv. `load` starts a VMM that loads payloads without a pause. `untrimmed` ends this VMM, and prints the
+# payloads that were not trimmed.
 host_with_packages() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr timeout 900 "$repo/test/kernels/run" --timeout 850 fixed -- bash -c '

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# KVM judges `xsaveshim pair`: probe runs on two hosts, one host saves a real guest, and the other host restores the guest, without and
-# with the library. A host is a testbed kernel on an emulated CPU with or without PKRU. teardown_file writes a table of
+# KVM judges `xsaveshim pair`: probe runs on two hosts, one host saves a real guest, and the other host restores the guest, without
+# and with the library. A host is a testbed kernel on an emulated CPU with or without PKRU. teardown_file writes a table of
 # docs/testing.md.
 
 load lib

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The bug and its cure, on kernels that really leak and really refuse. The guest checks its own registers. QEMU saves the guest on the
-# leaky kernel and restores it on the other kernels, without xsaveshim and with each mode. teardown_file writes a table of
+# The bug and its cure, on kernels that really leak and really refuse. The guest checks its own registers. QEMU saves the guest on
+# the leaky kernel and restores it on the other kernels, without xsaveshim and with each mode. teardown_file writes a table of
 # docs/testing.md.
 
 load lib

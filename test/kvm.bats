@@ -92,7 +92,8 @@ find_lacking_bit() {
   assert_printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
 }
 
-# Returns true if this KVM keeps the leaf 0xD that the VMM sets. PVM rewrites the leaf, and PVM's KVM_SET_XCRS uses the rewritten leaf.
+# Returns true if this KVM keeps the leaf 0xD that the VMM sets. PVM rewrites the leaf, and PVM's KVM_SET_XCRS uses the rewritten
+# leaf.
 table=0x0=0xd,0x1=0x0/0x4000000,0xd.0=0x3
 keeps_the_table() {
   bare create 0 cpuid "$table" get-cpuid none

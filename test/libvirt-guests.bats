@@ -50,8 +50,8 @@ ensure_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-li
 
 ensure_disabled() { host xsaveshim-libvirt disable; }
 
-# Asserts that the guest of an image which KVM refuses is lost without the library: QEMU up to 8.1 runs on without the registers, later
-# versions exit.
+# Asserts that the guest of an image which KVM refuses is lost without the library: QEMU up to 8.1 runs on without the registers,
+# later versions exit.
 assert_loses_registers() { # virsh ARGUMENT...
   if qemu_exits_on_refusal; then
     run -1 host "$@"
@@ -308,7 +308,8 @@ in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
   assert_loses_registers virsh restore /srv/leaky.save
 }
 
-# Boots a second host, on which `host` then runs commands. The second host's daemon listens on this port for the first host's daemon.
+# Boots a second host, on which `host` then runs commands. The second host's daemon listens on this port for the first host's
+# daemon.
 start_destination() { # PORT
   local stage=$BATS_TEST_TMPDIR/destination.installed unit
   cp -a "$BATS_FILE_TMPDIR/installed" "$stage"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The core must agree with KVM on random CPUID tables. This suite runs in the testbed, because a host's own KVM may rewrite leaf 0xD.
+# The core must agree with KVM on random CPUID tables. This suite runs in the testbed, because a host's own KVM may rewrite leaf
+# 0xD.
 
 load lib
 load oracle

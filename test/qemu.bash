@@ -101,8 +101,9 @@ assert_guest_intact() { # NAME
   fi
 }
 
-# Checks that the guest is lost after a refused payload. QEMU 8.2 and later exit with a message. Earlier versions report that the guest
-# runs, but the first vCPU has lost its canary. (The other vCPUs never start: the state that makes them runnable is lost, too.)
+# Checks that the guest is lost after a refused payload. QEMU 8.2 and later exit with a message. Earlier versions report that the
+# guest runs, but the first vCPU has lost its canary. (The other vCPUs never start: the state that makes them runnable is lost,
+# too.)
 assert_guest_lost() { # NAME
   if qemu_exits_on_refusal; then
     assert_guest_exits "$1" 1 && grep -q 'Failed to set XSAVE: Invalid argument' "$work/$1/stderr"

@@ -77,7 +77,8 @@ assert_trims() {
   done
 }
 
-# assert_cured COMMAND...    COMMAND NAME [VAR=VALUE]... restores the leaky guest: it is lost without the library, and intact with it
+# assert_cured COMMAND...    COMMAND NAME [VAR=VALUE]... restores the leaky guest: it is lost without the library, and intact with
+# it
 assert_cured() {
   "$@" bare
   assert_guest_lost bare

@@ -15,7 +15,8 @@ teardown() {
   [[ -z ${vmm_pid:-} ]] || kill "$vmm_pid" 2>/dev/null || true
 }
 
-# run_private [VARIABLE=VALUE]... STEP...    runs the VMM with the stand-in for KVM, which leaks PKRU into the payload that it returns
+# run_private [VARIABLE=VALUE]... STEP...    runs the VMM with the stand-in for KVM, which leaks PKRU into the payload that it
+# returns
 run_private() {
   local environment=(LD_PRELOAD="$shim $standin" DEVICE=/dev/null STANDIN_LEAK=0x200)
   while [[ ${1:-} =~ ^[A-Z_0-9]+= ]]; do environment+=("$1"); shift; done

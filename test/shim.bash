@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Tests that shim.bats (the library in front of a stand-in for KVM) and kvm.bats (on real KVM) share. A suite sources this file after
-# lib.bash, and sets
+# Tests that shim.bats (the library in front of a stand-in for KVM) and kvm.bats (on real KVM) share. A suite sources this file
+# after lib.bash, and sets
 #   behind   the libraries to preload behind the shim, and exports DEVICE if there are any
 #   lacking  an xfeature bit that KVM does not support, and lacking_name, its name
 

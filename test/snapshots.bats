@@ -45,8 +45,8 @@ follow() {
   wait "$pid"
 }
 
-# Returns true if QEMU's monitor says that the guest is paused and not inmigrate, or if QEMU has exited. QEMU 8.2 and later exit if KVM
-# refuses the payload.
+# Returns true if QEMU's monitor says that the guest is paused and not inmigrate, or if QEMU has exited. QEMU 8.2 and later exit if
+# KVM refuses the payload.
 is_loaded() { # MONITOR PID
   kill -0 "$2" 2>/dev/null || return 0
   echo "info status" >&"$1"

@@ -35,8 +35,8 @@ assert_answered() { # [ERROR]
 
 @test "a process that is stuck in its exec holds up no other VMM" {
   make_public "$build/xsaveshim" "$static"
-  # The supervisor takes the perl for an owner, and the perl's exec takes for ever to close its file. All other processes have closed
-  # the standard error, so the supervisor checks whether the perl still has it open.
+  # The supervisor takes the perl for an owner, and the perl's exec takes for ever to close its file. All other processes have
+  # closed the standard error, so the supervisor checks whether the perl still has it open.
   # shellcheck disable=SC2016 # another shell expands it
   with_hangfs flush 'exec "$0" run --supervise -- bash -c "$@"' "$public/xsaveshim" '
     exec 2>/dev/null

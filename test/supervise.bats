@@ -347,7 +347,8 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(outcome)"
 }
 
-# start_hanging WHERE XSTATE_BV    starts a VMM whose payload no process can read before `resume`; sets the same variables as `start`
+# start_hanging WHERE XSTATE_BV    starts a VMM whose payload no process can read before `resume`; sets the same variables as
+# `start`
 start_hanging() {
   [[ $EUID == 0 ]] || skip "only root can make a system call wait for a userfaultfd"
   mkfifo "$work/in"

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The supervisor under Yama, which decides who may read another process's memory. The suite runs in a testbed kernel, in which a test
-# can set every scope.
+# The supervisor under Yama, which decides who may read another process's memory. The suite runs in a testbed kernel, in which a
+# test can set every scope.
 
 load lib
 
-# in_testbed SCRIPT    runs a script in the testbed, where everybody may use /dev/kvm and execute the programs in $build. Sets the same
-# variables as `run`.
+# in_testbed SCRIPT    runs a script in the testbed, where everybody may use /dev/kvm and execute the programs in $build. Sets the
+# same variables as `run`.
 in_testbed() {
   run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSTEST_SLOW:-1})) fixed -- bash -c '
     scope=/proc/sys/kernel/yama/ptrace_scope
