@@ -201,7 +201,7 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "if no descriptor is left for the log, that is reported and stderr is used" {
+@test "if no descriptor is left for the log, the library reports that and uses stderr" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \

@@ -143,7 +143,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_no_pins
 }
 
-@test "a replaced set is retired if it has tracing programs: they stay pinned, those of an earlier version too, until the mode is disabled" {
+@test "enable retires a replaced set that has tracing programs: these programs, even those of an earlier version, stay pinned until the mode is disabled" {
   enable
   if [[ ! -e /sys/fs/bpf/xsaveshim/again ]]; then # without the BTF of KVM's module, no program has to be retired
     enable
@@ -158,7 +158,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_no_pins
 }
 
-@test "a retired set is released after 10 minutes and not before" {
+@test "the host mode releases a retired set of programs after 10 minutes and not before" {
   enable
   mkdir /sys/fs/bpf/xsaveshim-retired-{-700,9999999}-1-1-0
   assert_status 0 "$is_active"
@@ -296,7 +296,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   unset holder
 }
 
-@test "an event of a vCPU is reported if it has a new bit, else at its 10th, 100th ... time; each vCPU has its own count" {
+@test "the host mode reports an event of a vCPU if the event has a new bit, else at its 10th, 100th ... time; each vCPU has its own count" {
   local hundred=()
   for _ in {1..99}; do hundred+=(set-xsave 0x203); done
   enable
@@ -358,7 +358,7 @@ set_groups_parts() {
   wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
 }
 
-@test "one user's vCPUs have a bounded part of the table; beyond it each event is reported, and a destroyed vCPU frees its place" {
+@test "one user's vCPUs have a bounded part of the table; each event of a vCPU without a place is reported, and a destroyed vCPU frees its place" {
   make_public "$vmm"
   enable
   set_groups_parts 2 100
@@ -383,7 +383,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 10))'
 }
 
-@test "only one watch runs; it reports when the host mode becomes inactive and active again; the mode stays active if watch is killed" {
+@test "only one watch can run; watch reports when the host mode becomes inactive and active again; the mode stays active if watch is killed" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
@@ -400,7 +400,7 @@ set_groups_parts() {
   assert_loads 0x3
 }
 
-@test "watch makes no VM while nothing changes, one on SIGHUP, and reports within seconds that function tracing is off" {
+@test "watch makes no VM while nothing changes, makes a VM on SIGHUP, and reports within seconds that function tracing is off" {
   probe_calls() { bpftool -j map dump name counts | jq '.[] | (.formatted // .) | select(.key == 13) | .value'; }
   local before
   enable
@@ -444,7 +444,7 @@ set_groups_parts() {
   assert_counts killed=1
 }
 
-@test "a refused KVM_SET_XCRS is reported, and so is one that enables an xfeature that was dropped" {
+@test "the host mode reports a refused KVM_SET_XCRS, and a KVM_SET_XCRS that enables a dropped xfeature" {
   enable
   start_watch
   wait_for 20 watch_reported event=active

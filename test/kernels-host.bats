@@ -71,7 +71,7 @@ crowd_result() { # NAME KERNEL
   ((untrimmed <= 14 && BASH_REMATCH[4] == untrimmed)) || fail "$output"
 }
 
-@test "a kretprobe whose earlier exit was missed changes no buffer but the one that the call was given" {
+@test "a kretprobe that missed an earlier exit changes no buffer but the buffer that the call was given" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -82,7 +82,7 @@ crowd_result() { # NAME KERNEL
 kretprobe" ]] || fail "$output" "$stderr"
 }
 
-@test "40 threads that hang in an ioctl do not take the exit away from other VMMs" {
+@test "40 threads that hang in an ioctl do not make the host mode miss the exits of other VMMs' calls" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -230,7 +230,7 @@ helper_with() {
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
 
-@test "the units, which installing does not enable, enable it before libvirt, write its reports to the journal, keep its options, and agree with a disable by hand" {
+@test "the units, which an installation does not enable, enable the host mode before libvirt, write its reports to the journal, keep its options, and agree with a disable by hand" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's

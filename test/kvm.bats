@@ -26,7 +26,7 @@ find_lacking_bit() {
 }
 
 @test "without the shim KVM refuses the leaky payload and loads nothing of it" { assert_bare_refusal; }
-@test "with the shim a leaky payload loads, and the guest gets the same registers as from a clean one" { assert_trimmed_restore; }
+@test "with the shim a leaky payload loads, and the guest gets the same registers as from a clean payload" { assert_trimmed_restore; }
 @test "KVM_SET_CPUID and an empty KVM_SET_CPUID2 table also limit the guest" { assert_v1_and_empty_tables; }
 @test "a vCPU without an accepted CPUID table is not trimmed, and the refusal is reported" { assert_untrimmed_without_table; }
 @test "an xfeature that the guest's CPUID enumerates is kept even if this host's KVM lacks it" { assert_enumerated_kept; }
@@ -64,7 +64,7 @@ find_lacking_bit() {
   assert_reported "$(leaky_report '?' "$allowed")" "$(leaky_report '?' "$allowed")"
 }
 
-@test "in a process that did not create the VM KVM's EIO arrives, and nothing is reported" {
+@test "a process that did not create the VM gets KVM's EIO, and nothing is reported" {
   shimmed "${guest[@]}" fork set-xsave 0x3
   assert_printed 'set-xsave 0x3: EIO xstate_bv=0x3 rest=same'
   shimmed "${guest[@]}" exec set-xsave "$(leaky)"

@@ -66,7 +66,7 @@ assert_metric() { # LINE...
   assert_metric 'xsaveshim_vmms{state="protected"} 3' 'xsaveshim_vmm_events{event="trimmed"} 3' 'xsaveshim_vmm_events{event="refused"} 1'
 }
 
-@test "metrics shows the host mode's state and counts, and that a disarmed kprobe makes it inactive" {
+@test "metrics shows the host mode's state and counts, and shows that a disarmed kprobe makes the host mode inactive" {
   # shellcheck disable=SC1091
   reason=$(. "$repo/test/host.bash" && unmet_requirement)
   [[ ! $reason ]] || skip "$reason"

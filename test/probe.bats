@@ -244,7 +244,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   [[ $(jq 'del(.time)' <<<"$output") == "$root" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
-@test "when probe ends, no process and so no VM is left" {
+@test "when probe ends, it leaves no process, and so no VM" {
   # in a PID namespace of its own, /proc shows no other process
   run --separate-stderr timeout "$patience" unshare --pid --fork --mount-proc bash -c \
     '"$0" probe >/dev/null; status=$?; echo "$status" /proc/[0-9]*' "$command"

@@ -196,7 +196,7 @@ assert_file() { # SOURCE [SETTING]
   grep -q 'event=trim' "$BATS_TEST_TMPDIR/out"
 }
 
-@test "a log that is a symbolic link is not opened; the reports, and one of the failure, go to stderr" {
+@test "a log that is a symbolic link is not opened; the library reports that on stderr, and writes all reports there" {
   : >"$BATS_TEST_TMPDIR/target"
   ln -s target "$log"
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
@@ -205,7 +205,7 @@ assert_file() { # SOURCE [SETTING]
   assert_reported "level=error event=log target=$log error=\"Too many levels of symbolic links\" using=stderr" "$trimmed"
 }
 
-@test "if a log file cannot be opened, the reports, and one of the failure, go to stderr" {
+@test "if a log file cannot be opened, the library reports the failure on stderr, and writes all reports there" {
   run_private XSAVESHIM_LOG=/nonexistent/log "${trim_steps[@]}"
   assert_trimmed
   assert_reported 'level=error event=log target=/nonexistent/log error="No such file or directory" using=stderr' "$trimmed"
@@ -258,7 +258,7 @@ assert_syslog() { # SOURCE [SETTING]
   assert_syslog file
 }
 
-@test "if there is no /dev/log, the reports, and one of the failure, go to stderr" {
+@test "if there is no /dev/log, the library reports that on stderr, and writes all reports there" {
   mkdir "$dev"
   run_private XSAVESHIM_LOG=syslog "${trim_steps[@]}"
   assert_trimmed

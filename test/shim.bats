@@ -14,7 +14,7 @@ setup() {
 # ---- the tests that kvm.bats has, too ----
 
 @test "without the shim the stand-in refuses the leaky payload and loads nothing of it" { assert_bare_refusal; }
-@test "with the shim a leaky payload loads, and the vCPU gets the same state as from a clean one" { assert_trimmed_restore; }
+@test "with the shim a leaky payload loads, and the vCPU gets the same state as from a clean payload" { assert_trimmed_restore; }
 @test "KVM_SET_CPUID and an empty KVM_SET_CPUID2 table also limit the guest" { assert_v1_and_empty_tables; }
 @test "a vCPU without an accepted CPUID table is not trimmed, and the refusal is reported" { assert_untrimmed_without_table; }
 @test "an xfeature that the guest's CPUID enumerates is kept even if this host's KVM lacks it" { assert_enumerated_kept; }
@@ -134,7 +134,7 @@ KVM_SET_DEBUGREGS 0x4080aea2
 KVM_SET_LAPIC 0x4400ae8f
 KVM_SET_NESTED_STATE 0x4080aebf'
 
-@test "each other refused call with a part of a vCPU's state is reported with its errno, and all share one counter" {
+@test "each other call for vCPU state that KVM refuses is reported with its errno, and all these calls share one counter" {
   local steps=() expected=("$(state_report KVM_SET_CPUID2 errno=E2BIG)") answers=KVM_SET_CPUID2=E2BIG name number
   while read -r name number; do
     steps+=(ioctl "$number")

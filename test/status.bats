@@ -135,7 +135,7 @@ line_of() {
   in_world
 }
 
-@test "status shows the mode and the vCPUs of a VMM with the library and of one without" {
+@test "status shows the mode and the vCPUs of a VMM with the library and of a VMM without it" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 3; preloaded=$pid
     start "$idle" 2; bare=$pid
@@ -480,7 +480,7 @@ line_of() {
   in_world
 }
 
-@test "status counts the processes that it may not inspect, and then does not claim that all is well" {
+@test "status counts the processes that it may not inspect, and then does not say that all VMMs are protected" {
   scenario() {
     start "$idle" 1
     # a child that has ended and that its parent does not wait for
@@ -784,7 +784,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "status names unprotected VMMs of libvirt apart, with the remedy for them" {
+@test "status names libvirt's unprotected VMMs in a line of their own, with the remedy for them" {
   scenario() {
     start "$idle" 1 -chardev socket,id=charmonitor,fd=21,server=on,wait=off; libvirts=$pid
     start "$idle" 1 -name socket,id=charmonitor; other=$pid

@@ -151,7 +151,7 @@ names() { # XFEATURES    of AVX and the leaked one
   assert_reported "$(trim_report 0 0x3 0x7)" "$lost action=abort"
 }
 
-@test "an XCR0 without a dropped xfeature is no loss, and neither is one that cannot be read" {
+@test "an XCR0 without a dropped xfeature, or an XCR0 that cannot be read, is no loss" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x7 set-xsave "$leaky" set-xcrs 0x7 set-xcrs-at 0x1000
   assert_printed 'set-xcrs-at 0x1000: EFAULT'
   assert_reported "$(trim_report)"
@@ -189,7 +189,7 @@ names() { # XFEATURES    of AVX and the leaked one
   assert_no_report
 }
 
-@test "xfeatures of an earlier table are kept, whether KVM refuses the later table or not, and the kept ones are reported at growing intervals" {
+@test "the supervisor keeps xfeatures of an earlier table, whether KVM refuses the later table or not, and reports the kept xfeatures at growing intervals" {
   local steps=() i
   for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
   supervised "${guest[@]}" run cpuid 0xd=0x3 set-xsave 0x7
@@ -336,7 +336,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "pid= is the process that makes the call, by its pid in the supervisor's namespace" {
+@test "pid= is the pid, in the supervisor's namespace, of the process that makes the call" {
   local pids
   run --separate-stderr "$xsaveshim" run --supervise -- sh -c '"$@"; "$@"; true' sh "$static" pid "${guest[@]}" set-xsave "$leaky"
   pids=$(sed -n 's/^pid: //p' <<<"$output")
@@ -427,7 +427,7 @@ start_hanging() {
   assert_reported "$(trim_report 0 0x3)"
 }
 
-@test "a payload in a file that is mapped shared and read-only stays as it is, which is reported" {
+@test "a payload in a file that is mapped shared and read-only stays unchanged, and the supervisor reports that" {
   run_mapped shared
   [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(outcome)"
   [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ reason=memory-not-writable\ error= ]] ||
