@@ -15,10 +15,10 @@ DATADIR ?= $(PREFIX)/share/xsaveshim
 DOCDIR ?= $(PREFIX)/share/doc/xsaveshim
 
 BUILD ?= build
-# The suites give BUILD as an absolute path. The .d files name objects as this make does, so both spellings must lead to one name.
+# The suites give BUILD as an absolute path, but the .d files name objects by a relative path. Both spellings must lead to one name.
 override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 CFLAGS ?= -O2
-# make check and CI set WERROR=-Werror. It is not the default, because a newer compiler may have warnings that ours lacks.
+# make check and CI set WERROR=-Werror. -Werror is not the default, because a newer compiler may have warnings that ours lacks.
 WERROR ?=
 WARNINGS = -Wall -Wextra -Wpedantic $(WERROR) -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion \
 	-Wno-sign-conversion -Wpointer-arith -Wcast-qual -Wundef -Wformat=2
@@ -39,7 +39,7 @@ HOST := $(if $(and $(shell command -v clang),$(shell command -v bpftool)),$(BUIL
 all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host mode (the default)
 	$(if $(HOST),,@echo 'make: the host mode (xsaveshim host) is not built, because clang or bpftool is missing; run: scripts/setup build')
 
-# The packages are checked once, before the compiler fails at each file that includes one of their headers.
+# make checks once that the build's packages are there. Otherwise the compiler would fail at each file that includes their headers.
 HEADERS := seccomp.h jansson.h $(if $(HOST),bpf/libbpf.h)
 $(BUILD)/headers:
 	@mkdir -p $(@D)
@@ -59,11 +59,11 @@ $(BUILD)/headers:
 help: ## print these lines
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
-# Objects of the library. With LTO, endbr64 would come back, which costs each ioctl an instruction. -fcf-protection=return keeps
-# the shadow stack of a process that has one.
+# Objects of the library. With LTO, the linker would add endbr64 again, which costs each ioctl an instruction.
+# -fcf-protection=return keeps the shadow stack of a process that has one.
 LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
-# These are not on the path of an ioctl: they are to be small.
+# These objects are not on the path of an ioctl: they are built for size.
 $(BUILD)/core/report.o $(BUILD)/core/settings.o: LIBRARY_COMPILE += $(if $(filter -O2 -O3,$(CFLAGS)),-Os)
 
 $(BUILD)/core/%.o: core/%.c
@@ -143,12 +143,12 @@ endif
 # Directories that hold only our files, each before its parent.
 OUR_DIRS := $(DATADIR)/libvirt $(DATADIR)/prometheus $(DATADIR)/schemas $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
 # The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR that cache is another
-# system's. A plain user may not write it.
+# system's cache. A plain user may not write to the cache.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
 FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),' -e 's,@VERSION@,$(VERSION),'
 
-# Each file is written under a temporary name and renamed: a process that starts meanwhile finds the old library or the new one,
-# and never a part of it.
+# install writes each file under a temporary name and renames it: a process that starts meanwhile finds the old library or the new
+# one, and never a part of a library.
 .PHONY: install uninstall
 install: all ## install under $(PREFIX), or below DESTDIR
 	@set -e; for item in $(INSTALLED); do \

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-# Packages: $(BUILD)/xsaveshim_VERSION_amd64.deb, $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm. Each is built in a copy of this tree, by a
-# make without this make's flags and variables.
+# The packages are $(BUILD)/xsaveshim_VERSION_amd64.deb and $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm. Each package is built in a copy
+# of this tree, by a make without this make's flags and variables.
 PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core deploy docs etc host include libvirt man packaging preload schemas scripts shared supervise test
 # Each package has a tree of its own, so that `make -j deb rpm` works.
 PACKAGE_DIR = $(abspath $(BUILD))/$@-package
 PACKAGE_TREE = $(PACKAGE_DIR)/xsaveshim-$(VERSION)
 CLEAN_ENV := env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u BUILD -u VERSION
-# On Debian the build dependencies are not in rpm's database, and brp-compress, a #!/bin/sh script, needs bash.
+# On Debian, rpm's database does not have the build dependencies, and brp-compress, a #!/bin/sh script, needs bash.
 RPM_ON_DEBIAN := --nodeps --define '__brp_compress bash /usr/lib/rpm/brp-compress %{?_prefix}'
 
 define make_tree

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The Ansible collection, over ssh against three hosts: systemd as PID 1 in namespaces, with this machine's libvirtd and QEMU. The
-# tests share the hosts and follow each other: the plan, a roll-out that stops, one that succeeds, and the roll-back. `make lint`
-# runs ansible-lint.
+# tests share the hosts and run in this order: the plan, a roll-out that stops, a roll-out that succeeds, and the roll-back. `make
+# lint` runs ansible-lint.
 
 load lib
 load libvirt
@@ -24,7 +24,7 @@ boot_fleet() {
   local port=$((20000 + RANDOM % 10000)) name
   ssh-keygen -q -t ed25519 -N '' -f "$BATS_FILE_TMPDIR/key"
   mkdir -p "$BATS_FILE_TMPDIR/stage"/{srv,root,var/lib/prometheus/node-exporter}
-  # bash reads it for each command over ssh. That of this machine may do anything: pyenv's waited a minute for a lock.
+  # bash reads this file for each command over ssh. This machine's own file may be slow: a pyenv in it waited a minute for a lock.
   : >"$BATS_FILE_TMPDIR/stage/root/.bashrc"
   cp "$BATS_FILE_TMPDIR/key" "$BATS_FILE_TMPDIR/key.pub" "$BATS_FILE_TMPDIR/stage/srv/"
   echo '[xsaveshim]' >"$BATS_FILE_TMPDIR/hosts"
@@ -72,7 +72,7 @@ assert_recap() { # NAME PATTERN
   grep -qE "^$1 +: .*$2" <<<"$output" || fail "expected of $1: $2" "$output"
 }
 
-# Prints every file of the current host that has to do with xsaveshim, and the packages.
+# Prints every file of the current host that has to do with xsaveshim, and the host's packages.
 traces() {
   host sh -c 'find /etc /usr /var/cache /var/lib/dpkg/info /var/lib/prometheus /var/lib/systemd -name "*xsaveshim*" ! -path "/usr/share/man/*/index.db" | sort; dpkg-query -W "xsaveshim*" 2>/dev/null' || true
 }

@@ -56,12 +56,12 @@ denied() { # PATH
   dmesg | grep -F 'apparmor="DENIED"' | grep -F "profile=\"libvirt-5ca1ab1e" | grep -qF "name=\"$1\""
 }
 
-# Writes the installed settings file with these lines behind it.
+# Writes the installed settings file with these lines appended.
 set_settings() { # LINE...
   { cat "$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"; printf '%s\n' "$@"; } | host tee /etc/xsaveshim.conf >/dev/null
 }
 
-# Installs a second time, in /opt. `in_opt xsaveshim-libvirt` runs the command from there.
+# Installs xsaveshim a second time, in /opt. `in_opt xsaveshim-libvirt` runs the command of that installation.
 install_in_opt() {
   make -s -C "$repo" install BUILD="$build" PREFIX=/opt DESTDIR="$BATS_FILE_TMPDIR/opt"
   tar -C "$BATS_FILE_TMPDIR/opt" -c opt | host tar -C / -x
@@ -140,7 +140,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   denied "$library"
   assert_guest_prints T
 
-  # enable takes this comment for a rule.
+  # enable takes this commented line for a rule
   echo "# $library" | host tee -a "$local_rules" >/dev/null
   run -1 in_opt xsaveshim-libvirt enable
   [[ $output == *"a probe domain started without $library"*'apparmor="DENIED"'*"undone"* ]] || fail "$output"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Coverage, fuzzing, sanitizers, benchmarks and lint. The Makefile includes this file.
 
-# Each check leaves rows of a table here, which scripts/results copies into docs/testing.md.
+# Each check writes rows of a table into this directory. scripts/results copies these rows into docs/testing.md.
 RESULTS := $(BUILD)/results
 
 .PHONY: results
@@ -47,12 +47,12 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/* include/xsaveshim/* 
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS)) ## run every fuzzer, FUZZ_SECONDS in all
 	@test/fuzz/run $(if $(FUZZ_RUNS),$(FUZZ_RUNS)x,$(FUZZ_SECONDS)) $(FUZZ) $(RESULTS)/fuzz.rows $(FUZZERS)
 
-# Suites whose programs and library are built with ASan and UBSan, then with TSan. The others do not run: elf, install and packages
-# inspect built files, QEMU (demo, libvirt, qemu) has no sanitizer, scale measures times and memory, musl has no sanitizer.
+# Suites whose programs and library are built with ASan and UBSan, then with TSan. Other suites do not run: elf, install and
+# packages inspect built files, QEMU (demo, libvirt, qemu) has no sanitizer, scale measures times and memory, musl has no sanitizer.
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
-# If one fails, the others still run.
+# If one sanitizer's run fails, the other runs still take place.
 .PHONY: sanitize
 sanitize: ## run suites under ASan and UBSan, and under TSan (5 minutes)
 	@run() { test/tools/sanitize "$$@" || failed=yes; }; failed=; \
@@ -62,7 +62,7 @@ sanitize: ## run suites under ASan and UBSan, and under TSan (5 minutes)
 	run $(BUILD)/thread-command thread command $(RESULTS)/sanitize-supervisor.rows test/supervise.bats; \
 	test -z "$$failed"
 
-# Measures what xsaveshim costs, and what its alternatives cost.
+# Measures the costs of xsaveshim and of its alternatives.
 BENCH_ROUNDS ?= 31
 BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcount scale vmm standin.so)
 
@@ -71,15 +71,15 @@ bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times (10 minutes)
 	@test/bench/run $(BUILD) $(BENCH_ROUNDS) $(RESULTS)
 
 # Static analysis: every finding is an error. The excluded checks of clang-tidy demand C11's Annex K, forbid integers in pointers
-# (ioctl's arguments are such), or are a matter of taste.
+# (ioctl's arguments are such integers), or are a matter of taste.
 SHIPPED := $(filter-out %.bpf.c,$(wildcard core/*.c preload/*.c command/*.c supervise/*.c shared/*.c host/*.c))
 TESTS := $(wildcard test/*/*.c)
 SHELL_FILES = $(shell git ls-files | xargs awk \
 	'FNR == 1 && (/^\#!.*sh$$/ || FILENAME ~ /[.]ba(sh|ts)$$/) {print FILENAME} {nextfile}')
 LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Itest/include -isystem $(BUILD)/host
 # Suppressed findings of cppcheck: matters of taste; shadowing, for which gcc's -Wshadow is better; messages about cppcheck itself;
-# false ones, because cppcheck does not know that must() ends a test program, and that process_vm_readv() and bpf() fill buffers;
-# parameters whose type libbpf's callbacks prescribe; and integers in pointers.
+# false findings, because cppcheck does not know that must() ends a test program, and that process_vm_readv() and bpf() fill
+# buffers; parameters whose type libbpf's callbacks prescribe; and integers in pointers.
 CPPCHECK_TASTE := variableScope arrayIndexThenCheck shadowFunction shadowVariable normalCheckLevelMaxBranches \
 	nullPointerOutOfResources ctuuninitvar intToPointerCast constParameterPointer constVariable constParameterCallback
 CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHECK_TASTE),--suppress=$(finding)) \
@@ -92,13 +92,13 @@ TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-unix.StdCLibraryFunctions,-clang-a
 TIDY_SHIPPED := $(TIDY_CHECKS),bugprone-*,performance-*,portability-*,-bugprone-easily-swappable-parameters
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-narrowing-conversions,-bugprone-suspicious-string-compare
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-result,-performance-no-int-to-ptr
-# It forbids growing arrays of pointers.
+# The excluded check forbids growing arrays of pointers.
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
 # Ansible finds a collection by the names of its directories.
 COLLECTIONS := $(abspath $(BUILD))/ansible_collections/xsaveshim
 
-# If one tool fails, the others still run. gcc's -fanalyzer has false findings for descriptors that close_range() closes, in
+# If one tool fails, the other tools still run. gcc's -fanalyzer has false findings for descriptors that close_range() closes, in
 # supervise/attach.c, and for the naked function of preload/interpose.c, which returns by its own assembly.
 .PHONY: lint
 lint: $(BUILD)/host/programs.skel.h ## run every static analyser, and check the format

@@ -3,7 +3,7 @@
 
 load lib
 
-# completes LINE    sets output to the words that are offered in place of its last word, sorted, one a line
+# completes LINE    sets output to the words that the completion offers in place of the last word of LINE, sorted, one a line
 completes() {
   run env PATH="$build:$PATH" bash -c '
     source /usr/share/bash-completion/bash_completion

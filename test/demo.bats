@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# scripts/demo: its story, and its messages if this host cannot show it.
+# scripts/demo: the story that it shows, and its messages if this host cannot show the story.
 # bats file_tags=kvm
 
 load lib

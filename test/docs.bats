@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The manual and the settings file name the events, settings and xfeatures of the code, each in one home. The files, headings and
-# make targets that the pages name exist.
+# The manual and the settings file name the code's events, settings and xfeatures, each in one home. The pages name no file, heading
+# or make target that does not exist.
 
 load lib
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The symbols, dependencies and protections of the shared object, and its cost in instructions and memory.
+# The symbols, dependencies and protections of libxsaveshim.so, and its cost in instructions and memory.
 
 load lib
 
@@ -74,7 +74,7 @@ dynamic() { # TAG
   assert_cheap
 }
 
-# build_with VARIABLE=VALUE...    builds all that is shipped, and fails on a warning
+# build_with VARIABLE=VALUE...    builds every program and library that a package has, and fails on a warning
 build_with() {
   run env -u MAKEFLAGS -u MAKELEVEL make -s -C "$repo" BUILD="$BATS_TEST_TMPDIR/build" WERROR=-Werror "$@" all
   ((status == 0)) || fail "$output" || return

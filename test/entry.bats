@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# The first commands of a newcomer: each tells its usage, and names the remedy if something is missing.
+# The first commands that a newcomer runs: each command tells its usage, and names the remedy if a package or a file is missing.
 
 load lib
 

@@ -21,7 +21,8 @@ teardown() {
   [[ -z ${group:-} ]] || wait_for 10 rmdir "$group"
 }
 
-# assert_storm_agrees NAME=VALUE...    64 threads: every outcome is the model's, each vCPU's first trim is reported, no line is torn
+# assert_storm_agrees NAME=VALUE...    runs 64 threads, and checks that every outcome is the model's, that each vCPU's first trim is
+# reported, and that no line is torn
 assert_storm_agrees() {
   local rounds=$((20 / slow)) restores trims trimmed
   ((rounds == 20)) || echo "# $rounds rounds in place of 20: XSTEST_SLOW=$slow" >&3
@@ -100,7 +101,7 @@ assert_storm_agrees() {
   [[ ! -s $work/disk2 ]] || fail "in the disk image:" "$(cat "$work/disk2")"
 }
 
-@test "if a vCPU's descriptor has become another file, the payload is unchanged, nothing is reported, and abort ends nobody" {
+@test "if a vCPU's descriptor has become another file, the payload is unchanged, nothing is reported, and abort ends no VMM" {
   need_kvm
   run_shimmed XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 close file /dev/null set-xsave 0x7 close set-xsave 0x7
   assert_printed 'set-xsave 0x7: ENOTTY xstate_bv=0x7 rest=same' 'set-xsave 0x7: EBADF xstate_bv=0x7 rest=same'
@@ -114,7 +115,7 @@ assert_storm_agrees() {
   assert_printed "$restored"
 }
 
-# Makes a full pipe at $work/pipe. Descriptor 5 of this shell reads it.
+# Makes a full pipe at $work/pipe. Descriptor 5 of this shell is the pipe's read end.
 full_pipe() {
   mkfifo "$work/pipe"
   exec 5<>"$work/pipe"
@@ -151,7 +152,7 @@ writes_to_stderr() {
   local restores=()
   mkdir "$work/dev"
   touch "$work/dev/null"
-  # A socket without a reader holds some lines, but not those of all these vCPUs.
+  # a socket without a reader holds some lines, but not the lines of so many vCPUs
   for id in {1..600}; do restores+=(create "$id" cpuid 0xd=0x7 set-xsave 0x207); done
   run --separate-stderr timeout 60 unshare "$own_mounts" bash -euc '
     mount --bind /dev/null "$1/null"
@@ -189,7 +190,7 @@ writes_to_stderr() {
 
 # ---- resources ----
 
-@test "if no descriptor is left for another vCPU, the existing ones are still restored and reported" {
+@test "if no descriptor is left for another vCPU, the existing vCPUs are still restored and reported" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -200,7 +201,7 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "if no descriptor is left for the log, that is reported and stderr is used" {
+@test "if no descriptor is left for the log, the library reports that and uses stderr" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -211,7 +212,8 @@ writes_to_stderr() {
 
 # ---- errors of the real ioctl ----
 
-# The errno of each request that the shim handles reaches the VMM, and the shim learns nothing from the failed request.
+# Checks that the errno of each request that the shim handles reaches the VMM, and that the shim learns nothing from a failed
+# request.
 assert_answers() { # ERRNO
   local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_CPUID2=$1" STANDIN_SUPPORTED=0x3 "${restore[@]}"
@@ -229,7 +231,7 @@ assert_answers() { # ERRNO
   assert_no_report
 }
 
-# The failed restore is reported, without a reason in the payload.
+# Checks that the library reports the failed restore, and does not blame the payload.
 assert_reports() { # ERRNO
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_XSAVE=$1" "${restore[@]}"
   assert_printed "set-xsave 0x207: $1 xstate_bv=0x7 rest=same"
@@ -247,7 +249,7 @@ assert_reports() { # ERRNO
   assert_reports EINTR
 }
 
-@test "after EIO, EBADF and ENOTTY the payload is unchanged, nothing is reported, and abort ends nobody" {
+@test "after EIO, EBADF and ENOTTY the payload is unchanged, nothing is reported, and abort ends no VMM" {
   local error
   for error in EIO EBADF ENOTTY; do
     assert_answers "$error"
@@ -294,7 +296,7 @@ waits_for_supervisor() {
     `allowed=0x7 after=0x7 dropped=pkru,bit60"
 }
 
-# Has the OOM killer end the process, in a memory cgroup that another process fills. Without cgroups: SIGKILL.
+# Has the OOM killer end the process: another process fills the memory of their cgroup. Without cgroups, sends SIGKILL.
 oom_kill() { # PID
   if ((EUID != 0)) || ! grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
     echo "# no memory cgroups here: SIGKILL in place of the OOM killer" >&3
@@ -325,7 +327,7 @@ oom_kill() { # PID
   local public
   need_kvm
   make_public "$build/xsaveshim" "$vmm"
-  chmod 711 "$public/vmm" # its memory may not be read then
+  chmod 711 "$public/vmm" # the supervisor may not read the memory of a program whose file it may not read
   # shellcheck disable=SC2046 # two numbers
   mknod -m 666 "$public/kvm" c $((0x$(stat -c %t /dev/kvm))) $((0x$(stat -c %T /dev/kvm)))
   run --separate-stderr timeout 60 env DEVICE="$public/kvm" setpriv --reuid nobody --regid nogroup --clear-groups \

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
 # The library and the supervisor under the seccomp filters of real VMMs, with the order of events of these VMMs
-# (test/vmm/filtered.c): one system call too many ends the VMM.
+# (test/vmm/filtered.c): a system call that the filter does not allow ends the VMM.
 
 load lib
 
@@ -11,10 +11,10 @@ log=$BATS_TEST_TMPDIR/log
 disk=$BATS_TEST_TMPDIR/disk
 pipe=$BATS_TEST_TMPDIR/pipe
 killed_by_sigsys=159
-full= # if set: the log has 1 KiB, and no file of the VMM may have more
+full= # if set, the log has 1 KiB, and the VMM may write no file of more than 1 KiB
 
-# The guest has FP, SSE and AVX, and the payload an xfeature that this host's KVM lacks. When the VMM saves, KVM leaks another
-# one, so that there is a second report: in Firecracker only this one is written under the filter.
+# The guest has FP, SSE and AVX, and the payload has an xfeature that this host's KVM lacks. When the VMM saves, KVM leaks another
+# xfeature, which causes a second report: Firecracker has its filter only at the second report.
 setup() {
   need_no_settings_file
   need_kvm
@@ -29,7 +29,7 @@ teardown() {
   [[ -z ${vmm_pid:-} ]] || kill -KILL "$vmm_pid" 2>/dev/null || true
 }
 
-# filtered MODE VMM [VARIABLE=VALUE]... XCR0 STEP...    MODE: bare, library or supervisor
+# filtered MODE VMM [VARIABLE=VALUE]... XCR0 STEP...    runs a VMM under its filter. MODE is bare, library or supervisor.
 filtered() {
   local mode=$1 name=$2 environment=(KERNEL_LEAKS=0x210 XSAVESHIM_TRIM=both) command=()
   local preload="$shim $build/test/kernel.so"
@@ -44,7 +44,7 @@ filtered() {
   privately timeout $((60 * slow)) env "${environment[@]}" LD_PRELOAD="$preload" "${command[@]}" "$build/test/filtered" "$name" "$@"
 }
 
-# The same with `run`, with an empty $messages and without the $log of an earlier run.
+# Does the same by `run`, with an empty $messages and without the $log of an earlier run.
 run_filtered() {
   rm -f "$log"
   [[ -z $full ]] || head -c 1024 /dev/zero >"$log"
@@ -77,7 +77,7 @@ syslog_has() { # EVENTS
   [[ $(tr '<' '\n' <"$messages" | events) == "$1" ]]
 }
 
-# Checks that these events were reported there, and that no other log has a line.
+# Checks that the log which the first argument names has reports of these events, and that no other log has a line.
 assert_reported_in() { # stderr|syslog|file|none EVENTS
   local place text
   for place in stderr syslog file; do
@@ -203,12 +203,12 @@ each_mode() { # COMMAND VMM
 
 # ---- fallbacks of the log ----
 
-each() { # COMMAND    for both modes and each VMM
+each() { # COMMAND    runs COMMAND for both modes and each VMM
   local name
   for name in "${vmms[@]}"; do each_mode "$1" "$name"; done
 }
 
-assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    and reported there
+assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    checks that the VMM restores, and that PLACE has the reports
   local place=$1 mode=$2 name=$3 environment=()
   shift 3
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -217,7 +217,7 @@ assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    and reported
   assert_reported_in "$place" "$(trims "$mode" "$name")"
 }
 
-# StratoVirt, when it becomes a daemon, points descriptor 2 at /dev/null before KVM_CREATE_VM. QEMU does so after KVM_SET_CPUID2.
+# When StratoVirt becomes a daemon, it points descriptor 2 at /dev/null before KVM_CREATE_VM. QEMU does so after KVM_SET_CPUID2.
 loses_stderr() { # MODE VMM
   assert_restored syslog "$@" close=2
   assert_restored syslog "$@" close=2 open=/dev/null
@@ -287,7 +287,7 @@ syslogd_restarts() { # MODE VMM
   each syslogd_restarts
 }
 
-# Another process has filled the pipe that is standard error, and reads from it later.
+# Standard error is a pipe that another process has filled, and from which that process reads later.
 full_pipe_with_a_reader() { # MODE VMM
   local status=0
   rm -f "$pipe"
@@ -303,7 +303,7 @@ full_pipe_with_a_reader() { # MODE VMM
   filtered "$@" 0x7 meet="$BATS_TEST_TMPDIR/meet" set-xsave="$leaky" save >"$BATS_TEST_TMPDIR/out" 2>"$pipe" 3>&- 5<&- &
   vmm_pid=$!
   timeout $((20 * slow)) cat "$BATS_TEST_TMPDIR/meet"
-  # ends once only this shell has the pipe open for writing
+  # cat ends when only this shell has the pipe open for writing
   timeout $((60 * slow)) cat "$pipe" >"$BATS_TEST_TMPDIR/err" 5<&- 3>&- &
   local reader=$!
   wait_for $((20 * slow)) test -s "$BATS_TEST_TMPDIR/err"

@@ -23,14 +23,15 @@ teardown() {
   host disable >/dev/null
 }
 
-# Checks the kernel's log. The patterns are usual lines about BPF programs that write memory, about a busy host of the testbed, and KVM's about VMs.
+# Checks that the kernel's log has only the lines that these patterns allow: about BPF programs that write memory, about a busy host
+# of the testbed, and KVM's about VMs.
 assert_kernel_is_silent() {
   run grep -vE -e 'bpf_probe_write_user|callbacks suppressed|bpf_get_probe_write_proto|hrtimer: interrupt took' \
     -e 'rcu_tasks_wait_gp|user requested TSC rate|kvm.*(unhandled|ignored|supported)|SEV|cgroup|systemd' <(dmesg | tail -n "+$((before + 1))")
   [[ -z $output ]] || fail "the kernel says:" "$output"
 }
 
-@test "of 64 threads each load is trimmed, each call is counted, and no call that a program missed is netted" {
+@test "if 64 threads load payloads, each payload is trimmed, each call is counted, and no missed call is hidden in the counts" {
   local crowd_said counts rounds=$((3000 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   enable
@@ -47,7 +48,7 @@ assert_kernel_is_silent() {
 }
 
 # The kernel replaces instructions while the guest's vCPU and the other threads execute them.
-@test "enabled, replaced and disabled repeatedly under load, it leaves the guest intact, and the kernel logs nothing" {
+@test "if the host mode is enabled, replaced and disabled repeatedly under load, the guest stays intact, and the kernel logs nothing" {
   local round rounds=$((100 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   guest_start guest

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# What the suites of the host mode share. Source it after lib.bash.
+# Functions that the suites of the host mode share. A suite sources this file after lib.bash.
 
 host() { "$build/xsaveshim" host "$@"; }
 
@@ -27,7 +27,7 @@ enable() {
   [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-# assert_cannot_enable EXIT-STATUS REASON-PATTERN [WRAPPER...]
+# assert_cannot_enable EXIT-STATUS REASON-PATTERN [WRAPPER...]    checks that enable fails with this reason and pins no program
 assert_cannot_enable() {
   run --separate-stderr timeout 60 "${@:3}" "$build/xsaveshim" host enable
   [[ $status == "$1" && -z $output && $stderr == "xsaveshim host: cannot be enabled: "$2 && $stderr != *$'\n'* ]] ||
@@ -35,7 +35,7 @@ assert_cannot_enable() {
   assert_no_pins
 }
 
-# assert_status EXIT-STATUS FIRST-LINE-PATTERN
+# assert_status EXIT-STATUS FIRST-LINE-PATTERN    checks the exit status and the first line of `host status`
 assert_status() {
   run --separate-stderr timeout 60 "$build/xsaveshim" host status
   # shellcheck disable=SC2053 # a pattern
@@ -44,7 +44,7 @@ assert_status() {
 
 assert_counts() { # NAME=NUMBER...    of `host status --json`
   local json expected
-  json=$(host status --json) || true # its status is the host mode's
+  json=$(host status --json) || true # the exit status depends on the host mode's state
   for expected in "$@"; do
     [[ $(jq ".counts.${expected%=*}" <<<"$json") == "${expected#*=}" ]] || fail "expected $expected" "$json" || return
   done
@@ -65,7 +65,7 @@ watch_reported() { # PATTERN
   grep -q "$1" "$BATS_TEST_TMPDIR/watch"
 }
 
-# Checks that these are all the reports of this event.
+# Checks that watch printed these reports of the event, and no others.
 assert_watch_reported() { # EVENT LINE...
   local event=$1 actual
   shift
@@ -76,7 +76,7 @@ assert_watch_reported() { # EVENT LINE...
 # Prints the directories of the retired sets of programs.
 retired() { find /sys/fs/bpf -name 'xsaveshim-retired-*'; }
 
-# Sets unmet for setup() and teardown().
+# Sets unmet, which setup() and teardown() read.
 find_unmet_requirement() {
   unmet=$(unmet_requirement)
   export unmet

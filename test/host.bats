@@ -25,9 +25,9 @@ teardown() {
 
 is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
-@test "enabled, it trims what any VMM loads; disabled, it does not" {
+@test "the enabled host mode trims the payloads that any VMM loads, and the disabled host mode trims none" {
   assert_loads 0x207
-  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the variables are for the other modes
+  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the host mode ignores these variables
   [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
   assert_status 0 "$is_active"
   assert_loads 0x3
@@ -43,7 +43,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
 @test "the JSON of host status is as its schema says, enabled or not" {
   local all
-  all=$(host status --json) || true # it is inactive
+  all=$(host status --json) || true # the host mode is inactive
   enable --refused=abort
   all+=$(host status --json)
   validate host-status <<<"$all"
@@ -51,7 +51,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
     fail "$all"
 }
 
-@test "with trim=none it counts payloads that it would have trimmed, and with trim=none and trim=save it keeps those that VMMs load" {
+@test "with trim=none the host mode counts the payloads that it would have trimmed, and with trim=none and trim=save it does not change payloads that VMMs load" {
   enable --trim=none
   assert_status 0 'active: the programs counted the calls of a VM'
   assert_loads 0x207
@@ -61,7 +61,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_loads 0x207
 }
 
-@test "enabled again, it takes the new settings, and no payload goes untrimmed meanwhile" {
+@test "a second enable applies the new settings, and no payload goes untrimmed meanwhile" {
   local loader
   enable
   while :; do "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207; done >"$BATS_TEST_TMPDIR/loads" 3>&- &
@@ -78,7 +78,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $(find /sys/fs/bpf -path '*/xsaveshim/entry' -o -name 'xsaveshim-new' -o -name 'xsaveshim-old') == /sys/fs/bpf/xsaveshim/entry ]]
 }
 
-@test "enabled again without options it keeps its settings, and a new option changes only its own" {
+@test "a second enable without options keeps the settings, and an option changes only its own setting" {
   enable --trim=none --refused=abort
   enable
   [[ $output == "xsaveshim host: enabled: trim=none refused=abort" ]]
@@ -86,7 +86,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $output == "xsaveshim host: enabled: trim=save refused=abort" ]]
 }
 
-@test "enabled again, it keeps the counts and the reports that each vCPU had, and no call is counted twice or missed" {
+@test "a second enable keeps the counts and the report counters of each vCPU, and no call is counted twice or missed" {
   local pid
   enable
   mkfifo "$BATS_TEST_TMPDIR/in"
@@ -104,7 +104,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "two commands that enable it at the same time both succeed and leave one set of programs" {
+@test "two enables at the same time both succeed and leave one set of programs" {
   "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
   enable --trim=both
   wait $!
@@ -139,11 +139,11 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_status 0 "$is_active"
   [[ ! -e /sys/fs/bpf/xsaveshim-new ]]
   rm /sys/fs/bpf/xsaveshim/entry
-  wait_for 30 assert_status 1 'inactive: it is not enabled' # when the kernel has detached the programs
+  wait_for 30 assert_status 1 'inactive: it is not enabled' # waits until the kernel has detached the programs
   assert_no_pins
 }
 
-@test "a replaced set is retired if it has tracing programs: they stay pinned, those of an earlier version too, until the mode is disabled" {
+@test "enable retires a replaced set that has tracing programs: these programs, even those of an earlier version, stay pinned until the mode is disabled" {
   enable
   if [[ ! -e /sys/fs/bpf/xsaveshim/again ]]; then # without the BTF of KVM's module, no program has to be retired
     enable
@@ -158,7 +158,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_no_pins
 }
 
-@test "a retired set is released after 10 minutes and not before" {
+@test "the host mode releases a retired set of programs after 10 minutes and not before" {
   enable
   mkdir /sys/fs/bpf/xsaveshim-retired-{-700,9999999}-1-1-0
   assert_status 0 "$is_active"
@@ -175,7 +175,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   "$vmm" create 0 cpuid 0xd=0x3 pause set-xsave 0x3 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
   pid=$!
   wait_for 20 grep -q cpuid "$BATS_TEST_TMPDIR/out"
-  # Without its pins the kernel detaches the program at the exit.
+  # without its pin the kernel detaches each program at the exit
   rm -f /sys/fs/bpf/xsaveshim/exit{,2}
   wait_for 30 eval '! host status | grep -q ^active'
   echo >>"$BATS_TEST_TMPDIR/in"
@@ -188,7 +188,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   wait_for 20 assert_counts seen=2 missed_exits=1 under_way=0
 }
 
-@test "pinned in another bpffs instance, it is active but cannot be disabled from here" {
+@test "if the programs are pinned in another bpffs instance, the host mode is active but cannot be disabled from here" {
   enable
   mount -t bpf -o mode=0700 bpf /sys/fs/bpf
   assert_status 0 "active, pinned elsewhere: *"
@@ -198,7 +198,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_loads 0x3
 }
 
-@test "with kernel.ftrace_enabled=0 it is inactive and cannot be enabled" {
+@test "with kernel.ftrace_enabled=0 the host mode is inactive and cannot be enabled" {
   enable
   sysctl -q kernel.ftrace_enabled=0
   assert_status 1 'inactive: *sysctl kernel.ftrace_enabled=1'
@@ -207,20 +207,20 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   sysctl -q kernel.ftrace_enabled=1
 }
 
-@test "neither a plain user nor root without CAP_SYS_ADMIN can enable it" {
+@test "neither a plain user nor root without CAP_SYS_ADMIN can enable the host mode" {
   make_public "$build"/xsaveshim{,-host}
   build=$public assert_cannot_enable 2 'run this as root' setpriv --reuid 65534 --clear-groups
   assert_cannot_enable 2 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
   assert_cannot_enable 2 'this is root of a user namespace alone: *' unshare --user --map-root-user
 }
 
-@test "without the kernel's BTF, or without a bpffs, it cannot be enabled" {
+@test "without the kernel's BTF, or without a bpffs, the host mode cannot be enabled" {
   local hiding=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"')
   assert_cannot_enable 2 '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
   assert_cannot_enable 1 '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
-@test "in a bpffs that other users may write it is neither enabled nor disabled, and root deletes nothing of theirs" {
+@test "in a bpffs that other users may write to, enable and disable refuse, and delete no file of these users" {
   chmod 1777 /sys/fs/bpf
   mkdir /sys/fs/bpf/other
   ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-old
@@ -272,14 +272,14 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
 
 @test "a report has the guest's name and the times of the process that had the event, though it has ended when watch starts" {
   enable
-  # The VMM ends at -name, which is no step.
+  # The VMM ends at its argument -name, which is no step.
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
   start_watch
   wait_for 20 watch_reported event=trim
   watch_reported ' comm=vmm vm=honest .*time=20..-..-..T..:..:..Z started=20..-..-..T..:..:..Z ioctl=' || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "if another process holds the lock, enable and disable end and name it, status and watch do not need it" {
+@test "if another process holds the lock, enable and disable end and name that process, while status and watch do not need the lock" {
   enable
   perl -e 'use Fcntl; open(LOCK, "+>", "/run/xsaveshim-host.lock") or die;
     my $lock = pack("ssx4qqix4", F_WRLCK, 0, 0, 0, 0); fcntl(LOCK, F_SETLK, $lock) or die;
@@ -296,7 +296,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   unset holder
 }
 
-@test "an event of a vCPU is reported if it has a new bit, else at its 10th, 100th ... time; each vCPU has its own count" {
+@test "the host mode reports an event of a vCPU if the event has a new bit, else at its 10th, 100th ... time; each vCPU has its own count" {
   local hundred=()
   for _ in {1..99}; do hundred+=(set-xsave 0x203); done
   enable
@@ -322,13 +322,13 @@ vcpus() { # NUMBER TIMES
   done
 }
 
-# The tests run in the root cgroup, so that each user is a group of its own.
+# Runs a command as another group. The tests run in the root cgroup, where each user is a group of its own.
 other_group() {
   chmod 666 /dev/kvm
   setpriv --reuid 65534 --clear-groups "$@"
 }
 
-# set_groups_parts VCPUS REPORTS    changes these two numbers, which are at the end of the settings
+# set_groups_parts VCPUS REPORTS    changes how many vCPUs and reports a group may have: the two numbers at the end of the settings
 set_groups_parts() {
   local map value
   map=$(for map in $(bpftool -j prog show name xsaveshim_entry | jq '[.] | flatten | .[0].map_ids[]'); do
@@ -339,7 +339,7 @@ set_groups_parts() {
   bpftool map update id "$map" key 0 0 0 0 value $value $(printf '%d %d 0 0 %d %d 0 0' $(($1 % 256)) $(($1 / 256)) $(($2 % 256)) $(($2 / 256)))
 }
 
-@test "the flood of one user's reports neither takes another user's place in the ring nor goes unreported" {
+@test "one user's flood of reports does not take another user's place in the ring, and the lost reports are counted" {
   local flooding
   make_public "$vmm"
   enable
@@ -352,13 +352,13 @@ set_groups_parts() {
   flooding=$(grep -c 'event=trim .* xstate_bv=0x203' "$BATS_TEST_TMPDIR/watch")
   ((flooding == 50)) || fail "$flooding reports"
   watch_reported 'event=trim .* xstate_bv=0x207'
-  # When they are read, the user has a whole part of the ring again.
+  # after watch has read these reports, the user has a whole part of the ring again
   # shellcheck disable=SC2046
   run "$vmm" $(vcpus 20 1)
   wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
 }
 
-@test "one user's vCPUs have a bounded part of the table; beyond it each event is reported, and a destroyed vCPU frees its place" {
+@test "one user's vCPUs have a bounded part of the table; each event of a vCPU without a place is reported, and a destroyed vCPU frees its place" {
   make_public "$vmm"
   enable
   set_groups_parts 2 100
@@ -383,7 +383,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 10))'
 }
 
-@test "only one watch runs; it reports when the host mode becomes inactive and active again; the mode stays active if watch is killed" {
+@test "only one watch can run; watch reports when the host mode becomes inactive and active again; the mode stays active if watch is killed" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
@@ -400,14 +400,14 @@ set_groups_parts() {
   assert_loads 0x3
 }
 
-@test "watch makes no VM while nothing changes, one on SIGHUP, and reports within seconds that function tracing is off" {
+@test "watch makes no VM while nothing changes, makes a VM on SIGHUP, and reports within seconds that function tracing is off" {
   probe_calls() { bpftool -j map dump name counts | jq '.[] | (.formatted // .) | select(.key == 13) | .value'; }
   local before
   enable
   start_watch
   wait_for 20 watch_reported event=active
   before=$(probe_calls)
-  sleep 12 # longer than two looks
+  sleep 12 # watch checks twice in this time
   [[ $(probe_calls) == "$before" ]]
   kill -HUP "$watcher"
   wait_for 20 eval '(($(probe_calls) > before))'
@@ -431,7 +431,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -oE "event=(not-trimmed|refused) .*pid=[0-9]*" "$BATS_TEST_TMPDIR/watch" | sort -u -t= -k4 | wc -l) == 5))'
 }
 
-@test "with refused=abort it ends the VMM that KVM refuses, and no other" {
+@test "with refused=abort the host mode ends a VMM whose payload KVM refuses, and no other VMM" {
   enable --refused=abort
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
   ((status == 0))
@@ -444,12 +444,12 @@ set_groups_parts() {
   assert_counts killed=1
 }
 
-@test "a refused KVM_SET_XCRS is reported, and so is one that enables an xfeature that was dropped" {
+@test "the host mode reports a refused KVM_SET_XCRS, and a KVM_SET_XCRS that enables a dropped xfeature" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xcrs 0x7
-  # The table that grows stands in for a KVM that gives the guest more than the VMM set.
+  # The second table, with more xfeatures, stands in for a KVM that gives the guest more xfeatures than the VMM set.
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
   run_vmm create 0 cpuid 0xd=0x7 set-xcrs 0x7 cpuid 0xd=0x3 set-xsave 0x7
   [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
@@ -459,7 +459,7 @@ set_groups_parts() {
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 errno=EINVAL xcr0=0x7 reason=guest-lacks:avx'
 }
 
-@test "payloads of a static VMM, of one under a supervisor and of one with the library are trimmed" {
+@test "the host mode trims the payloads of a static VMM, of a supervised VMM and of a VMM with the library" {
   enable
   run --separate-stderr "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'

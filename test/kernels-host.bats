@@ -9,7 +9,7 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    checks that all of its tests pass and none is skipped
+# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    checks that all tests of SUITE pass and none is skipped
 assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
@@ -21,7 +21,7 @@ assert_passes() {
   fi
 }
 
-# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...
+# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...    runs a script in a testbed kernel
 inside() {
   local options=()
   [[ $1 != --icount ]] || { options=("$1") && shift; }
@@ -29,7 +29,7 @@ inside() {
   run --separate-stderr timeout 600 test/kernels/run --timeout 500 "${options[@]}" "$1" -- bash -c "$2" "$build" "${@:3}"
 }
 
-# Runs a command without the BTF of KVM's module, like Proxmox's 5.15. Then a kretprobe watches the exit.
+# Runs a command without the BTF of KVM's module, as on Proxmox's 5.15. There a kretprobe watches the exit.
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
 @test "host.bats passes on the fixed kernel" {
@@ -50,7 +50,7 @@ crowd_result() { # NAME KERNEL
   crowd_result host-crowd-full "Debian's kernel, which preempts itself"
 }
 
-# Debian's 7.2 has no preempt=none: it stays with preempt=lazy.
+# Debian's 7.2 has no preempt=none, and then uses preempt=lazy.
 @test "host-crowd.bats passes on Debian's kernel with preempt=none, without the module's BTF" {
   assert_passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
@@ -71,7 +71,7 @@ crowd_result() { # NAME KERNEL
   ((untrimmed <= 14 && BASH_REMATCH[4] == untrimmed)) || fail "$output"
 }
 
-@test "a kretprobe whose earlier exit was missed changes no buffer but the one that the call was given" {
+@test "a kretprobe that missed an earlier exit changes no buffer but the buffer that the call was given" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -82,7 +82,7 @@ crowd_result() { # NAME KERNEL
 kretprobe" ]] || fail "$output" "$stderr"
 }
 
-@test "40 threads that hang in an ioctl do not take the exit away from other VMMs" {
+@test "40 threads that hang in an ioctl do not make the host mode miss the exits of other VMMs' calls" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -107,7 +107,7 @@ kretprobe" ]] || fail "$output" "$stderr"
   done
 }
 
-@test "without KVM's module it cannot be enabled, and after the module is loaded again it is inactive" {
+@test "without KVM's module the host mode cannot be enabled, and after the module is loaded again the host mode is inactive" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable && rmmod kvm_amd kvm || echo "rmmod failed"
@@ -163,14 +163,14 @@ get-xsave: 0
 1" ]] || fail "$output" "$stderr"
 }
 
-@test "for 20,000 random tables and payloads it writes XSTATE_BV & allowed, and nothing else" {
+@test "for 20,000 random tables and payloads the host mode writes XSTATE_BV & allowed, and nothing else" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '"$0/xsaveshim" host enable && "$0/test/oracle" payload 20000 "$1"' "$seed"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output" "$stderr"
   result oracle-host 'KVM as the oracle: the host mode' '20,000 random payloads, each with a random CPUID table, on the affected kernel' '0 mismatches'
 }
 
-# Bugs, each with the file and the sed script that puts it there.
+# Bugs, each with a file and the sed script that puts the bug into this file.
 declare -gA helper_bugs=(
   [index-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
@@ -206,8 +206,8 @@ helper_with() {
   result oracle-host-bugs 'the oracle itself: the host mode' "${#helper_bugs[@]} bugs put into the host mode (${!helper_bugs[*]})" 'each caught within 1,000 tables'
 }
 
-# Counts the instructions that the whole machine executes for a call. Rows for docs/bench.md.
-@test "it adds nothing to KVM_RUN and to ioctls of other files, and at most 1,000 instructions to an unrelated vCPU ioctl" {
+# Counts the instructions that the whole machine executes for a call, and writes rows for docs/bench.md.
+@test "the host mode adds nothing to KVM_RUN and to ioctls of other files, and at most 1,000 instructions to an unrelated vCPU ioctl" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --icount debian '
     measure() { "$0/test/callcost" | sed "s/^/$1 /"; }
@@ -230,7 +230,7 @@ helper_with() {
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
 
-@test "the units, which installing does not enable, enable it before libvirt, write its reports to the journal, keep its options, and agree with a disable by hand" {
+@test "the units, which an installation does not enable, enable the host mode before libvirt, write its reports to the journal, keep its options, and agree with a disable by hand" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's
@@ -276,7 +276,7 @@ trim=restore refused=report
 inactive: it is not enabled" ]] || fail "$output" "$stderr"
 }
 
-@test "the unit of watch is restarted if watch hangs, and systemd rates its exposure with 5.0 or less" {
+@test "systemd restarts the unit of watch if watch hangs, and rates the unit's exposure with 5.0 or less" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   run systemd-analyze security --offline=yes --threshold=50 "$BATS_TEST_TMPDIR/stage/usr/lib/systemd/system/xsaveshim-host-watch.service"
   ((status == 0)) || fail "$output"

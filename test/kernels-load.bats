@@ -8,7 +8,8 @@ load qemu
 
 trips=10
 
-# leg WAY VCPUS NUMBER    prints a deed of test/kernels/load: odd legs lead to the affected kernel, even legs to the leaky one
+# leg WAY VCPUS NUMBER    prints one leg of a trip as a deed of test/kernels/load. Odd legs lead to the affected kernel, even legs
+# to the leaky kernel.
 leg() {
   local from=$1$2-$(($3 - 1))
   (($3 > 1)) || from=booted$2
@@ -29,7 +30,7 @@ travels_on() { # KERNEL DEED...
     2>"$out/$1.stderr" || { echo "the $1 host failed:" && cat "$out/$1.stderr"; } | sed 's/^/# /' >&3
 }
 
-# If a leg fails, its rows are missing, and the tests that look for them fail.
+# If a leg fails, its rows are missing, and the tests that look for these rows fail.
 setup_file() {
   local affected
   cd "$repo" || return
@@ -50,7 +51,8 @@ assert_came_to() { # KERNEL WAY VCPUS FROM TO FATE TRIMS
   assert_row "$out/$1.tsv" "$@"
 }
 
-# On the affected kernel each vCPU's payload from the leaky kernel is trimmed; a payload from the affected kernel needs no trim.
+# Checks that each vCPU's payload from the leaky kernel is trimmed on the affected kernel. A payload from the affected kernel needs
+# no trim.
 assert_trips() { # WAY TRIPS
   local number vcpus leg
   for ((number = 1; number <= 2 * $2; number++)); do

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Upgrades and removes the package xsaveshim-host while the host mode is active: with systemd in namespaces, in a testbed kernel.
+# Upgrades and removes the package xsaveshim-host while the host mode is active, with systemd in namespaces, in a testbed kernel.
 
 load lib
 
@@ -20,8 +20,9 @@ setup_file() {
   cp "$vmm" "$packages"
 }
 
-# host_with_packages SCRIPT    runs it in a testbed kernel. There `host` runs a command in a system of its own, which has the packages
-# in /srv; `load` starts a VMM that loads payloads without a pause; `untrimmed` ends it, and prints the payloads that were not trimmed.
+# host_with_packages SCRIPT    runs the script in a testbed kernel. In the script `host` runs a command in a system of its own,
+# which has the packages in /srv. `load` starts a VMM that loads payloads without a pause. `untrimmed` ends this VMM, and prints the
+# payloads that were not trimmed.
 host_with_packages() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr timeout 900 "$repo/test/kernels/run" --timeout 850 fixed -- bash -c '
@@ -37,7 +38,7 @@ host_with_packages() {
       grep -v " xstate_bv=0x3 " /tmp/loads
       [ "$(wc -l </tmp/loads)" -gt 10 ] || echo "only $(wc -l </tmp/loads) loads"
     }
-    # A database of its own: that of a whole Debian takes minutes to read here, and has triggers.
+    # dpkg has a database of its own: the database of a whole Debian takes minutes to read here, and has triggers.
     debian() { host dpkg --admindir=/srv/dpkg --force-depends --force-unsafe-io "$@" >/dev/null; }
     # The rpm of Debian 12 needs --force-debian, which later versions do not have.
     ! rpm --force-debian --version >/dev/null 2>&1 || force=--force-debian
@@ -46,7 +47,7 @@ host_with_packages() {
     mkdir /tmp/stage && cp -r "$1" /tmp/stage/ || exit
     mkdir -p /tmp/stage/srv/dpkg/{info,updates,triggers} && touch /tmp/stage/srv/dpkg/{status,available}
     "$0/test/tools/systemd-ns" start /tmp/host /tmp/stage || exit
-    host rm -f /usr/sbin/policy-rc.d # a file of containers, which forbids to start and stop services
+    host rm -f /usr/sbin/policy-rc.d # in containers this file forbids packages to start and stop services
     eval "$2"' "$repo" "$packages" "$1"
 }
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# `xsaveshim pair` judged by KVM: each of two hosts is probed, the one saves a real guest, and the other restores it without and with
-# the library. A host is a testbed kernel on an emulated CPU with or without PKRU. teardown_file writes a table of docs/testing.md.
+# KVM judges `xsaveshim pair`: probe runs on two hosts, one host saves a real guest, and the other host restores the guest, without
+# and with the library. A host is a testbed kernel on an emulated CPU with or without PKRU. teardown_file writes a table of
+# docs/testing.md.
 
 load lib
 load qemu
 
-# With XSTEST_PAIRS=all: every ordered pair of eight hosts (half an hour). Else pairs that differ in their answer.
+# With XSTEST_PAIRS=all the suite judges every ordered pair of eight hosts (half an hour), else some pairs with different answers.
 sources=(leaky leaky-nopku fixed)
 destinations=(fixed fixed-nopku affected affected-strict)
 if [[ ${XSTEST_PAIRS-} == all ]]; then
@@ -21,7 +22,7 @@ on() { # HOST DEED...
     "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
-# A host that is in both lists is probed twice, which gives the same answers.
+# A host that is in both lists is probed twice, and gives the same answers.
 play() {
   local host from restores=()
   for from in "${sources[@]}"; do restores+=("restore:from-$from:without" "restore:from-$from:with"); done
@@ -33,7 +34,7 @@ play() {
   done
 }
 
-# If a part fails, its rows are missing, and the tests that look for them fail.
+# If a part fails, its rows are missing, and the tests that look for these rows fail.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out

@@ -5,7 +5,7 @@
 load lib
 
 # assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED    checks probe's answers on that kernel, with and without
-# the library. AVX and FPSSE are KVM's answers to a small VMM that loads these into a vCPU without XSAVE.
+# the library. AVX and FPSSE are KVM's answers to a small VMM that loads AVX, or FP and SSE, into a vCPU without XSAVE.
 assert_probe() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
@@ -18,19 +18,19 @@ assert_probe() {
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr"
 }
 
-@test "the fixed kernel neither refuses nor leaks" {
+@test "probe finds that the fixed kernel neither refuses nor leaks xfeatures" {
   assert_probe fixed 0 accepts 0x0 clean 0 0 0x0
 }
 
-@test "the leaky kernel leaks" {
+@test "probe finds that the leaky kernel leaks xfeatures" {
   assert_probe leaky 1 accepts 0x0 leaks 0 0 0x214
 }
 
-@test "the affected kernel refuses xfeatures that the guest does not have" {
+@test "probe finds that the affected kernel refuses xfeatures that the guest does not have" {
   assert_probe affected 1 refuses 0x204 clean EINVAL 0 0x0
 }
 
-@test "the affected-strict kernel refuses even x87 and SSE" {
+@test "probe finds that the affected-strict kernel refuses even x87 and SSE" {
   assert_probe affected-strict 1 refuses 0x207 clean EINVAL EINVAL 0x0
 }
 
@@ -52,10 +52,10 @@ assert_probe_with_host_mode() {
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr" "expected:" "$expected"
 }
 
-@test "while the host mode is active, probe sees that the affected kernel refuses, and is not counted as a VMM" {
+@test "while the host mode is active, probe finds that the affected kernel refuses xfeatures, and the host mode does not count probe's calls" {
   assert_probe_with_host_mode affected refuses true unknown true
 }
 
-@test "while the host mode hides the leak of the leaky kernel, probe says that it cannot see it" {
+@test "while the host mode hides the leaky kernel's leak, probe says that it cannot see the leak" {
   assert_probe_with_host_mode leaky accepts true unknown ""
 }

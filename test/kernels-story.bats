@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The bug and its cure, on kernels that really leak and really refuse. QEMU saves a guest that checks its own registers on the leaky
-# kernel and restores it on the others, without xsaveshim and with each mode. teardown_file writes a table of docs/testing.md.
+# The bug and its cure, on kernels that really leak and really refuse. The guest checks its own registers. QEMU saves the guest on
+# the leaky kernel and restores it on the other kernels, without xsaveshim and with each mode. teardown_file writes a table of
+# docs/testing.md.
 
 load lib
 load qemu
@@ -34,7 +35,7 @@ whole_story() {
     migrates_live
 }
 
-# If a part fails, its rows are missing, and the tests that look for them fail.
+# If a part fails, its rows are missing, and the tests that look for these rows fail.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -72,14 +73,14 @@ assert_lost() { # KERNEL SNAPSHOT SHIM ANSWER
   fi
 }
 
-# A QEMU that exits does so at the first of the two vCPUs.
+# A QEMU that exits on a refusal exits at the first of the two vCPUs.
 assert_both_lost() { # KERNEL
   local answers='0x217 EINVAL'
   qemu_exits_on_refusal || answers+=', 0x217 EINVAL'
   assert_lost "$1" smp2 without "$answers"
 }
 
-# assert_reports KERNEL SNAPSHOT SHIM LINE...    these reports, in this order, for any descriptor
+# assert_reports KERNEL SNAPSHOT SHIM LINE...    checks that the log has these reports, in this order, for any descriptor
 assert_reports() {
   local file=$out/$1-$2-$3.reports
   shift 3

@@ -8,7 +8,7 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_pass_on KERNEL SUITE    every test of it passes, and none is skipped
+# assert_pass_on KERNEL SUITE    checks that every test of SUITE passes, and none is skipped
 assert_pass_on() {
   BUILD=$build run timeout -k 30 1300 test/run --kernel "$1" "$2"
   if ((status != 0)) || [[ ! $output =~ [1-9][0-9]*\ passed,\ 0\ failed,\ 0\ skipped$ ]]; then
@@ -50,7 +50,7 @@ run_state_test() { # KERNEL [LD_PRELOAD]
   done
 }
 
-# Since 6.6 state_test also restores into a vCPU with an empty CPUID table. Affected kernels refuse that.
+# Since Linux 6.6 state_test also restores into a vCPU with an empty CPUID table. Affected kernels refuse this payload.
 @test "without the library KVM's state_test fails on the affected kernel if it restores into a vCPU with an empty CPUID table" {
   run_state_test affected
   if grep -q 'regardless of guest CPUID' "$state_test.c"; then

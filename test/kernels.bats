@@ -62,7 +62,8 @@ nothing_runs_in() { # DIRECTORY
   ! grep -qsF "$1" /proc/[0-9]*/cmdline
 }
 
-# assert_exit STATUS [OPTION]... KERNEL -- COMMAND...    the runner exits with STATUS, and leaves no file and no process behind
+# assert_exit STATUS [OPTION]... KERNEL -- COMMAND...    checks that test/kernels/run exits with STATUS, and leaves no file and no
+# process behind
 assert_exit() {
   run "-$1" --separate-stderr timeout 300 "$runner" "${@:2}"
   [[ -z $(ls -A "$TMPDIR") ]] || fail "left behind:" "$(ls -A "$TMPDIR")"

@@ -26,7 +26,7 @@ find_lacking_bit() {
 }
 
 @test "without the shim KVM refuses the leaky payload and loads nothing of it" { assert_bare_refusal; }
-@test "with the shim a leaky payload loads, and the guest gets the same registers as from a clean one" { assert_trimmed_restore; }
+@test "with the shim a leaky payload loads, and the guest gets the same registers as from a clean payload" { assert_trimmed_restore; }
 @test "KVM_SET_CPUID and an empty KVM_SET_CPUID2 table also limit the guest" { assert_v1_and_empty_tables; }
 @test "a vCPU without an accepted CPUID table is not trimmed, and the refusal is reported" { assert_untrimmed_without_table; }
 @test "an xfeature that the guest's CPUID enumerates is kept even if this host's KVM lacks it" { assert_enumerated_kept; }
@@ -48,13 +48,13 @@ find_lacking_bit() {
   [[ $(count_printed 'run: 0 exit=hlt') == 2 ]]
 }
 
-@test "eight vCPUs that set CPUID tables and restore at once are each trimmed to their own" {
+@test "if eight vCPUs set CPUID tables and restore at once, each payload is trimmed to its own vCPU's table" {
   timeout 120 env XSAVESHIM_LOG=none LD_PRELOAD="$shim" "$build/test/threads"
 }
 
 @test "a duplicated descriptor is trimmed to the table that KVM reports" {
   local kvms allowed
-  # some KVMs answer KVM_GET_CPUID2 with another table than they were given
+  # some KVMs answer KVM_GET_CPUID2 with another table than the VMM set
   bare "${guest[@]}" get-cpuid none
   kvms=$(sed -n 's/^get-cpuid none: .* 0xd\.0=//p' <<<"$output")
   allowed=$(or "$kvms" 0x3)
@@ -64,7 +64,7 @@ find_lacking_bit() {
   assert_reported "$(leaky_report '?' "$allowed")" "$(leaky_report '?' "$allowed")"
 }
 
-@test "in a process that did not create the VM KVM's EIO arrives, and nothing is reported" {
+@test "a process that did not create the VM gets KVM's EIO, and nothing is reported" {
   shimmed "${guest[@]}" fork set-xsave 0x3
   assert_printed 'set-xsave 0x3: EIO xstate_bv=0x3 rest=same'
   shimmed "${guest[@]}" exec set-xsave "$(leaky)"
@@ -86,13 +86,14 @@ find_lacking_bit() {
   [[ $(count_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same") == 2 ]]
 }
 
-# A kernel that refuses FP and SSE to a guest without XSAVE has the payload loaded under a widened table.
+# On a kernel that refuses FP and SSE to a guest without XSAVE, the library loads the payload under a widened CPUID table.
 @test "a thread with a stack of 16 KiB can load the payload of a guest without XSAVE" {
   shimmed create 0 cpuid 0x1=0x1 small-thread set-xsave 0x3
   assert_printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
 }
 
-# True if this KVM keeps the leaf 0xD that it is given. PVM's rewrites it, and its KVM_SET_XCRS uses the rewritten leaf.
+# Returns true if this KVM keeps the leaf 0xD that the VMM sets. PVM rewrites the leaf, and PVM's KVM_SET_XCRS uses the rewritten
+# leaf.
 table=0x0=0xd,0x1=0x0/0x4000000,0xd.0=0x3
 keeps_the_table() {
   bare create 0 cpuid "$table" get-cpuid none
@@ -144,7 +145,7 @@ keeps_the_table() {
 @test "the shim can be opened with dlopen, and still works after dlclose" {
   run timeout 60 env XSAVESHIM_LOG=none "$build/test/dlopen" "$shim"
   [[ $output == *$'library: 0 xstate_bv=0x3\nlibrary closed: 0 xstate_bv=0x3\nprogram: '* ]] || fail "$output"
-  [[ $output == *xstate_bv=0x7 ]] # the program's own ioctl is libc's
+  [[ $output == *xstate_bv=0x7 ]] # the program calls the ioctl of its own libc, and the payload is not trimmed
 }
 
 @test "umockdev's preloaded library works behind the shim" {

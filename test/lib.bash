@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Shared by the suites; `load lib` sources it. $build is the directory that `make test-programs` built in.
+# Functions that the suites share; `load lib` sources this file. `make test-programs` built in the directory $build.
 
 bats_require_minimum_version 1.5.0
 
@@ -12,7 +12,7 @@ standin=$build/test/standin.so
 vmm=$build/test/vmm
 calls=$BATS_TEST_TMPDIR/calls
 
-[[ ${XSTEST_FRESH-} ]] || "$repo/test/stale" "$build" || exit 1 # test/run has looked before it sets that
+[[ ${XSTEST_FRESH-} ]] || "$repo/test/stale" "$build" || exit 1 # test/run calls stale itself, and then sets XSTEST_FRESH
 
 unset XSAVESHIM_TRIM XSAVESHIM_REFUSED XSAVESHIM_LOG XSAVESHIM_LOG_LEVEL "${!STANDIN_@}" LD_PRELOAD DEVICE
 
@@ -21,13 +21,13 @@ fail() {
   return 1
 }
 
-# Leaves a row for the table in docs/testing.md.
+# Writes a row for the table in docs/testing.md.
 result() { # NAME WHAT HOW-MUCH OUTCOME
   mkdir -p "$build/results"
   echo "| $2 | $3 | $4 |" >"$build/results/$1.rows"
 }
 
-# FILE has a line of these cells, separated by tabs.
+# Checks that FILE has a line of these cells, separated by tabs.
 assert_row() { # FILE CELL...
   local row
   row=$(IFS=$'\t' && echo "${*:2}")
@@ -54,8 +54,8 @@ waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   fi
 }
 
-# Returns true if all threads of PID are stopped. After kill has returned some may still run: the kernel delivers SIGSTOP to one
-# thread, which then stops the others.
+# Returns true if all threads of PID are stopped. When kill returns, some threads may still run: the kernel delivers SIGSTOP to one
+# thread, which then stops the other threads.
 is_stopped() { # PID
   ! grep -L $'^State:\tT' "/proc/$1"/task/*/status | grep -q .
 }
@@ -68,7 +68,7 @@ make_public() { # FILE...
   cp "$@" "$public/"
 }
 
-# The library of each test reads this host's settings. Root's test/run hides them.
+# In each test the library reads this host's settings file. If root runs test/run, it hides this file.
 need_no_settings_file() {
   [[ ! -s /etc/xsaveshim.conf ]] ||
     skip "xsaveshim is installed here, and its /etc/xsaveshim.conf gets into this test: run scripts/test as root, or move it away"
@@ -82,7 +82,7 @@ need_kvm() {
   [[ -r /dev/kvm && -w /dev/kvm ]] || skip "no usable /dev/kvm here; scripts/test runs this in a testbed kernel"
 }
 
-# If these directories exist, a command run by `privately` has them as /etc and /dev. The host's are not touched.
+# If these directories exist, `privately` runs a command that has them as /etc and /dev. The host's directories are not touched.
 etc=$BATS_TEST_TMPDIR/etc
 dev=$BATS_TEST_TMPDIR/dev
 
@@ -148,7 +148,7 @@ collect_json() { # JSON...
   jq -ce . <<<"$*" >>"$BATS_FILE_TMPDIR/json"
 }
 
-# validate SCHEMA    the JSON on standard input has exactly the keys and the kinds of values that the schema names
+# validate SCHEMA    checks that the JSON on standard input has exactly the keys and the kinds of values that the schema names
 validate() {
   jq -c . | "$repo/test/tools/validate" "$repo/schemas/$1.schema.json" >&2
 }
@@ -164,7 +164,7 @@ outcome() {
   [[ ! -e $calls ]] || { echo "--- calls:"; cat "$calls"; }
 }
 
-# The VMM succeeded, and printed these lines among others.
+# Checks that the VMM succeeded, and that these lines are among the lines that it printed.
 assert_printed() {
   local line
   (($#)) || fail "assert_printed: no lines are given" || return
@@ -174,7 +174,7 @@ assert_printed() {
   done
 }
 
-# The library wrote these reports, in this order, and no other. `fd=*` stands for any descriptor.
+# Checks that the library wrote these reports, in this order, and no other. `fd=*` stands for any descriptor.
 assert_reported() {
   local expected actual
   expected=$(printf 'xsaveshim: %s\n' "$@")
@@ -186,12 +186,12 @@ assert_no_report() {
   [[ -z $stderr ]] || fail "there should be no report" "$(outcome)"
 }
 
-# The stand-in got these calls for vCPUs, in the order of standard input, and no other.
+# Checks that the stand-in got these calls for vCPUs, in the order of standard input, and no other.
 assert_vcpu_calls() {
   diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(outcome)"
 }
 
-# The library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other request that it only passes on.
+# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other request that it only passes on.
 assert_cheap() {
   run --separate-stderr timeout 120 "$build/test/stepcount" "$shim"
   ((status == 0)) || fail "$stderr" || return

@@ -21,7 +21,7 @@ setup_file() {
   managed_save_leaky
 }
 
-# Does the same with a managed save, and moves that to /srv/managed.save.
+# Saves a leaky guest by a managed save, and moves the save file to /srv/managed.save.
 managed_save_leaky() {
   start_leaky_guest
   host touch /srv/leaking
@@ -50,8 +50,8 @@ ensure_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-li
 
 ensure_disabled() { host xsaveshim-libvirt disable; }
 
-# Asserts that an image which KVM refuses is lost without the library: QEMU up to 8.1 runs on without the registers, later ones
-# exit.
+# Asserts that the guest of an image which KVM refuses is lost without the library: QEMU up to 8.1 runs on without the registers,
+# later versions exit.
 assert_loses_registers() { # virsh ARGUMENT...
   if qemu_exits_on_refusal; then
     run -1 host "$@"
@@ -143,7 +143,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   [[ $(host readlink "/proc/$pid/ns/mnt") != "$(host readlink "/proc/$daemon/ns/mnt")" ]]
 }
 
-# The state has a reserved bit in MXCSR: KVM refuses it however it is trimmed.
+# The saved MXCSR has a reserved bit: KVM refuses this payload even if it is trimmed.
 @test "if KVM refuses the trimmed state too, virsh reports the failure, and the save file is kept" {
   ensure_enabled
   # QEMU saves a20_mask and MXCSR side by side
@@ -221,7 +221,7 @@ descriptors_with_library() {
   ensure_disabled
   configure_log
   host xsaveshim-libvirt enable
-  host rm -r "$domains_log" /var/cache/libvirt/qemu/capabilities # written for the probe domain; libvirtd queries QEMU and KVM again
+  host rm -r "$domains_log" /var/cache/libvirt/qemu/capabilities # the probe domain left these; libvirtd queries QEMU and KVM again
   host systemctl restart libvirtd
   host virsh -q domcapabilities >/dev/null
   daemon=$(host systemctl show -P MainPID libvirtd)
@@ -308,7 +308,8 @@ in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
   assert_loses_registers virsh restore /srv/leaky.save
 }
 
-# Boots a second host, on which `host` runs commands from now on. Its daemon listens on this port for the first host's daemon.
+# Boots a second host, on which `host` then runs commands. The second host's daemon listens on this port for the first host's
+# daemon.
 start_destination() { # PORT
   local stage=$BATS_TEST_TMPDIR/destination.installed unit
   cp -a "$BATS_FILE_TMPDIR/installed" "$stage"

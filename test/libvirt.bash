@@ -27,7 +27,7 @@ boot_host() { # [STAGE]
   [[ -z ${1-} ]] || cp -a "$1" "$host_dir.stage"
   mkdir -p "$guest"
   cp "$build/test/canary.bin" "$guest/"
-  install -D "$build/test/leak.so" "$host_dir.stage$leak" # AppArmor lets domains map it there.
+  install -D "$build/test/leak.so" "$host_dir.stage$leak" # AppArmor lets domains map a library in this directory
   domain_xml >"$guest/guest.xml"
   if [[ $domain_type == kvm ]]; then
     read -r leaked _ < <("$build/test/leakable")
@@ -37,7 +37,7 @@ boot_host() { # [STAGE]
   find_host
 }
 
-# Sets host_root to the path of the host's root from outside, and serial to the file in which its guest prints.
+# Sets host_root to the path of the host's root as this shell sees it, and serial to the file to which the host's guest prints.
 find_host() {
   host_root=/proc/$(<"$host_dir/init")/root
   serial=$host_root/var/log/guest.serial
@@ -99,7 +99,7 @@ printed_more() { # SIZE-BEFORE LETTERS
   (($(tail -c "+$(($1 + 1))" "$serial" | tr -cd "$2" | wc -c) >= 3))
 }
 
-# Asserts that the running guest prints this letter, and no other, from now on.
+# Asserts that everything which the running guest prints next is this letter.
 assert_guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")
@@ -107,7 +107,7 @@ assert_guest_prints() { # T|X
   tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" || fail "the guest printed other letters than $1"
 }
 
-# Starts a guest whose KVM leaks while /srv/leaking exists: what libvirt saves then has xfeatures that no KVM here accepts.
+# Starts a guest whose KVM leaks while /srv/leaking exists: an image that libvirt saves then has xfeatures that this KVM refuses.
 start_leaky_guest() {
   host virsh -q define /srv/guest/leaky.xml
   host virsh -q start guest

@@ -395,7 +395,7 @@ break_qemu() {
   host "${as[@]}" xsaveshim-libvirt enable
 }
 
-# Writes an LD_PRELOAD of an administrator to the file that systemd reads it from, and has systemd read the file.
+# Writes an administrator's LD_PRELOAD to the file FILE, and has systemd read this file.
 preload() { # FILE VALUE
   local line=LD_PRELOAD=$2
   host mkdir -p "$(dirname "$1")" "/etc/systemd/system/libvirtd.service.d"
@@ -455,7 +455,7 @@ preload() { # FILE VALUE
 }
 
 @test "systemd-analyze verify accepts the drop-ins of libvirtd.service and virtqemud.service" {
-  # Debian has no virtqemud.service, so this is a stand-in for the unit. The drop-in is the real one.
+  # Debian has no virtqemud.service, so this unit is a stand-in. The drop-in is the real one.
   printf '[Unit]\nDescription=QEMU daemon\n[Service]\nType=notify\nExecStart=/usr/sbin/libvirtd --timeout 120\n' |
     host tee /lib/systemd/system/virtqemud.service
   host systemctl daemon-reload

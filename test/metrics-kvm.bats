@@ -27,7 +27,7 @@ start_vmm() { # VMMS COMMAND...
 
 is_ready() { (($(grep -c ready "$BATS_TEST_TMPDIR/said") >= $1)); } # VMMS
 
-# Writes the metrics to a file, which promtool accepts if it is here.
+# Writes the metrics to a file, and checks the file by promtool if promtool is installed.
 print_metrics() { # [VARIABLE=VALUE...]
   metrics=$BATS_TEST_TMPDIR/metrics
   env "$@" "$build/xsaveshim" metrics >"$metrics"
@@ -66,7 +66,7 @@ assert_metric() { # LINE...
   assert_metric 'xsaveshim_vmms{state="protected"} 3' 'xsaveshim_vmm_events{event="trimmed"} 3' 'xsaveshim_vmm_events{event="refused"} 1'
 }
 
-@test "metrics shows the host mode's state and counts, and that a disarmed kprobe makes it inactive" {
+@test "metrics shows the host mode's state and counts, and shows that a disarmed kprobe makes the host mode inactive" {
   # shellcheck disable=SC1091
   reason=$(. "$repo/test/host.bash" && unmet_requirement)
   [[ ! $reason ]] || skip "$reason"

@@ -5,7 +5,7 @@ load lib
 
 setup_file() {
   local repo=$BATS_TEST_DIRNAME/.. kernel name
-  # musl-gcc searches only its own headers; the kernel's are elsewhere
+  # musl-gcc searches only its own headers, and the kernel's headers are elsewhere
   kernel="-idirafter /usr/include -idirafter /usr/include/$(gcc -print-multiarch)"
   make -s -C "$repo" CC=musl-gcc CFLAGS="-O2 $kernel" BUILD="$BATS_FILE_TMPDIR" "$BATS_FILE_TMPDIR/libxsaveshim.so"
   mkdir -p "$BATS_FILE_TMPDIR/test"

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The core must agree with KVM on random CPUID tables. In the testbed, because a host's own KVM may rewrite leaf 0xD.
+# The core must agree with KVM on random CPUID tables. This suite runs in the testbed, because a host's own KVM may rewrite leaf
+# 0xD.
 
 load lib
 load oracle
 
-# judged_by KERNEL COMMAND...
+# judged_by KERNEL COMMAND...    runs the command in a testbed kernel
 judged_by() {
   run timeout 900 "$repo/test/kernels/run" --timeout 800 "$1" -- "${@:2}"
 }
 
-# agrees KERNEL WHAT-KVM_SET_XSAVE-TAKES
+# assert_agrees KERNEL XFEATURES    checks that this kernel's KVM agrees with the core. XFEATURES is what its KVM_SET_XSAVE accepts.
 assert_agrees() {
   judged_by "$1" "$build/test/oracle" cpuid 100000 "$seed"
   ((status == 0)) || fail "exit status $status" "$output" || return
   [[ $output == *"KVM_SET_XSAVE takes $2"$'\n'* ]] || fail "this KVM does not take $2:" "$output" || return
   [[ $output =~ tables=100000\ refused-by-kvm=([0-9]+)\ mismatches=0 ]] || fail "$output" || return
-  # KVM refuses some tables, which must change nothing, but not so many that the test shows too little.
+  # KVM must refuse some tables, to show that a refused table changes nothing, but not too many.
   ((BASH_REMATCH[1] > 0 && BASH_REMATCH[1] < 20000)) || fail "$output" || return
   result "oracle-$1" "KVM as the oracle: $1 kernel" "100,000 random CPUID tables, ${BASH_REMATCH[1]} of which KVM refused" '0 mismatches'
 }

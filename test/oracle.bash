@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Shared by the suites that use the oracle (test/oracle/oracle.c); to be sourced after lib.bash.
+# Functions that the suites with the oracle (test/oracle/oracle.c) share. A suite sources this file after lib.bash.
 
 seed=${XSTEST_SEED:-$(($(date +%s%N) / 1000))}
 
@@ -26,7 +26,7 @@ oracle_with() {
     "$tree"/core/{guest_cpuid,policy,xstate}.c
 }
 
-# Standard input: the output of the oracle, which must name a mismatch, reduced to a table of one or two entries.
+# Checks the oracle's output on standard input: it must name a mismatch, in a table of one or two entries.
 assert_caught() {
   local said
   said=$(cat)

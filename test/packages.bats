@@ -10,7 +10,7 @@ make_package() { # deb|rpm VERSION
     { cat "$BATS_FILE_TMPDIR/log" >&2; return 1; }
 }
 
-# Sets base to a tarball of a new Debian with the libraries that the package depends on. It is kept outside the work tree.
+# Sets base to a tarball of a new Debian with the libraries that the package depends on. The tarball is kept outside the work tree.
 make_base() {
   local cache=${XSTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xsaveshim} suite new
   # shellcheck disable=SC1091

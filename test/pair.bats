@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# `xsaveshim pair`: its judgement of files, its table of many hosts, and files that are wrong. No KVM is needed.
+# `xsaveshim pair`: its answers about two hosts, its table of many hosts, and its errors about wrong files. No KVM is needed.
 
 load lib
 
@@ -85,7 +85,7 @@ make_hosts() {
   done
   rm "$work"/{clean,strict,small,amx,unknown,leaky,affected}.json
   pair --matrix --json "$work"/*.json
-  # its own time, because other processes may have the CPU
+  # the command's own CPU time, because other processes may use the CPU
   used=$( (TIMEFORMAT=%U && time "$build/xsaveshim" pair --matrix "$work"/*.json >/dev/null) 2>&1) || true
   ((10#${used/./} < 1000 * ${XSTEST_SLOW:-1})) || fail "it took $used s"
   [[ $status == 1 && $(jq -c '[.groups[] | [length, .[0]]]' <<<"$output") == '[[200,"affected0"],[200,"leaky0"]]' &&

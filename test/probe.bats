@@ -12,12 +12,12 @@ setup() {
   kvm_device=($((16#$(stat -c %t /dev/kvm))) $((16#$(stat -c %T /dev/kvm))))
 }
 
-# probe [VARIABLE=VALUE]...    sets the same variables as `run`; $output is JSON
+# probe [VARIABLE=VALUE]...    runs probe and sets the same variables as `run`; $output is JSON
 probe() {
   run --separate-stderr timeout "$patience" env "$@" "$command" probe --json
 }
 
-# probe_quirk QUIRK...    with a KVM that has the quirks of test/standins/quirk.so.c
+# probe_quirk QUIRK...    runs probe on a KVM that has these quirks of test/standins/quirk.so.c
 probe_quirk() {
   probe LD_PRELOAD="$build/test/quirk.so" "$@"
 }
@@ -244,7 +244,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   [[ $(jq 'del(.time)' <<<"$output") == "$root" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
-@test "when probe ends, no process and so no VM is left" {
+@test "when probe ends, it leaves no process, and so no VM" {
   # in a PID namespace of its own, /proc shows no other process
   run --separate-stderr timeout "$patience" unshare --pid --fork --mount-proc bash -c \
     '"$0" probe >/dev/null; status=$?; echo "$status" /proc/[0-9]*' "$command"

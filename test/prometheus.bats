@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The real Prometheus scrapes the real node exporter, which reads this host's metrics, and each alert fires and ends. The tests share
 # one Prometheus. So that no test waits for minutes, its copy of the rules has no `for`, and looks back 20 seconds instead of an hour.
-# What this host does not have, a VMM, a KVM that refuses, or an active host mode, the tests add as lines that metrics-kvm.bats saw.
+# This host may have no VMM, no KVM that refuses, and no active host mode: for these the tests add lines that metrics-kvm.bats saw.
 
 load lib
 
@@ -41,7 +41,7 @@ teardown_file() {
   for file in *.pid; do [[ ! -e $file ]] || kill "$(<"$file")" || true; done
 }
 
-# Writes this host's metrics as the unit does, without those that the added lines replace.
+# Writes this host's metrics as the unit does, without the metrics that the added lines replace.
 write_metrics() { # [ADDED-LINE...]
   local prom=$BATS_FILE_TMPDIR/textfile/xsaveshim.prom line
   "$build/xsaveshim" metrics >"$prom.new"
@@ -96,7 +96,7 @@ assert_ends() { # ALERT
   assert_ends XsaveshimNoScan
 }
 
-@test "the alert for an inactive host mode fires if it is enabled, and ends when it is active" {
+@test "the alert for an inactive host mode fires if the host mode is enabled, and ends when it is active" {
   write_metrics 'xsaveshim_host_enabled 1' 'xsaveshim_host_active 1'
   assert_query 'xsaveshim_host_enabled == 1'
   has_no_result 'ALERTS{alertname="XsaveshimHostModeInactive"}'

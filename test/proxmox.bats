@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
 # Tries what docs/other-hosts.md says about Proxmox VE: systemd as PID 1 in namespaces, with this machine's QEMU and KVM.
-# test/standins/proxmox stands in for `qm start`. The tests share the host, and each restores it.
+# test/standins/proxmox stands in for `qm start`. The tests share one host, and each test restores the host's files.
 
 load lib
 load qemu
@@ -73,7 +73,7 @@ from_page() { # COMMAND
 machine=(-machine 'pc,accel=kvm' -cpu qemu64 -m 32 -bios /srv/canary.bin -smp 1 -display none -vga none -nic none
   -serial file:/srv/101/serial.0)
 
-# These start a guest: a task of the daemon, or a command that comes over ssh.
+# The processes that start a guest: a task of the daemon, or a command that comes over ssh.
 pvedaemon=(systemd-run --quiet --pipe --wait --collect --unit=pvedaemon)
 sshd=(env -i USER=root HOME=/root SHELL=/bin/bash PATH=/usr/sbin:/usr/bin:/sbin:/bin 'SSH_CONNECTION=192.0.2.1 40000 192.0.2.2 22')
 
@@ -104,7 +104,7 @@ migrate_in() { # [VARIABLE=VALUE]...
   guest_migrate source "unix:$host_root/run/qemu-server/101.migrate"
 }
 
-# Resumes the guest, as the source does through `qm mtunnel` when the state has arrived.
+# Resumes the guest, as the source node does through `qm mtunnel` when the state has arrived.
 resume_101() {
   host socat -t 5 - UNIX-CONNECT:/run/qemu-server/101.qmp <<<'{"execute": "qmp_capabilities"}{"execute": "cont"}' >"$work/qmp"
   grep -q '"return"' "$work/qmp"
@@ -167,7 +167,7 @@ assert_trim_in_journal() {
   assert_status 1 NO none
 }
 
-@test "the trim of a state that is loaded at the start is in the journal, or without the page's setting in the task's output" {
+@test "if QEMU loads a state at its start, the report of the trim is in the journal, or without XSAVESHIM_LOG=syslog in the task's output" {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   start_leaky_source -drive "if=none,format=qcow2,file=$work/disk.qcow2"
   guest_hmp source "savevm running"
@@ -186,7 +186,7 @@ assert_trim_in_journal() {
   assert_guest_intact 101
 }
 
-@test "without the page's setting the trim of an incoming guest is in the journal under xsaveshim's name, if stderr leads to the journal" {
+@test "without XSAVESHIM_LOG=syslog the report of an incoming guest's trim is in the journal under xsaveshim's name, if QEMU's standard error leads to the journal" {
   from_page dpkg-divert
   host rm /etc/xsaveshim.conf
   migrate_in LD_PRELOAD=/srv/journal.so JOURNAL=/run/systemd/journal/stdout

@@ -21,11 +21,11 @@
 
 guest_vcpus=1
 guest_machine=(-m 32 -bios "$build/test/canary.bin")
-# A command that starts QEMU, such as one that changes its mounts
+# A command that starts QEMU, for example a command that changes QEMU's mounts
 guest_launcher=()
 qemu="qemu-system-x86_64"
 
-# QEMU 8.2 and later exit when KVM refuses a vCPU's state; earlier ones run on.
+# Returns true if this QEMU exits when KVM refuses the vCPU state, as 8.2 and later do. Earlier versions run on.
 qemu_exits_on_refusal() {
   [[ $("$qemu" --version) =~ version\ ([0-9]+)\.([0-9]+) ]] || { echo "$qemu prints no version" >&2; return 2; }
   ((BASH_REMATCH[1] * 100 + BASH_REMATCH[2] >= 802))
@@ -92,7 +92,7 @@ printed_more() { # FILE SIZE-BEFORE LETTERS
   (($(tail -c "+$(($2 + 1))" "$1" | tr -cd "$3" | wc -c) >= 3))
 }
 
-# The guest runs, and no vCPU has lost its canary.
+# Checks that the guest runs, and that no vCPU has lost its canary.
 assert_guest_intact() { # NAME
   guest_wait_for "$1" TX || return 1
   if grep -q X "$work/$1"/serial.*; then
@@ -101,8 +101,9 @@ assert_guest_intact() { # NAME
   fi
 }
 
-# KVM has refused a payload: QEMU 8.2 and later exit with a message. Earlier versions report that the guest runs, but its first vCPU
-# has lost its canary. (The other vCPUs never start, because the state that makes them runnable is lost, too.)
+# Checks that the guest is lost after a refused payload. QEMU 8.2 and later exit with a message. Earlier versions report that the
+# guest runs, but the first vCPU has lost its canary. (The other vCPUs never start: the state that makes them runnable is lost,
+# too.)
 assert_guest_lost() { # NAME
   if qemu_exits_on_refusal; then
     assert_guest_exits "$1" 1 && grep -q 'Failed to set XSAVE: Invalid argument' "$work/$1/stderr"
@@ -111,7 +112,7 @@ assert_guest_lost() { # NAME
   fi
 }
 
-# assert_guest_exits NAME STATUS    QEMU exits with STATUS before the time is up; to be called by the shell that started it
+# assert_guest_exits NAME STATUS    checks that QEMU exits with STATUS in time; only the shell that started QEMU can call this
 assert_guest_exits() {
   local name=$1 pid status=0 end=$((SECONDS + 20 * ${XSTEST_SLOW:-1}))
   guest_wait "$1" "it starts" test -s "$work/$1/pid" || return 1

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The library under real QEMU and KVM. A guest that checks its own registers is saved on a host that leaks (leak.so) an xfeature
-# that this host's KVM does not support. It is restored here, without the library and with it.
+# The library under real QEMU and KVM. The guest checks its own registers. QEMU saves the guest on a host that leaks (leak.so) an
+# xfeature that this host's KVM does not support, and restores the guest here, without the library and with it.
 
 # bats file_tags=kvm
 
@@ -59,7 +59,7 @@ await_migration() {
   guest_wait "$name" "it listens" test -S "$work/$name/socket"
 }
 
-# assert_trims LOG [IOCTL] [ALLOWED]    one trim is reported for each vCPU, in the words of the manual
+# assert_trims LOG [IOCTL] [ALLOWED]    checks that the log has a trim of each vCPU, in the words of the manual
 assert_trims() {
   local ioctl=${2:-KVM_SET_XSAVE} allowed=${3:-0x3} vcpu line bv expected
   local -a lines
@@ -77,7 +77,8 @@ assert_trims() {
   done
 }
 
-# assert_cured COMMAND...    COMMAND NAME [VAR=VALUE]... restores the leaky guest: lost without the library, intact with it
+# assert_cured COMMAND...    COMMAND NAME [VAR=VALUE]... restores the leaky guest: it is lost without the library, and intact with
+# it
 assert_cured() {
   "$@" bare
   assert_guest_lost bare
@@ -97,7 +98,7 @@ session_of() { # PID
   assert_cured load_disk
 }
 
-# Upstream's KVM_SET_XCRS refuses what the guest's CPUID lacks; PVM's accepts it.
+# Upstream's KVM_SET_XCRS refuses an xfeature that the guest's CPUID lacks; PVM's accepts the xfeature.
 @test "a guest that has enabled AVX is restored whole if its CPUID has AVX, and otherwise reported as lost, or ended with abort" {
   leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
   save_leaky_to_file -- -cpu qemu64,+xsave,+avx
@@ -166,8 +167,8 @@ session_of() { # PID
   [[ $(session_of "$(<"$work/shimmed/pid")") != "$(session_of $$)" ]]
 }
 
-# Restores a guest in a QEMU that daemonizes: with default settings it points descriptor 2 at /dev/null before it loads the payload.
-# Sets daemon to its pid.
+# Restores a guest in a QEMU that daemonizes: with default settings this QEMU points descriptor 2 at /dev/null before it loads the
+# payload. Sets daemon to QEMU's pid.
 restore_daemonized() { # LAUNCHER...
   save_leaky_to_file
   listen
@@ -198,7 +199,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   [[ $(grep -hc 'xsaveshim:' "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]
 }
 
-# For each read of the port QEMU gets a payload from KVM and sets it again.
+# For each read of the port QEMU gets a payload from KVM and loads this payload again.
 @test "a guest that reads VMware's port for ever on a leaky host causes at most 6 reports of 10,000 trims" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
   # on a busy host a read takes a millisecond or more
@@ -253,7 +254,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
     [[ ! -s $work/destination-$return_path/serial.0 ]]
   done
 
-  # Only a return path lets the source notice the failure. Without one, cont makes the guest run on.
+  # Only a return path lets the source notice the failure. Without a return path, cont makes the guest run on.
   guest_wait source-true "the migration has failed" migration_is source-true failed
   guest_wait source-false "the migration has ended" migration_is source-false completed
   guest_qmp source-false cont
@@ -262,7 +263,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
 }
 
 @test "a guest with AVX keeps AVX when the leaked xfeature is dropped, and without a leak the library reports nothing" {
-  # forced: some KVMs have XSAVE for guests and do not report it
+  # XSAVE is forced: some KVMs have XSAVE for guests and do not report it
   local avx=(-cpu "qemu64,x-force-features=on,+xsave,+avx")
   save_leaky_to_file -- "${avx[@]}"
   guest_restore restored "$work/image" "LD_PRELOAD=$shim" -- "${avx[@]}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# `xsaveshim run`: its command line, the kinds of VMMs, and the process that it turns into. No KVM is needed.
+# `xsaveshim run`: its command line, the kinds of VMMs, and the VMM's process that it becomes. No KVM is needed.
 
 load lib
 
@@ -23,7 +23,7 @@ assert_line() {
   [[ $status == "$1" && -z $output && $(wc -l <<<"$stderr") == 1 && $stderr == $2 ]] || fail "$(outcome)"
 }
 
-# assert_mode MODE REASON PROGRAM    as the report at level debug says
+# assert_mode MODE REASON PROGRAM    checks the mode and the reason in the report at level debug
 assert_mode() {
   ((status == 0)) || fail "$(outcome)" || return
   grep -qE "^xsaveshim: level=debug event=run( via=supervisor)? pid=[0-9]+ mode=$1 reason=$2 program=$3( |$)" <<<"$stderr" ||
@@ -303,7 +303,7 @@ assert_warning() { # FILE WHY    the only output
   chown root:root "$work/tool"
   chmod ug+s "$work/tool"
   run_command run -- "$work/tool"
-  assert_line 0 '' # it gains nothing from root
+  assert_line 0 '' # root gains no privileges from root's own setuid file
 }
 
 @test "for a VMM with file capabilities run gives the same warning, and the loader does ignore the library" {

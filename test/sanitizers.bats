@@ -16,13 +16,13 @@ sanitized() { # NAME FLAG...
     "$BATS_TEST_DIRNAME/vmm/vmm.c"
 }
 
-# NAME LD_PRELOAD [VARIABLE=VALUE]...    through a known descriptor, a duplicate, and on another thread
+# NAME LD_PRELOAD [VARIABLE=VALUE]...    checks trims through a known descriptor, through a duplicate, and on another thread
 assert_trims_in() {
   run --separate-stderr timeout 60 env "${@:3}" LD_PRELOAD="$2" DEVICE=/dev/null "$BATS_FILE_TMPDIR/$1" \
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
   ((status == 0)) || fail "$(outcome)"
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
-  # the trim on the thread is the duplicate's second, which is not reported
+  # the trim on the thread is the duplicate's second trim, which is not reported
   [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 2 && $(wc -l <<<"$stderr") == 2 ]] ||
     fail "$(outcome)"
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Many vCPUs, and many VMs: the cost of one must not depend on how many there are or were.
+# Many vCPUs, and many VMs: the cost of a vCPU or a VM must not depend on how many there are or were.
 
 load lib
 
@@ -42,8 +42,8 @@ scaled() {
 
 @test "2,000 VMMs under one supervisor are all trimmed, and the last costs as much as the first" {
   need_kvm
-  # 1024: the soft limit of most systems. On one CPU: with two, the time of a restore depends on the CPU that the scheduler picks
-  # for the supervisor.
+  # 1024 descriptors is the soft limit of most systems. The VMMs run on one CPU: with two CPUs, the time of a restore depends on the
+  # CPU that the scheduler picks for the supervisor.
   run bash -c 'ulimit -Sn 1024; exec timeout 300 taskset -c 0 "$@"' - "$build/xsaveshim" run --supervise --log=none -- "$build/test/many" 2000
   ((status == 0)) || fail "exit status $status" "$output"
   echo "# $output" >&3

@@ -3,7 +3,7 @@
 
 load lib
 
-# With the default, abort, a refusal ends the VMM. The tests of the default unset this.
+# With the default, abort, a refusal ends the VMM. The tests of the default unset this variable.
 setup() {
   export XSAVESHIM_REFUSED=report
   log=$BATS_TEST_TMPDIR/log
@@ -15,7 +15,8 @@ teardown() {
   [[ -z ${vmm_pid:-} ]] || kill "$vmm_pid" 2>/dev/null || true
 }
 
-# run_private [VARIABLE=VALUE]... STEP...    with the stand-in for KVM, which leaks PKRU into the payload that it returns
+# run_private [VARIABLE=VALUE]... STEP...    runs the VMM with the stand-in for KVM, which leaks PKRU into the payload that it
+# returns
 run_private() {
   local environment=(LD_PRELOAD="$shim $standin" DEVICE=/dev/null STANDIN_LEAK=0x200)
   while [[ ${1:-} =~ ^[A-Z_0-9]+= ]]; do environment+=("$1"); shift; done
@@ -148,7 +149,7 @@ assert_file() { # SOURCE [SETTING]
   [[ $(stat -c %a "$log") == 600 ]]
 }
 
-# The library opens it once more to map a page, which keeps the inode.
+# The library also opens the log to map a page of it, so that no other file gets the log's inode number.
 @test "a log file is opened once for writing, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
   local opened
   run --separate-stderr timeout 60 strace -f -qq -e trace=openat,open -o "$BATS_TEST_TMPDIR/trace" \
@@ -195,7 +196,7 @@ assert_file() { # SOURCE [SETTING]
   grep -q 'event=trim' "$BATS_TEST_TMPDIR/out"
 }
 
-@test "a log that is a symbolic link is not opened; the reports, and one of the failure, go to stderr" {
+@test "a log that is a symbolic link is not opened; the library reports that on stderr, and writes all reports there" {
   : >"$BATS_TEST_TMPDIR/target"
   ln -s target "$log"
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
@@ -204,7 +205,7 @@ assert_file() { # SOURCE [SETTING]
   assert_reported "level=error event=log target=$log error=\"Too many levels of symbolic links\" using=stderr" "$trimmed"
 }
 
-@test "if a log file cannot be opened, the reports, and one of the failure, go to stderr" {
+@test "if a log file cannot be opened, the library reports the failure on stderr, and writes all reports there" {
   run_private XSAVESHIM_LOG=/nonexistent/log "${trim_steps[@]}"
   assert_trimmed
   assert_reported 'level=error event=log target=/nonexistent/log error="No such file or directory" using=stderr' "$trimmed"
@@ -244,7 +245,7 @@ assert_syslog() { # SOURCE [SETTING]
   assert_trimmed
   assert_no_report
   wait_for 10 grep -q event=refused "$messages"
-  # each report is a datagram, and its priority is that of the facility daemon and the level
+  # each report is a datagram, whose priority is made of the facility daemon and the report's level
   [[ $(sed -E 's/ pid=[0-9]+//g; s/ fd=[0-9]+/ fd=*/g' "$messages") == \
     "<29>xsaveshim: $trimmed<27>xsaveshim: $refusal" ]] || fail "$(cat "$messages")"
 }
@@ -257,7 +258,7 @@ assert_syslog() { # SOURCE [SETTING]
   assert_syslog file
 }
 
-@test "if there is no /dev/log, the reports, and one of the failure, go to stderr" {
+@test "if there is no /dev/log, the library reports that on stderr, and writes all reports there" {
   mkdir "$dev"
   run_private XSAVESHIM_LOG=syslog "${trim_steps[@]}"
   assert_trimmed

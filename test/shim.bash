@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# The tests that shim.bats (the library in front of a stand-in for KVM) and kvm.bats (on real KVM) have in common; to be sourced
-# after lib.bash. Each of the two sets
+# Tests that shim.bats (the library in front of a stand-in for KVM) and kvm.bats (on real KVM) share. A suite sources this file
+# after lib.bash, and sets
 #   behind   the libraries to preload behind the shim, and exports DEVICE if there are any
 #   lacking  an xfeature bit that KVM does not support, and lacking_name, its name
 
@@ -65,7 +65,7 @@ assert_trimmed_restore() {
 assert_v1_and_empty_tables() {
   shimmed create 0 cpuid-v1 0xd=0x3 set-xsave "$(leaky)" create 1 cpuid none set-xsave "$(leaky)"
   [[ $(count_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same") == 2 ]] || fail "$(outcome)"
-  # a kernel that refuses FP and SSE to a guest without XSAVE adds a line of its own
+  # on a kernel that refuses FP and SSE to a guest without XSAVE, the library writes one more report
   stderr=$(grep -v ' event=load-widened ' <<<"$stderr")
   assert_reported "$(leaky_report 0)" "$(leaky_report 1)"
 }
@@ -145,7 +145,7 @@ assert_reasons() {
 assert_early_calls() {
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $behind $build/test/constructor.so" LD_DEBUG=files "$build/test/preinit"
   [[ $output == $'preinit: 0 xstate_bv=0x3\nconstructor: 0 xstate_bv=0x3\nmain: 0 xstate_bv=0x3' ]] || fail "$(outcome)"
-  # the other library's constructor did come first
+  # checks that the other library's constructor ran before the shim's
   [[ $(grep -oE 'calling init: .*/(libxsaveshim|constructor)\.so' <<<"$stderr") == *constructor.so*libxsaveshim.so ]]
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The library in front of a stand-in for KVM: the calls that KVM gets, and what becomes of their arguments.
+# The library in front of a stand-in for KVM: the calls that KVM gets, and how the library changes the calls' arguments.
 
 load lib
 load shim
@@ -14,7 +14,7 @@ setup() {
 # ---- the tests that kvm.bats has, too ----
 
 @test "without the shim the stand-in refuses the leaky payload and loads nothing of it" { assert_bare_refusal; }
-@test "with the shim a leaky payload loads, and the vCPU gets the same state as from a clean one" { assert_trimmed_restore; }
+@test "with the shim a leaky payload loads, and the vCPU gets the same state as from a clean payload" { assert_trimmed_restore; }
 @test "KVM_SET_CPUID and an empty KVM_SET_CPUID2 table also limit the guest" { assert_v1_and_empty_tables; }
 @test "a vCPU without an accepted CPUID table is not trimmed, and the refusal is reported" { assert_untrimmed_without_table; }
 @test "an xfeature that the guest's CPUID enumerates is kept even if this host's KVM lacks it" { assert_enumerated_kept; }
@@ -128,13 +128,13 @@ state_report() { # CALL REST
     "$(state_report KVM_SET_SREGS2 'errno=EINVAL cr0=0x1 cr4=0x2 efer=0x3 apic_base=0x4 count=2')"
 }
 
-# The calls without a step of their own: NAME NUMBER
+# The calls for which the VMM has no step of their own, each as NAME NUMBER.
 other_state='KVM_SET_VCPU_EVENTS 0x4040aea0
 KVM_SET_DEBUGREGS 0x4080aea2
 KVM_SET_LAPIC 0x4400ae8f
 KVM_SET_NESTED_STATE 0x4080aebf'
 
-@test "each other refused call with a part of a vCPU's state is reported with its errno, and all share one counter" {
+@test "each other call for vCPU state that KVM refuses is reported with its errno, and all these calls share one counter" {
   local steps=() expected=("$(state_report KVM_SET_CPUID2 errno=E2BIG)") answers=KVM_SET_CPUID2=E2BIG name number
   while read -r name number; do
     steps+=(ioctl "$number")
@@ -147,7 +147,7 @@ KVM_SET_NESTED_STATE 0x4080aebf'
   assert_reported "${expected[@]}"
 }
 
-@test "a call with a vCPU's state that KVM accepts, or that is for no vCPU, is not reported, and errno stays" {
+@test "the library reports no call whose vCPU state KVM accepts and no call that is for no vCPU, and errno stays" {
   local answer
   run_shimmed_standin STANDIN_ANSWER=KVM_SET_MSRS=2,KVM_SET_SREGS=0,KVM_SET_VCPU_EVENTS=0 create 0 cpuid 0xd=0x3 \
     set-msrs 0x10=1,0x11=2 set-sregs 0x1 ioctl 0x4040aea0
@@ -633,7 +633,7 @@ assert_cpuid() { # STEP LIST TRIMMED    a payload with XSTATE_BV 0xffff, trimmed
 
 # ---- threads, constructors, other libraries ----
 
-@test "eight vCPUs that set CPUID tables and restore at once are each trimmed to their own, and no report is torn" {
+@test "if eight vCPUs set CPUID tables and restore at once, each payload is trimmed to its own vCPU's table, and no report is torn" {
   local log=$BATS_TEST_TMPDIR/log report='level=notice event=trim pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=[0-7] fd=[0-9]+'
   timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG="$log" LD_PRELOAD="$shim $standin" STANDIN_SUPPORTED=0xff \
     "$build/test/threads"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The recipes of docs/snapshots.md for QEMU, run as the page has them, on a leaky snapshot and on a clean one.
+# Runs the recipes of docs/snapshots.md for QEMU, as the page has them, on a leaky snapshot and on a clean snapshot.
 
 # bats file_tags=kvm
 
@@ -45,8 +45,8 @@ follow() {
   wait "$pid"
 }
 
-# Returns true if QEMU's monitor says that the guest is paused and not inmigrate, or if QEMU has exited, as 8.2 and later do if KVM
-# refuses.
+# Returns true if QEMU's monitor says that the guest is paused and not inmigrate, or if QEMU has exited. QEMU 8.2 and later exit if
+# KVM refuses the payload.
 is_loaded() { # MONITOR PID
   kill -0 "$2" 2>/dev/null || return 0
   echo "info status" >&"$1"

@@ -47,7 +47,7 @@ start_world() {
   cp "$pretender" "$work/world/xsaveshim"
 }
 
-# start [VARIABLE=VALUE]... COMMAND...    waits until it prints "ready" into the file said; sets pid
+# start [VARIABLE=VALUE]... COMMAND...    starts the command, and waits until it prints "ready" into the file said; sets pid
 start() {
   said=$(mktemp -p "$work")
   env "$@" <&9 >"$said" &
@@ -87,13 +87,13 @@ kill_supervisor() {
   done
 }
 
-# start_orphan [COMMAND...]    a VMM with the filter of a supervisor that was killed; sets pid
+# start_orphan [COMMAND...]    starts a VMM with the filter of a supervisor that was killed; sets pid
 start_orphan() {
   start "$@" "$command" run --supervise -- "$idle" 1
   kill_supervisor
 }
 
-# assert_mode STATUS MODE PROTECTED    of the only VMM
+# assert_mode STATUS MODE PROTECTED    checks status' exit status, and the mode and the protection of the only VMM
 assert_mode() {
   assert_status "$1"
   assert_json ".vmms[] | [.mode, .protected] | @json" "[\"$2\",$3]"
@@ -135,7 +135,7 @@ line_of() {
   in_world
 }
 
-@test "status shows the mode and the vCPUs of a VMM with the library and of one without" {
+@test "status shows the mode and the vCPUs of a VMM with the library and of a VMM without it" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 3; preloaded=$pid
     start "$idle" 2; bare=$pid
@@ -199,11 +199,11 @@ line_of() {
 
 @test "status inspects 5,000 idle processes in 2 seconds" {
   scenario() {
-    # a small machine allows fewer
+    # a small machine allows fewer processes
     (($(</proc/sys/kernel/pid_max) > 10000)) || echo 32768 >/proc/sys/kernel/pid_max
     start IDLE_CHILDREN=5000 LD_PRELOAD="$shim" "$idle" 1
     start=${EPOCHREALTIME/./}
-    assert_status 0 # twice, with --json
+    assert_status 0 # assert_status runs status twice, once with --json
     ((${EPOCHREALTIME/./} - start < 2 * 2000000 * ${XSTEST_SLOW:-1})) || fail "two runs took $((${EPOCHREALTIME/./} - start)) us"
     assert_json ".vmms | length" 1
   }
@@ -480,13 +480,13 @@ line_of() {
   in_world
 }
 
-@test "status counts the processes that it may not inspect, and then does not claim that all is well" {
+@test "status counts the processes that it may not inspect, and then does not say that all VMMs are protected" {
   scenario() {
     start "$idle" 1
     # a child that has ended and that its parent does not wait for
     bash -c 'until grep -qx sleep "/proc/$$/comm"; do sleep 0.02; done & exec sleep 60' &
     until [[ $(ps --ppid $! -o stat=) == Z* && $(<"/proc/$!/comm") == sleep ]]; do sleep 0.02; done
-    hidden=3 # the shell, the VMM and the one that sleeps
+    hidden=3 # the shell, the VMM and the sleeping process
     assert_status 2 "${as_nobody[@]}"
     assert_json ".not_inspected | length" "$hidden"
     assert_json ".vmms | length" 0
@@ -539,7 +539,7 @@ line_of() {
           assert_json ".vmms[] | select(.pid == ${pids[$mode]}) | [.mode, .vcpus] | @tsv" "$mode	2"
         done
         assert_json "[.vmms[].name] | join(\" \")" "library-$owner supervisor-$owner none-$owner"
-        # yama.bats has what a plain user sees under Yama
+        # yama.bats tests what a plain user sees under Yama
         [[ $seen_by == root || $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) == 0 ]] || continue
         assert_json ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	report	none	error"
         assert_json ".vmms[1].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	/a/log	error"
@@ -694,7 +694,7 @@ line_of() {
 }
 
 @test "a VMM that is ending is not taken for an unprotected one" {
-  # the kernel frees its memory before it closes its descriptors, which takes a while for a large guest
+  # the kernel frees a VMM's memory before it closes the VMM's descriptors, which takes a while for a large guest
   scenario() {
     for ((i = 0; i < 3; i++)); do
       start LD_PRELOAD="$shim" IDLE_MIB=256 "$idle" 1
@@ -739,7 +739,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
     assert_json ".vmms | map(.supervisor) | unique | length" 1
     [[ $(grep -cE " supervisor +vmm +2\*( +0\*){4} +trim=" <<<"$text") == 2 ]] || fail "$text"
     grep -q "^\*: counted for all VMMs of the same supervisor together$" <<<"$text"
-    # the sum has each supervisor once
+    # the sum has the counts of each supervisor once
     [[ $("$command" status --check) == *" | vmms=2 "*" trimmed=2 would_trim=0 refused=0 lost=0 refused_state=0" ]]
   }
   in_world
@@ -784,7 +784,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "status names unprotected VMMs of libvirt apart, with the remedy for them" {
+@test "status names libvirt's unprotected VMMs in a line of their own, with the remedy for them" {
   scenario() {
     start "$idle" 1 -chardev socket,id=charmonitor,fd=21,server=on,wait=off; libvirts=$pid
     start "$idle" 1 -name socket,id=charmonitor; other=$pid
@@ -873,7 +873,7 @@ vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost vmms.0.counts.
   assert_collected_valid status
   shapes=$(jq -rs '[.[].vmms[] | .mode, "protected=\(.protected)", "counts_of=\(.counts_of)", "settings=\(.settings | type)",
     "log_in_use=\(.log_in_use | type)"] + [.[] | .verdict, .not_inspected[].reason] | unique | join(" ")' "$BATS_FILE_TMPDIR/json")
-  # only if all tests have run
+  # this check needs the output of all tests, so it is made only if all tests have run
   ((BATS_TEST_NUMBER < $(grep -c "^@test" "$BATS_TEST_FILENAME"))) || [[ $shapes == "bypassed counts_of=null counts_of=supervisor counts_of=vmm library log_in_use=null \
 log_in_use=string no-answer none not-permitted protected protected=false protected=null protected=true settings=null \
 settings=object supervisor unknown unprotected" ]] || fail "$shapes"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Processes and files at which the supervisor hangs: neither may hold up a VMM that has nothing to do with them. No KVM is needed:
-# the supervisor handles the calls before the kernel finds that the descriptor is no vCPU.
+# Processes and files at which the supervisor hangs: no other VMM may have to wait for such a process or file. No KVM is needed: the
+# supervisor handles the calls before the kernel finds that the descriptor is no vCPU.
 
 load lib
 
@@ -28,15 +28,15 @@ with_hangfs() { # write|flush SCRIPT ARGUMENT...
     bash -c "$@"' - "$public" "$build/test/hangfs" "$@"
 }
 
-# The answer to a VMM's call that waits for the supervisor.
+# Checks the answer to a VMM's call that waited for the supervisor.
 assert_answered() { # [ERROR]
   [[ $status == 0 && $output == *"set-xsave 0x7: ${1-ENOTTY} "* ]] || fail "$(outcome)"
 }
 
 @test "a process that is stuck in its exec holds up no other VMM" {
   make_public "$build/xsaveshim" "$static"
-  # The perl is an owner for the supervisor, and closing its file takes for ever. All others have closed the standard error, so
-  # that the supervisor checks whether the perl has it.
+  # The supervisor takes the perl for an owner, and the perl's exec takes for ever to close its file. All other processes have
+  # closed the standard error, so the supervisor checks whether the perl still has it open.
   # shellcheck disable=SC2016 # another shell expands it
   with_hangfs flush 'exec "$0" run --supervise -- bash -c "$@"' "$public/xsaveshim" '
     exec 2>/dev/null
@@ -50,7 +50,7 @@ assert_answered() { # [ERROR]
 @test "a log whose file system hangs holds up no VMM that has nothing to report" {
   make_public "$build/xsaveshim" "$static"
   cp "$static" "$public/unreadable"
-  chmod 711 "$public/unreadable" # so that the supervisor may not read its memory, which is reported
+  chmod 711 "$public/unreadable" # the supervisor may not read this VMM's memory, and reports that
   chmod 777 "$public"
   # shellcheck disable=SC2016
   with_hangfs write 'exec setpriv --reuid nobody --regid nogroup --clear-groups "$0" run --supervise --log="$mnt/file" -- bash -c "$@"' \
@@ -65,7 +65,7 @@ assert_answered() { # [ERROR]
   make_public "$build/xsaveshim" "$static"
   # shellcheck disable=SC2016
   with_hangfs write 'exec "$0" run --supervise --log="$mnt/file" -- bash -c "$@"' "$public/xsaveshim" '
-    pkill -KILL -x xsaveshim # in this PID namespace
+    pkill -KILL -x xsaveshim # kills only processes of this PID namespace
     until grep -qx hangs "$messages"; do sleep 0.02; done
     exec timeout 10 "$0" file /dev/null set-xsave 0x7' "$public/vmm-static"
   assert_answered ENOSYS

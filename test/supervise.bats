@@ -26,7 +26,7 @@ teardown() {
   [[ ! ${public:-} ]] || rm -rf "$public"
 }
 
-# supervised [VARIABLE=VALUE]... STEP...    runs the static VMM under a supervisor; sets what `run` does
+# supervised [VARIABLE=VALUE]... STEP...    runs the static VMM under a supervisor; sets the same variables as `run`
 supervised() {
   local environment=()
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -112,7 +112,7 @@ names() { # XFEATURES    of AVX and the leaked one
   [[ $(wc -l <<<"$stderr") == 1 ]]
   [[ $stderr =~ event=refused\ .*vcpu=5\ .*\ foreseen=yes\ reason=xcomp-bv:0x9\;reserved-bytes\;mxcsr:0x[0-9a-f]+$ ]] ||
     fail "$(outcome)"
-  supervised create 0 set-xsave "$leaky" # without a table, a vCPU is allowed all that the host has
+  supervised create 0 set-xsave "$leaky" # a vCPU without a table is allowed every xfeature of the host
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=refused*"vcpu=0 "* ]]
 }
@@ -151,7 +151,7 @@ names() { # XFEATURES    of AVX and the leaked one
   assert_reported "$(trim_report 0 0x3 0x7)" "$lost action=abort"
 }
 
-@test "an XCR0 without a dropped xfeature is no loss, and neither is one that cannot be read" {
+@test "an XCR0 without a dropped xfeature, or an XCR0 that cannot be read, is no loss" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x7 set-xsave "$leaky" set-xcrs 0x7 set-xcrs-at 0x1000
   assert_printed 'set-xcrs-at 0x1000: EFAULT'
   assert_reported "$(trim_report)"
@@ -189,7 +189,7 @@ names() { # XFEATURES    of AVX and the leaked one
   assert_no_report
 }
 
-@test "xfeatures of an earlier table are kept, whether KVM refuses the later table or not, and the kept ones are reported at growing intervals" {
+@test "the supervisor keeps xfeatures of an earlier table, whether KVM refuses the later table or not, and reports the kept xfeatures at growing intervals" {
   local steps=() i
   for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
   supervised "${guest[@]}" run cpuid 0xd=0x3 set-xsave 0x7
@@ -202,7 +202,7 @@ names() { # XFEATURES    of AVX and the leaked one
     "level=notice event=not-trimmed via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 $kept count=10"
 }
 
-@test "a later table with more xfeatures counts from then on" {
+@test "if the VMM sets a CPUID table with more xfeatures, the supervisor trims later payloads by that table" {
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same
@@ -228,14 +228,14 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
 }
 
-@test "a duplicate of a vCPU's descriptor is that vCPU" {
+@test "the supervisor takes a duplicate of a vCPU's descriptor for that vCPU" {
   supervised "${guest[@]}" dup set-xsave "$leaky" dup-to 900 set-xsave "$leaky"
   ((status == 0))
   [[ $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "a duplicate on the number of another vCPU is the vCPU that it duplicates" {
+@test "the supervisor takes a duplicate that has another vCPU's descriptor number for the vCPU that it duplicates" {
   local second
   supervised create 0 create 1
   second=$(sed -n 's/^create 1: //p' <<<"$output")
@@ -318,7 +318,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 
 # ---- whose call is it? ----
 
-@test "a helper that shares the descriptors and not the memory gets EIO: nothing is trimmed or reported, and nobody ends" {
+@test "a helper that shares the VMM's descriptors and not its memory gets EIO, and the supervisor trims nothing, reports nothing and ends no process" {
   local mode
   supervised "${guest[@]}" helper set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
@@ -336,7 +336,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "pid= is the process that makes the call, by its pid in the supervisor's namespace" {
+@test "pid= is the pid, in the supervisor's namespace, of the process that makes the call" {
   local pids
   run --separate-stderr "$xsaveshim" run --supervise -- sh -c '"$@"; "$@"; true' sh "$static" pid "${guest[@]}" set-xsave "$leaky"
   pids=$(sed -n 's/^pid: //p' <<<"$output")
@@ -347,7 +347,8 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(outcome)"
 }
 
-# start_hanging WHERE XSTATE_BV    starts a VMM whose payload nobody can read before `resume`; sets what `start` sets
+# start_hanging WHERE XSTATE_BV    starts a VMM whose payload no process can read before `resume`; sets the same variables as
+# `start`
 start_hanging() {
   [[ $EUID == 0 ]] || skip "only root can make a system call wait for a userfaultfd"
   mkfifo "$work/in"
@@ -363,7 +364,7 @@ start_hanging() {
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- bash -c '
-    set -m # each in a process group, with what puts its payload there
+    set -m # each VMM has a process group, with the process that puts the payload there
     for ((i = 0; i < 10; i++)); do
       "$1" vcpu "$3" >"$4/$i" &
       hanging+=($!)
@@ -377,7 +378,7 @@ start_hanging() {
   [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 10 ]] || fail "$(outcome)"
 }
 
-@test "no memory is read for a descriptor that is no vCPU, so that nobody waits" {
+@test "the supervisor reads no memory for a descriptor that is no vCPU, so that no VMM waits" {
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$build/test/hang" nothing "$leaky" <&"$in"
@@ -426,7 +427,7 @@ start_hanging() {
   assert_reported "$(trim_report 0 0x3)"
 }
 
-@test "a payload in a file that is mapped shared and read-only stays as it is, which is reported" {
+@test "a payload in a file that is mapped shared and read-only stays unchanged, and the supervisor reports that" {
   run_mapped shared
   [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(outcome)"
   [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ reason=memory-not-writable\ error= ]] ||
@@ -539,7 +540,7 @@ snapshot_file() {
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "XSAVESHIM_REFUSED=abort ends nobody for xfeatures that XSAVESHIM_TRIM=none leaves in the payload, and does for another reason" {
+@test "XSAVESHIM_REFUSED=abort ends no VMM for xfeatures that XSAVESHIM_TRIM=none leaves in the payload, and ends a VMM for any other reason" {
   supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $stderr == *event=would-trim*event=refused* && $stderr != *action=* ]] || fail "$(outcome)"
@@ -548,7 +549,7 @@ snapshot_file() {
 }
 
 @test "XSAVESHIM_REFUSED=abort ends the VMM after a refusal that was reported before, and not without a report" {
-  # The first refusal, without a CPUID table, ends nobody.
+  # The first refusal, without a CPUID table, ends no VMM.
   supervised XSAVESHIM_REFUSED=abort create 0 set-xsave "$leaky" cpuid "0xd=$leaky" set-xsave "$leaky" mark late
   [[ $status == $((128 + 9)) && $output != *mark* ]] || fail "$(outcome)"
   [[ $(wc -l <<<"$stderr") == 2 && $(sed -n 2p <<<"$stderr") == *event=refused*action=abort*count=2 ]] || fail "$(outcome)"
@@ -587,7 +588,7 @@ find_supervisor() { # WORD-OF-ITS-COMMAND-LINE
   local candidate
   supervisor=
   for candidate in $(pgrep -f -- "$1"); do
-    # until its exec, the VMM is called xsaveshim as well
+    # until its exec, the VMM has the name xsaveshim, too
     [[ $candidate == "${pid-}" || $(cat "/proc/$candidate/comm" 2>&1) != xsaveshim ]] || supervisor=$candidate
   done
   [[ $supervisor ]]
@@ -625,7 +626,7 @@ field() { # PID NAME    of /proc/PID/status
   [[ $(readlink "/proc/$supervisor/fd/0") == /dev/null && $(readlink "/proc/$supervisor/fd/1") == /dev/null ]]
   [[ $(readlink "/proc/$supervisor/fd/2") == "$work/err" ]]
   run ls -l "/proc/$supervisor/fd"
-  # if the host has a syslog, there is a socket as well
+  # if the host has a syslog, the supervisor also has a socket
   [[ $(sed -n '/ socket:/d; s/.* -> //p' <<<"$output" | sort) == "/dev/null
 /dev/null
 $work/err
@@ -647,7 +648,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -qx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" "$work/out"
 }
 
-@test "a VMM is served whose standard error has lost its reader, or is a full pipe" {
+@test "the supervisor serves a VMM whose standard error has lost its reader, or is a full pipe" {
   local target
   mkfifo "$work/stderr" "$work/full"
   exec {reader}<>"$work/stderr"
@@ -708,7 +709,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   kill -0 "$supervisor"
   resume
   wait_for $((10 * slow)) none_left "$work"
-  # the reader of a pipe sees its end
+  # the reader of the pipe sees the end of file
   timeout $((10 * slow)) "$xsaveshim" run --supervise -- "$static" mark "$work" 2>&1 | cat >"$work/piped"
   grep -q '^mark' "$work/piped"
 }
@@ -737,7 +738,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) eval '(($(grep -c "^pause:" "$work/out") == 2))'
   grep -q '^get-xsave: 0 ' "$work/out"
   grep -qx 'run: 0 exit=hlt' "$work/out"
-  grep -qx 'create 1: ENOSYS' "$work/out" # no VMM goes on without it
+  grep -qx 'create 1: ENOSYS' "$work/out" # no VMM goes on after a KVM_CREATE_VCPU that failed
   resume
   wait "$pid" || status=$?
   ((status == 128 + 9)) || fail "$status" "$(<"$work/out")"
@@ -839,7 +840,7 @@ make_public() {
 
 @test "calls of a VMM whose memory the supervisor may not read go through untrimmed, and each is reported" {
   make_public
-  chmod 711 "$public/vmm-static" # not to be read, and so not to be looked into
+  chmod 711 "$public/vmm-static" # a file that a plain user may not read makes the VMM's memory unreadable, too
   run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \
     sh -c 'exec "$@"' sh "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
   assert_printed "cpuid 0xd=0x7: 0" "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"

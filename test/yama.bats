@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The supervisor under Yama, which decides who may read another process's memory. In a testbed kernel, because it can be set to
-# every scope there.
+# The supervisor under Yama, which decides who may read another process's memory. The suite runs in a testbed kernel, in which a
+# test can set every scope.
 
 load lib
 
-# in_testbed SCRIPT    runs a script in the testbed, where everybody may use /dev/kvm and execute the programs in $build. Sets
-# what `run` does.
+# in_testbed SCRIPT    runs a script in the testbed, where everybody may use /dev/kvm and execute the programs in $build. Sets the
+# same variables as `run`.
 in_testbed() {
   run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSTEST_SLOW:-1})) fixed -- bash -c '
     scope=/proc/sys/kernel/yama/ptrace_scope
     as_nobody="setpriv --reuid nobody --regid nogroup --clear-groups"
-    build=/tmp/build # the clone may be below a home that is closed
+    build=/tmp/build # the clone may be below a home that other users may not enter
     xsaveshim=$build/xsaveshim
     static=$build/test/vmm-static
     musl=$build/test/vmm-musl
