@@ -294,8 +294,8 @@ bool log_takes(const struct log *log, enum log_level level)
 	return log->target != LOG_NONE && verbosity[level] <= verbosity[log->level];
 }
 
-// The log calls syscall() instead of write() and sendmsg(), which are cancellation points. The VMM
-// called ioctl(), which is no cancellation point.
+// The VMM's thread is inside ioctl(), which is no cancellation point. So the log calls syscall()
+// instead of write() and sendmsg(), which are cancellation points.
 static bool write_line(const struct log *log, struct log_file file, char *line, size_t length)
 {
 	struct pollfd target = {.fd = file.fd, .events = POLLOUT};

@@ -28,10 +28,10 @@ static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2),
 static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries),
 	      "struct guest_cpuid is the argument of KVM_GET_CPUID2");
 
-// Variadic like libc's ioctl(), because the ABI of variadic functions differs.
+// ioctl_fn is variadic like libc's ioctl(), because variadic functions have another ABI.
 typedef int ioctl_fn(int fd, unsigned long request, ...);
 
-// KVM takes no more MSRs in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
+// The largest number of MSRs that KVM takes in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
 #define KVM_MSRS_MAX 256
 
 // Marks a function of a rare path. The usual path then needs no stack for the function's large
@@ -427,9 +427,9 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 
 enum widened { WIDENED_NOT, WIDENED_LOADED, WIDENED_STUCK };
 
-// Loads a payload while the guest's CPUID table enumerates the missing xfeatures, too. This works
-// only before the vCPU's first KVM_RUN: after KVM_RUN, KVM takes no other table. The function is
-// out of line, so that the table of 10 KiB has left the stack when the library reports.
+// Loads a payload while the guest's CPUID table also enumerates the missing xfeatures. KVM takes
+// another CPUID table only before the vCPU's first KVM_RUN. The function is out of line, so that
+// the table of 10 KiB has left the stack when the library reports.
 OUT_OF_LINE static enum widened
 load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t missing)
 {
@@ -554,9 +554,9 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 }
 
 // Handles an XCR0 that KVM took from KVM_SET_XCRS. The guest had enabled this XCR0 when the VMM
-// saved the guest. Of the XCR0's xfeatures, the guest loses the state of those that the library
-// dropped from the payload. From now on, the library allows the xfeatures that the guest's CPUID
-// lacks.
+// saved the guest. If the library dropped an xfeature of this XCR0 from the payload, the xfeature's
+// state is lost. From now on, the library allows all xfeatures of this XCR0, even if the guest's
+// CPUID does not enumerate these xfeatures.
 OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);

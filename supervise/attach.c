@@ -2,14 +2,17 @@
 // A process gets its supervisor in these steps, before the process execs the VMM:
 //
 //   VMM's process                                  supervisor
-//   1. forks it by way of a child that exits  ->   leaves the session, closes what it does not need
-//   2.                                        <-   sends its pid
-//   3. allows that pid to trace it (Yama)
+//   1. forks a child, which forks the
+//      supervisor and exits                   ->   leaves the session, closes inherited descriptors
+//   2.                                        <-   sends the supervisor's pid
+//   3. allows this pid to trace the VMM
+//      (Yama)
 //   4. loads the filter, sends the number
 //      of the listener                        ->   copies the listener by pidfd_getfd()
-//   5.                                        <-   says that it is ready
-//   6. closes the listener with its exec           answers until the last process with the filter
-//                                                  has exited
+//   5.                                        <-   says that the supervisor is ready
+//   6. executes the VMM, which closes the
+//      listener                                    answers notifications until the last process
+//                                                  with the filter has exited
 //
 // The VMM's process forks the supervisor before it loads the filter, so that the filter does not
 // apply to the supervisor. The supervisor's parent has exited, so that the VMM has no child that

@@ -84,7 +84,7 @@ int filter_load(const struct sock_fprog *filter)
 		if (listener >= 0)
 			return listener;
 		if (errno == EINVAL && flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
-			flags &= ~SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; // before Linux 5.19
+			flags &= ~SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; // new in Linux 5.19
 		else if (errno != EACCES || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
 			break;
 		else if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

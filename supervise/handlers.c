@@ -300,8 +300,8 @@ static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *
 		record_event(record, RECORD_REFUSED);
 		events->refused_count =
 			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
-		// A vCPU without a known CPUID table may belong to another process, whose calls KVM
-		// serves.
+		// A vCPU without a known CPUID table may belong to another process. KVM then fails
+		// this call in any case, so the supervisor does not end the VMM.
 		events->ends_vmm =
 			settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
 			policy_ends_vmm(settings->trim, vcpu->vcpu, events->refusal);
@@ -349,9 +349,9 @@ static void before_set_xsave(struct call *call)
 
 // The guest had enabled this XCR0 when the VMM saved the guest. If the supervisor dropped an
 // xfeature of this XCR0 from the payload, the xfeature's state is lost. The supervisor allows the
-// other xfeatures of this XCR0, even if the guest's CPUID does not enumerate these xfeatures. It
-// may do so before KVM_SET_XCRS has succeeded, because a VMM whose KVM_SET_XCRS fails never loads
-// the payload.
+// other xfeatures of this XCR0, even if the guest's CPUID does not enumerate these xfeatures. The
+// supervisor need not know whether KVM_SET_XCRS succeeds, because a VMM whose KVM_SET_XCRS fails
+// never loads the payload.
 static void before_set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};

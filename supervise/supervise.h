@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The supervisor. It trims the payloads of a VMM from another process, because some VMMs cannot
-// load the library.
+// The supervisor: a process that trims the payloads of VMMs that cannot load the library.
 //
 // The functions are not thread-safe. A function that fails ends the program with a message.
 #ifndef XSAVESHIM_SUPERVISE_H
@@ -11,9 +10,9 @@
 #include "xsaveshim/settings.h"
 
 // Opens the log that the settings name. Reports the supervised program, and the reason why the
-// supervisor was chosen as the mode. Starts the guardian. Publishes the record that `xsaveshim
-// status` reads. listener: the descriptor at which the kernel's notifications arrive. socket: the
-// socket to the VMM's process, which the guardian closes.
+// supervisor was chosen as the mode. Starts the guardian. Publishes the record for `xsaveshim
+// status`. listener: the descriptor at which the kernel's notifications arrive. socket: the socket
+// to the VMM's process, which the guardian closes.
 void supervise_prepare(int listener, int socket, const struct settings *settings, pid_t vmm,
 		       const char *program, const char *reason);
 

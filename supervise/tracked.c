@@ -152,8 +152,8 @@ void tracked_forget_exited(struct tracked *tracked)
 }
 
 // The read of /proc in remote_process takes ten times as long as kcmp. Usually tracked_owner reads
-// /proc once for each thread. It reads /proc more often if the process's first thread has exited,
-// or if the kernel was built without kcmp.
+// /proc once for each thread. tracked_owner reads /proc more often if the process's first thread
+// has exited, or if the kernel was built without kcmp.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 {
 	pid_t tid = caller->tid;
@@ -261,7 +261,7 @@ uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64
 struct candidate {
 	uint64_t serial;
 	int fd;
-	bool matches; // true if the descriptor is what the check searches for
+	bool matches; // true if the vCPU is one that the function searches for
 };
 
 // Lists the owner's vCPUs that have this id and a descriptor other than fd. Returns the number of

@@ -2,24 +2,26 @@
 // The supervised processes that have created vCPUs, and the supervisor's knowledge about the vCPUs.
 //
 // The kernel notifies the supervisor before the kernel makes a call. The kernel never tells the
-// supervisor how the call ended. So the supervisor must answer these questions:
+// supervisor how the call ended. So this file answers the following questions:
 //
 // - Which process owns the vCPU? KVM serves a vCPU only to processes that share the memory in which
 //   the VM was created. A process becomes an owner with its first KVM_CREATE_VCPU. A process that
 //   shares an owner's memory, such as a vfork() child, counts as that owner. Any other process has
-//   no owner, such as a child that has inherited the descriptors. KVM fails its calls with EIO.
-// - Which vCPU is behind a descriptor? The supervisor identifies a vCPU by the owner, the descriptor
-//   and the vCPU's id, which /proc/PID/fd shows. A VMM may close a vCPU's descriptor. The kernel
-//   may then give the descriptor's number to a vCPU of another VM with the same id. Before the
-//   kernel creates this vCPU, the supervisor sees a KVM_CREATE_VCPU with this id. The supervisor
-//   then forgets the owner's vCPUs with this id whose descriptors are closed. The supervisor misses
-//   a descriptor that the VMM closes in the microseconds between this check and the creation.
+//   no owner, such as a child that has inherited the descriptors. KVM fails the vCPU calls of a
+//   process without an owner with EIO.
+// - Which vCPU is behind a descriptor? The supervisor identifies a vCPU by the owner, by the
+//   descriptor, and by the vCPU's id in /proc/PID/fd. A VMM may close a vCPU's descriptor. The
+//   kernel may then give the descriptor's number to a vCPU of another VM with the same id.
+//   Before the kernel creates this vCPU, the supervisor sees a KVM_CREATE_VCPU with this id. The
+//   supervisor then forgets the owner's vCPUs with this id whose descriptors are closed. The
+//   supervisor misses a descriptor that the VMM closes in the microseconds between this check and
+//   the creation.
 // - Is a descriptor a duplicate? kcmp() says whether two descriptors have the same open file. A VMM
 //   may put a duplicate on the number of another known vCPU. The supervisor then allows every
 //   xfeature that it allows either vCPU.
 // - Did KVM accept the CPUID table? The supervisor does not know. So the supervisor allows the
 //   xfeatures of every CPUID table that the VMM passed for the vCPU. The guest never has more
-//   xfeatures than the supervisor allows. If the guest has fewer, KVM may refuse the payload.
+//   xfeatures than the supervisor allows. If the guest has fewer xfeatures, KVM decides.
 // - Has the owner exited, and does another process have the owner's pid? A pidfd tells.
 //
 // All functions except tracked_init are thread-safe, because a lock guards the memory. A process
@@ -61,9 +63,9 @@ struct tracked_vcpu {
 struct tracked_process {
 	pid_t pid;
 	// pidfd is -1 if the supervisor may not write to the process's memory, and so cannot serve
-	// the process. pidfd is also -1 if the supervisor has no descriptor left. `xsaveshim
-	// status` finds the processes that a supervisor serves by the fdinfo of the supervisor's
-	// pidfds.
+	// the process. pidfd is also -1 if the supervisor has no descriptor left. To find the
+	// processes that a supervisor serves, `xsaveshim status` reads the fdinfo of the
+	// supervisor's pidfds.
 	int pidfd;
 	struct rate_limit not_readable;
 	struct tracked_vcpu *vcpus;

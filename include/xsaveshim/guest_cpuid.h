@@ -16,7 +16,7 @@
 // arch/x86/include/asm/kvm_host.h.
 #define GUEST_CPUID_MAX_ENTRIES 256
 
-// Intel SDM vol. 1, 13.2: processor extended state enumeration.
+// The CPUID leaf of the processor extended state enumeration: Intel SDM vol. 1, 13.2.
 #define CPUID_LEAF_XSTATE 0xd
 
 // A struct kvm_cpuid2 that has space for every entry that KVM may return.
@@ -27,8 +27,8 @@ struct guest_cpuid {
 };
 
 // Returns true if a KVM_SET_CPUID2 entry holds the guest's XCR0 in EDX:EAX: the entry's function is
-// 0xD, and its index is 0 or not significant. If a table has several entries with an XCR0, KVM uses
-// the first of them. This function needs no libc.
+// 0xD, and its index is 0 or not significant. If a table has several of these entries, KVM uses the
+// first. guest_cpuid_enumerates_xcr0 needs no libc.
 static inline bool guest_cpuid_enumerates_xcr0(const struct kvm_cpuid_entry2 *entry)
 {
 	return entry->function == CPUID_LEAF_XSTATE &&

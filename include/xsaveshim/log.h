@@ -10,8 +10,8 @@
 //
 // The VMM may close a descriptor of the log, and another file may then get the descriptor's number.
 // So before each write, the log checks that the descriptor's file still has the same device and
-// inode number. While the log is open, no other file can get this inode number. The log writes no
-// line into a regular file whose last name was removed. The log also writes no line that would
+// inode number. While the log is open, no other file can get the same inode number. The log writes
+// no line into a regular file whose last name was removed. The log also writes no line that would
 // make the file exceed the process's RLIMIT_FSIZE, because the kernel would send a signal.
 //
 // All functions are thread- and async-signal-safe. No function allocates memory or takes a lock. Of
@@ -80,7 +80,7 @@ struct log {
 
 	// If in_use is not NULL, the log stores there where its lines go: LOG_IN_USE of the target
 	// or fallback that takes the lines, or LOG_IN_USE(LOG_NONE) if the latest line was lost.
-	// The log stores nothing before it is open.
+	// The log stores nothing before the log is open.
 	_Atomic uint32_t *in_use;
 
 	_Atomic int pid; // the value of pid= in every line; 0: lines have no pid=

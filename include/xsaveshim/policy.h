@@ -45,8 +45,8 @@ struct host_caps {
 	uint32_t mxcsr_reserved; // the MXCSR bits that the host's CPU refuses
 };
 
-// One payload's XSTATE_BV before and after trimming. The dropped xfeatures are xstate_bv &
-// ~allowed.
+// One payload's XSTATE_BV before and after trimming. The expression xstate_bv & ~allowed gives the
+// dropped xfeatures.
 struct trim_result {
 	uint64_t xstate_bv; // XSTATE_BV before trimming
 	uint64_t allowed;   // the xfeatures that the guest may have
@@ -54,8 +54,8 @@ struct trim_result {
 };
 
 // Returns the xfeatures that may be in the vCPU's payload. If the vCPU's guest XCR0 is not known,
-// all xfeatures may be. FP and SSE need no CPUID bit: KVM allows XFEATURE_MASK_FPSSE to every guest
-// (arch/x86/kvm/cpuid.c).
+// policy_allowed returns all xfeatures. FP and SSE need no CPUID bit: KVM allows
+// XFEATURE_MASK_FPSSE to every guest (arch/x86/kvm/cpuid.c).
 static inline uint64_t policy_allowed(struct vcpu vcpu)
 {
 	return vcpu.knowledge == VCPU_XCR0 ? vcpu.guest_xcr0 | vcpu.enabled_xcr0 | XFEATURE_FPSSE
@@ -116,7 +116,7 @@ struct payload_parts {
 	uint32_t mxcsr;
 };
 
-// Sets host_lacks and not_permitted: those of the xfeatures that this host's KVM refuses.
+// Sets refusal's host_lacks and not_permitted to the xfeatures that this host's KVM refuses.
 static inline void
 policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
 {
