@@ -16,8 +16,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-// The lowest number of a log's descriptors: VMMs close or expect the lower ones, and the usual soft
-// limit is 1024.
+// The lowest number of the log's descriptors. VMMs close lower descriptors, or expect certain lower
+// numbers to be free. The usual soft limit of descriptors is 1024.
 #define LOG_FD_MIN 1000
 
 static_assert(sizeof(struct stat) == 144, "the old fstat(2) on x86-64 fills in libc's struct stat");
@@ -34,13 +34,13 @@ static struct log_files no_files(void)
 	return (struct log_files){.file = no_file(), .syslog = no_file()};
 }
 
-// Not fstat(): glibc's makes newfstatat(2), which Firecracker's filter does not allow.
+// Does not call fstat(): glibc's fstat() makes newfstatat(2), which Firecracker's filter forbids.
 static bool get_status(int fd, struct stat *status)
 {
 	return fd >= 0 && !syscall(SYS_fstat, fd, status);
 }
 
-// Returns the file that the descriptor stands for now.
+// Returns the file that is now behind the descriptor.
 static struct log_file file_of(int fd)
 {
 	struct stat status;
@@ -56,7 +56,7 @@ static struct log_file file_of(int fd)
 	};
 }
 
-// Returns true if the file is still the same and can take so many bytes.
+// Returns true if the descriptor still has the same file, and the file can take length more bytes.
 static bool can_take(struct log_file file, size_t length, uint64_t file_size_limit)
 {
 	struct stat status;
@@ -114,8 +114,9 @@ bool log_is_open(const struct log *log)
 	return atomic_load_explicit(&log->opened, memory_order_acquire);
 }
 
-// Not open(), connect() and close(): these are cancellation points. The other calls on descriptors
-// pass libc, too: TSan would take the numbers that it has not seen closed for races.
+// The log calls syscall() instead of open(), connect() and close(), which are cancellation points.
+// The log's other calls on descriptors bypass libc, too: TSan does not see that syscall() closes a
+// descriptor, and would take the reuse of the number for a race.
 static int open_file(const char *path, int flags)
 {
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
@@ -128,7 +129,7 @@ static void close_fd(int fd)
 		syscall(SYS_close, fd);
 }
 
-// Gives the file a descriptor of at least LOG_FD_MIN, if there is one.
+// Moves the file to a descriptor of at least LOG_FD_MIN, if such a descriptor is free.
 static struct log_file move_up(int fd)
 {
 	int high = fd < 0 ? -1 : (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
@@ -139,7 +140,7 @@ static struct log_file move_up(int fd)
 	return file_of(high);
 }
 
-// A FIFO in the file's place would end the VMM with SIGPIPE once its reader goes.
+// Refuses a FIFO: a write after the FIFO's reader has gone would end the VMM with SIGPIPE.
 static struct log_file open_log_file(const char *path, const char **error)
 {
 	int fd = open_file(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW);
@@ -155,8 +156,8 @@ static struct log_file open_log_file(const char *path, const char **error)
 	return no_file();
 }
 
-// Maps a page of a regular file without access to it. While it is mapped, the kernel keeps the inode
-// of a deleted file, and no other file gets its number.
+// Maps a page of a regular file without access to the page. While the page is mapped, the kernel
+// keeps the file's inode even if the file is deleted. So no other file gets the inode's number.
 static void *pin(const char *path, struct log_file file)
 {
 	void *page = MAP_FAILED;
@@ -182,8 +183,8 @@ static int connect_syslog(int type, bool *is_connected)
 	return fd;
 }
 
-// A datagram socket is kept even if it is not connected: syslogd may start later. Returns 0 or an
-// errno.
+// The log keeps a datagram socket that is not connected, because syslogd may start later. Returns 0
+// or an errno.
 static int open_syslog(struct log_files *files)
 {
 	int fd = connect_syslog(SOCK_DGRAM, &files->syslog_is_connected);
@@ -231,7 +232,7 @@ static void note_in_use(const struct log *log, enum log_target target)
 		atomic_store_explicit(log->in_use, LOG_IN_USE(target), memory_order_relaxed);
 }
 
-// Returns the first fallback of the log, which has these files.
+// Returns the first fallback of a log with these files.
 static enum log_target fallback(const struct log *log, const struct log_files *files)
 {
 	if (log->target != LOG_STDERR && log->standard_error.fd >= 0)
@@ -293,7 +294,8 @@ bool log_takes(const struct log *log, enum log_level level)
 	return log->target != LOG_NONE && verbosity[level] <= verbosity[log->level];
 }
 
-// Not write() or sendmsg(): these are cancellation points, and ioctl() is not one.
+// The VMM's thread is inside ioctl(), which is no cancellation point. So the log calls syscall()
+// instead of write() and sendmsg(), which are cancellation points.
 static bool write_line(const struct log *log, struct log_file file, char *line, size_t length)
 {
 	struct pollfd target = {.fd = file.fd, .events = POLLOUT};
@@ -314,9 +316,10 @@ static bool write_stderr(const struct log *log, char *line, size_t length)
 	return write_line(log, log->standard_error, line, length);
 }
 
-// The line follows the priority that /dev/log expects: facility daemon, severity notice, err or
-// debug (RFC 3164, 4.1.1). In a stream each line ends with a NUL. If syslogd has started or restarted
-// since, the socket has no peer, and the second sendmsg(2) names the address.
+// Sends the line after the priority that /dev/log expects: facility daemon, and severity notice,
+// err or debug (RFC 3164, 4.1.1). On a stream socket, each line ends with a NUL. If syslogd has
+// started or restarted after log_open, the socket has no peer. So the second sendmsg(2) names the
+// address.
 static bool send_line(const struct log_files *files, enum log_level level, char *line,
 		      size_t length)
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// No snprintf(): it is not async-signal-safe, and it needs more stack than some threads have.
+// The code does not call snprintf(), which is not async-signal-safe and needs more stack than some
+// threads have.
 #include "xsaveshim/report.h"
 
 #include <errno.h>
@@ -13,12 +14,12 @@ static const char *const level_names[] = {
 
 static void add_char(struct report_line *line, char c)
 {
-	// The last byte is for the newline.
+	// The last byte of the text is kept for the newline.
 	if (!line->muted && line->length < sizeof(line->text) - 1)
 		line->text[line->length++] = c;
 }
 
-// noinline, here and below: inlined, the wording takes some KiB more.
+// noinline, here and below, makes the code some KiB smaller.
 static __attribute__((noinline)) void add(struct report_line *line, const char *text)
 {
 	while (*text)
@@ -62,7 +63,7 @@ static void add_xfeatures(struct report_line *line, uint64_t xfeatures)
 			add(line, "bit");
 			add_number(line, bit, 10);
 		}
-		// A comma after each xfeature except the last.
+		// Add a comma after each xfeature except the last one.
 		if (bit < 63 && xfeatures >> (bit + 1))
 			add(line, ",");
 	}
@@ -175,7 +176,8 @@ void report_trim(const struct log *log, struct vcpu_call call, struct trim_resul
 	report_send(&line);
 }
 
-// Names each errno that KVM's calls, a seccomp filter or a dead supervisor may cause; else NULL.
+// Returns the name of an errno that KVM's calls, a seccomp filter or a dead supervisor may cause.
+// Returns NULL for any other errno.
 static const char *error_name(int error)
 {
 	static const struct {
@@ -201,7 +203,7 @@ void report_errno(struct report_line *line, int error)
 
 typedef void add_fn(struct report_line *line, uint64_t value);
 
-// Adds a reason with its value, unless the value is 0.
+// Adds a reason and the reason's value, unless the value is 0.
 static void add_reason(struct report_line *line, const char **separator, const char *reason,
 		       add_fn *add_value, uint64_t value)
 {
@@ -242,7 +244,7 @@ static void report_refusal(const struct log *log, struct vcpu_call call, int err
 
 	report_begin(&line, log, LOG_LEVEL_ERROR, "refused");
 	report_vcpu_call(&line, call);
-	// A call that has not been made has no errno.
+	// The kernel has not made a foreseen call, so the call has no errno.
 	if (!log->foresees)
 		report_errno(&line, error);
 	report_hex(&line, key, value);

@@ -7,8 +7,8 @@
 #include "xsaveshim/rate_limit.h"
 
 // A vCPU's word has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits 46 to 61, and an
-// enum vcpu_knowledge in bits 62 and 63. XCR0_IN_SLOT stands for a VCPU_XCR0 whose XCR0s are in the
-// slot.
+// enum vcpu_knowledge in bits 62 and 63. If the vCPU's slot holds guest_xcr0 and enabled_xcr0, the
+// word has XCR0_IN_SLOT in place of VCPU_XCR0.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62
@@ -18,8 +18,8 @@
 static_assert(VCPU_UNKNOWN == 0 && VCPU_XCR0 < XCR0_IN_SLOT,
 	      "a zeroed slot knows nothing, and two bits hold the knowledge");
 
-// In slot_of: the slot has a history. Without this bit nobody reads the slot, because even a read may
-// make the kernel allocate the page.
+// A bit of slot_of: the slot has a history of events. Without this bit, no function reads the
+// history, because even a read may make the kernel allocate the page.
 #define HAS_HISTORY 0x8000
 
 static_assert(VCPUS_SLOTS < HAS_HISTORY, "a slot's number plus one fits into slot_of");
@@ -34,7 +34,7 @@ static uint64_t load(const _Atomic uint64_t *word)
 	return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-// Does not touch the page if it holds this value already.
+// Stores a value. Does not write to the page if the word already has this value.
 static void store(_Atomic uint64_t *word, uint64_t value)
 {
 	if (load(word) != value)
@@ -46,14 +46,14 @@ static unsigned int slot_of(const struct vcpus *vcpus, int fd)
 	return is_inside(fd) ? atomic_load_explicit(&vcpus->slot_of[fd], memory_order_relaxed) : 0;
 }
 
-// Returns the number of the descriptor's slot plus one, or 0.
+// Returns the index of the descriptor's slot plus one, or 0 if the descriptor has no slot.
 static unsigned int slot_number(const struct vcpus *vcpus, int fd)
 {
 	return slot_of(vcpus, fd) & (HAS_HISTORY - 1);
 }
 
-// Returns the number of the descriptor's slot plus one, of a new slot if it has none; 0 if it cannot
-// have one.
+// Gives the descriptor a slot, unless the descriptor already has a slot. Returns the slot's index
+// plus one, or 0 if the descriptor cannot have a slot.
 static unsigned int take_slot(struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
@@ -68,13 +68,14 @@ static unsigned int take_slot(struct vcpus *vcpus, int fd)
 		if (!atomic_compare_exchange_strong_explicit(
 			    &vcpus->slot_of[fd], &none, (uint16_t)number, memory_order_relaxed,
 			    memory_order_relaxed))
-			number = none; // another thread was faster
+			number = none; // another thread has given the descriptor this slot
 	}
 	return number;
 }
 
-// Returns the slot that has the descriptor's counters. Slots are given from the first on, so one
-// counted from the last is rarely another vCPU's.
+// Returns the slot that has the descriptor's counters. A descriptor without a slot gets the
+// counters of a slot near the end of the array. Other vCPUs rarely use this slot, because slots are
+// given from the first one on.
 static struct vcpu_slot *counting_slot(struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
@@ -119,7 +120,7 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 		store(&slot->guest_xcr0, vcpu.guest_xcr0);
 		store(&slot->enabled_xcr0, vcpu.enabled_xcr0);
 	}
-	// Release: a thread that sees XCR0_IN_SLOT also sees the XCR0s.
+	// With memory_order_release, a thread that reads XCR0_IN_SLOT also reads the new XCR0s.
 	atomic_store_explicit(
 		&vcpus->words[number - 1],
 		knowledge << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |

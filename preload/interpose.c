@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The library's only symbol: ioctl(), and what it does for each request that matters. Start at the
-// end, with interposed_ioctl() and watched[].
+// The library's only symbol, ioctl(), and the handlers of the requests that the library watches.
+// Read interposed_ioctl() and watched[] at the end of this file first.
 #include <assert.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -28,20 +28,22 @@ static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2),
 static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries),
 	      "struct guest_cpuid is the argument of KVM_GET_CPUID2");
 
-// Variadic like libc's ioctl(), because the ABI of variadic functions differs.
+// ioctl_fn is variadic like libc's ioctl(), because variadic functions have another ABI.
 typedef int ioctl_fn(int fd, unsigned long request, ...);
 
-// KVM takes no more MSRs in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
+// The largest number of MSRs that KVM takes in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
 #define KVM_MSRS_MAX 256
 
-// For a rare path: its large buffer is not on the stack of the usual path, and its code is small.
+// Marks a function of a rare path. The usual path then needs no stack for the function's large
+// buffer. The compiler optimises the function for size.
 #define OUT_OF_LINE __attribute__((noinline, cold))
 
 static ioctl_fn start_and_call;
 
-// Another library's constructor may call ioctl() before our constructor has run. After that, no
-// signal handler runs dlsym. It is not atomic, so that a call is one jump through memory: it is
-// written before there are threads, and always with the same value.
+// The next ioctl() in the chain. Another library's constructor may call ioctl() before the
+// library's constructor has run, so the first value is start_and_call. After the constructor, no
+// signal handler runs dlsym(). next_ioctl is not atomic, so that a call is one jump through memory.
+// The library writes next_ioctl before there are threads, and always writes the same value.
 __attribute__((used)) static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
@@ -49,8 +51,8 @@ static struct settings settings;
 static struct log report_log;
 static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 
-// The xfeatures that this host's KVM supports, from the VMM's own KVM_GET_SUPPORTED_CPUID; until
-// then, those that the CPU has enabled.
+// The xfeatures that this host's KVM supports, as KVM answered the VMM's KVM_GET_SUPPORTED_CPUID.
+// Before the VMM makes this call, kvm_xfeatures is host_xcr0.
 static _Atomic uint64_t kvm_xfeatures;
 static uint64_t host_xcr0;
 static uint32_t host_mxcsr_reserved;
@@ -66,9 +68,9 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// The library opens its log no earlier than the process's first CPUID table or first report:
-// libvirtd, shells and their children load the library too, and must not notice it. Once the log is
-// open, this is one comparison. errno stays as it was.
+// Opens the log, unless the log is open. The library does not open its log before the process's
+// first CPUID table or first report, because libvirtd, shells and their children also load the
+// library and must not notice the library. open_log leaves errno as it was.
 static void open_log(void)
 {
 	int saved = errno;
@@ -80,14 +82,14 @@ static void open_log(void)
 	errno = saved;
 }
 
-// Runs once: in our constructor, or at an earlier call.
+// Starts the library once: as a constructor, or at an earlier ioctl().
 __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
 
 	if (next_ioctl != start_and_call)
 		return;
-	// RTLD_NEXT: other interposers stay in the chain.
+	// RTLD_NEXT keeps other interposers in the chain.
 	next_ioctl = __extension__(ioctl_fn *) dlsym(RTLD_NEXT, "ioctl");
 	if (!next_ioctl)
 		next_ioctl = raw_ioctl;
@@ -96,7 +98,7 @@ __attribute__((constructor)) static void start(void)
 	atomic_store_explicit(&kvm_xfeatures, host_xcr0, memory_order_relaxed);
 	settings_load(&settings);
 	record_publish(&record, &settings);
-	// Calls from a program's .preinit_array run this more than once.
+	// Close an earlier log: calls from a program's .preinit_array run start() more than once.
 	log_close(&report_log);
 	log_init(&report_log, settings.log, settings.log_path, settings.log_level);
 	report_log.in_use = &record.log_in_use;
@@ -114,7 +116,8 @@ static int start_and_call(int fd, unsigned long request, ...)
 	va_end(arguments);
 	start();
 	next = next_ioctl;
-	// In a program's .preinit_array libc has no environment yet. Run start() again once it has.
+	// While a program's .preinit_array runs, libc has no environment. So the next call must run
+	// start() again.
 	if (!environ)
 		next_ioctl = start_and_call;
 	return next(fd, request, argument);
@@ -129,8 +132,9 @@ static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 		     (struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu});
 }
 
-// Reads the vCPU's table from KVM. The buffer is the library's and zeroed, because up to Linux 6.4
-// KVM does not write nent back. Returns false if KVM fails the call, as it does if fd is no vCPU.
+// Reads the vCPU's CPUID table from KVM. The function first sets the table to zeroes, because Linux
+// up to 6.4 does not write nent back. Returns false if KVM fails the call, for example because fd
+// is no vCPU.
 static bool query_cpuid(int fd, struct guest_cpuid *table)
 {
 	int saved = errno;
@@ -144,7 +148,7 @@ static bool query_cpuid(int fd, struct guest_cpuid *table)
 	return !result;
 }
 
-// Adds to vcpu what KVM knows of it.
+// Queries KVM for the vCPU's CPUID table, and sets the knowledge and the guest XCR0 in vcpu.
 OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 {
 	struct guest_cpuid table;
@@ -156,9 +160,9 @@ OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 	return vcpu;
 }
 
-// An unknown fd may still be a vCPU: a duplicate, or one that another process handed over. A vCPU
-// without a table may have got one through a duplicate. The library would not see it change
-// either, so it queries KVM each time and remembers nothing.
+// An unknown fd may still be a vCPU: a duplicated descriptor, or a descriptor from another process.
+// A vCPU without a known CPUID table may have got a table through a duplicate. The library would
+// not see later changes of this table. So the library queries KVM each time and stores no answer.
 static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
@@ -166,8 +170,8 @@ static struct vcpu vcpu_of_fd(int fd)
 	return vcpu.knowledge != VCPU_XCR0 ? query_vcpu(fd, vcpu) : vcpu;
 }
 
-// Returns false for the first page and the kernel's half of the address space. There the call fails
-// with EFAULT.
+// Returns false for the first page and the kernel's half of the address space. KVM fails a call
+// with an argument at such an address with EFAULT.
 static bool is_user_memory(const void *argument)
 {
 	return (uintptr_t)argument >= 4096 && !((uint64_t)(uintptr_t)argument >> 63);
@@ -194,10 +198,11 @@ static void report_trimmed(struct vcpu_call call, enum vcpu_event event, struct 
 	report_trim(&report_log, call, trim, count);
 }
 
-// The calls that load the rest of a vCPU's state, which is never trimmed.
+// The calls that load the rest of the vCPU state. The library never changes this state.
 static const struct {
 	unsigned int command;
-	char ioctl_name[sizeof("KVM_SET_NESTED_STATE")]; // a pointer would need a relocation
+	// ioctl_name is an array, because a pointer would need a relocation.
+	char ioctl_name[sizeof("KVM_SET_NESTED_STATE")];
 } state_calls[] = {
 	{KVM_SET_MSRS, "KVM_SET_MSRS"},
 	{KVM_SET_SREGS, "KVM_SET_SREGS"},
@@ -212,13 +217,13 @@ static const struct {
 
 #define STATE_CALLS (sizeof(state_calls) / sizeof(state_calls[0]))
 
-// A refusal of such a call.
+// A refusal of one of the state_calls.
 struct state_refusal {
 	unsigned int command;
 	const void *argument;
 	int error;
-	uint32_t msrs_set; // with MSRs: KVM has set so many of them, and refused the next one
-	uint32_t msrs;	   // 0: KVM refused the whole call
+	uint32_t msrs_set; // how many MSRs KVM has set before the refused MSR
+	uint32_t msrs;	   // how many MSRs the call passes, or 0 if KVM refused the whole call
 };
 
 static struct kvm_msr_entry refused_msr(struct state_refusal refusal)
@@ -240,7 +245,7 @@ static void report_msr(struct report_line *line, struct state_refusal refusal)
 	report_int(line, "of", (int)refusal.msrs);
 }
 
-// Both structures of registers begin alike.
+// struct kvm_sregs and struct kvm_sregs2 begin with the same registers.
 static_assert(offsetof(struct kvm_sregs, cr0) == offsetof(struct kvm_sregs2, cr0) &&
 		      offsetof(struct kvm_sregs, apic_base) ==
 			      offsetof(struct kvm_sregs2, apic_base),
@@ -257,7 +262,8 @@ static void report_registers(struct report_line *line, const void *argument)
 	report_hex(line, "apic_base", sregs.apic_base);
 }
 
-// Returns a bit for the call, or for the MSR: the first refusal of each is reported.
+// Returns the bit of the refused call or of the refused MSR. The rate limit allows a report of each
+// new bit.
 static uint64_t state_bit(size_t call, struct state_refusal refusal)
 {
 	if (!refusal.msrs)
@@ -265,8 +271,9 @@ static uint64_t state_bit(size_t call, struct state_refusal refusal)
 	return UINT64_C(1) << (STATE_CALLS + refused_msr(refusal).index % (64 - STATE_CALLS));
 }
 
-// KVM has read the argument if it answered EINVAL, or if it set some of the MSRs: only then it is
-// known to be readable. Nothing is reported before a CPUID was set, which has opened the log.
+// The function reads the argument only after EINVAL or a partial KVM_SET_MSRS: KVM has then read
+// the argument, so the argument is readable. The function reports nothing before the log is open.
+// The VMM's first KVM_SET_CPUID or KVM_SET_CPUID2 opens the log.
 OUT_OF_LINE static void handle_refused_state(int fd, struct state_refusal refusal)
 {
 	struct vcpu_call call = {.fd = fd, .vcpu = vcpus_get(&vcpus, fd)};
@@ -308,8 +315,8 @@ static int set_state(int fd, unsigned long request, void *argument)
 	return result;
 }
 
-// KVM sets the MSRs one after the other, stops at one that it refuses, and returns how many it has
-// set. Another thread of the VMM may change nmsrs since KVM has read it.
+// KVM sets the MSRs one after the other, stops at the first MSR that KVM refuses, and returns the
+// number of MSRs set. Another thread of the VMM may have changed nmsrs after KVM read nmsrs.
 static int set_msrs(int fd, unsigned long request, void *argument)
 {
 	int result = set_state(fd, request, argument);
@@ -332,7 +339,8 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 {
 	int vcpu_fd;
 
-	// Before the call, so that `xsaveshim status` never sees a vCPU without this note.
+	// The record notes the vCPU before the call, so that `xsaveshim status` never sees a vCPU
+	// that the record does not note.
 	record_vcpu(&record);
 	vcpu_fd = next_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
@@ -340,8 +348,9 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 	return vcpu_fd;
 }
 
-// Returns the number of entries of a table that KVM has accepted or written: only then is its memory
-// known to be readable. Another thread of the VMM may still change nent, so read it once.
+// Returns the number of entries of a CPUID table. KVM must have accepted or written the table,
+// because the table's memory is then readable. Another thread of the VMM may still change nent, so
+// the function reads nent once.
 static uint32_t table_nent(const void *table)
 {
 	uint32_t nent;
@@ -418,8 +427,9 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 
 enum widened { WIDENED_NOT, WIDENED_LOADED, WIDENED_STUCK };
 
-// Works only before the vCPU's first KVM_RUN: after it, KVM takes no other table. Out of line, so
-// that the table, 10 KiB, has left the stack when the report is made.
+// Loads a payload while the guest's CPUID table also enumerates the missing xfeatures. KVM takes
+// another CPUID table only before the vCPU's first KVM_RUN. The function is out of line, so that
+// the table of 10 KiB has left the stack when the library reports.
 OUT_OF_LINE static enum widened
 load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t missing)
 {
@@ -456,7 +466,7 @@ OUT_OF_LINE static void report_widened(struct vcpu_call call, enum widened widen
 }
 
 // Loads a payload that KVM takes only while the guest's CPUID enumerates the missing xfeatures, FP
-// and SSE. Puts the table back.
+// or SSE. Puts the guest's old CPUID table back. Returns true if KVM has loaded the payload.
 static bool load_widened(struct vcpu_call call, unsigned long request, void *payload,
 			 uint64_t missing)
 {
@@ -481,15 +491,16 @@ static bool ends_vmm(struct vcpu vcpu, struct refusal refusal)
 	return settings.refused == REFUSED_ABORT && policy_ends_vmm(settings.trim, vcpu, refusal);
 }
 
-// With abort, the VMM ends before its guest runs on without its state. QEMU 8.2 and later end with
-// status 1 here, too. Not exit(): an atexit handler may need a lock that this thread holds.
+// Ends the VMM, because its guest would run on without the guest's state. QEMU 8.2 and later also
+// end with status 1 after a refused payload. The library does not call exit(), because an atexit
+// handler may need a lock that this thread holds.
 static _Noreturn void end_vmm(void)
 {
 	_exit(1);
 }
 
-// KVM refused a payload: loads it under a widened CPUID if that can work, or reports the refusal.
-// Returns the result of the VMM's call.
+// Handles a payload that KVM refused. Loads the payload under a widened CPUID table if this can
+// work. Otherwise reports the refusal. Returns the result of the VMM's call.
 OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long request, void *payload,
 				      int result)
 {
@@ -542,8 +553,10 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 	return result;
 }
 
-// KVM took the XCR0 that the guest had enabled when it was saved. The guest uses these xfeatures:
-// those that the library dropped are lost, and those outside its CPUID are allowed from now on.
+// Handles an XCR0 that KVM took from KVM_SET_XCRS. The guest had enabled this XCR0 when the VMM
+// saved the guest. If the library dropped an xfeature of this XCR0 from the payload, the xfeature's
+// state is lost. From now on, the library allows all xfeatures of this XCR0, even if the guest's
+// CPUID does not enumerate these xfeatures.
 OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
@@ -581,8 +594,7 @@ OUT_OF_LINE static void handle_xcr0_refused(struct vcpu_call call, uint64_t xcr0
 		end_vmm();
 }
 
-// Only EINVAL says that KVM refused the XCR0. After EFAULT the library could not read the argument
-// either.
+// Only EINVAL says that KVM refused the XCR0. After EFAULT, the library cannot read the argument.
 static int set_xcrs(int fd, unsigned long request, void *argument)
 {
 	struct vcpu_call call = {.ioctl_name = "KVM_SET_XCRS", .fd = fd};
@@ -604,8 +616,8 @@ static int set_xcrs(int fd, unsigned long request, void *argument)
 	return result;
 }
 
-// The requests that matter, by the last byte of their number. A switch would add more instructions
-// to every other request than this table does.
+// The requests that the library watches. The index is the last byte of a request's number. A switch
+// would add more instructions to every other request than this table adds.
 static const struct {
 	unsigned int command;
 	int (*handle)(int fd, unsigned long request, void *argument);
@@ -630,8 +642,8 @@ static const struct {
 	[_IOC_NR(KVM_SET_NESTED_STATE)] = {KVM_SET_NESTED_STATE, set_state},
 };
 
-// Handles every request except KVM_RUN. The kernel takes 32 bits of the request: QEMU up to 8.2
-// passes an int, so the upper 32 bits may be copies of bit 31.
+// Handles every request except KVM_RUN. Like the kernel, the function uses only the lower 32 bits
+// of the request. QEMU up to 8.2 passes an int, so the upper 32 bits may be copies of bit 31.
 __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void *argument)
 {
 	unsigned int command = (unsigned int)request;
@@ -641,9 +653,9 @@ __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void
 	return next_ioctl(fd, request, argument);
 }
 
-// The symbol that VMMs call. In assembly, KVM_RUN takes four instructions with every compiler; clang
-// needs five for the same in C. %al is the number of vector registers of a variadic call: 0. The C
-// name differs, because <sys/ioctl.h> declares ioctl() in another way.
+// The symbol that VMMs call. In assembly, KVM_RUN takes four instructions. In C, clang would need
+// five instructions. %al holds the number of vector registers of a variadic call, which is 0. The
+// function's C name is not ioctl(), because <sys/ioctl.h> declares ioctl() in another way.
 static_assert(KVM_RUN == 0xae80, "the first instruction compares with this number");
 
 __attribute__((naked, visibility("default"))) int

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-// Copies a value that ends at a comma; two commas stand for one. Returns the rest of the text.
+// Copies a value up to the comma at its end. In the value, two commas stand for one comma. Returns
+// the rest of the text.
 static const char *copy_value(const char *value, char *copy, size_t size)
 {
 	size_t used = 0;
@@ -22,7 +23,8 @@ static const char *copy_value(const char *value, char *copy, size_t size)
 	return value;
 }
 
-// Parses QEMU's argument of -name: "NAME", "NAME,process=P" or "debug-threads=on,guest=NAME".
+// Copies the name in the argument of QEMU's -name: "NAME", "NAME,process=P" or
+// "debug-threads=on,guest=NAME".
 static void copy_name(const char *option, char *name, size_t size)
 {
 	char other[1];
@@ -41,7 +43,8 @@ static void copy_name(const char *option, char *name, size_t size)
 	}
 }
 
-// Returns the next string, or NULL if there is none that ends before the end of the text.
+// Returns the string at *at, and moves *at to the next string. Returns NULL if no zero byte follows
+// before end.
 static const char *next_string(const char **at, const char *end)
 {
 	const char *string = *at;
@@ -53,7 +56,7 @@ static const char *next_string(const char **at, const char *end)
 	return string;
 }
 
-// Copies the argument of --id, which Firecracker has and its jailer passes on.
+// Copies the argument of Firecracker's option --id. Firecracker's jailer passes --id on.
 static void copy_id(const char *argument, const char *next, char *name, size_t size)
 {
 	if (!strncmp(argument, "--id=", strlen("--id=")))
@@ -81,7 +84,7 @@ bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_
 	return name[0] != '\0';
 }
 
-// libvirt gives each QEMU this monitor, in sessions and containers too.
+// libvirt gives this monitor to each QEMU, also in sessions and containers.
 bool guest_is_libvirts(const char *cmdline, size_t size)
 {
 	static const char monitor[] = "socket,id=charmonitor,";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What all the JSON that xsaveshim prints has in common, and text that is safe for a terminal.
+// Makes and prints JSON, and makes text safe for a terminal.
 #ifndef XSAVESHIM_OUTPUT_H
 #define XSAVESHIM_OUTPUT_H
 
@@ -8,16 +8,19 @@
 
 #include <jansson.h>
 
-// Increase it if a key vanishes or changes its meaning, in any JSON that xsaveshim prints.
+// The version of all JSON that xsaveshim prints. Increase OUTPUT_FORMAT_VERSION if a key vanishes
+// or changes its meaning.
 #define OUTPUT_FORMAT_VERSION 1
 
-// Returns an object with the keys that all JSON begins with: format_version, version, time, host.
+// Returns an object with the first keys of all JSON that xsaveshim prints: format_version, version,
+// time, host.
 json_t *output_head(void);
 
-// Prints an object and releases it.
+// Prints a JSON object and frees the object.
 void output_print(json_t *json);
 
-// Returns a string. A byte of a text that is not UTF-8 becomes a question mark.
+// Returns a JSON string. If the text is not UTF-8, each byte that is not printable ASCII becomes a
+// question mark.
 json_t *output_text(const char *text);
 
 // Returns an object with the mask of xfeatures and their names.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// A VM with which `xsaveshim probe` and the host mode's self-test query KVM: what does KVM, or the
-// host mode before it, do with xfeatures that a guest does not have? The calls are system calls
-// without libc, so that a preloaded library does not see them. The VM's CPUID table begins with an
-// entry by which the host mode's BPF programs know it (host/programs.h).
+// The VM of `xsaveshim probe` and of the host mode's self-test. The VM shows how KVM and the host
+// mode treat xfeatures that a guest does not have. The functions bypass libc's ioctl(), so that a
+// preloaded library does not see the VM. The VM's CPUID table begins with an entry by which the
+// host mode's BPF programs recognise the VM (host/programs.bpf.c).
 //
-// A function fails by returning false with errno set. The VM ends with its descriptors.
+// A function that fails returns false and sets errno. The VM ends when its descriptors are closed.
 #ifndef XSAVESHIM_PROBE_VM_H
 #define XSAVESHIM_PROBE_VM_H
 
@@ -12,8 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The first entry of the CPUID table, in the leaf in which a hypervisor names itself. Of a vCPU
-// with this entry the host mode reports nothing, and it ends nobody.
+// The first entry of the VM's CPUID table. Its leaf is the one in which a hypervisor names itself.
+// If a vCPU has this entry, the host mode does not report the vCPU's events and does not end the
+// process.
 #define PROBE_VM_LEAF 0x40000000
 #define PROBE_VM_EBX 0x76617378 // "xsav"
 #define PROBE_VM_ECX 0x69687365 // "eshi"
@@ -23,7 +24,7 @@ struct probe_vm {
 	int kvm;
 	int vm;
 	int vcpu;
-	char *payload; // in pages of its own
+	char *payload; // in separate memory pages
 	size_t payload_size;
 };
 
@@ -35,19 +36,22 @@ bool probe_vm_supported(const struct probe_vm *vm, uint64_t *xcr0);
 // Allocates a payload of the size that KVM uses.
 bool probe_vm_make_payload(struct probe_vm *vm);
 
-// Gives the guest these xfeatures and no others. With 0, its table has no leaf 0xD.
+// Gives the guest only the xfeatures in xcr0. If xcr0 is 0, the guest's CPUID table has no leaf
+// 0xD.
 bool probe_vm_set_guest_xcr0(const struct probe_vm *vm, uint64_t xcr0);
 
-// Reads the guest's xfeatures from KVM, which may have changed the table that it was given.
+// Reads the guest's xfeatures from KVM, because KVM may have changed the guest's CPUID table.
 bool probe_vm_get_guest_xcr0(const struct probe_vm *vm, uint64_t *xcr0);
 
-// Leaves no component all zeroes, because the kernel may take such a one for its initial state.
+// Fills the payload. No component is all zeroes, because the kernel may take a component of zeroes
+// for the initial state.
 void probe_vm_fill_payload(const struct probe_vm *vm, uint64_t xstate_bv);
 
-// Loads a payload with this XSTATE_BV, which KVM may refuse. Returns the XSTATE_BV after the call.
+// Loads a payload with this XSTATE_BV. KVM may refuse the payload. Returns the payload's XSTATE_BV
+// after the call.
 uint64_t probe_vm_load(const struct probe_vm *vm, uint64_t xstate_bv);
 
-// Saves the vCPU's payload and reads its XSTATE_BV.
+// Saves the vCPU's payload, and reads the payload's XSTATE_BV.
 bool probe_vm_save(const struct probe_vm *vm, uint64_t *xstate_bv);
 
 #endif

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: MIT
-// How a process gets its supervisor before it execs the VMM:
+// A process gets its supervisor in these steps, before the process execs the VMM:
 //
 //   VMM's process                                  supervisor
-//   1. forks it by way of a child that exits  ->   leaves the session, closes what it does not need
-//   2.                                        <-   sends its pid
-//   3. allows that pid to trace it (Yama)
+//   1. forks a child, which forks the
+//      supervisor and exits                   ->   leaves the session, closes inherited descriptors
+//   2.                                        <-   sends the supervisor's pid
+//   3. allows this pid to trace the VMM
+//      (Yama)
 //   4. loads the filter, sends the number
 //      of the listener                        ->   copies the listener by pidfd_getfd()
-//   5.                                        <-   says that it is ready
-//   6. closes the listener with its exec           answers until the last process with the filter
-//                                                  has exited
+//   5.                                        <-   says that the supervisor is ready
+//   6. executes the VMM, which closes the
+//      listener                                    answers notifications until the last process
+//                                                  with the filter has exited
 //
-// The supervisor is forked before the filter is loaded, so that the filter does not apply to it.
-// Its parent has exited, so that the VMM has no child that it did not make.
+// The VMM's process forks the supervisor before it loads the filter, so that the filter does not
+// apply to the supervisor. The supervisor's parent has exited, so that the VMM has no child that
+// the VMM did not make.
 #include "attach.h"
 
 #include <err.h>
@@ -41,7 +45,7 @@ static void send_number(int socket, int number)
 		exit(EXIT_OWN_FAILURE);
 }
 
-// If the other side has ended, it has already printed why.
+// Exits without a message if the other process has ended: the other process has printed the reason.
 static int receive_number(int socket)
 {
 	int number;
@@ -51,8 +55,9 @@ static int receive_number(int socket)
 	return number;
 }
 
-// Closes all that the supervisor has inherited from the VMM, except its socket and standard error,
-// where its reports go. Leaves the VMM's directory, whose file system could not be unmounted.
+// Closes all inherited descriptors except the supervisor's socket and standard error. The
+// supervisor may report to standard error. Leaves the VMM's working directory, because the
+// directory's file system could otherwise not be unmounted.
 static void close_inherited(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -66,16 +71,16 @@ static void close_inherited(int *socket)
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	if (*socket < 0)
 		fail("the socket cannot be kept");
-	// Linux 5.9 brought close_range(), and the POLLHUP that says that the last process has
-	// exited: older kernels are refused here.
+	// The supervisor needs Linux 5.9, which added close_range() and the listener's POLLHUP
+	// after the exit of the last process with the filter. Older kernels fail this call.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
 		fail("this needs Linux 5.9 or later");
 	if (chdir("/"))
 		fail("/");
 }
 
-// The supervisor reads /proc by the pids in the kernel's notifications. In the /proc of another PID
-// namespace these would be other processes.
+// Ends the program if /proc belongs to another PID namespace. The supervisor reads /proc by the
+// pids in the kernel's notifications. In another PID namespace, these pids mean other processes.
 static void check_proc(void)
 {
 	char self[16] = "";
@@ -85,7 +90,8 @@ static void check_proc(void)
 		     "cannot supervise: /proc is not that of this PID namespace: mount it");
 }
 
-// pidfd_getfd() needs the same permission as writing the VMM's memory: if it works, trimming will.
+// Copies the listener from the VMM's process. pidfd_getfd() needs the same permission as a write to
+// the VMM's memory. So if pidfd_getfd() works, trimming works, too.
 static int copy_listener(pid_t vmm, int number)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, vmm, 0);
@@ -100,8 +106,8 @@ static int copy_listener(pid_t vmm, int number)
 	return listener;
 }
 
-// Every later restore would fail without the supervisor, which needs little memory. Only root may
-// ask for this.
+// Asks the kernel never to kill the supervisor for lack of memory. The supervisor needs little
+// memory, and every later restore would fail without the supervisor. Only root may set -1000.
 static void escape_oom_killer(void)
 {
 	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -126,8 +132,8 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 	supervise();
 }
 
-// The supervisor ends when the last VMM does. No signal from the terminal, or from a service
-// manager that stops the VMM, may end it earlier.
+// The supervisor must not end before the last VMM ends. So the supervisor ignores signals from the
+// terminal, and from a service manager that stops the VMM.
 static void leave_session(void)
 {
 	setsid();
@@ -135,8 +141,9 @@ static void leave_session(void)
 		signal(number, SIG_IGN);
 }
 
-// Moves fd above the numbers of the standard streams. If the VMM was started without one of these,
-// its number must stay free, or the VMM or the supervisor would take our socket for the stream.
+// Moves fd above the numbers of the standard streams. If the VMM was started without one of the
+// standard streams, the stream's number must stay free. Otherwise the VMM or the supervisor would
+// take the socket for the stream.
 static int move_above_stdio(int fd)
 {
 	int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -147,8 +154,8 @@ static int move_above_stdio(int fd)
 	return above;
 }
 
-// Forks the supervisor, by way of a child that exits at once. The kernel makes an orphan the child
-// of its next ancestor that is a subreaper, which must not be the VMM.
+// Forks the supervisor, by way of a child that exits at once. The kernel makes the orphaned
+// supervisor the child of its next ancestor that is a subreaper. This ancestor must not be the VMM.
 static void start_supervisor(int socket, const struct settings *settings, const char *program,
 			     const char *reason)
 {
@@ -158,7 +165,7 @@ static void start_supervisor(int socket, const struct settings *settings, const 
 
 	prctl(PR_GET_CHILD_SUBREAPER, &is_subreaper, 0, 0, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
-	// A fork() without SIGCHLD, which would stay pending in a VMM that blocks it.
+	// Fork without SIGCHLD, because SIGCHLD would stay pending in a VMM that blocks SIGCHLD.
 	child = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, 0);
 	if (!child) {
 		leave_session();
@@ -185,8 +192,8 @@ void attach_supervisor(const struct settings *settings, const char *program, con
 	sockets[1] = move_above_stdio(sockets[1]);
 	start_supervisor(sockets[1], settings, program, reason);
 	close(sockets[1]);
-	// Yama lets only the process named here trace this one. Without Yama the call fails with
-	// EINVAL.
+	// Yama lets only the process that PR_SET_PTRACER names trace this process. Without Yama,
+	// the call fails with EINVAL.
 	prctl(PR_SET_PTRACER, receive_number(sockets[0]), 0, 0, 0);
 	send_number(sockets[0], filter_load(&filter));
 	receive_number(sockets[0]);

@@ -15,7 +15,7 @@
 #include "attach.h"
 #include "handlers.h"
 
-// Newer than the headers of some distributions that this is built on.
+// The headers of some supported distributions do not define this flag yet.
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
@@ -27,8 +27,8 @@ static _Noreturn void fail(const char *what)
 	err(EXIT_OWN_FAILURE, "cannot supervise: %s", what);
 }
 
-// The filter compares the low 32 bits of the request, which is what the kernel takes: QEMU up to
-// 8.2 passes an int, so that bit 31 arrives sign-extended.
+// Like the kernel, the filter looks only at the lower 32 bits of the request. QEMU up to 8.2 passes
+// an int, so the upper 32 bits may be copies of bit 31.
 static void add_rules(scmp_filter_ctx context)
 {
 	int error = seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW);
@@ -67,14 +67,14 @@ struct sock_fprog filter_make(void)
 		(unsigned short)((size_t)size / sizeof(instructions[0])), instructions};
 }
 
-// libseccomp could load the filter itself, but before 2.6 not with WAIT_KILLABLE_RECV, which keeps
-// a signal from interrupting a call that waits for its answer. no_new_privs is set only if the
-// kernel demands it: without it a jailer can still become another user, and a security module can
-// still confine the VMM.
+// filter_load does not use libseccomp, because libseccomp before 2.6 cannot set WAIT_KILLABLE_RECV.
+// With this flag, no signal interrupts a call that waits for the supervisor's answer. filter_load
+// sets no_new_privs only if the kernel demands no_new_privs: without no_new_privs, a jailer can
+// still become another user, and a security module can still confine the VMM.
 int filter_load(const struct sock_fprog *filter)
 {
-	// SPEC_ALLOW, because this filter is no sandbox: kernels before 5.16 slow down a process
-	// with a filter that lacks it.
+	// This filter is no sandbox, so filter_load sets SPEC_ALLOW: Linux before 5.16 slows down a
+	// process whose filter lacks SPEC_ALLOW.
 	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
 			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 
@@ -84,7 +84,7 @@ int filter_load(const struct sock_fprog *filter)
 		if (listener >= 0)
 			return listener;
 		if (errno == EINVAL && flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
-			flags &= ~SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; // before Linux 5.19
+			flags &= ~SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; // new in Linux 5.19
 		else if (errno != EACCES || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))
 			break;
 		else if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

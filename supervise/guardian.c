@@ -24,19 +24,20 @@
 #include "reports.h"
 #include "xsaveshim/report.h"
 
-// The supervisor has at most this many threads that answer notifications.
+// The largest number of threads that may answer notifications.
 #define SLOTS 32768
 
 // The kernel's PID_MAX_LIMIT.
 #define PIDS (4 << 20)
 
-// The memory that the guardian shares with the supervisor. The kernel itself writes a notification
-// into a slot, so that the guardian knows of each one that the supervisor has received.
+// The memory that the guardian shares with the supervisor. The kernel writes each notification
+// directly into a slot, so that the guardian knows every notification that the supervisor has
+// received.
 struct shared {
-	atomic_uint slots_used; // no slot from this index on was ever claimed
+	atomic_uint slots_used; // no thread ever claimed a slot with this index or a higher one
 	struct {
 		atomic_flag is_claimed;
-		struct seccomp_notif notification; // id 0: there is none
+		struct seccomp_notif notification; // id 0: no notification
 	} slots[SLOTS];
 	unsigned char owners[PIDS / 8];
 };
@@ -83,8 +84,9 @@ static bool is_owner(pid_t pid)
 	return pid >= 0 && pid < PIDS && shared->owners[pid / 8] >> pid % 8 & 1;
 }
 
-// Reports that the supervisor has died; with an ioctl, that the process ends at it. A child writes
-// the line, because the log may hang, and VMMs wait for the guardian.
+// Reports that the supervisor has died. If ioctl_name is not NULL, also reports that the guardian
+// ends the process at this ioctl. A child of the guardian writes the line, because the log may
+// hang, and VMMs wait for the guardian.
 static void report_death(pid_t process, const char *ioctl_name)
 {
 	pid_t child = fork();
@@ -114,9 +116,9 @@ static const char *name_of(unsigned int request)
 	return "?";
 }
 
-// Returns a pidfd of the caller's process if it is to be ended, else -1. The pidfd is opened before
-// the check that the caller still waits, so that it is of the caller's process, and not of another
-// one with the same pid.
+// Returns a pidfd of the caller's process if the guardian must end this process. Otherwise returns
+// -1. Opens the pidfd before checking that the caller still waits. So the pidfd is of the caller's
+// process, and not of another process with the same pid.
 static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 {
 	struct caller caller = {.tid = (pid_t)notification->pid,
@@ -136,7 +138,8 @@ static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 	return pidfd;
 }
 
-// Ends the VMM, or lets the call fail with ENOSYS, as it does without a listener.
+// Ends the VMM, or makes the call fail with ENOSYS. Without a listener, the kernel also makes the
+// call fail with ENOSYS.
 static void answer(const struct seccomp_notif *notification)
 {
 	struct seccomp_notif_resp response = {.id = notification->id, .error = -ENOSYS};
@@ -161,7 +164,7 @@ static void answer_slots(void)
 			answer(&shared->slots[i].notification);
 }
 
-// Returns true if a process with the filter is left.
+// Returns true if a process with the filter still runs.
 static bool has_callers(int timeout_ms)
 {
 	struct pollfd poll_listener = {.fd = listener, .events = POLLIN};

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT
 // The guardian: a small process beside the supervisor, which acts if the supervisor dies.
 //
-// A VMM may ignore that KVM_SET_XSAVE fails (QEMU up to 8.1 does), and the guest then runs on
-// without its state. So the guardian reports that the supervisor has died. With
-// XSAVESHIM_REFUSED=report it then exits: once its copy of the listener is closed, every watched
-// call fails with ENOSYS. With abort it keeps the listener, and ends each owner whose call the
-// supervisor was handling or that makes another watched call for a vCPU. All other watched calls
-// fail with ENOSYS. So does KVM_CREATE_VCPU, and no VMM ignores that.
+// A VMM may ignore that KVM_SET_XSAVE fails, as QEMU up to 8.1 does. The guest then runs on without
+// its state. So the guardian reports that the supervisor has died.
 //
-// The guardian looks at no process except in /proc/TID/status, so that no process can hold it up.
+// With XSAVESHIM_REFUSED=report, the guardian then exits. The exit closes the last copy of the
+// listener, so that every watched call fails with ENOSYS.
+//
+// With XSAVESHIM_REFUSED=abort, the guardian keeps the listener. The guardian ends each owner whose
+// call the supervisor was handling, and each owner that makes another watched call for a vCPU.
+// Every other watched call fails with ENOSYS. KVM_CREATE_VCPU also fails with ENOSYS, but no VMM
+// ignores that KVM_CREATE_VCPU fails.
+//
+// The guardian reads nothing of another process except /proc/TID/status, so that no process can
+// hold the guardian up.
 #ifndef XSAVESHIM_GUARDIAN_H
 #define XSAVESHIM_GUARDIAN_H
 
@@ -17,21 +22,22 @@
 
 #include "xsaveshim/settings.h"
 
-// Forks the guardian, which closes the descriptor unneeded. To be called once, while this process
-// has one thread and an open log. vmm: the process that was started. Ends the program with a
-// message if it fails.
+// Forks the guardian. Call guardian_start once, while this process has one thread and an open log.
+// vmm: the process that executes the VMM. unneeded: a descriptor that the guardian closes. If
+// guardian_start fails, the program ends with a message.
 void guardian_start(int listener, const struct settings *settings, pid_t vmm, int unneeded);
 
-// Returns the memory in which a thread of the supervisor receives its notifications, or NULL if all
-// slots are in use. The guardian finds there the notifications that the supervisor has not
-// answered. Whoever has answered one sets its id to 0. Thread-safe.
+// Returns a slot: memory in which a thread of the supervisor receives its notifications. Returns
+// NULL if all slots are in use. The guardian finds unanswered notifications in the slots, so the
+// thread sets a notification's id to 0 after answering. Thread-safe.
 struct seccomp_notif *guardian_claim_slot(void);
 void guardian_return_slot(struct seccomp_notif *slot);
 
-// The owners, as a bit for each pid, which the supervisor keeps up to date.
+// Returns the memory that has a bit for each pid: 1 if the process is an owner. The supervisor
+// keeps the bits up to date.
 unsigned char *guardian_owners(void);
 
-// Makes the guardian close its copy of standard error.
+// Makes the guardian close the guardian's copy of standard error.
 void guardian_release_stderr(void);
 
 #endif

@@ -18,7 +18,7 @@
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
 
-// Newer than the headers of some distributions that this is built on.
+// The headers of some supported distributions do not define this attribute yet.
 #ifndef KVM_X86_XCOMP_GUEST_SUPP
 #define KVM_X86_XCOMP_GUEST_SUPP 0
 #endif
@@ -30,7 +30,7 @@ struct call {
 	int fd;
 	uint64_t argument;
 	int vcpu_id;
-	pid_t owner; // 0: none, or not searched yet
+	pid_t owner; // the owner's pid; 0: no owner, or the supervisor has not searched yet
 };
 
 static int listener;
@@ -38,9 +38,9 @@ static const struct settings *settings;
 static struct tracked *tracked;
 static struct xsaveshim_record *record;
 
-// The xfeatures are the host's XCR0 if KVM cannot be queried. The xcr0 stays 0: the supervisor
-// cannot see whether a VMM has the permission to use AMX, and KVM accepts no CPUID table with AMX
-// from a VMM without it.
+// The capabilities of this host. host.xfeatures is the host's XCR0 if the supervisor cannot query
+// KVM. host.xcr0 stays 0, because the supervisor cannot see whether a VMM has the permission to use
+// AMX. KVM accepts no CPUID table with AMX from a VMM without this permission.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -59,9 +59,9 @@ static struct log *begin_reports(const struct call *call)
 	return reports_begin(process);
 }
 
-// Reports, with errno's text, that the supervisor cannot access the caller. Nothing is wrong if the
-// descriptor is no vCPU (ENOENT), if the caller has exited (ESRCH), or if the kernel itself will
-// fail the call with EFAULT.
+// Reports, with errno's text, that the supervisor cannot access the caller. Does not report ENOENT
+// (the descriptor is no vCPU), ESRCH (the caller has exited), or EFAULT (the kernel will also fail
+// the call with EFAULT).
 static void report_not_readable(struct call *call)
 {
 	int error = errno;
@@ -73,7 +73,7 @@ static void report_not_readable(struct call *call)
 	call->owner = tracked_owner(tracked, &call->caller);
 	if (!caller_waits(&call->caller))
 		return;
-	// Each ioctl once: the lowest bits of every request are a number of its own.
+	// The rate limit allows a report for each ioctl, because each ioctl has its own bit.
 	times = tracked_count_not_readable(
 		tracked, call->owner, UINT64_C(1) << (_IOC_NR(call->request) & 63));
 	if (!times)
@@ -87,9 +87,9 @@ static void report_not_readable(struct call *call)
 	reports_end();
 }
 
-// Locks, and returns the call's vCPU. To be called after the caller's memory was read. Returns
-// NULL, without the lock, if the caller has no owner, so that KVM answers EIO, and if it waits no
-// longer, so that the memory may have been another process's.
+// Takes the lock, and returns the call's vCPU. Call lock_vcpu after reading the caller's memory.
+// Returns NULL, and does not take the lock, in two cases. If the caller has no owner, KVM will fail
+// the call with EIO. If the caller no longer waits, the memory may have been another process's.
 static struct tracked_vcpu *lock_vcpu(struct call *call)
 {
 	call->owner = tracked_owner(tracked, &call->caller);
@@ -98,7 +98,8 @@ static struct tracked_vcpu *lock_vcpu(struct call *call)
 			   : NULL;
 }
 
-// Returns how many times the event has happened, or 0 if this time is not to be reported.
+// Counts an event. Returns how often the event has happened, or 0 if the rate limit forbids a
+// report.
 static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint64_t bits)
 {
 	struct rate_limit *limit = &vcpu->rate_limits[event];
@@ -108,8 +109,9 @@ static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint6
 
 // ---- the end of a VMM ----
 
-// Ends the VMM, whose guest would run on without its state. The pidfd is opened while the caller
-// waits, so that it is its process's, and not another's that was given the pid.
+// Ends the VMM, because its guest would run on without the guest's state. Opens the pidfd before
+// checking that the caller still waits. So the pidfd is of the caller's owner, and not of another
+// process with the same pid.
 static void end_vmm(const struct call *call)
 {
 	pid_t tid = call->caller.tid;
@@ -136,8 +138,8 @@ static void before_create_vcpu(struct call *call)
 
 // ---- KVM_SET_CPUID, KVM_SET_CPUID2 ----
 
-// Reads the CPUID table that the call passes. Returns false if the kernel cannot read it either, or
-// will refuse it.
+// Reads the CPUID table that the call passes. Returns false if the supervisor cannot read the
+// table, or if the kernel will refuse the table.
 static bool read_table(const struct call *call, size_t entry_size, struct guest_cpuid *table)
 {
 	return remote_read(call->caller.tid, call->argument, table, sizeof(struct kvm_cpuid2)) &&
@@ -183,8 +185,9 @@ static void before_set_cpuid2(struct call *call)
 
 // ---- KVM_SET_XSAVE ----
 
-// Writes the trimmed XSTATE_BV and returns 0, or an errno. The memory is opened before the check
-// that the caller still waits, so that it is the caller's even if the tid is reused later.
+// Writes the trimmed XSTATE_BV into the caller's payload. Returns 0 or an errno. Opens the memory
+// before checking that the caller still waits. So the memory is the caller's, even if the kernel
+// later gives the tid to another thread.
 static int write_payload(const struct call *call, struct trim_result trim)
 {
 	int memory = remote_memory_open(call->caller.tid);
@@ -201,17 +204,18 @@ static int write_payload(const struct call *call, struct trim_result trim)
 		       : errno;
 }
 
-// A count of 0 in the following: the event did not happen, or this time is not to be reported.
+// The events of one KVM_SET_XSAVE. A count is 0 if the event did not happen, or if the rate limit
+// forbids a report.
 struct xsave_events {
 	struct vcpu vcpu;
 	struct trim_result trim;
 	uint32_t trim_count;
 	int write_error;
 	uint32_t not_writable_count;
-	struct refusal refusal; // by any kernel
+	struct refusal refusal; // the reasons for which KVM may refuse the payload
 	uint32_t refused_count;
 	bool ends_vmm;
-	uint64_t lacking; // what the latest CPUID table lacks, and an earlier one has
+	uint64_t lacking; // xfeatures in an earlier CPUID table that the latest table lacks
 	uint32_t lacking_count;
 };
 
@@ -272,9 +276,9 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 	reports_end();
 }
 
-// Notes the events of a payload whose XSTATE_BV is trim.after now. It counts as refused only if
-// every kernel refuses it: KVM refuses the xfeatures of an earlier table only if it accepted the
-// latest one.
+// Notes the events of a payload whose XSTATE_BV is now trim.after. The payload counts as refused
+// only if every kernel refuses the payload. The xfeatures of an earlier CPUID table do not make the
+// payload count as refused, because KVM takes these xfeatures if KVM refused the latest table.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {
@@ -296,11 +300,12 @@ static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *
 		record_event(record, RECORD_REFUSED);
 		events->refused_count =
 			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
-		// KVM may serve a vCPU without a known table to another process.
+		// A vCPU without a known CPUID table may belong to another process. KVM then fails
+		// this call in any case, so the supervisor does not end the VMM.
 		events->ends_vmm =
 			settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
 			policy_ends_vmm(settings->trim, vcpu->vcpu, events->refusal);
-		if (events->ends_vmm) // never without a report
+		if (events->ends_vmm) // ignore the rate limit: the supervisor reports each end
 			events->refused_count = vcpu->rate_limits[TRACKED_REFUSED].count;
 		return;
 	}
@@ -342,9 +347,11 @@ static void before_set_xsave(struct call *call)
 
 // ---- KVM_SET_XCRS ----
 
-// The guest had enabled this XCR0 when it was saved. The state of its xfeatures that were dropped
-// from the payload before is lost. The others are allowed to the guest, even if its CPUID does not
-// enumerate them: a VMM whose KVM_SET_XCRS fails never loads the payload.
+// The guest had enabled this XCR0 when the VMM saved the guest. If the supervisor dropped an
+// xfeature of this XCR0 from the payload, the xfeature's state is lost. The supervisor allows the
+// other xfeatures of this XCR0, even if the guest's CPUID does not enumerate these xfeatures. The
+// supervisor need not know whether KVM_SET_XCRS succeeds, because a VMM whose KVM_SET_XCRS fails
+// never loads the payload.
 static void before_set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
@@ -369,7 +376,7 @@ static void before_set_xcrs(struct call *call)
 		record_event(record, RECORD_LOST);
 	about = vcpu_call(call, vcpu->vcpu);
 	about.ends_vmm = lost && settings->refused == REFUSED_ABORT;
-	if (about.ends_vmm) // never without a report
+	if (about.ends_vmm) // ignore the rate limit: the supervisor reports each end
 		times = vcpu->rate_limits[TRACKED_LOST].count;
 	tracked_unlock(tracked);
 	if (times) {
@@ -390,8 +397,8 @@ const struct watched_ioctl watched[WATCHED] = {
 	{KVM_SET_XCRS, "KVM_SET_XCRS", before_set_xcrs},
 };
 
-// Nothing is read for a descriptor that is no vCPU: the supervisor has no business there, and the
-// memory may make it wait.
+// Handles a call for a vCPU. If the descriptor is no vCPU, the supervisor does not read the
+// caller's memory, because the memory may make the supervisor wait.
 static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call))
 {
 	call->vcpu_id = remote_vcpu_id(call->caller.tid, call->fd);
@@ -425,8 +432,8 @@ void handle_notification(const struct seccomp_notif *notification)
 	}
 }
 
-// Queries KVM_X86_XCOMP_GUEST_SUPP, because KVM_GET_SUPPORTED_CPUID leaves out AMX unless this
-// process has the permission to use it.
+// Returns the xfeatures that KVM supports. Queries KVM_X86_XCOMP_GUEST_SUPP, because
+// KVM_GET_SUPPORTED_CPUID leaves out AMX unless this process has the permission to use AMX.
 static uint64_t kvm_xfeatures(void)
 {
 	uint64_t xfeatures = xstate_host_xcr0();

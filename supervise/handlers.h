@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The handlers of the watched ioctls, which run before the kernel makes the call.
+// The handlers of the watched ioctls. A handler runs before the kernel makes the call.
 //
-// They follow the library's rules (include/xsaveshim/policy.h). But the supervisor does not see the
-// result of a call: it reports in advance that KVM will refuse a payload.
+// The handlers follow the same rules as the library (include/xsaveshim/policy.h). But the
+// supervisor does not see the result of a call. So the supervisor reports in advance that KVM will
+// refuse a payload.
 #ifndef XSAVESHIM_HANDLERS_H
 #define XSAVESHIM_HANDLERS_H
 
@@ -24,12 +25,12 @@ struct watched_ioctl {
 
 extern const struct watched_ioctl watched[WATCHED];
 
-// To be called once, before the first notification. The caller keeps all four.
+// Call handlers_init once, before the first notification. The four arguments must stay valid.
 void handlers_init(int listener, const struct settings *settings, struct tracked *tracked,
 		   struct xsaveshim_record *record);
 
-// Handles a notification: learns the vCPU's CPUID table, or trims its payload, or reports. The
-// caller then answers it, and the kernel makes the call whatever has happened here. Thread-safe.
+// Handles a notification: learns the vCPU's CPUID table, trims the vCPU's payload, or reports. The
+// caller must then answer the notification. The kernel makes the call in any case. Thread-safe.
 void handle_notification(const struct seccomp_notif *notification);
 
 #endif

@@ -19,17 +19,17 @@
 #include "handlers.h"
 #include "stderr.h"
 
-// Newer than the headers of some distributions that this is built on.
+// The headers of some supported distributions do not define these two yet.
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-// A thread that waits for a notification needs little of this; one that learns a table of 10 KiB
-// needs most.
+// The stack size of a thread. A thread that waits for a notification needs little stack. A thread
+// that learns a CPUID table of 10 KiB needs more.
 #define STACK_SIZE (256 << 10)
 
-// How many threads may wait for notifications. There are more after several calls came at once.
+// A thread that has answered a notification exits if more than IDLE_MAX threads wait.
 #define IDLE_MAX 4
 
 static int listener;
@@ -50,8 +50,9 @@ static void set_events(int operation, int fd, uint32_t flags)
 		fail();
 }
 
-// Returns true if it has received a notification. The listener reports one event only (ONESHOT), so
-// that one of the threads that wait here receives. That thread makes it report again at once.
+// Receives a notification into the slot. Returns false if no notification was received.
+// EPOLLONESHOT makes the listener report an event to only one of the waiting threads. This thread
+// receives the notification, and then lets the listener report again.
 static bool receive(struct seccomp_notif *slot)
 {
 	struct epoll_event event;
@@ -76,8 +77,9 @@ static bool receive(struct seccomp_notif *slot)
 
 static void start_thread(void);
 
-// Answers one notification. The kernel makes the call in any case. The last thread that waits for
-// one starts another, because handling the call may take as long as the caller wants.
+// Answers one notification. The kernel then makes the call in any case. A caller may make a thread
+// wait as long as the caller wants. So if no other thread waits for a notification, this thread
+// first starts another thread.
 static void serve_one(struct seccomp_notif *slot)
 {
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
@@ -104,7 +106,8 @@ static void *serve(void *slot)
 	return NULL;
 }
 
-// If there can be no further thread, the next call waits until a thread has answered another.
+// Starts a thread that answers notifications. If no thread can be started, the next call waits
+// until a thread has answered an earlier call.
 static void start_thread(void)
 {
 	struct seccomp_notif *slot = guardian_claim_slot();
@@ -135,7 +138,7 @@ void listener_serve(int fd, struct tracked *owners)
 		fail();
 	set_events(EPOLL_CTL_ADD, listener, EPOLLONESHOT);
 	set_events(EPOLL_CTL_ADD, tracked->exits, 0);
-	// Since Linux 6.6; it only makes answers faster.
+	// Linux 6.6 and later have this flag, which only makes answers faster.
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	idle = 1;
 	slot = guardian_claim_slot();

@@ -15,24 +15,26 @@
 #include "guardian.h"
 #include "remote.h"
 
-// How long after a notification the first check comes. Each further interval is twice as long.
+// The first check is at most FIRST_CHECK_MS after a notification. Each further interval is twice as
+// long.
 #define FIRST_CHECK_MS 100
 #define LAST_INTERVAL_MS (INT64_C(1) << 30)
 
-// How long a report waits for a check, and for somebody who reads standard error.
+// The longest time that a report waits for a check, and for a reader of standard error.
 #define REPORT_WAIT_MS 1000
 
 static struct tracked *tracked;
 static pid_t first_process;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; // guards all below
-static pthread_cond_t check_wanted;			 // its clock is monotonic
+// lock guards the following variables. Both conditions use the monotonic clock.
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t check_wanted;
 static pthread_cond_t check_done;
 static bool is_kept;
 static int64_t interval_ms;
 static int64_t next_check; // in milliseconds of the monotonic clock
-static uint64_t requested; // how many checks reports have requested, and how many of these are done
-static uint64_t done;
+static uint64_t requested; // how many checks were requested by reports
+static uint64_t done;	   // how many of the requested checks are done
 
 static int64_t now_ms(void)
 {
@@ -42,7 +44,7 @@ static int64_t now_ms(void)
 	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
-// Returns false once that time has come.
+// Waits for the condition. Returns false if the monotonic clock has reached ms.
 static bool wait_until(pthread_cond_t *condition, int64_t ms)
 {
 	struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -56,7 +58,8 @@ static void plan_check(int64_t after_ms)
 	next_check = now_ms() + after_ms;
 }
 
-// Before there is an owner, a VMM may come that has it.
+// Returns true if the VMM's process or an owner has standard error. Also returns true while there
+// is no owner, because a later owner may have standard error.
 static bool is_in_use(void)
 {
 	pid_t *pids;
@@ -73,7 +76,7 @@ static bool is_in_use(void)
 	return found;
 }
 
-// From then on the log's lines go where they go without a standard error.
+// Closes standard error. The log then writes to its fallback instead of standard error.
 static void release(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -140,7 +143,7 @@ void stderr_check_soon(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// A report does not wait for a check that an earlier one waited for in vain.
+// A report does not wait for the check if an earlier report has waited for this check in vain.
 void stderr_check_now(void)
 {
 	int64_t deadline = now_ms() + REPORT_WAIT_MS;
@@ -157,7 +160,7 @@ void stderr_check_now(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// A report does not wait for a reader if an earlier one waited in vain.
+// A report does not wait for a reader if an earlier report has waited for a reader in vain.
 void stderr_wait_writable(void)
 {
 	static bool is_stuck;

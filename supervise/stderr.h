@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The supervisor's standard error, which is the VMM's.
+// The supervisor's standard error. The supervisor has inherited standard error from the VMM.
 //
-// A VMM that becomes a daemon closes its standard error, and so must the supervisor: somebody (ssh,
-// a script) may wait for its end. The kernel announces no close, so a thread checks whether an
-// owner, or the process that was started, still has it: soon after each notification, and then at
-// growing intervals. A process can make that thread wait, and then nobody else waits.
+// A VMM that becomes a daemon closes its standard error. The supervisor must then close standard
+// error, too, because ssh or a script may wait for the end of the stream. The kernel announces no
+// close. So a thread of the supervisor checks whether the VMM's process or an owner still has
+// standard error. The thread checks soon after each notification, and then at growing intervals. A
+// process can hold up only this thread.
 //
-// Thread-safe.
+// All functions except stderr_start are thread-safe.
 #ifndef XSAVESHIM_STDERR_H
 #define XSAVESHIM_STDERR_H
 
@@ -14,19 +15,20 @@
 
 #include "tracked.h"
 
-// Starts the thread. vmm: the process that was started. Ends the program with a message if there
-// can be no thread.
+// Starts the thread that checks. vmm: the process that executes the VMM. If the thread cannot
+// start, the program ends with a message.
 void stderr_start(struct tracked *tracked, pid_t vmm);
 
-// Makes the next check come soon: a VMM that makes watched calls may be about to become a daemon.
+// Makes the thread check soon, because a VMM that makes watched calls may soon become a daemon.
 void stderr_check_soon(void);
 
-// To be called before a report, by one thread at a time: checks, and so releases a standard error
-// that nobody has any more. Waits at most a second for the check.
+// Makes the thread check now, and waits at most a second for the check. The check closes a standard
+// error that neither the VMM's process nor an owner has. Only one thread at a time may call
+// stderr_check_now.
 void stderr_check_now(void);
 
-// Waits at most a second for somebody to read, if standard error is a full pipe. By one thread at a
-// time.
+// If standard error is a full pipe, waits at most a second for a reader to read from the pipe. Only
+// one thread at a time may call stderr_wait_writable.
 void stderr_wait_writable(void);
 
 #endif

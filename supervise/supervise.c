@@ -22,7 +22,8 @@ static int listener;
 static pid_t first_process;
 static bool has_stderr;
 
-// Returns how many descriptors this process may have: it needs one for each process that it serves.
+// Raises the limit of descriptors, because the supervisor needs a descriptor for each process that
+// it serves. Returns how many descriptors the supervisor may have.
 static unsigned long raise_descriptor_limit(void)
 {
 	struct rlimit limit;

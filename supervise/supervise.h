@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The supervisor: trims from another process, for VMMs that no library can serve.
+// The supervisor: a process that trims the payloads of VMMs that cannot load the library.
 //
-// Not thread-safe. Both functions end the program with a message if they fail.
+// The functions are not thread-safe. A function that fails ends the program with a message.
 #ifndef XSAVESHIM_SUPERVISE_H
 #define XSAVESHIM_SUPERVISE_H
 
@@ -9,13 +9,14 @@
 
 #include "xsaveshim/settings.h"
 
-// Opens the log that the settings name, reports which program is supervised and for what reason,
-// starts the guardian, and publishes the record that `xsaveshim status` reads. The kernel's notifications of the calls arrive on listener; socket leads
-// to the VMM.
+// Opens the log that the settings name. Reports the supervised program, and the reason why the
+// supervisor was chosen as the mode. Starts the guardian. Publishes the record for `xsaveshim
+// status`. listener: the descriptor at which the kernel's notifications arrive. socket: the socket
+// to the VMM's process, which the guardian closes.
 void supervise_prepare(int listener, int socket, const struct settings *settings, pid_t vmm,
 		       const char *program, const char *reason);
 
-// Answers the notifications; ends the program when the last process with the filter has exited.
+// Answers the notifications. Ends the program when the last process with the filter has exited.
 _Noreturn void supervise(void);
 
 #endif

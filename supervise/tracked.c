@@ -21,14 +21,14 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors)
 	tracked->exits = epoll_create1(EPOLL_CLOEXEC);
 	if (tracked->exits < 0)
 		err(EXIT_FAILURE, "the supervisor ends: epoll_create1");
-	// An eighth is for the work itself: each thread that writes to a VMM's memory needs a
-	// descriptor.
+	// An eighth of the descriptors is for other uses than pidfds: each thread that writes to a
+	// VMM's memory needs a descriptor.
 	tracked->pidfd_limit = (int)(descriptors - descriptors / 8);
 }
 
 // ---- processes, under the lock ----
 
-// Returns the index of the first process whose pid is not lower than this one.
+// Returns the index of the first process whose pid is at least this pid.
 static size_t index_of(const struct tracked *tracked, pid_t pid)
 {
 	size_t low = 0;
@@ -54,7 +54,8 @@ static struct tracked_process *with_pid(const struct tracked *tracked, pid_t pid
 		       : NULL;
 }
 
-// Without a pidfd, nothing shows whether this is still the process that had the pid.
+// Returns true if the process with this pid is tracked and has a pidfd. Without a pidfd, the
+// supervisor cannot see whether the pid still belongs to the tracked process.
 static bool has_pidfd(const struct tracked *tracked, pid_t pid)
 {
 	const struct tracked_process *process = with_pid(tracked, pid);
@@ -103,7 +104,8 @@ static void forget(struct tracked *tracked, struct tracked_process *process)
 	free(process);
 }
 
-// Nothing announces that a process without a pidfd has exited, so this looks for those that have.
+// Forgets the processes without a pidfd that have exited. The kernel does not announce the exit of
+// a process without a pidfd.
 static void
 forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_process *except)
 {
@@ -116,7 +118,7 @@ forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_proces
 	}
 }
 
-// Keeps the pidfd, or closes it if there is no use for it. -1: there is none.
+// Makes pidfd the process's pidfd, or closes pidfd if the process cannot use it. pidfd may be -1.
 static void take_pidfd(struct tracked *tracked, struct tracked_process *process, int pidfd)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
@@ -149,8 +151,9 @@ void tracked_forget_exited(struct tracked *tracked)
 	pthread_mutex_unlock(&tracked->lock);
 }
 
-// Reading /proc takes ten times as long as kcmp. It is needed once for each thread; more often if
-// the process's first thread has exited before the others, or if the kernel was built without kcmp.
+// The read of /proc in remote_process takes ten times as long as kcmp. Usually tracked_owner reads
+// /proc once for each thread. tracked_owner reads /proc more often if the process's first thread
+// has exited, or if the kernel was built without kcmp.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 {
 	pid_t tid = caller->tid;
@@ -159,7 +162,7 @@ pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 	bool is_owner, is_parent_owner;
 
 	pthread_mutex_lock(&tracked->lock);
-	is_owner = has_pidfd(tracked, tid); // a process's first thread has its pid
+	is_owner = has_pidfd(tracked, tid); // the tid of a process's first thread is the pid
 	owner = tracked->threads[index].tid == tid ? tracked->threads[index].owner : 0;
 	if (!has_pidfd(tracked, owner))
 		owner = 0;
@@ -184,7 +187,8 @@ pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 	return owner;
 }
 
-// Returns -1 if the supervisor may not write to the thread's memory: it cannot serve the process.
+// Returns a pidfd, or -1 if the supervisor may not write to the thread's memory. The supervisor
+// then cannot serve the process.
 static int open_pidfd(pid_t tid, pid_t pid)
 {
 	int memory = remote_memory_open(tid);
@@ -252,16 +256,16 @@ uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64
 
 // ---- vCPUs ----
 
-// A vCPU whose descriptor is to be looked at without the lock. By its serial it is found again,
-// unless it was forgotten in the meantime.
+// A vCPU whose descriptor a function checks without the lock. With the lock, the function then
+// finds the vCPU by the serial, unless another thread has made the supervisor forget the vCPU.
 struct candidate {
 	uint64_t serial;
 	int fd;
-	bool is_it; // the answer of the look
+	bool matches; // true if the vCPU is one that the function searches for
 };
 
-// Lists the owner's vCPUs with this id and another descriptor than fd. Returns how many; if there
-// are any, the caller of this frees candidates.
+// Lists the owner's vCPUs that have this id and a descriptor other than fd. Returns the number of
+// candidates. The calling function must free candidates.
 static size_t list_candidates(struct tracked *tracked, pid_t owner, int id, int fd,
 			      struct candidate **candidates)
 {
@@ -309,21 +313,22 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 	for (size_t i = 0; i < count; i++) {
 		int now = remote_vcpu_id(caller->tid, candidates[i].fd);
 
-		candidates[i].is_it = now >= 0 ? now != id : errno == ENOENT;
+		candidates[i].matches = now >= 0 ? now != id : errno == ENOENT;
 	}
 	pthread_mutex_lock(&tracked->lock);
 	process = with_pid(tracked, owner);
 	for (size_t i = 0; process && i < count && caller_waits(caller); i++) {
 		struct tracked_vcpu *vcpu = with_serial(process, candidates[i].serial);
 
-		if (vcpu && candidates[i].is_it)
+		if (vcpu && candidates[i].matches)
 			*vcpu = process->vcpus[--process->vcpu_count];
 	}
 	pthread_mutex_unlock(&tracked->lock);
 	free(candidates);
 }
 
-// Lets a vCPU have what another has, as either may be the one behind the descriptor.
+// Allows a vCPU the xfeatures that the other vCPU is allowed, because either vCPU may be behind the
+// descriptor.
 static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)
@@ -358,7 +363,7 @@ struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
 	struct tracked_process *process;
 
 	for (size_t i = 0; i < count; i++)
-		candidates[i].is_it = remote_same_file(caller->tid, fd, candidates[i].fd);
+		candidates[i].matches = remote_same_file(caller->tid, fd, candidates[i].fd);
 	pthread_mutex_lock(&tracked->lock);
 	process = with_pid(tracked, owner);
 	if (process && caller_waits(caller)) {
@@ -366,7 +371,7 @@ struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
 		for (size_t i = 0; i < count; i++) {
 			struct tracked_vcpu *other = with_serial(process, candidates[i].serial);
 
-			if (!other || !candidates[i].is_it)
+			if (!other || !candidates[i].matches)
 				continue;
 			if (found)
 				join(found, other);

@@ -1,29 +1,33 @@
 // SPDX-License-Identifier: MIT
-// The supervised processes that have created vCPUs, and the state of these vCPUs.
+// The supervised processes that have created vCPUs, and the supervisor's knowledge about the vCPUs.
 //
-// The kernel notifies the supervisor before it makes a call, and never says how the call ended. So
-// these questions need an answer:
+// The kernel notifies the supervisor before the kernel makes a call. The kernel never tells the
+// supervisor how the call ended. So this file answers the following questions:
 //
 // - Which process owns the vCPU? KVM serves a vCPU only to processes that share the memory in which
-//   the VM was created. A process is an owner from its first KVM_CREATE_VCPU on. A process that
-//   shares an owner's memory (a vfork() child) counts as that owner. Any other process, such as a
-//   child that has inherited the descriptors, has no owner: KVM answers EIO.
-// - Which vCPU is it? A vCPU is known by its owner, its descriptor and its id, which
-//   /proc/PID/fd shows. A VMM may close a vCPU, and the kernel may give the number to a vCPU of
-//   another VM with the same id. Before that happens, the supervisor sees a KVM_CREATE_VCPU with
-//   this id, and forgets the vCPUs that were closed. (It misses a descriptor that the VMM closes in
-//   the microseconds between that look and the creation.) kcmp() says whether a descriptor
-//   duplicates that of a known vCPU. A duplicate that was put on the number of another known vCPU
-//   is allowed what either vCPU is allowed.
-// - Did KVM accept the CPUID table? The supervisor does not know, and so allows the xfeatures of
-//   every table that the VMM passed for the vCPU. These are never fewer than the guest has. If they
-//   are more, KVM decides.
-// - Has the owner exited, and does another process have its pid? A pidfd tells.
+//   the VM was created. A process becomes an owner with its first KVM_CREATE_VCPU. A process that
+//   shares an owner's memory, such as a vfork() child, counts as that owner. Any other process has
+//   no owner, such as a child that has inherited the descriptors. KVM fails the vCPU calls of a
+//   process without an owner with EIO.
+// - Which vCPU is behind a descriptor? The supervisor identifies a vCPU by the owner, by the
+//   descriptor, and by the vCPU's id in /proc/PID/fd. A VMM may close a vCPU's descriptor. The
+//   kernel may then give the descriptor's number to a vCPU of another VM with the same id.
+//   Before the kernel creates this vCPU, the supervisor sees a KVM_CREATE_VCPU with this id. The
+//   supervisor then forgets the owner's vCPUs with this id whose descriptors are closed. The
+//   supervisor misses a descriptor that the VMM closes in the microseconds between this check and
+//   the creation.
+// - Is a descriptor a duplicate? kcmp() says whether two descriptors have the same open file. A VMM
+//   may put a duplicate on the number of another known vCPU. The supervisor then allows every
+//   xfeature that it allows either vCPU.
+// - Did KVM accept the CPUID table? The supervisor does not know. So the supervisor allows the
+//   xfeatures of every CPUID table that the VMM passed for the vCPU. The guest never has more
+//   xfeatures than the supervisor allows. If the guest has fewer xfeatures, KVM decides.
+// - Has the owner exited, and does another process have the owner's pid? A pidfd tells.
 //
-// Thread-safe: a lock guards the memory, and no function looks at another process while it holds
-// the lock, because a process can make whoever looks at it wait. A function that has looked at a
-// caller's process does nothing if the caller waits no longer. If there is no memory, the program
-// ends.
+// All functions except tracked_init are thread-safe, because a lock guards the memory. A process
+// can hold up a thread that accesses the process. So no function accesses another process while the
+// function holds the lock. A function that has accessed a caller's process then does nothing more
+// if the caller no longer waits. If there is no memory, the program ends.
 #ifndef XSAVESHIM_TRACKED_H
 #define XSAVESHIM_TRACKED_H
 
@@ -37,7 +41,7 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/rate_limit.h"
 
-// The rate-limited events of a vCPU; each has its own counter.
+// The rate-limited events of a vCPU. Each event has its own counter.
 enum tracked_event {
 	TRACKED_TRIM,
 	TRACKED_NOT_WRITABLE,
@@ -48,19 +52,20 @@ enum tracked_event {
 };
 
 struct tracked_vcpu {
-	uint64_t serial; // unique among all vCPUs that were ever tracked
+	uint64_t serial; // a number that no other tracked vCPU ever has
 	int fd;
-	struct vcpu vcpu;     // guest_xcr0: the xfeatures of all of its CPUID tables
-	uint64_t latest_xcr0; // the xfeatures of the latest table
-	uint64_t dropped;     // from the latest payload
+	struct vcpu vcpu;     // vcpu.guest_xcr0: the xfeatures of all CPUID tables of the vCPU
+	uint64_t latest_xcr0; // the xfeatures of the vCPU's latest CPUID table
+	uint64_t dropped;     // the xfeatures dropped from the vCPU's latest payload
 	struct rate_limit rate_limits[TRACKED_EVENTS];
 };
 
 struct tracked_process {
 	pid_t pid;
-	// -1 if the supervisor may not write to the process's memory, and so cannot serve it, or if
-	// it has no descriptor left. `xsaveshim status` finds the processes that a supervisor
-	// serves by the fdinfo of its pidfds.
+	// pidfd is -1 if the supervisor may not write to the process's memory, and so cannot serve
+	// the process. pidfd is also -1 if the supervisor has no descriptor left. To find the
+	// processes that a supervisor serves, `xsaveshim status` reads the fdinfo of the
+	// supervisor's pidfds.
 	int pidfd;
 	struct rate_limit not_readable;
 	struct tracked_vcpu *vcpus;
@@ -73,52 +78,55 @@ struct tracked {
 	pthread_mutex_t lock;
 	struct tracked_process **processes; // sorted by pid
 	size_t process_count;
-	uint64_t serials; // how many were given out
+	uint64_t serials; // how many serials were given to vCPUs
 	int exits;	  // an epoll descriptor: readable if a process with a pidfd has exited
-	int pidfd_limit;  // descriptors from this number on are kept for other uses
-	// The owner that a thread had last. The index is the tid modulo TRACKED_THREADS.
+	int pidfd_limit;  // every pidfd is below pidfd_limit; other uses need the rest
+	// The latest owner of a thread. The index is the tid modulo TRACKED_THREADS.
 	struct {
 		pid_t tid;
 		pid_t owner;
 	} threads[TRACKED_THREADS];
-	struct rate_limit not_readable; // for callers without an owner
-	// A bit for each pid: 1 if it is an owner's. The guardian reads it. NULL: nobody does.
+	struct rate_limit not_readable; // the rate limit of callers without an owner
+	// A bit for each pid: 1 if the process is an owner. The guardian reads owner_bits.
+	// owner_bits is NULL if there is no guardian.
 	unsigned char *owner_bits;
 };
 
-// Makes an empty tracked. descriptors: how many this process may have.
+// Initialises tracked without processes. descriptors: how many descriptors this process may have.
 void tracked_init(struct tracked *tracked, unsigned long descriptors);
 
-// Forgets the processes that have exited. To be called before each search: a new process may have
-// the pid of an old one.
+// Forgets the processes that have exited. Call tracked_forget_exited before each search, because a
+// new process may have the pid of an exited process.
 void tracked_forget_exited(struct tracked *tracked);
 
-// Returns the pid of the caller's owner, or 0 if it has none.
+// Returns the pid of the caller's owner, or 0 if the caller has no owner.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller);
 
-// The same for a caller that is about to create a vCPU, whose process becomes an owner. Returns 0
-// if the caller waits no longer.
+// Makes the caller's process an owner, unless the caller has an owner. The caller is about to
+// create a vCPU. Returns the pid of the caller's owner, or 0 if the caller no longer waits.
 pid_t tracked_add_owner(struct tracked *tracked, const struct caller *caller);
 
 // Forgets the owner's vCPUs with this id whose descriptors the caller's process has closed.
 void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct caller *caller,
 			   int id);
 
-// Locks, and returns the owner's vCPU with this id that the caller has as fd; a vCPU that was not
-// known is VCPU_NO_CPUID. Returns NULL, without the lock, if the caller waits no longer. The
-// pointer is valid until tracked_unlock.
+// Takes the lock, and returns the owner's vCPU that has this id and that the caller has as fd. Adds
+// an unknown vCPU as VCPU_NO_CPUID. The returned pointer is valid until tracked_unlock. If the
+// caller no longer waits, returns NULL and does not take the lock.
 struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
 				       const struct caller *caller, int fd, int id);
 void tracked_unlock(struct tracked *tracked);
 
-// Adds the xfeatures of one more of its CPUID tables. The lock is held.
+// Adds the xfeatures of one more CPUID table to the vCPU. The calling thread must hold the lock.
 void tracked_add_table(struct tracked_vcpu *vcpu, uint64_t guest_xcr0);
 
-// Counts a caller whose memory cannot be read. owner may be 0. Returns how many times this has
-// happened, or 0 if this time is not to be reported.
+// Counts a caller whose memory the supervisor cannot read. owner may be 0. bits has the same
+// meaning as in rate_limit_allows. Returns how often the owner's memory was not readable, or 0 if
+// the rate limit forbids a report.
 uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64_t bits);
 
-// Returns how many owners there are, and their pids in memory that the caller of this frees.
+// Returns the number of owners. Sets *pids to an array of the owners' pids. The calling function
+// must free the array.
 size_t tracked_owners(struct tracked *tracked, pid_t **pids);
 
 #endif

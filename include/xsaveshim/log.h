@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT
-// The log: the place that reports are written to, and the places that they fall back to.
+// The log writes reports to its target. If the target fails, the log writes to a fallback.
 //
 // A log is set up in two steps. log_init notes which file standard error is, because the VMM may
-// replace it before the first line. log_open opens the target and the fallbacks. Until then nothing
-// can be written.
+// replace standard error before the log writes its first line. log_open opens the target and the
+// fallbacks. Before log_open, the log cannot write.
 //
-// If the target does not take a line, the line goes to standard error, then to syslog; if neither
-// takes it, it is lost. A line never goes into a file that has taken over a descriptor's number:
-// before each write the descriptor must still have the device and inode that it had. While the log
-// is open, no other file gets this inode number. A regular file takes no line after its last name
-// was removed, nor one that would exceed the process's RLIMIT_FSIZE, which raises a signal.
+// If the target does not take a line, the log tries standard error, then syslog. If both fail, the
+// line is lost.
 //
-// Thread- and async-signal-safe. Nothing here allocates or takes a lock, none of the system calls is
-// a cancellation point, and only log_open changes errno. log_write makes the system calls write(2),
-// sendmsg(2) and the old fstat(2), which the seccomp filters of all known VMMs allow.
+// The VMM may close a descriptor of the log, and another file may then get the descriptor's number.
+// So before each write, the log checks that the descriptor's file still has the same device and
+// inode number. While the log is open, no other file can get the same inode number. The log writes
+// no line into a regular file whose last name was removed. The log also writes no line that would
+// make the file exceed the process's RLIMIT_FSIZE, because the kernel would send a signal.
+//
+// All functions are thread- and async-signal-safe. No function allocates memory or takes a lock. Of
+// the system calls, only the supervisor's poll(2) is a cancellation point. log_write leaves errno
+// as it was. log_write makes the system calls write(2), sendmsg(2) and the old fstat(2), which the
+// seccomp filters of all known VMMs allow.
 #ifndef XSAVESHIM_LOG_H
 #define XSAVESHIM_LOG_H
 
@@ -22,34 +26,37 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The first value of each is the default.
+// The first value of each enum is the default.
 enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
-// A target as struct log notes it.
+// The value that stands for a target in the word that log.in_use points to.
 #define LOG_IN_USE(target) ((uint32_t)(target) + 1)
 
-// The number of threads that may be in log_open at once. Any further one returns without opening.
+// The number of threads that may be in log_open at once. In a further thread, log_open returns
+// without opening the log.
 #define LOG_OPENERS 64
 
-// A descriptor and its file. fd is -1 if there is no file.
+// A descriptor and the file behind the descriptor. fd is -1 if there is no file.
 struct log_file {
 	int fd;
 	bool is_regular;
-	bool had_name; // when it was opened: a memfd has none, and stays as good as it was
+	// True if the file had a name at first. The log also writes to a file that never had a
+	// name, such as a memfd.
+	bool had_name;
 	uint64_t device;
 	uint64_t inode;
 };
 
 struct log_files {
-	struct log_file file;	// with LOG_PATH
-	struct log_file syslog; // a socket
+	struct log_file file;	// the target with LOG_PATH
+	struct log_file syslog; // a socket for /dev/log
 	bool syslog_is_connected;
 	bool syslog_is_stream;
-	void *pins[2]; // pages of the file and of standard error, or NULL
+	void *pins[2]; // mapped pages of the target and of standard error, or NULL
 };
 
-// A key and a value that are in every line.
+// A key and a value that the log adds to every line.
 struct log_field {
 	const char *key; // NULL: the end of an array of fields
 	const char *value;
@@ -57,56 +64,62 @@ struct log_field {
 
 struct log {
 	enum log_target target;
-	const char *path; // with LOG_PATH; the caller's string
+	const char *path; // the target's path with LOG_PATH; the caller keeps the string
 	enum log_level level;
 	const char *via;		// the value of via= in every line, or NULL
-	const struct log_field *fields; // in every line, or NULL
+	const struct log_field *fields; // the fields of every line, or NULL
 
-	bool foresees; // reports come before the call: no line says how the call ended
+	// True if reports are written before the kernel makes the reported call. A report then does
+	// not say how the call ended.
+	bool foresees;
 
-	// Calls poll(2) before each write, and drops the line if the write would block. A VMM's
-	// filter may kill it for poll(2), so only the supervisor sets this.
+	// True if the log calls poll(2) before each write, and drops the line if the write would
+	// block. Only the supervisor sets polls, because a VMM's seccomp filter may kill the VMM
+	// for poll(2).
 	bool polls;
 
-	// Where lines go: to the target or a fallback, as the latest line did; LOG_NONE if it was
-	// lost. 0: the log is not open. NULL: nobody asks.
+	// If in_use is not NULL, the log stores there where its lines go: LOG_IN_USE of the target
+	// or fallback that takes the lines, or LOG_IN_USE(LOG_NONE) if the latest line was lost.
+	// The log stores nothing before the log is open.
 	_Atomic uint32_t *in_use;
 
-	_Atomic int pid; // the value of pid= in every line; 0: none
+	_Atomic int pid; // the value of pid= in every line; 0: lines have no pid=
 	uint64_t file_size_limit;
 	struct log_file standard_error;
-	_Atomic unsigned int claimed; // the number of slots that were given to a thread
-	_Atomic unsigned int opened;  // the slot in use plus one; 0: the log is not open
+	_Atomic unsigned int claimed; // the number of slots that threads have claimed
+	_Atomic unsigned int opened;  // the index of the slot in use plus one; 0: log is not open
 	struct log_files slots[LOG_OPENERS];
 };
 
-// Makes a log that is not open yet. Its system calls are fstat(2) of descriptor 2 and getrlimit(2). A
-// process whose standard error is closed or /dev/null has no standard error to write to.
+// Initialises a log that is not open yet. log_init makes two system calls: fstat(2) of descriptor
+// 2, and getrlimit(2). The log never writes to a standard error that is closed or /dev/null.
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level);
 
-// Makes a log of a descriptor that the caller has opened. It is open, and has no fallback.
+// Initialises a log that writes to a descriptor of the caller. The log is open and has no fallback.
 void log_init_fd(struct log *log, int fd, enum log_level level);
 
-// Returns true if the log is open. A LOG_NONE always is.
+// Returns true if the log is open. A log with the target LOG_NONE is always open.
 bool log_is_open(const struct log *log);
 
-// Opens the target and the fallbacks. Returns true if this call has opened the log, and then sets
-// *error to NULL, or to the reason why the target could not be opened. Returns false if the log was
-// open, or if another thread opened it at the same time. A file is appended to, created with mode
-// 0600, and refused if it is a symbolic link or not a regular file. Symbolic links in the middle of
-// its path are followed.
+// Opens the target and the fallbacks. Returns true if this call has opened the log. *error is then
+// NULL, or the reason why the target could not be opened. Returns false if the log was already
+// open, or if another thread opened the log at the same time.
+//
+// With LOG_PATH, log_open opens the file for appending. log_open creates a missing file with mode
+// 0600, and refuses a file that is a symbolic link or not a regular file. log_open follows symbolic
+// links in the directories of the path.
 bool log_open(struct log *log, const char **error);
 
-// Releases the descriptors and pages of log_open.
+// Closes the log's descriptors and unmaps its pages.
 void log_close(struct log *log);
 
 // Returns the name of the first fallback: "stderr", "syslog" or "none".
 const char *log_fallback(const struct log *log);
 
-// Returns true if the log takes lines of this level.
+// Returns true if the log writes lines of this level.
 bool log_takes(const struct log *log, enum log_level level);
 
-// Writes one line. line: length bytes, and space for one more byte, the newline.
+// Writes one line. line: length bytes of text, and space for one more byte, the newline.
 void log_write(const struct log *log, enum log_level level, char *line, size_t length);
 
 #endif

@@ -1,42 +1,49 @@
 // SPDX-License-Identifier: MIT
-// Judges a pair of hosts: do guests that the one saves load on the other? It judges xfeatures alone,
-// for every guest that was shown only xfeatures that both hosts support.
+// Judges a pair of hosts: do guests that the first host saves load on the second host? The answer
+// is about xfeatures alone. The answer holds for guests whose CPUID shows only xfeatures that both
+// hosts support.
 //
-// A pure function, thread- and async-signal-safe.
+// pair_judge is a pure function, thread- and async-signal-safe.
 #ifndef XSAVESHIM_PAIR_H
 #define XSAVESHIM_PAIR_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-// What `xsaveshim probe` found out about a host.
+// The results of `xsaveshim probe` on a host. Each uint64_t is a mask of xfeatures.
 struct pair_host {
-	bool source_known;	   // leaks is known
-	bool destination_known;	   // refuses is known
-	uint64_t enabled;	   // by its CPU
-	uint64_t supported;	   // by its KVM, those that need a permission included
-	uint64_t needs_permission; // of the VMM
-	uint64_t leaks;		   // into the payload of a guest that does not have them
-	uint64_t refuses;	   // from a guest that does not have them, supported or not
+	bool source_known;	   // true if leaks is known
+	bool destination_known;	   // true if refuses and supported are known
+	uint64_t enabled;	   // xfeatures that the host's CPU has enabled
+	uint64_t supported;	   // xfeatures that KVM supports, with or without a permission
+	uint64_t needs_permission; // xfeatures that a VMM may use only with a permission
+	uint64_t leaks;		   // xfeatures that KVM leaks into payloads of guests without them
+	uint64_t refuses;	   // xfeatures that KVM refuses in payloads of guests without them
 };
 
 enum pair_answer { PAIR_YES, PAIR_WITH_XSAVESHIM, PAIR_UNKNOWN };
 
-// The modes that make all of these guests load.
+// The modes of xsaveshim under which all the judged guests load.
 enum pair_by {
 	PAIR_BY_LIBRARY = 1,
 	PAIR_BY_SUPERVISOR = 2,
 	PAIR_BY_HOST_MODE_ON_TO = 4,
-	PAIR_BY_HOST_MODE_ON_FROM = 8, // for guests that are saved from then on
+	PAIR_BY_HOST_MODE_ON_FROM = 8, // only for guests that are saved under the host mode
 };
 
 struct pair_result {
 	enum pair_answer answer;
-	uint64_t no_if_shown;	   // a guest that was shown one of these does not load
-	uint64_t needs_permission; // a guest that was shown one of these loads if its VMM has it
-	uint64_t refused;	   // leaked xfeatures that the destination refuses, if known
-	bool only_guests_without_xsave; // known to be the only ones that do not load
-	unsigned int by;		// enum pair_by
+	// A guest does not load if its CPUID shows one of these xfeatures.
+	uint64_t no_if_shown;
+	// If a guest's CPUID shows one of these xfeatures, the guest loads only under a VMM that
+	// has the permission to use the xfeature.
+	uint64_t needs_permission;
+	// The leaked xfeatures that the destination refuses; 0 if the leaked xfeatures are not
+	// known.
+	uint64_t refused;
+	// True if, without xsaveshim, all guests that have XSAVE are known to load.
+	bool only_guests_without_xsave;
+	unsigned int by; // a mask of enum pair_by
 };
 
 struct pair_result pair_judge(struct pair_host from, struct pair_host to);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The rule: which xfeatures are dropped from a payload, and why KVM may have refused one.
+// The rules by which xsaveshim drops xfeatures from a payload, and by which it finds out why KVM
+// refused a payload.
 //
-// All functions are pure: thread- and async-signal-safe, without state, and none fails. The inline
-// ones need no libc, so that a BPF program can use them, too.
+// All functions are pure: they are thread- and async-signal-safe, have no state, and never fail.
+// The inline functions need no libc, so that BPF programs can use these functions.
 #ifndef XSAVESHIM_POLICY_H
 #define XSAVESHIM_POLICY_H
 
@@ -11,7 +12,7 @@
 
 #include "xsaveshim/xstate.h"
 
-// The payloads that are trimmed. The first value is the default.
+// The payloads that xsaveshim trims. The first value is the default.
 enum trim { TRIM_RESTORE, TRIM_SAVE, TRIM_BOTH, TRIM_NONE };
 
 enum xsave_direction {
@@ -20,52 +21,54 @@ enum xsave_direction {
 };
 
 enum vcpu_knowledge {
-	VCPU_UNKNOWN,  // its creation was not seen: no vCPU, or the duplicate of a descriptor
-	VCPU_NO_CPUID, // it has no CPUID table: KVM takes every xfeature that the host supports
-	VCPU_XCR0,     // its guest XCR0 is known
+	VCPU_UNKNOWN,  // nothing is known: the descriptor may be no vCPU, or a duplicate
+	VCPU_NO_CPUID, // the vCPU has no CPUID table: KVM takes all xfeatures of the host
+	VCPU_XCR0,     // the guest XCR0 of the vCPU is known
 };
 
 #define VCPU_ID_UNKNOWN (-1)
 
 struct vcpu {
 	enum vcpu_knowledge knowledge;
-	int id;		     // KVM_CREATE_VCPU's argument, or VCPU_ID_UNKNOWN
-	uint64_t guest_xcr0; // from the guest's CPUID, with VCPU_XCR0; else 0
+	int id;		     // the argument of KVM_CREATE_VCPU, or VCPU_ID_UNKNOWN
+	uint64_t guest_xcr0; // the XCR0 in the guest's CPUID; 0 unless knowledge is VCPU_XCR0
 
-	// The bits outside guest_xcr0 that KVM_SET_XCRS has set. Nearly always 0: only a KVM that
-	// rewrites CPUID tables takes such bits.
+	// The bits outside guest_xcr0 that KVM_SET_XCRS has set. enabled_xcr0 is nearly always 0:
+	// only a KVM that rewrites CPUID tables takes bits outside guest_xcr0.
 	uint64_t enabled_xcr0;
 };
 
 // The capabilities of this host.
 struct host_caps {
-	uint64_t xfeatures;	 // that its KVM supports, as far as known
-	uint64_t xcr0;		 // that its CPU has enabled; KVM hides those without permission
-	uint32_t mxcsr_reserved; // the MXCSR bits that its CPU refuses
+	uint64_t xfeatures;	 // xfeatures that the host's KVM supports, as far as known
+	uint64_t xcr0;		 // xfeatures that the CPU has enabled, even without permission
+	uint32_t mxcsr_reserved; // the MXCSR bits that the host's CPU refuses
 };
 
-// One payload's XSTATE_BV, before and after. The dropped xfeatures are xstate_bv & ~allowed.
+// One payload's XSTATE_BV before and after trimming. The expression xstate_bv & ~allowed gives the
+// dropped xfeatures.
 struct trim_result {
-	uint64_t xstate_bv; // before
+	uint64_t xstate_bv; // XSTATE_BV before trimming
 	uint64_t allowed;   // the xfeatures that the guest may have
 	uint64_t after;	    // equal to xstate_bv if the settings do not trim this payload
 };
 
-// Returns the xfeatures that may be in the vCPU's payload: all if its guest XCR0 is not known. FP
-// and SSE need no CPUID bit: KVM allows XFEATURE_MASK_FPSSE to every guest (arch/x86/kvm/cpuid.c).
+// Returns the xfeatures that may be in the vCPU's payload. If the vCPU's guest XCR0 is not known,
+// policy_allowed returns all xfeatures. FP and SSE need no CPUID bit: KVM allows
+// XFEATURE_MASK_FPSSE to every guest (arch/x86/kvm/cpuid.c).
 static inline uint64_t policy_allowed(struct vcpu vcpu)
 {
 	return vcpu.knowledge == VCPU_XCR0 ? vcpu.guest_xcr0 | vcpu.enabled_xcr0 | XFEATURE_FPSSE
 					   : UINT64_MAX;
 }
 
-// Returns true if the setting has payloads of this direction trimmed.
+// Returns true if the setting trims payloads of this direction.
 static inline bool policy_trims(enum trim trim, enum xsave_direction direction)
 {
 	return trim == TRIM_BOTH || trim == (direction == XSAVE_RESTORE ? TRIM_RESTORE : TRIM_SAVE);
 }
 
-// Applies the rule to a payload with this xstate_bv.
+// Trims the xstate_bv of a payload.
 static inline struct trim_result
 policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, uint64_t xstate_bv)
 {
@@ -77,33 +80,35 @@ policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, ui
 	return result;
 }
 
-// Takes an XCR0 that KVM accepted from KVM_SET_XCRS. Returns the xfeatures that the guest uses
-// although its CPUID does not enumerate them: the vCPU may have them from then on.
+// Returns the xfeatures that the guest uses although the guest's CPUID does not enumerate these
+// xfeatures. The caller adds the result to enabled_xcr0. xcr0: an XCR0 that KVM accepted from
+// KVM_SET_XCRS.
 static inline uint64_t policy_joins(struct vcpu vcpu, uint64_t xcr0)
 {
 	return xcr0 & ~policy_allowed(vcpu);
 }
 
-// Takes an XCR0 that KVM accepted from KVM_SET_XCRS, and the xfeatures that were dropped from the
-// vCPU's payload before. Returns the xfeatures that the guest used and whose state is lost.
+// Returns the xfeatures that the guest used and whose state is lost. dropped: the xfeatures that
+// xsaveshim dropped from the vCPU's payload. xcr0: an XCR0 that KVM then accepted from
+// KVM_SET_XCRS.
 static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 {
 	return xcr0 & dropped;
 }
 
-// The reasons for which KVM_SET_XSAVE or KVM_SET_XCRS may have failed with EINVAL. All zeroes: no
-// reason is known. Source: fpu_copy_uabi_to_guest_fpstate and copy_uabi_to_xstate in
+// The reasons for which KVM_SET_XSAVE or KVM_SET_XCRS may have failed with EINVAL. If all fields
+// are 0, no reason is known. Source: fpu_copy_uabi_to_guest_fpstate and copy_uabi_to_xstate in
 // arch/x86/kernel/fpu, __kvm_set_xcr in arch/x86/kvm/x86.c.
 struct refusal {
 	uint64_t host_lacks;	// xfeatures that this host's KVM does not support
 	uint64_t not_permitted; // AMX, if this process lacks ARCH_REQ_XCOMP_GUEST_PERM
-	uint64_t guest_lacks;	// outside the guest's XCR0; not all kernels refuse such a payload
-	uint64_t xcomp_bv;	// if not 0: KVM takes the standard format only
+	uint64_t guest_lacks;	// xfeatures outside the guest's XCR0; some kernels refuse these
+	uint64_t xcomp_bv;	// the payload's XCOMP_BV: KVM takes only 0, the standard format
 	bool reserved_bytes;	// true if a reserved byte of the header is not 0
-	uint32_t mxcsr;		// the MXCSR bits that this CPU refuses
+	uint32_t mxcsr;		// the payload's MXCSR bits that this CPU refuses
 };
 
-// The parts of a payload that KVM can refuse.
+// The fields of a payload for which KVM can refuse the payload.
 struct payload_parts {
 	uint64_t xstate_bv;
 	uint64_t xcomp_bv;
@@ -111,7 +116,7 @@ struct payload_parts {
 	uint32_t mxcsr;
 };
 
-// Notes which of these xfeatures KVM does not take on this host, by reason.
+// Sets refusal's host_lacks and not_permitted to the xfeatures that this host's KVM refuses.
 static inline void
 policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
 {
@@ -121,7 +126,7 @@ policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_ca
 	refusal->host_lacks = lacking & ~refusal->not_permitted;
 }
 
-// Returns true if every kernel on this host refuses such a payload, whatever the guest has.
+// Returns true if every kernel on this host refuses the payload, whatever xfeatures the guest has.
 static inline bool policy_always_refused(struct refusal refusal)
 {
 	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv ||
@@ -146,17 +151,18 @@ policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct hos
 	};
 
 	policy_diagnose_host(&refusal, bv, host);
-	// The kernel checks MXCSR only if it loads an xfeature that uses it.
+	// The kernel checks MXCSR only if it loads an xfeature that uses MXCSR.
 	if (bv & (XFEATURE_FPSSE | XFEATURE_AVX))
 		refusal.mxcsr = payload.mxcsr & host.mxcsr_reserved;
-	// Few kernels refuse FP and SSE to a guest, so these two are the reason only if there is no
-	// other.
+	// Few kernels refuse the FP and SSE of a guest. So FP and SSE are a reason only if there is
+	// no other reason.
 	if (policy_always_refused(refusal) || refusal.guest_lacks & ~XFEATURE_FPSSE)
 		refusal.guest_lacks &= ~XFEATURE_FPSSE;
 	return refusal;
 }
 
-// The same for the payload's first XSTATE_HEAD_SIZE bytes, as the kernel saw them.
+// Diagnoses a refused KVM_SET_XSAVE. head: the payload's first XSTATE_HEAD_SIZE bytes, as the
+// kernel read these bytes.
 struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_caps host);
 
 // Diagnoses a refused KVM_SET_XCRS.
@@ -171,20 +177,21 @@ policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host)
 	return refusal;
 }
 
-// Returns true if an ioctl failed with this errno because the descriptor is closed, is no vCPU, or
+// Returns true if this errno of an ioctl means that the descriptor is closed, is no vCPU, or
 // belongs to another process's VM (kvm_vcpu_ioctl in virt/kvm/kvm_main.c).
 bool policy_is_no_vcpu(int error);
 
-// Returns the xfeatures that KVM refused. 0 if it refused something else, such as MXCSR.
+// Returns the xfeatures that KVM refused, or 0 if KVM refused something else, such as MXCSR.
 uint64_t policy_refused_xfeatures(struct refusal refusal);
 
-// Returns true if XSAVESHIM_REFUSED=abort ends the VMM after an EINVAL: there is a reason, and not only
-// xfeatures that the settings leave in the payload although the guest lacks them.
+// Returns true if XSAVESHIM_REFUSED=abort ends the VMM after KVM failed a call with EINVAL. The VMM
+// runs on if no reason is known. The VMM also runs on if the only reason is xfeatures that the
+// guest lacks and that the settings leave in the payload.
 bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
 
-// Returns true if only a kernel from 5.17 to 5.19.11 refuses such a payload: its only fault is that
-// it has FP or SSE, which trimming must not drop, in a guest whose CPUID enumerates no XSAVE. KVM
-// takes it while the guest's leaf 0xD is widened by refusal.guest_lacks.
+// Returns true if only Linux 5.17 to 5.19.11 refuses the payload. The only fault of the payload is
+// then FP or SSE in a guest whose CPUID enumerates no XSAVE. Trimming must not drop FP and SSE. KVM
+// takes the payload while the guest's leaf 0xD also enumerates refusal.guest_lacks.
 static inline bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
 {
 	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;

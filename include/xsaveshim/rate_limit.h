@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 // Limits how often an event is reported, so that a guest cannot flood the host's log.
 //
-// These are pure functions and need no libc: a BPF program uses them, too.
+// All functions are pure and need no libc, because BPF programs use these functions, too.
 #ifndef XSAVESHIM_RATE_LIMIT_H
 #define XSAVESHIM_RATE_LIMIT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-// The history of one kind of event of one vCPU. All zeroes: the event has not happened yet.
+// The history of one kind of event of one vCPU. If all fields are 0, the event never happened.
 struct rate_limit {
 	uint64_t reported; // the bits of all occurrences so far
-	uint32_t count;	   // of occurrences; stays at UINT32_MAX
+	uint32_t count;	   // the number of occurrences; never exceeds UINT32_MAX
 };
 
 // Returns true for 1, 10, 100, 1,000 ...
@@ -25,8 +25,8 @@ static inline bool is_power_of_ten(uint32_t count)
 }
 
 // Counts one more occurrence of the event. bits: the subject of the event, such as the xfeatures
-// that were dropped. Returns true if this occurrence is to be reported: it has a bit that no
-// earlier one had, or it is the 1st, 10th, 100th ... of them.
+// that were dropped. Returns true if the caller must report this occurrence: the occurrence has a
+// bit that no earlier occurrence had, or is the 1st, 10th, 100th ... occurrence.
 static inline bool rate_limit_allows(struct rate_limit *limit, uint64_t bits)
 {
 	bool has_new_bit = bits & ~limit->reported;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// A record in the memory of a VMM that has the library, and of a supervisor. `xsaveshim status`
-// reads it from outside: it searches the writable data of the library or of the command for the
-// record's magic.
+// The record: settings and event counts in the memory of a VMM with the library, or of a
+// supervisor. `xsaveshim status` reads the record from another process. To find the record,
+// `xsaveshim status` searches the writable data of the library or of the command for the record's
+// magic.
 //
-// These functions are thread- and async-signal-safe and never fail.
+// All functions are thread- and async-signal-safe and never fail.
 #ifndef XSAVESHIM_RECORD_H
 #define XSAVESHIM_RECORD_H
 
@@ -15,34 +16,36 @@
 
 #define RECORD_MAGIC "xsaveshimrecord"
 
-// Increase it with every change of the structure or of its enums: status may be of another version.
+// Increase RECORD_VERSION with every change of the record or its enums: `xsaveshim status` may be
+// of another version than the record.
 #define RECORD_VERSION 3
 
-// The events that a record counts, those that the rate limit leaves unreported included.
+// The events that a record counts. The record also counts events that the rate limit does not let
+// xsaveshim report.
 enum record_count {
 	RECORD_TRIMMED,
 	RECORD_WOULD_TRIM,
-	RECORD_REFUSED, // a payload or an XCR0
+	RECORD_REFUSED, // a refused payload or XCR0
 	RECORD_LOST,
 	RECORD_REFUSED_STATE,
 	RECORD_COUNTS,
 };
 
-// Define it static, with RECORD_MAGIC in place and everything else zero.
+// Define a record as a static object: magic holds RECORD_MAGIC, and all other fields are 0.
 struct xsaveshim_record {
 	_Alignas(16) char magic[16];
-	_Atomic uint32_t version;    // RECORD_VERSION once the settings are in place; before, 0
-	_Atomic uint32_t vcpu_seen;  // the library sets it to 1 at its first call for a vCPU
-	uint32_t values[SETTINGS];   // of the settings, by enum setting
-	const char *log_path;	     // with LOG_PATH; an address in the record's process
-	_Atomic uint32_t log_in_use; // as struct log notes it
+	_Atomic uint32_t version;    // RECORD_VERSION after record_publish; 0 before
+	_Atomic uint32_t vcpu_seen;  // 1 after the VMM's first call for a vCPU; library only
+	uint32_t values[SETTINGS];   // the values of the settings, by enum setting
+	const char *log_path;	     // the log's path with LOG_PATH
+	_Atomic uint32_t log_in_use; // the word that log.in_use points to
 	_Atomic uint64_t counts[RECORD_COUNTS];
 };
 
-// Puts the settings that are in use into the record, which from then on points to their log_path.
+// Copies the settings into the record. The record keeps a pointer to settings->log_path.
 void record_publish(struct xsaveshim_record *record, const struct settings *settings);
 
-// Notes that a call for one of the VMM's vCPUs was seen.
+// Notes that the VMM made a call for a vCPU.
 static inline void record_vcpu(struct xsaveshim_record *record)
 {
 	atomic_store_explicit(&record->vcpu_seen, 1, memory_order_relaxed);
@@ -54,12 +57,13 @@ static inline void record_event(struct xsaveshim_record *record, enum record_cou
 	atomic_fetch_add_explicit(&record->counts[event], 1, memory_order_relaxed);
 }
 
-// Reads the settings from copies of a record and of the text that its log_path points to; both may
-// hold any bytes. Returns false if the record is of another version or holds no settings.
+// Reads the settings from the copy of a record. log_path: a copy of the text that the record's
+// log_path points to. Both copies may hold any bytes. Returns false if the record has another
+// version or no valid settings.
 bool record_settings(const struct xsaveshim_record *record, const char log_path[PATH_MAX],
 		     struct settings *settings);
 
-// Reads where the log's lines go from the copy of a record. Returns false if the log is not open.
+// Reads from the copy of a record where the log's lines go. Returns false if the log is not open.
 bool record_log_in_use(const struct xsaveshim_record *record, enum log_target *target);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The wording of reports: each is one line in logfmt.
+// Words the reports. Each report is one line in logfmt.
 //
-// Thread- and async-signal-safe, without locks or allocation. Only report_open_log changes errno.
+// All functions are thread- and async-signal-safe. No function takes a lock or allocates memory.
+// Only report_open_log changes errno.
 #ifndef XSAVESHIM_REPORT_H
 #define XSAVESHIM_REPORT_H
 
@@ -14,11 +15,12 @@
 
 struct settings;
 
-// A line under construction. The names of all 64 xfeatures fit; a longer text is cut.
+// A line under construction. A line has space for the names of all 64 xfeatures. A longer line is
+// cut.
 struct report_line {
 	const struct log *log;
 	enum log_level level;
-	bool muted; // the log does not take this level: nothing is added or sent
+	bool muted; // true if the log writes no lines of this level: report_send does nothing
 	size_t length;
 	char text[1024];
 };
@@ -26,40 +28,47 @@ struct report_line {
 // The ioctl and the vCPU of a report.
 struct vcpu_call {
 	const char *ioctl_name;
-	int fd; // -1: not known
+	int fd; // the vCPU's descriptor, or -1 if the descriptor is not known
 	struct vcpu vcpu;
-	bool ends_vmm; // abort ends the VMM after this report
+	bool ends_vmm; // true if XSAVESHIM_REFUSED=abort ends the VMM after this report
 };
 
-// count: how often this event has happened to this vCPU. The line shows it from the second time on.
+// The argument count of the following functions is the number of times that the event has happened
+// to the vCPU. The line shows a count of at least 2.
 
-// Writes event=trim, or would-trim if the settings do not trim, if there is something to drop.
+// Writes event=trim, or event=would-trim if the settings do not trim the payload. Writes nothing if
+// the payload has no xfeature to drop.
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
 		 uint32_t count);
 
-// Writes event=refused. error: the errno of the call, or EINVAL if the log foresees. xstate_bv
-// (KVM_SET_XSAVE) or xcr0 (KVM_SET_XCRS): the value that the kernel refused.
+// Writes event=refused for KVM_SET_XSAVE. error: the errno of the call, or EINVAL if log->foresees.
+// xstate_bv: the value that the kernel refused.
 void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal, uint32_t count);
+
+// Writes event=refused for KVM_SET_XCRS. error: the errno of the call, or EINVAL if log->foresees.
+// xcr0: the value that the kernel refused.
 void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0,
 			 struct refusal refusal, uint32_t count);
 
-// Writes event=lost: the guest had enabled xcr0, and the state of lost was dropped before.
+// Writes event=lost. xcr0: the XCR0 that the guest had enabled. lost: the xfeatures whose state
+// xsaveshim had dropped.
 void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost,
 		 uint32_t count);
 
 // Writes event=learn, at level debug.
 void report_learn(const struct log *log, struct vcpu_call call);
 
-// Writes event=setting, one line for each problem of the settings.
+// Writes one line with event=setting for each problem of the settings.
 void report_settings(const struct log *log, const struct settings *settings);
 
-// Opens the log and writes event=log if the target could not be opened, and event=setting for each
-// problem of the settings. Does nothing if the log is open, or if another thread has opened it at
-// the same time. It is not safe in a signal handler if the target cannot be opened.
+// Opens the log. Writes event=log if the target could not be opened, and event=setting for each
+// problem of the settings. Does nothing if the log is open, or if another thread has opened the log
+// at the same time. report_open_log is not async-signal-safe if the target cannot be opened.
 void report_open_log(struct log *log, const struct settings *settings);
 
-// The pieces of a line, for events that only one mode has. report_text adds quotes if necessary.
+// The following functions build the line of an event that only one mode has. report_begin begins
+// the line, and report_send sends the line to the log. report_text adds quotes if necessary.
 void report_begin(struct report_line *line, const struct log *log, enum log_level level,
 		  const char *event);
 void report_text(struct report_line *line, const char *key, const char *value);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The settings. Each has a default; a line of /etc/xsaveshim.conf overrides it, and a variable of
-// the environment overrides that.
+// The settings. Each setting has a default. A line of /etc/xsaveshim.conf overrides the default. An
+// environment variable overrides the file and the default.
 //
-// None of these functions allocates memory. They are thread-safe on different objects, and
-// async-signal-safe except settings_load, which reads the environment: call it in a constructor or
-// in main.
+// No function allocates memory. All functions are thread-safe on different objects. All functions
+// except settings_load are async-signal-safe. settings_load reads the environment: call
+// settings_load in a constructor or in main.
 #ifndef XSAVESHIM_SETTINGS_H
 #define XSAVESHIM_SETTINGS_H
 
@@ -17,32 +17,32 @@
 
 #define SETTINGS_FILE "/etc/xsaveshim.conf"
 
-// A larger file is reported, and none of its lines is applied.
+// If the settings file is larger, xsaveshim reports a problem and applies none of the file's lines.
 #define SETTINGS_FILE_MAX 16384
 
 enum setting { SETTING_TRIM, SETTING_REFUSED, SETTING_LOG, SETTING_LOG_LEVEL, SETTINGS };
 
-// The default comes first.
+// The first value is the default.
 enum refused_action { REFUSED_ABORT, REFUSED_REPORT };
 
-// A part of the environment or of the file that is no setting, or a value that its setting does not
-// accept.
+// A problem of the environment or of the settings file: a key that is no setting, a value that the
+// setting does not accept, or a file or line that cannot be applied.
 struct settings_problem {
-	char key[40];	      // cut to fit
-	char value[80];	      // cut to fit
-	const char *source;   // "environment", SETTINGS_FILE, ...
-	unsigned int line;    // in the file; 0 for any other source
-	const char *accepted; // the accepted values, or the accepted keys; NULL if neither applies
-	const char *used;     // the default, which replaces the value; NULL if there is no such key
+	char key[40];	      // the key, cut to fit
+	char value[80];	      // the value, cut to fit
+	const char *source;   // "environment", or the name of the settings file
+	unsigned int line;    // the line's number in the settings file, or 0
+	const char *accepted; // the accepted values or keys; NULL for an inapplicable file or line
+	const char *used; // the default, which replaces the value; NULL if no setting has the key
 };
 
-// An origin of a setting. Any other number is a line of the settings file.
+// The origins of a setting's value. Any other number is the number of a line of the settings file.
 #define ORIGIN_DEFAULT 0
 #define ORIGIN_ENVIRONMENT UINT_MAX
 
 struct settings {
 	union {
-		struct { // in the order of enum setting
+		struct { // the fields have the order of enum setting
 			enum trim trim;
 			enum refused_action refused;
 			enum log_target log;
@@ -50,24 +50,25 @@ struct settings {
 		};
 		unsigned int values[SETTINGS];
 	};
-	char log_path[PATH_MAX]; // with LOG_PATH
+	char log_path[PATH_MAX]; // the log's path with LOG_PATH
 	unsigned int origins[SETTINGS];
 	struct settings_problem problem[8];
-	unsigned int problems; // counts all; the first 8 are kept
+	unsigned int problems; // how many problems were found; problem[] keeps the first 8
 };
 
 // Sets every setting to its default and forgets all problems.
 void settings_init(struct settings *settings);
 
-// Sets one setting. If the setting does not accept the value, returns false and changes nothing.
+// Sets one setting. Returns false, and changes nothing, if the setting does not accept the value.
 bool settings_set(struct settings *settings, enum setting setting, const char *value);
 
-// The same with the number of an accepted value, which is its place in the setting's enum.
+// Sets one setting to the value with this number in the setting's enum. Returns false, and changes
+// nothing, if the enum has no such number.
 bool settings_set_number(struct settings *settings, enum setting setting, unsigned int number);
 
-// Applies the text of a settings file: lines of KEY=value, and comments, which begin with #. White
-// space around a key or a value is ignored. A text with a zero byte is a problem, and none of its
-// lines is applied. source is the file's name in problems.
+// Applies the text of a settings file. The text has lines of KEY=value, and comments, which begin
+// with #. White space around a key or a value is ignored. If the text has a zero byte, the function
+// notes a problem and applies no line. source: the file's name in problems.
 void settings_apply_file(struct settings *settings, const char *text, size_t size,
 			 const char *source);
 
@@ -75,15 +76,15 @@ void settings_apply_file(struct settings *settings, const char *text, size_t siz
 // XSAVESHIM_ and is no setting is a problem.
 void settings_apply_environment(struct settings *settings, char *const *environment);
 
-// Reads and applies a file. A file that cannot be read or is too large is a problem; a missing file
-// is none.
+// Reads and applies a settings file. A file that cannot be read or is too large is a problem. A
+// missing file is no problem.
 void settings_load_file(struct settings *settings, const char *file);
 
-// Applies the defaults, SETTINGS_FILE and this process's environment. A program that gained
-// privileges when it was executed ignores its environment.
+// Applies the defaults, then SETTINGS_FILE, then this process's environment. settings_load ignores
+// the environment of a program that gained privileges when it was executed.
 void settings_load(struct settings *settings);
 
-// The names of a setting: its environment variable, the option of `xsaveshim run` without its
+// Return the names of a setting: the environment variable, the option of `xsaveshim run` without
 // dashes, and the key in JSON.
 const char *settings_key(enum setting setting);
 const char *settings_option(enum setting setting);
@@ -92,10 +93,11 @@ const char *settings_json_key(enum setting setting);
 // The environment variables of all settings, separated by commas.
 extern const char settings_keys[];
 
-// The values that a setting accepts, the default first: "restore,save,both,none".
+// Returns the values that a setting accepts, such as "restore,save,both,none". The default is
+// first.
 const char *settings_accepted(enum setting setting);
 
-// A setting's current value as text.
+// Returns a setting's current value as text.
 const char *settings_text(const struct settings *settings, enum setting setting);
 
 #endif

@@ -2,8 +2,8 @@
 // The payload of KVM_SET_XSAVE, KVM_GET_XSAVE and KVM_GET_XSAVE2: the fields of its header, and the
 // names of its xfeatures.
 //
-// All functions are thread- and async-signal-safe and never fail. They take a payload at any
-// alignment: crosvm passes a vector of u32, so its 64-bit words may lie on 4-byte boundaries.
+// All functions are thread- and async-signal-safe and never fail. A payload may have any alignment:
+// crosvm passes a vector of u32, so the payload's 64-bit words may lie on 4-byte boundaries.
 #ifndef XSAVESHIM_XSTATE_H
 #define XSAVESHIM_XSTATE_H
 
@@ -17,7 +17,7 @@
 #define XSTATE_RESERVED_OFFSET 528
 #define XSTATE_RESERVED_SIZE 48
 
-// The bytes of the legacy region and the header. xsaveshim reads no more of any payload.
+// The size of a payload's legacy region and header. xsaveshim reads no other bytes of a payload.
 #define XSTATE_HEAD_SIZE 576
 
 // xfeature bits, Intel SDM vol. 1, 13.1.
@@ -26,12 +26,14 @@
 #define XFEATURE_AVX (UINT64_C(1) << 2)
 #define XFEATURE_FPSSE (XFEATURE_FP | XFEATURE_SSE)
 
-// AMX. A process needs the kernel's permission to use these two, and for no other xfeature.
+// The two xfeatures of AMX. A process needs the kernel's permission to use AMX. No other xfeature
+// needs a permission.
 #define XFEATURE_XTILE (UINT64_C(3) << 17)
 
-// Each of the following takes a payload, of which the first XSTATE_HEAD_SIZE bytes are readable.
+// Each of the following functions takes a payload whose first XSTATE_HEAD_SIZE bytes are readable.
 
-// Return the fields of these names. XCOMP_BV is 0 in the standard format, which the kernel demands.
+// Return the payload's XSTATE_BV, XCOMP_BV and MXCSR. XCOMP_BV is 0 in the standard format. The
+// kernel accepts no other format.
 uint64_t xstate_bv(const void *payload);
 uint64_t xstate_xcomp_bv(const void *payload);
 uint32_t xstate_mxcsr(const void *payload);
@@ -44,14 +46,15 @@ bool xstate_reserved_used(const void *payload);
 
 // Finds the XCR0 that KVM_SET_XCRS sets: the value of the first entry for XCR0, as in
 // kvm_vcpu_ioctl_x86_set_xcrs in arch/x86/kvm/x86.c. xcrs: a readable struct kvm_xcrs. Returns
-// false if there is no such entry, or if KVM does not take the struct.
+// false if the struct has no entry for XCR0, or if KVM refuses the struct.
 bool xstate_xcrs_xcr0(const void *xcrs, uint64_t *xcr0);
 
 // Returns the name of an xfeature in reports, or NULL if the bit (0 to 63) has no name.
 const char *xfeature_name(unsigned int bit);
 
-// Returns XCR0 of this CPU, by XGETBV: this host can load no other xfeature. If the operating
-// system has not enabled XSAVE, the result is XFEATURE_FPSSE. Source: Intel SDM vol. 1, 13.2, 13.3.
+// Reads this CPU's XCR0 with XGETBV. This host can load only the xfeatures in its XCR0. If the
+// operating system has not enabled XSAVE, the result is XFEATURE_FPSSE. Source: Intel SDM vol. 1,
+// 13.2, 13.3.
 uint64_t xstate_host_xcr0(void);
 
 // Returns the MXCSR bits that this CPU refuses to load: Intel SDM vol. 1, 11.6.6 (MXCSR_MASK).
