@@ -81,7 +81,7 @@ static struct pair_host read_host(const char *file, json_t *json)
 {
 	json_t *source = json_object_get(json, "source");
 	json_t *destination = json_object_get(json, "destination");
-	uint64_t not_permitted, refuses, always_refuses;
+	uint64_t not_permitted, refuses = 0, always_refuses = 0;
 	struct pair_host host;
 
 	if (json_integer_value(json_object_get(json, "format_version")) != OUTPUT_FORMAT_VERSION ||

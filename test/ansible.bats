@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# bats file_tags=fleet
 # The Ansible collection, over ssh against three hosts: systemd as PID 1 in namespaces, with this machine's libvirtd and QEMU. The
 # tests share the hosts and run in this order: the plan, a roll-out that stops, a roll-out that succeeds, and the roll-back. `make
 # lint` runs ansible-lint.

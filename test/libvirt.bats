@@ -488,6 +488,8 @@ preload() { # FILE VALUE
 
 @test "enable and disable keep AppArmor's local file if it is a link, and create and remove it if it is missing" {
   local_file=/etc/apparmor.d/local/abstractions/libvirt-qemu
+  # Later versions of libvirt have a directory instead of the local file.
+  host sed -i '/<abstractions\/libvirt-qemu\.d>/d' /etc/apparmor.d/abstractions/libvirt-qemu
   host mkdir -p /srv/managed "$(dirname "$local_file")"
   echo '# by the administrator' | host tee /srv/managed/libvirt-qemu
   host ln -sf /srv/managed/libvirt-qemu "$local_file"

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# bats file_tags=fleet
 # The alert rules, as promtool judges them, and the unit that writes the metrics, in a systemd in namespaces.
 
 load lib

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# bats file_tags=fleet
 # The real Prometheus scrapes the real node exporter, which reads this host's metrics, and each alert fires and ends. The tests share
 # one Prometheus. So that no test waits for minutes, its copy of the rules has no `for`, and looks back 20 seconds instead of an hour.
 # This host may have no VMM, no KVM that refuses, and no active host mode: for these the tests add lines that metrics-kvm.bats saw.
