@@ -21,6 +21,7 @@ static_assert(VCPU_UNKNOWN == 0 && VCPU_XCR0 < XCR0_IN_SLOT,
 // A bit of slot_of: the slot has a history of events. Without this bit, no function reads the
 // history, because even a read may make the kernel allocate the page.
 #define HAS_HISTORY 0x8000
+#define NUMBER_MASK (HAS_HISTORY - 1)
 
 static_assert(VCPUS_SLOTS < HAS_HISTORY, "a slot's number plus one fits into slot_of");
 
@@ -49,7 +50,12 @@ static unsigned int slot_of(const struct vcpus *vcpus, int fd)
 // Returns the index of the descriptor's slot plus one, or 0 if the descriptor has no slot.
 static unsigned int slot_number(const struct vcpus *vcpus, int fd)
 {
-	return slot_of(vcpus, fd) & (HAS_HISTORY - 1);
+	return slot_of(vcpus, fd) & NUMBER_MASK;
+}
+
+static bool has_history(const struct vcpus *vcpus, int fd)
+{
+	return slot_of(vcpus, fd) & HAS_HISTORY;
 }
 
 // Gives the descriptor a slot, unless the descriptor already has a slot. Returns the slot's index
@@ -65,10 +71,11 @@ static unsigned int take_slot(struct vcpus *vcpus, int fd)
 			atomic_fetch_add_explicit(&vcpus->slots_given, 1, memory_order_relaxed) + 1;
 		if (number > VCPUS_SLOTS)
 			return 0;
+		// If this fails, another thread has given the descriptor a slot, and perhaps a history.
 		if (!atomic_compare_exchange_strong_explicit(
 			    &vcpus->slot_of[fd], &none, (uint16_t)number, memory_order_relaxed,
 			    memory_order_relaxed))
-			number = none; // another thread has given the descriptor this slot
+			number = none & NUMBER_MASK;
 	}
 	return number;
 }
@@ -80,7 +87,7 @@ static struct vcpu_slot *counting_slot(struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
 
-	if (number && !(slot_of(vcpus, fd) & HAS_HISTORY))
+	if (number && !has_history(vcpus, fd))
 		atomic_fetch_or_explicit(&vcpus->slot_of[fd], HAS_HISTORY, memory_order_relaxed);
 	return &vcpus->slots[number ? number - 1
 				    : VCPUS_SLOTS - 1 - (unsigned int)fd % VCPUS_SLOTS];
@@ -133,7 +140,7 @@ void vcpus_create(struct vcpus *vcpus, int fd, int id)
 	struct vcpu_slot *slot;
 
 	vcpus_set(vcpus, fd, (struct vcpu){VCPU_NO_CPUID, id, 0, 0});
-	if (slot_number(vcpus, fd) && !(slot_of(vcpus, fd) & HAS_HISTORY))
+	if (slot_number(vcpus, fd) && !has_history(vcpus, fd))
 		return;
 	vcpus_set_dropped(vcpus, fd, 0);
 	slot = counting_slot(vcpus, fd);
@@ -160,9 +167,7 @@ uint32_t vcpus_count(struct vcpus *vcpus, int fd, enum vcpu_event event, uint64_
 
 uint64_t vcpus_dropped(const struct vcpus *vcpus, int fd)
 {
-	unsigned int number = slot_number(vcpus, fd);
-
-	return slot_of(vcpus, fd) & HAS_HISTORY ? load(&vcpus->slots[number - 1].dropped) : 0;
+	return has_history(vcpus, fd) ? load(&vcpus->slots[slot_number(vcpus, fd) - 1].dropped) : 0;
 }
 
 void vcpus_set_dropped(struct vcpus *vcpus, int fd, uint64_t dropped)
