@@ -313,7 +313,7 @@ vcpu=1 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
 vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-# Prints the arguments of a VMM with so many vCPUs, each of which loads a payload so many times.
+# Prints the arguments of a VMM that creates NUMBER vCPUs and loads TIMES payloads into each vCPU.
 vcpus() { # NUMBER TIMES
   local i j
   for ((i = 0; i < $1; i++)); do

@@ -54,7 +54,7 @@ static _Noreturn void die(int status, const char *what)
 	exit(status);
 }
 
-// ---- random numbers: splitmix64, which starts anew for each table ----
+// ---- random numbers: splitmix64, with a seed of its own for each table ----
 
 static uint64_t random_state;
 
