@@ -93,6 +93,7 @@ void log_init(struct log *log, enum log_target target, const char *path, enum lo
 	log->via = NULL;
 	log->fields = NULL;
 	log->in_use = NULL;
+	log->send = NULL;
 	log->pid = 0;
 	log->standard_error = is_null_device(STDERR_FILENO) ? no_file() : file_of(STDERR_FILENO);
 	log->claimed = 0;
@@ -354,6 +355,8 @@ static enum log_target write_to_first(const struct log *log, enum log_level leve
 {
 	struct log_files files = files_of(log);
 
+	if (log->send && log->send(level, line, length))
+		return log->target;
 	if (log->target == LOG_PATH && write_line(log, files.file, line, length))
 		return LOG_PATH;
 	if (log->target == LOG_SYSLOG && send_line(&files, level, line, length))

@@ -19,6 +19,7 @@
 #include <bpf/libbpf.h>
 #include <linux/kvm.h>
 
+#include "journal.h"
 #include "loader.h"
 #include "requirements.h"
 #include "shared/guest_name.h"
@@ -414,6 +415,8 @@ int watch(void)
 	}
 	log_init_fd(&watcher.log, STDOUT_FILENO, LOG_LEVEL_DEBUG);
 	watcher.log.via = "host";
+	if (journal_has_stdout())
+		watcher.log.send = journal_send;
 	watcher.host = (struct host_caps){
 		xstate_host_xcr0(), xstate_host_xcr0(), xstate_host_mxcsr_reserved()};
 	sigaction(SIGHUP, &(struct sigaction){.sa_handler = on_hangup}, NULL);

@@ -83,6 +83,10 @@ struct log {
 	// The log stores nothing before the log is open.
 	_Atomic uint32_t *in_use;
 
+	// If send is not NULL, it gets each line first. The log writes a line itself only if send
+	// returns false.
+	bool (*send)(enum log_level level, const char *line, size_t length);
+
 	_Atomic int pid; // the value of pid= in every line; 0: lines have no pid=
 	uint64_t file_size_limit;
 	struct log_file standard_error;
