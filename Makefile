@@ -3,7 +3,7 @@ VERSION := 0.2.0
 
 PREFIX ?= /usr
 # The loader searches LIBDIR by itself, so that LD_PRELOAD can name the library without a path: lib/x86_64-linux-gnu on Debian,
-# lib64 on Fedora. gcc prints the first of these names. clang does not, so the Makefile looks which directory exists.
+# lib64 on Fedora. gcc prints the first of these names. clang does not, so the Makefile checks which directory exists.
 MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
@@ -39,7 +39,8 @@ HOST := $(if $(and $(shell command -v clang),$(shell command -v bpftool)),$(BUIL
 all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host mode (the default)
 	$(if $(HOST),,@echo 'make: the host mode (xsaveshim host) is not built, because clang or bpftool is missing; run: scripts/setup build')
 
-# make checks once that the build's packages are there. Otherwise the compiler would fail at each file that includes their headers.
+# make checks once that the headers of the build's packages are there. Otherwise the compiler would fail at each file that includes
+# their headers.
 HEADERS := seccomp.h jansson.h $(if $(HOST),bpf/libbpf.h)
 $(BUILD)/headers:
 	@mkdir -p $(@D)
@@ -51,7 +52,8 @@ $(BUILD)/headers:
 
 .DELETE_ON_ERROR:
 
-# With -B this runs for each source, too. debhelper looks for the words "No rule to make target".
+# `make -B` runs this rule for each source file, too: for an existing file the rule does nothing. debhelper looks for the words "No
+# rule to make target".
 .DEFAULT:
 	$(if $(wildcard $@),@:,$(error No rule to make target '$@': make help lists the targets))
 
@@ -59,8 +61,8 @@ $(BUILD)/headers:
 help: ## print these lines
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
-# Objects of the library. With LTO, the linker would add endbr64 again, which costs each ioctl an instruction.
-# -fcf-protection=return keeps the shadow stack of a process that has one.
+# The library's functions begin without endbr64, which would cost each ioctl an instruction. With LTO, the linker would add endbr64
+# again. -fcf-protection=return keeps the shadow stack of a process that has one.
 LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
 # These objects are not on the path of an ioctl: they are built for size.
@@ -79,7 +81,7 @@ $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
 	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
 		-Wl,--gc-sections,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
 
-# FORTIFY needs optimisation, and hides calls from the sanitizers.
+# _FORTIFY_SOURCE needs optimisation, and hides calls from the sanitizers.
 HARDENING ?= -fstack-protector-strong $(if $(findstring -fsanitize,$(CFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
 SHARED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shared/*.c))
@@ -97,7 +99,8 @@ $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 $(BUILD)/xsaveshim-host: $(HOST_OBJECTS) $(CORE)
 	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lbpf -ljansson
 
-# BTF names the sources. Without their directory, builds in different places are equal bit for bit.
+# BTF has the names of the source files. -ffile-prefix-map removes their directory, so that builds in different directories are
+# equal bit for bit.
 BPF_COMPILE = clang -std=gnu11 -g -ffile-prefix-map=$(CURDIR)=xsaveshim -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ \
 	-D__TARGET_ARCH_x86 -Iinclude -I. -idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
 
@@ -109,7 +112,7 @@ $(BUILD)/host/programs.bpf.o: host/programs.bpf.c | $(BUILD)/headers
 $(BUILD)/host/programs.skel.h: $(BUILD)/host/programs.bpf.o
 	$(call show,SKEL)(echo '// NOLINTBEGIN' && bpftool gen skeleton $< name programs && echo '// NOLINTEND') >$@
 
-# -isystem: our warnings are not for bpftool's code.
+# -isystem switches our warnings off for the header that bpftool generates.
 $(BUILD)/host/loader.o: $(BUILD)/host/programs.skel.h
 $(BUILD)/host/loader.o: CPPFLAGS += -isystem $(BUILD)/host
 
@@ -142,8 +145,8 @@ INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
 endif
 # Directories that hold only our files, each before its parent.
 OUR_DIRS := $(DATADIR)/libvirt $(DATADIR)/prometheus $(DATADIR)/schemas $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
-# The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR that cache is another
-# system's cache. A plain user may not write to the cache.
+# The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR, ldconfig does not run,
+# because the cache would be another system's. A plain user may not write to the cache.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
 FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),' -e 's,@VERSION@,$(VERSION),'
 
@@ -165,8 +168,8 @@ ifeq ($(DESTDIR),)
 		echo 'make: the loader does not look in $(LIBDIR): give LD_PRELOAD the whole path, $(LIBDIR)/libxsaveshim.so' || true
 endif
 
-# xsaveshim-libvirt's drop-in goes first: if it named a missing library, ld.so would complain in each domain's log. Exit status 1
-# means that the drop-in is gone but the daemon did not restart.
+# uninstall removes xsaveshim-libvirt's drop-in first: if the drop-in named a missing library, ld.so would complain in each domain's
+# log. xsaveshim-libvirt's exit status 1 means that the drop-in is gone but the daemon did not restart.
 uninstall: ## remove what install put there, and what xsaveshim-libvirt enabled; changed settings stay
 	@if grep -qs '=$(LIBDIR)/libxsaveshim\.so$$' "$(DESTDIR)"/etc/systemd/system/*.service.d/xsaveshim.conf; then \
 		bash libvirt/xsaveshim-libvirt disable $(if $(DESTDIR),--root "$(DESTDIR)") || test $$? -eq 1; \

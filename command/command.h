@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The subcommands. Each function here runs one subcommand and returns the exit status. Before
-// main() calls the function, main() sets argv[0], and the name that err() and warnx() print, to
-// "xsaveshim SUBCOMMAND".
+// The subcommands of the xsaveshim command. Each function here runs one subcommand and returns the
+// exit status. Before main() calls the function, main() sets argv[0] to "xsaveshim SUBCOMMAND".
+// err() and warnx() begin their messages with the same name.
 #ifndef XSAVESHIM_COMMAND_H
 #define XSAVESHIM_COMMAND_H
 

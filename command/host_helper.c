@@ -10,7 +10,8 @@
 #include "command.h"
 #include "subcommand_json.h"
 
-// The helper's paths, relative to the directory of this command: in a build tree, and installed.
+// The two possible paths of the helper program, relative to the directory of the xsaveshim command:
+// in a build tree, and after an installation.
 static const char *const places[] = {HOST_HELPER, "../libexec/" HOST_HELPER};
 
 void host_helper_execute(char **argv)

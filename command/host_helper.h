@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Executes the helper that has the host mode (package xsaveshim-host). Not thread-safe.
+// Executes the helper program that implements the host mode (package xsaveshim-host). Not
+// thread-safe.
 #ifndef XSAVESHIM_HOST_HELPER_H
 #define XSAVESHIM_HOST_HELPER_H
 
@@ -11,16 +12,17 @@
 
 #define HOST_HELPER "xsaveshim-host"
 
-// Executes the helper in place of this process. Returns only on failure, with ENOENT if the helper
-// is missing.
+// Replaces this process by the helper program, as exec does. Returns only on failure, with errno
+// set to ENOENT if the helper is missing.
 void host_helper_execute(char **argv);
 
-// Returns the JSON of the helper's status, or NULL. The caller must be root, and the helper must be
-// installed.
+// Returns the JSON that `xsaveshim host status --json` prints. Returns NULL if the caller is not
+// root, or if the helper program is not installed.
 json_t *host_helper_status(void);
 
-// Returns true if the host mode is active, and sets trim and refused to the host mode's values. The
-// caller must be root, and the helper must be installed.
+// Returns true if the host mode is active, and sets `trim` and `refused` in the settings to the
+// host mode's values. Returns false if the caller is not root, or if the helper program is not
+// installed.
 bool host_helper_query(struct settings *settings);
 
 #endif

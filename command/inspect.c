@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// A worker process inspects one process after the other and sends its findings to the command. If
-// the worker sends nothing for a second, the inspected process holds the worker up. The command
-// leaves such a worker behind, and a new worker goes on with the next process.
+// The command forks a worker, which inspects one process after the other and sends its findings to
+// the command. If the worker sleeps for a second and sends nothing, it hangs at the files of the
+// inspected process. The command leaves such a worker behind, and a new worker goes on with the
+// next process.
 //
-// The library serves a VMM if the VMM has mapped the library, and the library's record says that
-// the library has seen a vCPU. A supervisor serves a VMM that has a seccomp filter, if the
-// supervisor holds a pidfd of the VMM and has the user ids of root or of the VMM. The settings of a
-// VMM are in the record of its library or of its supervisor.
+// The library serves a VMM if the VMM has mapped the library, and if the library's record in memory
+// (xsaveshim/record.h) says that the library has seen a vCPU. A supervisor serves a VMM with a
+// seccomp filter if the supervisor holds a pidfd of the VMM, and if the supervisor runs as root or
+// as the VMM's user. The settings of a VMM are in the record of its library or of its supervisor.
 #include "inspect.h"
 
 #include <dirent.h>
@@ -37,7 +38,7 @@ struct message {
 	};
 };
 
-static int channel; // a socket between the command and its worker
+static int channel; // a socket between the command and its worker process
 static struct message message;
 
 static struct supervision *supervisions;
@@ -64,8 +65,8 @@ static void send_supervision(const struct supervision *supervision)
 	send_message(FOUND_SUPERVISION);
 }
 
-// Replaces the worker's standard streams by /dev/null. Otherwise a reader of the command's output
-// would wait for a worker that was left behind.
+// Replaces the worker's standard streams by /dev/null. Otherwise a program that reads the command's
+// output from a pipe would also wait for a worker that was left behind.
 static void close_inherited(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -110,8 +111,8 @@ static long now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-// Returns true if the worker is running. A running worker needs more time only because this host is
-// busy.
+// Returns true if the worker is running, and not sleeping. A running worker needs more time only
+// because this host is busy.
 static bool is_running(pid_t worker)
 {
 	char path[32], stat[512];
@@ -123,7 +124,8 @@ static bool is_running(pid_t worker)
 	return rest && !strncmp(rest, ") R", 3);
 }
 
-// Returns false if no message comes in time, or if the worker has ended.
+// Receives the worker's next message. Returns false if no message comes in time, or if the worker
+// has ended.
 static bool receive_message(pid_t worker, long end)
 {
 	struct pollfd ready = {.fd = channel, .events = POLLIN};
@@ -160,7 +162,8 @@ static void add_supervision(void)
 	supervisions[supervision_count++] = message.supervision;
 }
 
-// Inspects processes until one gives no answer. Returns how many processes were inspected.
+// Inspects processes until one of them holds the worker up. Returns how many processes were
+// inspected.
 static size_t inspect_some(struct inspection *inspection, const pid_t *pids, size_t count, long end)
 {
 	pid_t worker = start_worker(pids, count);
@@ -183,7 +186,7 @@ static size_t inspect_some(struct inspection *inspection, const pid_t *pids, siz
 			break;
 		}
 	}
-	// Does not wait for the worker to end, because the kernel may not let the worker end.
+	// Does not wait for the killed worker to end, because the worker may hang in the kernel.
 	kill(worker, SIGKILL);
 	close(channel);
 	return done;
@@ -210,9 +213,9 @@ static pid_t *list_processes(size_t *count)
 	return pids;
 }
 
-// A supervisor counts only if it is root's or the VMM's own user's, because any user can hold a
-// pidfd of any process. The real uid must match, too, because a set-uid program has the real
-// uid of the user that started it.
+// A supervisor is accepted only if it runs as root or as the VMM's own user, because any user can
+// hold a pidfd of any process. The real user id must match, too, because a set-uid program keeps
+// the real user id of the user that started the program.
 static bool serves(const struct supervision *supervision, const struct vmm *vmm)
 {
 	const uid_t *uids = supervision->supervisor_uids;
@@ -261,8 +264,8 @@ bool inspect_processes(struct inspection *inspection)
 			add_not_inspected(inspection, pids[next++],
 					  now_ms() < end ? NO_ANSWER : NO_TIME);
 	}
-	// With hidepid=2, /proc hides each process that the caller may not inspect, and process 1
-	// is one of these.
+	// If /proc is mounted with hidepid=2, it hides each process that the caller may not
+	// inspect. Process 1 is hidden as well, so its absence shows that processes are hidden.
 	if (access("/proc/1", F_OK))
 		add_not_inspected(inspection, 1, NOT_PERMITTED);
 	for (size_t i = 0; i < inspection->vmm_count; i++) {

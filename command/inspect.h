@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Finds the running VMMs, and the mode that serves each VMM, in /proc.
+// Searches /proc for the running VMMs, and for the mode (library or supervisor) that serves each
+// VMM.
 //
 // Not thread-safe. If there is no memory left, the program ends.
 #ifndef XSAVESHIM_INSPECT_H
@@ -15,7 +16,7 @@
 enum obstruction {
 	NOT_PERMITTED, // this user may not inspect the process
 	NO_ANSWER,     // a file in the process's /proc/PID did not answer in time
-	NO_TIME,       // earlier processes have used up the time for all
+	NO_TIME,       // other processes have used up the time for all processes
 };
 
 struct not_inspected {
@@ -30,8 +31,9 @@ struct inspection {
 	size_t not_inspected_count;
 };
 
-// Inspects every process. Gives up a process that does not answer within a second, and all
-// remaining processes after 30 seconds. Returns false, with errno set, if /proc cannot be read.
+// Inspects every process. Gives up a process whose files in /proc do not answer within a second.
+// Gives up all remaining processes after 30 seconds. Returns false, with errno set, if /proc cannot
+// be read.
 bool inspect_processes(struct inspection *inspection);
 
 // Returns true if xsaveshim is known to trim the payloads that the VMM restores.

@@ -15,7 +15,7 @@
 #include "host_helper.h"
 #include "subcommand_json.h"
 
-// While this link exists, systemd enables the host mode at boot.
+// While this symbolic link exists, systemd enables the host mode at boot.
 #define ENABLED_AT_BOOT "/etc/systemd/system/multi-user.target.wants/xsaveshim-host.service"
 
 struct label {
@@ -28,7 +28,7 @@ static void begin_metric(const char *name, const char *type, const char *help)
 	printf("# HELP xsaveshim_%s %s\n# TYPE xsaveshim_%s %s\n", name, help, name, type);
 }
 
-// Prints a value with its labels. The last label of the array has no name.
+// Prints a metric's value with its labels. An element without a name ends the array of labels.
 static void print_sample(const char *name, const struct label *labels, json_int_t value)
 {
 	const char *separator = "{";
@@ -96,7 +96,8 @@ static const char *protection_of(const json_t *vmm)
 					 : "unprotected";
 }
 
-// Returns true if an earlier VMM of the list has the same supervisor, and so the same counts.
+// Returns true if an earlier VMM of the list has the same supervisor. VMMs with the same supervisor
+// have the same counts, and a sum must have these counts only once.
 static bool is_counted_already(const json_t *vmms, size_t index)
 {
 	json_t *supervisor = json_object_get(json_array_get(vmms, index), "supervisor");
@@ -107,7 +108,7 @@ static bool is_counted_already(const json_t *vmms, size_t index)
 	return false;
 }
 
-// Adds each number of an object to the number with the same key in the sums.
+// Adds each number in the object `counts` to the number with the same key in the object `sums`.
 static void add_counts(json_t *sums, json_t *counts)
 {
 	for (void *i = json_object_iter(counts); i; i = json_object_iter_next(counts, i)) {

@@ -9,7 +9,8 @@
 #include "xsaveshim/settings.h"
 #include "supervise/attach.h"
 
-// getopt_long returns the number of a setting, or one of these numbers.
+// For a known option, getopt_long returns the number of a setting (enum setting) or one of these
+// numbers.
 enum { OPTION_SUPERVISE = SETTINGS, OPTION_HELP = 'h' };
 
 static void print_run_help(void)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The options of the subcommands. These functions are not thread-safe, because they use getopt.
+// Parses the options of the subcommands. The functions are not thread-safe, because they use
+// getopt_long.
 #ifndef XSAVESHIM_OPTIONS_H
 #define XSAVESHIM_OPTIONS_H
 
@@ -10,13 +11,14 @@ struct run_options {
 	bool trim; // the options have --trim
 };
 
-// Parses the options of `run`, and leaves optind at the VMM. Puts each setting into the
-// environment, where settings_load() and the library find the setting. Ends the program after
-// --help or an error.
+// Parses the options of `xsaveshim run`. After the call, argv[optind] names the VMM. Puts each
+// setting into the environment, where settings_load() and the library find the setting. Ends the
+// program after --help or an error.
 struct run_options options_parse_run(int argc, char **argv);
 
-// Parses --json, --help and, if check is not NULL, --check. Returns -1 if the subcommand is to go
-// on. Otherwise prints the help or an error and returns the exit status.
+// Parses the options --json, --help and, if check is not NULL, --check. Returns -1 if the
+// subcommand must go on. Otherwise prints the help or an error, and returns the exit status of the
+// subcommand.
 int options_parse_output(int argc, char **argv, const char *help, bool *json, bool *check);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim probe: finds out, by experiments with a VM of one page and one vCPU, which xfeatures
-// this host leaks as a source of guests. The experiments also show which xfeatures this host
-// refuses as a destination. The VM ends with this process.
+// xsaveshim probe: makes experiments with a VM that has one page of memory and one vCPU. The
+// experiments show which xfeatures this host leaks into the guests that it saves, and which
+// xfeatures this host refuses when it loads guests. The VM ends with this process.
 #include "command.h"
 
 #include <errno.h>
@@ -27,8 +27,7 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
-// The numbers are from arch/x86/include/uapi/asm/prctl.h. The headers of some distributions lack
-// them.
+// The headers of some distributions lack these numbers from arch/x86/include/uapi/asm/prctl.h.
 #define ARCH_GET_XCOMP_SUPP 0x1021
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 
@@ -41,18 +40,18 @@
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
 // The xfeatures that the experiments try: x87 and SSE, which are loaded together, and the other
-// xfeatures of user space in the Intel SDM.
+// user-space xfeatures that the Intel SDM defines.
 #define XFEATURES_TRIED (XFEATURE_FPSSE | UINT64_C(0xe02fc))
 
 #define GUEST_PAGE 4096
-// A processor fetches its first instruction from this page. KVM_SET_TSS_ADDR needs an address that
-// the guest does not use.
+// After a reset, a processor fetches its first instruction from the page at RESET_PAGE. TSS_ADDRESS
+// is for KVM_SET_TSS_ADDR, which needs an address that the guest does not use.
 #define RESET_PAGE 0xfffff000
 #define TSS_ADDRESS 0xfffbd000
 #define HLT 0xf4
 
-// The finding about this host as a source or as a destination. Some findings are also exit
-// statuses.
+// The finding about this host as a source or as a destination of guests. GOOD, BAD and UNKNOWN are
+// also the exit statuses of `xsaveshim probe`.
 enum finding { GOOD, BAD, UNKNOWN, PENDING };
 
 static const char *const source_names[] = {
@@ -72,14 +71,14 @@ struct probe {
 	uint64_t permitted;	// the xfeatures that this process may give to guests; 0: not known
 	uint64_t not_permitted; // the xfeatures that need a permission
 	size_t payload_size;	// the size of a payload; 0: not known
-	bool saved;		// `leaked` is known
+	bool saved;		// the member `leaked` is known
 	uint64_t leaked;
 	bool tried;		 // the next three members are known
 	uint64_t accepts;	 // xfeatures that KVM loads for a guest without them
 	uint64_t refuses;	 // xfeatures that KVM refuses only for a guest without them
 	uint64_t always_refuses; // xfeatures that KVM refuses because it does not support them
-	bool trims_saved;	 // the host mode clears xfeatures that KVM may leak
-	bool trims_loaded;	 // the host mode clears xfeatures that KVM would refuse
+	bool trims_saved;	 // the host mode trims the payloads that VMMs save
+	bool trims_loaded;	 // the host mode trims the payloads that VMMs load
 	struct answer source;
 	struct answer destination;
 };
@@ -91,7 +90,7 @@ struct vm {
 
 // The result of the control experiment: how KVM treats an xfeature that the guest has.
 struct control {
-	uint64_t xfeature; // the xfeature of the experiment; 0: KVM supports none
+	uint64_t xfeature; // the xfeature of the experiment; 0: KVM supports only x87 and SSE
 	int error;	   // KVM_SET_XSAVE's errno, or 0
 	bool returned;	   // KVM_GET_XSAVE returned the xfeature
 };
@@ -100,7 +99,7 @@ struct names {
 	char text[512];
 };
 
-// Sets an answer, unless it was set before.
+// Sets an answer, unless the answer was set before.
 __attribute__((format(printf, 3, 4))) static void
 set_answer(struct answer *answer, enum finding finding, const char *format, ...)
 {
@@ -232,8 +231,9 @@ static uint64_t allowed_by(uint64_t guest_xcr0)
 	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
 }
 
-// Loads a payload and returns 0 or KVM_SET_XSAVE's errno. The payload is read-only during the call,
-// so that the host mode cannot trim it and the errno is KVM's answer to the whole payload.
+// Loads a payload and returns 0 or KVM_SET_XSAVE's errno. The payload's memory is read-only during
+// the call, so that the host mode cannot trim the payload. The errno is therefore KVM's answer to
+// the whole payload.
 static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 {
 	int error;
@@ -245,8 +245,8 @@ static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 	return error;
 }
 
-// Loads and saves the lowest xfeature beyond x87 and SSE. On today's CPUs this xfeature is AVX. AVX
-// needs no permission, but AMX does.
+// The control experiment: loads and saves the lowest xfeature beyond x87 and SSE, for a guest that
+// has this xfeature. On today's CPUs this xfeature is AVX, which needs no permission, unlike AMX.
 static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct control *control)
 {
 	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);
@@ -262,8 +262,8 @@ static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct
 	return true;
 }
 
-// Runs the guest to its HLT, because on some kernels a vCPU gets leaked xfeatures only when it
-// runs.
+// Runs the guest until its HLT instruction, because on some kernels a vCPU gets leaked xfeatures
+// only when the vCPU runs.
 static bool run_guest(const struct vm *vm, const char **problem)
 {
 	if (probe_vm_ioctl(vm->probe.vcpu, KVM_RUN, NULL))
@@ -311,8 +311,9 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 	probe->saved = answer->finding != UNKNOWN;
 }
 
-// Loads each xfeature alone. Returns the errno of a load that failed for another reason than the
-// xfeature, or 0.
+// Loads each xfeature alone, and notes whether KVM accepts the xfeature. EINVAL means that KVM
+// refuses the xfeature. If a load fails with another errno, the function stops and returns that
+// errno. Otherwise the function returns 0.
 static int try_xfeatures(struct probe *probe, const struct probe_vm *vm)
 {
 	uint64_t left = XFEATURES_TRIED & ~(probe->not_permitted & ~probe->kvm_xcr0);
@@ -365,9 +366,9 @@ static void judge_destination(struct probe *probe, const struct probe_vm *vm,
 	probe->tried = answer->finding != UNKNOWN;
 }
 
-// Reads which xfeatures this process may give to guests. Some xfeatures, such as AMX, need a
-// permission. KVM does not report such an xfeature as supported to a process without the
-// permission. Linux before 5.17 does not have these calls.
+// Reads which xfeatures this process may give to guests. For some xfeatures, such as AMX, the
+// process needs a permission. If the process lacks the permission, KVM does not report such an
+// xfeature as supported. Linux before 5.17 does not have ARCH_GET_XCOMP_GUEST_PERM.
 static void query_permitted(struct probe *probe)
 {
 	uint64_t available;
@@ -378,8 +379,9 @@ static void query_permitted(struct probe *probe)
 		probe->not_permitted = available & ~probe->permitted & XFEATURES_TRIED;
 }
 
-// Finds out whether the host mode trims. Only root can read the host mode's settings. For other
-// users the trim of a loaded payload is the sign that the host mode also trims saved payloads.
+// Finds out whether the host mode trims the payloads that VMMs load and save. Only root can read
+// the host mode's settings. For other users the function assumes that a host mode which trims
+// loaded payloads trims saved payloads, too.
 static void probe_host_mode(struct probe *probe, const struct probe_vm *vm, uint64_t guest_xcr0)
 {
 	uint64_t allowed = allowed_by(guest_xcr0);

@@ -9,7 +9,7 @@
 // The flag PF_KTHREAD in /proc/PID/stat (include/linux/sched.h).
 #define KERNEL_THREAD 0x00200000u
 
-// A line of maps is: START-END PERMISSIONS OFFSET DEVICE INODE PATH
+// A line of /proc/PID/maps is: START-END PERMISSIONS OFFSET DEVICE INODE PATH
 bool proc_maps_file(const char *line, const char *name, struct proc_mapping *mapping, char *path,
 		    size_t path_size)
 {
@@ -35,8 +35,8 @@ bool proc_maps_file(const char *line, const char *name, struct proc_mapping *map
 	return true;
 }
 
-// The text of stat is: PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... Only NAME may have
-// brackets.
+// The text of /proc/PID/stat is: PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... Only NAME
+// may contain brackets, so NAME ends at the last bracket.
 bool proc_stat_holds_no_files(const char *stat)
 {
 	const char *rest = strrchr(stat, ')');
@@ -56,7 +56,7 @@ bool proc_status_uids(const char *status, uid_t uids[PROC_UIDS])
 			       PROC_UIDS;
 }
 
-// In status, 2 is SECCOMP_MODE_FILTER (Documentation/filesystems/proc.rst).
+// In /proc/PID/status, "Seccomp: 2" means SECCOMP_MODE_FILTER (Documentation/filesystems/proc.rst).
 bool proc_status_is_filtered(const char *status)
 {
 	const char *line = strstr(status, "\nSeccomp:");

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// A VMM is a process with a thread that holds a vCPU. Threads usually share one descriptor table,
-// but a thread may have a table of its own, and the main thread may have ended.
+// A process is a VMM if one of its threads holds the descriptor of a vCPU. The threads usually
+// share one descriptor table, but a thread may have a descriptor table of its own, and the main
+// thread may have ended.
 //
-// A supervisor is a process that runs this command and holds the listener of a filter
-// ("anon_inode:seccomp notify"). A supervisor holds a pidfd of each VMM that it serves. The line
-// "Pid:" in the fdinfo of a pidfd names the VMM.
+// A supervisor is a process that runs the xsaveshim command and holds the listener of a seccomp
+// filter ("anon_inode:seccomp notify"). A supervisor holds a pidfd of each VMM that it serves. The
+// pidfd's file in /proc/PID/fdinfo has the VMM's pid in the line "Pid:".
 #include "process.h"
 
 #include <dirent.h>
@@ -28,10 +29,10 @@
 #define LISTENER_LINK "anon_inode:seccomp notify"
 #define DELETED " (deleted)"
 
-// The arguments of a process have at most 6 MiB.
+// Linux lets the arguments of a process have at most 6 MiB.
 #define TEXT_MAX (8 << 20)
 
-// The library and the command have less writable data than this.
+// The library and the xsaveshim command each have less writable data than DATA_MAX.
 #define DATA_MAX (1 << 20)
 
 static char text[TEXT_MAX]; // the text of a file in /proc/PID
@@ -59,7 +60,8 @@ static bool find_magic(int memory, uint64_t start, uint64_t end, uint64_t *addre
 	return false;
 }
 
-// Searches a mapping of an image for the record.
+// Searches the memory from start to end for the record of a library or of a supervisor
+// (xsaveshim/record.h), and reads the record.
 static void read_record(struct image *image, int proc_dirfd, uint64_t start, uint64_t end)
 {
 	int memory = openat(proc_dirfd, "mem", O_RDONLY | O_CLOEXEC);
@@ -86,8 +88,9 @@ static void read_record(struct image *image, int proc_dirfd, uint64_t start, uin
 	close(memory);
 }
 
-// Finds an image by its file's name. Returns false, with errno set, if the mappings cannot be read.
-// A process that has just exited has no mappings.
+// Finds the mappings of the file with this name, and reads the record in them. Returns false, with
+// errno set, if the process's mappings cannot be read. If the process has just exited, it has no
+// mappings, and errno is ESRCH.
 static bool find_image(struct image *image, int proc_dirfd, const char *name)
 {
 	int fd = openat(proc_dirfd, "maps", O_RDONLY | O_CLOEXEC);
@@ -138,8 +141,8 @@ static void inspect_descriptor(const char *link, struct descriptors *descriptors
 		descriptors->listener = true;
 }
 
-// Returns false if the caller may not inspect the descriptors. A process that has exited has no
-// descriptors.
+// Inspects the descriptors of a thread. Returns false if the caller may not inspect the
+// descriptors. A process that has exited has no descriptors.
 static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
 {
 	int fd = openat(proc_dirfd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -165,8 +168,8 @@ static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
 	return allowed;
 }
 
-// Reads the name, without its directory, of the file that a process executes. Finds out whether the
-// file has been removed.
+// Reads the name (without the directory) of the file that a process executes, and finds out whether
+// the file has been removed.
 static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX], bool *deleted)
 {
 	char path[PATH_MAX];
@@ -185,8 +188,9 @@ static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX
 	return true;
 }
 
-// Returns true if a process runs this command, from the same file or from a removed file of the
-// same name. An upgrade removes the file. Writes the name of the file that the process runs.
+// Returns true if a process runs the xsaveshim command, from the same file as this process or from
+// a removed file of the same name. An upgrade of xsaveshim removes the old file. Writes the name of
+// the file that the process runs.
 static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 {
 	char own_name[PATH_MAX];
@@ -202,7 +206,7 @@ static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 	       own.st_dev == other.st_dev && own.st_ino == other.st_ino;
 }
 
-// Calls the visitor for each process whose pidfd this process holds.
+// Calls the visitor for each process whose pidfd the supervisor holds.
 static void visit_pidfds(int proc_dirfd, struct supervision *supervision,
 			 const struct process_visitor *visitor)
 {
@@ -220,9 +224,9 @@ static void visit_pidfds(int proc_dirfd, struct supervision *supervision,
 		closedir(directory);
 }
 
-// Inspects a process that holds a listener. Takes the process for a supervisor only if it runs this
-// command, because container managers hold listeners, too. Any user can start a process of any name
-// that holds a listener.
+// Inspects a process that holds a seccomp listener. Takes the process for a supervisor only if the
+// process runs the xsaveshim command, because container managers hold listeners, too. The process's
+// name proves nothing, because any user can choose a process's name.
 static void inspect_supervisor(pid_t pid, int proc_dirfd, const struct process_visitor *visitor)
 {
 	static struct supervision supervision;
@@ -238,7 +242,8 @@ static void inspect_supervisor(pid_t pid, int proc_dirfd, const struct process_v
 		visit_pidfds(proc_dirfd, &supervision, visitor);
 }
 
-// Returns false, with errno set, if the mappings cannot be read.
+// Reads what /proc shows about a VMM. Returns false, with errno set, if the VMM's mappings cannot
+// be read.
 static bool read_vmm(struct vmm *vmm, int proc_dirfd)
 {
 	uid_t uids[PROC_UIDS] = {0};
@@ -258,8 +263,8 @@ static bool holds_no_files(int task_dirfd)
 	return proc_stat_holds_no_files(text);
 }
 
-// Inspects a thread and adds its vCPUs to the VMM. Returns false if the caller may not inspect the
-// thread.
+// Inspects a thread, and adds the vCPUs that the thread holds to the VMM's vCPUs. Returns false if
+// the caller may not inspect the thread.
 static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process_visitor *visitor)
 {
 	struct descriptors descriptors;
@@ -274,9 +279,9 @@ static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process
 	return true;
 }
 
-// Returns true if a thread shares the descriptor table of one of these threads. Without kcmp() the
-// kernel does not show this, and the function returns true, because nearly every thread shares a
-// table.
+// Returns true if the thread tid shares its descriptor table with one of the listed threads. If the
+// kernel has no kcmp(), the function cannot tell, and returns true, because nearly every thread
+// shares its table.
 static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -288,8 +293,8 @@ static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 	return false;
 }
 
-// Inspects each thread that has a descriptor table of its own. A main thread that has ended has no
-// table.
+// Inspects each thread that has a descriptor table of its own. If the main thread has ended, it has
+// no descriptor table, so the function inspects another thread.
 static bool inspect_threads(struct vmm *vmm, int proc_dirfd, const struct process_visitor *visitor)
 {
 	int fd = openat(proc_dirfd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -320,8 +325,8 @@ static bool inspect_threads(struct vmm *vmm, int proc_dirfd, const struct proces
 	return allowed;
 }
 
-// Returns true if the process has more than one thread. The directory "task" has two links, and one
-// more for each thread.
+// Returns true if the process has more than one thread. The directory /proc/PID/task has two hard
+// links, and one more hard link for each thread.
 static bool has_threads(int proc_dirfd)
 {
 	struct stat task;

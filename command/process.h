@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Inspects one process, which may be a VMM, with or without the library, or a supervisor. The
-// kernel may make the caller wait for the process without end, even if the caller is killed. Only a
-// worker process (inspect.c) may call process_inspect().
+// Inspects one process, which may be a VMM or a supervisor. Reading the process's files in /proc
+// may block the caller for ever, even if the caller is killed. Therefore only a worker process
+// (inspect.c) may call process_inspect().
 #ifndef XSAVESHIM_PROCESS_H
 #define XSAVESHIM_PROCESS_H
 
@@ -14,13 +14,13 @@
 
 enum mode {
 	MODE_NONE,
-	MODE_BYPASSED, // the VMM has the library, but calls the kernel without libc
+	MODE_BYPASSED, // the VMM has loaded the library, but calls the kernel without libc
 	MODE_LIBRARY,
 	MODE_SUPERVISOR,
 	MODE_HOST, // process_inspect() cannot find this mode in /proc
 };
 
-// The contents of the record of a library or of a supervisor.
+// The contents of the record (xsaveshim/record.h) that a library or a supervisor has in its memory.
 struct state {
 	bool known; // the record could be read
 	struct settings settings;
@@ -29,8 +29,8 @@ struct state {
 	uint64_t counts[RECORD_COUNTS];
 };
 
-// The file of the library or of the command that a process has mapped, and the record in the memory
-// of that process.
+// A file that a process has mapped, and the record in the memory of that process. The file is the
+// library, or the xsaveshim command of a supervisor.
 struct image {
 	bool mapped;
 	char path[PATH_MAX]; // the file's path, as the process sees the file system
@@ -49,7 +49,7 @@ struct vmm {
 	enum mode mode;
 	struct image library;
 	pid_t supervisor;   // 0: the VMM has no supervisor
-	struct state state; // the state of the mode that serves the VMM
+	struct state state; // the settings and counts of the mode that serves the VMM
 };
 
 // A process, and a supervisor that holds a pidfd of the process.
@@ -65,8 +65,9 @@ struct process_visitor {
 	void (*supervision)(const struct supervision *supervision);
 };
 
-// Inspects the process and calls the visitor for what it finds: a VMM, or each process that this
-// supervisor supervises. Returns false if the caller may not inspect the process.
+// Inspects the process. If the process is a VMM, calls the visitor for the VMM. If the process is a
+// supervisor, calls the visitor for each process that the supervisor supervises. Returns false if
+// the caller may not inspect the process.
 bool process_inspect(pid_t pid, const struct process_visitor *visitor);
 
 #endif

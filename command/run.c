@@ -21,8 +21,8 @@
 
 #define LIBRARY "libxsaveshim.so"
 
-// Ends the program as a shell does after an exec that failed. The errno of the exec decides the
-// exit status.
+// Ends the program with the exit status of a shell after a failed exec: 127 if errno is ENOENT, and
+// otherwise 126.
 static _Noreturn void fail_exec(const char *path)
 {
 	err(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "%s", path);
@@ -48,9 +48,9 @@ static bool is_same_file(const char *a, const char *b)
 	return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-// Returns true if the VMM has this command's loader. This command and the library were built for
-// the same libc, and such a VMM has the same libc, too. A VMM with another loader, such as musl's,
-// could not load the library.
+// Returns true if the VMM has the same dynamic loader as this command. This command and the library
+// are built for the same libc, so a VMM with the same loader can load the library. A VMM with
+// another loader, such as musl's, could not load the library.
 static bool has_our_loader(const struct executable *vmm)
 {
 	static struct executable self;
@@ -58,8 +58,8 @@ static bool has_our_loader(const struct executable *vmm)
 	return !executable_find(&self, "/proc/self/exe") && is_same_file(vmm->loader, self.loader);
 }
 
-// Returns the library's path in a build tree, or else the name by which the loader finds the
-// library.
+// Returns the library's path if this command runs from a build tree. Otherwise returns the name by
+// which the loader finds the installed library.
 static const char *library_name(void)
 {
 	static char path[PATH_MAX];
@@ -74,8 +74,8 @@ static const char *library_name(void)
 	return LIBRARY;
 }
 
-// Ends the program if the loader found the library in one of its directories, but this user may not
-// read the library. Without this check the loader would say that there is no such file.
+// Ends the program with a message if one of the loader's directories has the library, but this user
+// may not read the library. The loader's own message would say that there is no such file.
 static void check_permission(void)
 {
 	void *self = dlopen(NULL, RTLD_NOW);
@@ -94,8 +94,8 @@ static void check_permission(void)
 	free(info);
 }
 
-// Loads the library into this process first, because the loader starts a VMM even if the loader
-// cannot load the library.
+// Loads the library into this process as a test, because the loader would start the VMM even
+// without the library.
 static void check_library(const char *name)
 {
 	char *error = dlopen(name, RTLD_NOW | RTLD_LOCAL) ? NULL : strdup(dlerror());
@@ -138,8 +138,8 @@ static void preload_library(const struct settings *settings, const struct execut
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
 		return;
-	// This process does not report problems of the settings, or a log that cannot be opened,
-	// because the library will report them.
+	// The library will report problems of the settings, and a log that cannot be opened.
+	// Therefore this process does not report such problems.
 	log.pid = getpid();
 	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
@@ -150,8 +150,9 @@ static void preload_library(const struct settings *settings, const struct execut
 	report_send(&line);
 }
 
-// An option that a supervisor cannot obey ends the program. A setting from the environment or the
-// file causes only a warning, because it may be for other VMMs, too.
+// A supervisor cannot trim the payloads that VMMs save. If the option --trim asks for such trims,
+// the program ends. If the environment or the settings file asks for such trims, the program only
+// warns, because the setting may be for other VMMs, too.
 static void limit_to_restores(struct settings *settings, bool is_option)
 {
 	if (!policy_trims(settings->trim, XSAVE_SAVE))
@@ -164,7 +165,7 @@ static void limit_to_restores(struct settings *settings, bool is_option)
 	settings->trim = TRIM_RESTORE;
 }
 
-// Returns why the VMM gets the library, or NULL if it does not.
+// Returns the reason why the VMM gets the library, or NULL if the VMM gets a supervisor.
 static const char *reason_for_library(const struct executable *vmm)
 {
 	if (vmm->kind == EXECUTABLE_SCRIPT)

@@ -33,8 +33,8 @@ static const char help[] =
 	"\n"
 	"Exit status: 0 no problem; 1 a problem was found; 2 cannot read the settings.\n";
 
-// Reads the user that qemu.conf gives to domains, from the last line user = "NAME". Returns false
-// if qemu.conf has no such line.
+// Reads the user of libvirt's domains from the last line of qemu.conf that has the form: user =
+// "NAME". Returns false if qemu.conf has no such line.
 static bool read_domain_user(char user[USER_MAX + 1])
 {
 	static char text[1 << 20];
@@ -52,7 +52,7 @@ static bool read_domain_user(char user[USER_MAX + 1])
 	return found;
 }
 
-// A user in qemu.conf can be a name, or a number behind a plus sign.
+// In qemu.conf, a user can be a name, a number, or a plus sign and a number.
 static const struct passwd *find_user(const char *user)
 {
 	const struct passwd *found = *user == '+' ? NULL : getpwnam(user);
@@ -63,8 +63,8 @@ static const struct passwd *find_user(const char *user)
 						       : getpwuid((uid_t)strtoul(user, NULL, 10));
 }
 
-// Returns the user of domains. If qemu.conf names no user, the distribution chose the user:
-// libvirt-qemu on Debian and Ubuntu, qemu on Fedora.
+// Returns the user under which libvirt runs domains. If qemu.conf names no user, libvirt uses the
+// distribution's default: libvirt-qemu on Debian and Ubuntu, qemu on Fedora.
 static const struct passwd *domain_user(void)
 {
 	static const char *const usual[] = {"libvirt-qemu", "qemu"};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim status: lists the running VMMs and whether xsaveshim protects them.
+// xsaveshim status: lists the running VMMs, and says for each VMM whether xsaveshim protects it.
 #include "command.h"
 
 #include <ctype.h>
@@ -17,7 +17,7 @@
 #include "options.h"
 #include "shared/output.h"
 
-// A line of text names at most this number of pids. The JSON names all pids.
+// A line of the text output names at most this number of pids. The JSON output names all pids.
 #define NAMED_PIDS 10
 
 // Each of these values is also an exit status of `xsaveshim status`.
@@ -32,8 +32,8 @@ static const char *const mode_names[] = {
 	[MODE_SUPERVISOR] = "supervisor",
 	[MODE_HOST] = "host"};
 
-// Each name is a key in the JSON. In upper case and with a hyphen, the name is the heading of a
-// column.
+// Each name is a key in the JSON output. The text output has the same name, in upper case and with
+// hyphens, as the heading of a column.
 static const char *const count_names[RECORD_COUNTS] = {
 	[RECORD_TRIMMED] = "trimmed",
 	[RECORD_WOULD_TRIM] = "would_trim",
@@ -84,7 +84,8 @@ static enum protection protection_of_all(const struct inspection *inspection)
 		       : PROTECTED;
 }
 
-// Returns true if the setting is known for this VMM. The host mode has no log of its own.
+// Returns true if the setting is known for this VMM. The host mode has only the settings trim and
+// refused.
 static bool has_setting(const struct vmm *vmm, enum setting setting)
 {
 	return vmm->state.known &&
@@ -114,13 +115,14 @@ static bool is_replaced(const struct vmm *vmm)
 	return has_library(vmm) && vmm->library.replaced;
 }
 
-// The host mode counts for all VMMs together, and only `xsaveshim host status` shows these counts.
+// The host mode has no counts for a single VMM: it counts for all VMMs together, and only
+// `xsaveshim host status` shows these counts.
 static bool has_counts(const struct vmm *vmm)
 {
 	return vmm->state.known && vmm->mode != MODE_HOST;
 }
 
-// Returns the target of the reports about the VMM, or NULL if the VMM's log is not open.
+// Returns where the reports about the VMM go, or NULL if the VMM's log is not open.
 static const char *log_in_use(const struct vmm *vmm)
 {
 	static struct settings settings;
@@ -255,7 +257,7 @@ static const char *obstruction_remedy(enum obstruction obstruction)
 	return "others took 30 seconds: run this again";
 }
 
-// Prints a pid if it is one of the first NAMED_PIDS pids, and "..." for all other pids.
+// Prints a pid if it is one of the first NAMED_PIDS pids. Prints "..." once for all further pids.
 static void print_pid(pid_t pid, size_t *printed)
 {
 	if (*printed < NAMED_PIDS)
@@ -280,8 +282,8 @@ static void print_not_inspected(const struct inspection *inspection, enum obstru
 	printf("): %s\n", obstruction_remedy(obstruction));
 }
 
-// Prints how many of the VMMs pass the test, what these VMMs are, and their pids. Returns false if
-// no VMM passes the test.
+// Prints how many of the VMMs pass the test, the text `what`, and the pids of these VMMs. Returns
+// false if no VMM passes the test.
 static bool print_vmms(const struct inspection *inspection, vmm_test *is_named, const char *what)
 {
 	size_t named = count(inspection, is_named), printed = 0;
@@ -316,7 +318,7 @@ static bool is_counted_by_supervisor(const struct vmm *vmm)
 	return vmm->supervisor && has_counts(vmm);
 }
 
-// Explains the words in the table and says what to do.
+// Explains the words in the printed table, and says what the user can do.
 static void print_notes(const struct inspection *inspection)
 {
 	static const char all_modes[] =
@@ -354,7 +356,7 @@ static void print_text(const struct inspection *inspection)
 	print_notes(inspection);
 }
 
-// ---- --check, by the convention of monitoring plugins ----
+// ---- the option --check, which follows the convention of monitoring plugins ----
 
 enum { CHECK_OK, CHECK_WARNING, CHECK_CRITICAL, CHECK_UNKNOWN };
 
@@ -373,7 +375,7 @@ static bool has_refused_state(const struct vmm *vmm)
 	return has_counts(vmm) && vmm->state.counts[RECORD_REFUSED_STATE];
 }
 
-// The checks, with the worst status first.
+// The checks of `xsaveshim status --check`, with the worst status first.
 static const struct check {
 	int status;
 	vmm_test *applies;
@@ -398,7 +400,8 @@ static int check_status(const struct inspection *inspection)
 	return inspection->not_inspected_count ? CHECK_UNKNOWN : CHECK_OK;
 }
 
-// Returns true if an earlier VMM of the list has the same supervisor, and so the same counts.
+// Returns true if an earlier VMM of the list has the same supervisor. VMMs with the same supervisor
+// have the same counts, and a sum must have these counts only once.
 static bool is_counted_already(const struct inspection *inspection, size_t index)
 {
 	const struct vmm *vmms = inspection->vmms;
@@ -425,7 +428,7 @@ static void print_performance_data(const struct inspection *inspection)
 	putchar('\n');
 }
 
-// Prints the line of --check and returns the exit status.
+// Prints the line of `xsaveshim status --check`, and returns the exit status.
 static int report_check(const struct inspection *inspection)
 {
 	static const char *const words[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
@@ -462,7 +465,8 @@ static const char help[] =
 	"unprotected VMM was found, but some processes could not be inspected.\n"
 	"With --check: 0 ok, 1 warning, 2 critical, 3 unknown.\n";
 
-// The host mode protects each VMM that no other mode protects.
+// If the host mode trims the payloads that VMMs load, sets MODE_HOST for each VMM that no other
+// mode protects.
 static void add_host_mode(struct inspection *inspection)
 {
 	struct settings settings;

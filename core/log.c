@@ -16,8 +16,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-// The lowest number of the log's descriptors. VMMs close lower descriptors, or expect certain lower
-// numbers to be free. The usual soft limit of descriptors is 1024.
+// The lowest number of the log's descriptors. Some VMMs close lower descriptors, or expect certain
+// lower numbers to be free. Higher numbers may not exist, because the usual soft limit of
+// descriptors is 1024.
 #define LOG_FD_MIN 1000
 
 static_assert(sizeof(struct stat) == 144, "the old fstat(2) on x86-64 fills in libc's struct stat");
@@ -34,13 +35,14 @@ static struct log_files no_files(void)
 	return (struct log_files){.file = no_file(), .syslog = no_file()};
 }
 
-// Does not call fstat(): glibc's fstat() makes newfstatat(2), which Firecracker's filter forbids.
+// Does not call fstat(), because glibc's fstat() makes the system call newfstatat(2), which
+// Firecracker's seccomp filter forbids.
 static bool get_status(int fd, struct stat *status)
 {
 	return fd >= 0 && !syscall(SYS_fstat, fd, status);
 }
 
-// Returns the file that is now behind the descriptor.
+// Returns the file that the descriptor refers to now.
 static struct log_file file_of(int fd)
 {
 	struct stat status;
@@ -56,7 +58,8 @@ static struct log_file file_of(int fd)
 	};
 }
 
-// Returns true if the descriptor still has the same file, and the file can take length more bytes.
+// Returns true if the descriptor still refers to the same file, and if length more bytes may be
+// written to the file.
 static bool can_take(struct log_file file, size_t length, uint64_t file_size_limit)
 {
 	struct stat status;
@@ -116,8 +119,9 @@ bool log_is_open(const struct log *log)
 }
 
 // The log calls syscall() instead of open(), connect() and close(), which are cancellation points.
-// The log's other calls on descriptors bypass libc, too: TSan does not see that syscall() closes a
-// descriptor, and would take the reuse of the number for a race.
+// The log's other calls on descriptors bypass libc, too, because ThreadSanitizer does not see that
+// syscall() closes a descriptor. ThreadSanitizer would report the reuse of the descriptor's number
+// as a race.
 static int open_file(const char *path, int flags)
 {
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
@@ -141,7 +145,8 @@ static struct log_file move_up(int fd)
 	return file_of(high);
 }
 
-// Refuses a FIFO: a write after the FIFO's reader has gone would end the VMM with SIGPIPE.
+// Opens only a regular file. A FIFO is refused, because a write to a FIFO without a reader would
+// end the VMM with SIGPIPE.
 static struct log_file open_log_file(const char *path, const char **error)
 {
 	int fd = open_file(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW);
@@ -157,8 +162,8 @@ static struct log_file open_log_file(const char *path, const char **error)
 	return no_file();
 }
 
-// Maps a page of a regular file without access to the page. While the page is mapped, the kernel
-// keeps the file's inode even if the file is deleted. So no other file gets the inode's number.
+// Maps a page of a regular file with PROT_NONE. While the page is mapped, the kernel keeps the
+// file's inode even if the file is deleted. So no other file can get the inode's number.
 static void *pin(const char *path, struct log_file file)
 {
 	void *page = MAP_FAILED;
@@ -184,8 +189,8 @@ static int connect_syslog(int type, bool *is_connected)
 	return fd;
 }
 
-// The log keeps a datagram socket that is not connected, because syslogd may start later. Returns 0
-// or an errno.
+// If the datagram socket cannot connect, the log keeps the socket, because syslogd may start later.
+// Returns 0 or an errno.
 static int open_syslog(struct log_files *files)
 {
 	int fd = connect_syslog(SOCK_DGRAM, &files->syslog_is_connected);
@@ -233,7 +238,7 @@ static void note_in_use(const struct log *log, enum log_target target)
 		atomic_store_explicit(log->in_use, LOG_IN_USE(target), memory_order_relaxed);
 }
 
-// Returns the first fallback of a log with these files.
+// Returns the first fallback that a log with these files can use.
 static enum log_target fallback(const struct log *log, const struct log_files *files)
 {
 	if (log->target != LOG_STDERR && log->standard_error.fd >= 0)
@@ -295,7 +300,7 @@ bool log_takes(const struct log *log, enum log_level level)
 	return log->target != LOG_NONE && verbosity[level] <= verbosity[log->level];
 }
 
-// The VMM's thread is inside ioctl(), which is no cancellation point. So the log calls syscall()
+// The VMM's thread is inside ioctl(), which is not a cancellation point. So the log calls syscall()
 // instead of write() and sendmsg(), which are cancellation points.
 static bool write_line(const struct log *log, struct log_file file, char *line, size_t length)
 {
@@ -317,10 +322,10 @@ static bool write_stderr(const struct log *log, char *line, size_t length)
 	return write_line(log, log->standard_error, line, length);
 }
 
-// Sends the line after the priority that /dev/log expects: facility daemon, and severity notice,
-// err or debug (RFC 3164, 4.1.1). On a stream socket, each line ends with a NUL. If syslogd has
-// started or restarted after log_open, the socket has no peer. So the second sendmsg(2) names the
-// address.
+// Sends the priority that /dev/log expects, and then the line. The priority is the facility daemon
+// with the severity notice, err or debug (RFC 3164, 4.1.1). On a stream socket, each line ends with
+// a NUL. If syslogd has started or restarted after log_open, the socket has no peer. So the second
+// sendmsg(2) passes the address of /dev/log.
 static bool send_line(const struct log_files *files, enum log_level level, char *line,
 		      size_t length)
 {
@@ -349,7 +354,7 @@ static bool send_line(const struct log_files *files, enum log_level level, char 
 	return sent == (long)(4 + parts[1].iov_len);
 }
 
-// Returns the target that took the line.
+// Returns the target or fallback that took the line, or LOG_NONE.
 static enum log_target write_to_first(const struct log *log, enum log_level level, char *line,
 				      size_t length)
 {

@@ -10,7 +10,7 @@
 #define VALUES_MAX 4
 #define PREFIX "XSAVESHIM_"
 
-// The names and values of each setting. The values have the order of the setting's enum.
+// The names of each setting, and the values in the order of the setting's enum.
 static const struct {
 	const char *key;
 	const char *option;
@@ -103,7 +103,8 @@ static void copy_cut(char *to, size_t size, const char *from)
 		to[size - 1] = '\0';
 }
 
-// Counts a problem. Returns the new element of problem[], or NULL if problem[] is full.
+// Counts a problem of the settings. Returns the problem's element of problem[], or NULL if
+// problem[] is full.
 static struct settings_problem *
 add_problem(struct settings *settings, const char *key, const char *value, const char *source,
 	    unsigned int line)
@@ -143,8 +144,8 @@ static void set_or_note(struct settings *settings, const char *key, const char *
 		problem->used = settings_text(settings, setting);
 }
 
-// Cuts off the white space at the end of a text. Returns the address of the first character that is
-// not white space.
+// Cuts off the white space at the end of a text. Returns the address of the first character after
+// the white space at the beginning.
 static char *trim_space(char *text)
 {
 	char *end = text + strlen(text);
@@ -177,7 +178,8 @@ void settings_apply_file(struct settings *settings, const char *text, size_t siz
 	char line[PATH_MAX + 64];
 	const char *end = text + size;
 
-	// After a crash of the host, a file has zero bytes if its blocks were never written.
+	// If the host crashed before it had written a file's blocks to the disk, the file has zero
+	// bytes.
 	if (memchr(text, '\0', size)) {
 		add_problem(settings, "file", "has zero bytes", source, 0);
 		return;
@@ -203,8 +205,8 @@ void settings_apply_environment(struct settings *settings, char *const *environm
 
 	while (environment && environment[i])
 		i++;
-	// If two variables have one name, the loop applies the first one last, so that the first
-	// one counts. getenv() also returns the first one.
+	// The loop runs backwards. So if two variables have the same name, the first one is applied
+	// last and counts. getenv() also returns the first one.
 	while (i-- > 0) {
 		const char *variable = environment[i];
 		const char *value = strchr(variable, '=');
@@ -224,7 +226,8 @@ void settings_load_file(struct settings *settings, const char *file)
 	size_t size = 0;
 	ssize_t got = 0;
 	int error;
-	// Without O_NONBLOCK, open() would wait for the writer of a FIFO and delay the VMM's start.
+	// If the file is a FIFO, open() without O_NONBLOCK would wait for a writer and delay the
+	// VMM's start.
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0) {

@@ -6,9 +6,9 @@
 
 #include "xsaveshim/rate_limit.h"
 
-// A vCPU's word has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits 46 to 61, and an
-// enum vcpu_knowledge in bits 62 and 63. If the vCPU's slot holds guest_xcr0 and enabled_xcr0, the
-// word has XCR0_IN_SLOT in place of VCPU_XCR0.
+// Each vCPU has one element of vcpus.words. This word has the guest XCR0 in bits 0 to 45, the
+// vCPU's id plus one in bits 46 to 61, and an enum vcpu_knowledge in bits 62 and 63. If guest_xcr0
+// and enabled_xcr0 are in the vCPU's slot, the word has XCR0_IN_SLOT in place of VCPU_XCR0.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62
@@ -18,8 +18,8 @@
 static_assert(VCPU_UNKNOWN == 0 && VCPU_XCR0 < XCR0_IN_SLOT,
 	      "a zeroed slot knows nothing, and two bits hold the knowledge");
 
-// A bit of slot_of: the slot has a history of events. Without this bit, no function reads the
-// history, because even a read may make the kernel allocate the page.
+// This bit of slot_of says that the slot has a history of events. Without this bit, no function
+// reads the history, because even a read may make the kernel allocate a page of memory.
 #define HAS_HISTORY 0x8000
 #define NUMBER_MASK (HAS_HISTORY - 1)
 
@@ -35,7 +35,7 @@ static uint64_t load(const _Atomic uint64_t *word)
 	return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-// Stores a value. Does not write to the page if the word already has this value.
+// Stores a value. Does not write to memory if the word already has this value.
 static void store(_Atomic uint64_t *word, uint64_t value)
 {
 	if (load(word) != value)
@@ -58,8 +58,8 @@ static bool has_history(const struct vcpus *vcpus, int fd)
 	return slot_of(vcpus, fd) & HAS_HISTORY;
 }
 
-// Gives the descriptor a slot, unless the descriptor already has a slot. Returns the slot's index
-// plus one, or 0 if the descriptor cannot have a slot.
+// Gives the descriptor a slot if the descriptor has none. Returns the slot's index plus one, or 0
+// if the descriptor cannot have a slot.
 static unsigned int take_slot(struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
@@ -71,7 +71,8 @@ static unsigned int take_slot(struct vcpus *vcpus, int fd)
 			atomic_fetch_add_explicit(&vcpus->slots_given, 1, memory_order_relaxed) + 1;
 		if (number > VCPUS_SLOTS)
 			return 0;
-		// If this fails, another thread has given the descriptor a slot, and perhaps a history.
+		// If the exchange fails, another thread has given the descriptor a slot, and
+		// perhaps a history of events.
 		if (!atomic_compare_exchange_strong_explicit(
 			    &vcpus->slot_of[fd], &none, (uint16_t)number, memory_order_relaxed,
 			    memory_order_relaxed))
@@ -82,7 +83,7 @@ static unsigned int take_slot(struct vcpus *vcpus, int fd)
 
 // Returns the slot that has the descriptor's counters. A descriptor without a slot gets the
 // counters of a slot near the end of the array. Other vCPUs rarely use this slot, because slots are
-// given from the first one on.
+// given out from the beginning of the array.
 static struct vcpu_slot *counting_slot(struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL. No value has a newline, because
-// report_text() replaces control characters.
+// Writes to systemd's journal by its native protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL.
+// No value of a field contains a newline, because report_text() replaces control characters.
 #include "journal.h"
 
 #include <stdint.h>
@@ -35,13 +35,12 @@ bool journal_has_stdout(void)
 
 	if (!stream || fstat(STDOUT_FILENO, &status))
 		return false;
-	snprintf(text, sizeof(text), "%ju:%ju", (uintmax_t)status.st_dev,
-		 (uintmax_t)status.st_ino);
+	snprintf(text, sizeof(text), "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
 	return !strcmp(stream, text);
 }
 
-// Copies the value of a key. A value with spaces stands in quotes, and no value has a quote in it.
-// Returns false if the line has no such key.
+// Copies the value of a key from a line such as: event=trim vm="my guest". A value with spaces
+// stands in quotes, and no value contains a quote. Returns false if the line has no such key.
 static bool find_value(const char *line, const char *key, char *value, size_t size)
 {
 	while (*line) {
@@ -80,8 +79,8 @@ static void add_message_id(FILE *entry, const char *line)
 
 static bool send_entry(const char *entry, size_t size)
 {
-	static const struct sockaddr_un address = {.sun_family = AF_UNIX,
-						   .sun_path = "/run/systemd/journal/socket"};
+	static const struct sockaddr_un address = {
+		.sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket"};
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ssize_t sent = sendto(fd, entry, size, MSG_NOSIGNAL | MSG_DONTWAIT,
 			      (const struct sockaddr *)&address, sizeof(address));
@@ -92,7 +91,7 @@ static bool send_entry(const char *entry, size_t size)
 
 bool journal_send(enum log_level level, const char *line, size_t length)
 {
-	// The priorities of syslog(3).
+	// The numbers of the priorities in syslog(3).
 	static const int priorities[] = {
 		[LOG_LEVEL_ERROR] = 3, [LOG_LEVEL_NOTICE] = 5, [LOG_LEVEL_DEBUG] = 7};
 	char message[1024], entry[2048];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Entries with fields in systemd's journal.
+// Sends entries with fields to systemd's journal.
 #ifndef XSAVESHIM_HOST_JOURNAL_H
 #define XSAVESHIM_HOST_JOURNAL_H
 
@@ -11,9 +11,9 @@
 // Returns true if standard output leads to systemd's journal ($JOURNAL_STREAM, systemd.exec(5)).
 bool journal_has_stdout(void);
 
-// Sends one line of a log to the journal as an entry with fields: MESSAGE, PRIORITY,
-// SYSLOG_IDENTIFIER, XSAVESHIM_EVENT, MESSAGE_ID, and XSAVESHIM_PID and XSAVESHIM_VM if the line
-// has pid= and vm=. Returns false if the journal did not take the entry.
+// Sends one line of xsaveshim's log to the journal as an entry with the fields MESSAGE, PRIORITY,
+// SYSLOG_IDENTIFIER, XSAVESHIM_EVENT and MESSAGE_ID. If the line has pid= or vm=, the entry also
+// has XSAVESHIM_PID or XSAVESHIM_VM. Returns false if the journal did not take the entry.
 bool journal_send(enum log_level level, const char *line, size_t length);
 
 #endif

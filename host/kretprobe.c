@@ -28,7 +28,7 @@ static const char *tracefs(void)
 		       : "/sys/kernel/tracing";
 }
 
-// Adds an event to tracefs, or removes one.
+// Adds a kprobe event to tracefs, or removes a kprobe event.
 static bool write_definition(const char *definition)
 {
 	char path[64];
@@ -57,7 +57,7 @@ static int open_event(const char *name)
 	return (int)syscall(SYS_perf_event_open, &attributes, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-// Returns a link that owns the descriptor of the event.
+// Attaches the BPF program to the event. Returns a BPF link that owns the event's descriptor.
 static struct bpf_link *attach_event(const struct bpf_program *program, const char *name)
 {
 	int fd = open_event(name);
@@ -115,7 +115,7 @@ void kretprobe_remove_unused(void)
 		if (sscanf(line, "r%*[0-9]:" GROUP "/%63[a-z0-9_]", name) != 1)
 			continue;
 		snprintf(definition, sizeof(definition), "-:" GROUP "/%s", name);
-		// The kernel does not remove an event that is in use.
+		// The kernel refuses to remove an event that is in use.
 		write_definition(definition);
 	}
 	if (events)

@@ -27,14 +27,15 @@
 #define NAME_PREFIX "xsaveshim_"
 #define ENTRY_PROGRAM NAME_PREFIX "entry"
 
-// The tables and the ring grow with the number of CPUs: a host with many CPUs has many vCPUs.
+// The tables of vCPUs and the ring buffer grow with the number of CPUs, because a host with many
+// CPUs runs many vCPUs.
 #define VCPUS_PER_CPU 512
 #define MOST_VCPUS 262144
 #define RING_PER_CPU 16384
 
 #define COUNTS_SIZE (HOST_COUNTS * sizeof(uint64_t))
 
-// A kernel that preempts its own code can skip a program now and then, so one success in several
+// A kernel that preempts its own code sometimes skips a BPF program, so one success in several
 // tries proves that the program works.
 #define CHECK_TRIES 20
 #define GONE_TRIES 100
@@ -46,7 +47,7 @@
 
 static int lock_fd = -1;
 
-// The first warning of libbpf. If libbpf fails, this warning has the reason.
+// The first warning that libbpf prints. If libbpf fails, this warning gives the reason.
 static char warning[200];
 
 __attribute__((format(printf, 2, 0))) static int
@@ -85,7 +86,7 @@ static const char *locked_by(pid_t pid)
 {
 	static char reason[160];
 
-	// A process in another pid namespace has no pid here.
+	// If the owner of the lock is in another pid namespace, the kernel gives no pid.
 	snprintf(reason, sizeof(reason),
 		 pid > 0 ? "process %d holds " LOCK ": wait for its end, or end it"
 			 : "a process of a container (%d) holds " LOCK ": wait for its end",
@@ -93,7 +94,7 @@ static const char *locked_by(pid_t pid)
 	return reason;
 }
 
-// Uses fcntl(), because flock() cannot tell which process holds the lock.
+// Locks with fcntl(), because flock() cannot tell which process holds the lock.
 const char *loader_lock(unsigned int seconds)
 {
 	const char *reason = pins_problem();
@@ -156,7 +157,7 @@ static struct bpf_prog_info program_of_link(uint32_t link)
 	return info;
 }
 
-// Returns the id of the first attached program of this name, or 0.
+// Returns the id of the first attached BPF program with this name, or 0 if there is none.
 static uint32_t attached_program(const char *name)
 {
 	uint32_t link = 0;
@@ -277,7 +278,8 @@ bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COU
 {
 	if (!attachment->counts)
 		return false;
-	// Reads the exits before the entries, so that under_way is never negative.
+	// Reads the counts of exits before the counts of entries, so that the difference
+	// (under_way) is never negative.
 	for (uint32_t i = HOST_COUNTS; i-- > 0;)
 		counts[i] = __atomic_load_n(&attachment->counts[i], __ATOMIC_ACQUIRE);
 	return true;
@@ -379,7 +381,8 @@ static bool wait_until_gone(void)
 	return !attached_program(ENTRY_PROGRAM);
 }
 
-// The kernel removes a link from the list of links before it detaches the program.
+// Waits until the BPF programs are detached. The kernel removes a link from its list of links
+// before it detaches the link's program.
 static struct host_check wait_until_detached(void)
 {
 	const struct attachment none = {.events_map = -1};
@@ -408,7 +411,7 @@ const char *loader_disable(const struct attachment *attachment)
 // ---- enabling ----
 
 // Programs of types fentry and fexit need the BTF of KVM. If KVM is built into the kernel, the
-// kernel's BTF describes KVM. If KVM is a module, the module has its own BTF.
+// kernel's BTF describes KVM. If KVM is a module, the module needs BTF of its own.
 static bool has_btf_of_kvm(void)
 {
 	return access("/sys/module/kvm/initstate", F_OK) || !access("/sys/kernel/btf/kvm", F_OK);
@@ -425,13 +428,15 @@ static int write_settings(int fd, struct host_settings settings)
 	return 0;
 }
 
-// Returns true if the kernel preempts its own code, or if it may do so.
+// Returns true if the kernel preempts its own code. Also returns true if the kernel may preempt its
+// own code, but its mode cannot be read.
 static bool kernel_preempts_itself(void)
 {
 	struct utsname kernel;
 	char modes[64];
 
-	// The file has, for example, the text "none voluntary (full) lazy".
+	// The file has, for example, the text "none voluntary (full) lazy": the brackets mark the
+	// active mode.
 	if (read_file(AT_FDCWD, "/sys/kernel/debug/sched/preempt", modes, sizeof(modes)) > 0)
 		return strstr(modes, "(full)") || strstr(modes, "(lazy)");
 	uname(&kernel);
@@ -440,7 +445,8 @@ static bool kernel_preempts_itself(void)
 
 // ---- the maps ----
 
-// Returns a descriptor of the map with this name that a program uses, or -1.
+// Finds a BPF map by its name among the maps that a program uses. Returns a descriptor of the map,
+// or -1.
 static int open_map(uint32_t program, const char *name)
 {
 	uint32_t ids[16];
@@ -467,7 +473,7 @@ static int open_map(uint32_t program, const char *name)
 	return found;
 }
 
-// Makes the programs of this generation the only ones that count and report.
+// Makes the set of BPF programs with this generation the only set that counts and reports.
 static void claim(int counts_fd, uint64_t generation)
 {
 	uint64_t *memory = map_memory(counts_fd, COUNTS_SIZE, PROT_READ | PROT_WRITE);
@@ -478,7 +484,8 @@ static void claim(int counts_fd, uint64_t generation)
 	munmap(memory, COUNTS_SIZE);
 }
 
-// Makes the pinned programs count again, because the set that was to replace them has failed.
+// Makes the pinned BPF programs count again after the programs that were to replace them have
+// failed.
 static void claim_for_pinned(void)
 {
 	struct attachment attachment;
@@ -511,10 +518,10 @@ static bool is_alike(const struct bpf_map *map, int fd)
 	       info.map_flags == bpf_map__map_flags(map);
 }
 
-// Makes the new programs use the maps of the old programs, if each new map is like the old one.
-// With shared maps the counts go on, and no report is lost or written twice. A call that the old
-// programs saw at its entry is known to the new programs at its exit. Returns false if a map
-// differs.
+// Makes the new BPF programs use the maps of the old programs, if each new map has the type and the
+// sizes of the old map. With shared maps the counts go on, and no report is lost or written twice.
+// If the old programs saw a call at its entry, the new programs recognise the call at its exit.
+// Returns false if the maps cannot be shared.
 static bool share_maps(const struct programs *new, uint32_t old)
 {
 	struct bpf_map *const maps[] = {new->maps.counts, new->maps.vcpu_states, new->maps.marks,
@@ -541,7 +548,8 @@ static uint32_t clamp(uint32_t value, uint32_t least, uint32_t most)
 	return value < least ? least : value > most ? most : value;
 }
 
-// A group of processes may use a quarter of the table of vCPUs, and an eighth of the ring.
+// Sets the sizes of the BPF maps. A group of processes (a user, a service or a VM) may use a
+// quarter of the table of vCPUs, and an eighth of the ring buffer.
 static void size_maps(const struct programs *programs, struct host_settings *settings)
 {
 	int possible = libbpf_num_possible_cpus();
@@ -560,12 +568,12 @@ static void size_maps(const struct programs *programs, struct host_settings *set
 	settings->group_reports = ring / 8 / sizeof(struct host_event);
 }
 
-// The set of programs that `enable` attaches.
+// The set of BPF programs that `xsaveshim host enable` attaches.
 struct set {
 	struct programs *skeleton;
 	struct bpf_program *programs[PIN_COUNT]; // NULL: this host does not need the program
 	struct bpf_link *links[PIN_COUNT];
-	bool shares_maps; // the set uses the maps of the set that it replaces
+	bool shares_maps; // the set uses the BPF maps of the set that it replaces
 };
 
 static void choose_programs(struct set *set, enum host_exit exit)
@@ -621,8 +629,9 @@ static int attach(struct set *set)
 	return 0;
 }
 
-// Pins the programs before it attaches them. If they had no pins and this process was killed, the
-// kernel would release each program together with its link, which can crash the kernel (retire.h).
+// Pins the fentry and fexit programs before it attaches them. If this process was killed while an
+// attached program had no pin, the kernel would free the program together with its link. Such an
+// early release can crash the kernel: see retire.h.
 static int load_and_attach(struct set *set, struct host_settings settings)
 {
 	const struct programs *programs = set->skeleton;
@@ -636,7 +645,7 @@ static int load_and_attach(struct set *set, struct host_settings settings)
 		claim(bpf_map__fd(programs->maps.counts), settings.generation);
 	if (!error)
 		error = attach(set);
-	// From here on the new programs count, and the old ones do not.
+	// From here on the new programs count the calls, and the old programs do not.
 	if (!error && set->shares_maps)
 		claim(bpf_map__fd(programs->maps.counts), settings.generation);
 	return error;
@@ -678,7 +687,8 @@ static const char *check_and_pin(const struct set *set, struct host_settings set
 	loader_close(&attachment);
 	if (check.state != HOST_ACTIVE)
 		return check.reason;
-	// No signal can end this process between the pin of the first link and pins_replace().
+	// Blocks signals, so that only SIGKILL can end this process between the pinning of the
+	// first link and the end of pins_replace().
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
 	error = pin_links(set);
@@ -713,7 +723,8 @@ const char *loader_enable(struct host_settings settings, bool *forgets)
 	error = load_and_attach(&set, settings);
 	reason = error ? failure(warning[0] ? warning : "the kernel refuses the programs", error)
 		       : check_and_pin(&set, settings);
-	// The pinned links keep the programs attached until retire() removes the set.
+	// After a failure the new links are pinned, too: pinned links keep the programs attached
+	// until retire() removes the set.
 	if (reason) {
 		claim_for_pinned();
 		pin_links(&set);

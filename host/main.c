@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim host: the host mode.
+// xsaveshim host: enables, disables, shows and watches the host mode.
 #include <err.h>
 #include <errno.h>
 #include <getopt.h>
@@ -19,7 +19,7 @@
 #include "xsaveshim/settings.h"
 
 #define EXIT_USAGE 2
-#define EXIT_NEVER 2 // systemd does not start the unit again
+#define EXIT_NEVER 2 // after this exit status, systemd does not try to start the unit again
 
 #define LOCK_SECONDS 30
 #define STATUS_LOCK_SECONDS 5
@@ -52,7 +52,8 @@ static const char help[] =
 	"Exit status: 0 done, or active; 1 not; 2 unknown, never on this kernel, or a\n"
 	"wrong command line.\n";
 
-// Each message begins with the name of the command that executes this helper.
+// Each message begins with the name of the command that the user ran, and not with this helper's
+// own name.
 static char title[] = "xsaveshim host";
 
 static int fail_usage(void)
@@ -104,7 +105,7 @@ static bool parse_settings(int argc, char **argv, struct settings *settings, boo
 	return optind == argc;
 }
 
-// Keeps the active programs' value of each setting that no option names.
+// For each setting that no option names, takes the value that the attached BPF programs have.
 static void keep_active(struct settings *settings, const bool *given)
 {
 	struct settings active = *settings;
@@ -152,9 +153,10 @@ static int enable(int argc, char **argv)
 
 // ---- disable ----
 
-// Stops the unit after a user ran `disable`, because systemd would still call the unit active. The
-// unit is no longer active while systemd itself stops or restarts it. This function does nothing
-// for an inactive unit, because a second job would replace systemd's own job.
+// Stops the systemd unit after a user ran `xsaveshim host disable`, because systemd would still
+// call the unit active. If systemd itself ran `disable` to stop or restart the unit, the unit is no
+// longer active. This function leaves an inactive unit alone, because a second job would replace
+// systemd's own job.
 static void stop_unit(void)
 {
 	char shell[] = "sh", option[] = "-c",
@@ -245,7 +247,8 @@ static uint64_t under_way(const struct status *status)
 	       counts[HOST_COUNT_EXITS] - counts[HOST_COUNT_MISSED_EXITS];
 }
 
-// Returns true if the programs have trimmed every payload that they had to trim since `enable`.
+// Returns true if, since `enable`, the BPF programs have trimmed every payload that they had to
+// trim, and if no watched call is running.
 static bool is_clean(const struct status *status)
 {
 	const uint64_t *counts = status->counts;

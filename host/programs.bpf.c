@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-// The host mode: BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(). Every vCPU ioctl
-// of every process, except KVM_RUN, goes through this function. KVM holds the vCPU's mutex during
-// the function.
+// The host mode: BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(). The ioctls that
+// load or save a vCPU's XSAVE state go through this function, whichever process calls them. KVM_RUN
+// does not go through this function. KVM holds the vCPU's mutex while the function runs.
 //
-// The programs read the guest's CPUID table from KVM at each call, so they need not track CPUID
-// tables. If two sets of programs are attached, the first set trims a payload and leaves nothing
-// for the second.
+// At each call the programs read the guest's CPUID table from KVM's memory, so they keep no copies
+// of CPUID tables. If two sets of programs are attached, the first set trims a payload, and the
+// second set finds nothing left to trim.
 #include <linux/bpf.h>
 #include <linux/kvm.h>
 #include <linux/ptrace.h>
@@ -26,21 +26,22 @@
 #define SIGKILL 9
 #define PAGE_SIZE 4096UL
 
-// The smallest sizes of the tables. The loader makes the tables larger on hosts with many CPUs.
+// The smallest sizes of the BPF maps below. On a host with many CPUs, the loader makes the tables
+// of vCPUs and of marks larger.
 #define MAX_VCPUS 16384
 #define MAX_MARKS 65536
 #define MAX_GROUPS 8192
 
-// systemd puts each user, service and VM into a cgroup of this level. Only root makes cgroups of
-// this level.
+// systemd puts each user, service and VM into a cgroup at this level of the hierarchy. Only root
+// can create cgroups at this level.
 #define GROUP_LEVEL 2
 
-// One bit stands for all xfeatures that this host does not support, because a VMM can invent dozens
-// of xfeatures.
+// For the rate limit of reports, one bit stands for all xfeatures that this host does not support,
+// because a VMM can invent dozens of xfeatures.
 #define OTHER_XFEATURES (UINT64_C(1) << 63)
 
-// The programs use these members of the kernel's structures. libbpf fills in the offset that each
-// member has in the running kernel.
+// The programs use these members of the kernel's structures. libbpf fills in each member's offset
+// in the running kernel.
 struct file {
 	void *private_data;
 	void *f_op;
@@ -71,12 +72,13 @@ struct task_struct {
 	uint64_t start_boottime;
 } __attribute__((preserve_access_index));
 
-// The registers, with the kernel's names. libbpf ignores a suffix that begins with ___.
+// The kernel's struct pt_regs, with the kernel's own names of the registers. libbpf ignores the
+// suffix ___kernel of the name.
 struct pt_regs___kernel {
 	unsigned long bx, cx, dx, si, di;
 } __attribute__((preserve_access_index));
 
-// The thread is in a 32-bit system call (arch/x86/include/asm/thread_info.h).
+// This flag says that the thread is in a 32-bit system call (arch/x86/include/asm/thread_info.h).
 #define TS_COMPAT 2
 
 struct kvm_vcpu_arch {
@@ -110,28 +112,30 @@ struct call {
 	uint32_t ioctl;
 };
 
-// The programs keep a vcpu_state for each vCPU that had an event or has an empty CPUID table.
+// The programs keep a vcpu_state for each vCPU that had an event (such as a trim) or that has an
+// empty CPUID table.
 struct vcpu_state {
-	uint64_t vm;	// the number of its VM: see vm_of()
-	uint64_t group; // the group of processes whose budget counts the vCPU
+	uint64_t vm;	// the number of the vCPU's VM: see vm_of()
+	uint64_t group; // the group of processes whose budget counts this vCPU
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
 	uint64_t dropped; // the xfeatures that a trim dropped from the vCPU's last payload
 	bool empty_table; // the vCPU's CPUID table has no entries
-	bool to_end;	  // KVM refused FP and SSE: the vCPU's next call may end the VMM
+	bool to_end;	  // KVM refused FP and SSE: the vCPU's next watched call may end the VMM
 };
 
-// How much of the tables a group of processes uses. A group is a user, a service or a VM.
+// The share of the table of vCPUs and of the ring buffer that a group of processes uses. A group is
+// a user, a service or a VM.
 struct budget {
 	uint32_t vcpus;
-	uint32_t reports; // how many of the group's reports wait in the ring
-	uint64_t last;	  // the position in the ring where the group's last report ends
+	uint32_t reports; // how many of the group's reports wait in the ring buffer
+	uint64_t last;	  // the position in the ring buffer at which the group's last report ends
 };
 
-// Each of these programs can see the same call.
+// One bit for each program that can see a call, because several programs can see the same call.
 enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_EXIT = 4, BY_EXIT2 = 8 };
 
-// A watched call that has entered KVM. If no program sees the call's exit, the mark stays until the
-// vCPU's next call or the vCPU's end.
+// A mark describes a watched call that has entered KVM. If no program sees the call's exit, the
+// mark stays until the vCPU's next watched call or the vCPU's end.
 struct mark {
 	uint64_t thread;
 	unsigned long arg;
@@ -146,7 +150,7 @@ struct {
 	__uint(max_entries, 1024 * 1024);
 } events SEC(".maps");
 
-// User space maps the counts and the settings, and does not read them with bpf(2). While a bpf(2)
+// User space reads the counts and the settings through mmap(2), and not with bpf(2). While a bpf(2)
 // call for a map is preempted, the kernel skips all kprobe programs on that CPU.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -171,9 +175,9 @@ struct {
 	__type(value, struct budget);
 } budgets SEC(".maps");
 
-// The key is the address of struct kvm_vcpu. xsaveshim_gone removes an entry when KVM destroys the
-// vCPU. If the kernel skips xsaveshim_gone, a later vCPU at this address finds another VM in the
-// entry.
+// The table of vCPUs. The key is the address of a vCPU's struct kvm_vcpu. When KVM destroys the
+// vCPU, the program xsaveshim_gone removes the entry. If the kernel skips xsaveshim_gone, the entry
+// stays, but its `vm` differs from the VM of a later vCPU at this address.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VCPUS);
@@ -181,8 +185,8 @@ struct {
 	__type(value, struct vcpu_state);
 } vcpu_states SEC(".maps");
 
-// The key is the address of struct kvm_vcpu. A vCPU needs one mark only, because KVM holds the
-// vCPU's mutex during a call.
+// The table of marks. The key is the address of a vCPU's struct kvm_vcpu. A vCPU needs one mark
+// only, because KVM's mutex of the vCPU admits one call at a time.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_MARKS);
@@ -190,10 +194,10 @@ struct {
 	__type(value, struct mark);
 } marks SEC(".maps");
 
-// True if xsaveshim_exit2 is attached.
+// True if a second program, xsaveshim_exit2, also watches the exit.
 const volatile bool exits_twice;
 
-// Every vCPU's file has these file operations.
+// The address of the file operations (f_op) that every vCPU's file has.
 void *vcpu_operations;
 
 static __always_inline void count(enum host_count what)
@@ -213,7 +217,7 @@ static __always_inline struct host_settings get_settings(void)
 	return found ? *found : (struct host_settings){.trim = TRIM_NONE};
 }
 
-// Returns false if a newer set of programs is also attached.
+// Returns false if a newer set of xsaveshim's BPF programs is attached beside this set.
 static __always_inline bool is_newest(void)
 {
 	uint32_t key = HOST_COUNT_GENERATION;
@@ -243,9 +247,10 @@ static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
 	       first.ecx == PROBE_VM_ECX && first.edx == PROBE_VM_EDX;
 }
 
-// Returns a number that differs between VMs. The number's upper half is the number of the VM's
-// directory in debugfs, which no later directory gets. The number's lower half is the pid of the
-// process that made the VM, for kernels without debugfs. A VM never has two vCPUs at one address.
+// Returns a number that differs between VMs. The upper half is the inode number of the VM's
+// directory in debugfs, because no later directory gets the same inode number. The lower half is
+// the pid of the process that created the VM, for kernels without debugfs. A VM never has two vCPUs
+// at one address, so this number and the address identify a vCPU.
 static __always_inline uint64_t vm_of(struct kvm_vcpu *vcpu)
 {
 	struct kvm *kvm = BPF_CORE_READ(vcpu, kvm);
@@ -263,7 +268,8 @@ static __always_inline uint64_t current_group(void)
 	return cgroup ? cgroup : UINT64_C(1) << 63 | (uint32_t)bpf_get_current_uid_gid();
 }
 
-// Returns NULL if the table has no place. The kernel evicts groups that no call has used for long.
+// Returns the budget of a group of processes, or NULL if the map of budgets has no place. In a full
+// map, the kernel replaces the groups that no call has used for long.
 static __always_inline struct budget *get_budget(uint64_t group)
 {
 	struct budget *budget = bpf_map_lookup_elem(&budgets, &group);
@@ -297,8 +303,9 @@ static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
 	return state && state->vm == vm_of(vcpu) ? state : 0;
 }
 
-// Returns NULL if the table of vCPUs, or the group's part of this table, is full. If a vCPU has no
-// place in the table, only the group's part of the ring limits the vCPU's reports.
+// Finds or creates the state of a vCPU. Returns NULL if the table of vCPUs is full, or if the group
+// of processes has used up its part of the table. A vCPU without a place in the table has no rate
+// limit: only the group's part of the ring buffer limits the vCPU's reports.
 static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -318,11 +325,13 @@ static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 	return bpf_map_lookup_elem(&vcpu_states, &vcpu);
 }
 
-// Computes the guest's XCR0 by the same rule as guest_cpuid_xcr0(). KVM stores the tables of
-// KVM_SET_CPUID and KVM_SET_CPUID2 in one form. KVM treats an empty table like no table.
+// Computes the guest's XCR0 by the same rule as guest_cpuid_xcr0(). KVM stores the CPUID tables of
+// KVM_SET_CPUID and of KVM_SET_CPUID2 in the same form. In KVM's memory, an empty table looks like
+// a missing table, so the vCPU's state says whether the table is empty (`empty_table`).
 //
-// The function is not static, so that the verifier checks it once and not at each call. A function
-// that is not static cannot take a pointer to struct kvm_vcpu.
+// The function is not static, so that the BPF verifier checks it only once, and not for each of its
+// callers. The verifier does not let such a function take a pointer to struct kvm_vcpu, so the
+// function takes the address as a number.
 int read_vcpu(uint64_t address, struct vcpu *vcpu);
 
 __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
@@ -362,8 +371,9 @@ __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
 
 // ---- reports ----
 
-// Reserves a place in the ring for a report. Returns NULL if the group's part of the ring is full.
-// Only the first report of its kind on a vCPU may use the last quarter of the ring.
+// Reserves a place in the ring buffer for a report. Returns NULL if the ring buffer is full, or if
+// the group of processes has used up its part of the ring buffer. Only a vCPU's first report of
+// each kind may use the last quarter of the ring buffer.
 static __always_inline struct host_event *reserve_event(bool is_first)
 {
 	uint64_t waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
@@ -371,7 +381,7 @@ static __always_inline struct host_event *reserve_event(bool is_first)
 	struct budget *budget = get_budget(current_group());
 	struct host_event *event;
 
-	// User space has read all reports of the group.
+	// If user space has read the group's last report, no report of the group is waiting.
 	if (budget && bpf_ringbuf_query(&events, BPF_RB_CONS_POS) >= budget->last)
 		budget->reports = 0;
 	if (!budget || budget->reports >= get_settings().group_reports ||
@@ -385,9 +395,9 @@ static __always_inline struct host_event *reserve_event(bool is_first)
 	return event;
 }
 
-// Reads the process's command line now, because another process can have the pid when the watcher
-// reads the report. The read does not fault in an absent page, so no process can delay this
-// program.
+// Puts the process's command line, name and start time into the report now. When `xsaveshim host
+// watch` reads the report, another process may have the same pid. Reading the command line does not
+// fault in an absent page, so no process can delay this program.
 static __always_inline void read_process(struct host_event *event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -401,10 +411,12 @@ static __always_inline void read_process(struct host_event *event)
 	if (size > sizeof(event->command_line))
 		size = sizeof(event->command_line);
 	if (bpf_probe_read_user(event->command_line, size, (void *)start)) {
-		// Perhaps only the second page of the command line is absent.
+		// Tries the first page of the command line alone, because perhaps only the second
+		// page is absent.
 		if (size > in_page)
 			size = in_page;
-		// Keeps the compiler from removing the bound that the verifier needs.
+		// Keeps the compiler from removing the mask below, which shows the BPF verifier an
+		// upper bound of the size.
 		barrier_var(size);
 		size &= sizeof(event->command_line) - 1;
 		if (bpf_probe_read_user(event->command_line, size, (void *)start))
@@ -413,7 +425,8 @@ static __always_inline void read_process(struct host_event *event)
 	event->command_line_size = size;
 }
 
-// Returns NULL if the rate limit forbids this report, or if the ring is full.
+// Begins a report. Returns NULL if the vCPU's rate limit forbids the report, or if the ring buffer
+// has no place.
 static __always_inline struct host_event *
 begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
 	    struct vcpu_state *state, uint64_t bits)
@@ -450,8 +463,9 @@ static __always_inline bool read_bv(const struct call *call, uint64_t *bv)
 	return !bpf_probe_read_user(bv, sizeof(*bv), at(call, XSTATE_BV_OFFSET));
 }
 
-// Writes all bytes of XSTATE_BV or none. If XSTATE_BV lies in two pages, the kernel writes one page
-// after the other, and stops at a page that is not writable.
+// Writes all bytes of XSTATE_BV or none. XSTATE_BV can lie in two pages, and perhaps only one of
+// the pages is writable. Therefore this function writes each page by itself, and undoes the first
+// write if the second write fails.
 static __always_inline int write_bv(const struct call *call, uint64_t old, uint64_t bv)
 {
 	unsigned long address = call->arg + XSTATE_BV_OFFSET;
@@ -519,7 +533,7 @@ static __always_inline void trim_payload(enum xsave_direction direction, const s
 	report_trim(HOST_EVENT_TRIM, call, vcpu, state, trim);
 }
 
-// Returns true if the programs still have to trim the payload that the VMM loads.
+// Returns true if the payload that the VMM loads still has xfeatures that the programs must trim.
 static __always_inline bool
 is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *trim)
 {
@@ -532,8 +546,9 @@ is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *tri
 	return trim->after != trim->xstate_bv;
 }
 
-// KVM has accepted a payload. If the payload's page was absent at the entry, KVM has faulted the
-// page in.
+// KVM has accepted a payload. If the payload's page was absent at the call's entry, no program
+// could read the payload there. KVM has faulted the page in since then, so this function can read
+// the payload.
 static __always_inline void on_xsave_loaded(const struct call *call, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -574,9 +589,9 @@ static __always_inline struct payload_parts read_parts(const struct call *call)
 	return parts;
 }
 
-// With --refused=abort this program ends a VMM only if it knows the reason for the refusal. If KVM
-// refused FP and SSE alone, the library may load FP and SSE in another way: see
-// end_unrescued_vmm().
+// With --refused=abort, ends the VMM if the reason for KVM's refusal is known. If KVM refused FP
+// and SSE alone, the VMM may go on for now, because the library in the VMM may load FP and SSE in
+// another way: see end_unrescued_vmm().
 static __always_inline void
 end_refused_vmm(int error, struct refusal refusal, struct vcpu_state *state)
 {
@@ -648,8 +663,8 @@ static __always_inline void on_xcrs_refused(const struct call *call, int error)
 	}
 }
 
-// KVM has accepted an XCR0. If the XCR0 enables an xfeature that a trim dropped, the guest has lost
-// state.
+// KVM has accepted an XCR0. If the XCR0 enables an xfeature that a trim dropped from the payload,
+// the guest has lost the state of this xfeature.
 static __always_inline void on_xcrs_taken(const struct call *call)
 {
 	struct kvm_vcpu *kvm_vcpu = call->vcpu;
@@ -690,7 +705,8 @@ static __always_inline bool is_of(const struct mark *mark, const struct call *ca
 	       mark->arg == call->arg;
 }
 
-// It is unknown whether KVM accepted the payload of a call whose exit no program saw.
+// No program saw the exit of the marked call, so it is unknown whether KVM accepted the call's
+// payload.
 static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -700,13 +716,14 @@ static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct m
 		state->dropped = 0;
 }
 
-// Returns true if one program has seen the call's exit, and the other program may still see it.
+// Returns true if one of the two programs at the exit has seen the call's exit. The other program
+// may still see the exit.
 static __always_inline bool has_left(const struct mark *mark)
 {
 	return mark->programs & (BY_EXIT | BY_EXIT2);
 }
 
-// Returns the mark of this call, or NULL if the table of marks is full.
+// Makes and returns the mark of this call. Returns NULL if the table of marks is full.
 static __always_inline struct mark *mark_entry(const struct call *call, enum program program)
 {
 	struct kvm_vcpu *vcpu = call->vcpu;
@@ -728,8 +745,8 @@ static __always_inline struct mark *mark_entry(const struct call *call, enum pro
 	return bpf_map_lookup_elem(&marks, &vcpu);
 }
 
-// Copies the mark of this call, or all zeroes if the call has no mark. Returns false if the other
-// program at the exit has handled the call.
+// Copies the mark of this call, if the call has a mark. Returns false if the other one of the two
+// programs at the exit has already handled the call.
 static __always_inline bool take_mark(const struct call *call, enum program program,
 				      struct mark *copy)
 {
@@ -761,9 +778,9 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 	return true;
 }
 
-// Ends the VMM if KVM refused FP and SSE alone and the next watched call is not KVM_SET_XSAVE.
-// After such a refusal the library loads FP and SSE under a wider CPUID table, with KVM_SET_CPUID2
-// and KVM_SET_XSAVE.
+// Ends the VMM if KVM refused FP and SSE alone and the vCPU's next watched call is not
+// KVM_SET_XSAVE. After such a refusal, the library in the VMM sets a wider CPUID table with
+// KVM_SET_CPUID2, and then loads FP and SSE with KVM_SET_XSAVE.
 static __always_inline void end_unrescued_vmm(const struct call *call)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -775,8 +792,9 @@ static __always_inline void end_unrescued_vmm(const struct call *call)
 		end_vmm();
 }
 
-// Returns true if the programs only trim this vCPU's payloads, and make no mark, count or report.
-// The vCPU of a probe is quiet. Every vCPU is quiet if a newer set of programs is attached.
+// Returns true if the programs only trim this vCPU's payloads, and make no mark, count or report. A
+// vCPU is quiet if it belongs to a probe (shared/probe_vm.h), or if a newer set of programs is
+// attached.
 static __always_inline bool is_quiet(struct kvm_vcpu *vcpu, bool counts_probe, enum host_count what)
 {
 	bool is_old = !is_newest();
@@ -800,8 +818,8 @@ static __always_inline void enter(const struct call *call, enum program program)
 	}
 	if (call->ioctl != KVM_SET_XSAVE)
 		return;
-	// The first program has already trimmed the payload, unless the mark is from an earlier
-	// call.
+	// The program xsaveshim_entry has already trimmed the payload, unless the mark is from an
+	// earlier call with the same argument.
 	if (mark && mark->programs == (BY_ENTRY | BY_AGAIN) &&
 	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
 		return;
@@ -826,7 +844,7 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 			trim_payload(XSAVE_SAVE, call, is_silent, 0);
 		return;
 	}
-	// EFAULT: KVM could not read or write the VMM's argument.
+	// EFAULT means that KVM could not read the memory that the call's argument points to.
 	if (is_silent || result == -EFAULT)
 		return;
 	if (call->ioctl == KVM_SET_XSAVE) {
@@ -843,7 +861,7 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 }
 
 // noinline makes xsaveshim_entry use few registers. xsaveshim_entry must save each register that it
-// uses, and most calls end there.
+// uses, and for most calls it has nothing else to do.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -856,17 +874,17 @@ static __noinline int enter_watched(struct pt_regs *ctx)
 	return 0;
 }
 
-// This program is a kprobe, because the kernel never preempts the program of a kprobe. With
-// preempt=full the kernel preempts a program of type fentry, and skips that program for the other
-// threads on this CPU.
+// This program is attached to a kprobe, because the kernel never preempts a kprobe's program. With
+// preempt=full, the kernel can preempt an fentry program, and then skips the fentry program for all
+// other threads on that CPU.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
 	return is_watched(ioctl) ? enter_watched(ctx) : 0;
 }
 
-// While the kernel has preempted a bpf(2) call for a map, it skips the programs of kprobes on that
-// CPU. Meanwhile xsaveshim_again does the work of xsaveshim_entry there.
+// While a bpf(2) call for a map is preempted, the kernel skips all kprobe programs on that CPU.
+// During this time, xsaveshim_again does the work of xsaveshim_entry on that CPU.
 SEC("fentry/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
 {
@@ -897,17 +915,17 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 	return leave_file(file, ioctl, arg, result, BY_EXIT);
 }
 
-// A kernel that has preempted a thread in xsaveshim_exit skips xsaveshim_exit for other threads on
-// the same CPU. The kernel has seldom preempted one thread in xsaveshim_exit and another in
-// xsaveshim_exit2.
+// While a thread is preempted in xsaveshim_exit, the kernel skips xsaveshim_exit for all other
+// threads on that CPU. xsaveshim_exit2 sees the exits of these threads, unless another thread is
+// preempted in xsaveshim_exit2, which is rare.
 SEC("fexit/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned long arg, long result)
 {
 	return leave_file(file, ioctl, arg, result, BY_EXIT2);
 }
 
-// Returns the file of a descriptor of this process. Returns NULL if the file is no vCPU: another
-// thread can have closed the descriptor since the call began.
+// Returns the vCPU's file behind a descriptor of this process. Returns NULL if the descriptor does
+// not belong to a vCPU any more, because another thread can close the descriptor during the call.
 static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t fd)
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -927,8 +945,8 @@ static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int re
 	return file ? leave_file(file, ioctl, arg, result, BY_EXIT) : 0;
 }
 
-// Watches the exit if KVM's module has no BTF. A kretprobe does not see the function's arguments,
-// so this program reads the arguments of the thread's system call.
+// Watches the exit if KVM's module has no BTF. A kretprobe's program does not get the arguments of
+// the function, so this program reads the arguments of the thread's ioctl(2) system call.
 SEC("kretprobe/kvm_arch_vcpu_ioctl")
 int BPF_KRETPROBE(xsaveshim_ret, int result)
 {
@@ -960,12 +978,13 @@ int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
 	return forget(vcpu);
 }
 
-// Forgets an earlier vCPU at the same address, because the kernel can have skipped xsaveshim_gone.
+// When KVM creates a vCPU, forgets an earlier vCPU at the same address. The kernel may have skipped
+// xsaveshim_gone for the earlier vCPU.
 SEC("kprobe/kvm_arch_vcpu_create")
 int BPF_KPROBE(xsaveshim_made, struct kvm_vcpu *vcpu)
 {
 	return forget(vcpu);
 }
 
-// The kernel allows only a GPL program to write to a process's memory.
+// The kernel lets a BPF program write to a process's memory only if the program is under the GPL.
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The interface between the BPF programs and the command that loads them. The command writes the
-// settings. The programs write events and counts.
+// The interface between the host mode's BPF programs and the command that loads them. The command
+// writes the settings. The BPF programs write events and counts.
 #ifndef XSAVESHIM_HOST_PROGRAMS_H
 #define XSAVESHIM_HOST_PROGRAMS_H
 
@@ -12,23 +12,23 @@
 // The 64-byte XSAVE header.
 #define HOST_HEADER_SIZE (XSTATE_HEAD_SIZE - XSTATE_BV_OFFSET)
 
-// The kind of the program at the exit.
+// The type of the BPF program that watches the exits of calls.
 enum host_exit { HOST_EXIT_FEXIT, HOST_EXIT_KRETPROBE };
 
-// The members before caps must not change, because an upgrade reads them from the old version's
-// programs.
+// The members before `caps` must never change, because a new version of xsaveshim reads them from
+// the settings of the old version's programs.
 struct host_settings {
 	uint32_t trim; // enum trim
 	uint32_t exit; // enum host_exit
 	bool abort;    // end the VMM after a refusal (--refused=abort)
 	struct host_caps caps;
-	uint64_t generation;	// the generation of this set: see HOST_COUNT_GENERATION
-	uint32_t group_vcpus;	// how many vCPUs a group of processes can have in the table
-	uint32_t group_reports; // how many reports of a group can wait in the ring
+	uint64_t generation;	// the number of this set of programs: see HOST_COUNT_GENERATION
+	uint32_t group_vcpus;	// how many places a group of processes has in the table of vCPUs
+	uint32_t group_reports; // how many reports of a group may wait in the ring buffer
 };
 
 enum host_event_kind {
-	HOST_EVENT_TRIM,	 // a program trimmed a payload, or would with trimming on
+	HOST_EVENT_TRIM,	 // a program trimmed a payload, or would if trimming was on
 	HOST_EVENT_NOT_TRIMMED,	 // a program could not write to a payload's memory
 	HOST_EVENT_REFUSED,	 // KVM_SET_XSAVE failed
 	HOST_EVENT_XCR0_REFUSED, // KVM_SET_XCRS failed
@@ -44,23 +44,23 @@ struct host_event {
 	uint32_t ioctl;
 	uint32_t pid;	 // the VMM's pid in the initial pid namespace
 	int32_t error;	 // REFUSED, XCR0_REFUSED: the call's errno
-	uint32_t count;	 // how often this event has happened on this vCPU
+	uint32_t count;	 // how often this kind of event has happened on this vCPU
 	uint32_t mxcsr;	 // REFUSED
-	uint64_t cgroup; // the id of the VMM's cgroup v2
+	uint64_t cgroup; // the id of the VMM's cgroup (version 2)
 	struct vcpu vcpu;
-	struct trim_result trim;		   // TRIM, NOT_TRIMMED; REFUSED: xstate_bv
+	struct trim_result trim;		   // TRIM, NOT_TRIMMED; REFUSED uses xstate_bv only
 	uint64_t xcr0;				   // XCR0_REFUSED, LOST
 	uint64_t lost;				   // LOST
 	uint64_t time;				   // ns from boot to the event
 	uint64_t started;			   // ns from boot to the start of the process
-	uint32_t command_line_size;		   // 0: the memory of the command line was absent
+	uint32_t command_line_size;		   // 0: the command line's memory was absent
 	char comm[16];				   // the thread's name
 	char command_line[HOST_COMMAND_LINE_SIZE]; // the beginning of the command line
 	unsigned char header[HOST_HEADER_SIZE];	   // REFUSED
 };
 
-// The entries and the exits are of calls of KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2 and
-// KVM_SET_XCRS. Calls for the vCPU of a probe (shared/probe_vm.h) have counters of their own.
+// The programs count the entries and the exits of KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2 and
+// KVM_SET_XCRS. Calls for the vCPU of a probe (shared/probe_vm.h) have counts of their own.
 enum host_count {
 	HOST_COUNT_ENTRIES,
 	HOST_COUNT_MISSED_ENTRIES, // exits of calls whose entry no program saw
@@ -72,13 +72,13 @@ enum host_count {
 	HOST_COUNT_REFUSED,
 	HOST_COUNT_LOST,
 	HOST_COUNT_KILLED,
-	HOST_COUNT_LOST_REPORTS, // reports that had no place in the ring
+	HOST_COUNT_LOST_REPORTS, // reports that had no place in the ring buffer
 	HOST_COUNT_UNTRACKED,	 // events of vCPUs that have no place in the table of vCPUs
 	HOST_COUNT_UNMARKED,	 // calls that have no place in the table of marks
 	HOST_COUNT_PROBE_ENTRIES,
 	HOST_COUNT_PROBE_EXITS,
-	// The number of the newest set of programs, and not a count. While two sets of programs
-	// share their maps, only the newest set counts and reports.
+	// This element is not a count, but the number of the newest set of BPF programs. While two
+	// sets of programs share their maps, only the newest set counts and reports.
 	HOST_COUNT_GENERATION,
 	HOST_COUNTS,
 };

@@ -18,7 +18,8 @@
 
 #define LOCKDOWN "/sys/kernel/security/lockdown"
 #define FTRACE "/proc/sys/kernel/ftrace_enabled"
-// The kernel makes this file with the device. A distribution may create /dev/kvm without a driver.
+// The kernel creates this file together with KVM's device. The file /dev/kvm proves nothing,
+// because a distribution may create it without a driver.
 #define DEVICE "/sys/class/misc/kvm"
 #define DEVICE_TRIES 50
 #define DEVICE_PAUSE_NS 200000000
@@ -97,7 +98,7 @@ static const char *kvm_module(void)
 	unsigned int a, b = 0, c, d;
 
 	__get_cpuid(0, &a, &b, &c, &d);
-	// AuthenticAMD and HygonGenuine have the module kvm_amd.
+	// CPUs with the vendor string AuthenticAMD or HygonGenuine use the module kvm_amd.
 	return !memcmp(&b, "Auth", 4) || !memcmp(&b, "Hygo", 4) ? "kvm_amd" : "kvm_intel";
 }
 
@@ -108,8 +109,8 @@ static bool is_there(const char *path)
 
 static const char *missing_kvm(void)
 {
-	// The kernel loads the module kvm first. The module of the CPU's vendor then makes the
-	// device.
+	// The kernel loads the module kvm first. KVM's device appears only later, when the kernel
+	// loads kvm_intel or kvm_amd.
 	for (int i = 0; i < DEVICE_TRIES && is_there("/sys/module/kvm") && !is_there(DEVICE); i++)
 		nanosleep(&(struct timespec){.tv_nsec = DEVICE_PAUSE_NS}, NULL);
 	if (is_there(DEVICE) && is_there("/sys/module/kvm"))

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The requirements of the BPF programs. Each function returns NULL if this kernel and this process
-// meet the requirements. Otherwise it returns one line that says what is missing and what to do.
-// The next call overwrites that line.
+// Checks the requirements of the host mode's BPF programs. Each function returns NULL if this
+// kernel and this process meet the requirements. Otherwise the function returns one line that says
+// what is missing and what to do. The next call overwrites that line.
 #ifndef XSAVESHIM_HOST_REQUIREMENTS_H
 #define XSAVESHIM_HOST_REQUIREMENTS_H
 
 #include <stdbool.h>
 
-// Sets *is_final if waiting does not help. If the module kvm is loaded, waits some seconds for the
-// module of the CPU's vendor.
+// Sets *is_final if a later try would fail, too. If the module kvm is loaded, waits up to 10
+// seconds for the module kvm_intel or kvm_amd.
 const char *missing_requirement(bool *is_final);
 
-// Checks the requirements that can go missing while the programs are attached.
+// Checks only the requirements that can vanish while the BPF programs are attached.
 const char *missing_tracing(void);
 
 #endif

@@ -24,14 +24,14 @@
 #define LISTINGS_WITHOUT 3
 #define LISTING_PAUSE_NS 200000000
 
-// Computes the key of a trampoline as bpf_trampoline_compute_key() of the kernel does.
+// Computes the key of a BPF trampoline as the kernel's bpf_trampoline_compute_key() does.
 static uint64_t trampoline_key(uint32_t btf_object, uint32_t btf_id)
 {
 	return btf_object ? (uint64_t)btf_object << 32 | 0x80000000 | btf_id : 0;
 }
 
-// Returns the key of the trampoline that the program of a pinned link is attached to. Returns 0 if
-// the link is missing or has no trampoline.
+// Returns the key of the BPF trampoline that calls the program of a pinned link. Returns 0 if the
+// link is missing or has no trampoline.
 static uint64_t key_of_link(const char *path, uint32_t *program)
 {
 	struct bpf_link_info info = {0};
@@ -46,8 +46,8 @@ static uint64_t key_of_link(const char *path, uint32_t *program)
 	return known ? trampoline_key(info.tracing.target_obj_id, info.tracing.target_btf_id) : 0;
 }
 
-// Returns the key of the trampoline of a program whose link is gone. Returns 0 on Linux before 6.0,
-// which does not tell the key.
+// Returns the key of the BPF trampoline of a pinned program whose link is gone. Returns 0 on Linux
+// before 6.0, because these kernels do not tell the key.
 static uint64_t key_of_program(const char *path)
 {
 	struct bpf_prog_info info = {0};
@@ -60,8 +60,8 @@ static uint64_t key_of_program(const char *path)
 	return known ? trampoline_key(info.attach_btf_obj_id, info.attach_btf_id) : 0;
 }
 
-// Pins a program if an earlier version of xsaveshim has pinned only the program's link. Returns the
-// key of the program's trampoline, or 0.
+// Pins the program of a pinned link, because an earlier version of xsaveshim may have pinned only
+// the link. Returns the key of the program's trampoline, or 0.
 static uint64_t keep_program(const char *directory, const struct pin_names *names)
 {
 	uint32_t program;
@@ -91,8 +91,8 @@ static int64_t seconds_since_boot(void)
 	return now.tv_sec;
 }
 
-// Releases the retired sets that are old enough, and the retired sets of the trampoline with this
-// key.
+// Releases the retired sets of BPF programs that are old enough, and all retired sets of the
+// trampoline with this key.
 static void release(uint64_t key)
 {
 	DIR *directory = opendir(BPFFS);
@@ -143,7 +143,7 @@ static bool has_image(uint64_t key)
 	while (!found && fgets(line, sizeof(line), file)) {
 		const char *start = strstr(line, name);
 
-		// Older kernels add _N to the name of an image.
+		// Older kernels add a suffix such as _1 to the name of a trampoline's image.
 		found = start && strchr("_\t", start[strlen(name)]);
 	}
 	if (file)
@@ -151,8 +151,8 @@ static bool has_image(uint64_t key)
 	return found;
 }
 
-// Reads several listings, because one listing can lack a name while the kernel removes another
-// name.
+// Waits until /proc/kallsyms lists no image of the trampoline. Reads the file several times,
+// because one reading can lack a name while the kernel removes another name.
 static bool wait_for_end_of_images(uint64_t key)
 {
 	int without = 0;
@@ -170,7 +170,7 @@ void retire(const char *directory)
 	char retired[128];
 	uint64_t key = 0;
 
-	// If the directory's path is a link, removes only the link.
+	// If the directory's path is a symbolic link, removes only the link.
 	if (!unlink(directory))
 		return;
 	for (size_t i = 0; i < PIN_COUNT; i++) {
@@ -185,7 +185,8 @@ void retire(const char *directory)
 	snprintf(retired, sizeof(retired), BPFFS "/" RETIRED "%" PRId64 "-%" PRIu64 "-%d-%u",
 		 seconds_since_boot(), key, getpid(), number++);
 	rename(directory, retired);
-	// The programs of a set that is in use keep the function's images: a wait would be useless.
+	// If another set of programs is in use, the traced function keeps its images, so a wait
+	// would be useless.
 	if (key && images_are_listed() && !pins_are_complete(PINS) && wait_for_end_of_images(key))
 		release(key);
 }

@@ -46,8 +46,9 @@ static void close_vm(struct probe_vm *vm)
 	close(vm->kvm);
 }
 
-// Loads an xfeature into the guest, takes it out of the guest's CPUID, and saves the guest. On a
-// leaky kernel the saved payload still has the xfeature.
+// Loads an xfeature into the guest, takes the xfeature out of the guest's CPUID, and saves the
+// guest. On a leaky kernel the saved payload still has the xfeature. After that, loads a payload
+// with an xfeature that the guest lacks.
 static bool probe(struct selftest *selftest, const struct probe_vm *vm)
 {
 	uint64_t optional = selftest->supported & ~XFEATURE_FPSSE;

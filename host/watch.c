@@ -28,9 +28,9 @@
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
 
-// A check makes a VM, which wakes udev. On an idle host the VM also switches virtualization on and
-// off on every CPU. The watcher avoids needless checks: it checks the state when a condition has
-// changed, and otherwise seldom.
+// A check of the host mode creates a VM, and the new VM wakes udev. On a host without other VMs,
+// the VM also switches virtualization on and off on every CPU. The watcher avoids needless checks:
+// it checks the host mode when one of the conditions below has changed, and otherwise seldom.
 #define LOOK_SECONDS 5
 #define CHECK_SECONDS 600
 #define INACTIVE_CHECK_SECONDS 60
@@ -38,15 +38,16 @@
 #define WATCH_LOCK "/run/xsaveshim-host-watch.lock"
 
 #define CGROUPS "/sys/fs/cgroup"
-// The type of a file handle that has the id of a cgroup (include/linux/exportfs.h).
+// The type of a file handle that holds the id of a cgroup (include/linux/exportfs.h).
 #define FILEID_KERNFS 0xfe
 
-// A change of a condition can end the host mode without a command of xsaveshim.
+// If one of these conditions changes, the host mode may have become inactive, although no command
+// has disabled it.
 struct conditions {
 	uint32_t program;
 	unsigned int links;
 	const char *tracing; // the result of missing_tracing()
-	ino_t modules[3];    // inodes in /sys/module, which change when a module is loaded again
+	ino_t modules[3];    // inode numbers in /sys/module: a reload of a module changes its inode
 };
 
 struct watcher {
@@ -71,7 +72,7 @@ struct process {
 	struct log_field fields[6];
 };
 
-// In the name of a unit, systemd writes an unusual byte as \xNN.
+// Undoes systemd's escapes: in the name of a unit, systemd writes an unusual byte as \xNN.
 static void unescape(char *text)
 {
 	char *to = text;
@@ -85,15 +86,16 @@ static void unescape(char *text)
 			memcpy(digits, text + 2, strnlen(text + 2, 2));
 			byte = strtoul(digits, &end, 16);
 		}
-		// A unit's name has no zero byte, but the name of another cgroup may have the text
-		// \x00.
+		// Leaves \x00 as it is, because a zero byte would end the text. A unit's name never
+		// has \x00, but the name of another cgroup may have it.
 		*to++ = end == digits + 2 && byte ? (char)byte : *text;
 		text += end == digits + 2 && byte ? 4 : 1;
 	}
 	*to = '\0';
 }
 
-// Reads the name of a cgroup. Returns false for the root cgroup, whose name says nothing.
+// Finds the name of the cgroup with this id. Returns false for the root cgroup, and for a cgroup
+// that is gone.
 static bool read_cgroup_name(uint64_t id, char *name, size_t size)
 {
 	_Alignas(struct file_handle) char memory[sizeof(struct file_handle) + sizeof(id)];
@@ -136,8 +138,8 @@ static void write_time(uint64_t since_boot, char *text, size_t size)
 	strftime(text, size, "%FT%TZ", gmtime_r(&seconds, &parts));
 }
 
-// Reads no file in the process's /proc, because the process may have ended, or may make every
-// reader wait.
+// Describes the process that a report is about. Reads no file in the process's /proc/PID, because
+// the process may have ended, or may make every reader wait.
 static void describe(struct process *process, const struct host_event *event)
 {
 	struct log_field *field = process->fields;
@@ -248,7 +250,7 @@ static void report_state(struct watcher *watcher, const struct host_check *check
 
 // ---- the programs ----
 
-// Reads the reports of the attached set of programs from now on, if it is another set than before.
+// If the attached BPF programs have changed, reads the reports of the new programs from now on.
 static void follow(struct watcher *watcher, const struct attachment *attachment)
 {
 	if (watcher->program == attachment->program)
@@ -261,8 +263,8 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
-// The tables and the ring have a limited size. Reports how many reports, vCPUs and calls had no
-// place there since this function last ran.
+// The BPF programs' tables and ring buffer have a limited size. Reports how many reports, events
+// and calls found no place in them since this function last ran.
 static void report_overload(struct watcher *watcher)
 {
 	static const struct {
@@ -283,7 +285,7 @@ static void report_overload(struct watcher *watcher)
 	for (size_t i = 0; i < PLACES; i++) {
 		uint64_t count = counts[places[i].count], before = watcher->counts[places[i].count];
 
-		// The counts begin again at 0 after a `disable`.
+		// After `xsaveshim host disable`, the counts begin again at 0.
 		more[i] = count < before ? count : count - before;
 		sum += more[i];
 	}
@@ -311,7 +313,8 @@ static struct conditions look(void)
 	struct attachment attachment;
 	struct stat status;
 
-	// Uses memset(), because memcmp() compares the padding, too.
+	// Clears the whole structure with memset(), because has_to_check() compares the padding,
+	// too.
 	memset(&conditions, 0, sizeof(conditions));
 	loader_find(&attachment);
 	conditions.program = attachment.program;
@@ -327,7 +330,7 @@ static void check(struct watcher *watcher)
 {
 	struct host_check check;
 	struct attachment attachment;
-	// Waits for another `enable` or `disable` to end, but at most for LOCK_SECONDS.
+	// Waits at most LOCK_SECONDS for a running `enable` or `disable` to end.
 	bool locked = !loader_lock(LOCK_SECONDS);
 
 	if (locked)
@@ -387,7 +390,7 @@ static void notify_watchdog(void)
 	if (!length || length >= sizeof(address.sun_path))
 		return;
 	memcpy(address.sun_path, path, length);
-	// A path that begins with @ is an abstract address.
+	// A path that begins with @ means the address of an abstract socket.
 	if (path[0] == '@')
 		address.sun_path[0] = '\0';
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -397,7 +400,8 @@ static void notify_watchdog(void)
 	close(fd);
 }
 
-// A ring buffer has one consumer: a second watcher would steal reports.
+// A BPF ring buffer gives each report to one reader only, so a second watcher would take reports
+// from the first.
 static bool is_only_watcher(void)
 {
 	int fd = open(WATCH_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -3,7 +3,7 @@
 #ifndef XSAVESHIM_HOST_WATCH_H
 #define XSAVESHIM_HOST_WATCH_H
 
-// Returns the exit status. Returns only on failure.
+// Returns only on failure, and returns the exit status.
 int watch(void);
 
 #endif

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 # The packages are $(BUILD)/xsaveshim_VERSION_amd64.deb and $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm. Each package is built in a copy
-# of this tree, by a make without this make's flags and variables.
+# of this tree, by another make, which does not inherit the flags and variables of this make.
 PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core deploy docs etc host include libvirt man packaging preload schemas scripts shared supervise test
-# Each package has a tree of its own, so that `make -j deb rpm` works.
+# Each package has its own copy of the tree, so that `make -j deb rpm` works.
 PACKAGE_DIR = $(abspath $(BUILD))/$@-package
 PACKAGE_TREE = $(PACKAGE_DIR)/xsaveshim-$(VERSION)
 CLEAN_ENV := env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u BUILD -u VERSION
-# On Debian, rpm's database does not have the build dependencies, and brp-compress, a #!/bin/sh script, needs bash.
+# On Debian, rpm's database does not have the build dependencies, because apt installed them. The script brp-compress begins with
+# #!/bin/sh, but needs bash.
 RPM_ON_DEBIAN := --nodeps --define '__brp_compress bash /usr/lib/rpm/brp-compress %{?_prefix}'
 
 define make_tree
@@ -34,7 +35,7 @@ rpm: ## build the RPM
 	@mv $(PACKAGE_DIR)/RPMS/*/*.rpm $(BUILD)/
 	@rm -r $(PACKAGE_DIR)
 
-# A release's archive has the committed files only, so that everybody makes the same archive of a commit, byte for byte.
+# A release's archive contains only the committed files, so that everybody makes the same archive of a commit, byte for byte.
 ARCHIVE = xsaveshim-$(VERSION).tar.gz
 
 .PHONY: dist

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The library's only symbol, ioctl(), and the handlers of the requests that the library watches.
-// Read interposed_ioctl() and watched[] at the end of this file first.
+// The library's only exported symbol, ioctl(), and the handlers of the requests that the library
+// watches. Read interposed_ioctl() and watched[] at the end of this file first.
 #include <assert.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -28,21 +28,23 @@ static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2),
 static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries),
 	      "struct guest_cpuid is the argument of KVM_GET_CPUID2");
 
-// ioctl_fn is variadic like libc's ioctl(), because variadic functions have another ABI.
+// ioctl_fn is variadic like libc's ioctl(), because the ABI passes arguments to variadic functions
+// in another way.
 typedef int ioctl_fn(int fd, unsigned long request, ...);
 
 // The largest number of MSRs that KVM takes in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
 #define KVM_MSRS_MAX 256
 
-// Marks a function of a rare path. The usual path then needs no stack for the function's large
-// buffer. The compiler optimises the function for size.
+// Marks a function that is rarely called. Its callers need no stack space for the function's large
+// buffer, and the compiler optimises the function for size.
 #define OUT_OF_LINE __attribute__((noinline, cold))
 
 static ioctl_fn start_and_call;
 
-// The next ioctl() in the chain. Another library's constructor may call ioctl() before the
-// library's constructor has run, so the first value is start_and_call. After the constructor, no
-// signal handler runs dlsym(). next_ioctl is not atomic, so that a call is one jump through memory.
+// The next ioctl() in the chain of interposing libraries, usually libc's. Another library's
+// constructor may call ioctl() before this library's constructor has run, so the first value of
+// next_ioctl is start_and_call. After the constructor, ioctl() no longer calls dlsym(), so a signal
+// handler may call ioctl(). next_ioctl is not atomic, so that a call is one jump through memory.
 // The library writes next_ioctl before there are threads, and always writes the same value.
 __attribute__((used)) static ioctl_fn *next_ioctl = start_and_call;
 
@@ -68,9 +70,9 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// Opens the log, unless the log is open. The library does not open its log before the process's
-// first CPUID table or first report, because libvirtd, shells and their children also load the
-// library and must not notice the library. open_log leaves errno as it was.
+// Opens the log, unless the log is open. The library opens its log only when the process sets its
+// first CPUID table or causes its first report. Processes that are not VMMs, such as libvirtd and
+// shells, may also load the library, and must not notice it. open_log leaves errno as it was.
 static void open_log(void)
 {
 	int saved = errno;
@@ -82,14 +84,14 @@ static void open_log(void)
 	errno = saved;
 }
 
-// Starts the library once: as a constructor, or at an earlier ioctl().
+// Initialises the library once: as a constructor, or at an earlier call of ioctl().
 __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
 
 	if (next_ioctl != start_and_call)
 		return;
-	// RTLD_NEXT keeps other interposers in the chain.
+	// With RTLD_NEXT, other libraries that interpose ioctl() are still called.
 	next_ioctl = __extension__(ioctl_fn *) dlsym(RTLD_NEXT, "ioctl");
 	if (!next_ioctl)
 		next_ioctl = raw_ioctl;
@@ -98,7 +100,8 @@ __attribute__((constructor)) static void start(void)
 	atomic_store_explicit(&kvm_xfeatures, host_xcr0, memory_order_relaxed);
 	settings_load(&settings);
 	record_publish(&record, &settings);
-	// Close an earlier log: calls from a program's .preinit_array run start() more than once.
+	// Close the log of an earlier start(). If a program calls ioctl() from its .preinit_array,
+	// start() runs more than once.
 	log_close(&report_log);
 	log_init(&report_log, settings.log, settings.log_path, settings.log_level);
 	report_log.in_use = &record.log_in_use;
@@ -116,8 +119,8 @@ static int start_and_call(int fd, unsigned long request, ...)
 	va_end(arguments);
 	start();
 	next = next_ioctl;
-	// While a program's .preinit_array runs, libc has no environment. So the next call must run
-	// start() again.
+	// While a program's .preinit_array runs, libc has no environment, and start() cannot read
+	// the settings in it. So the next ioctl() must run start() again.
 	if (!environ)
 		next_ioctl = start_and_call;
 	return next(fd, request, argument);
@@ -134,7 +137,7 @@ static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 
 // Reads the vCPU's CPUID table from KVM. The function first sets the table to zeroes, because Linux
 // up to 6.4 does not write nent back. Returns false if KVM fails the call, for example because fd
-// is no vCPU.
+// is not a vCPU's descriptor.
 static bool query_cpuid(int fd, struct guest_cpuid *table)
 {
 	int saved = errno;
@@ -160,9 +163,10 @@ OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 	return vcpu;
 }
 
-// An unknown fd may still be a vCPU: a duplicated descriptor, or a descriptor from another process.
-// A vCPU without a known CPUID table may have got a table through a duplicate. The library would
-// not see later changes of this table. So the library queries KVM each time and stores no answer.
+// A descriptor that the library does not know may still be a vCPU's: a duplicate, or a descriptor
+// from another process. A vCPU without a known CPUID table may have got its table through such a
+// duplicate, and the library would not see a later change of the table. So the library queries KVM
+// each time and does not store the answer.
 static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
@@ -170,8 +174,8 @@ static struct vcpu vcpu_of_fd(int fd)
 	return vcpu.knowledge != VCPU_XCR0 ? query_vcpu(fd, vcpu) : vcpu;
 }
 
-// Returns false for the first page and the kernel's half of the address space. KVM fails a call
-// with an argument at such an address with EFAULT.
+// Returns false if the address is in the first page or in the kernel's half of the address space.
+// If the argument has such an address, KVM fails the call with EFAULT.
 static bool is_user_memory(const void *argument)
 {
 	return (uintptr_t)argument >= 4096 && !((uint64_t)(uintptr_t)argument >> 63);
@@ -198,7 +202,8 @@ static void report_trimmed(struct vcpu_call call, enum vcpu_event event, struct 
 	report_trim(&report_log, call, trim, count);
 }
 
-// The calls that load the rest of the vCPU state. The library never changes this state.
+// The calls that load vCPU state, except KVM_SET_XSAVE and KVM_SET_XCRS. The library reports a
+// refusal of these calls, and never changes their arguments.
 static const struct {
 	unsigned int command;
 	// ioctl_name is an array, because a pointer would need a relocation.
@@ -217,7 +222,7 @@ static const struct {
 
 #define STATE_CALLS (sizeof(state_calls) / sizeof(state_calls[0]))
 
-// A refusal of one of the state_calls.
+// How KVM refused one of the state_calls.
 struct state_refusal {
 	unsigned int command;
 	const void *argument;
@@ -262,8 +267,8 @@ static void report_registers(struct report_line *line, const void *argument)
 	report_hex(line, "apic_base", sregs.apic_base);
 }
 
-// Returns the bit of the refused call or of the refused MSR. The rate limit allows a report of each
-// new bit.
+// Returns a bit that stands for the refused call or for the refused MSR. The rate limit allows a
+// report if the bit is new.
 static uint64_t state_bit(size_t call, struct state_refusal refusal)
 {
 	if (!refusal.msrs)
@@ -271,9 +276,9 @@ static uint64_t state_bit(size_t call, struct state_refusal refusal)
 	return UINT64_C(1) << (STATE_CALLS + refused_msr(refusal).index % (64 - STATE_CALLS));
 }
 
-// The function reads the argument only after EINVAL or a partial KVM_SET_MSRS: KVM has then read
-// the argument, so the argument is readable. The function reports nothing before the log is open.
-// The VMM's first KVM_SET_CPUID or KVM_SET_CPUID2 opens the log.
+// The function reads the call's argument only after EINVAL or a partial KVM_SET_MSRS. In these two
+// cases, KVM has read the argument, so the argument is readable. The function reports nothing until
+// the VMM's first KVM_SET_CPUID or KVM_SET_CPUID2 has opened the log.
 OUT_OF_LINE static void handle_refused_state(int fd, struct state_refusal refusal)
 {
 	struct vcpu_call call = {.fd = fd, .vcpu = vcpus_get(&vcpus, fd)};
@@ -316,7 +321,8 @@ static int set_state(int fd, unsigned long request, void *argument)
 }
 
 // KVM sets the MSRs one after the other, stops at the first MSR that KVM refuses, and returns the
-// number of MSRs set. Another thread of the VMM may have changed nmsrs after KVM read nmsrs.
+// number of MSRs set. Another thread of the VMM may have changed nmsrs after KVM read it, so the
+// function ignores an nmsrs that is too large.
 static int set_msrs(int fd, unsigned long request, void *argument)
 {
 	int result = set_state(fd, request, argument);
@@ -339,8 +345,8 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 {
 	int vcpu_fd;
 
-	// The record notes the vCPU before the call, so that `xsaveshim status` never sees a vCPU
-	// that the record does not note.
+	// Note the vCPU in the record before KVM creates the vCPU. So `xsaveshim status` never
+	// finds a vCPU that is not in the record.
 	record_vcpu(&record);
 	vcpu_fd = next_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
@@ -348,9 +354,9 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 	return vcpu_fd;
 }
 
-// Returns the number of entries of a CPUID table. KVM must have accepted or written the table,
-// because the table's memory is then readable. Another thread of the VMM may still change nent, so
-// the function reads nent once.
+// Returns the number of entries of a CPUID table. Call table_nent only after KVM has accepted or
+// written the table: only then is the table's memory known to be readable. Another thread of the
+// VMM may still change nent, so the function reads nent only once.
 static uint32_t table_nent(const void *table)
 {
 	uint32_t nent;
@@ -427,9 +433,10 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 
 enum widened { WIDENED_NOT, WIDENED_LOADED, WIDENED_STUCK };
 
-// Loads a payload while the guest's CPUID table also enumerates the missing xfeatures. KVM takes
-// another CPUID table only before the vCPU's first KVM_RUN. The function is out of line, so that
-// the table of 10 KiB has left the stack when the library reports.
+// Sets a CPUID table that also enumerates the missing xfeatures, loads the payload, and sets the
+// guest's own CPUID table again. KVM accepts another CPUID table only before the vCPU's first
+// KVM_RUN. The function is out of line, so that its table of 10 KiB is no longer on the stack when
+// the library writes a report.
 OUT_OF_LINE static enum widened
 load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t missing)
 {
@@ -465,8 +472,9 @@ OUT_OF_LINE static void report_widened(struct vcpu_call call, enum widened widen
 	report_send(&line);
 }
 
-// Loads a payload that KVM takes only while the guest's CPUID enumerates the missing xfeatures, FP
-// or SSE. Puts the guest's old CPUID table back. Returns true if KVM has loaded the payload.
+// Loads a payload that KVM accepts only while the guest's CPUID enumerates FP or SSE. missing:
+// those of these two xfeatures that the guest's CPUID lacks. Returns true if KVM has loaded the
+// payload.
 static bool load_widened(struct vcpu_call call, unsigned long request, void *payload,
 			 uint64_t missing)
 {
@@ -491,16 +499,17 @@ static bool ends_vmm(struct vcpu vcpu, struct refusal refusal)
 	return settings.refused == REFUSED_ABORT && policy_ends_vmm(settings.trim, vcpu, refusal);
 }
 
-// Ends the VMM, because its guest would run on without the guest's state. QEMU 8.2 and later also
-// end with status 1 after a refused payload. The library does not call exit(), because an atexit
-// handler may need a lock that this thread holds.
+// Ends the VMM, because its guest would otherwise run on without the saved state. QEMU 8.2 and
+// later also end with status 1 after a refused payload. The library does not call exit(), because
+// an atexit handler may need a lock that this thread holds.
 static _Noreturn void end_vmm(void)
 {
 	_exit(1);
 }
 
-// Handles a payload that KVM refused. Loads the payload under a widened CPUID table if this can
-// work. Otherwise reports the refusal. Returns the result of the VMM's call.
+// Handles a payload that KVM refused. If a widened CPUID table can help, loads the payload with
+// such a table. Otherwise, or if this fails, reports the refusal. Returns the result of the VMM's
+// KVM_SET_XSAVE.
 OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long request, void *payload,
 				      int result)
 {
@@ -553,10 +562,10 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 	return result;
 }
 
-// Handles an XCR0 that KVM took from KVM_SET_XCRS. The guest had enabled this XCR0 when the VMM
+// Handles an XCR0 that KVM accepted from KVM_SET_XCRS. The guest had enabled this XCR0 when the VMM
 // saved the guest. If the library dropped an xfeature of this XCR0 from the payload, the xfeature's
-// state is lost. From now on, the library allows all xfeatures of this XCR0, even if the guest's
-// CPUID does not enumerate these xfeatures.
+// state is lost. From now on, the library allows all xfeatures of this XCR0, even those that the
+// guest's CPUID does not enumerate.
 OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
@@ -594,7 +603,8 @@ OUT_OF_LINE static void handle_xcr0_refused(struct vcpu_call call, uint64_t xcr0
 		end_vmm();
 }
 
-// Only EINVAL says that KVM refused the XCR0. After EFAULT, the library cannot read the argument.
+// Only the errno EINVAL means that KVM refused the XCR0. After EFAULT, for example, the library
+// could not read the argument.
 static int set_xcrs(int fd, unsigned long request, void *argument)
 {
 	struct vcpu_call call = {.ioctl_name = "KVM_SET_XCRS", .fd = fd};
@@ -616,13 +626,13 @@ static int set_xcrs(int fd, unsigned long request, void *argument)
 	return result;
 }
 
-// The requests that the library watches. The index is the last byte of a request's number. A switch
-// would add more instructions to every other request than this table adds.
+// The requests that the library watches. The index is the last byte of a request's number. The
+// library uses a table because a switch would need more instructions for every other request.
 static const struct {
 	unsigned int command;
 	int (*handle)(int fd, unsigned long request, void *argument);
 } watched[256] = {
-	// UINT32_MAX does not end in 0, so no request matches this row.
+	// This row matches no request, because the last byte of UINT32_MAX is not 0.
 	[0] = {UINT32_MAX, NULL},
 	[_IOC_NR(KVM_CREATE_VCPU)] = {KVM_CREATE_VCPU, create_vcpu},
 	[_IOC_NR(KVM_SET_CPUID)] = {KVM_SET_CPUID, set_cpuid},
@@ -643,7 +653,8 @@ static const struct {
 };
 
 // Handles every request except KVM_RUN. Like the kernel, the function uses only the lower 32 bits
-// of the request. QEMU up to 8.2 passes an int, so the upper 32 bits may be copies of bit 31.
+// of the request. The upper 32 bits may be copies of bit 31, because QEMU up to 8.2 passes the
+// request as an int.
 __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void *argument)
 {
 	unsigned int command = (unsigned int)request;
@@ -653,9 +664,10 @@ __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void
 	return next_ioctl(fd, request, argument);
 }
 
-// The symbol that VMMs call. In assembly, KVM_RUN takes four instructions. In C, clang would need
-// five instructions. %al holds the number of vector registers of a variadic call, which is 0. The
-// function's C name is not ioctl(), because <sys/ioctl.h> declares ioctl() in another way.
+// The function that VMMs call as ioctl(). In assembly, KVM_RUN takes four instructions. In C, clang
+// would need five. %al passes the number of vector registers to a variadic function, and is 0 here.
+// The function's C name is not ioctl(), because <sys/ioctl.h> declares ioctl() with other
+// parameters.
 static_assert(KVM_RUN == 0xae80, "the first instruction compares with this number");
 
 __attribute__((naked, visibility("default"))) int

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-// Copies a value up to the comma at its end. In the value, two commas stand for one comma. Returns
-// the rest of the text.
+// Copies a value of a QEMU option up to the comma that ends the value. Inside the value, two commas
+// stand for one comma. Returns the text behind the value.
 static const char *copy_value(const char *value, char *copy, size_t size)
 {
 	size_t used = 0;
@@ -23,7 +23,7 @@ static const char *copy_value(const char *value, char *copy, size_t size)
 	return value;
 }
 
-// Copies the name in the argument of QEMU's -name: "NAME", "NAME,process=P" or
+// Copies the guest's name from the argument of QEMU's -name, such as "NAME", "NAME,process=P" or
 // "debug-threads=on,guest=NAME".
 static void copy_name(const char *option, char *name, size_t size)
 {
@@ -56,7 +56,8 @@ static const char *next_string(const char **at, const char *end)
 	return string;
 }
 
-// Copies the argument of Firecracker's option --id. Firecracker's jailer passes --id on.
+// Copies the guest's name from Firecracker's option --id. Firecracker's jailer passes the option on
+// to Firecracker.
 static void copy_id(const char *argument, const char *next, char *name, size_t size)
 {
 	if (!strncmp(argument, "--id=", strlen("--id=")))
@@ -84,7 +85,8 @@ bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_
 	return name[0] != '\0';
 }
 
-// libvirt gives this monitor to each QEMU, also in sessions and containers.
+// libvirt starts each QEMU with a monitor of this name (charmonitor), also in user sessions and in
+// containers.
 bool guest_is_libvirts(const char *cmdline, size_t size)
 {
 	static const char monitor[] = "socket,id=charmonitor,";

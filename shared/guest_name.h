@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Reads a VMM's command line: the guest's name, and whether libvirt started the VMM.
+// Reads the guest's name from a VMM's command line, and tells whether libvirt started the VMM.
 #ifndef XSAVESHIM_GUEST_NAME_H
 #define XSAVESHIM_GUEST_NAME_H
 
@@ -7,8 +7,8 @@
 #include <stddef.h>
 
 // Finds the guest's name in a command line: the argument of QEMU's -name, or of Firecracker's --id.
-// A long name is cut to fit. cmdline: size bytes of a /proc/PID/cmdline, with any content. Returns
-// false if the command line has no name or an empty name.
+// A long name is cut to fit. cmdline points to size bytes of a file /proc/PID/cmdline, which may
+// have any content. Returns false if the command line has no name or an empty name.
 bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_t name_size);
 
 // Returns true if the command line belongs to a QEMU that libvirt has started.

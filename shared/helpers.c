@@ -24,7 +24,7 @@ ssize_t read_file(int dirfd, const char *path, char *text, size_t size)
 	text[0] = '\0';
 	if (fd < 0)
 		return -1;
-	// A read of a file in /proc may return less than the file still holds.
+	// One read() of a file in /proc may return only a part of the file.
 	while ((got = read(fd, text + length, size - 1 - (size_t)length)) > 0)
 		length += got;
 	error = errno;

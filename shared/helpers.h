@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Small helpers of the command, the supervisor and the host mode. All functions are thread-safe.
+// Small helper functions for the xsaveshim command, the supervisor and the host mode. All functions
+// are thread-safe.
 #ifndef XSAVESHIM_HELPERS_H
 #define XSAVESHIM_HELPERS_H
 
 #include <stddef.h>
 #include <sys/types.h>
 
-// Enlarges an array of count elements by one element, and returns the array. size: the size of an
-// element. If there is no memory, the program ends with a message and exit status 2.
+// Enlarges an array of count elements by one element, and returns the array. size is the size of
+// one element. If there is no memory left, the program ends with a message and exit status 2.
 void *grow(void *array, size_t count, size_t size);
 
 // Reads at most size - 1 bytes of a file into text, and adds a zero byte. dirfd and path have the

@@ -8,12 +8,12 @@
 
 #include <jansson.h>
 
-// The version of all JSON that xsaveshim prints. Increase OUTPUT_FORMAT_VERSION if a key vanishes
-// or changes its meaning.
+// The version of the format of all JSON that xsaveshim prints. Increase OUTPUT_FORMAT_VERSION if a
+// key vanishes or changes its meaning.
 #define OUTPUT_FORMAT_VERSION 1
 
-// Returns an object with the first keys of all JSON that xsaveshim prints: format_version, version,
-// time, host.
+// Returns a JSON object with the keys that come first in all JSON of xsaveshim: format_version,
+// version, time and host.
 json_t *output_head(void);
 
 // Prints a JSON object and frees the object.
@@ -23,7 +23,7 @@ void output_print(json_t *json);
 // question mark.
 json_t *output_text(const char *text);
 
-// Returns an object with the mask of xfeatures and their names.
+// Returns a JSON object with the mask and the names of the xfeatures.
 json_t *output_xfeatures(uint64_t xfeatures);
 
 struct clean_text {

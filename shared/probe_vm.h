@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The VM of `xsaveshim probe` and of the host mode's self-test. The VM shows how KVM and the host
 // mode treat xfeatures that a guest does not have. The functions bypass libc's ioctl(), so that a
-// preloaded library does not see the VM. The VM's CPUID table begins with an entry by which the
-// host mode's BPF programs recognise the VM (host/programs.bpf.c).
+// preloaded libxsaveshim.so does not see the VM. The VM's CPUID table begins with an entry by which
+// the host mode's BPF programs recognise the VM (host/programs.bpf.c).
 //
 // A function that fails returns false and sets errno. The VM ends when its descriptors are closed.
 #ifndef XSAVESHIM_PROBE_VM_H
@@ -12,9 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The first entry of the VM's CPUID table. Its leaf is the one in which a hypervisor names itself.
-// If a vCPU has this entry, the host mode does not report the vCPU's events and does not end the
-// process.
+// The first entry of the VM's CPUID table. The entry's leaf is the leaf in which a hypervisor names
+// itself. If a vCPU has this entry, the host mode does not report the vCPU's events, and does not
+// end the process that owns the vCPU.
 #define PROBE_VM_LEAF 0x40000000
 #define PROBE_VM_EBX 0x76617378 // "xsav"
 #define PROBE_VM_ECX 0x69687365 // "eshi"
@@ -24,7 +24,7 @@ struct probe_vm {
 	int kvm;
 	int vm;
 	int vcpu;
-	char *payload; // in separate memory pages
+	char *payload; // in memory pages of its own
 	size_t payload_size;
 };
 
@@ -36,22 +36,22 @@ bool probe_vm_supported(const struct probe_vm *vm, uint64_t *xcr0);
 // Allocates a payload of the size that KVM uses.
 bool probe_vm_make_payload(struct probe_vm *vm);
 
-// Gives the guest only the xfeatures in xcr0. If xcr0 is 0, the guest's CPUID table has no leaf
-// 0xD.
+// Sets a CPUID table that gives the guest only the xfeatures in xcr0. If xcr0 is 0, the guest's
+// CPUID table has no leaf 0xD.
 bool probe_vm_set_guest_xcr0(const struct probe_vm *vm, uint64_t xcr0);
 
 // Reads the guest's xfeatures from KVM, because KVM may have changed the guest's CPUID table.
 bool probe_vm_get_guest_xcr0(const struct probe_vm *vm, uint64_t *xcr0);
 
-// Fills the payload. No component is all zeroes, because the kernel may take a component of zeroes
-// for the initial state.
+// Fills the payload, and sets its XSTATE_BV. Fills no component with zeroes, because the kernel may
+// take a component of zeroes for the component's initial state.
 void probe_vm_fill_payload(const struct probe_vm *vm, uint64_t xstate_bv);
 
 // Loads a payload with this XSTATE_BV. KVM may refuse the payload. Returns the payload's XSTATE_BV
-// after the call.
+// after the call, because the host mode may have trimmed the payload.
 uint64_t probe_vm_load(const struct probe_vm *vm, uint64_t xstate_bv);
 
-// Saves the vCPU's payload, and reads the payload's XSTATE_BV.
+// Saves the vCPU's XSAVE state into the payload, and reads the payload's XSTATE_BV.
 bool probe_vm_save(const struct probe_vm *vm, uint64_t *xstate_bv);
 
 #endif

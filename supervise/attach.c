@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A process gets its supervisor in these steps, before the process execs the VMM:
+// Before a process execs the VMM, the process gets its supervisor in the following steps. The
+// listener is the descriptor at which the supervisor receives the notifications of the seccomp
+// filter.
 //
 //   VMM's process                                  supervisor
 //   1. forks a child, which forks the
@@ -15,8 +17,8 @@
 //                                                  with the filter has exited
 //
 // The VMM's process forks the supervisor before it loads the filter, so that the filter does not
-// apply to the supervisor. The supervisor's parent has exited, so that the VMM has no child that
-// the VMM did not make.
+// apply to the supervisor. The supervisor's parent exits at once, so that the VMM has no child that
+// the VMM itself did not fork.
 #include "attach.h"
 
 #include <err.h>
@@ -45,7 +47,8 @@ static void send_number(int socket, int number)
 		exit(EXIT_OWN_FAILURE);
 }
 
-// Exits without a message if the other process has ended: the other process has printed the reason.
+// If the other process has ended, exits without a message, because the other process has already
+// printed the reason.
 static int receive_number(int socket)
 {
 	int number;
@@ -56,8 +59,8 @@ static int receive_number(int socket)
 }
 
 // Closes all inherited descriptors except the supervisor's socket and standard error. The
-// supervisor may report to standard error. Leaves the VMM's working directory, because the
-// directory's file system could otherwise not be unmounted.
+// supervisor may write its reports to standard error. Also leaves the VMM's working directory,
+// because otherwise the directory's file system could not be unmounted.
 static void close_inherited(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -71,16 +74,18 @@ static void close_inherited(int *socket)
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	if (*socket < 0)
 		fail("the socket cannot be kept");
-	// The supervisor needs Linux 5.9, which added close_range() and the listener's POLLHUP
-	// after the exit of the last process with the filter. Older kernels fail this call.
+	// The supervisor needs POLLHUP from the listener when the last process with the filter has
+	// exited. Linux 5.9 added this POLLHUP, and also close_range(). So close_range() fails on a
+	// kernel that is too old.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
 		fail("this needs Linux 5.9 or later");
 	if (chdir("/"))
 		fail("/");
 }
 
-// Ends the program if /proc belongs to another PID namespace. The supervisor reads /proc by the
-// pids in the kernel's notifications. In another PID namespace, these pids mean other processes.
+// Ends the program if /proc belongs to another PID namespace. The supervisor reads /proc/PID for
+// the pids in the kernel's notifications. In another PID namespace, these pids belong to other
+// processes.
 static void check_proc(void)
 {
 	char self[16] = "";
@@ -91,7 +96,7 @@ static void check_proc(void)
 }
 
 // Copies the listener from the VMM's process. pidfd_getfd() needs the same permission as a write to
-// the VMM's memory. So if pidfd_getfd() works, trimming works, too.
+// the VMM's memory. So if pidfd_getfd() succeeds, the supervisor can also trim the VMM's payloads.
 static int copy_listener(pid_t vmm, int number)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, vmm, 0);
@@ -107,7 +112,8 @@ static int copy_listener(pid_t vmm, int number)
 }
 
 // Asks the kernel never to kill the supervisor for lack of memory. The supervisor needs little
-// memory, and every later restore would fail without the supervisor. Only root may set -1000.
+// memory, and without the supervisor every later restore would fail. Only root may set
+// oom_score_adj to -1000.
 static void escape_oom_killer(void)
 {
 	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -132,8 +138,8 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 	supervise();
 }
 
-// The supervisor must not end before the last VMM ends. So the supervisor ignores signals from the
-// terminal, and from a service manager that stops the VMM.
+// The supervisor must not end before the last supervised VMM ends. So the supervisor ignores
+// signals, which may come from the terminal, or from a service manager that stops the VMM.
 static void leave_session(void)
 {
 	setsid();
@@ -141,9 +147,9 @@ static void leave_session(void)
 		signal(number, SIG_IGN);
 }
 
-// Moves fd above the numbers of the standard streams. If the VMM was started without one of the
-// standard streams, the stream's number must stay free. Otherwise the VMM or the supervisor would
-// take the socket for the stream.
+// Moves fd above the numbers of the standard streams. If the VMM was started without one of these
+// streams, the stream's number must stay free. Otherwise the VMM or the supervisor would use the
+// socket as if it were the stream.
 static int move_above_stdio(int fd)
 {
 	int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -154,8 +160,9 @@ static int move_above_stdio(int fd)
 	return above;
 }
 
-// Forks the supervisor, by way of a child that exits at once. The kernel makes the orphaned
-// supervisor the child of its next ancestor that is a subreaper. This ancestor must not be the VMM.
+// Forks the supervisor from a child that exits at once. The kernel then makes the supervisor a
+// child of its next ancestor that is a subreaper (prctl(2)). The VMM must not become the
+// supervisor's parent in this way, so the VMM's process is not a subreaper during the fork.
 static void start_supervisor(int socket, const struct settings *settings, const char *program,
 			     const char *reason)
 {
@@ -165,7 +172,8 @@ static void start_supervisor(int socket, const struct settings *settings, const 
 
 	prctl(PR_GET_CHILD_SUBREAPER, &is_subreaper, 0, 0, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
-	// Fork without SIGCHLD, because SIGCHLD would stay pending in a VMM that blocks SIGCHLD.
+	// Fork a child whose exit sends no SIGCHLD, because a SIGCHLD would stay pending in a VMM
+	// that blocks SIGCHLD.
 	child = (pid_t)syscall(SYS_clone, 0, NULL, NULL, NULL, 0);
 	if (!child) {
 		leave_session();
@@ -192,8 +200,8 @@ void attach_supervisor(const struct settings *settings, const char *program, con
 	sockets[1] = move_above_stdio(sockets[1]);
 	start_supervisor(sockets[1], settings, program, reason);
 	close(sockets[1]);
-	// Yama lets only the process that PR_SET_PTRACER names trace this process. Without Yama,
-	// the call fails with EINVAL.
+	// With Yama, the supervisor may trace this process only after PR_SET_PTRACER has named the
+	// supervisor. Without Yama, the call fails with EINVAL, which does no harm.
 	prctl(PR_SET_PTRACER, receive_number(sockets[0]), 0, 0, 0);
 	send_number(sockets[0], filter_load(&filter));
 	receive_number(sockets[0]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The seccomp filter. The filter makes the kernel notify the supervisor of the watched ioctls. The
-// filter lets every other call pass.
+// The seccomp filter of a supervised VMM. The filter makes the kernel notify the supervisor of the
+// ioctls that the supervisor watches. The filter lets every other system call pass.
 //
 // A function that fails ends the program with a message. The functions are not thread-safe.
 #ifndef XSAVESHIM_FILTER_H

@@ -34,7 +34,7 @@
 // directly into a slot, so that the guardian knows every notification that the supervisor has
 // received.
 struct shared {
-	atomic_uint slots_used; // no thread ever claimed a slot with this index or a higher one
+	atomic_uint slots_used; // the highest index of a slot that was ever claimed, plus one
 	struct {
 		atomic_flag is_claimed;
 		struct seccomp_notif notification; // id 0: no notification
@@ -85,8 +85,8 @@ static bool is_owner(pid_t pid)
 }
 
 // Reports that the supervisor has died. If ioctl_name is not NULL, also reports that the guardian
-// ends the process at this ioctl. A child of the guardian writes the line, because the log may
-// hang, and VMMs wait for the guardian.
+// ends the process because of this ioctl. A child of the guardian writes the line, because the
+// write may block, and VMMs wait for the guardian.
 static void report_death(pid_t process, const char *ioctl_name)
 {
 	pid_t child = fork();
@@ -116,9 +116,9 @@ static const char *name_of(unsigned int request)
 	return "?";
 }
 
-// Returns a pidfd of the caller's process if the guardian must end this process. Otherwise returns
-// -1. Opens the pidfd before checking that the caller still waits. So the pidfd is of the caller's
-// process, and not of another process with the same pid.
+// If the guardian must end the process that made the call, returns a pidfd of this process.
+// Otherwise returns -1. Opens the pidfd before checking that the caller still waits. So the pidfd
+// refers to the caller's process, and not to a later process with the same pid.
 static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 {
 	struct caller caller = {.tid = (pid_t)notification->pid,
@@ -138,8 +138,8 @@ static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 	return pidfd;
 }
 
-// Ends the VMM, or makes the call fail with ENOSYS. Without a listener, the kernel also makes the
-// call fail with ENOSYS.
+// Ends the VMM, or makes the call fail with ENOSYS. The kernel also makes the call fail with ENOSYS
+// if no process has the listener open.
 static void answer(const struct seccomp_notif *notification)
 {
 	struct seccomp_notif_resp response = {.id = notification->id, .error = -ENOSYS};
@@ -164,7 +164,7 @@ static void answer_slots(void)
 			answer(&shared->slots[i].notification);
 }
 
-// Returns true if a process with the filter still runs.
+// Returns true if a process with the seccomp filter still runs.
 static bool has_callers(int timeout_ms)
 {
 	struct pollfd poll_listener = {.fd = listener, .events = POLLIN};

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT
 // The guardian: a small process beside the supervisor, which acts if the supervisor dies.
 //
-// A VMM may ignore that KVM_SET_XSAVE fails, as QEMU up to 8.1 does. The guest then runs on without
-// its state. So the guardian reports that the supervisor has died.
+// Without a supervisor, a VMM's KVM_SET_XSAVE would fail. If the VMM ignored this failure, as QEMU
+// up to 8.1 does, the guest would run on without its state. So the guardian reports that the
+// supervisor has died.
 //
-// With XSAVESHIM_REFUSED=report, the guardian then exits. The exit closes the last copy of the
-// listener, so that every watched call fails with ENOSYS.
+// With XSAVESHIM_REFUSED=report, the guardian exits after this report. The exit closes the last
+// copy of the listener, the descriptor at which the kernel's notifications arrive. From then on,
+// every watched call fails with ENOSYS.
 //
-// With XSAVESHIM_REFUSED=abort, the guardian keeps the listener. The guardian ends each owner whose
-// call the supervisor was handling, and each owner that makes another watched call for a vCPU.
-// Every other watched call fails with ENOSYS. KVM_CREATE_VCPU also fails with ENOSYS, but no VMM
-// ignores that KVM_CREATE_VCPU fails.
+// With XSAVESHIM_REFUSED=abort, the guardian keeps the listener. An owner is a process that has
+// created a vCPU. The guardian ends each owner whose call the supervisor was handling, and each
+// owner that later makes a watched call for a vCPU. Every other watched call fails with ENOSYS. So
+// does KVM_CREATE_VCPU, because no VMM ignores a failed KVM_CREATE_VCPU.
 //
-// The guardian reads nothing of another process except /proc/TID/status, so that no process can
-// hold the guardian up.
+// The guardian reads only /proc/TID/status of another process, because no process can make this
+// read block.
 #ifndef XSAVESHIM_GUARDIAN_H
 #define XSAVESHIM_GUARDIAN_H
 
@@ -33,8 +35,8 @@ void guardian_start(int listener, const struct settings *settings, pid_t vmm, in
 struct seccomp_notif *guardian_claim_slot(void);
 void guardian_return_slot(struct seccomp_notif *slot);
 
-// Returns the memory that has a bit for each pid: 1 if the process is an owner. The supervisor
-// keeps the bits up to date.
+// Returns an array that has a bit for each pid. The bit is 1 if the process is an owner. The
+// supervisor keeps the bits up to date.
 unsigned char *guardian_owners(void);
 
 // Makes the guardian close the guardian's copy of standard error.

@@ -30,7 +30,7 @@ struct call {
 	int fd;
 	uint64_t argument;
 	int vcpu_id;
-	pid_t owner; // the owner's pid; 0: no owner, or the supervisor has not searched yet
+	pid_t owner; // the pid of the caller's owner (tracked.h); 0: none, or not searched yet
 };
 
 static int listener;
@@ -38,9 +38,9 @@ static const struct settings *settings;
 static struct tracked *tracked;
 static struct xsaveshim_record *record;
 
-// The capabilities of this host. host.xfeatures is the host's XCR0 if the supervisor cannot query
-// KVM. host.xcr0 stays 0, because the supervisor cannot see whether a VMM has the permission to use
-// AMX. KVM accepts no CPUID table with AMX from a VMM without this permission.
+// The capabilities of this host. If the supervisor cannot query KVM, host.xfeatures is the host's
+// XCR0. host.xcr0 stays 0, because the supervisor cannot see whether a VMM has the permission to
+// use AMX. KVM accepts a CPUID table with AMX only from a VMM that has this permission.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -48,7 +48,7 @@ static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 	return (struct vcpu_call){.ioctl_name = call->ioctl_name, .fd = call->fd, .vcpu = vcpu};
 }
 
-// Begins reports about the caller's process.
+// Returns the log for reports about the caller's process. Call reports_end after the reports.
 static struct log *begin_reports(const struct call *call)
 {
 	pid_t process = call->owner;
@@ -59,9 +59,9 @@ static struct log *begin_reports(const struct call *call)
 	return reports_begin(process);
 }
 
-// Reports, with errno's text, that the supervisor cannot access the caller. Does not report ENOENT
-// (the descriptor is no vCPU), ESRCH (the caller has exited), or EFAULT (the kernel will also fail
-// the call with EFAULT).
+// Reports that the supervisor cannot access the caller's process, and reports errno. Does not
+// report ENOENT (the descriptor is not a vCPU's), ESRCH (the caller has exited), or EFAULT (the
+// kernel will also fail the call with EFAULT).
 static void report_not_readable(struct call *call)
 {
 	int error = errno;
@@ -73,7 +73,7 @@ static void report_not_readable(struct call *call)
 	call->owner = tracked_owner(tracked, &call->caller);
 	if (!caller_waits(&call->caller))
 		return;
-	// The rate limit allows a report for each ioctl, because each ioctl has its own bit.
+	// Each ioctl has its own bit, so that the rate limit allows a report for each ioctl.
 	times = tracked_count_not_readable(
 		tracked, call->owner, UINT64_C(1) << (_IOC_NR(call->request) & 63));
 	if (!times)
@@ -87,9 +87,10 @@ static void report_not_readable(struct call *call)
 	reports_end();
 }
 
-// Takes the lock, and returns the call's vCPU. Call lock_vcpu after reading the caller's memory.
-// Returns NULL, and does not take the lock, in two cases. If the caller has no owner, KVM will fail
-// the call with EIO. If the caller no longer waits, the memory may have been another process's.
+// Takes the lock of the tracked vCPUs, and returns the call's vCPU. Call lock_vcpu after reading
+// the caller's memory. In two cases, lock_vcpu returns NULL and does not take the lock. The first
+// case is that the caller has no owner: KVM will fail the call with EIO. The second case is that
+// the caller no longer waits: the memory that was read may have been another process's.
 static struct tracked_vcpu *lock_vcpu(struct call *call)
 {
 	call->owner = tracked_owner(tracked, &call->caller);
@@ -109,9 +110,9 @@ static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint6
 
 // ---- the end of a VMM ----
 
-// Ends the VMM, because its guest would run on without the guest's state. Opens the pidfd before
-// checking that the caller still waits. So the pidfd is of the caller's owner, and not of another
-// process with the same pid.
+// Ends the VMM, because its guest would otherwise run on without the saved state. Opens the pidfd
+// before checking that the caller still waits. So the pidfd refers to the caller's owner, and not
+// to a later process with the same pid.
 static void end_vmm(const struct call *call)
 {
 	pid_t tid = call->caller.tid;
@@ -186,8 +187,8 @@ static void before_set_cpuid2(struct call *call)
 // ---- KVM_SET_XSAVE ----
 
 // Writes the trimmed XSTATE_BV into the caller's payload. Returns 0 or an errno. Opens the memory
-// before checking that the caller still waits. So the memory is the caller's, even if the kernel
-// later gives the tid to another thread.
+// before checking that the caller still waits. So the function writes to the caller's memory, even
+// if the kernel later gives the tid to another thread.
 static int write_payload(const struct call *call, struct trim_result trim)
 {
 	int memory = remote_memory_open(call->caller.tid);
@@ -277,8 +278,9 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 }
 
 // Notes the events of a payload whose XSTATE_BV is now trim.after. The payload counts as refused
-// only if every kernel refuses the payload. The xfeatures of an earlier CPUID table do not make the
-// payload count as refused, because KVM takes these xfeatures if KVM refused the latest table.
+// only if every kernel refuses it. If an xfeature is only in an earlier CPUID table of the vCPU,
+// the payload does not count as refused. KVM may have refused the latest table, and then accepts
+// the xfeatures of the earlier one.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {
@@ -300,12 +302,12 @@ static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *
 		record_event(record, RECORD_REFUSED);
 		events->refused_count =
 			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
-		// A vCPU without a known CPUID table may belong to another process. KVM then fails
-		// this call in any case, so the supervisor does not end the VMM.
+		// A vCPU without a known CPUID table may belong to another process. If so, KVM
+		// fails this call in any case. So the supervisor does not end the VMM.
 		events->ends_vmm =
 			settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
 			policy_ends_vmm(settings->trim, vcpu->vcpu, events->refusal);
-		if (events->ends_vmm) // ignore the rate limit: the supervisor reports each end
+		if (events->ends_vmm) // no rate limit: report each VMM that is ended
 			events->refused_count = vcpu->rate_limits[TRACKED_REFUSED].count;
 		return;
 	}
@@ -347,11 +349,11 @@ static void before_set_xsave(struct call *call)
 
 // ---- KVM_SET_XCRS ----
 
-// The guest had enabled this XCR0 when the VMM saved the guest. If the supervisor dropped an
-// xfeature of this XCR0 from the payload, the xfeature's state is lost. The supervisor allows the
-// other xfeatures of this XCR0, even if the guest's CPUID does not enumerate these xfeatures. The
-// supervisor need not know whether KVM_SET_XCRS succeeds, because a VMM whose KVM_SET_XCRS fails
-// never loads the payload.
+// KVM_SET_XCRS passes the XCR0 that the guest had enabled when the VMM saved the guest. If the
+// supervisor dropped an xfeature of this XCR0 from the payload, the xfeature's state is lost. The
+// supervisor allows the other xfeatures of this XCR0, even those that the guest's CPUID does not
+// enumerate. The supervisor need not know whether KVM_SET_XCRS succeeds, because a VMM whose
+// KVM_SET_XCRS fails does not go on to load a payload.
 static void before_set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
@@ -376,7 +378,7 @@ static void before_set_xcrs(struct call *call)
 		record_event(record, RECORD_LOST);
 	about = vcpu_call(call, vcpu->vcpu);
 	about.ends_vmm = lost && settings->refused == REFUSED_ABORT;
-	if (about.ends_vmm) // ignore the rate limit: the supervisor reports each end
+	if (about.ends_vmm) // no rate limit: report each VMM that is ended
 		times = vcpu->rate_limits[TRACKED_LOST].count;
 	tracked_unlock(tracked);
 	if (times) {
@@ -387,7 +389,7 @@ static void before_set_xcrs(struct call *call)
 		end_vmm(call);
 }
 
-// ---- all of them ----
+// ---- all watched ioctls ----
 
 const struct watched_ioctl watched[WATCHED] = {
 	{KVM_CREATE_VCPU, "KVM_CREATE_VCPU", before_create_vcpu},
@@ -397,8 +399,8 @@ const struct watched_ioctl watched[WATCHED] = {
 	{KVM_SET_XCRS, "KVM_SET_XCRS", before_set_xcrs},
 };
 
-// Handles a call for a vCPU. If the descriptor is no vCPU, the supervisor does not read the
-// caller's memory, because the memory may make the supervisor wait.
+// Handles a call for a vCPU. If the descriptor is not a vCPU's, the supervisor does not read the
+// caller's memory, because the read may block.
 static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call))
 {
 	call->vcpu_id = remote_vcpu_id(call->caller.tid, call->fd);

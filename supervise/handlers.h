@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The handlers of the watched ioctls. A handler runs before the kernel makes the call.
+// The supervisor's handlers of the ioctls that the supervisor watches. A handler runs before the
+// kernel makes the VMM's call.
 //
 // The handlers follow the same rules as the library (include/xsaveshim/policy.h). But the
 // supervisor does not see the result of a call. So the supervisor reports in advance that KVM will
@@ -25,12 +26,14 @@ struct watched_ioctl {
 
 extern const struct watched_ioctl watched[WATCHED];
 
-// Call handlers_init once, before the first notification. The four arguments must stay valid.
+// Call handlers_init once, before the first notification. The arguments must stay valid until the
+// supervisor ends.
 void handlers_init(int listener, const struct settings *settings, struct tracked *tracked,
 		   struct xsaveshim_record *record);
 
-// Handles a notification: learns the vCPU's CPUID table, trims the vCPU's payload, or reports. The
-// caller must then answer the notification. The kernel makes the call in any case. Thread-safe.
+// Handles a notification: learns the vCPU's CPUID table, trims the vCPU's payload, or reports.
+// Answer the notification after handle_notification has returned. Whatever the handler does, the
+// kernel then makes the VMM's call. Thread-safe.
 void handle_notification(const struct seccomp_notif *notification);
 
 #endif

@@ -19,7 +19,7 @@
 #include "handlers.h"
 #include "stderr.h"
 
-// The headers of some supported distributions do not define these two yet.
+// The headers of some supported distributions do not define these two macros yet.
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
@@ -29,11 +29,12 @@
 // that learns a CPUID table of 10 KiB needs more.
 #define STACK_SIZE (256 << 10)
 
-// A thread that has answered a notification exits if more than IDLE_MAX threads wait.
+// A thread that has answered a notification exits if more than IDLE_MAX threads wait for a
+// notification.
 #define IDLE_MAX 4
 
 static int listener;
-static int events; // an epoll descriptor: the listener, and the exits of owners
+static int events; // an epoll descriptor for the listener and for the exits of owners
 static struct tracked *tracked;
 static atomic_int idle; // how many threads wait for a notification
 
@@ -50,9 +51,9 @@ static void set_events(int operation, int fd, uint32_t flags)
 		fail();
 }
 
-// Receives a notification into the slot. Returns false if no notification was received.
-// EPOLLONESHOT makes the listener report an event to only one of the waiting threads. This thread
-// receives the notification, and then lets the listener report again.
+// Receives a notification into the slot. Returns false if no notification was received. Because of
+// EPOLLONESHOT, epoll wakes only one of the threads that wait for the listener. This thread
+// receives the notification, and then lets epoll wake the next thread.
 static bool receive(struct seccomp_notif *slot)
 {
 	struct epoll_event event;
@@ -77,9 +78,9 @@ static bool receive(struct seccomp_notif *slot)
 
 static void start_thread(void);
 
-// Answers one notification. The kernel then makes the call in any case. A caller may make a thread
-// wait as long as the caller wants. So if no other thread waits for a notification, this thread
-// first starts another thread.
+// Answers one notification. After the answer, the kernel makes the VMM's call in any case. A VMM
+// can block the thread that handles its call for as long as it wants. So if no other thread waits
+// for a notification, this thread first starts another thread.
 static void serve_one(struct seccomp_notif *slot)
 {
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
@@ -138,7 +139,7 @@ void listener_serve(int fd, struct tracked *owners)
 		fail();
 	set_events(EPOLL_CTL_ADD, listener, EPOLLONESHOT);
 	set_events(EPOLL_CTL_ADD, tracked->exits, 0);
-	// Linux 6.6 and later have this flag, which only makes answers faster.
+	// This flag only makes answers faster. Linux before 6.6 does not have it.
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	idle = 1;
 	slot = guardian_claim_slot();

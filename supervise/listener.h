@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The threads that answer the kernel's notifications. The notifications arrive at the listener.
+// The threads of the supervisor that answer the kernel's seccomp notifications. The notifications
+// arrive at a descriptor, the listener.
 #ifndef XSAVESHIM_LISTENER_H
 #define XSAVESHIM_LISTENER_H
 

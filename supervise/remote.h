@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Accesses another process: the process's memory and descriptors. Tells whether two processes share
-// memory or descriptors.
+// Reads and writes another process's memory, and examines another process's descriptors. Tells
+// whether two processes share memory or descriptors.
 //
 // tid is any thread of the process. A function that fails returns -1 or false and sets errno: ESRCH
 // if the thread has exited, EPERM or EACCES if this process may not access the thread, EFAULT if
 // the memory is not mapped. The functions keep no state and are thread-safe.
 //
-// Each remote_ function may wait for as long as the other process wants: for memory that the other
-// process provides by userfaultfd or FUSE, or for the end of the other process's exec. Never call a
-// remote_ function while you hold a lock.
+// The other process can block each remote_ function for as long as it wants. For example, it can
+// provide its memory by userfaultfd or FUSE, or be slow in exec. So never call a remote_ function
+// while you hold a lock.
 #ifndef XSAVESHIM_REMOTE_H
 #define XSAVESHIM_REMOTE_H
 
@@ -20,37 +20,40 @@
 // Reads exactly size bytes.
 bool remote_read(pid_t tid, uint64_t address, void *to, size_t size);
 
-// Opens the thread's memory for remote_memory_write. The returned descriptor stays with the memory
-// of the program that the thread is running now, even after an exec. After opening the memory,
-// check that the thread is still blocked in its call: remote_memory_write then cannot write into
-// another program's memory.
+// Opens the thread's memory for remote_memory_write. Even after an exec, the returned descriptor
+// refers to the memory of the program that the thread is running now. After opening the memory,
+// check with caller_waits that the thread is still blocked in its call. If so, remote_memory_write
+// cannot write into another program's memory.
 int remote_memory_open(pid_t tid);
 
 // Writes size bytes and closes memory. Like a debugger, remote_memory_write also writes to private
 // memory that is mapped read-only. The process then gets its own copy of the page, and the file
-// behind the mapping does not change. Fails for shared memory that is read-only.
+// behind the mapping does not change. remote_memory_write fails for shared memory that is mapped
+// read-only.
 bool remote_memory_write(int memory, uint64_t address, const void *from, size_t size);
 
-// Returns the id of the vCPU behind a descriptor. Fails with ENOENT if the descriptor is not a
-// vCPU.
+// Returns the id of the vCPU that a descriptor refers to. Fails with ENOENT if the descriptor is
+// not a vCPU's.
 int remote_vcpu_id(pid_t tid, int fd);
 
 // Finds the pids of the thread's process and of its parent process.
 bool remote_process(pid_t tid, pid_t *process, pid_t *parent);
 
 // Returns true if two threads share their memory, as threads of one process do. Returns false if
-// the kernel cannot say.
+// the kernel cannot tell.
 bool remote_shares_memory(pid_t tid, pid_t other);
 
-// Returns true if two descriptors of a thread have the same open file. Returns false if the kernel
-// cannot say.
+// Returns true if two descriptors of a thread refer to the same open file. Returns false if the
+// kernel cannot tell.
 bool remote_same_file(pid_t tid, int fd, int other_fd);
 
-// Returns true if fd of the process is closed, if fd of the process and own_fd of this process have
-// different open files, or if the process has exited. Returns false if the kernel cannot say.
+// Returns true if fd of the process is closed, if fd of the process and own_fd of this process
+// refer to different open files, or if the process has exited. Returns false if the kernel cannot
+// tell.
 bool remote_has_another_file(pid_t pid, int fd, int own_fd);
 
-// A thread that is blocked in a watched call until the supervisor answers the notification.
+// A thread that is blocked in a watched ioctl until the supervisor answers the thread's
+// notification.
 struct caller {
 	pid_t tid;
 	int listener;

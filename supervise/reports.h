@@ -1,6 +1,5 @@
-// SPDX-License-Identifier: MIT
-// The supervisor's log. The supervisor writes one report at a time. If the log's file system hangs,
-// only the VMMs whose calls cause a report must wait.
+// SPDX-License-Identifier: MIT The supervisor's log. The supervisor writes one report at a time. If
+// the file system of the log file hangs, only VMMs whose calls cause a report have to wait.
 //
 // All functions except reports_open are thread-safe.
 #ifndef XSAVESHIM_REPORTS_H
@@ -13,14 +12,15 @@
 #include "xsaveshim/settings.h"
 
 // Opens the log that the settings name, and reports the settings' problems. vmm: the pid in these
-// reports. in_use: the log's in_use. Returns true if the log may write to standard error.
+// reports. in_use: the field in_use of struct log. Returns true if the log may write to standard
+// error.
 bool reports_open(const struct settings *settings, pid_t vmm, _Atomic uint32_t *in_use);
 
 // Returns true if the log writes lines of this level.
 bool reports_take(enum log_level level);
 
-// Returns the log for reports about a process. No other thread can report before reports_end. Never
-// call reports_begin while you hold a lock.
+// Returns the log for reports about a process. No other thread can write a report until this thread
+// calls reports_end. Never call reports_begin while you hold a lock.
 struct log *reports_begin(pid_t process);
 
 void reports_end(void);

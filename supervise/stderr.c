@@ -15,18 +15,19 @@
 #include "guardian.h"
 #include "remote.h"
 
-// The first check is at most FIRST_CHECK_MS after a notification. Each further interval is twice as
-// long.
+// The first check is at most FIRST_CHECK_MS after a notification. Each further interval between
+// checks is twice as long as the interval before.
 #define FIRST_CHECK_MS 100
 #define LAST_INTERVAL_MS (INT64_C(1) << 30)
 
-// The longest time that a report waits for a check, and for a reader of standard error.
+// A report waits at most this long for a check, and again at most this long for a reader of
+// standard error.
 #define REPORT_WAIT_MS 1000
 
 static struct tracked *tracked;
 static pid_t first_process;
 
-// lock guards the following variables. Both conditions use the monotonic clock.
+// The mutex lock guards the following variables. Both condition variables use the monotonic clock.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t check_wanted;
 static pthread_cond_t check_done;
@@ -44,7 +45,7 @@ static int64_t now_ms(void)
 	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
-// Waits for the condition. Returns false if the monotonic clock has reached ms.
+// Waits for the condition. Returns false if the monotonic clock has reached ms milliseconds.
 static bool wait_until(pthread_cond_t *condition, int64_t ms)
 {
 	struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -58,8 +59,8 @@ static void plan_check(int64_t after_ms)
 	next_check = now_ms() + after_ms;
 }
 
-// Returns true if the VMM's process or an owner has standard error. Also returns true while there
-// is no owner, because a later owner may have standard error.
+// Returns true if the VMM's process or an owner (tracked.h) still has standard error open. Also
+// returns true while there is no owner, because a later owner may have standard error open.
 static bool is_in_use(void)
 {
 	pid_t *pids;
@@ -143,7 +144,8 @@ void stderr_check_soon(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// A report does not wait for the check if an earlier report has waited for this check in vain.
+// A report does not wait for the check if an earlier report has already waited for this check
+// without success.
 void stderr_check_now(void)
 {
 	int64_t deadline = now_ms() + REPORT_WAIT_MS;
@@ -160,7 +162,8 @@ void stderr_check_now(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// A report does not wait for a reader if an earlier report has waited for a reader in vain.
+// A report does not wait for a reader if the report before it has waited for a reader without
+// success.
 void stderr_wait_writable(void)
 {
 	static bool is_stuck;

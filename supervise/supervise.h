@@ -9,10 +9,10 @@
 
 #include "xsaveshim/settings.h"
 
-// Opens the log that the settings name. Reports the supervised program, and the reason why the
-// supervisor was chosen as the mode. Starts the guardian. Publishes the record for `xsaveshim
-// status`. listener: the descriptor at which the kernel's notifications arrive. socket: the socket
-// to the VMM's process, which the guardian closes.
+// Opens the log that the settings name. Reports program (the VMM), and reason (why `xsaveshim run`
+// chose the supervisor as the mode). Starts the guardian process (guardian.h). Publishes the record
+// that `xsaveshim status` reads. listener: the descriptor at which the kernel's notifications
+// arrive. socket: the socket to the VMM's process. The guardian closes its copy of the socket.
 void supervise_prepare(int listener, int socket, const struct settings *settings, pid_t vmm,
 		       const char *program, const char *reason);
 

@@ -21,14 +21,14 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors)
 	tracked->exits = epoll_create1(EPOLL_CLOEXEC);
 	if (tracked->exits < 0)
 		err(EXIT_FAILURE, "the supervisor ends: epoll_create1");
-	// An eighth of the descriptors is for other uses than pidfds: each thread that writes to a
-	// VMM's memory needs a descriptor.
+	// Keep an eighth of the descriptors for other uses than pidfds. For example, each thread
+	// that writes to a VMM's memory needs a descriptor.
 	tracked->pidfd_limit = (int)(descriptors - descriptors / 8);
 }
 
-// ---- processes, under the lock ----
+// ---- processes: the caller of each function holds the lock ----
 
-// Returns the index of the first process whose pid is at least this pid.
+// Returns the index of the first tracked process whose pid is not below this pid.
 static size_t index_of(const struct tracked *tracked, pid_t pid)
 {
 	size_t low = 0;
@@ -97,15 +97,15 @@ static void forget(struct tracked *tracked, struct tracked_process *process)
 	set_owner_bit(tracked, process->pid, false);
 	memmove(&tracked->processes[index], &tracked->processes[index + 1],
 		(--tracked->process_count - index) * sizeof(struct tracked_process *));
-	// The kernel removes a closed pidfd from the epoll descriptor.
+	// If the supervisor closes a pidfd, the kernel removes the pidfd from the epoll descriptor.
 	if (process->pidfd >= 0)
 		close(process->pidfd);
 	free(process->vcpus);
 	free(process);
 }
 
-// Forgets the processes without a pidfd that have exited. The kernel does not announce the exit of
-// a process without a pidfd.
+// Forgets the exited processes that have no pidfd. Without a pidfd, the kernel does not tell the
+// supervisor that a process has exited.
 static void
 forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_process *except)
 {
@@ -118,7 +118,8 @@ forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_proces
 	}
 }
 
-// Makes pidfd the process's pidfd, or closes pidfd if the process cannot use it. pidfd may be -1.
+// Makes pidfd the process's pidfd. Closes pidfd instead if the process already has one, or if pidfd
+// is too high a number. pidfd may be -1.
 static void take_pidfd(struct tracked *tracked, struct tracked_process *process, int pidfd)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
@@ -151,9 +152,9 @@ void tracked_forget_exited(struct tracked *tracked)
 	pthread_mutex_unlock(&tracked->lock);
 }
 
-// The read of /proc in remote_process takes ten times as long as kcmp. Usually tracked_owner reads
-// /proc once for each thread. tracked_owner reads /proc more often if the process's first thread
-// has exited, or if the kernel was built without kcmp.
+// remote_process reads /proc, which takes ten times as long as kcmp(2). So tracked_owner stores
+// each thread's owner, and usually reads /proc only once for each thread. It reads /proc more often
+// if the process's first thread has exited, or if the kernel was built without kcmp.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 {
 	pid_t tid = caller->tid;
@@ -187,8 +188,8 @@ pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 	return owner;
 }
 
-// Returns a pidfd, or -1 if the supervisor may not write to the thread's memory. The supervisor
-// then cannot serve the process.
+// Returns a pidfd of the process. Returns -1 if the supervisor may not write to the thread's
+// memory, because the supervisor then cannot serve the process.
 static int open_pidfd(pid_t tid, pid_t pid)
 {
 	int memory = remote_memory_open(tid);
@@ -256,8 +257,9 @@ uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64
 
 // ---- vCPUs ----
 
-// A vCPU whose descriptor a function checks without the lock. With the lock, the function then
-// finds the vCPU by the serial, unless another thread has made the supervisor forget the vCPU.
+// A vCPU whose descriptor a function checks while it does not hold the lock. After the check, the
+// function takes the lock and finds the vCPU again by its serial, unless another thread has removed
+// the vCPU.
 struct candidate {
 	uint64_t serial;
 	int fd;
@@ -327,8 +329,8 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 	free(candidates);
 }
 
-// Allows a vCPU the xfeatures that the other vCPU is allowed, because either vCPU may be behind the
-// descriptor.
+// Allows a vCPU also the xfeatures that the other vCPU is allowed, because the descriptor may
+// belong to either vCPU.
 static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)

@@ -1,33 +1,36 @@
 // SPDX-License-Identifier: MIT
-// The supervised processes that have created vCPUs, and the supervisor's knowledge about the vCPUs.
+// The supervised processes that have created vCPUs, and what the supervisor knows about the vCPUs.
 //
-// The kernel notifies the supervisor before the kernel makes a call. The kernel never tells the
-// supervisor how the call ended. So this file answers the following questions:
+// The kernel notifies the supervisor before the kernel makes a VMM's call. The kernel never tells
+// the supervisor how the call ended. So this file must answer the following questions:
 //
 // - Which process owns the vCPU? KVM serves a vCPU only to processes that share the memory in which
 //   the VM was created. A process becomes an owner with its first KVM_CREATE_VCPU. A process that
 //   shares an owner's memory, such as a vfork() child, counts as that owner. Any other process has
-//   no owner, such as a child that has inherited the descriptors. KVM fails the vCPU calls of a
-//   process without an owner with EIO.
+//   no owner, for example a child that has only inherited the descriptors. If a process without an
+//   owner makes a call for a vCPU, KVM fails the call with EIO.
 // - Which vCPU is behind a descriptor? The supervisor identifies a vCPU by the owner, by the
 //   descriptor, and by the vCPU's id in /proc/PID/fd. A VMM may close a vCPU's descriptor. The
-//   kernel may then give the descriptor's number to a vCPU of another VM with the same id.
+//   kernel may then give the descriptor's number to a vCPU that has the same id in another VM.
 //   Before the kernel creates this vCPU, the supervisor sees a KVM_CREATE_VCPU with this id. The
 //   supervisor then forgets the owner's vCPUs with this id whose descriptors are closed. The
 //   supervisor misses a descriptor that the VMM closes in the microseconds between this check and
 //   the creation.
-// - Is a descriptor a duplicate? kcmp() says whether two descriptors have the same open file. A VMM
-//   may put a duplicate on the number of another known vCPU. The supervisor then allows every
-//   xfeature that it allows either vCPU.
+// - Is a descriptor a duplicate? kcmp() says whether two descriptors have the same open file. With
+//   dup2(), a VMM may give a duplicate the number of another known vCPU's descriptor. In this case,
+//   the supervisor allows the xfeatures of both vCPUs.
 // - Did KVM accept the CPUID table? The supervisor does not know. So the supervisor allows the
 //   xfeatures of every CPUID table that the VMM passed for the vCPU. The guest never has more
-//   xfeatures than the supervisor allows. If the guest has fewer xfeatures, KVM decides.
-// - Has the owner exited, and does another process have the owner's pid? A pidfd tells.
+//   xfeatures than the supervisor allows. If the guest has fewer, KVM decides whether to accept the
+//   payload.
+// - Has the owner exited, so that another process may have the owner's pid? The supervisor learns
+//   of the exit from a pidfd.
 //
-// All functions except tracked_init are thread-safe, because a lock guards the memory. A process
-// can hold up a thread that accesses the process. So no function accesses another process while the
-// function holds the lock. A function that has accessed a caller's process then does nothing more
-// if the caller no longer waits. If there is no memory, the program ends.
+// All functions except tracked_init are thread-safe, because a lock guards the data. If a thread of
+// the supervisor accesses a VMM's process, the process can make the thread wait. So no function
+// accesses another process while the function holds the lock. After a function has accessed a
+// caller's process, it does nothing more if the caller no longer waits. If no memory can be
+// allocated, the program ends.
 #ifndef XSAVESHIM_TRACKED_H
 #define XSAVESHIM_TRACKED_H
 
@@ -62,10 +65,10 @@ struct tracked_vcpu {
 
 struct tracked_process {
 	pid_t pid;
-	// pidfd is -1 if the supervisor may not write to the process's memory, and so cannot serve
-	// the process. pidfd is also -1 if the supervisor has no descriptor left. To find the
-	// processes that a supervisor serves, `xsaveshim status` reads the fdinfo of the
-	// supervisor's pidfds.
+	// pidfd is -1 if the supervisor cannot serve the process, because it may not write to the
+	// process's memory. pidfd is also -1 if the supervisor has no descriptor left. `xsaveshim
+	// status` reads the fdinfo of the supervisor's pidfds to find the processes that the
+	// supervisor serves.
 	int pidfd;
 	struct rate_limit not_readable;
 	struct tracked_vcpu *vcpus;
@@ -80,7 +83,7 @@ struct tracked {
 	size_t process_count;
 	uint64_t serials; // how many serials were given to vCPUs
 	int exits;	  // an epoll descriptor: readable if a process with a pidfd has exited
-	int pidfd_limit;  // every pidfd is below pidfd_limit; other uses need the rest
+	int pidfd_limit;  // every pidfd is below pidfd_limit; higher numbers have other uses
 	// The latest owner of a thread. The index is the tid modulo TRACKED_THREADS.
 	struct {
 		pid_t tid;
@@ -95,24 +98,26 @@ struct tracked {
 // Initialises tracked without processes. descriptors: how many descriptors this process may have.
 void tracked_init(struct tracked *tracked, unsigned long descriptors);
 
-// Forgets the processes that have exited. Call tracked_forget_exited before each search, because a
-// new process may have the pid of an exited process.
+// Forgets the processes that have exited. Call tracked_forget_exited before each search for an
+// owner or a vCPU, because a new process may have the pid of an exited process.
 void tracked_forget_exited(struct tracked *tracked);
 
 // Returns the pid of the caller's owner, or 0 if the caller has no owner.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller);
 
-// Makes the caller's process an owner, unless the caller has an owner. The caller is about to
-// create a vCPU. Returns the pid of the caller's owner, or 0 if the caller no longer waits.
+// Makes the caller's process an owner, unless the caller already has an owner. Call
+// tracked_add_owner if the caller is about to create a vCPU. Returns the pid of the caller's owner,
+// or 0 if the caller no longer waits.
 pid_t tracked_add_owner(struct tracked *tracked, const struct caller *caller);
 
 // Forgets the owner's vCPUs with this id whose descriptors the caller's process has closed.
 void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct caller *caller,
 			   int id);
 
-// Takes the lock, and returns the owner's vCPU that has this id and that the caller has as fd. Adds
-// an unknown vCPU as VCPU_NO_CPUID. The returned pointer is valid until tracked_unlock. If the
-// caller no longer waits, returns NULL and does not take the lock.
+// Takes the lock, and returns the owner's vCPU that has this id, and to which the caller's fd
+// refers. If the supervisor does not know the vCPU, adds it as VCPU_NO_CPUID. The returned pointer
+// is valid until tracked_unlock. If the caller no longer waits, returns NULL and does not take the
+// lock.
 struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
 				       const struct caller *caller, int fd, int id);
 void tracked_unlock(struct tracked *tracked);
@@ -120,9 +125,9 @@ void tracked_unlock(struct tracked *tracked);
 // Adds the xfeatures of one more CPUID table to the vCPU. The calling thread must hold the lock.
 void tracked_add_table(struct tracked_vcpu *vcpu, uint64_t guest_xcr0);
 
-// Counts a caller whose memory the supervisor cannot read. owner may be 0. bits has the same
-// meaning as in rate_limit_allows. Returns how often the owner's memory was not readable, or 0 if
-// the rate limit forbids a report.
+// Counts a call for which the supervisor cannot read the caller's memory. owner is 0 if the caller
+// has no owner. bits has the same meaning as in rate_limit_allows. Returns how often the owner's
+// memory was not readable, or 0 if the rate limit forbids a report.
 uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64_t bits);
 
 // Returns the number of owners. Sets *pids to an array of the owners' pids. The calling function

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# The Ansible collection, over ssh against three hosts: systemd as PID 1 in namespaces, with this machine's libvirtd and QEMU. The
-# tests share the hosts and run in this order: the plan, a roll-out that stops, a roll-out that succeeds, and the roll-back. `make
-# lint` runs ansible-lint.
+# Tests the Ansible collection over ssh on three hosts. A host is systemd as PID 1 in namespaces, with this machine's libvirtd and
+# QEMU. The tests share the hosts, and run in this order: the plan, a roll-out that stops, a roll-out that succeeds, and the
+# roll-back. `make lint` runs ansible-lint.
 
 load lib
 load libvirt
@@ -25,7 +25,7 @@ boot_fleet() {
   local port=$((20000 + RANDOM % 10000)) name
   ssh-keygen -q -t ed25519 -N '' -f "$BATS_FILE_TMPDIR/key"
   mkdir -p "$BATS_FILE_TMPDIR/stage"/{srv,root,var/lib/prometheus/node-exporter}
-  # bash reads this file for each command over ssh. This machine's own file may be slow: a pyenv in it waited a minute for a lock.
+  # bash reads .bashrc for each command over ssh. This machine's own .bashrc may be slow: a pyenv in it waited a minute for a lock.
   : >"$BATS_FILE_TMPDIR/stage/root/.bashrc"
   cp "$BATS_FILE_TMPDIR/key" "$BATS_FILE_TMPDIR/key.pub" "$BATS_FILE_TMPDIR/stage/srv/"
   echo '[xsaveshim]' >"$BATS_FILE_TMPDIR/hosts"
@@ -50,7 +50,7 @@ xsaveshim_settings={"XSAVESHIM_REFUSED": "abort", "XSAVESHIM_LOG_LEVEL": "error"
 END
 }
 
-# `host` runs commands on this host from now on.
+# Makes `host` run commands on the host NAME from now on.
 on() { host_dir=$BATS_FILE_TMPDIR/$1; } # NAME
 
 teardown_file() {
@@ -61,7 +61,7 @@ teardown_file() {
   done
 }
 
-# Runs a playbook of the collection. Sets $status and $output.
+# Runs a playbook of the collection, and checks that it exits with STATUS. Sets $output.
 play() { # STATUS PLAYBOOK [ARGUMENT...]
   run "-$1" timeout $((900 * ${XSTEST_SLOW:-1})) env HOME="$BATS_FILE_TMPDIR" ANSIBLE_COLLECTIONS_PATH="$BATS_FILE_TMPDIR" ANSIBLE_HOST_KEY_CHECKING=False ANSIBLE_NOCOLOR=1 \
     ANSIBLE_PIPELINING=True ANSIBLE_TIMEOUT=$((30 * ${XSTEST_SLOW:-1})) ansible-playbook -i "$BATS_FILE_TMPDIR/hosts" "xsaveshim.fleet.$2" \
@@ -78,7 +78,7 @@ traces() {
   host sh -c 'find /etc /usr /var/cache /var/lib/dpkg/info /var/lib/prometheus /var/lib/systemd -name "*xsaveshim*" ! -path "/usr/share/man/*/index.db" | sort; dpkg-query -W "xsaveshim*" 2>/dev/null' || true
 }
 
-@test "the plan compares all hosts, which need nothing for it" {
+@test "the Ansible playbook plan compares all hosts, and installs nothing on them" {
   play 0 plan -e "xsaveshim_controllers_command=$build/xsaveshim"
   [[ $output == *"1: kvm1 kvm2 kvm3"* ]]
   for name in kvm1 kvm2 kvm3; do
@@ -87,7 +87,7 @@ traces() {
   done
 }
 
-@test "a roll-out in check mode changes nothing" {
+@test "the Ansible playbook rollout changes nothing in check mode" {
   play 0 rollout --check
   for name in kvm1 kvm2 kvm3; do
     on "$name"
@@ -95,7 +95,7 @@ traces() {
   done
 }
 
-@test "a roll-out stops at the host that fails its proof, and the hosts behind it keep what they had" {
+@test "the Ansible playbook rollout stops at a host that cannot start a probe domain, and the hosts after it keep what they had" {
   on kvm2
   host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-kept
   play 2 rollout
@@ -112,7 +112,7 @@ traces() {
   [[ -z $(traces) ]] || fail "$(traces)"
 }
 
-@test "a roll-out enables and proves every host, and a second one changes nothing" {
+@test "the Ansible playbook rollout enables xsaveshim on every host and proves it there, and a second rollout changes nothing" {
   play 0 rollout
   assert_recap kvm1 "changed=0 "
   play 0 rollout
@@ -126,7 +126,7 @@ traces() {
   done
 }
 
-@test "a roll-out of the mode library proves that the loader finds the library" {
+@test "the Ansible playbook rollout with xsaveshim_mode=library fails if the loader does not find the library" {
   play 0 rollout --limit kvm3 -e xsaveshim_mode=library
   assert_recap kvm3 "changed=0 .*failed=0"
   on kvm3
@@ -135,7 +135,7 @@ traces() {
   host mv /srv/libxsaveshim.so /usr/lib/x86_64-linux-gnu/
 }
 
-@test "a roll-back leaves nothing on any host" {
+@test "the Ansible playbook rollback leaves nothing of xsaveshim on any host" {
   play 0 rollback
   for name in kvm1 kvm2 kvm3; do
     on "$name"

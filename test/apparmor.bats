@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Confined libvirt domains with the library, in a testbed kernel with AppArmor: this machine's policy, libvirtd and QEMU, on a host
-# that the tests share. The tests run in a bats inside the testbed kernel; the bats outside reads its results.
+# Tests the library in libvirt domains that AppArmor confines, in a testbed kernel, with this machine's AppArmor policy, libvirtd
+# and QEMU. The tests share one host. They run in a bats inside the testbed kernel, and the bats outside reads their results.
 
 load lib
 load libvirt
@@ -25,9 +25,9 @@ setup_file() {
 boot_confining_host() {
   make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_FILE_TMPDIR/installed"
   boot_host "$BATS_FILE_TMPDIR/installed"
-  host mkdir -p "$(dirname "$local_rules")" # Debian 12 has it
+  host mkdir -p "$(dirname "$local_rules")" # Debian 12 already has this directory
   host apparmor_parser --replace /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
-  echo 0 >/proc/sys/kernel/printk_ratelimit # The tests read every denial.
+  echo 0 >/proc/sys/kernel/printk_ratelimit # The tests look for each denial in the kernel's log.
   save_leaky
 }
 
@@ -51,12 +51,12 @@ assert_guest_confined() {
   [[ $(host cat "/proc/$(guest_pid)/attr/current") == "libvirt-5ca1ab1e-0000-4000-8000-0123456789ab (enforce)" ]]
 }
 
-# Succeeds if the kernel has logged that AppArmor denied the guest this file. The kernel logs it with a delay.
+# Succeeds if the kernel has logged that AppArmor denied the guest this file. The kernel logs a denial with a delay.
 denied() { # PATH
   dmesg | grep -F 'apparmor="DENIED"' | grep -F "profile=\"libvirt-5ca1ab1e" | grep -qF "name=\"$1\""
 }
 
-# Writes the installed settings file with these lines appended.
+# Writes /etc/xsaveshim.conf: the installed settings file, with these lines appended.
 set_settings() { # LINE...
   { cat "$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"; printf '%s\n' "$@"; } | host tee /etc/xsaveshim.conf >/dev/null
 }
@@ -70,7 +70,7 @@ install_in_opt() {
 
 in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
 
-@test "after enable a leaky image is restored intact into a confined domain, and its log has the report" {
+@test "after xsaveshim-libvirt enable, a leaky image is restored intact into a domain that AppArmor confines, and the domain's log has the trim's report" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt enable
   host virsh -q restore /srv/leaky.save
@@ -80,7 +80,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   assert_trim_in_guest_log
 }
 
-@test "a confined domain can read /etc/xsaveshim.conf only by the rule that enable adds" {
+@test "a domain that AppArmor confines can read /etc/xsaveshim.conf only by the rule that xsaveshim-libvirt enable adds" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt status
   set_settings XSAVESHIM_LOG_LEVEL=debug
@@ -100,7 +100,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   set_settings
 }
 
-@test "a confined domain writes a log file if the rule of the snippet's comment is there, and else its own log" {
+@test "a domain that AppArmor confines writes reports to XSAVESHIM_LOG's file if AppArmor has the rule that libvirt/apparmor names, and otherwise to the domain's own log" {
   inside || { assert_passed_inside; return; }
   log=/var/log/xsaveshim/domains.log
   rule=$(sed -n 's,^#  */PATH \(.*\)$,\1,p' "$repo/libvirt/apparmor")
@@ -124,7 +124,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   set_settings
 }
 
-@test "AppArmor keeps a library in /opt out of a domain that starts nevertheless, and enable notices and undoes everything" {
+@test "AppArmor keeps a library in /opt out of a domain, which starts without it, and xsaveshim-libvirt enable notices this and undoes its changes" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt disable
   install_in_opt
@@ -140,7 +140,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   denied "$library"
   assert_guest_prints T
 
-  # enable takes this commented line for a rule
+  # enable mistakes this comment for a rule
   echo "# $library" | host tee -a "$local_rules" >/dev/null
   run -1 in_opt xsaveshim-libvirt enable
   [[ $output == *"a probe domain started without $library"*'apparmor="DENIED"'*"undone"* ]] || fail "$output"
@@ -148,7 +148,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
 }
 
-@test "a confined domain maps a library in /opt if a local rule allows it" {
+@test "a domain that AppArmor confines maps a library in /opt if a local AppArmor rule allows it" {
   inside || { assert_passed_inside; return; }
   install_in_opt
   echo "$library mr," | host tee -a "$local_rules" >/dev/null

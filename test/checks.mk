@@ -9,7 +9,7 @@ results: ## copy the results of the last checks, kernels and benchmarks into doc
 	@mkdir -p $(RESULTS)
 	@scripts/results $(RESULTS)
 
-# Fails if the unit tests of the core run less than this percentage of its lines.
+# `make coverage` fails if the unit tests of the core run less than this percentage of the core's lines.
 COVERAGE_BAR := 95
 COVERAGE := $(abspath $(BUILD))/coverage
 
@@ -28,7 +28,7 @@ coverage: ## measure the coverage of the core by its own tests (a minute)
 				print "| line coverage of the core | its own suite (test/core.bats) | " covered " |" >rows; \
 				exit hit < bar * all}'
 
-# libFuzzer feeds the functions that read hostile input: FUZZ_SECONDS in all, or FUZZ_RUNS executions of each fuzzer.
+# The fuzzers feed random input to the functions that read hostile input: for FUZZ_SECONDS in all, or FUZZ_RUNS times each.
 FUZZ_SECONDS ?= 60
 FUZZ_RUNS ?=
 FUZZERS := cpuid payload settings proc supervise
@@ -47,8 +47,9 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/* include/xsaveshim/* 
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS)) ## run every fuzzer, FUZZ_SECONDS in all
 	@test/fuzz/run $(if $(FUZZ_RUNS),$(FUZZ_RUNS)x,$(FUZZ_SECONDS)) $(FUZZ) $(RESULTS)/fuzz.rows $(FUZZERS)
 
-# Suites whose programs and library are built with ASan and UBSan, then with TSan. Other suites do not run: elf, install and
-# packages inspect built files, QEMU (demo, libvirt, qemu) has no sanitizer, scale measures times and memory, musl has no sanitizer.
+# `make sanitize` builds the library and these suites' programs with ASan and UBSan, then with TSan. It leaves out other suites:
+# elf, install and packages inspect built files; QEMU (demo, libvirt, qemu) and musl have no sanitizer; scale measures times and
+# memory.
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
@@ -62,7 +63,7 @@ sanitize: ## run suites under ASan and UBSan, and under TSan (5 minutes)
 	run $(BUILD)/thread-command thread command $(RESULTS)/sanitize-supervisor.rows test/supervise.bats; \
 	test -z "$$failed"
 
-# Measures the costs of xsaveshim and of its alternatives.
+# `make bench` measures the costs of xsaveshim and of its alternatives.
 BENCH_ROUNDS ?= 31
 BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcount scale vmm standin.so)
 
@@ -87,16 +88,17 @@ CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHEC
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
 TIDY_CHECKS := -*,clang-analyzer-*,-clang-analyzer-optin.*,-clang-analyzer-security.insecureAPI.*
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-valist.Uninitialized
-# StdCLibraryFunctions assumes that dirfd() fails for an open directory. Vfork forbids a VMM that runs in vfork's child.
+# Two more checks are excluded: StdCLibraryFunctions assumes that dirfd() fails for an open directory, and Vfork forbids a VMM to
+# run in vfork's child.
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-unix.StdCLibraryFunctions,-clang-analyzer-unix.Vfork
 TIDY_SHIPPED := $(TIDY_CHECKS),bugprone-*,performance-*,portability-*,-bugprone-easily-swappable-parameters
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-narrowing-conversions,-bugprone-suspicious-string-compare
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-result,-performance-no-int-to-ptr
-# The excluded check forbids growing arrays of pointers.
+# The excluded check forbids passing an array of pointers to realloc().
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
-# Ansible finds a collection by the names of its directories. ansible-lint of Debian testing supports no Ansible as old as that of
-# Debian 12, which the collection supports.
+# Ansible finds a collection by the names of its directories. The collection supports the Ansible of Debian 12, which is too old for
+# the ansible-lint of Debian testing.
 COLLECTIONS := $(abspath $(BUILD))/ansible_collections/xsaveshim
 
 # If one tool fails, the other tools still run. gcc's -fanalyzer has false findings for descriptors that close_range() closes, in

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# The completion of the xsaveshim command in bash.
+# Tests of the completion of xsaveshim command lines in bash.
 
 load lib
 
-# completes LINE    sets output to the words that the completion offers in place of the last word of LINE, sorted, one a line
+# completes LINE    sets $output to the words that bash offers for the last word of LINE, sorted, one word a line
 completes() {
   run env PATH="$build:$PATH" bash -c '
     source /usr/share/bash-completion/bash_completion
@@ -11,7 +11,7 @@ completes() {
     COMP_LINE=$2 COMP_POINT=${#2}
     read -ra COMP_WORDS <<<"$2"
     [[ $2 != *" " ]] || COMP_WORDS+=("")
-    # bash splits at = as well
+    # bash also splits words at =
     eval "COMP_WORDS=($(printf "%s\n" "${COMP_WORDS[@]}" | sed "s/=/\n=\n/g" | sed "s/.*/\"&\"/"))"
     [[ $2 != *= ]] || COMP_WORDS[-1]=""
     COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
@@ -25,7 +25,7 @@ assert_offers() { # WORD...
   [[ $output == "$(printf '%s\n' "$@" | sort -u)" ]] || fail "offered: $output"
 }
 
-@test "the completion offers the commands and their options" {
+@test "the completion in bash offers xsaveshim's commands and their options" {
   completes 'xsaveshim '
   assert_offers run probe pair status metrics settings host --help --version
   completes 'xsaveshim st'
@@ -40,7 +40,7 @@ assert_offers() { # WORD...
   assert_offers --trim= --refused= --log= --log-level= --supervise --help --
 }
 
-@test "the completion offers the values that run accepts" {
+@test "the completion in bash offers the values that the options of xsaveshim run accept" {
   local option accepted
   for option in trim refused log log-level; do
     accepted=$("$build/xsaveshim" run "--$option=?" 2>&1 | sed 's/.* one of \(.*\), not .*/\1/')
@@ -52,7 +52,7 @@ assert_offers() { # WORD...
   done
 }
 
-@test "the VMM and its arguments are completed like a command line of their own" {
+@test "the completion in bash treats the VMM and its arguments after xsaveshim run like a command line of their own" {
   mkdir "$BATS_TEST_TMPDIR/files"
   cd "$BATS_TEST_TMPDIR/files"
   touch disk.qcow2

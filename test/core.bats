@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The core's unit tests: the program of test/core/ runs the case that has the test's name.
+# Unit tests of the core, the code in core/ that all modes share. Each test runs the case of build/test/core that has its title.
 
 load lib
 
@@ -7,117 +7,117 @@ check() {
   timeout 20 "$build/test/core" "$BATS_TEST_DESCRIPTION"
 }
 
-@test "every case of the core's test program is a test here" {
+@test "this file has a test for each case of the program build/test/core" {
   diff <("$build/test/core") <(sed -n 's/^@test "\(.*\)" { check; }$/\1/p' "$BATS_TEST_FILENAME")
 }
-@test "an empty CPUID table, or one without leaf 0xD, is a guest XCR0 of 0" { check; }
-@test "EAX and EDX of leaf 0xD with index 0 are the guest XCR0, up to bit 63" { check; }
-@test "leaf 0xD with another significant index is skipped" { check; }
-@test "leaf 0xD whose index is not significant is the guest XCR0, whatever the index" { check; }
-@test "the first matching entry is the guest XCR0, even if it is 0" { check; }
-@test "of an entry's flags only the significant index makes a difference" { check; }
-@test "the 256th entry is read, and none past the table's end" { check; }
+@test "if a CPUID table is empty or lacks leaf 0xD, the guest's XCR0 is 0" { check; }
+@test "EAX and EDX of leaf 0xD, index 0, are the 64 bits of the guest's XCR0" { check; }
+@test "an entry of leaf 0xD with a significant index other than 0 is skipped" { check; }
+@test "an entry of leaf 0xD whose index is not significant is the guest's XCR0" { check; }
+@test "of several entries of leaf 0xD, the first is the guest's XCR0, even if its value is 0" { check; }
+@test "KVM_CPUID_FLAG_SIGNIFCANT_INDEX is the only flag of a CPUID entry that matters" { check; }
+@test "the 256th entry of a CPUID table is read, and no entry after the table's end" { check; }
 @test "a CPUID table may lie at an odd address" { check; }
-@test "a KVM_SET_CPUID table has the first leaf 0xD as guest XCR0" { check; }
-@test "if KVM_GET_CPUID2 writes nent back, the entries are counted by nent" { check; }
-@test "if KVM_GET_CPUID2 leaves nent alone, the entries are counted up to the last used one" { check; }
-@test "no more than 256 entries are ever counted" { check; }
-@test "widening changes the leaf 0xD that KVM uses and nothing else" { check; }
-@test "widening appends leaf 0xD if the table has none" { check; }
-@test "widening leaves a full table without leaf 0xD unchanged and returns false" { check; }
-@test "the header's words are found at any alignment" { check; }
-@test "setting XSTATE_BV changes its 8 bytes and no other" { check; }
-@test "each of the 48 reserved bytes is seen, and no other" { check; }
-@test "xfeatures have the manual's names, and bits from 20 on have no name" { check; }
-@test "the host's XCR0 has the xfeatures that the kernel says are enabled" { check; }
-@test "every MXCSR bit that is not reserved loads on this CPU" { check; }
-@test "KVM_SET_XCRS sets the first XCR0 among its entries" { check; }
-@test "every descriptor starts out unknown" { check; }
-@test "each value that is set for a vCPU is kept, and its neighbours do not change" { check; }
-@test "the first and the last descriptor of the table do not share an entry" { check; }
-@test "a descriptor outside the table stays unknown and changes nothing" { check; }
-@test "the first 4,096 vCPUs have a slot each, and any further one stays unknown" { check; }
-@test "an event is reported at its 1st, 10th, 100th and 1,000th time, and when it has a new bit" { check; }
-@test "a new vCPU at the same descriptor has none of the old one's history" { check; }
-@test "an event's counter stops at its maximum, and a new bit is still reported" { check; }
-@test "a guest may have the xfeatures of its XCR0, and always FP and SSE" { check; }
-@test "a vCPU without a known XCR0 may have everything" { check; }
-@test "no xfeature that the guest's CPUID enumerates is dropped" { check; }
-@test "trimming twice is trimming once" { check; }
-@test "each trim setting trims in its own direction" { check; }
-@test "a vCPU without a known XCR0 is never trimmed" { check; }
-@test "xfeatures that the host lacks are a reason for a refusal, except FP and SSE" { check; }
-@test "xfeatures that a known guest lacks are a reason for a refusal" { check; }
-@test "XCOMP_BV and reserved bytes that are not 0 are reasons for a refusal" { check; }
-@test "MXCSR is a reason for a refusal only if FP, SSE or AVX is loaded" { check; }
-@test "FP and SSE are a reason for a refusal only if there is no other" { check; }
-@test "a payload is loaded under a widened CPUID only for FP and SSE, and only if restores are trimmed" { check; }
-@test "AMX that the process may not use is reported as not permitted, not as a lack of the host" { check; }
-@test "abort needs a reason, and more than xfeatures that the settings leave in the payload" { check; }
-@test "an XCR0 is refused for xfeatures that the guest or the host lacks" { check; }
-@test "an XCR0 that KVM took is allowed from then on, and shows which state was lost" { check; }
-@test "EBADF, ENOTTY and EIO mean that the descriptor is no vCPU of this process" { check; }
-@test "a trim is one line that names the dropped xfeatures" { check; }
-@test "a trim that the settings forbid is reported as would-trim" { check; }
-@test "a payload with nothing to drop causes no line" { check; }
-@test "a refusal names each reason" { check; }
-@test "a report before the VMM is ended has action=abort" { check; }
-@test "an errno other than EINVAL does not blame the payload" { check; }
-@test "a vCPU's new XCR0 is reported at level debug" { check; }
-@test "each log level includes the lines of the more severe levels" { check; }
-@test "a value that logfmt could not parse otherwise is quoted" { check; }
-@test "the least and the greatest number are written in full" { check; }
-@test "the names of all 64 xfeatures fit into a line" { check; }
-@test "a line that is too long is cut and still ends with a newline" { check; }
-@test "each bad setting is reported in one line, with the value used instead" { check; }
-@test "bad settings beyond the eighth are counted" { check; }
-@test "each line has the pid of its process and the count of its event" { check; }
+@test "in a KVM_SET_CPUID table, the first entry of leaf 0xD is the guest's XCR0" { check; }
+@test "if KVM_GET_CPUID2 writes nent back, nent is the number of entries" { check; }
+@test "if KVM_GET_CPUID2 does not change nent, the table ends with the last entry in use" { check; }
+@test "a CPUID table has at most 256 entries, whatever its nent says" { check; }
+@test "to add xfeatures to a CPUID table, only the entry of leaf 0xD that KVM uses is changed" { check; }
+@test "to add xfeatures to a CPUID table without leaf 0xD, the leaf is appended" { check; }
+@test "a full CPUID table without leaf 0xD cannot be widened, and stays unchanged" { check; }
+@test "XSTATE_BV, XCOMP_BV and MXCSR are read correctly at any alignment of the payload" { check; }
+@test "to set XSTATE_BV, only its 8 bytes of the payload are changed" { check; }
+@test "a payload with any of its 48 reserved bytes set is recognized, and other bytes do not matter" { check; }
+@test "the xfeatures 0 to 19 have names, and higher bits have none" { check; }
+@test "the host's XCR0 has FP and SSE, and has AVX if /proc/cpuinfo shows avx" { check; }
+@test "this CPU loads every MXCSR bit that the core does not take for reserved" { check; }
+@test "if KVM_SET_XCRS has several entries for XCR0, the first one counts" { check; }
+@test "at first the vCPU table knows no descriptor" { check; }
+@test "the vCPU table keeps each value that is set for a descriptor, and other descriptors do not change" { check; }
+@test "the first and the last descriptor of the vCPU table do not share an entry" { check; }
+@test "a descriptor outside the vCPU table stays unknown, and does not change the table" { check; }
+@test "the vCPU table has slots for 4,096 vCPUs, and any further vCPU stays unknown" { check; }
+@test "an event of a vCPU is reported the 1st, 10th, 100th and 1,000th time, and when it has a new xfeature" { check; }
+@test "a new vCPU with a closed vCPU's descriptor number starts without that vCPU's data and counts" { check; }
+@test "the counter of an event stops at its maximum, and an event with a new xfeature is still reported" { check; }
+@test "a guest is allowed the xfeatures of its XCR0, and always FP and SSE" { check; }
+@test "if a vCPU's XCR0 is not known, it is allowed every xfeature" { check; }
+@test "a trim never drops an xfeature that the guest's CPUID enumerates" { check; }
+@test "a second trim of the same payload changes nothing" { check; }
+@test "XSAVESHIM_TRIM selects whether saved payloads, restored payloads, both or none are trimmed" { check; }
+@test "if a vCPU's XCR0 is not known, its payload is never trimmed" { check; }
+@test "xfeatures that the host lacks, except FP and SSE, are a reason for KVM's refusal" { check; }
+@test "xfeatures that the guest lacks are a reason for KVM's refusal if the guest's XCR0 is known" { check; }
+@test "if XCOMP_BV or a reserved byte is not 0, that is a reason for KVM's refusal" { check; }
+@test "a bad MXCSR is a reason for KVM's refusal only if the payload has FP, SSE or AVX" { check; }
+@test "FP and SSE are a reason for KVM's refusal only if there is no other reason" { check; }
+@test "the library adds xfeatures to a guest's CPUID only for FP and SSE, and only if it trims restores" { check; }
+@test "if the host has AMX but the process may not use it, the reason for KVM's refusal is the permission" { check; }
+@test "XSAVESHIM_REFUSED=abort ends the VMM only for a known reason other than untrimmed xfeatures" { check; }
+@test "the reasons for a refused XCR0 are the xfeatures that the guest or the host lacks" { check; }
+@test "the xfeatures of an XCR0 that KVM accepted are allowed from then on; those already dropped are lost" { check; }
+@test "EBADF, ENOTTY and EIO mean that the descriptor is not a vCPU of this process" { check; }
+@test "a trim is reported in one line, which names the dropped xfeatures" { check; }
+@test "if XSAVESHIM_TRIM forbids a trim, it is reported as event=would-trim" { check; }
+@test "a payload without leaked xfeatures causes no report" { check; }
+@test "the report of a refusal names each reason" { check; }
+@test "if XSAVESHIM_REFUSED=abort ends the VMM, the last report has action=abort" { check; }
+@test "if KVM fails a payload with another errno than EINVAL, the report does not blame the payload" { check; }
+@test "at log level debug, a new vCPU and its XCR0 are reported" { check; }
+@test "each log level includes the reports of the more severe levels" { check; }
+@test "a value in a report is quoted if logfmt could not parse it without quotes" { check; }
+@test "a report can have the least and the greatest number" { check; }
+@test "the names of all 64 xfeatures fit into the line of a report" { check; }
+@test "a report that is too long is cut, and still ends with a newline" { check; }
+@test "each bad setting is reported in one line, with the value that is used instead" { check; }
+@test "the first eight bad settings are reported, and the further ones are counted" { check; }
+@test "each report has the pid of its process and the count of its event" { check; }
 @test "a refused XCR0 and lost state are each reported in one line" { check; }
-@test "a line that would exceed RLIMIT_FSIZE goes to the fallback, without a signal" { check; }
-@test "a renamed log file takes lines, a deleted one has them go to the fallback and keeps its inode" { check; }
-@test "a deleted file as standard error takes no line, a memfd does" { check; }
-@test "a log that is not a regular file is refused, and standard error says so" { check; }
-@test "a stream socket at /dev/log gets each line with a NUL" { check; }
-@test "a syslogd that starts after the log was opened gets the lines" { check; }
-@test "a line that a full disk does not take goes to the fallback, and errno is kept" { check; }
-@test "syslog gets each line with its priority, and the fallback gets a line that syslog does not take" { check; }
+@test "a report for which the log would exceed RLIMIT_FSIZE goes to standard error, without a SIGXFSZ" { check; }
+@test "a renamed log file still gets reports; a deleted one gets none, and its inode stays in use" { check; }
+@test "if standard error is a deleted file, reports go to syslog; if it is a memfd, they go there" { check; }
+@test "a log that is not a regular file is refused, and a report on standard error says so" { check; }
+@test "if /dev/log is a stream socket, each report ends with a NUL" { check; }
+@test "a syslogd that starts after the log was opened still gets the reports" { check; }
+@test "if the log's disk is full, a report goes to standard error, and errno does not change" { check; }
+@test "syslog gets each report with its priority, and without a syslogd standard error gets them" { check; }
 @test "the default log is standard error" { check; }
-@test "a process that starts without standard error never writes to descriptor 2" { check; }
-@test "the log none opens and writes nothing" { check; }
-@test "a log file is appended to, has mode 0600, and a high descriptor that exec closes" { check; }
-@test "a log file that is a symbolic link is refused, and standard error says so" { check; }
-@test "the log syslog is the socket /dev/log" { check; }
-@test "without /dev/log the log syslog falls back to standard error and reports that" { check; }
-@test "a log is not opened before log_open" { check; }
-@test "a log notes where its latest line went" { check; }
-@test "a log that cannot be opened notes its fallback before the first line" { check; }
-@test "if many threads open a log, one succeeds and the others leave no descriptor" { check; }
-@test "if standard error becomes /dev/null, its lines go to syslog" { check; }
-@test "if standard error is /dev/null from the start, its lines go to syslog" { check; }
-@test "a file that has taken over the log's descriptor number never gets a line" { check; }
-@test "a record keeps the settings and whether a vCPU was seen" { check; }
-@test "a record counts each kind of event" { check; }
-@test "a record says where the log's lines go, unless the log is not open or the number is none of a target" { check; }
-@test "a record that was not published, or that has another version, has no settings" { check; }
-@test "a record that holds no accepted values is refused, and a path without an end is cut" { check; }
-@test "the defaults are restore, abort, stderr and notice" { check; }
+@test "if a process starts without standard error, no report goes to its descriptor 2" { check; }
+@test "XSAVESHIM_LOG=none opens and writes nothing" { check; }
+@test "reports are appended to the log file, which has mode 0600 and a high close-on-exec descriptor" { check; }
+@test "a log file that is a symbolic link is refused, and a report on standard error says so" { check; }
+@test "XSAVESHIM_LOG=syslog writes to the socket /dev/log" { check; }
+@test "without /dev/log, XSAVESHIM_LOG=syslog uses standard error and reports that" { check; }
+@test "the log file is not created before log_open() is called" { check; }
+@test "the log remembers where its latest report went" { check; }
+@test "if the log cannot be opened, it remembers its fallback before the first report" { check; }
+@test "if many threads open the same log, one succeeds, and the others leave no descriptor open" { check; }
+@test "if standard error becomes /dev/null, the reports go to syslog" { check; }
+@test "if standard error is /dev/null from the start, the reports go to syslog" { check; }
+@test "if another file gets the log's descriptor number, no report goes to that file" { check; }
+@test "the record that xsaveshim status reads keeps the settings and whether a vCPU was seen" { check; }
+@test "the record that xsaveshim status reads counts each kind of event" { check; }
+@test "the record that xsaveshim status reads says where reports go if the log is open" { check; }
+@test "xsaveshim status takes no settings from a record that is empty or has another version" { check; }
+@test "xsaveshim status refuses a record with a value out of range, and cuts a log path without an end" { check; }
+@test "the defaults of the settings are TRIM=restore, REFUSED=abort, LOG=stderr and LOG_LEVEL=notice" { check; }
 @test "each setting accepts each of its values" { check; }
-@test "each field of the settings is the value of its setting" { check; }
-@test "a setting has one name, as a variable, as an option and in JSON" { check; }
-@test "a setting refuses a value that is not one of its own" { check; }
-@test "the path of a log may have 4095 characters and no more" { check; }
+@test "each named field of struct settings is the value of the same setting" { check; }
+@test "a setting has the same name as a variable, as a command-line option and in JSON" { check; }
+@test "a setting refuses a value that it does not know" { check; }
+@test "the path of a log may have at most 4095 characters" { check; }
 @test "a settings file may have comments, white space, and values with equals signs" { check; }
-@test "the last of two lines for one setting counts" { check; }
-@test "a bad line of a settings file is kept with its number" { check; }
-@test "a settings file with a zero byte is a problem and is not applied" { check; }
-@test "a settings file without newlines or of one character does no harm" { check; }
-@test "a line of a settings file that has any length is one problem" { check; }
+@test "if a settings file has two lines for one setting, the last line counts" { check; }
+@test "each bad line of a settings file is recorded as a problem, with its line number" { check; }
+@test "a settings file with a zero byte is recorded as a problem and is not applied" { check; }
+@test "a settings file that is one long line is recorded as one problem, and a long key or value is cut" { check; }
+@test "a bad line of a settings file is one problem, whatever its length" { check; }
 @test "the environment overrides the settings file" { check; }
-@test "a bad value in the environment means the default, and an unknown variable is a problem" { check; }
-@test "a key of any length in the environment is cut" { check; }
-@test "settings come from the environment, then the file, then the defaults" { check; }
-@test "a settings file that cannot be read is a problem, and a missing one is none" { check; }
-@test "a settings file of more than 16 KiB is a problem and is not applied" { check; }
-@test "a FIFO in place of the settings file does not make its reader wait" { check; }
-@test "every pair of small hosts gets the answer of a model that loads every guest" { check; }
-@test "a host that leaks loads its own guests unless it refuses what it leaks" { check; }
+@test "for a bad value in the environment the default is used, and an unknown variable is a problem" { check; }
+@test "if an unknown variable in the environment has a very long name, the name is cut" { check; }
+@test "a setting comes from the environment, or else from the settings file, or else from the defaults" { check; }
+@test "a missing settings file is accepted, and a settings file that cannot be read is a problem" { check; }
+@test "a settings file of more than 16 KiB is recorded as a problem and is not applied" { check; }
+@test "if the settings file is a FIFO, xsaveshim does not wait for the FIFO's writer" { check; }
+@test "for each pair of hosts, xsaveshim pair answers like a model that tries to load every guest" { check; }
+@test "a leaky host loads its own guests, unless it refuses the xfeatures that it leaks" { check; }

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: MIT
-# scripts/demo: the story that it shows, and its messages if this host cannot show the story.
+# Tests of scripts/demo, which shows a guest that is lost without the library and intact with it. The tests also check the messages
+# on a host that cannot run the demo.
 # bats file_tags=kvm
 
 load lib
 load qemu
 
-# Runs the demo after COMMAND in a mount namespace of its own; a plain user gets a user namespace, too.
+# Runs COMMAND and then the demo in a new mount namespace, and for a plain user also in a new user namespace.
 run_demo_after() { # COMMAND [WRAPPER...]
   local namespaces=(--mount)
   ((EUID == 0)) || namespaces+=(--map-root-user)
   run --separate-stderr unshare "${namespaces[@]}" bash -c "$1"' && shift && exec "$@"' bash "$@" "$repo/scripts/demo"
 }
 
-@test "the demo builds, and shows that the guest is lost without the library and intact with it" {
+@test "scripts/demo builds xsaveshim, and shows that a restored guest is lost without the library and intact with the library" {
   need_kvm
   need_no_settings_file
   mkdir "$BATS_TEST_TMPDIR/clone"
@@ -37,7 +38,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   [[ $with =~ "The library reported: xsaveshim: level=notice event=trim "[^$'\n']*\ dropped=[a-z]+$'\n' ]]
 }
 
-@test "the demo fails if the library does not trim" {
+@test "scripts/demo exits with 1 if the library does not trim" {
   need_kvm
   mkdir "$BATS_TEST_TMPDIR/build"
   cp -r "$build"/{core,preload,test} "$BATS_TEST_TMPDIR/build/"
@@ -48,7 +49,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   [[ $stderr == *"scripts/demo: the guest should have kept its registers"* ]]
 }
 
-@test "without /dev/kvm the demo names the remedy and exits with 2" {
+@test "without /dev/kvm scripts/demo says to load a KVM module, and exits with 2" {
   run_demo_after 'mount -t tmpfs none /dev'
   outcome
   ((status == 2))
@@ -56,7 +57,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   [[ $stderr == "scripts/demo: there is no /dev/kvm. "*modprobe* ]]
 }
 
-@test "without permission on /dev/kvm the demo names the remedy and exits with 2" {
+@test "if the user may not open /dev/kvm, scripts/demo says how to get the permission, and exits with 2" {
   need_kvm
   # without CAP_DAC_OVERRIDE the file's mode applies to root, too
   touch "$BATS_TEST_TMPDIR/kvm"

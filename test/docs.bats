@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The manual and the settings file name the code's events, settings and xfeatures, each in one home. The pages name no file, heading
-# or make target that does not exist.
+# Checks that the manual pages and the installed settings file name exactly the events, settings and xfeatures of the code. Only one
+# page may explain each of them. Also checks that links lead to files and headings that exist, and that examples are valid.
 
 load lib
 
@@ -8,9 +8,9 @@ setup() {
   cd "$repo" || return
 }
 
-# Prints the names of all events that the code reports: the string literals in the calls of report_begin() and of each function
-# with a parameter "event", or in the array that such a call indexes. A call without a name is printed whole, so that the
-# comparison fails.
+# Prints the names of all events that the code reports. A name is a string literal in a call of report_begin() or of another
+# function that has a parameter "event", or in the array that the call indexes. If the script finds no name in a call, it prints the
+# whole call, so that the comparison with the manual fails.
 events_of_the_code() {
   mapfile -t sources < <(find . -path './[^.]*.c' ! -path './build*' ! -path './test/*')
   # shellcheck disable=SC2016 # perl's own variables
@@ -29,7 +29,8 @@ events_of_the_code() {
     print map { "$_\n" } @found' "${sources[@]}" | sort -u
 }
 
-# Prints each setting of the code as KEY VALUE,VALUE..., by a program that is linked with the core.
+# Prints each setting of the code as KEY VALUE,VALUE.... Compiles a program for this purpose, and links it with the object files
+# of core/.
 settings_of_the_code() {
   local program=$BATS_FILE_TMPDIR/settings
   [[ -x $program ]] || "${CC:-gcc}" -Iinclude -D_GNU_SOURCE= -o "$program" -x c - -x none "$build"/core/*.o <<'EOF_C' || return
@@ -54,12 +55,12 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
   assert_same_list libxsaveshim.7 "$(events_of_the_code)" "$(sed -n 's/^\.It Li event=//p' man/libxsaveshim.7 | sort)"
 }
 
-@test "xsaveshim.conf(5) lists every setting with its values, the default first" {
+@test "xsaveshim.conf(5) lists every setting with its accepted values, and the default value first" {
   assert_same_list xsaveshim.conf.5 "$(settings_of_the_code)" \
     "$(sed -n 's/^\.It Ic \([A-Z_]*\) Ns = Ns Cm /\1 /p' man/xsaveshim.conf.5 | sed 's/ | Ar / | /; s/ | /,/g')"
 }
 
-@test "only libxsaveshim(7) explains events, only xsaveshim.conf(5) settings, and only a command's page exit statuses" {
+@test "only libxsaveshim(7) explains events, only xsaveshim.conf(5) explains settings, and only the commands' pages explain exit statuses" {
   assert_home() { # HOME PATTERN
     [[ $(grep -lE -- "$2" README.md docs/*.md man/*) == "$1" ]] ||
       fail "expected in $1 alone:" "$(grep -nE -- "$2" README.md docs/*.md man/* | grep -v "^$1:")"
@@ -69,7 +70,7 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
   assert_home $'man/xsaveshim-libvirt.8\nman/xsaveshim.1' '^\.Sh EXIT STATUS|^[#|].*exit status'
 }
 
-@test "the installed settings file names every setting with its values" {
+@test "the settings file that make install installs names every setting with its accepted values" {
   local expected
   expected=$(settings_of_the_code)
   [[ $expected ]]
@@ -83,14 +84,14 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
   done <<<"$expected"
 }
 
-@test "libxsaveshim(7) names the xfeatures as reports do" {
+@test "libxsaveshim(7) lists exactly the names of xfeatures that reports use" {
   names=$(sed -n '/names\[\] = {/,/};/p' core/xstate.c | grep -o '"[a-z0-9_]*"' | tr -d '"')
   [[ $(wc -l <<<"$names") == 20 ]]
   assert_same_list libxsaveshim.7 "$names" \
     "$(tr '\n' ' ' <man/libxsaveshim.7 | sed -n 's/.*xfeatures are named \([^;]*\);.*/\1/p' | sed 's/,\| and / /g' | xargs -n 1)"
 }
 
-@test "CONTRIBUTING.md names every target of make and every purpose of scripts/setup" {
+@test "CONTRIBUTING.md names every target that make help lists, and every purpose that scripts/setup accepts" {
   while read -r target _; do
     grep -q "^| .*\`$target\`" CONTRIBUTING.md || fail "CONTRIBUTING.md has no row for make $target" || return
   done < <(make -s help)
@@ -104,7 +105,7 @@ has_anchor() { # PAGE ANCHOR
   sed -n 's/^##* //p' "$1" | tr '[:upper:]' '[:lower:]' | sed 's/[^a-z0-9 _-]//g; s/ /-/g' | grep -qx -- "$2"
 }
 
-@test "every link in a page leads to a file, and to a heading of it if the link names one" {
+@test "every link in a Markdown page leads to a file that exists, and to a heading that exists if the link names a heading" {
   links=0
   for page in *.md docs/*.md; do
     while read -r link; do
@@ -118,7 +119,7 @@ has_anchor() { # PAGE ANCHOR
   ((links >= 10)) || fail "only $links links were found"
 }
 
-@test "the README has at most 140 lines, and has the error messages that people search for" {
+@test "README.md has at most 140 lines, and quotes the error messages that people search for" {
   length=$(wc -l <README.md)
   ((length <= 140)) || fail "the README has $length lines, more than 140" || return
   while read -r text; do
@@ -137,17 +138,17 @@ Some error occurred in cpu0 thread: Failed to set xsave for CPU 0
 EOF
 }
 
-@test "NEWS.md begins with the version that the Makefile builds" {
+@test "the first version in NEWS.md is the version that the Makefile builds" {
   version=$(sed -n 's/^VERSION := //p' Makefile)
   [[ $(sed -n 's/^## \([0-9.]*\).*/\1/p' NEWS.md | head -n 1) == "$version" ]]
 }
 
-# example_in_the_manual COMMAND    prints the JSON below COMMAND on one line
+# example_in_the_manual COMMAND    prints on one line the JSON that xsaveshim(1) shows below COMMAND
 example_in_the_manual() {
   awk -v command="# $1" '$0 == command { is_inside = 1; next } /^[#.]/ { is_inside = 0 } is_inside' man/xsaveshim.1 | paste -sd ''
 }
 
-@test "each JSON in the manual is valid by its schema" {
+@test "each JSON example in xsaveshim(1) is valid by its schema" {
   example_in_the_manual "xsaveshim probe --json | jq -c .source" | test/tools/validate schemas/probe.schema.json properties/source
   example_in_the_manual "xsaveshim status --json | jq -c '.vmms[]'" |
     test/tools/validate schemas/status.schema.json properties/vmms/items

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The symbols, dependencies and protections of libxsaveshim.so, and its cost in instructions and memory.
+# The symbols, dependencies and memory protections of libxsaveshim.so, and its cost in instructions and memory.
 
 load lib
 
@@ -11,12 +11,12 @@ dynamic() { # TAG
   [[ $(nm -D --defined-only "$shim") =~ ^[0-9a-f]+\ T\ ioctl$ ]] || fail "$(nm -D --defined-only "$shim")"
 }
 
-@test "ioctl is exported without a version, so that programs find it" {
+@test "the library exports ioctl without a symbol version, so that every program finds it" {
   run readelf -VW "$shim"
   [[ $output != *'Version definition'* && $output == *'Version needs'* ]]
 }
 
-@test "the library needs libc and nothing else" {
+@test "the library depends on libc and on no other library" {
   [[ $(dynamic NEEDED) =~ ^Shared\ library:\ \[libc\.so(\.6)?\]$ ]] || fail "$(dynamic NEEDED)"
 }
 
@@ -29,52 +29,52 @@ dynamic() { # TAG
   (($(stat -c %s "$BATS_TEST_TMPDIR/stripped.so") < 40 * 1024))
 }
 
-@test "all symbols are bound at start, the relocated data is read-only then, and the library is never unloaded" {
+@test "the library has BIND_NOW, RELRO and NODELETE, and no text relocations" {
   [[ $(dynamic FLAGS) == *BIND_NOW* ]]
   [[ $(dynamic FLAGS_1) == *NOW* && $(dynamic FLAGS_1) == *NODELETE* ]]
   readelf -lW "$shim" | grep -q GNU_RELRO
   [[ -z $(dynamic TEXTREL) ]]
 }
 
-@test "no memory is both writable and executable, the stack included" {
+@test "no segment of the library is both writable and executable, and the library does not ask for an executable stack" {
   local segments
   segments=$(readelf -lW "$shim" | grep -E '^  (LOAD|GNU_STACK) ')
   [[ $segments =~ GNU_STACK\ .*\ RW\ +0x ]]
   [[ $segments != *RWE* && $segments == *'R E'* ]]
 }
 
-@test "the library has at most 768 KiB of zeroed data, with 4,096 slots for vCPUs" {
+@test "the library's .bss, which has slots for 4,096 vCPUs, takes at most 768 KiB" {
   local bss
   bss=$((16#$(readelf -SW "$shim" | sed -nE 's/.* \.bss +NOBITS +[0-9a-f]+ [0-9a-f]+ ([0-9a-f]+) .*/\1/p')))
   ((bss >= 65536 * 2 + 4096 * 96 && bss <= 768 * 1024)) || fail "$bss bytes"
 }
 
-@test "a program with RLIMIT_DATA of 4,000 KiB starts with the library" {
+@test "a program whose RLIMIT_DATA is 4,000 KiB starts with the library" {
   run bash -c 'ulimit -d 4000; LD_PRELOAD=$1 exec /bin/true' - "$shim"
   [[ $status == 0 && -z $output ]] || fail "exit status $status" "$output"
 }
 
-@test "a program without a vCPU has no page of the vCPU table in memory" {
+@test "in a program without vCPUs, no page of the library's vCPU table is in memory" {
   local smaps rss
   smaps=$(env LD_PRELOAD="$shim" cat /proc/self/smaps)
-  # the anonymous mapping behind the library's mappings is its .bss
+  # the anonymous mapping that directly follows the library's mappings is its .bss
   rss=$(awk '/^[0-9a-f]+-[0-9a-f]+ / { bss = last ~ /libxsaveshim/ && NF == 5; last = $0 } bss && /^Rss:/ { print $2 }' \
     <<<"$smaps")
   [[ $rss =~ ^[0-9]+$ ]] || fail "no .bss found" "$smaps"
   ((rss <= 16)) || fail "$rss kB"
 }
 
-@test "the shim's ioctl uses no vector register" {
+@test "the library's ioctl function uses no vector register" {
   run objdump -d "$build/preload/interpose.o"
   [[ $output == *'<ioctl>:'* ]]
   [[ ! $output =~ %[xyz]mm ]]
 }
 
-@test "the shim adds at most 4 instructions to KVM_RUN and 12 to any unrelated request" {
+@test "the library adds at most 4 instructions to KVM_RUN, and at most 12 to any other ioctl that it only passes on" {
   assert_cheap
 }
 
-# build_with VARIABLE=VALUE...    builds every program and library that a package has, and fails on a warning
+# build_with VARIABLE=VALUE...    builds every program and library that is shipped, and fails if the compiler warns
 build_with() {
   run env -u MAKEFLAGS -u MAKELEVEL make -s -C "$repo" BUILD="$BATS_TEST_TMPDIR/build" WERROR=-Werror "$@" all
   ((status == 0)) || fail "$output" || return
@@ -82,24 +82,24 @@ build_with() {
   shim=$BATS_TEST_TMPDIR/build/libxsaveshim.so
 }
 
-@test "with a package's flags, LTO and -fcf-protection the shim adds no more instructions" {
+@test "built with a package's compiler flags, LTO and -fcf-protection, the library stays within the same limits of added instructions" {
   build_with CFLAGS='-O2 -g -flto=auto -ffat-lto-objects -fstack-protector-strong -fstack-clash-protection -fcf-protection'
   assert_cheap
 }
 
-@test "built with clang the shim adds no more instructions" {
+@test "built with clang, the library stays within the same limits of added instructions" {
   build_with CC=clang
   assert_cheap
 }
 
-@test "all that is shipped builds with -O3 and with -O0" {
+@test "every shipped program and library builds with -O3 and with -O0 without a warning" {
   build_with CFLAGS=-O3
   assert_cheap
   rm -r "$BATS_TEST_TMPDIR/build"
   build_with CFLAGS=-O0
 }
 
-@test "the library supports shadow stacks, and ioctl begins without endbr64" {
+@test "the library is marked as compatible with shadow stacks, and its ioctl does not begin with endbr64" {
   readelf -nW "$shim" | grep -q 'x86 feature: .*SHSTK'
   [[ $(objdump -d --disassemble=ioctl "$shim" | grep -A1 '<ioctl>:' | tail -n 1) != *endbr64* ]]
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# The first commands that a newcomer runs: each command tells its usage, and names the remedy if a package or a file is missing.
+# The first commands that a newcomer runs. Each command prints its usage, and names the remedy if a package or a file is missing.
 
 load lib
 
@@ -21,7 +21,7 @@ setup() {
   [[ ${stderr_lines[0]} == "make: <seccomp.h> is missing; run: scripts/setup build" && $stderr != *error:* ]]
 }
 
-@test "make prints a short line for each command, with V=1 the command, and with -s nothing" {
+@test "make prints a short line for each command, make V=1 prints the whole command, and make -s prints nothing" {
   object=$BATS_TEST_TMPDIR/build/core/xstate.o
   run -0 env -u MAKEFLAGS -u MAKELEVEL make BUILD="$BATS_TEST_TMPDIR/build" "$object"
   [[ $output == "CC core/xstate.o" ]]
@@ -31,7 +31,7 @@ setup() {
   [[ -z $output ]]
 }
 
-@test "scripts/test, scripts/demo and scripts/setup tell their usage, and refuse unknown arguments with it" {
+@test "scripts/test, scripts/demo and scripts/setup print their usage for --help, and also when they refuse an unknown argument" {
   for script in test demo setup; do
     run -0 "scripts/$script" --help
     [[ ${lines[0]} == "usage: scripts/$script"* ]]
@@ -45,7 +45,7 @@ setup() {
   [[ ${lines[0]} == "scripts/setup: unknown purpose: nosuch" ]]
 }
 
-@test "the suites refuse to run programs that are older than their sources" {
+@test "a test suite refuses to run if the test programs are older than their sources" {
   mkdir -p "$BATS_TEST_TMPDIR/build/test"
   ln -s "$vmm" "$BATS_TEST_TMPDIR/build/test/vmm"
   touch -d 2000-01-01 "$BATS_TEST_TMPDIR/build/test/made"
@@ -55,7 +55,7 @@ setup() {
   [[ $output == *"the build is stale ("*" is newer): run: make test-programs"* && $output != *$'\n'"ok "* ]]
 }
 
-@test "test/run --help tells how to run suites, and wrong options are refused with its usage" {
+@test "test/run prints its usage for --help, and also when it refuses wrong options" {
   run -0 test/run --help
   [ "${lines[0]}" = "usage: test/run [--parallel | --kernel KERNEL] FILE.bats..." ]
   for arguments in '' --kernel '--kernel fixed' --paralel '--parallel --kernel' "--kernel fixed --parallel"; do
@@ -65,7 +65,7 @@ setup() {
   done
 }
 
-@test "without the suites' programs or bats, test/run names the remedy in one line" {
+@test "if the test programs or bats are missing, test/run names the remedy in one line" {
   BUILD=$BATS_TEST_TMPDIR run -2 test/run test/core.bats
   [ "$output" = "test/run: there is no $BATS_TEST_TMPDIR/test/vmm; run: scripts/setup build test && make test-programs" ]
   mkdir "$BATS_TEST_TMPDIR/bin"
@@ -74,12 +74,12 @@ setup() {
   [ "$output" = "test/run: there is no bats; run: scripts/setup build test" ]
 }
 
-@test "without the suites' packages, make check names the command that installs them, in one line" {
+@test "if packages for the tests are missing, make check names the command that installs them, in one line" {
   run -2 --separate-stderr make check CC=/nonexistent/cc
   [ "${stderr_lines[0]}" = "make check: packages are missing; run: scripts/setup build test" ]
 }
 
-# Imitates a machine with dnf and rpm but no apt-get. dnf knows every package except $unknown.
+# Imitates a machine that has dnf and rpm, but not apt-get. The fake dnf knows every package except $unknown.
 fake_fedora() {
   local tool bin=$BATS_TEST_TMPDIR/bin
   mkdir "$bin" "$BATS_TEST_TMPDIR/db"
@@ -101,7 +101,7 @@ EOF
   export PATH=$bin
 }
 
-@test "scripts/setup with dnf installs every purpose's packages in one call, and names a package that dnf does not know" {
+@test "with dnf, scripts/setup installs the packages of all purposes in one call, and names a package that dnf does not know" {
   purposes=$(scripts/setup --help | sed -nE 's/^([a-z]+)  +.*/\1/p')
   real=$PATH
   fake_fedora

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm,cpus:2
-# Races and faults. Nothing may hang, and no report may be lost.
+# Races between threads, and faults such as a full disk or a dead supervisor. No VMM may hang, and no report may be lost.
 
 load lib
 
@@ -21,8 +21,8 @@ teardown() {
   [[ -z ${group:-} ]] || wait_for 10 rmdir "$group"
 }
 
-# assert_storm_agrees NAME=VALUE...    runs 64 threads, and checks that every outcome is the model's, that each vCPU's first trim is
-# reported, and that no line is torn
+# assert_storm_agrees NAME=VALUE...    runs test/vmm/storm.c with 64 threads. Checks that every outcome is that of its model, that
+# each vCPU's first trim is reported, and that no report is torn.
 assert_storm_agrees() {
   local rounds=$((20 / slow)) restores trims trimmed
   ((rounds == 20)) || echo "# $rounds rounds in place of 20: XSTEST_SLOW=$slow" >&3
@@ -39,17 +39,17 @@ assert_storm_agrees() {
   [[ -z $output ]] || fail "torn lines:" "$output"
 }
 
-# ---- races ----
+# ---- many threads ----
 
-@test "64 threads create, configure, restore and close vCPUs, with reused descriptors, forks and signals, without a wrong or torn report" {
+@test "if 64 threads create, restore and close vCPUs of the fake KVM at once, no payload is trimmed wrongly, and no report is torn" {
   assert_storm_agrees LD_PRELOAD="$shim $standin" DEVICE=/dev/null
 }
 
-@test "64 threads do the same on real KVM without a wrong or torn report" {
+@test "if 64 threads create, restore and close vCPUs of real KVM at once, no payload is trimmed wrongly, and no report is torn" {
   assert_storm_agrees LD_PRELOAD="$shim"
 }
 
-@test "without the shim the storm test fails" {
+@test "the test with many threads fails without the library, so it can find a wrong trim" {
   run timeout 60 env LD_PRELOAD="$standin" DEVICE=/dev/null "$build/test/storm" 4 2
   ((status == 1)) || fail "exit status $status" "$output"
   [[ $output =~ mismatches=[1-9] ]] || fail "$output"
@@ -57,7 +57,7 @@ assert_storm_agrees() {
 
 # ---- the log ----
 
-@test "if the log's disk is full, lines go to stderr, and to the log again once it has space" {
+@test "if the log's disk is full, reports go to stderr, and go to the log again when the disk has space" {
   run --separate-stderr timeout 60 unshare "$own_mounts" bash -euc '
     mount -t tmpfs -o size=8k none "$1"
     export LD_PRELOAD="$2 $3" XSAVESHIM_LOG=$1/log DEVICE=/dev/null
@@ -75,12 +75,12 @@ assert_storm_agrees() {
   assert_reported "$event"
 }
 
-@test "a VMM that starts with a closed stderr runs on" {
+@test "a VMM that starts with a closed stderr loads its trimmed payload and runs on" {
   run timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null bash -c 'exec "$@" 2>&-' - "$vmm" "${restore[@]}"
   assert_printed "$restored"
 }
 
-@test "a VMM that closes stderr later runs on, and nothing is written" {
+@test "if a VMM closes stderr before its restore, the library trims the payload and writes no report" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 fd 2 close vcpu 0 set-xsave 0x207
   assert_printed "$restored"
   assert_no_report
@@ -101,7 +101,7 @@ assert_storm_agrees() {
   [[ ! -s $work/disk2 ]] || fail "in the disk image:" "$(cat "$work/disk2")"
 }
 
-@test "if a vCPU's descriptor has become another file, the payload is unchanged, nothing is reported, and abort ends no VMM" {
+@test "if a vCPU's descriptor number now refers to another file, the library does not change the payload, report or end the VMM" {
   need_kvm
   run_shimmed XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 close file /dev/null set-xsave 0x7 close set-xsave 0x7
   assert_printed 'set-xsave 0x7: ENOTTY xstate_bv=0x7 rest=same' 'set-xsave 0x7: EBADF xstate_bv=0x7 rest=same'
@@ -109,13 +109,13 @@ assert_storm_agrees() {
   assert_no_report
 }
 
-@test "if stderr's reader has gone, a VMM that ignores SIGPIPE runs on" {
+@test "a VMM that ignores SIGPIPE runs on if its stderr is a pipe without a reader" {
   run timeout 60 bash -c 'trap "" PIPE; exec 4> >(exit 0); wait $!; exec env "${@:2}" 2>&4 4>&-' - \
     "" LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}"
   assert_printed "$restored"
 }
 
-# Makes a full pipe at $work/pipe. Descriptor 5 of this shell is the pipe's read end.
+# Makes a full pipe at $work/pipe. Descriptor 5 of this shell keeps the pipe open.
 full_pipe() {
   mkfifo "$work/pipe"
   exec 5<>"$work/pipe"
@@ -124,12 +124,12 @@ full_pipe() {
   true
 }
 
-# Succeeds while the VMM is in write(2, ...).
+# Succeeds while the VMM is in the system call write to descriptor 2.
 writes_to_stderr() {
   [[ $(cat "/proc/$vmm_pid/syscall") == '1 0x2 '* ]]
 }
 
-@test "a restore waits for the reader of a full stderr pipe and loses no report" {
+@test "if stderr is a full pipe, a restore waits until a reader empties the pipe, and no report is lost" {
   full_pipe
   env LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}" >"$work/out" 2>"$work/pipe" 3>&- 5<&- &
   vmm_pid=$!
@@ -141,18 +141,18 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "a FIFO as the log is refused, because a reader that goes would end the VMM, and lines go to stderr" {
+@test "the library refuses a FIFO as its log, because SIGPIPE would end the VMM if the reader went, and reports go to stderr" {
   full_pipe
   run_shimmed_standin XSAVESHIM_LOG="$work/pipe" "${restore[@]}"
   assert_printed "$restored"
   assert_reported "level=error event=log target=$work/pipe error=\"Not a regular file\" using=stderr" "$event"
 }
 
-@test "if syslog is blocked, lines go to stderr without a wait" {
+@test "if syslogd is stopped and its socket is full, reports go to stderr, and the VMM does not wait" {
   local restores=()
   mkdir "$work/dev"
   touch "$work/dev/null"
-  # a socket without a reader holds some lines, but not the lines of so many vCPUs
+  # a socket that nobody reads holds some reports, but not those of 600 vCPUs
   for id in {1..600}; do restores+=(create "$id" cpuid 0xd=0x7 set-xsave 0x207); done
   run --separate-stderr timeout 60 unshare "$own_mounts" bash -euc '
     mount --bind /dev/null "$1/null"
@@ -170,7 +170,7 @@ writes_to_stderr() {
 
 # ---- settings ----
 
-@test "200 settings files of random bytes cause error reports and nothing else" {
+@test "200 settings files with random bytes cause error reports and do no other harm" {
   local files=$((200 / slow))
   ((files == 200)) || echo "# $files files in place of 200: XSTEST_SLOW=$slow" >&3
   mkdir "$work/etc"
@@ -190,7 +190,7 @@ writes_to_stderr() {
 
 # ---- resources ----
 
-@test "if no descriptor is left for another vCPU, the existing vCPUs are still restored and reported" {
+@test "if the VMM has no descriptor left for another vCPU, the library still trims the payload of an existing vCPU and reports it" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -201,7 +201,7 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "if no descriptor is left for the log, the library reports that and uses stderr" {
+@test "if no descriptor is left for the log, the library reports that on stderr, and writes all reports there" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -212,8 +212,8 @@ writes_to_stderr() {
 
 # ---- errors of the real ioctl ----
 
-# Checks that the errno of each request that the shim handles reaches the VMM, and that the shim learns nothing from a failed
-# request.
+# Makes the ioctls that the library handles fail with ERRNO, one after the other. Checks that the VMM gets ERRNO, and that the
+# library learns nothing from the failed ioctl.
 assert_answers() { # ERRNO
   local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_CPUID2=$1" STANDIN_SUPPORTED=0x3 "${restore[@]}"
@@ -231,7 +231,7 @@ assert_answers() { # ERRNO
   assert_no_report
 }
 
-# Checks that the library reports the failed restore, and does not blame the payload.
+# Checks that the library reports a KVM_SET_XSAVE that failed with ERRNO, and does not blame the payload.
 assert_reports() { # ERRNO
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_XSAVE=$1" "${restore[@]}"
   assert_printed "set-xsave 0x207: $1 xstate_bv=0x7 rest=same"
@@ -239,17 +239,17 @@ assert_reports() { # ERRNO
     "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=$1 xstate_bv=0x7 reason=not-the-payload"
 }
 
-@test "ENOSYS from any request reaches the VMM, teaches the shim nothing, and is reported for a restore" {
+@test "if KVM fails an ioctl with ENOSYS, the VMM gets ENOSYS, the library learns nothing, and a failed restore is reported" {
   assert_answers ENOSYS
   assert_reports ENOSYS
 }
 
-@test "EINTR from any request reaches the VMM, teaches the shim nothing, and is reported for a restore" {
+@test "if KVM fails an ioctl with EINTR, the VMM gets EINTR, the library learns nothing, and a failed restore is reported" {
   assert_answers EINTR
   assert_reports EINTR
 }
 
-@test "after EIO, EBADF and ENOTTY the payload is unchanged, nothing is reported, and abort ends no VMM" {
+@test "if KVM_SET_XSAVE fails with EIO, EBADF or ENOTTY, the payload is unchanged, nothing is reported, and the VMM runs on" {
   local error
   for error in EIO EBADF ENOTTY; do
     assert_answers "$error"
@@ -261,7 +261,7 @@ assert_reports() { # ERRNO
 
 # ---- the supervisor ----
 
-# Starts a supervised VMM that creates a vCPU and then waits for a line at $in. Sets vmm_pid, supervisor and in.
+# Starts a supervised VMM that creates a vCPU and then waits for a line from descriptor $in. Sets vmm_pid, supervisor and in.
 start_supervised() { # STEP...
   local candidate
   need_kvm
@@ -281,7 +281,7 @@ waits_for_supervisor() {
   waits_in seccomp 16 "$vmm_pid" # ioctl()
 }
 
-@test "while the supervisor is stopped, a restore waits, other calls do not, and no report is lost" {
+@test "while the supervisor is stopped, KVM_SET_XSAVE waits and other calls do not, and the report comes when the supervisor continues" {
   start_supervised get-xsave run set-xsave 0x1000000000000207
   kill -STOP "$supervisor"
   wait_for $((20 * slow)) is_stopped "$supervisor"
@@ -296,7 +296,8 @@ waits_for_supervisor() {
     `allowed=0x7 after=0x7 dropped=pkru,bit60"
 }
 
-# Has the OOM killer end the process: another process fills the memory of their cgroup. Without cgroups, sends SIGKILL.
+# Makes the OOM killer end the process PID: another process in its cgroup fills the cgroup's memory. Without memory cgroups, sends
+# SIGKILL.
 oom_kill() { # PID
   if ((EUID != 0)) || ! grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
     echo "# no memory cgroups here: SIGKILL in place of the OOM killer" >&3
@@ -314,7 +315,7 @@ oom_kill() { # PID
   grep -qx 'oom_kill 2' "$group/memory.events"
 }
 
-@test "after the OOM killer has ended the supervisor, a restore fails with ENOSYS and other calls work" {
+@test "after the OOM killer has ended the supervisor, KVM_SET_XSAVE fails with ENOSYS, and the VMM's other calls work" {
   start_supervised get-xsave run set-xsave 0x207
   oom_kill "$supervisor"
   echo >&"$in"
@@ -323,7 +324,7 @@ oom_kill() { # PID
   grep -qx 'set-xsave 0x207: ENOSYS xstate_bv=0x207 rest=same' "$work/out"
 }
 
-@test "if the VMM's memory may not be read, the payload is unchanged and every call is reported" {
+@test "if the supervisor may not read the VMM's memory, the payload is unchanged, and KVM_SET_CPUID2 and KVM_SET_XSAVE are reported" {
   local public
   need_kvm
   make_public "$build/xsaveshim" "$vmm"

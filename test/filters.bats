@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# The library and the supervisor under the seccomp filters of real VMMs, with the order of events of these VMMs
-# (test/vmm/filtered.c): a system call that the filter does not allow ends the VMM.
+# The library and the supervisor under the seccomp filters of real VMMs. test/vmm/filtered.c plays each VMM: it makes the VMM's
+# calls in their order, under the VMM's filter. A system call that the filter does not allow kills the process.
 
 load lib
 
@@ -11,10 +11,11 @@ log=$BATS_TEST_TMPDIR/log
 disk=$BATS_TEST_TMPDIR/disk
 pipe=$BATS_TEST_TMPDIR/pipe
 killed_by_sigsys=159
-full= # if set, the log has 1 KiB, and the VMM may write no file of more than 1 KiB
+full= # if set, the log has 1 KiB already, and the VMM's RLIMIT_FSIZE is 1 KiB
 
-# The guest has FP, SSE and AVX, and the payload has an xfeature that this host's KVM lacks. When the VMM saves, KVM leaks another
-# xfeature, which causes a second report: Firecracker has its filter only at the second report.
+# The guest has FP, SSE and AVX, and the restored payload has an xfeature that this host's KVM lacks. When the VMM saves, KVM leaks
+# another xfeature, so the library reports a second time. The second report is needed because Firecracker has no filter yet at the
+# first report.
 setup() {
   need_no_settings_file
   need_kvm
@@ -44,7 +45,7 @@ filtered() {
   privately timeout $((60 * slow)) env "${environment[@]}" LD_PRELOAD="$preload" "${command[@]}" "$build/test/filtered" "$name" "$@"
 }
 
-# Does the same by `run`, with an empty $messages and without the $log of an earlier run.
+# Empties $messages, removes the $log of an earlier run, and then runs `filtered` by bats' `run`.
 run_filtered() {
   rm -f "$log"
   [[ -z $full ]] || head -c 1024 /dev/zero >"$log"
@@ -59,7 +60,7 @@ blame() { # MESSAGE...
   fail "case: ${case_[*]}" "$@" "$(outcome)"
 }
 
-# Checks that the VMM succeeded, and that these lines are among those that it printed.
+# Checks that the VMM succeeded and printed each LINE.
 assert_ended() { # LINE...
   local line
   ((status == 0)) || blame "the VMM failed" || return
@@ -68,7 +69,7 @@ assert_ended() { # LINE...
   done
 }
 
-# Prints the events of the reports on standard input, in their order, such as "notice:trim:KVM_SET_XSAVE".
+# Reads reports from standard input and prints their events in order, such as "notice:trim:KVM_SET_XSAVE".
 events() {
   grep -oE 'level=[a-z]+ event=[a-z-]+ [^:]*ioctl=[A-Z0-9_]+' | sed -E 's/level=([a-z]+) event=([a-z-]+) .*ioctl=/\1:\2:/' | xargs
 }
@@ -77,7 +78,7 @@ syslog_has() { # EVENTS
   [[ $(tr '<' '\n' <"$messages" | events) == "$1" ]]
 }
 
-# Checks that the log which the first argument names has reports of these events, and that no other log has a line.
+# Checks that the log that the first argument names has reports of EVENTS, and that the other logs are empty.
 assert_reported_in() { # stderr|syslog|file|none EVENTS
   local place text
   for place in stderr syslog file; do
@@ -98,7 +99,7 @@ assert_reported_in() { # stderr|syslog|file|none EVENTS
   done
 }
 
-# Prints the events that the steps `set-xsave=$leaky save` cause at level notice.
+# Prints the events that are reported at log level notice after the steps `set-xsave=$leaky save`.
 trims() { # MODE VMM
   local save=KVM_GET_XSAVE2
   [[ $2 != stratovirt ]] || save=KVM_GET_XSAVE
@@ -117,7 +118,7 @@ assert_not_killed() { # VMM STEP...
   assert_ended end
 }
 
-@test "without the shim each VMM restores and saves under its filter" {
+@test "without xsaveshim, each VMM restores and saves under its own seccomp filter" {
   local name
   for name in "${vmms[@]}"; do
     assert_not_killed "$name" set-xsave=0x7 set-xcrs=0x7 save
@@ -125,14 +126,14 @@ assert_not_killed() { # VMM STEP...
   done
 }
 
-@test "Firecracker's filter kills a VMM that calls getpid or libc's fstat when it saves" {
+@test "Firecracker's seccomp filter kills a VMM that makes a system call such as getpid or newfstatat when it saves" {
   local call
   for call in getpid newfstatat statx read readlink kcmp fcntl dup openat socket,1,2 connect sendto poll prctl kill,0,0 tgkill mmap futex; do
     assert_killed firecracker set-xsave=0x7 save "call=$call"
   done
 }
 
-@test "Cloud Hypervisor's filter kills a VMM that calls kcmp or opens an Internet socket when it restores" {
+@test "Cloud Hypervisor's seccomp filter kills a VMM that calls kcmp or opens an Internet socket when it restores" {
   local call
   assert_not_killed cloud-hypervisor call=socket,1,2 set-xsave=0x7 call=getpid call=fcntl,2,3
   for call in kcmp pidfd_open dup3 getppid readlinkat process_vm_readv ppoll socket,2,2; do
@@ -140,7 +141,7 @@ assert_not_killed() { # VMM STEP...
   done
 }
 
-@test "StratoVirt's filter kills a VMM that calls KVM_GET_CPUID2, or fcntl and futex with other arguments than its own" {
+@test "StratoVirt's seccomp filter kills a VMM that calls KVM_GET_CPUID2, or calls fcntl or futex with unusual arguments" {
   local call
   assert_not_killed stratovirt call=fcntl,2,1 call=fcntl,2,1030,9 call=futex,0,129 set-xsave=0x7 call=getpid
   assert_killed stratovirt set-xsave=0x7 get-cpuid2
@@ -179,19 +180,19 @@ each_mode() { # COMMAND VMM
   "$1" supervisor "$2"
 }
 
-@test "under Firecracker's filter the library and the supervisor report to every log at every level" {
+@test "under Firecracker's seccomp filter, the library and the supervisor can report to every log at every log level" {
   each_mode assert_every_log firecracker
 }
 
-@test "under Cloud Hypervisor's filter the library and the supervisor report to every log at every level" {
+@test "under Cloud Hypervisor's seccomp filter, the library and the supervisor can report to every log at every log level" {
   each_mode assert_every_log cloud-hypervisor
 }
 
-@test "under StratoVirt's filter the library and the supervisor report to every log at every level" {
+@test "under StratoVirt's seccomp filter, the library and the supervisor can report to every log at every log level" {
   each_mode assert_every_log stratovirt
 }
 
-@test "under each filter the library reports refused control registers and a refused MSR" {
+@test "under each VMM's seccomp filter, the library reports refused control registers and a refused MSR" {
   local name refused="notice:refused-state:KVM_SET_SREGS notice:refused-state:KVM_SET_MSRS"
   for name in "${vmms[@]}"; do
     run_filtered library "$name" 0x7 set-cr4=0x8000000000000000 set-xsave="$leaky" set-xcrs=0x7 set-msr=0xc0ffee00 save
@@ -201,14 +202,14 @@ each_mode() { # COMMAND VMM
   done
 }
 
-# ---- fallbacks of the log ----
+# ---- where reports go if the log cannot take them ----
 
 each() { # COMMAND    runs COMMAND for both modes and each VMM
   local name
   for name in "${vmms[@]}"; do each_mode "$1" "$name"; done
 }
 
-assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    checks that the VMM restores, and that PLACE has the reports
+assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    checks that the VMM restores, and that log PLACE has the reports
   local place=$1 mode=$2 name=$3 environment=()
   shift 3
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -233,12 +234,12 @@ has_full_log() { # MODE VMM
   assert_restored syslog "$@" XSAVESHIM_LOG="$log" close=2
 }
 
-@test "under each filter reports go to syslog if the VMM closes standard error, points it at /dev/null or gives it to a disk image" {
+@test "under each VMM's seccomp filter, reports go to syslog if descriptor 2 is closed, or now refers to /dev/null or a disk image" {
   listen
   each loses_stderr
 }
 
-@test "under each filter a log at RLIMIT_FSIZE falls back to standard error, or to syslog without one, without a signal" {
+@test "under each VMM's seccomp filter, if the log has reached RLIMIT_FSIZE, reports go to standard error or else to syslog, without SIGXFSZ" {
   listen
   each has_full_log
 }
@@ -257,12 +258,12 @@ starts_without_stderr() { # MODE VMM
   done
 }
 
-@test "under each filter a VMM that starts without a standard error, or with /dev/null for it, reports to syslog" {
+@test "under each VMM's seccomp filter, reports go to syslog if the VMM starts without standard error or with /dev/null as standard error" {
   listen
   each starts_without_stderr
 }
 
-# Syslogd restarts between the VMM's KVM_SET_CPUID2 and its payload.
+# Restarts syslogd between the VMM's KVM_SET_CPUID2 and its KVM_SET_XSAVE.
 syslogd_restarts() { # MODE VMM
   local status=0
   rm -f "$BATS_TEST_TMPDIR/$2".{1,2}
@@ -283,11 +284,11 @@ syslogd_restarts() { # MODE VMM
   assert_reported_in syslog "$(trims "$@")"
 }
 
-@test "under each filter reports reach a syslogd that has restarted" {
+@test "under each VMM's seccomp filter, reports reach a syslogd that has restarted" {
   each syslogd_restarts
 }
 
-# Standard error is a pipe that another process has filled, and from which that process reads later.
+# Gives the VMM a full pipe as standard error. A reader empties the pipe later.
 full_pipe_with_a_reader() { # MODE VMM
   local status=0
   rm -f "$pipe"
@@ -303,7 +304,7 @@ full_pipe_with_a_reader() { # MODE VMM
   filtered "$@" 0x7 meet="$BATS_TEST_TMPDIR/meet" set-xsave="$leaky" save >"$BATS_TEST_TMPDIR/out" 2>"$pipe" 3>&- 5<&- &
   vmm_pid=$!
   timeout $((20 * slow)) cat "$BATS_TEST_TMPDIR/meet"
-  # cat ends when only this shell has the pipe open for writing
+  # cat ends when the VMM has ended and this shell has closed descriptor 5
   timeout $((60 * slow)) cat "$pipe" >"$BATS_TEST_TMPDIR/err" 5<&- 3>&- &
   local reader=$!
   wait_for $((20 * slow)) test -s "$BATS_TEST_TMPDIR/err"
@@ -316,7 +317,7 @@ full_pipe_with_a_reader() { # MODE VMM
   assert_reported_in stderr "$(trims "$@")"
 }
 
-@test "under each filter a full pipe as standard error loses no report" {
+@test "under each VMM's seccomp filter, no report is lost if standard error is a full pipe" {
   each full_pipe_with_a_reader
 }
 
@@ -328,13 +329,13 @@ sets_xcrs() { # MODE VMM
   assert_reported_in none ""
   run_filtered "$@" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
   assert_ended "set-xcrs=$leaky: EINVAL" end
-  [[ $1 == supervisor ]] || assert_reported_in stderr error:refused:KVM_SET_XCRS # the supervisor sees no results
+  [[ $1 == supervisor ]] || assert_reported_in stderr error:refused:KVM_SET_XCRS # the supervisor does not see the results of calls
   run_filtered "$@" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
   assert_ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
   assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS"
 }
 
-@test "under each filter a refused KVM_SET_XCRS and lost state are reported, and an accepted KVM_SET_XCRS is not" {
+@test "under each VMM's seccomp filter, the library reports a refused KVM_SET_XCRS, and the library and the supervisor report lost state" {
   each sets_xcrs
 }
 
@@ -354,11 +355,11 @@ aborts() { # MODE VMM
   assert_aborts "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS" "$@" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
 }
 
-@test "under each filter abort ends the VMM if a payload or KVM_SET_XCRS is refused, or if state is lost" {
+@test "under each VMM's seccomp filter, XSAVESHIM_REFUSED=abort ends the VMM if KVM refuses its payload or if state is lost" {
   each aborts
 }
 
-@test "under each filter that allows KVM_GET_CPUID2 the library loads FP and SSE under a widened CPUID" {
+@test "under a seccomp filter that allows KVM_GET_CPUID2, the library can add FP and SSE to the CPUID of a guest without XSAVE" {
   local name
   for name in firecracker cloud-hypervisor; do
     run_filtered bare "$name" KERNEL_STRICT=1 none set-xsave=0x3

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=bpf
-# The host mode under the load of many threads. kernels-host.bats runs this suite on kernels that preempt themselves and on others.
+# Tests of the host mode while many threads load and save payloads. kernels-host.bats runs this suite on Debian's kernel, with
+# preempt=full and with preempt=none.
 
 load lib
 load host
@@ -23,15 +24,15 @@ teardown() {
   host disable >/dev/null
 }
 
-# Checks that the kernel's log has only the lines that these patterns allow: about BPF programs that write memory, about a busy host
-# of the testbed, and KVM's about VMs.
+# Checks that the kernel has logged nothing since the test began, except lines that these patterns allow: about BPF programs that
+# write memory, about delays on a busy host of the testbed, and KVM's lines about VMs.
 assert_kernel_is_silent() {
   run grep -vE -e 'bpf_probe_write_user|callbacks suppressed|bpf_get_probe_write_proto|hrtimer: interrupt took' \
     -e 'rcu_tasks_wait_gp|user requested TSC rate|kvm.*(unhandled|ignored|supported)|SEV|cgroup|systemd' <(dmesg | tail -n "+$((before + 1))")
   [[ -z $output ]] || fail "the kernel says:" "$output"
 }
 
-@test "if 64 threads load payloads, each payload is trimmed, each call is counted, and no missed call is hidden in the counts" {
+@test "if 64 threads load payloads at once, the host mode trims each payload, and counts each call as seen or as missed" {
   local crowd_said counts rounds=$((3000 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   enable
@@ -47,8 +48,8 @@ assert_kernel_is_silent() {
   assert_kernel_is_silent
 }
 
-# The kernel replaces instructions while the guest's vCPU and the other threads execute them.
-@test "if the host mode is enabled, replaced and disabled repeatedly under load, the guest stays intact, and the kernel logs nothing" {
+# Each enable and disable makes the kernel patch instructions that the guest's vCPU and the other threads execute meanwhile.
+@test "if the host mode is repeatedly enabled and disabled under load, a running guest stays intact, and the kernel logs nothing" {
   local round rounds=$((100 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   guest_start guest

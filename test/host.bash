@@ -5,7 +5,7 @@
 
 host() { "$build/xsaveshim" host "$@"; }
 
-# Prints the reason why these tests cannot run here, if there is one.
+# Prints the reason why the host mode's tests cannot run on this machine, if there is one.
 unmet_requirement() {
   if [[ $EUID != 0 ]]; then
     echo "not root"
@@ -42,7 +42,7 @@ assert_status() {
   [[ $status == "$1" && ${lines[0]} == $2 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-assert_counts() { # NAME=NUMBER...    of `host status --json`
+assert_counts() { # NAME=NUMBER...    checks these counts of `host status --json`
   local json expected
   json=$(host status --json) || true # the exit status depends on the host mode's state
   for expected in "$@"; do
@@ -56,7 +56,7 @@ assert_loads() { # XSTATE_BV
   [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(outcome)"
 }
 
-start_watch() { # sets watcher, its process
+start_watch() { # sets watcher to watch's pid
   "$build/xsaveshim" host watch >"$BATS_TEST_TMPDIR/watch" 2>&1 3>&- &
   watcher=$!
 }
@@ -65,7 +65,7 @@ watch_reported() { # PATTERN
   grep -q "$1" "$BATS_TEST_TMPDIR/watch"
 }
 
-# Checks that watch printed these reports of the event, and no others.
+# Checks that `host watch` printed these reports of EVENT, and no others.
 assert_watch_reported() { # EVENT LINE...
   local event=$1 actual
   shift
@@ -73,10 +73,10 @@ assert_watch_reported() { # EVENT LINE...
   [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch printed:" "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-# Prints the directories of the retired sets of programs.
+# Prints the directories in which replaced BPF programs stay pinned.
 retired() { find /sys/fs/bpf -name 'xsaveshim-retired-*'; }
 
-# Sets unmet, which setup() and teardown() read.
+# Sets unmet to the reason why the host mode's tests cannot run on this machine, if there is one.
 find_unmet_requirement() {
   unmet=$(unmet_requirement)
   export unmet

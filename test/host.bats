@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=bpf
-# The host mode on this kernel. It needs root and a kernel that lets BPF programs write. kernels-host.bats runs this suite inside
-# testbed kernels.
+# Tests of the host mode on the running kernel. They need root, and a kernel that lets BPF programs write to a VMM's memory.
+# kernels-host.bats runs this suite inside the testbed's kernels, which boot in emulated machines.
 
 load lib
 load host
@@ -27,7 +27,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
 @test "the enabled host mode trims the payloads that any VMM loads, and the disabled host mode trims none" {
   assert_loads 0x207
-  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the host mode ignores these variables
+  XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the host mode ignores XSAVESHIM_* variables
   [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
   assert_status 0 "$is_active"
   assert_loads 0x3
@@ -41,9 +41,9 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_loads 0x207
 }
 
-@test "the JSON of host status is as its schema says, enabled or not" {
+@test "the JSON of xsaveshim host status matches its schema, whether the host mode is enabled or not" {
   local all
-  all=$(host status --json) || true # the host mode is inactive
+  all=$(host status --json) || true # status fails, because the host mode is not enabled
   enable --refused=abort
   all+=$(host status --json)
   validate host-status <<<"$all"
@@ -51,7 +51,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
     fail "$all"
 }
 
-@test "with trim=none the host mode counts the payloads that it would have trimmed, and with trim=none and trim=save it does not change payloads that VMMs load" {
+@test "with trim=none or trim=save the host mode does not change the payloads that VMMs load, and with trim=none it counts those that it would trim" {
   enable --trim=none
   assert_status 0 'active: the programs counted the calls of a VM'
   assert_loads 0x207
@@ -61,7 +61,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_loads 0x207
 }
 
-@test "a second enable applies the new settings, and no payload goes untrimmed meanwhile" {
+@test "a second enable of the host mode applies the new settings, and every payload that a VMM loads meanwhile is trimmed" {
   local loader
   enable
   while :; do "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207; done >"$BATS_TEST_TMPDIR/loads" 3>&- &
@@ -78,7 +78,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $(find /sys/fs/bpf -path '*/xsaveshim/entry' -o -name 'xsaveshim-new' -o -name 'xsaveshim-old') == /sys/fs/bpf/xsaveshim/entry ]]
 }
 
-@test "a second enable without options keeps the settings, and an option changes only its own setting" {
+@test "a second enable of the host mode without options keeps the active settings, and an option changes only its own setting" {
   enable --trim=none --refused=abort
   enable
   [[ $output == "xsaveshim host: enabled: trim=none refused=abort" ]]
@@ -86,7 +86,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $output == "xsaveshim host: enabled: trim=save refused=abort" ]]
 }
 
-@test "a second enable keeps the counts and the report counters of each vCPU, and no call is counted twice or missed" {
+@test "a second enable of the host mode keeps the total counts and the counts of each vCPU, and every call is counted exactly once" {
   local pid
   enable
   mkfifo "$BATS_TEST_TMPDIR/in"
@@ -104,7 +104,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "two enables at the same time both succeed and leave one set of programs" {
+@test "two simultaneous enables of the host mode both succeed, and leave one set of BPF programs" {
   "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
   enable --trim=both
   wait $!
@@ -112,7 +112,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
-@test "SIGTERM at any time during enable leaves the mode enabled, or not, and nothing else after the next status" {
+@test "after SIGTERM at any time during an enable, and a later status, the host mode is either fully enabled or leaves no pinned BPF object" {
   local i enabler
   for i in {1..12}; do
     "$build/xsaveshim" host enable >/dev/null 2>&1 3>&- &
@@ -129,7 +129,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   done
 }
 
-@test "status puts a complete set of pins in place that SIGKILL left, and removes an incomplete one" {
+@test "host status repairs what a killed enable left: it moves a complete set of BPF pins into place, and removes an incomplete set" {
   enable
   mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
   assert_status 0 "$is_active"
@@ -143,14 +143,14 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_no_pins
 }
 
-@test "enable retires a replaced set that has tracing programs: these programs, even those of an earlier version, stay pinned until the mode is disabled" {
+@test "a second enable keeps the replaced fentry and fexit programs pinned until the host mode is disabled, even programs of an earlier version" {
   enable
-  if [[ ! -e /sys/fs/bpf/xsaveshim/again ]]; then # without the BTF of KVM's module, no program has to be retired
+  if [[ ! -e /sys/fs/bpf/xsaveshim/again ]]; then # without the BTF of KVM's module there is no fentry or fexit program
     enable
     run ! compgen -G '/sys/fs/bpf/xsaveshim-retired-*'
     return
   fi
-  rm /sys/fs/bpf/xsaveshim/*-program # an earlier version pinned only the links
+  rm /sys/fs/bpf/xsaveshim/*-program # an earlier version of xsaveshim pinned only the links, not the programs
   enable
   [[ -e $(retired)/again-program && ! -e $(retired)/again ]]
   assert_loads 0x3
@@ -158,7 +158,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_no_pins
 }
 
-@test "the host mode releases a retired set of programs after 10 minutes and not before" {
+@test "the host mode unpins replaced BPF programs 10 minutes after their replacement, and not earlier" {
   enable
   mkdir /sys/fs/bpf/xsaveshim-retired-{-700,9999999}-1-1-0
   assert_status 0 "$is_active"
@@ -166,7 +166,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   rmdir /sys/fs/bpf/xsaveshim-retired-9999999-1-1-0
 }
 
-@test "a vCPU's mark that stays without an exit counts as a missed exit when the vCPU is destroyed" {
+@test "if no BPF program saw a vCPU's call end, the host mode counts a missed exit when the vCPU is destroyed" {
   local pid
   enable
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x3
@@ -175,7 +175,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   "$vmm" create 0 cpuid 0xd=0x3 pause set-xsave 0x3 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
   pid=$!
   wait_for 20 grep -q cpuid "$BATS_TEST_TMPDIR/out"
-  # without its pin the kernel detaches each program at the exit
+  # removing their pins makes the kernel detach the programs at the ioctl's exit
   rm -f /sys/fs/bpf/xsaveshim/exit{,2}
   wait_for 30 eval '! host status | grep -q ^active'
   echo >>"$BATS_TEST_TMPDIR/in"
@@ -188,7 +188,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   wait_for 20 assert_counts seen=2 missed_exits=1 under_way=0
 }
 
-@test "if the programs are pinned in another bpffs instance, the host mode is active but cannot be disabled from here" {
+@test "if the host mode's programs are pinned in another bpffs instance, status says that the mode is active, and disable fails" {
   enable
   mount -t bpf -o mode=0700 bpf /sys/fs/bpf
   assert_status 0 "active, pinned elsewhere: *"
@@ -220,7 +220,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_cannot_enable 1 '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
-@test "in a bpffs that other users may write to, enable and disable refuse, and delete no file of these users" {
+@test "if other users may write to /sys/fs/bpf, enable and disable of the host mode fail, and delete no file of these users" {
   chmod 1777 /sys/fs/bpf
   mkdir /sys/fs/bpf/other
   ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-old
@@ -239,7 +239,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   rmdir /sys/fs/bpf/other/{entry,exit} /sys/fs/bpf/other
 }
 
-@test "enable takes the new settings even if a directory of an earlier command is in the way" {
+@test "a second enable of the host mode applies the new settings even if an earlier command left its directory in /sys/fs/bpf" {
   enable --trim=both
   mkdir -p /sys/fs/bpf/xsaveshim-old/other
   enable --trim=none
@@ -249,7 +249,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   rmdir /sys/fs/bpf/xsaveshim-retired-*-0-*
 }
 
-@test "a wrong command line is refused, with the reason" {
+@test "xsaveshim host refuses a wrong option, command or argument with a message that names it" {
   run --separate-stderr host enable --trim=all
   [[ $status == 2 && ${stderr_lines[0]} == "xsaveshim host: --trim takes one of restore,save,both,none, not 'all'" ]]
   run --separate-stderr host stop
@@ -258,7 +258,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   [[ $status == 2 && ${stderr_lines[0]} == "xsaveshim host: unexpected argument 'now'" ]]
 }
 
-@test "watch reports what was trimmed and what KVM refused, but not the self-test" {
+@test "host watch reports payloads that were trimmed or that KVM refused, but not those of the host mode's self-test" {
   start_watch
   enable
   wait_for 20 watch_reported event=active
@@ -270,16 +270,16 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
 }
 
-@test "a report has the guest's name and the times of the process that had the event, though it has ended when watch starts" {
+@test "if a VMM ends before host watch starts, the report of its event still has its guest's name, the event's time and the VMM's start time" {
   enable
-  # The VMM ends at its argument -name, which is no step.
+  # The test VMM exits at -name, because it knows no such step.
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
   start_watch
   wait_for 20 watch_reported event=trim
   watch_reported ' comm=vmm vm=honest .*time=20..-..-..T..:..:..Z started=20..-..-..T..:..:..Z ioctl=' || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "if another process holds the lock, enable and disable end and name that process, while status and watch do not need the lock" {
+@test "if another process holds the host mode's lock, enable and disable fail and name that process, while status and watch still work" {
   enable
   perl -e 'use Fcntl; open(LOCK, "+>", "/run/xsaveshim-host.lock") or die;
     my $lock = pack("ssx4qqix4", F_WRLCK, 0, 0, 0, 0); fcntl(LOCK, F_SETLK, $lock) or die;
@@ -296,7 +296,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   unset holder
 }
 
-@test "the host mode reports an event of a vCPU if the event has a new bit, else at its 10th, 100th ... time; each vCPU has its own count" {
+@test "the host mode reports a vCPU's event if the event has a new xfeature, else at its 10th, 100th ... time; each vCPU has its own count" {
   local hundred=()
   for _ in {1..99}; do hundred+=(set-xsave 0x203); done
   enable
@@ -313,7 +313,7 @@ vcpu=1 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
 vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-# Prints the arguments of a VMM that creates NUMBER vCPUs and loads TIMES payloads into each vCPU.
+# Prints arguments with which the test VMM creates NUMBER vCPUs and loads TIMES payloads into each.
 vcpus() { # NUMBER TIMES
   local i j
   for ((i = 0; i < $1; i++)); do
@@ -322,13 +322,15 @@ vcpus() { # NUMBER TIMES
   done
 }
 
-# Runs a command as another group. The tests run in the root cgroup, where each user is a group of its own.
+# Runs a command as another user. The host mode sets limits for each group of processes: in the root cgroup, where the tests run,
+# each user is a group.
 other_group() {
   chmod 666 /dev/kvm
   setpriv --reuid 65534 --clear-groups "$@"
 }
 
-# set_groups_parts VCPUS REPORTS    changes how many vCPUs and reports a group may have: the two numbers at the end of the settings
+# set_groups_parts VCPUS REPORTS    changes how many vCPUs and reports a group may have: the last two numbers of
+# the BPF map "settings"
 set_groups_parts() {
   local map value
   map=$(for map in $(bpftool -j prog show name xsaveshim_entry | jq '[.] | flatten | .[0].map_ids[]'); do
@@ -339,7 +341,7 @@ set_groups_parts() {
   bpftool map update id "$map" key 0 0 0 0 value $value $(printf '%d %d 0 0 %d %d 0 0' $(($1 % 256)) $(($1 / 256)) $(($2 % 256)) $(($2 / 256)))
 }
 
-@test "one user's flood of reports does not take another user's place in the ring, and the lost reports are counted" {
+@test "if one user's VMMs cause too many reports, those of another user still fit into the host mode's ring, and lost reports are counted" {
   local flooding
   make_public "$vmm"
   enable
@@ -352,13 +354,13 @@ set_groups_parts() {
   flooding=$(grep -c 'event=trim .* xstate_bv=0x203' "$BATS_TEST_TMPDIR/watch")
   ((flooding == 50)) || fail "$flooding reports"
   watch_reported 'event=trim .* xstate_bv=0x207'
-  # after watch has read these reports, the user has a whole part of the ring again
+  # after watch has read these reports, the user's part of the ring is empty again
   # shellcheck disable=SC2046
   run "$vmm" $(vcpus 20 1)
   wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
 }
 
-@test "one user's vCPUs have a bounded part of the table; each event of a vCPU without a place is reported, and a destroyed vCPU frees its place" {
+@test "one user gets only a part of the host mode's table of vCPUs; each event of a vCPU without a place is reported, and a destroyed vCPU frees its place" {
   make_public "$vmm"
   enable
   set_groups_parts 2 100
@@ -374,7 +376,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 9))'
 }
 
-@test "a vCPU at the address of one whose end no program saw begins without reports" {
+@test "if no BPF program saw a vCPU's end, the host mode still reports the first event of a new vCPU at the same kernel address" {
   enable
   rm -f /sys/fs/bpf/xsaveshim/{gone,made}
   wait_for 30 eval '! bpftool prog show | grep -qE "xsaveshim_(gone|made)"'
@@ -383,7 +385,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 10))'
 }
 
-@test "only one watch can run; watch reports when the host mode becomes inactive and active again; the mode stays active if watch is killed" {
+@test "only one host watch can run; it reports when the host mode becomes inactive or active; the host mode stays active if watch is killed" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
@@ -400,14 +402,14 @@ set_groups_parts() {
   assert_loads 0x3
 }
 
-@test "watch makes no VM while nothing changes, makes a VM on SIGHUP, and reports within seconds that function tracing is off" {
+@test "host watch tests the host mode with a VM on SIGHUP but not while nothing changes, and reports within seconds that function tracing is off" {
   probe_calls() { bpftool -j map dump name counts | jq '.[] | (.formatted // .) | select(.key == 13) | .value'; }
   local before
   enable
   start_watch
   wait_for 20 watch_reported event=active
   before=$(probe_calls)
-  sleep 12 # watch checks twice in this time
+  sleep 12 # watch checks the host mode twice in this time
   [[ $(probe_calls) == "$before" ]]
   kill -HUP "$watcher"
   wait_for 20 eval '(($(probe_calls) > before))'
@@ -416,7 +418,7 @@ set_groups_parts() {
   sysctl -q kernel.ftrace_enabled=1
 }
 
-@test "a payload in memory that cannot be written is reported, and the VMM gets KVM's result" {
+@test "if the host mode cannot write to a payload's memory, it reports this, and the VMM gets KVM's result for the untrimmed payload" {
   local kind before after
   for kind in readonly copied absent split userfaultfd; do
     before+=$("$build/test/pages" "$kind")$'\n'
@@ -444,12 +446,12 @@ set_groups_parts() {
   assert_counts killed=1
 }
 
-@test "the host mode reports a refused KVM_SET_XCRS, and a KVM_SET_XCRS that enables a dropped xfeature" {
+@test "the host mode reports a KVM_SET_XCRS that KVM refuses, and one that enables an xfeature which the host mode has dropped" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xcrs 0x7
-  # The second table, with more xfeatures, stands in for a KVM that gives the guest more xfeatures than the VMM set.
+  # The second CPUID table has more xfeatures. So it imitates a KVM that gives the guest more xfeatures than the VMM set.
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
   run_vmm create 0 cpuid 0xd=0x7 set-xcrs 0x7 cpuid 0xd=0x3 set-xsave 0x7
   [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
@@ -459,7 +461,7 @@ set_groups_parts() {
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 errno=EINVAL xcr0=0x7 reason=guest-lacks:avx'
 }
 
-@test "the host mode trims the payloads of a static VMM, of a supervised VMM and of a VMM with the library" {
+@test "the active host mode trims a static VMM's payload; the supervisor and the library trim the payload of their VMM before the host mode sees it" {
   enable
   run --separate-stderr "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'

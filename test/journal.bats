@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-# The reports that the library sends to syslog, as a real journal keeps them: systemd in namespaces, with the stand-in for KVM.
+# Tests of the reports in a real systemd journal. systemd runs in namespaces, and the preloaded standin.so takes the place of KVM.
 
 load lib
 load libvirt
 
 setup() {
   need_libvirt_host
+  make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   install -D -t "$BATS_TEST_TMPDIR/stage/srv" "$shim" "$standin" "$vmm"
   boot_host "$BATS_TEST_TMPDIR/stage"
 }
@@ -14,10 +15,10 @@ teardown() {
   stop_host
 }
 
-# Prints the messages of the journal with this priority or a higher one.
+# Prints xsaveshim's messages in the journal that have this priority or a higher one.
 messages_of() { host journalctl --quiet --output=cat --identifier=xsaveshim --priority="$1"; } # PRIORITY
 
-@test "journalctl -p err finds refused, -p notice finds trim, and no message begins with the program's name" {
+@test "journalctl -p err shows the event refused, -p notice also shows the event trim, and no message begins with the program's name" {
   host env LD_PRELOAD="/srv/libxsaveshim.so /srv/standin.so" DEVICE=/dev/null XSAVESHIM_LOG=syslog XSAVESHIM_LOG_LEVEL=debug \
     XSAVESHIM_REFUSED=report /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x3,xcomp_bv=1
   host journalctl --quiet --sync
@@ -28,4 +29,16 @@ messages_of() { host journalctl --quiet --output=cat --identifier=xsaveshim --pr
   run -0 messages_of debug
   [[ $output == *"level=debug event=learn "* ]] || fail "$output"
   run ! grep -v '^level=' <<<"$output"
+}
+
+# The watcher reports event=inactive or event=state-unknown, depending on this machine's KVM and kernel.
+@test "a report of xsaveshim host watch is a journal entry with a priority, the field XSAVESHIM_EVENT and an identifier of the event" {
+  local event
+  host systemctl start xsaveshim-host-watch
+  wait_for 60 eval '[[ $(messages_of err) ]]'
+  run -0 host journalctl --quiet --output=json --identifier=xsaveshim
+  event=$(jq -r .XSAVESHIM_EVENT <<<"$output")
+  [[ $event == @(inactive|state-unknown) ]] || fail "$output"
+  jq -e --arg event "$event" '.PRIORITY == "3" and (.MESSAGE | startswith("level=error event=" + $event + " via=host "))
+    and (.MESSAGE_ID | test("^[0-9a-f]{32}$")) and (has("XSAVESHIM_VM") | not)' <<<"$output" || fail "$output"
 }

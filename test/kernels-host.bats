@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The host mode on the testbed's kernels.
+# Tests of the host mode on the testbed's kernels, which boot in emulated machines.
 
 load lib
 load oracle
@@ -9,11 +9,12 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    checks that all tests of SUITE pass and none is skipped
+# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    runs SUITE in a testbed kernel, and checks that all its tests pass and
+# none is skipped
 assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
-  # PATH begins with bats' inner programs, one of which is called bats, too.
+  # PATH begins with the directory of bats' internal programs. One of these is also called bats, and must not run here.
   run env PATH="${PATH#"${BATS_LIBEXEC:+$BATS_LIBEXEC:}"}" timeout -k 30 900 test/kernels/run --timeout 850 "${options[@]}" "$1" -- \
     env XSTEST_SLOW=10 BUILD="$build" "${@:2:$#-2}" bats --formatter tap "${!#}"
   if ((status != 0)) || grep -qE '^not ok|# skip' <<<"$output" || ! grep -q '^ok ' <<<"$output"; then
@@ -29,14 +30,15 @@ inside() {
   run --separate-stderr timeout 600 test/kernels/run --timeout 500 "${options[@]}" "$1" -- bash -c "$2" "$build" "${@:3}"
 }
 
-# Runs a command without the BTF of KVM's module, as on Proxmox's 5.15. There a kretprobe watches the exit.
+# Runs a command that finds no BTF of KVM's module, as on Proxmox's 5.15. Without this BTF the host mode watches the exit of KVM's
+# ioctl by a kretprobe.
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
-@test "host.bats passes on the fixed kernel" {
+@test "host.bats, the suite of the host mode, passes on the testbed's fixed kernel" {
   assert_passes fixed test/host.bats
 }
 
-@test "host.bats passes on Debian's kernel, whose KVM is a module, without the module's BTF" {
+@test "host.bats, the suite of the host mode, passes on Debian's kernel if the BTF of KVM's module is missing" {
   assert_passes debian "${no_module_btf[@]}" test/host.bats
 }
 
@@ -45,19 +47,20 @@ crowd_result() { # NAME KERNEL
     'each load trimmed or reported, the guest intact, nothing in the kernel log'
 }
 
-@test "host-crowd.bats passes on Debian's kernel with preempt=full" {
+@test "host-crowd.bats, the host mode's test under load, passes on Debian's kernel with preempt=full" {
   assert_passes --cpus 2 --append preempt=full debian test/host-crowd.bats
   crowd_result host-crowd-full "Debian's kernel, which preempts itself"
 }
 
-# Debian's 7.2 has no preempt=none, and then uses preempt=lazy.
-@test "host-crowd.bats passes on Debian's kernel with preempt=none, without the module's BTF" {
+# Debian's Linux 7.2 does not know preempt=none, and uses preempt=lazy instead.
+@test "host-crowd.bats, the host mode's test under load, passes on Debian's kernel with preempt=none and without the BTF of KVM's module" {
   assert_passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
-# The kernel preempts this map reader in bpf(2), and then skips all programs of kprobes on the CPU.
-@test "beside a reader of a large map, on a kernel that preempts itself, at most 2 % of the loads are untrimmed, and these are reported" {
+# The kernel preempts the map reader within bpf(2). Until this call ends, the kernel skips the BPF programs of all kprobes on that
+# CPU.
+@test "while a program reads a large BPF map on a kernel with preempt=full, the host mode leaves at most 2 % of the payloads untrimmed, and counts them" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
     mount -t tracefs tracefs /sys/kernel/tracing
@@ -71,7 +74,7 @@ crowd_result() { # NAME KERNEL
   ((untrimmed <= 14 && BASH_REMATCH[4] == untrimmed)) || fail "$output"
 }
 
-@test "a kretprobe that missed an earlier exit changes no buffer but the buffer that the call was given" {
+@test "if the host mode's kretprobe missed the exit of one save, a later save does not change the buffer of the first save" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -82,7 +85,7 @@ crowd_result() { # NAME KERNEL
 kretprobe" ]] || fail "$output" "$stderr"
 }
 
-@test "40 threads that hang in an ioctl do not make the host mode miss the exits of other VMMs' calls" {
+@test "40 threads that hang in a vCPU ioctl do not make the host mode miss the exits of other VMMs' calls" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -96,7 +99,7 @@ kretprobe" ]] || fail "$output" "$stderr"
 [\"kretprobe\",40,0]" ]] || fail "$output" "$stderr"
 }
 
-@test "on a kernel that is locked down, enable says so" {
+@test "on a kernel that is locked down, enabling the host mode fails with a message that says so" {
   local mode
   for mode in integrity confidentiality; do
     inside --append "lockdown=$mode" fixed '"$0/xsaveshim" host enable'
@@ -107,7 +110,7 @@ kretprobe" ]] || fail "$output" "$stderr"
   done
 }
 
-@test "without KVM's module the host mode cannot be enabled, and after the module is loaded again the host mode is inactive" {
+@test "the host mode cannot be enabled without KVM's module, and is inactive after the module was unloaded and loaded again" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable && rmmod kvm_amd kvm || echo "rmmod failed"
@@ -123,7 +126,7 @@ xsaveshim host: cannot be enabled: KVM is not loaded: modprobe kvm_amd; if that 
     fail "$output" "$stderr"
 }
 
-@test "enable waits for KVM's second module if only the first one is loaded" {
+@test "if the module kvm is loaded but kvm_amd is not, enabling the host mode waits for kvm_amd" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     rmmod kvm_amd
@@ -134,7 +137,7 @@ xsaveshim host: cannot be enabled: KVM is not loaded: modprobe kvm_amd; if that 
   [[ $output == " enabled" ]] || fail "$output" "$stderr"
 }
 
-@test "on an affected kernel a static VMM's payload is refused without the host mode, and accepted with it" {
+@test "a kernel that refuses leaked xfeatures refuses a static VMM's payload without the host mode, and accepts it with the host mode" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '
     restore() { "$0/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207 | tail -n 1; }
@@ -148,7 +151,7 @@ set-xsave 0x207: 0 xstate_bv=0x3 rest=same" ]] || fail "$output" "$stderr"
     'refused without it, loaded with it'
 }
 
-@test "with refused=abort the library still rescues FP and SSE on the strict kernel, and a VMM without the library is ended at its next call" {
+@test "on a kernel that refuses even FP and SSE, the host mode with refused=abort lets the library load them, and ends a VMM without the library at its next call" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected-strict '
     "$0/xsaveshim" host enable --refused=abort >/dev/null
@@ -163,14 +166,14 @@ get-xsave: 0
 1" ]] || fail "$output" "$stderr"
 }
 
-@test "for 20,000 random tables and payloads the host mode writes XSTATE_BV & allowed, and nothing else" {
+@test "for 20,000 random CPUID tables and payloads, the host mode clears exactly those bits of XSTATE_BV that the table does not allow, and changes nothing else" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '"$0/xsaveshim" host enable && "$0/test/oracle" payload 20000 "$1"' "$seed"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output" "$stderr"
   result oracle-host 'KVM as the oracle: the host mode' '20,000 random payloads, each with a random CPUID table, on the affected kernel' '0 mismatches'
 }
 
-# Bugs, each with a file and the sed script that puts the bug into this file.
+# Bugs of the host mode. Each has a source file, and the sed script that puts the bug into this file.
 declare -gA helper_bugs=(
   [index-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
@@ -180,7 +183,7 @@ declare -gA helper_bugs=(
   [empty-table-unlimited]='host/programs.bpf.c s/state->empty_table = is_empty/state->empty_table = false/'
 )
 
-# helper_with BUG    builds $BATS_TEST_TMPDIR/BUG/build/xsaveshim-host
+# helper_with BUG    builds the host mode with this bug, as $BATS_TEST_TMPDIR/BUG/build/xsaveshim-host
 helper_with() {
   local tree=$BATS_TEST_TMPDIR/$1 file=${helper_bugs[$1]%% *} change=${helper_bugs[$1]#* }
   mkdir "$tree"
@@ -190,7 +193,7 @@ helper_with() {
   make -s -C "$tree" BUILD=build build/xsaveshim-host
 }
 
-@test "the oracle finds each bug that is put into the host mode within 1,000 tables" {
+@test "test/oracle finds each bug that was put into the host mode on purpose, within 1,000 random CPUID tables" {
   local bug
   for bug in "${!helper_bugs[@]}"; do helper_with "$bug"; done
   # shellcheck disable=SC2016 # the inner shell's
@@ -206,8 +209,8 @@ helper_with() {
   result oracle-host-bugs 'the oracle itself: the host mode' "${#helper_bugs[@]} bugs put into the host mode (${!helper_bugs[*]})" 'each caught within 1,000 tables'
 }
 
-# Counts the instructions that the whole machine executes for a call, and writes rows for docs/bench.md.
-@test "the host mode adds nothing to KVM_RUN and to ioctls of other files, and at most 1,000 instructions to an unrelated vCPU ioctl" {
+# Counts the instructions that the whole emulated machine executes for a call, and writes the counts to results/host-cost.
+@test "the host mode adds no instruction to KVM_RUN and to ioctls of files that are not vCPUs, and at most 1,000 to a vCPU ioctl that it does not watch" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --icount debian '
     measure() { "$0/test/callcost" | sed "s/^/$1 /"; }
@@ -230,7 +233,7 @@ helper_with() {
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
 
-@test "the units, which an installation does not enable, enable the host mode before libvirt, write its reports to the journal, keep its options, and agree with a disable by hand" {
+@test "the installed systemd units are not enabled at first; they enable the host mode before libvirtd, log its reports, keep its options, and notice a manual disable" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's
@@ -245,7 +248,7 @@ helper_with() {
     host xsaveshim host status | head -n 1
     host systemd-run --quiet --scope --slice=qemu.slice --unit=101.scope \
       sh -c "\"\$@\" | tail -n 1; until [ -e /srv/done ]; do sleep 0.2; done" - /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 &
-    for _ in {1..100}; do host journalctl -t xsaveshim -o cat | grep -o "event=trim via=host\|cgroup=.*scope" && break; sleep 0.2; done
+    for _ in {1..100}; do host journalctl -p notice XSAVESHIM_EVENT=trim -o cat | grep -o "event=trim via=host\|cgroup=.*scope" && break; sleep 0.2; done
     host touch /srv/done
     wait
     host sh -c "echo ENABLE_OPTIONS=--trim=restore >/etc/default/xsaveshim-host"
@@ -276,7 +279,7 @@ trim=restore refused=report
 inactive: it is not enabled" ]] || fail "$output" "$stderr"
 }
 
-@test "systemd restarts the unit of watch if watch hangs, and rates the unit's exposure with 5.0 or less" {
+@test "systemd restarts xsaveshim-host-watch.service if watch hangs, and systemd-analyze rates the unit's exposure at 5.0 or less" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   run systemd-analyze security --offline=yes --threshold=50 "$BATS_TEST_TMPDIR/stage/usr/lib/systemd/system/xsaveshim-host-watch.service"
   ((status == 0)) || fail "$output"

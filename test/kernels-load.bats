@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# A Linux guest whose processes compute with vector registers all the time (test/guest/load.c) travels between the leaky and the
-# affected kernel. Both machines run at the same time and share the snapshots. The guest boots the kernel "fixed".
+# Moves a Linux guest, whose processes always compute with vector registers (test/guest/load.c), between two testbed kernels:
+# "leaky", which leaks xfeatures, and "affected", which refuses leaked xfeatures. Both machines run at the same time and share the
+# snapshots. The guest itself boots the testbed's kernel "fixed".
 
 load lib
 load qemu
 
 trips=10
 
-# leg WAY VCPUS NUMBER    prints one leg of a trip as a deed of test/kernels/load. Odd legs lead to the affected kernel, even legs
-# to the leaky kernel.
+# leg WAY VCPUS NUMBER    prints one leg of a trip (a restore and a save) as an argument DEED of test/kernels/load. Odd legs lead to
+# the affected kernel, even legs to the leaky kernel.
 leg() {
   local from=$1$2-$(($3 - 1))
   (($3 > 1)) || from=booted$2
   echo "$1:$2:$from:$1$2-$3"
 }
 
-# legs_of WAY TRIPS FIRST    prints the legs FIRST, FIRST + 2 and so on, for both guests in turn
+# legs_of WAY TRIPS FIRST    prints the legs FIRST, FIRST + 2 and so on, each for one vCPU and for two
 legs_of() {
   local number vcpus
   for ((number = $3; number <= 2 * $2; number += 2)); do
@@ -27,10 +28,10 @@ legs_of() {
 travels_on() { # KERNEL DEED...
   XSTEST_OUT=$out XSTEST_SLOW=${XSTEST_SLOW:-6} \
     timeout 2500 "$repo/test/kernels/run" --timeout 2400 "$1" -- "$repo/test/kernels/load" "$1" "$image" "${@:2}" \
-    2>"$out/$1.stderr" || { echo "the $1 host failed:" && cat "$out/$1.stderr"; } | sed 's/^/# /' >&3
+    2>"$out/$1.stderr" || { echo "the $1 host failed:" && cut -c1-300 "$out/$1.stderr" && echo; } | sed 's/^/# /' >&3
 }
 
-# If a leg fails, its rows are missing, and the tests that look for these rows fail.
+# setup_file plays all legs. A leg that fails writes no row, so the test that looks for its row fails.
 setup_file() {
   local affected
   cd "$repo" || return
@@ -67,25 +68,25 @@ assert_trips() { # WAY TRIPS
   done
 }
 
-@test "without xsaveshim a Linux guest under load panics on the affected kernel without a message of QEMU up to 8.1; later QEMUs exit" {
+@test "without xsaveshim, on a kernel that refuses leaked xfeatures, a leaky Linux guest panics while QEMU up to 8.1 prints nothing; later QEMUs exit" {
   if qemu_exits_on_refusal; then
     assert_came_to affected bare 1 booted1 dies exits 0
   else
     assert_came_to affected bare 1 booted1 dies panics 0
-    # Results may precede the kernel's message on its line.
+    # The guest's results (< and >) may stand before the kernel's message on its line.
     grep -q '^[<>]*traps: PANIC: double fault' "$out/panic" || fail "$(<"$out/panic")"
   fi
 }
 
-@test "with the library Linux guests under load, of one vCPU and of two, make ten round trips, and every result is right" {
+@test "with the library, Linux guests with one vCPU and with two make ten round trips between a kernel that leaks xfeatures and one that refuses them, and compute only right results" {
   assert_trips library $trips
 }
 
-@test "supervised, Linux guests under load make two round trips, and every result is right" {
+@test "with the supervisor, Linux guests make two round trips between a kernel that leaks xfeatures and one that refuses them, and compute only right results" {
   assert_trips supervised 2
 }
 
-@test "with the host mode, on the affected kernel and then on the leaky one, Linux guests make two round trips, and every result is right" {
+@test "Linux guests make two round trips between a kernel that leaks xfeatures and one that refuses them, with the host mode once on each, and compute only right results" {
   local vcpus
   for vcpus in 1 2; do
     assert_came_to affected host "$vcpus" "booted$vcpus" "host$vcpus-1" works "$vcpus"

@@ -20,9 +20,9 @@ setup_file() {
   cp "$vmm" "$packages"
 }
 
-# host_with_packages SCRIPT    runs the script in a testbed kernel. In the script `host` runs a command in a system of its own,
-# which has the packages in /srv. `load` starts a VMM that loads payloads without a pause. `untrimmed` ends this VMM, and prints the
-# payloads that were not trimmed.
+# host_with_packages SCRIPT    runs the script in a testbed kernel. In the script, `host` runs a command in a separate system
+# (test/tools/systemd-ns), which has the packages in /srv. `load` starts a VMM that loads payloads without a pause. `untrimmed` ends
+# this VMM, and prints the payloads that were not trimmed.
 host_with_packages() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr timeout 900 "$repo/test/kernels/run" --timeout 850 fixed -- bash -c '
@@ -38,7 +38,7 @@ host_with_packages() {
       grep -v " xstate_bv=0x3 " /tmp/loads
       [ "$(wc -l </tmp/loads)" -gt 10 ] || echo "only $(wc -l </tmp/loads) loads"
     }
-    # dpkg has a database of its own: the database of a whole Debian takes minutes to read here, and has triggers.
+    # dpkg uses a new, empty database. Under emulation it takes minutes to read this machine's database, which also has triggers.
     debian() { host dpkg --admindir=/srv/dpkg --force-depends --force-unsafe-io "$@" >/dev/null; }
     # The rpm of Debian 12 needs --force-debian, which later versions do not have.
     ! rpm --force-debian --version >/dev/null 2>&1 || force=--force-debian
@@ -47,11 +47,11 @@ host_with_packages() {
     mkdir /tmp/stage && cp -r "$1" /tmp/stage/ || exit
     mkdir -p /tmp/stage/srv/dpkg/{info,updates,triggers} && touch /tmp/stage/srv/dpkg/{status,available}
     "$0/test/tools/systemd-ns" start /tmp/host /tmp/stage || exit
-    host rm -f /usr/sbin/policy-rc.d # in containers this file forbids packages to start and stop services
+    host rm -f /usr/sbin/policy-rc.d # in container images this file forbids packages to start and stop services
     eval "$2"' "$repo" "$packages" "$1"
 }
 
-# A script for host_with_packages, which calls the functions install, upgrade and remove.
+# A script for host_with_packages. Each test defines the functions that it calls: install, reinstall, upgrade and remove.
 # shellcheck disable=SC2016 # for the inner shell
 upgrade_and_remove='
   install
@@ -82,7 +82,7 @@ trim=restore refused=report
 inactive
 inactive'
 
-@test "an upgrade of the Debian package replaces the active programs without a gap, keeps their settings, enables nothing else, and its removal disables them" {
+@test "installing the Debian package enables nothing; an upgrade replaces the host mode's programs, leaves no payload untrimmed and keeps the settings; a removal disables the host mode" {
   host_with_packages '
     install() { debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb; }
     reinstall() { install; }
@@ -91,7 +91,7 @@ inactive'
   [[ $output == "$upgraded_and_removed" ]] || fail "$output" "$stderr"
 }
 
-@test "an upgrade of the RPM replaces the active programs without a gap, keeps their settings, enables nothing else, and its removal disables them" {
+@test "installing the RPM enables nothing; an upgrade replaces the host mode's programs, leaves no payload untrimmed and keeps the settings; a removal disables the host mode" {
   host_with_packages '
     install() { fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"; }
     reinstall() { fedora --nodeps -U --replacepkgs "/srv/xsaveshim*-0.1.0-*.rpm"; }

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# KVM judges `xsaveshim pair`: probe runs on two hosts, one host saves a real guest, and the other host restores the guest, without
-# and with the library. A host is a testbed kernel on an emulated CPU with or without PKRU. teardown_file writes a table of
-# docs/testing.md.
+# Compares the forecasts of `xsaveshim pair` with what real KVMs do. `xsaveshim probe` runs on two hosts, the first host saves a
+# guest, and the second host restores the guest without the library and with it. A host is a testbed kernel on an emulated CPU with
+# or without PKRU. teardown_file writes the table "pairs" of docs/testing.md.
 
 load lib
 load qemu
 
-# With XSTEST_PAIRS=all the suite judges every ordered pair of eight hosts (half an hour), else some pairs with different answers.
+# With XSTEST_PAIRS=all the suite tests every ordered pair of eight hosts (half an hour), otherwise 12 pairs.
 sources=(leaky leaky-nopku fixed)
 destinations=(fixed fixed-nopku affected affected-strict)
 if [[ ${XSTEST_PAIRS-} == all ]]; then
@@ -22,7 +22,7 @@ on() { # HOST DEED...
     "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
-# A host that is in both lists is probed twice, and gives the same answers.
+# probe runs twice on a host that is in both lists, and gives the same answers.
 play() {
   local host from restores=()
   for from in "${sources[@]}"; do restores+=("restore:from-$from:without" "restore:from-$from:with"); done
@@ -34,7 +34,7 @@ play() {
   done
 }
 
-# If a part fails, its rows are missing, and the tests that look for these rows fail.
+# setup_file plays all hosts. A host that fails writes no rows, so the test that looks for these rows fails.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -47,7 +47,7 @@ judge() { # FROM TO
   answer=$("$build/xsaveshim" pair --json "$out/$1.json" "$out/$2.json" | jq -r .result.answer)
 }
 
-# Prints "intact" or "lost".
+# Prints what became of the guest: "intact" or "lost".
 outcome_of() { # FROM TO SHIM
   awk -F '\t' -v host="$2" -v from="from-$1" -v shim="$3" \
     '$1 == host && $2 == "restore" && $3 == from && $4 == shim { print $7 == "intact" ? "intact" : "lost" }' "$out/rows.tsv"
@@ -68,7 +68,7 @@ teardown_file() {
   } >"$build/results/pairs.md"
 }
 
-@test "pair foretells for every pair whether a guest is lost without the library, and whether it is intact with it" {
+@test "for every pair of hosts, xsaveshim pair foretells whether a moved guest is lost without the library, and that it is intact with the library" {
   local from to answer bare wrong=() answers=()
   for from in "${sources[@]}"; do
     for to in "${destinations[@]}"; do

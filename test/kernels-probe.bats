@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# `xsaveshim probe` on kernels that are known to refuse, to leak, or to do neither.
+# Runs `xsaveshim probe` on testbed kernels that are known to refuse leaked xfeatures, to leak xfeatures, or to do neither.
 
 load lib
 
@@ -18,23 +18,23 @@ assert_probe() {
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr"
 }
 
-@test "probe finds that the fixed kernel neither refuses nor leaks xfeatures" {
+@test "xsaveshim probe finds that the testbed's fixed kernel neither refuses nor leaks xfeatures" {
   assert_probe fixed 0 accepts 0x0 clean 0 0 0x0
 }
 
-@test "probe finds that the leaky kernel leaks xfeatures" {
+@test "xsaveshim probe finds that the testbed's leaky kernel leaks xfeatures" {
   assert_probe leaky 1 accepts 0x0 leaks 0 0 0x214
 }
 
-@test "probe finds that the affected kernel refuses xfeatures that the guest does not have" {
+@test "xsaveshim probe finds that the testbed's affected kernel refuses xfeatures that the guest lacks" {
   assert_probe affected 1 refuses 0x204 clean EINVAL 0 0x0
 }
 
-@test "probe finds that the affected-strict kernel refuses even x87 and SSE" {
+@test "xsaveshim probe finds that the testbed's affected-strict kernel refuses even x87 and SSE for a guest without XSAVE" {
   assert_probe affected-strict 1 refuses 0x207 clean EINVAL EINVAL 0x0
 }
 
-# assert_probe_with_host_mode KERNEL DESTINATION TRIMS-LOADED SOURCE AFFECTED    checks probe's answers while the host mode is active
+# assert_probe_with_host_mode KERNEL DESTINATION TRIMS-LOADED SOURCE AFFECTED    checks probe's answers with the host mode active
 assert_probe_with_host_mode() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
@@ -52,10 +52,10 @@ assert_probe_with_host_mode() {
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr" "expected:" "$expected"
 }
 
-@test "while the host mode is active, probe finds that the affected kernel refuses xfeatures, and the host mode does not count probe's calls" {
+@test "while the host mode is active, xsaveshim probe still finds that a kernel refuses leaked xfeatures, and the host mode does not count probe's calls" {
   assert_probe_with_host_mode affected refuses true unknown true
 }
 
-@test "while the host mode hides the leaky kernel's leak, probe says that it cannot see the leak" {
+@test "while the host mode is active on a leaky kernel, xsaveshim probe says that it cannot see whether the kernel leaks" {
   assert_probe_with_host_mode leaky accepts true unknown ""
 }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The bug and its cure, on kernels that really leak and really refuse. The guest checks its own registers. QEMU saves the guest on
-# the leaky kernel and restores it on the other kernels, without xsaveshim and with each mode. teardown_file writes a table of
-# docs/testing.md.
+# Shows the bug and its cure on testbed kernels that really leak xfeatures or really refuse leaked xfeatures. The guest checks its
+# own registers. QEMU saves the guest on the kernel "leaky", and restores the guest on the other kernels: without xsaveshim, with
+# the library, and with the host mode. teardown_file writes the table "kernels" of docs/testing.md.
 
 load lib
 load qemu
@@ -15,7 +15,7 @@ on() {
     timeout 600 "$repo/test/kernels/run" --timeout 500 "${options[@]}" "$1" -- "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
-# Two machines run at once, with a serial line between them.
+# The two machines run at the same time, with a virtio serial line between them.
 migrates_live() {
   local receiver
   on --link "$BATS_FILE_TMPDIR/line,server=on" affected receive:live:without &
@@ -35,7 +35,7 @@ whole_story() {
     migrates_live
 }
 
-# If a part fails, its rows are missing, and the tests that look for these rows fail.
+# setup_file plays all parts of the story. A part that fails writes no rows, so the tests that look for these rows fail.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -73,14 +73,14 @@ assert_lost() { # KERNEL SNAPSHOT SHIM ANSWER
   fi
 }
 
-# A QEMU that exits on a refusal exits at the first of the two vCPUs.
+# QEMU 8.2 and later exit when KVM refuses the first vCPU's payload, and do not load the second vCPU's payload.
 assert_both_lost() { # KERNEL
   local answers='0x217 EINVAL'
   qemu_exits_on_refusal || answers+=', 0x217 EINVAL'
   assert_lost "$1" smp2 without "$answers"
 }
 
-# assert_reports KERNEL SNAPSHOT SHIM LINE...    checks that the log has these reports, in this order, for any descriptor
+# assert_reports KERNEL SNAPSHOT SHIM LINE...    checks that the log has these reports, in this order; fd= may have any value
 assert_reports() {
   local file=$out/$1-$2-$3.reports
   shift 3
@@ -89,12 +89,12 @@ assert_reports() {
 
 trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 after=0x3 dropped=avx,bndcsr,pkru'
 
-@test "the leaky kernel saves AVX, BNDCSR and PKRU of a guest without XSAVE" {
+@test "on the testbed's leaky kernel, the saved state of a guest without XSAVE has AVX, BNDCSR and PKRU" {
   assert_came_to leaky save file without '0x217 ok' postmigrate intact
   assert_came_to leaky save smp2 without '0x217 ok' postmigrate intact
 }
 
-@test "a savevm on the leaky kernel stops the guest with QEMU 8.2 and later, which load back what they save; with the library the guest runs on" {
+@test "on a leaky kernel savevm stops the guest if QEMU is 8.2 or later, which loads the saved state back; with the library the guest runs on" {
   if qemu_exits_on_refusal; then
     assert_came_to leaky save disk without '0x217 ok' internal-error stopped
   else
@@ -103,51 +103,51 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_came_to leaky save diskshimmed with '0x217 ok' running intact
 }
 
-@test "on the affected kernel, without the library, KVM refuses the saved guest and its registers are lost" {
+@test "without the library, a kernel that refuses leaked xfeatures refuses the payload of the leaky kernel's guest, and the guest is lost" {
   assert_lost affected file without '0x217 EINVAL'
 }
 
-@test "on the affected kernel, with the library, the saved guest runs on, intact" {
+@test "with the library, the leaky kernel's guest runs on intact on a kernel that refuses leaked xfeatures" {
   assert_came_to affected restore file with '0x3 ok' running intact
   assert_reports affected file with "level=notice $trimmed"
 }
 
-@test "on the affected kernel a guest restored from a savevm snapshot is lost without the library, and intact with it" {
+@test "on a kernel that refuses leaked xfeatures, a guest restored from a leaky savevm snapshot is lost without the library, and intact with it" {
   assert_lost affected disk without '0x217 EINVAL'
   assert_came_to affected restore disk with '0x3 ok' running intact
 }
 
-@test "on the affected kernel both vCPUs of a guest are lost without the library, and intact with it" {
+@test "on a kernel that refuses leaked xfeatures, both vCPUs of a leaky guest are lost without the library, and intact with it" {
   assert_both_lost affected
   assert_came_to affected restore smp2 with '0x3 ok, 0x3 ok' running intact
   assert_reports affected smp2 with "level=notice $trimmed" "level=notice ${trimmed/vcpu=0/vcpu=1}"
 }
 
-@test "with XSAVESHIM_TRIM=none the library reports what it would drop, and the guest is lost" {
+@test "with XSAVESHIM_TRIM=none the library drops nothing and reports the xfeatures that it would drop, and the guest is lost" {
   assert_lost affected file observing '0x217 EINVAL'
   [[ $(head -n 1 "$out/affected-file-observing.reports") == *" event=would-trim "*" after=0x217 dropped=avx,bndcsr,pkru" ]]
   [[ $(tail -n 1 "$out/affected-file-observing.reports") == *" event=refused "*" reason=host-lacks:bndcsr;guest-lacks:avx,bndcsr,pkru" ]]
 }
 
-@test "with XSAVESHIM_TRIM=save on the leaky kernel the snapshot is clean, and restores on the affected one without the library" {
+@test "with XSAVESHIM_TRIM=save the leaky kernel's snapshot is clean: a kernel that refuses leaked xfeatures restores it without the library" {
   assert_came_to leaky save clean saving '0x3 ok' postmigrate intact
   assert_came_to affected restore clean without '0x3 ok' running intact
 }
 
-@test "on the fixed kernel, which lacks BNDCSR, the guest is lost without the library, and intact with it" {
+@test "on the fixed kernel, whose KVM does not support the leaked BNDCSR, the leaky guest is lost without the library, and intact with it" {
   assert_lost fixed file without '0x217 EINVAL'
   assert_came_to fixed restore file with '0x3 ok' running intact
   assert_reports fixed file with "level=notice $trimmed"
 }
 
-@test "on the strict kernel, which refuses even FP and SSE, the library loads them under a widened CPUID, and the guest is intact" {
+@test "on a kernel that refuses even FP and SSE, the library loads them under a temporarily widened CPUID, and the guest is intact" {
   assert_lost affected-strict file without '0x217 EINVAL'
   assert_came_to affected-strict restore file with '0x3 EINVAL, 0x3 ok' running intact
   assert_reports affected-strict file with "level=notice $trimmed" \
     "level=notice event=load-widened ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x3 guest_xcr0=0x0"
 }
 
-@test "with the host mode, enabled while QEMU runs, the leaky kernel saves guests that the affected kernel restores without xsaveshim" {
+@test "if the host mode is enabled on the leaky kernel while QEMU runs, a kernel that refuses leaked xfeatures restores the saved guests without xsaveshim" {
   assert_came_to leaky save cleanhost host '0x3 ok' postmigrate intact
   assert_came_to affected restore cleanhost without '0x3 ok' running intact
   assert_came_to leaky save cleanhost-smp2 host '0x3 ok' postmigrate intact
@@ -156,22 +156,22 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_came_to affected restore diskcleanhost without '0x3 ok' running intact
 }
 
-@test "with the host mode on the leaky kernel a live migration to the affected kernel succeeds without xsaveshim there" {
+@test "with the host mode on a leaky source, a live migration to a kernel that refuses leaked xfeatures succeeds without xsaveshim there" {
   assert_came_to leaky send live host '0x3 ok' postmigrate intact
   assert_came_to affected receive live without '0x3 ok' running intact
 }
 
-@test "on the affected kernel, with the host mode, a plain QEMU restores the leaky guests" {
+@test "with the host mode on a kernel that refuses leaked xfeatures, a QEMU without the library restores the leaky guests" {
   assert_came_to affected restore file host '0x3 ok' running intact
   assert_came_to affected restore smp2 host '0x3 ok, 0x3 ok' running intact
   assert_came_to affected restore disk host '0x3 ok' running intact
 }
 
-@test "the host mode also serves a QEMU that waited with -incoming defer before the host mode was enabled" {
+@test "the host mode also trims for a QEMU that was already waiting with -incoming defer when the host mode was enabled" {
   assert_came_to affected restore file waiting '0x3 ok' running intact
 }
 
-@test "on the fixed kernel and on Debian's, which lack BNDCSR, the guest is lost without the host mode, and intact with it" {
+@test "on the fixed kernel and on Debian's, whose KVMs do not support the leaked BNDCSR, the leaky guest is lost without the host mode, and intact with it" {
   assert_came_to fixed restore file host '0x3 ok' running intact
   assert_both_lost fixed
   assert_came_to fixed restore smp2 host '0x3 ok, 0x3 ok' running intact

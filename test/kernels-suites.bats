@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Suites of `make check`, and KVM's own test of saving and restoring a vCPU's state, on the testbed's kernels.
+# Runs suites of `make check`, and KVM's own selftest state_test, on the testbed's kernels.
 
 load lib
 
@@ -16,33 +16,33 @@ assert_pass_on() {
   fi
 }
 
-# Sets state_test, and runs it on a kernel.
+# Sets state_test to the path of KVM's selftest state_test, and runs the selftest on a testbed kernel.
 run_state_test() { # KERNEL [LD_PRELOAD]
   state_test=$(test/kernels/selftest state_test)
   run test/kernels/run --timeout 300 "$1" -- env XSAVESHIM_REFUSED=report LD_PRELOAD="${2-}" "$state_test"
 }
 
-@test "qemu.bats passes on the affected kernel" {
+@test "qemu.bats, which tests the library under real QEMU, passes on a kernel that refuses leaked xfeatures" {
   assert_pass_on affected test/qemu.bats
 }
 
-@test "kvm.bats passes on the fixed kernel" {
+@test "kvm.bats, which tests the library on real KVM, passes on the testbed's fixed kernel" {
   assert_pass_on fixed test/kvm.bats
 }
 
-@test "kvm.bats passes on the leaky kernel" {
+@test "kvm.bats, which tests the library on real KVM, passes on a kernel that leaks xfeatures" {
   assert_pass_on leaky test/kvm.bats
 }
 
-@test "kvm.bats passes on the affected kernel" {
+@test "kvm.bats, which tests the library on real KVM, passes on a kernel that refuses leaked xfeatures" {
   assert_pass_on affected test/kvm.bats
 }
 
-@test "kvm.bats passes on the strict kernel" {
+@test "kvm.bats, which tests the library on real KVM, passes on a kernel that refuses even FP and SSE" {
   assert_pass_on affected-strict test/kvm.bats
 }
 
-@test "with the library KVM's state_test passes on every kernel" {
+@test "with the library, KVM's selftest state_test passes on every testbed kernel" {
   local kernel
   for kernel in fixed leaky affected affected-strict; do
     run_state_test "$kernel" "$shim"
@@ -50,8 +50,8 @@ run_state_test() { # KERNEL [LD_PRELOAD]
   done
 }
 
-# Since Linux 6.6 state_test also restores into a vCPU with an empty CPUID table. Affected kernels refuse this payload.
-@test "without the library KVM's state_test fails on the affected kernel if it restores into a vCPU with an empty CPUID table" {
+# Since Linux 6.6 state_test also loads a payload into a vCPU with an empty CPUID table. Affected kernels refuse this payload.
+@test "without the library, KVM's selftest state_test fails on a kernel that refuses leaked xfeatures, if the selftest restores into a vCPU with an empty CPUID table" {
   run_state_test affected
   if grep -q 'regardless of guest CPUID' "$state_test.c"; then
     [[ $status != 0 && $output != *SKIP* && $output == *KVM_SET_XSAVE* ]] || fail "exit status $status" "$output"

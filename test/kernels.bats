@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The testbed's tools: test/kernels/build with a source tree that takes no time to build, and test/kernels/run with a real kernel.
+# Tests the testbed's tools: test/kernels/build with a fake source tree that takes no time to build, and test/kernels/run with a
+# real kernel.
 
 # bats file_tags=testbed
 
@@ -18,8 +19,8 @@ teardown() {
   [[ ! ${background:-} ]] || kill -KILL -- "-$background" 2>/dev/null || true
 }
 
-# Imitates the kernel source. Its vmlinux is the concatenation of the files that test/kernels/changes changes. Each build adds a
-# line to $work/made. If $work/hold exists, a build waits until $work/go exists. objcopy is replaced by cp.
+# Makes a fake kernel source. Its vmlinux is the concatenation of the files that test/kernels/changes changes. Each build adds a
+# line to $work/made. If $work/hold exists, a build waits until $work/go exists. A script that only copies replaces objcopy.
 fake_source() {
   mkdir "$work/bin"
   printf '#!/bin/sh\ncp "$2" "$3"\n' >"$work/bin/objcopy"
@@ -70,7 +71,7 @@ assert_exit() {
   nothing_runs_in "$TMPDIR" || fail "something still runs"
 }
 
-@test "each kernel is built from the source with its own change, once; a later run builds nothing" {
+@test "test/kernels/build builds each testbed kernel once, from the source with that kernel's own change, and a later run builds nothing" {
   fake_source
   assert_builds leaky
   assert_builds
@@ -84,7 +85,7 @@ assert_exit() {
   diff "$work/made" <(printf '%s\n' -leaky -fixed -affected -affected-strict)
 }
 
-@test "a kernel that cannot be built leads to exit status 1 and a message with the reason; the other kernels are built" {
+@test "if a testbed kernel cannot be built, test/kernels/build exits with 1, names the reason, and builds the other kernels" {
   fake_source
   assert_does_not_build "*no kernel is called 'fixd'; there are: fixed leaky affected affected-strict" fixd
   XSTEST_KERNEL_SOURCE=$work/none.tar.xz assert_does_not_build "*there is no kernel source $work/none.tar.xz: install *" fixed
@@ -100,7 +101,7 @@ assert_exit() {
   assert_does_not_build "*CONFIG_SECURITY_YAMA=y was not accepted*" fixed
 }
 
-@test "a build that is interrupted exits with 143 and leaves no process, and a later build succeeds" {
+@test "a kernel build that SIGTERM interrupts exits with 143 and leaves no process behind, and a later build succeeds" {
   local status=0
   fake_source
   touch "$work/hold"
@@ -116,7 +117,7 @@ assert_exit() {
   grep -q 'u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |' "$output"
 }
 
-@test "a command's output, errors and exit status come through" {
+@test "test/kernels/run passes on the output, the error output and the exit status of a command in the testbed kernel" {
   head -c 300000 /dev/urandom >"$work/bytes"
   timeout 300 "$runner" fixed -- sh -c 'cat "$1"; tac "$1" >/dev/stderr; exit 7' sh "$work/bytes" >"$work/out" 2>"$work/err" || status=$?
   ((status == 7))
@@ -126,7 +127,7 @@ assert_exit() {
   assert_exit 127 fixed -- no-such-command
 }
 
-@test "a command finds the host's files, its directory, arguments and settings, and writes only into XSTEST_OUT" {
+@test "a command in a testbed kernel finds the host's files, its directory, arguments and settings, and writes to the host only in XSTEST_OUT" {
   mkdir "$work/shared, and odd"
   echo old >"$work/file"
   cd "$work"
@@ -138,7 +139,7 @@ assert_exit() {
   [[ $(<file) == old && $(<"$work/shared, and odd/result") == kept ]]
 }
 
-@test "a command that takes too long leads to 124 in time, and background processes of a command do not hold it up" {
+@test "test/kernels/run exits with 124 if its command exceeds the time limit, and does not wait for the command's background processes" {
   SECONDS=0
   assert_exit 124 --timeout 40 fixed -- sh -c 'echo started; sleep 100'
   ((SECONDS < 100))
@@ -146,13 +147,13 @@ assert_exit() {
   assert_exit 0 --timeout 60 fixed -- sh -c 'sleep 1000 & setsid sleep 1000 & echo done'
 }
 
-@test "a kernel that dies or does not come up leads to 125 in time" {
+@test "test/kernels/run soon exits with 125 if the testbed kernel dies or does not come up" {
   assert_exit 125 fixed -- busybox reboot -f
   [[ $stderr == *"kernel fixed died while it ran: busybox reboot -f" ]]
   fake_source
   assert_builds fixed
   local image=$output
-  assert_exit 125 fixed -- true # the image is no kernel
+  assert_exit 125 fixed -- true # the fake image cannot boot
   [[ $stderr == *"kernel fixed did not come up" ]]
   cat >"$work/hangs.S" <<'ASM'
   .section .note, "a"           # the entry point for a direct boot
@@ -173,7 +174,7 @@ ASM
   [[ $stderr == *"kernel fixed did not come up within 3 s" ]]
 }
 
-@test "a run that is interrupted exits with 128 plus the signal's number and leaves nothing behind" {
+@test "test/kernels/run exits with 128 plus the signal's number if a signal interrupts it, and leaves no file and no process behind" {
   local signal status
   for signal in TERM INT; do
     mkdir "$work/out-$signal"

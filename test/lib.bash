@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Functions that the suites share; `load lib` sources this file. `make test-programs` built in the directory $build.
+# Functions that the suites share; `load lib` sources this file. $build is the directory in which `make test-programs` has built.
 
 bats_require_minimum_version 1.5.0
 
@@ -12,7 +12,7 @@ standin=$build/test/standin.so
 vmm=$build/test/vmm
 calls=$BATS_TEST_TMPDIR/calls
 
-[[ ${XSTEST_FRESH-} ]] || "$repo/test/stale" "$build" || exit 1 # test/run calls stale itself, and then sets XSTEST_FRESH
+[[ ${XSTEST_FRESH-} ]] || "$repo/test/stale" "$build" || exit 1 # test/run calls test/stale itself, and then sets XSTEST_FRESH
 
 unset XSAVESHIM_TRIM XSAVESHIM_REFUSED XSAVESHIM_LOG XSAVESHIM_LOG_LEVEL "${!STANDIN_@}" LD_PRELOAD DEVICE
 
@@ -21,7 +21,7 @@ fail() {
   return 1
 }
 
-# Writes a row for the table in docs/testing.md.
+# Writes a row for the table "checks" in docs/testing.md.
 result() { # NAME WHAT HOW-MUCH OUTCOME
   mkdir -p "$build/results"
   echo "| $2 | $3 | $4 |" >"$build/results/$1.rows"
@@ -45,7 +45,7 @@ wait_for() {
 }
 
 # Returns true if a process waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols shows only the
-# system call in which the process waits.
+# system call: then returns true if the process waits in SYSTEM-CALL.
 waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   if [[ -e /proc/$3/wchan ]]; then
     grep -q "$1" "/proc/$3/wchan"
@@ -60,15 +60,15 @@ is_stopped() { # PID
   ! grep -L $'^State:\tT' "/proc/$1"/task/*/status | grep -q .
 }
 
-# Sets public to a new directory with copies of FILES, which every user may enter. (A clone may be below a closed home.) The caller
-# removes it.
+# Copies the FILES to a new directory that every user may enter, and sets public to this directory. (The work tree may be below a
+# home directory that other users may not enter.) The caller removes the directory.
 make_public() { # FILE...
   public=$(mktemp -d /tmp/xsaveshim-public.XXXXXX)
   chmod 755 "$public"
   cp "$@" "$public/"
 }
 
-# In each test the library reads this host's settings file. If root runs test/run, it hides this file.
+# In each test the library reads this host's /etc/xsaveshim.conf. test/run hides this file, but only if root runs test/run.
 need_no_settings_file() {
   [[ ! -s /etc/xsaveshim.conf ]] ||
     skip "xsaveshim is installed here, and its /etc/xsaveshim.conf gets into this test: run scripts/test as root, or move it away"
@@ -82,7 +82,7 @@ need_kvm() {
   [[ -r /dev/kvm && -w /dev/kvm ]] || skip "no usable /dev/kvm here; scripts/test runs this in a testbed kernel"
 }
 
-# If these directories exist, `privately` runs a command that has them as /etc and /dev. The host's directories are not touched.
+# If these directories exist, `privately` runs a command that sees them as /etc and /dev. The host's /etc and /dev do not change.
 etc=$BATS_TEST_TMPDIR/etc
 dev=$BATS_TEST_TMPDIR/dev
 
@@ -103,7 +103,8 @@ privately() { # COMMAND...
   "${in_private[@]}" "$@"
 }
 
-# Starts a syslogd for `privately`: messages to /dev/log are appended to $messages. A second call restarts it.
+# listen starts a syslogd for commands that `privately` runs. The syslogd appends what it gets from /dev/log to $messages. A second
+# call restarts the syslogd.
 messages=$BATS_TEST_TMPDIR/messages
 
 listen() {
@@ -120,8 +121,8 @@ stop_listening() {
   listener=
 }
 
-# These run the VMM as bats' `run` does: [VARIABLE=VALUE]... STEP...    For the steps see `build/test/vmm`. $output has the VMM's
-# lines, $stderr the reports.
+# The next functions run the test VMM through bats' `run`, with the arguments [VARIABLE=VALUE]... STEP...; `build/test/vmm` without
+# arguments lists the steps. $output has the VMM's lines, and $stderr has the library's reports.
 
 run_vmm() {
   local environment=()
@@ -133,7 +134,7 @@ run_shimmed() {
   run_vmm LD_PRELOAD="$shim" "$@"
 }
 
-# Runs the VMM with the stand-in for KVM, which lists the calls that it gets in $calls.
+# Runs the test VMM with a fake KVM, standin.so, which writes the calls that it gets into $calls.
 run_standin() {
   rm -f "$calls"
   run_vmm LD_PRELOAD="$standin" STANDIN_LOG="$calls" DEVICE=/dev/null "$@"
@@ -143,7 +144,7 @@ run_shimmed_standin() {
   run_standin LD_PRELOAD="$shim $standin" "$@"
 }
 
-# Python is slow in the testbed, so a suite collects the JSON of all of its tests, and its last test validates it at once.
+# Python is slow in the testbed. So a suite collects the JSON of all its tests, and its last test validates all this JSON at once.
 collect_json() { # JSON...
   jq -ce . <<<"$*" >>"$BATS_FILE_TMPDIR/json"
 }
@@ -158,7 +159,7 @@ assert_collected_valid() { # SCHEMA
   validate "$1" <"$BATS_FILE_TMPDIR/json"
 }
 
-# Prints what the last run printed, for a failed assertion.
+# Prints the exit status and the output of the last `run`, for the message of a failed assertion.
 outcome() {
   printf '%s\n' "exit status: $status" "--- output:" "$output" "--- stderr:" "$stderr"
   [[ ! -e $calls ]] || { echo "--- calls:"; cat "$calls"; }
@@ -186,12 +187,12 @@ assert_no_report() {
   [[ -z $stderr ]] || fail "there should be no report" "$(outcome)"
 }
 
-# Checks that the stand-in got these calls for vCPUs, in the order of standard input, and no other.
+# Checks that the fake KVM (standin.so) got the vCPU calls that standard input lists, in this order, and no others.
 assert_vcpu_calls() {
   diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(outcome)"
 }
 
-# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other request that it only passes on.
+# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other ioctl request that it only passes on.
 assert_cheap() {
   run --separate-stderr timeout 120 "$build/test/stepcount" "$shim"
   ((status == 0)) || fail "$stderr" || return

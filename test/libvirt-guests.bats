@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Restores libvirt's domains that were saved on a leaky host, with the library and without: systemd as PID 1 in namespaces, this
-# machine's libvirtd, QEMU and KVM, stock settings. The tests share one host, on which the images are saved once.
+# Restores libvirt's domains that were saved on a leaky host, with the library and without it. The host is systemd as PID 1 in
+# namespaces, with this machine's libvirtd, QEMU and KVM, and with stock settings. The tests share this host, on which the images
+# are saved once.
 
 load lib
 load libvirt
@@ -50,7 +51,7 @@ ensure_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-li
 
 ensure_disabled() { host xsaveshim-libvirt disable; }
 
-# Asserts that the guest of an image which KVM refuses is lost without the library: QEMU up to 8.1 runs on without the registers,
+# Asserts that a guest whose payload KVM refuses is lost without the library: QEMU up to 8.1 runs on without the guest's registers,
 # later versions exit.
 assert_loses_registers() { # virsh ARGUMENT...
   if qemu_exits_on_refusal; then
@@ -64,12 +65,12 @@ assert_loses_registers() { # virsh ARGUMENT...
   run -1 trim_in_guest_log
 }
 
-@test "without the library virsh reports a leaky saved domain as restored without its registers, or QEMU 8.2 and later exits" {
+@test "without the library, virsh reports a leaky saved domain as restored although its registers are lost, or QEMU 8.2 and later exits" {
   ensure_disabled
   assert_loses_registers virsh restore /srv/leaky.save
 }
 
-@test "without the library a leaky managed save starts without its registers and is deleted, or QEMU 8.2 and later exits" {
+@test "without the library, a domain starts from a leaky managed save without its registers and the save is deleted, or QEMU 8.2 and later exits and the save is kept" {
   ensure_disabled
   host cp /srv/managed.save "$managed_save"
   assert_loses_registers virsh start guest
@@ -80,7 +81,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   fi
 }
 
-@test "a domain with <qemu:env>, or with the <emulator> of docs/libvirt.md, gets the library without the drop-in" {
+@test "a domain whose XML has <qemu:env> with LD_PRELOAD, or the <emulator> of docs/libvirt.md, gets the library without xsaveshim-libvirt enable" {
   ensure_disabled
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   printf '#!/bin/sh\nexec env LD_PRELOAD=libxsaveshim.so /usr/bin/qemu-system-x86_64 "$@"\n' |
@@ -98,7 +99,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   done
 }
 
-@test "enable and disable leave running domains as they are, and count for domains that start afterwards" {
+@test "xsaveshim-libvirt enable and disable leave running domains as they are, and apply to domains that start afterwards" {
   ensure_disabled
   host virsh -q start guest
   before=$(guest_pid)
@@ -121,7 +122,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   run -1 guest_has_library
 }
 
-@test "after enable a leaky managed save starts intact" {
+@test "after xsaveshim-libvirt enable, a domain starts intact from a leaky managed save" {
   ensure_enabled
   host cp /srv/managed.save "$managed_save"
   host virsh start guest
@@ -129,7 +130,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   assert_trim_in_guest_log
 }
 
-@test "after enable a leaky saved domain is restored intact, under libvirt's stock sandbox, mount namespace and unprivileged user" {
+@test "after xsaveshim-libvirt enable, a leaky saved domain is restored intact in libvirt's stock sandbox and mount namespace, as an unprivileged user" {
   run -1 host grep -vE '^[[:space:]]*(#|$)' /etc/libvirt/qemu.conf
   ensure_enabled
   host virsh -q restore /srv/leaky.save
@@ -143,10 +144,10 @@ assert_loses_registers() { # virsh ARGUMENT...
   [[ $(host readlink "/proc/$pid/ns/mnt") != "$(host readlink "/proc/$daemon/ns/mnt")" ]]
 }
 
-# The saved MXCSR has a reserved bit: KVM refuses this payload even if it is trimmed.
-@test "if KVM refuses the trimmed state too, virsh reports the failure, and the save file is kept" {
+# The test sets reserved bits in the saved MXCSR. KVM refuses this payload even if it is trimmed.
+@test "if KVM refuses even the trimmed payload, virsh reports the failure, and the save file is kept" {
   ensure_enabled
-  # QEMU saves a20_mask and MXCSR side by side
+  # QEMU saves MXCSR directly behind a20_mask, which is all ones
   perl -0777 -pe '$n = s/\xff{4}\x00\x00\x1f\x80/\xff\xff\xff\xff\xff\xff\x1f\x80/g; $n == 1 or die "no MXCSR found\n"' \
     "$host_root/srv/leaky.save" >"$host_root/srv/unloadable.save"
   run -1 host virsh restore /srv/unloadable.save
@@ -159,13 +160,13 @@ assert_loses_registers() { # virsh ARGUMENT...
   [[ $output == *"error: Failed to start domain 'guest'"* ]]
   [[ -s $host_root$managed_save ]]
 
-  # Without the library, QEMU alone decides.
+  # Without the library, QEMU's version alone decides what becomes of the guest.
   host xsaveshim-libvirt disable
   host rm "$managed_save" /var/log/libvirt/qemu/guest.log
   assert_loses_registers virsh restore /srv/unloadable.save
 }
 
-# Runs the commands of docs/snapshots.md on an image.
+# Runs the commands of docs/snapshots.md, which tell whether a saved image is poisoned, on IMAGE.
 judge_image() { # IMAGE
   local commands
   commands=$(sed -n '/^## libvirt/,/^## /p' "$repo/docs/snapshots.md" | sed -n '/^```$/,/^```$/{/^```$/!p}' |
@@ -175,7 +176,7 @@ judge_image() { # IMAGE
   run host bash -euc "cd /srv/judge; $commands"
 }
 
-@test "the commands of docs/snapshots.md judge a leaky saved image poisoned and a clean one clean, and leave both as they are" {
+@test "the commands of docs/snapshots.md show that a leaky saved image is poisoned and that a clean image is clean, and change neither image" {
   ensure_disabled
   host virsh -q start guest
   host virsh -q save guest /srv/clean.save
@@ -188,11 +189,12 @@ judge_image() { # IMAGE
   [[ $(host sha256sum /srv/leaky.save /srv/clean.save) == "$before" ]]
 }
 
-# ---- XSAVESHIM_LOG=/path of domains ----
+# ---- domains with XSAVESHIM_LOG=/path ----
 
 domains_log=/var/log/xsaveshim/domains.log
 
-# Writes settings with mistakes, and a log in a directory of the domains' user. libvirtd's own stderr goes to /srv/libvirtd.err.
+# Writes a settings file with mistakes, whose log file is in a directory of the domains' user. libvirtd's own stderr goes to
+# /srv/libvirtd.err.
 configure_log() {
   host install -d -o libvirt-qemu -g libvirt-qemu -m 700 "$(dirname "$domains_log")"
   printf '%s\n' XSAVESHIM_REFUSED=abort "XSAVESHIM_LOG=$domains_log" XSAVESHIM_TRIM=everything 'no such setting' |
@@ -217,11 +219,11 @@ descriptors_with_library() {
   done'
 }
 
-@test "with mistakes in the settings libvirtd neither opens the log nor prints anything, and a domain writes its reports there" {
+@test "if the settings file has mistakes, libvirtd with the library neither opens the log nor prints reports, and a domain writes its reports to the log" {
   ensure_disabled
   configure_log
   host xsaveshim-libvirt enable
-  host rm -r "$domains_log" /var/cache/libvirt/qemu/capabilities # the probe domain left these; libvirtd queries QEMU and KVM again
+  host rm -r "$domains_log" /var/cache/libvirt/qemu/capabilities # the probe domain left the log; without its cache libvirtd queries QEMU and KVM again
   host systemctl restart libvirtd
   host virsh -q domcapabilities >/dev/null
   daemon=$(host systemctl show -P MainPID libvirtd)
@@ -253,7 +255,7 @@ descriptors_with_library() {
     /var/log/libvirt/qemu/guest.log
 }
 
-@test "status names a running domain whose settings trim nothing, even if the file has changed" {
+@test "xsaveshim-libvirt status names a running domain that was started with XSAVESHIM_TRIM=none, even if the settings file has changed since" {
   ensure_enabled
   echo XSAVESHIM_TRIM=none | host tee -a /etc/xsaveshim.conf >/dev/null
   host virsh -q start guest
@@ -265,7 +267,7 @@ descriptors_with_library() {
 
 # ---- OpenStack, as in docs/other-hosts.md ----
 
-# Stops the host's libvirtd, and starts Kolla's in a container of its own.
+# Stops the host's libvirtd, and starts libvirtd as OpenStack's Kolla does, in a container of its own.
 start_kolla() { # [VOLUME...]
   host systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service
   host systemd-run --quiet --unit=nova_libvirt --property=KillMode=process bash /srv/kolla "$@"
@@ -277,7 +279,7 @@ stop_kolla() {
   host systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
 }
 
-# Runs the page's command that writes the preload file, and sets $volumes to the page's volumes.
+# Runs the command of docs/other-hosts.md that writes the preload file, and sets volumes to the volumes that this page names.
 prepare_kolla() {
   local section command
   section=$(sed -n '/^## OpenStack/,/^## KubeVirt/p' "$repo/docs/other-hosts.md")
@@ -289,7 +291,7 @@ prepare_kolla() {
 
 in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
 
-@test "in Kolla's container with the page's volumes a leaky managed save starts intact, and the host's status shows it as protected" {
+@test "in OpenStack Kolla's container with the volumes of docs/other-hosts.md, a leaky managed save starts intact, and the host's xsaveshim status shows it as protected" {
   ensure_disabled
   prepare_kolla
   start_kolla "${volumes[@]}"
@@ -302,14 +304,14 @@ in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
   [[ $output =~ $(guest_pid)\ +1\ +yes\ +library\ +guest\ .*refused=abort ]] || fail "$output"
 }
 
-@test "in Kolla's container without the page's volumes a leaky saved domain loses its registers" {
+@test "in OpenStack Kolla's container without the volumes of docs/other-hosts.md, a leaky saved domain loses its registers" {
   ensure_disabled
   start_kolla
   assert_loses_registers virsh restore /srv/leaky.save
 }
 
-# Boots a second host, on which `host` then runs commands. The second host's daemon listens on this port for the first host's
-# daemon.
+# Boots a second host. From then on `host` runs commands on the second host. The second host's libvirtd listens on PORT for the
+# first host's libvirtd.
 start_destination() { # PORT
   local stage=$BATS_TEST_TMPDIR/destination.installed unit
   cp -a "$BATS_FILE_TMPDIR/installed" "$stage"
@@ -322,7 +324,7 @@ start_destination() { # PORT
   host systemctl start libvirtd-tcp.socket
 }
 
-@test "a guest that migrates from daemon to daemon, as with nova, arrives intact if only the destination is enabled" {
+@test "a leaky guest that one libvirtd migrates to another, as with OpenStack nova, arrives intact if xsaveshim-libvirt enable ran only on the destination" {
   local source_dir=$host_dir port=$((20000 + RANDOM % 10000))
   ensure_disabled
   start_leaky_guest

@@ -2,8 +2,9 @@
 # shellcheck shell=bash
 #
 # Boots a libvirt host for tests: systemd as PID 1 in namespaces (test/tools/systemd-ns), with this machine's libvirt and QEMU, and
-# the canary guest as a domain. Without /dev/kvm the domain is of type qemu. `load lib` comes first. $host_dir keeps the host's
-# state: a suite whose tests share one host sets it to a directory in $BATS_FILE_TMPDIR.
+# the canary guest (test/guest/canary.S) as a domain. Without /dev/kvm the domain is of type qemu. A suite calls `load lib` first.
+# The directory $host_dir has the host's state. If a suite's tests share one host, the suite sets host_dir to a directory in
+# $BATS_FILE_TMPDIR.
 
 host_dir=$BATS_TEST_TMPDIR/host
 domain_type=kvm
@@ -49,7 +50,7 @@ stop_host() {
 
 host() { timeout $((120 * ${XSTEST_SLOW:-1})) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@"; }
 
-# Prints the canary's domain XML, with a <qemu:env> for each variable.
+# Prints the domain XML of the canary guest, with a <qemu:env> for each variable.
 domain_xml() { # [VAR=VALUE]...
   local variable
   cat <<XML
@@ -78,7 +79,7 @@ XML
 
 guest_pid() { cat "$host_root/run/libvirt/qemu/guest.pid"; }
 
-# The domain may have ended before the destroy: a daemon that has just started reconnects to the domain first.
+# `virsh destroy` may find that the domain is already gone, while a daemon that has just started reconnects to the domain.
 restart_guest() {
   host virsh -q destroy guest || true
   wait_for $((10 * ${XSTEST_SLOW:-1})) guest_is_off
@@ -107,7 +108,8 @@ assert_guest_prints() { # T|X
   tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" || fail "the guest printed other letters than $1"
 }
 
-# Starts a guest whose KVM leaks while /srv/leaking exists: an image that libvirt saves then has xfeatures that this KVM refuses.
+# Starts a guest whose KVM leaks while /srv/leaking exists. An image that libvirt saves during this time has an xfeature that this
+# host's KVM refuses.
 start_leaky_guest() {
   host virsh -q define /srv/guest/leaky.xml
   host virsh -q start guest
@@ -115,7 +117,8 @@ start_leaky_guest() {
   assert_guest_prints T
 }
 
-# Saves a leaky guest as /srv/leaky.save, whose domain XML does not have the leak. Leaves the domain defined and stopped.
+# Saves a leaky guest as /srv/leaky.save. The domain XML in this image does not preload leak.so. Leaves the domain defined and
+# stopped.
 save_leaky() {
   start_leaky_guest
   host touch /srv/leaking

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# xsaveshim-libvirt. Each test boots a host: systemd as PID 1 in namespaces, with this machine's libvirtd and QEMU. KVM is not needed.
+# Tests the command xsaveshim-libvirt. Each test boots a host: systemd as PID 1 in namespaces, with this machine's libvirtd and
+# QEMU. The tests do not need KVM.
 
 load lib
 load libvirt
@@ -22,8 +23,8 @@ teardown() {
   stop_host
 }
 
-# Prints the name, mode, owner and checksum of each file that an administrator may have written. libvirtd itself writes to
-# /etc/libvirt when it starts, so that directory is left out.
+# Prints the name, mode, owner and checksum of each file that an administrator may have written. Leaves /etc/libvirt out, because
+# libvirtd itself writes there when it starts.
 list_files() { # ROOT
   (cd "$1" && find etc usr/lib/systemd lib/systemd -path etc/libvirt -prune -o -type f -exec stat -c '%n %a %U' {} + \
     -exec sha1sum {} + | sort)
@@ -33,7 +34,7 @@ assert_unchanged() { # ROOT BEFORE    BEFORE: what list_files printed
   diff <(list_files "$1") - <<<"$2" >&2 || fail "files changed, see above"
 }
 
-# Asserts that enable refuses with this reason and remedy, and changes nothing. ${as[@]} runs the command.
+# Asserts that enable refuses with REASON and REMEDY, and changes no file. ${as[@]} has the words that precede the command.
 assert_refused() { # REASON REMEDY
   local before
   before=$(list_files "$host_root")
@@ -42,7 +43,7 @@ assert_refused() { # REASON REMEDY
   assert_unchanged "$host_root" "$before"
 }
 
-# Makes libvirt wait before it starts a domain, while /srv/hold exists. libvirtd must not run yet.
+# Makes libvirt wait before it starts a domain, as long as /srv/hold exists. Must be called before libvirtd starts.
 hold_domains() {
   host mkdir -p /etc/libvirt/hooks
   printf '%s\n' '#!/bin/sh' '[ "$2" = prepare ] || exit 0' 'touch /srv/held' \
@@ -50,8 +51,8 @@ hold_domains() {
   host chmod 755 /etc/libvirt/hooks/qemu
 }
 
-# Starts enable in the background, in a session of its own, and with the signals that a shell ignores for background commands.
-# $NAME.output is what it prints, $NAME.status its exit status.
+# Starts enable in the background, in a session of its own. Gives SIGINT its default action, because a shell ignores SIGINT for
+# background commands. The output goes to $NAME.output, and the exit status to $NAME.status.
 start_enable() { # NAME
   local name=$BATS_TEST_TMPDIR/$1
   rm -f "$name.status" "$host_root/srv/$1.pid"
@@ -62,7 +63,7 @@ start_enable() { # NAME
   } 3>&- &
 }
 
-# Starts enable, and returns when libvirt holds its probe domain.
+# Starts enable, and returns when libvirt holds up the start of enable's probe domain.
 start_held_enable() { # NAME
   rm -f "$host_root/srv/held"
   touch "$host_root/srv/hold"
@@ -95,7 +96,7 @@ assert_daemon_lacks_library() {
   run -1 host grep -qz libxsaveshim "/proc/$(daemon_pid)/environ"
 }
 
-@test "enable leaves no probe domain, a second enable changes and restarts nothing, and disable restores every file" {
+@test "xsaveshim-libvirt enable leaves no probe domain, a second enable changes and restarts nothing, and disable restores every file" {
   before=$(list_files "$host_root")
   host xsaveshim-libvirt enable
   assert_no_probe_left
@@ -112,7 +113,7 @@ assert_daemon_lacks_library() {
   assert_unchanged "$host_root" "$before"
 }
 
-@test "of two simultaneous enables the second waits for the first, and both succeed" {
+@test "of two simultaneous runs of xsaveshim-libvirt enable, the second waits for the first, and both succeed" {
   hold_domains
   start_held_enable first
   start_enable second
@@ -124,7 +125,7 @@ assert_daemon_lacks_library() {
   assert_no_probe_left
 }
 
-@test "a signal to enable, or to its whole session, makes it undo everything and leave no probe domain" {
+@test "if a signal ends xsaveshim-libvirt enable, or its whole session, enable undoes all its changes and leaves no probe domain" {
   before=$(list_files "$host_root")
   hold_domains
   for signal in "kill -TERM" "kill -HUP" "pkill -TERM --session" "pkill -INT --session"; do
@@ -142,7 +143,7 @@ assert_daemon_lacks_library() {
   done
 }
 
-@test "a signal to a second enable undoes nothing that the first did" {
+@test "a signal to a second xsaveshim-libvirt enable undoes nothing that the first enable did" {
   hold_domains
   host xsaveshim-libvirt enable
   enabled=$(list_files "$host_root")
@@ -156,7 +157,7 @@ assert_daemon_lacks_library() {
   assert_no_probe_left
 }
 
-@test "disable destroys the probe domain of an enable that was killed" {
+@test "xsaveshim-libvirt disable destroys the probe domain that a killed enable left behind" {
   before=$(list_files "$host_root")
   hold_domains
   start_held_enable killed
@@ -168,7 +169,7 @@ assert_daemon_lacks_library() {
   assert_unchanged "$host_root" "$before"
 }
 
-@test "disable removes everything even if the daemon does not restart, and names the daemon" {
+@test "even if libvirtd does not restart, xsaveshim-libvirt disable removes everything, and names libvirtd" {
   before=$(list_files "$host_root")
   host xsaveshim-libvirt enable
   echo 'no such setting' | host tee -a /etc/libvirt/libvirtd.conf
@@ -177,7 +178,7 @@ assert_daemon_lacks_library() {
   assert_unchanged "$host_root" "$before"
 }
 
-@test "make uninstall runs disable first, so that no domain starts with a missing library" {
+@test "make uninstall runs xsaveshim-libvirt disable first, so that later domains do not preload a missing library" {
   host mkdir /srv/tree
   tar -C "$repo" -c Makefile README.md NEWS.md SECURITY.md LICENSE command completions docs etc libvirt man packaging test |
     host tar -C /srv/tree -x
@@ -190,7 +191,7 @@ assert_daemon_lacks_library() {
   run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
 }
 
-@test "--dry-run prints the commands and changes nothing" {
+@test "with --dry-run, xsaveshim-libvirt enable and disable print their commands and change nothing" {
   before=$(list_files "$host_root")
   run -0 host xsaveshim-libvirt enable --dry-run
   [[ $output == *"[#] install "*"/$drop_in"*"[#] systemctl daemon-reload"*"would start the paused domain"* ]]
@@ -202,7 +203,7 @@ assert_daemon_lacks_library() {
   assert_unchanged "$host_root" "$before"
 }
 
-@test "status shows what is installed and which domains have the library" {
+@test "xsaveshim-libvirt status shows whether libvirtd is enabled, and which domains have the library" {
   host virsh -q define /srv/guest/guest.xml
   host virsh -q start guest
   run -1 host xsaveshim-libvirt status
@@ -222,7 +223,7 @@ assert_status_fails() { # MESSAGE
   [[ $output == *"$1"* ]] || fail "expected: $1" "$output"
 }
 
-@test "status names a daemon that was started before the drop-in was installed" {
+@test "xsaveshim-libvirt status names a libvirt daemon that was started before the drop-in with LD_PRELOAD was installed" {
   host systemctl start libvirtd
   host xsaveshim-libvirt enable --root /
   host systemctl daemon-reload
@@ -231,7 +232,7 @@ assert_status_fails() { # MESSAGE
   host xsaveshim-libvirt status
 }
 
-@test "status fails if domains cannot load the library or read the settings, or if the settings trim nothing" {
+@test "xsaveshim-libvirt status fails if domains cannot load the library or read the settings file, or if the settings switch trimming off" {
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   snippet=/etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim
   host xsaveshim-libvirt enable
@@ -258,7 +259,7 @@ assert_status_fails() { # MESSAGE
   host xsaveshim-libvirt status
 }
 
-# Prints the XML of a domain without devices, with this value of LD_PRELOAD if one is given.
+# Prints the XML of a domain without devices. The XML sets LD_PRELOAD if the second argument gives a value.
 plain_xml() { # NAME [LD_PRELOAD]
   echo "<domain type='$domain_type' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>$1</name>
     <memory unit='MiB'>16</memory><os><type arch='x86_64'>hvm</type></os>
@@ -267,7 +268,7 @@ plain_xml() { # NAME [LD_PRELOAD]
   echo "</domain>"
 }
 
-@test "status names a domain whose XML sets LD_PRELOAD, and a remedy that helps" {
+@test "xsaveshim-libvirt status names a domain that lacks the library because its XML sets LD_PRELOAD, and names a remedy that helps" {
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   host xsaveshim-libvirt enable
   plain_xml own /usr/lib/test/leak.so | host virsh -q create --paused /dev/stdin
@@ -277,7 +278,7 @@ plain_xml() { # NAME [LD_PRELOAD]
   host xsaveshim-libvirt status
 }
 
-@test "status names a domain of qemu:///session, and a remedy that helps" {
+@test "xsaveshim-libvirt status names a domain of qemu:///session that lacks the library, and names a remedy that helps" {
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   host useradd --create-home tester
   host install -d -o tester -m 700 /run/user/tester
@@ -295,7 +296,7 @@ plain_xml() { # NAME [LD_PRELOAD]
   [[ $output == *"domain mine (pid "*"has the library, $library"* ]]
 }
 
-# Makes QEMU fail for the probe domain, while libvirt runs.
+# Replaces QEMU by a script that fails for enable's probe domain, and that starts QEMU for all other domains.
 break_qemu() {
   host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-real
   printf '%s\n' '#!/bin/sh' 'case "$*" in *xsaveshim-probe*) echo "this QEMU is broken" >&2; exit 1 ;; esac' \
@@ -303,7 +304,7 @@ break_qemu() {
   host chmod 755 /usr/bin/qemu-system-x86_64
 }
 
-@test "enable undoes everything if the probe domain cannot load the library, or does not start" {
+@test "xsaveshim-libvirt enable undoes all its changes if its probe domain cannot load the library, or does not start" {
   before=$(list_files "$host_root")
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   host chmod 600 "$library"
@@ -321,7 +322,7 @@ break_qemu() {
   assert_no_probe_left
 }
 
-@test "a second enable whose probe domain does not start undoes only its own changes" {
+@test "if the probe domain of a second xsaveshim-libvirt enable does not start, the second enable undoes only its own changes" {
   host xsaveshim-libvirt enable
   enabled=$(list_files "$host_root")
   daemon=$(daemon_pid)
@@ -330,7 +331,7 @@ break_qemu() {
   [[ $output == *"could not be proven; no file was changed"* ]] || fail "$output"
   assert_unchanged "$host_root" "$enabled"
 
-  # An older version wrote this snippet, which the second enable replaces.
+  # This AppArmor snippet has the text of an older version, so the second enable replaces it.
   echo '# xsaveshim-libvirt enable' | host tee /etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim
   before=$(list_files "$host_root")
   run -1 host xsaveshim-libvirt enable
@@ -339,7 +340,7 @@ break_qemu() {
   [[ $(daemon_pid) == "$daemon" ]]
 }
 
-@test "enable switches to a library that was installed elsewhere" {
+@test "if the library was installed again in another directory, xsaveshim-libvirt enable switches to that library" {
   host xsaveshim-libvirt enable
   make -s -C "$repo" install BUILD="$build" LIBDIR=/usr/lib/moved DESTDIR="$BATS_TEST_TMPDIR/moved"
   tar -C "$BATS_TEST_TMPDIR/moved" -c usr | host tar -C / -x
@@ -350,7 +351,7 @@ break_qemu() {
   host xsaveshim-libvirt status
 }
 
-@test "enable refuses without root, systemd, virsh, the library or units, and if another drop-in has its name" {
+@test "xsaveshim-libvirt enable refuses to run without root, systemd, virsh, the library or libvirt's units, and if a foreign drop-in has its file name" {
   as=(setpriv --reuid nobody --clear-groups)
   assert_refused "cannot write to /etc" "run this as root"
   as=(unshare --mount sh -c 'mount -t tmpfs none /run/systemd; exec "$@"' without-systemd)
@@ -371,7 +372,7 @@ break_qemu() {
   assert_refused "neither a libvirtd.service nor a virtqemud.service" "libvirt-daemon-system"
 }
 
-@test "enable refuses a library outside /usr/lib unless AppArmor's policy allows it" {
+@test "xsaveshim-libvirt enable refuses a library outside /usr/lib unless AppArmor's policy lets domains map the library" {
   make -s -C "$repo" install BUILD="$build" PREFIX=/usr/local DESTDIR="$BATS_TEST_TMPDIR/local"
   tar -C "$BATS_TEST_TMPDIR/local" -c usr | host tar -C / -x
   library=/$(cd "$host_root" && find usr/local -name libxsaveshim.so)
@@ -383,7 +384,7 @@ break_qemu() {
   host "${as[@]}" xsaveshim-libvirt status
 }
 
-@test "enable refuses a library outside /usr/lib if SELinux is on" {
+@test "xsaveshim-libvirt enable refuses a library outside /usr/lib if SELinux is on" {
   make -s -C "$repo" install BUILD="$build" PREFIX=/opt DESTDIR="$BATS_TEST_TMPDIR/local"
   tar -C "$BATS_TEST_TMPDIR/local" -c opt | host tar -C / -x
   host rm /etc/apparmor.d/abstractions/libvirt-qemu
@@ -395,7 +396,7 @@ break_qemu() {
   host "${as[@]}" xsaveshim-libvirt enable
 }
 
-# Writes an administrator's LD_PRELOAD to the file FILE, and has systemd read this file.
+# Writes LD_PRELOAD=VALUE to FILE, as an administrator may do, and makes systemd read FILE.
 preload() { # FILE VALUE
   local line=LD_PRELOAD=$2
   host mkdir -p "$(dirname "$1")" "/etc/systemd/system/libvirtd.service.d"
@@ -409,7 +410,7 @@ preload() { # FILE VALUE
   host systemctl daemon-reload
 }
 
-@test "enable refuses to replace an administrator's LD_PRELOAD, and accepts one that has the library, too" {
+@test "xsaveshim-libvirt enable refuses to replace an administrator's LD_PRELOAD, but accepts an LD_PRELOAD that also has the library" {
   host systemctl start libvirtd
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   as=()
@@ -428,7 +429,7 @@ preload() { # FILE VALUE
   host xsaveshim-libvirt status
 }
 
-@test "enable refuses to replace an LD_PRELOAD of systemd's or the daemon's environment" {
+@test "xsaveshim-libvirt enable refuses to replace an LD_PRELOAD in systemd's environment or in libvirtd's" {
   as=()
   host systemctl set-environment LD_PRELOAD=/usr/lib/test/leak.so
   host systemctl start libvirtd
@@ -437,7 +438,7 @@ preload() { # FILE VALUE
   assert_refused "already has an LD_PRELOAD, from /proc/$(daemon_pid)/environ" "remove it"
 }
 
-@test "--version prints the version, wrong arguments are named, and status says that it needs root" {
+@test "xsaveshim-libvirt --version prints the version, a wrong argument is named in the message, and status says that it needs root" {
   run -0 host xsaveshim-libvirt --version
   [[ $output == "xsaveshim-libvirt $(sed -n 's/^VERSION := //p' "$repo/Makefile")" ]]
   run -2 host xsaveshim-libvirt
@@ -454,8 +455,8 @@ preload() { # FILE VALUE
   [[ $output == *"--root needs a directory, and '/nowhere' is none"* ]]
 }
 
-@test "systemd-analyze verify accepts the drop-ins of libvirtd.service and virtqemud.service" {
-  # Debian has no virtqemud.service, so this unit is a stand-in. The drop-in is the real one.
+@test "systemd-analyze verify accepts the drop-ins that xsaveshim-libvirt installs for libvirtd.service and virtqemud.service" {
+  # Debian has no virtqemud.service, so the test installs a fake unit. The drop-in is the real one.
   printf '[Unit]\nDescription=QEMU daemon\n[Service]\nType=notify\nExecStart=/usr/sbin/libvirtd --timeout 120\n' |
     host tee /lib/systemd/system/virtqemud.service
   host systemctl daemon-reload
@@ -468,7 +469,7 @@ preload() { # FILE VALUE
   done
 }
 
-@test "apparmor_parser compiles what enable adds to the policy of libvirt 9.0, and of later versions" {
+@test "apparmor_parser compiles the rules that xsaveshim-libvirt enable adds to the AppArmor policy of libvirt 9.0 and of later versions" {
   host xsaveshim-libvirt enable
   profile='#include <tunables/global>
     profile xsaveshim-test { #include <abstractions/libvirt-qemu>
@@ -478,7 +479,7 @@ preload() { # FILE VALUE
   host apparmor_parser --skip-kernel-load --skip-cache <<<"$profile"
   host xsaveshim-libvirt disable
 
-  # The abstraction of later versions ends in this line.
+  # In later versions of libvirt, AppArmor's abstraction ends in this line.
   host sed -i '$ainclude if exists <abstractions/libvirt-qemu.d>' /etc/apparmor.d/abstractions/libvirt-qemu
   host xsaveshim-libvirt enable
   [[ ! -s $host_root/etc/apparmor.d/local/abstractions/libvirt-qemu ]]
@@ -486,9 +487,9 @@ preload() { # FILE VALUE
   [[ $preprocessed == *"/etc/xsaveshim.conf r,"* ]]
 }
 
-@test "enable and disable keep AppArmor's local file if it is a link, and create and remove it if it is missing" {
+@test "xsaveshim-libvirt keeps AppArmor's local file if it is a symbolic link; if it is missing, enable creates it and disable removes it" {
   local_file=/etc/apparmor.d/local/abstractions/libvirt-qemu
-  # Later versions of libvirt have a directory instead of the local file.
+  # Later versions of libvirt include a directory. The test deletes this line, so that enable needs the local file.
   host sed -i '/<abstractions\/libvirt-qemu\.d>/d' /etc/apparmor.d/abstractions/libvirt-qemu
   host mkdir -p /srv/managed "$(dirname "$local_file")"
   echo '# by the administrator' | host tee /srv/managed/libvirt-qemu
@@ -512,7 +513,7 @@ preload() { # FILE VALUE
   assert_unchanged "$host_root" "$before"
 }
 
-@test "--root enables and disables an image of a host, and changes nothing outside the image" {
+@test "xsaveshim-libvirt enable and disable with --root change an image of a host, and nothing outside the image" {
   image=$BATS_TEST_TMPDIR/image
   make -s -C "$repo" install BUILD="$build" DESTDIR="$image"
   mkdir -p "$image"/usr/lib/systemd/system "$image"/etc/apparmor.d/{abstractions,local/abstractions}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# What `xsaveshim metrics` prints about real VMMs, a KVM that refuses, and an active host mode. prometheus.bats relies on these lines.
+# Tests of what `xsaveshim metrics` prints about running VMMs, a KVM that refuses leaked payloads, and an active host mode.
+# prometheus.bats gives lines of this form to Prometheus.
 
 load lib
 
@@ -15,7 +16,7 @@ teardown() {
   for vmm_pid in "${vmm_pids[@]}"; do kill "$vmm_pid" || true; done
 }
 
-# Starts COMMAND, whose VMMs print "ready" and wait. Sets vmm_pid.
+# Starts COMMAND, and waits until it has printed "ready" for each of its VMMs. Sets vmm_pid.
 start_vmm() { # VMMS COMMAND...
   [[ -e $BATS_TEST_TMPDIR/stdin ]] || mkfifo "$BATS_TEST_TMPDIR/stdin"
   : >"$BATS_TEST_TMPDIR/said"
@@ -39,7 +40,7 @@ assert_metric() { # LINE...
   for line; do grep -qxF -- "$line" "$metrics" || fail "not printed: $line" "$(<"$metrics")" || return; done
 }
 
-@test "metrics lists a VMM that nothing protects, and the xfeatures that probe finds leaked and refused" {
+@test "xsaveshim metrics lists an unprotected VMM, the xfeatures that KVM leaks, and the xfeatures that KVM refuses" {
   start_vmm 1 "$build/test/idle" 1 -name guest
   print_metrics LD_PRELOAD="$build/test/quirk.so" QUIRK_REFUSE=0x4 QUIRK_LEAK=0x200
   assert_metric "xsaveshim_vmm_protected{vm=\"guest\",pid=\"$vmm_pid\",state=\"unprotected\"} 0" \
@@ -48,14 +49,14 @@ assert_metric() { # LINE...
     'xsaveshim_probe_known{role="destination"} 1'
 }
 
-@test "metrics quotes a guest's name that has a quotation mark, a backslash and two lines" {
+@test "xsaveshim metrics escapes a quotation mark, a backslash and a newline in a guest's name" {
   start_vmm 1 "$build/test/idle" 1 -name $'a"b\\c\nd'
   print_metrics
   name=$("$build/xsaveshim" status --json | jq '.vmms[0].name')
   assert_metric "xsaveshim_vmm_protected{vm=$name,pid=\"$vmm_pid\",state=\"unprotected\"} 0"
 }
 
-@test "metrics adds up the counts of the running VMMs, and takes those of a supervisor once" {
+@test "xsaveshim metrics adds up the event counts of all running VMMs, and adds the counts of a supervisor of two VMMs only once" {
   one="$vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
   start_vmm 2 "$build/xsaveshim" run --supervise -- sh -c "exec 4<&0; $one <&4 & $one"
   print_metrics
@@ -66,7 +67,7 @@ assert_metric() { # LINE...
   assert_metric 'xsaveshim_vmms{state="protected"} 3' 'xsaveshim_vmm_events{event="trimmed"} 3' 'xsaveshim_vmm_events{event="refused"} 1'
 }
 
-@test "metrics shows the host mode's state and counts, and shows that a disarmed kprobe makes the host mode inactive" {
+@test "xsaveshim metrics shows the host mode's state and counts, and shows the host mode as inactive while kprobes are disabled" {
   # shellcheck disable=SC1091
   reason=$(. "$repo/test/host.bash" && unmet_requirement)
   [[ ! $reason ]] || skip "$reason"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# The alert rules, as promtool judges them, and the unit that writes the metrics, in a systemd in namespaces.
+# Tests of the alert rules for Prometheus, by promtool, and of xsaveshim-metrics.service, which writes the metrics. The service runs
+# under a systemd that has namespaces of its own.
 
 load lib
 load libvirt
@@ -16,13 +17,13 @@ teardown() {
   stop_host
 }
 
-@test "promtool accepts the alert rules, and each alert fires on the series that call for it and on no others" {
+@test "promtool accepts the alert rules for Prometheus, and each alert fires only on the test metrics that should trigger it" {
   need_promtool
   promtool check rules "$rules"
   promtool test rules "$repo/test/prometheus/alerts.test.yml"
 }
 
-@test "every metric that a rule reads is printed by the command and explained in xsaveshim(1), and no other is explained" {
+@test "xsaveshim metrics prints every metric that an alert rule reads, and xsaveshim(1) explains exactly the printed metrics" {
   printed=$(sed -nE 's/.*(begin_metric|print_single|print_xfeatures)\("([a-z_]+)".*/xsaveshim_\2/p' "$repo/command/metrics.c" | sort -u)
   [[ $(wc -l <<<"$printed") -ge 11 ]] || fail "$printed"
   diff <(echo "$printed") <(grep -oE '^\.It Li xsaveshim_.*' "$repo/man/xsaveshim.1" | grep -oE 'xsaveshim_[a-z_]+' | sort -u)
@@ -30,7 +31,7 @@ teardown() {
   [[ -z $(comm -13 <(echo "$printed") "$BATS_TEST_TMPDIR/read") ]] || fail "$(<"$BATS_TEST_TMPDIR/read")"
 }
 
-@test "every alert names a part of a manual page that exists" {
+@test "every alert rule refers to a manual page, and to a part that this page has" {
   grep -c 'alert:' "$rules" | diff - <(grep -c 'manual:' "$rules")
   while read -r page section part; do
     for word in ${part//and /}; do
@@ -39,7 +40,7 @@ teardown() {
   done < <(sed -nE 's/.*manual: "([a-z]+)\(([1-8])\), (.*)"/\1 \2 \3/p' "$rules")
 }
 
-@test "the timer's service replaces the metrics by a rename, may little, and is not enabled by installing" {
+@test "xsaveshim-metrics.service replaces the metrics file by a rename and has few rights, and make install does not enable its timer" {
   need_libvirt_host
   make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/installed"
   mkdir -p "$BATS_TEST_TMPDIR/installed${prom%/*}" "$BATS_TEST_TMPDIR/installed/srv/textfile"
@@ -64,7 +65,7 @@ teardown() {
   wait_for 60 test -e "$host_root/srv/textfile/xsaveshim.prom"
 }
 
-@test "a run that fails keeps the metrics of the last one, and the unit fails" {
+@test "if xsaveshim metrics fails, xsaveshim-metrics.service fails and keeps the metrics file of the previous run" {
   need_libvirt_host
   make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/installed"
   mkdir -p "$BATS_TEST_TMPDIR/installed${prom%/*}"

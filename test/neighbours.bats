@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Programs that are no VMMs but load the library, because a daemon with LD_PRELOAD starts them. They must not notice it.
+# If a daemon has LD_PRELOAD, each program that it starts loads the library, even a program that is not a VMM. Such programs must
+# not notice the library.
 
 load lib
 
@@ -20,7 +21,8 @@ traced() {
   ((status == 0)) || fail "exit status $status" "$output"
 }
 
-# Prints the system calls with an effect outside the process, sorted, without pids and addresses, which differ between runs.
+# Prints a sorted list of the system calls that have an effect outside the process. Leaves out pids and addresses, because they
+# differ between runs.
 effects() { # NAME
   local calls='write|writev|pwrite64|pwritev2?|sendto|sendmsg|sendmmsg|socket|socketpair|connect|bind|dup[23]?|fcntl|pipe2?|eventfd2'
   calls+='|memfd_create|openat|open|creat|mkdir|mknod|rename|unlink|ftruncate|kill|tgkill|getpid|prctl|rt_sigaction|ioctl'
@@ -28,7 +30,7 @@ effects() { # NAME
     sed -E 's/0x[0-9a-f]+/ADDRESS/g; s/^(write\([0-9]+), .*/\1/; s/= [0-9]+$/= NUMBER/; s/\(([0-9]+), F_/(FD, F_/' | sort
 }
 
-# Checks that in each program the library reads its settings once and looks at standard error once, and calls nothing else.
+# Checks that in each program the library reads its settings file once, and then inspects only standard error and RLIMIT_FSIZE.
 assert_settings_read_once() { # PROGRAMS
   local file calls programs=0 loads
   for file in "$BATS_TEST_TMPDIR"/shimmed.*; do
@@ -54,15 +56,15 @@ assert_goes_unnoticed() { # PROGRAMS COMMAND...
   assert_settings_read_once "$1"
 }
 
-@test "with a bad settings file true(1) writes nothing, opens no log and keeps no descriptor" {
+@test "even with a bad settings file, the library in true(1) writes nothing, opens no log and keeps no descriptor open" {
   assert_goes_unnoticed 1 /bin/true
 }
 
-@test "with a bad settings file a shell and its children write nothing, open no log and keep no descriptor" {
+@test "even with a bad settings file, the library in a shell and its children writes nothing, opens no log and keeps no descriptor open" {
   assert_goes_unnoticed 4 bash -c 'echo out; echo error >&2; /bin/true | cat; ls /proc/self/fd'
 }
 
-@test "with a bad settings file Python and ten children write nothing, open no log and keep no descriptor" {
+@test "even with a bad settings file, the library in Python and ten children writes nothing, opens no log and keeps no descriptor open" {
   assert_goes_unnoticed 6 /usr/bin/python3 -c '
 import os, subprocess
 print(os.listdir("/proc/self/fd"), flush=True)

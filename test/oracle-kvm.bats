@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The core must agree with KVM on random CPUID tables. This suite runs in the testbed, because a host's own KVM may rewrite leaf
-# 0xD.
+# For random CPUID tables, the core (the code in core/ that all modes share) must compute the same guest XCR0 as KVM. This suite
+# boots testbed kernels, because a host's own KVM may rewrite leaf 0xD.
 
 load lib
 load oracle
@@ -11,30 +11,31 @@ judged_by() {
   run timeout 900 "$repo/test/kernels/run" --timeout 800 "$1" -- "${@:2}"
 }
 
-# assert_agrees KERNEL XFEATURES    checks that this kernel's KVM agrees with the core. XFEATURES is what its KVM_SET_XSAVE accepts.
+# assert_agrees KERNEL XFEATURES    checks that this kernel's KVM and the core find the same XCR0 in each table. XFEATURES
+# says which xfeatures the kernel's KVM_SET_XSAVE accepts.
 assert_agrees() {
   judged_by "$1" "$build/test/oracle" cpuid 100000 "$seed"
   ((status == 0)) || fail "exit status $status" "$output" || return
   [[ $output == *"KVM_SET_XSAVE takes $2"$'\n'* ]] || fail "this KVM does not take $2:" "$output" || return
   [[ $output =~ tables=100000\ refused-by-kvm=([0-9]+)\ mismatches=0 ]] || fail "$output" || return
-  # KVM must refuse some tables, to show that a refused table changes nothing, but not too many.
+  # KVM must refuse some of the tables, to show that a refused table changes nothing, and must accept most of them.
   ((BASH_REMATCH[1] > 0 && BASH_REMATCH[1] < 20000)) || fail "$output" || return
   result "oracle-$1" "KVM as the oracle: $1 kernel" "100,000 random CPUID tables, ${BASH_REMATCH[1]} of which KVM refused" '0 mismatches'
 }
 
-@test "on a fixed kernel, for 100,000 random CPUID tables, KVM_SET_XCRS takes the XCR0 that the core computes" {
+@test "on a fixed kernel, KVM_SET_XCRS accepts the guest XCR0 that the core computes from each of 100,000 random CPUID tables" {
   assert_agrees fixed 'what the host supports'
 }
 
-@test "on an affected kernel, for 100,000 random CPUID tables, KVM_SET_XSAVE takes the xfeatures that the core allows" {
+@test "on an affected kernel, KVM_SET_XSAVE accepts the xfeatures that the core allows for each of 100,000 random CPUID tables" {
   assert_agrees affected "the guest's XCR0, FP and SSE"
 }
 
-@test "on a strict kernel, for 100,000 random CPUID tables, KVM_SET_XSAVE takes the XCR0 that the core computes" {
+@test "on the kernel affected-strict, KVM_SET_XSAVE accepts the XCR0 that the core computes from each of 100,000 random CPUID tables" {
   assert_agrees affected-strict "the guest's XCR0"
 }
 
-@test "KVM finds each bug of a wrong core within 1,000 tables, except a dropped EDX, which the second model finds" {
+@test "within 1,000 tables, the comparison with KVM finds each bug put into the core, except an ignored EDX, which the second model finds" {
   local bug
   for bug in "${!bugs[@]}"; do oracle_with "$bug"; done
   judged_by affected bash -c '
@@ -50,7 +51,7 @@ assert_agrees() {
   result oracle-bugs 'the oracle itself' "${#bugs[@]} bugs put into the core (${!bugs[*]})" 'each caught within 1,000 tables'
 }
 
-@test "on an affected kernel the shim writes XSTATE_BV & allowed into 20,000 random payloads and changes no other byte" {
+@test "on an affected kernel, the library clears exactly the XSTATE_BV bits that are not allowed in 20,000 random payloads" {
   judged_by affected env LD_PRELOAD="$shim" XSAVESHIM_LOG=none XSAVESHIM_REFUSED=report "$build/test/oracle" payload 20000 "$seed"
   ((status == 0)) || fail "exit status $status" "$output"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output"

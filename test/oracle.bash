@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Functions that the suites with the oracle (test/oracle/oracle.c) share. A suite sources this file after lib.bash.
+# Functions for the suites that run the oracle, the program that compares xsaveshim with KVM (test/oracle/oracle.c). A suite sources
+# this file after lib.bash.
 
 seed=${XSTEST_SEED:-$(($(date +%s%N) / 1000))}
 
-# The bugs that an oracle must catch: `sed` makes them in core/guest_cpuid.c or in its header.
+# Bugs that the oracle must find. Each has the sed script that puts the bug into core/guest_cpuid.c or into its header.
 declare -gA bugs=(
   [index-ignored]='s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
@@ -14,7 +15,7 @@ declare -gA bugs=(
   [edx-dropped]='s/(uint64_t)edx << 32 | eax/(uint64_t)(edx \& 0) << 32 | eax/'
 )
 
-# oracle_with BUG    builds an oracle over a core with this bug, as $BATS_TEST_TMPDIR/BUG
+# oracle_with BUG    builds the oracle with a core that has this bug, as $BATS_TEST_TMPDIR/BUG
 oracle_with() {
   local tree=$BATS_TEST_TMPDIR/tree-$1 part changed
   mkdir "$tree"
@@ -26,7 +27,8 @@ oracle_with() {
     "$tree"/core/{guest_cpuid,policy,xstate}.c
 }
 
-# Checks the oracle's output on standard input: it must name a mismatch, in a table of one or two entries.
+# Checks the oracle's output on standard input. The output must name a mismatch, and a CPUID table that was cut down to one or two
+# entries.
 assert_caught() {
   local said
   said=$(cat)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# The packages pass lintian and rpmlint, and are really installed, upgraded and purged.
+# Checks the Debian packages and the RPMs with lintian and rpmlint, and installs, upgrades and purges them.
 
 load lib
 load libvirt
@@ -56,7 +56,7 @@ new_debian() {
   tar -C "$root" -xf "$base"
 }
 
-# Prints a sum of every file except the package managers' databases.
+# Prints a checksum of every file below $root, except logs, caches and the package managers' databases.
 contents() {
   (cd "$root" && find . \( -path ./var/lib/dpkg -o -path ./root/.rpmdb -o -path ./var/lib/rpm -o -path ./var/log -o -path ./var/cache \) -prune -o \
     \( -type f ! -name ld.so.cache -exec sha1sum {} + -o ! -type f -printf '%y %p %l\n' \) | sort)
@@ -74,7 +74,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   [[ $output == *" 0 errors, 0 warnings"* ]]
 }
 
-@test "two builds of a commit in different places give the same archive and Debian packages, bit for bit" {
+@test "two builds of one commit in different directories give the same archive and the same Debian packages, bit for bit" {
   mkdir "$BATS_TEST_TMPDIR/clone"
   tar -C "$repo" --exclude=./.git --exclude=./build -c . | tar -C "$BATS_TEST_TMPDIR/clone" --no-same-owner -x
   cd "$BATS_TEST_TMPDIR/clone"
@@ -120,7 +120,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   done
   [[ $(stat -c %a "$root/usr/lib/x86_64-linux-gnu/libxsaveshim.so") == 644 ]]
 
-  mount --bind /proc "$root/proc" # autopkgtest's test reads it
+  mount --bind /proc "$root/proc" # the package's autopkgtest reads /proc
   run run_debian sh -s <"$repo/packaging/debian/tests/install"
   umount "$root/proc"
   [[ $status == 0 && $output == *"/lib/x86_64-linux-gnu/libxsaveshim.so" ]] || fail "$output"
@@ -148,8 +148,8 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   [[ $requires == *libjansson.so.4* && $requires == *libseccomp.so.2* ]]
 }
 
-# Debian's rpm tests the files and the scripts, but not Fedora's dependencies.
-@test "the RPM installs its files, keeps changed settings, and erasing it leaves nothing else" {
+# Debian's rpm can install the files and run the scripts, but cannot check dependencies on Fedora's packages.
+@test "the RPM installs its files, and erasing it keeps a changed settings file and leaves nothing else" {
   new_debian
   mkdir "$root/usr/share/licenses" # in Fedora the package filesystem has this directory
   before=$(contents)
@@ -172,7 +172,7 @@ boot_with_packages() {
   boot_host "$BATS_TEST_TMPDIR/packages"
 }
 
-@test "installing the package enables nothing, an upgrade leaves domains running, and a removal also disables" {
+@test "installing the Debian package enables nothing in libvirt, an upgrade leaves domains running, and a removal also runs xsaveshim-libvirt disable" {
   boot_with_packages
   host systemctl start libvirtd
   daemon=$(host systemctl show -P MainPID libvirtd)
@@ -210,7 +210,7 @@ boot_with_packages() {
   run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
 }
 
-@test "the package and its drop-in can be removed even if libvirtd cannot restart" {
+@test "the Debian package and its drop-in for libvirtd can be removed even if libvirtd cannot restart" {
   boot_with_packages
   host dpkg -i "/$(basename "$deb")"
   host xsaveshim-libvirt enable

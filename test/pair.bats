@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-# `xsaveshim pair`: its answers about two hosts, its table of many hosts, and its errors about wrong files. No KVM is needed.
+# Tests of `xsaveshim pair`, which judges whether the guests of one host load on another: its answers about two hosts, its table of
+# many hosts, and its errors about wrong files. The tests need no KVM.
 
 load lib
 
 work=$BATS_TEST_TMPDIR
 
-# host NAME SUPPORTED LEAKS REFUSES ALWAYS-REFUSES [NOT-PERMITTED]    writes the file of a host; a dash means unknown
+# host NAME SUPPORTED LEAKS REFUSES ALWAYS-REFUSES [NOT-PERMITTED]    writes NAME.json, which is
+# like the JSON of `xsaveshim probe` on a host; a dash means unknown
 host() {
   jq -n --arg name "$1" --arg supported "$2" --arg leaks "$3" --arg refuses "$4" --arg always "$5" --arg not "${6:-0x0}" '
     def mask: if . == "-" then null else {mask: ., names: []} end;
@@ -39,7 +41,7 @@ make_hosts() {
   host unknown - - - -
 }
 
-@test "pair answers yes, with-xsaveshim or unknown, and names the modes that help" {
+@test "xsaveshim pair answers yes, with-xsaveshim or unknown, and names the modes of xsaveshim with which the guests load" {
   local all='["library","supervisor","host-mode-on-to","host-mode-on-from"]'
   make_hosts
   assert_pair clean affected 0 'answer="yes"' 'by=[]' 'only_guests_without_xsave=false'
@@ -52,7 +54,7 @@ make_hosts() {
   assert_pair unknown unknown 2 'answer="unknown"'
 }
 
-@test "pair names the xfeatures that the destination lacks, and those that need a permission" {
+@test "xsaveshim pair names the xfeatures that the destination lacks, and the xfeatures that a VMM must request (AMX)" {
   make_hosts
   assert_pair leaky small 3 'answer="with-xsaveshim"' 'no_if_shown={"mask":"0x200","names":["pkru"]}' \
     'refused={"mask":"0x200","names":["pkru"]}'
@@ -61,7 +63,7 @@ make_hosts() {
   assert_pair amx clean 3 'no_if_shown={"mask":"0x60000","names":["xtilecfg","xtiledata"]}'
 }
 
-@test "the text of pair begins with the hosts and with the limits of the judgement" {
+@test "the text of xsaveshim pair begins with the two hosts' names, and says that it judges only xfeatures" {
   make_hosts
   pair leaky.json small.json
   [[ $status == 3 && ${lines[0]} == "leaky -> small: xfeatures alone are judged: CPU flags, MSRs and the TSC are not compared" &&
@@ -70,13 +72,13 @@ make_hosts() {
     $output == *$'\nno if shown        pkru: choose a CPU model without them' ]] || fail "$(outcome)"
 }
 
-@test "without a second file pair judges this host" {
+@test "if xsaveshim pair gets only one file, it takes this host as the destination" {
   make_hosts
   pair --json leaky.json
   [[ $status == [0123] && $(jq -r .from <<<"$output") == leaky && $(jq -r .to <<<"$output") == "$(uname -n)" ]] || fail "$(outcome)"
 }
 
-@test "the matrix has one row for hosts with the same answers, and judges 400 hosts in a second" {
+@test "xsaveshim pair --matrix has one row for all hosts with the same answers, and judges 400 hosts within a second" {
   local i used
   make_hosts
   for ((i = 0; i < 200; i++)); do
@@ -85,7 +87,7 @@ make_hosts() {
   done
   rm "$work"/{clean,strict,small,amx,unknown,leaky,affected}.json
   pair --matrix --json "$work"/*.json
-  # the command's own CPU time, because other processes may use the CPU
+  # the CPU time of `xsaveshim pair` is measured, not the elapsed time, because other processes may use the CPU
   used=$( (TIMEFORMAT=%U && time "$build/xsaveshim" pair --matrix "$work"/*.json >/dev/null) 2>&1) || true
   ((10#${used/./} < 1000 * ${XSTEST_SLOW:-1})) || fail "it took $used s"
   [[ $status == 1 && $(jq -c '[.groups[] | [length, .[0]]]' <<<"$output") == '[[200,"affected0"],[200,"leaky0"]]' &&
@@ -96,7 +98,7 @@ make_hosts() {
     fail "$(outcome)"
 }
 
-@test "a file that is missing, no JSON, or another command's JSON is an error with exit status 2" {
+@test "xsaveshim pair exits with 2 if a file is missing, is not JSON, or has the JSON of another command than xsaveshim probe" {
   local file
   make_hosts
   echo '{' >"$work/broken.json"
@@ -113,12 +115,12 @@ make_hosts() {
   ((status == 2))
 }
 
-@test "all JSON that pair printed in this suite is as its schema says" {
+@test "all JSON that xsaveshim pair printed in this suite is valid by its schema" {
   assert_collected_valid pair
   [[ $(jq 'has("groups")' "$BATS_FILE_TMPDIR/json" | sort -u) == $'false\ntrue' ]]
 }
 
-@test "a file that differs from its schema is found" {
+@test "the schema of xsaveshim pair rejects JSON that has a missing key, an extra key, or a wrong value" {
   local change json
   make_hosts
   pair --json leaky.json small.json

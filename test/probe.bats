@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# `xsaveshim probe`: this host's KVM, a KVM with quirks, and machines where KVM cannot be probed.
+# Tests of `xsaveshim probe` on this host's KVM, on a KVM whose answers the preloaded quirk.so changes, and on machines where KVM
+# cannot be probed.
 
 load lib
 
@@ -12,17 +13,17 @@ setup() {
   kvm_device=($((16#$(stat -c %t /dev/kvm))) $((16#$(stat -c %T /dev/kvm))))
 }
 
-# probe [VARIABLE=VALUE]...    runs probe and sets the same variables as `run`; $output is JSON
+# probe [VARIABLE=VALUE]...    runs `xsaveshim probe --json`, and sets the variables that bats' `run` sets; $output is JSON
 probe() {
   run --separate-stderr timeout "$patience" env "$@" "$command" probe --json
 }
 
-# probe_quirk QUIRK...    runs probe on a KVM that has these quirks of test/standins/quirk.so.c
+# probe_quirk QUIRK...    runs probe, while quirk.so changes KVM's answers as the QUIRK_ variables say
 probe_quirk() {
   probe LD_PRELOAD="$build/test/quirk.so" "$@"
 }
 
-# assert_answers STATUS KEY=VALUE...    checks the exit status and the JSON
+# assert_answers STATUS KEY=VALUE...    checks probe's exit status, and the values of these keys in its JSON
 assert_answers() {
   local expected=$1 pair value
   shift
@@ -34,7 +35,7 @@ assert_answers() {
   done
 }
 
-# Prints the lowest xfeature beyond x87 and SSE that KVM supports, or nothing.
+# Prints the lowest xfeature beyond x87 and SSE that KVM supports, or nothing if KVM supports no such xfeature.
 supported_xfeature() {
   local xcr0 beyond
   xcr0=$("$vmm" supported | sed -n 's/.* xcr0=//p')
@@ -56,7 +57,7 @@ with_device() {
 
 as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
 
-@test "probe gives the same answers as a small VMM gets from this host's KVM" {
+@test "xsaveshim probe and a test VMM find the same leaks and the same refusals of this host's KVM" {
   local refuses='' source=clean
   need_xfeature
   run_vmm create 0 cpuid none set-xsave "$xfeature" set-xsave 0x3
@@ -73,7 +74,7 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
   [[ $status == $([[ $refuses || $source == leaks ]] && echo 1 || echo 0) ]]
 }
 
-@test "probe tries each xfeature, and those that KVM does not support are refused" {
+@test "xsaveshim probe tries every xfeature, and lists as always refused only xfeatures that KVM does not support" {
   local supported
   probe
   supported=$(jq -r .kvm_supported_xcr0.mask <<<"$output")
@@ -82,19 +83,19 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
     $(jq -r .destination.always_refuses.mask <<<"$output")) == 0xe02ff)) || fail "$output"
 }
 
-@test "probe shows the kernel, and the xfeatures that the CPU has enabled and that KVM supports" {
+@test "xsaveshim probe shows the kernel's release, the xfeatures that the CPU has enabled, and the xfeatures that KVM supports" {
   local supported
   supported=$("$vmm" supported | sed -n 's/.* xcr0=//p')
   probe
   assert_answers "$status" ".kernel=$(uname -r)" ".kvm_supported_xcr0.mask=$supported"
-  # x87 and SSE are always enabled; /proc/cpuinfo shows the others
+  # x87 and SSE are always enabled; /proc/cpuinfo shows whether AVX and PKRU are enabled
   host=$(jq -r .host_xcr0.mask <<<"$output")
   (((host & 3) == 3 && (supported & ~host) == 0))
   (((host >> 2 & 1) == $(grep -qw avx /proc/cpuinfo && echo 1 || echo 0)))
   (((host >> 9 & 1) == $(grep -qw ospke /proc/cpuinfo && echo 1 || echo 0)))
 }
 
-# Prints the kernel's own answer, in decimal; prints nothing if the kernel does not know the call.
+# Prints the mask of the xfeatures that the kernel permits for guests, in decimal, or nothing if the kernel does not know the call.
 permitted_by_kernel() { # ARCH_GET_XCOMP_GUEST_PERM
   perl -e '$mask = "\0" x 8; print unpack("Q", $mask) if syscall(158, 0x1024, $mask) == 0'
 }
@@ -102,7 +103,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   perl -e 'open($kvm, "+<", "/dev/kvm") or die; $size = ioctl($kvm, 0xae03, 208); print $size > 4096 ? $size + 0 : 4096'
 }
 
-@test "probe shows the size of a payload and the xfeatures that this process may give to guests" {
+@test "xsaveshim probe shows the size of a payload, and the xfeatures that the kernel permits a process to give to guests" {
   local permitted size
   permitted=$(permitted_by_kernel)
   size=$(payload_size_by_kvm)
@@ -115,14 +116,14 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   grep -qx 'permitted       0x602e7 (x87,sse,avx,opmask,zmm_hi256,hi16_zmm,pkru,xtilecfg,xtiledata)' <<<"$output"
 }
 
-@test "permitted_xcr0 is null on a kernel without permissions, and payload_size is null if no VM can be created" {
+@test "in probe's JSON permitted_xcr0 is null if the kernel lacks ARCH_GET_XCOMP_GUEST_PERM; payload_size is null if no VM can be created" {
   probe_quirk QUIRK_PERMITTED=0
   assert_answers "$status" .permitted_xcr0=null
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
   assert_answers 2 .payload_size=null
 }
 
-@test "the text of probe agrees with its JSON" {
+@test "the text that xsaveshim probe prints agrees with its JSON" {
   probe
   json=$output
   run --separate-stderr timeout "$patience" "$command" probe
@@ -133,7 +134,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   grep -q "^KVM supports    $(jq -r .kvm_supported_xcr0.mask <<<"$json") (x87,sse" <<<"$output"
 }
 
-@test "the JSON of probe has exactly the keys that the manual names" {
+@test "the JSON of xsaveshim probe has exactly the keys that xsaveshim(1) names" {
   local documented
   probe
   documented=$(sed -n '/^\.Ss probe/,/^\.Ss pair/s/^\.It Li //p' "$repo/man/xsaveshim.1")
@@ -142,36 +143,36 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
     `'[["answer","leaks","reason"],["answer","accepts","refuses","always_refuses","reason"],["trims_saved","trims_loaded"]]' ]] || fail "$output"
 }
 
-@test "a KVM that refuses an xfeature that the guest's CPUID lacks refuses as a destination" {
+@test "if KVM refuses an xfeature that the guest's CPUID lacks, xsaveshim probe answers that this host refuses xfeatures as a destination" {
   need_xfeature
   probe_quirk QUIRK_REFUSE="$xfeature"
   assert_answers 1 .destination.answer=refuses ".destination.refuses.mask=$xfeature" .affected=true
 }
 
-@test "a KVM that refuses x87 and SSE to a guest without XSAVE refuses these as a destination" {
+@test "if KVM refuses x87 and SSE for a guest without XSAVE, xsaveshim probe answers that this host refuses both as a destination" {
   probe_quirk QUIRK_REFUSE=0x3
   assert_answers 1 .destination.answer=refuses '(.destination.refuses.names[0:2] | tojson)=["x87","sse"]' .affected=true
 }
 
-@test "an xfeature that KVM does not support is always refused, and that does not make the host affected" {
+@test "xsaveshim probe lists an xfeature that KVM does not support as always refused, and does not call the host affected" {
   need_xfeature
   probe_quirk QUIRK_SUPPORTED=0x7 QUIRK_ALWAYS_REFUSE=0x200
   assert_answers 0 .destination.answer=accepts .destination.refuses.mask=0x0 .affected=false
   (($(jq -r .destination.always_refuses.mask <<<"$output") & 0x200))
 }
 
-@test "a KVM that returns xfeatures that the guest does not have leaks, and probe names them" {
+@test "if KVM_GET_XSAVE returns xfeatures that the guest does not have, xsaveshim probe answers that KVM leaks, and names them" {
   probe_quirk QUIRK_LEAK=0x214
   assert_answers 1 .source.answer=leaks .source.leaks.mask=0x214 '(.source.leaks.names | tojson)=["avx","bndcsr","pkru"]' .affected=true
 }
 
-@test "if KVM refuses even an xfeature that the guest has, both answers are unknown" {
+@test "if KVM refuses even an xfeature that the guest has, xsaveshim probe answers unknown for the source and for the destination" {
   need_xfeature
   probe_quirk QUIRK_ALWAYS_REFUSE="$xfeature"
   assert_answers 2 .destination.answer=unknown .destination.accepts=null .source.answer=unknown .source.leaks=null .affected=null
 }
 
-@test "if KVM gives guests xfeatures of its own choice, both answers are unknown, unless it refuses them" {
+@test "if KVM changes the CPUID table that probe sets, probe's answers are unknown, except that probe still reports a refusal" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_LEAK="$xfeature"
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .source.leaks=null
@@ -180,7 +181,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 1 .destination.answer=refuses .source.answer=unknown .affected=true
 }
 
-@test "if KVM supports only x87 and SSE, both answers are unknown, unless it refuses these" {
+@test "if KVM supports only x87 and SSE, probe's answers are unknown, except that probe still reports a refusal of x87 and SSE" {
   probe_quirk QUIRK_SUPPORTED=0x3
   assert_answers 2 .kvm_supported_xcr0.mask=0x3 .destination.answer=unknown .source.answer=unknown
   [[ $(jq -r .source.reason <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
@@ -188,13 +189,13 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 1 .destination.answer=refuses .source.answer=unknown .affected=true
 }
 
-@test "if KVM does not save an xfeature that the guest has, it is unknown whether KVM leaks" {
+@test "if KVM does not save an xfeature that the guest has, xsaveshim probe answers that it is unknown whether KVM leaks" {
   need_xfeature
   probe_quirk QUIRK_HIDE="$xfeature"
   assert_answers 2 .destination.answer=accepts .source.answer=unknown .affected=null
 }
 
-@test "if the guest cannot run, it is unknown whether KVM leaks, and the other answer is given" {
+@test "if the guest of xsaveshim probe cannot run, it is unknown whether KVM leaks, but probe still answers whether KVM refuses" {
   need_xfeature
   probe_quirk QUIRK_FAIL=0x80:5 # KVM_RUN, EIO
   assert_answers 2 .destination.answer=accepts .source.answer=unknown
@@ -203,27 +204,27 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 2 .destination.answer=accepts .source.answer=unknown
 }
 
-@test "if KVM cannot create a VM, both answers are unknown, and the reason names the call" {
+@test "if KVM cannot create a VM, xsaveshim probe answers unknown for source and destination, and names KVM_CREATE_VM in the reason" {
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null
   [[ $(jq -r .source.reason <<<"$output") == "KVM_CREATE_VM: Device or resource busy: "* ]]
 }
 
-@test "a library that is preloaded into probe changes none of the answers" {
+@test "the answers of xsaveshim probe stay the same if libxsaveshim.so is preloaded into probe" {
   probe
   bare=$(jq 'del(.time)' <<<"$output")
   probe LD_PRELOAD="$shim" XSAVESHIM_TRIM=both XSAVESHIM_LOG_LEVEL=debug
   [[ $(jq 'del(.time)' <<<"$output") == "$bare" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
-@test "without /dev/kvm probe exits with 2 and says what to do" {
+@test "without /dev/kvm xsaveshim probe exits with 2 and names the kernel module to load" {
   run --separate-stderr unshare --mount sh -c "mount -t tmpfs none /dev && exec '$command' probe --json"
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null .kvm_supported_xcr0=null
   [[ $(jq -r .destination.reason <<<"$output") == "no /dev/kvm: load the module kvm_intel or kvm_amd"* ]]
   [[ $(jq -r .source.reason <<<"$output") == "no /dev/kvm: "* ]]
 }
 
-@test "if the user may not open /dev/kvm, probe names root, and the group that may" {
+@test "if the user may not open /dev/kvm, xsaveshim probe says to run it as root or as a member of the group of /dev/kvm" {
   run --separate-stderr with_device "${kvm_device[@]}" 0600 root "${as_nobody[@]}" "$command" probe --json
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null \
     ".source.reason=no permission to open /dev/kvm: run this as root"
@@ -231,27 +232,27 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 2 ".source.reason=no permission to open /dev/kvm: run this as root or as a member of the group disk"
 }
 
-@test "if /dev/kvm is another device, probe says so" {
+@test "if another device has the name /dev/kvm, xsaveshim probe says so and exits with 2" {
   run --separate-stderr with_device 1 3 0666 root "$command" probe --json
   assert_answers 2 .destination.answer=unknown .source.answer=unknown
   [[ $output == *"/dev/kvm is another device"* ]]
 }
 
-@test "any user who may open /dev/kvm gets the same answers as root" {
+@test "xsaveshim probe gives every user who may open /dev/kvm the same answers as root" {
   probe
   root=$(jq 'del(.time)' <<<"$output")
   run --separate-stderr with_device "${kvm_device[@]}" 0666 root "${as_nobody[@]}" "$command" probe --json
   [[ $(jq 'del(.time)' <<<"$output") == "$root" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
-@test "when probe ends, it leaves no process, and so no VM" {
-  # in a PID namespace of its own, /proc shows no other process
+@test "when xsaveshim probe has ended, none of its processes is left, and so no VM" {
+  # in a new PID namespace /proc shows no unrelated process
   run --separate-stderr timeout "$patience" unshare --pid --fork --mount-proc bash -c \
     '"$0" probe >/dev/null; status=$?; echo "$status" /proc/[0-9]*' "$command"
   [[ $output =~ ^[012]\ /proc/1$ ]] || fail "$output"
 }
 
-@test "probe accepts --json and --help, and any other argument is an error" {
+@test "xsaveshim probe exits with 2 and prints its usage for an argument that it does not know" {
   local word
   for word in --jsonn now; do
     run --separate-stderr "$command" probe "$word"
@@ -259,6 +260,6 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   done
 }
 
-@test "all JSON that probe printed in this suite is as its schema says" {
+@test "all JSON that xsaveshim probe printed in this suite is valid by its schema" {
   assert_collected_valid probe
 }

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# The real Prometheus scrapes the real node exporter, which reads this host's metrics, and each alert fires and ends. The tests share
-# one Prometheus. So that no test waits for minutes, its copy of the rules has no `for`, and looks back 20 seconds instead of an hour.
-# This host may have no VMM, no KVM that refuses, and no active host mode: for these the tests add lines that metrics-kvm.bats saw.
+# In these tests a real Prometheus gets the metrics of this host from a real node exporter, and each alert fires and ends. The tests
+# share one Prometheus. So that no test waits for minutes, its copy of the alert rules has `for: 0s`, and looks back 20 seconds
+# instead of an hour. This host may have no VMM, no active host mode, and a KVM that refuses nothing. So the tests add lines for
+# these cases; metrics-kvm.bats checks that `xsaveshim metrics` prints such lines.
 
 load lib
 
@@ -42,7 +43,7 @@ teardown_file() {
   for file in *.pid; do [[ ! -e $file ]] || kill "$(<"$file")" || true; done
 }
 
-# Writes this host's metrics as the unit does, without the metrics that the added lines replace.
+# Writes this host's metrics as xsaveshim-metrics.service does. Each ADDED-LINE replaces the line of the same metric.
 write_metrics() { # [ADDED-LINE...]
   local prom=$BATS_FILE_TMPDIR/textfile/xsaveshim.prom line
   "$build/xsaveshim" metrics >"$prom.new"
@@ -53,7 +54,7 @@ write_metrics() { # [ADDED-LINE...]
   mv "$prom.new" "$prom"
 }
 
-# Prints the results of a query.
+# Prints the results of a query to Prometheus.
 query() { # PROMQL
   curl -sf --get "$url/api/v1/query" --data-urlencode "query=$1" | jq -c '.data.result[]'
 }
@@ -71,14 +72,14 @@ assert_ends() { # ALERT
   wait_for $((2 * patience)) has_no_result "ALERTS{alertname=\"$1\"}" || fail "$1 does not end" "$(query ALERTS)"
 }
 
-@test "the metrics of this host arrive in Prometheus" {
+@test "Prometheus gets this host's metrics, as xsaveshim metrics printed them, from the node exporter" {
   write_metrics
   assert_query "xsaveshim_build_info{version=\"$("$build/xsaveshim" --version | cut -d' ' -f2)\"} == 1"
   assert_query "time() - xsaveshim_last_success_timestamp_seconds < 60"
   [[ $(query 'xsaveshim_vmms' | wc -l) == 3 ]]
 }
 
-@test "the alert for an unprotected VMM fires on a host that refuses, and ends when the VMM is protected" {
+@test "the alert for an unprotected VMM fires on a host whose KVM refuses leaked payloads, and ends when no VMM is unprotected" {
   unprotected='xsaveshim_vmm_protected{vm="guest",pid="7",state="unprotected"} 0'
   refuses='xsaveshim_probe_refuses{xfeature="avx"} 1'
   write_metrics "$unprotected"
@@ -90,14 +91,14 @@ assert_ends() { # ALERT
   assert_ends XsaveshimVmmUnprotected
 }
 
-@test "the alert for missing scans fires on metrics of two hours ago, and ends with new ones" {
+@test "the alert for outdated metrics fires if the metrics are two hours old, and ends when new metrics arrive" {
   write_metrics "xsaveshim_last_success_timestamp_seconds $(($(date +%s) - 7200))"
   assert_fires XsaveshimNoScan
   write_metrics
   assert_ends XsaveshimNoScan
 }
 
-@test "the alert for an inactive host mode fires if the host mode is enabled, and ends when it is active" {
+@test "the alert for an inactive host mode fires if the host mode is enabled but inactive, and ends when the host mode is active" {
   write_metrics 'xsaveshim_host_enabled 1' 'xsaveshim_host_active 1'
   assert_query 'xsaveshim_host_enabled == 1'
   has_no_result 'ALERTS{alertname="XsaveshimHostModeInactive"}'
@@ -107,7 +108,7 @@ assert_ends() { # ALERT
   assert_ends XsaveshimHostModeInactive
 }
 
-@test "the alerts for refused or lost payloads and for missed calls fire when the host mode's counts rise, and end later" {
+@test "the alerts for corrupted guests and for missed calls fire when the host mode's counts of refused and missed calls rise, and end later" {
   refused='xsaveshim_host_calls_total{outcome="refused"}' missed='xsaveshim_host_calls_total{outcome="missed_exits"}'
   write_metrics "$refused 3" "$missed 2"
   assert_query "$refused == 3"

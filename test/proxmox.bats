@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Tries what docs/other-hosts.md says about Proxmox VE: systemd as PID 1 in namespaces, with this machine's QEMU and KVM.
-# test/standins/proxmox stands in for `qm start`. The tests share one host, and each test restores the host's files.
+# Tests the commands of docs/other-hosts.md for Proxmox VE. The host is systemd as PID 1 in namespaces, with this machine's QEMU and
+# KVM. The script test/standins/proxmox imitates `qm start`. The tests share the host, and each test restores the host's files.
 
 load lib
 load qemu
@@ -59,7 +59,7 @@ stop_101() {
 
 scope_is_gone() { ! host systemctl --quiet is-active 101.scope; }
 
-# Runs the code block that begins with this command, from the page's section about Proxmox.
+# Runs the code block that begins with COMMAND, from the Proxmox section of docs/other-hosts.md.
 from_page() { # COMMAND
   local commands
   commands=$(sed -n '/^## Proxmox VE/,/^## /p' "$repo/docs/other-hosts.md" | awk -v first="$1" '
@@ -73,11 +73,12 @@ from_page() { # COMMAND
 machine=(-machine 'pc,accel=kvm' -cpu qemu64 -m 32 -bios /srv/canary.bin -smp 1 -display none -vga none -nic none
   -serial file:/srv/101/serial.0)
 
-# The processes that start a guest: a task of the daemon, or a command that comes over ssh.
+# Commands that start a program as Proxmox does: as a task of its daemon pvedaemon, or as a command that came over ssh.
 pvedaemon=(systemd-run --quiet --pipe --wait --collect --unit=pvedaemon)
 sshd=(env -i USER=root HOME=/root SHELL=/bin/bash PATH=/usr/sbin:/usr/bin:/sbin:/bin 'SSH_CONNECTION=192.0.2.1 40000 192.0.2.2 22')
 
-# Starts guest 101 and sets $output to the output of the task. $migratedfrom is the node from which the guest migrates.
+# Starts guest 101, and sets output to the output of the task that starts it. $migratedfrom is the node from which the guest
+# migrates.
 start_101() { # BY... -- [QEMU-ARGUMENT...]
   local by=()
   while [[ $1 != -- ]]; do by+=("$1") && shift; done
@@ -92,12 +93,12 @@ start_leaky_source() { # [QEMU-ARGUMENT...]
   assert_guest_intact source
 }
 
-# Starts the destination of a migration, as sshd does.
+# Starts the destination of a migration, as Proxmox does through sshd.
 await_migration() { # [VARIABLE=VALUE]...
   migratedfrom=node1 start_101 "${sshd[@]}" "$@" -- -incoming unix:/run/qemu-server/101.migrate -S
 }
 
-# Migrates a leaky host's guest to this host.
+# Migrates a guest from a leaky host to this host.
 migrate_in() { # [VARIABLE=VALUE]...
   start_leaky_source
   await_migration "$@"
@@ -125,12 +126,12 @@ assert_trim_in_journal() {
   wait_for "$patience" journal_has xsaveshim "^level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "
 }
 
-@test "with the page's wrapper an incoming guest is intact, the journal has the report, and status shows it as protected" {
+@test "with the Proxmox wrapper of docs/other-hosts.md, an incoming guest is intact, the journal has the trim's report, and xsaveshim status shows the guest as protected" {
   local process
   from_page dpkg-divert
   migrate_in
   [[ $output != *xsaveshim* ]] || fail "$output"
-  # The stand-in gives QEMU the scope, environment and descriptors that Proxmox gives it.
+  # test/standins/proxmox must give QEMU the same scope, environment and descriptors as Proxmox.
   process=/proc/$(pid_101)
   [[ $(host cat "$process/cgroup") == */qemu.slice/101.scope ]]
   host grep -qz '^PVE_MIGRATED_FROM=node1$' "$process/environ"
@@ -143,7 +144,7 @@ assert_trim_in_journal() {
   assert_status 0 yes library
 }
 
-@test "without the wrapper an incoming guest loses its registers" {
+@test "without the Proxmox wrapper of docs/other-hosts.md, an incoming leaky guest is lost" {
   if qemu_exits_on_refusal; then
     start_leaky_source
     await_migration
@@ -157,7 +158,7 @@ assert_trim_in_journal() {
   fi
 }
 
-@test "a drop-in for pvedaemon reaches the guests that pvedaemon starts, and no incoming guest" {
+@test "a drop-in for Proxmox's pvedaemon gives the library to the guests that pvedaemon starts, but not to incoming guests" {
   local library
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   start_101 "${pvedaemon[@]}" "--setenv=LD_PRELOAD=$library" --
@@ -167,7 +168,7 @@ assert_trim_in_journal() {
   assert_status 1 NO none
 }
 
-@test "if QEMU loads a state at its start, the report of the trim is in the journal, or without XSAVESHIM_LOG=syslog in the task's output" {
+@test "if QEMU loads a snapshot when Proxmox starts it, the trim's report is in the journal with XSAVESHIM_LOG=syslog, and in the task's output otherwise" {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   start_leaky_source -drive "if=none,format=qcow2,file=$work/disk.qcow2"
   guest_hmp source "savevm running"
@@ -186,7 +187,7 @@ assert_trim_in_journal() {
   assert_guest_intact 101
 }
 
-@test "without XSAVESHIM_LOG=syslog the report of an incoming guest's trim is in the journal under xsaveshim's name, if QEMU's standard error leads to the journal" {
+@test "without XSAVESHIM_LOG=syslog, if QEMU's standard error leads to the journal, the report of an incoming guest's trim is in the journal under xsaveshim's name" {
   from_page dpkg-divert
   host rm /etc/xsaveshim.conf
   migrate_in LD_PRELOAD=/srv/journal.so JOURNAL=/run/systemd/journal/stdout
@@ -197,7 +198,7 @@ assert_trim_in_journal() {
   run ! journal_has QEMU event=
 }
 
-@test "the page's commands to undo it restore every file, and a running guest keeps the library" {
+@test "the commands of docs/other-hosts.md that undo the Proxmox wrapper restore every file, and a running guest keeps the library" {
   from_page dpkg-divert
   start_101 "${pvedaemon[@]}" --
   has_library
@@ -219,7 +220,7 @@ package() { # VERSION
   dpkg-deb --build "$tree" "$work/101/$1.deb" >/dev/null
 }
 
-@test "the wrapper outlives an upgrade of the package that contains /usr/bin/kvm" {
+@test "the Proxmox wrapper of /usr/bin/kvm outlives an upgrade of the package that contains /usr/bin/kvm" {
   package 1
   package 2
   host dpkg --force-overwrite -i /srv/101/1.deb >/dev/null

@@ -9,19 +9,19 @@
 #     guest_vcpus     the number of vCPUs of later guests, 1 to 4 (default 1)
 #     guest_machine   QEMU's arguments for memory and firmware or kernel (default: the canary)
 #
-# With XSTEST_SLOW=N each time-out is N times longer (KVM emulated by TCG).
-# A guest is a directory, $work/NAME, with
+# With XSTEST_SLOW=N each time-out is N times as long, for machines that TCG emulates.
+# Each guest has a directory, $work/NAME, with
 #
 #     serial.N        the output of vCPU N: T while its canary was intact, X once it was lost
 #     stderr          the output of QEMU and of a library preloaded into it
-#     qmp.in qmp.out  its monitor
-#     pid             QEMU's
+#     qmp.in qmp.out  the FIFOs of QEMU's monitor (QMP)
+#     pid             QEMU's process ID
 #
 # Each wait has a time-out. A function that fails prints the condition that it waited for, and QEMU's last lines.
 
 guest_vcpus=1
 guest_machine=(-m 32 -bios "$build/test/canary.bin")
-# A command that starts QEMU, for example a command that changes QEMU's mounts
+# The words before QEMU's command line, for example a command that changes QEMU's mounts
 guest_launcher=()
 qemu="qemu-system-x86_64"
 
@@ -31,7 +31,7 @@ qemu_exits_on_refusal() {
   ((BASH_REMATCH[1] * 100 + BASH_REMATCH[2] >= 802))
 }
 
-# guest_start NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    returns at once; VAR=VALUE is QEMU's environment
+# guest_start NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    starts QEMU and returns at once; QEMU's environment has VAR=VALUE
 guest_start() {
   local name=$1 dir=$work/$1 environment=() n serials=()
   shift
@@ -141,7 +141,7 @@ guest_qmp() {
   printf '%s\n' "$answer"
 }
 
-# read_answer FD ID    appends the part of the line that has arrived to answer; returns true at the line of ID
+# read_answer FD ID    appends the part of a line that has arrived to answer; returns true if the line with ID has ended
 read_answer() {
   local part
   while IFS= read -r -t 0.1 -u "$1" part; do
@@ -157,14 +157,14 @@ guest_status() { # NAME    running, paused, postmigrate ...
   [[ $(guest_qmp "$1" query-status) =~ \"status\":\ \"([a-z-]+)\" ]] && echo "${BASH_REMATCH[1]}"
 }
 
-# guest_hmp NAME COMMAND    runs a command of the human monitor that prints nothing unless it fails
+# guest_hmp NAME COMMAND    runs a command of QEMU's human monitor; the command must print nothing unless it fails
 guest_hmp() {
   local answer
   answer=$(guest_qmp "$1" human-monitor-command "{\"command-line\": \"$2\"}") || return 1
   [[ $answer == *'"return": ""'* ]] || { echo "guest $1: $2: $answer" >&2; return 1; }
 }
 
-# guest_migrate NAME URI [completed|failed]    migrates, and waits for that status
+# guest_migrate NAME URI [completed|failed]    migrates, and waits for the migration's status
 guest_migrate() {
   guest_qmp "$1" migrate "{\"uri\": \"$2\"}" >/dev/null &&
     guest_wait "$1" "migration ${3:-completed}" migration_is "$1" "${3:-completed}"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The library under real QEMU and KVM. The guest checks its own registers. QEMU saves the guest on a host that leaks (leak.so) an
-# xfeature that this host's KVM does not support, and restores the guest here, without the library and with it.
+# Tests the library under real QEMU and KVM. The guest checks its own registers. QEMU saves the guest on a leaky host: leak.so adds
+# an xfeature that this host's KVM does not support. QEMU then restores the guest here, without the library and with it.
 
 # bats file_tags=kvm
 
@@ -23,7 +23,7 @@ teardown() {
   stop_listening
 }
 
-# start_leaky NAME [-- QEMU-ARGUMENT...]    starts a guest on a leaky host
+# start_leaky NAME [-- QEMU-ARGUMENT...]    starts a guest on a leaky host, which leak.so imitates
 start_leaky() {
   local name=$1
   shift
@@ -59,7 +59,8 @@ await_migration() {
   guest_wait "$name" "it listens" test -S "$work/$name/socket"
 }
 
-# assert_trims LOG [IOCTL] [ALLOWED]    checks that the log has a trim of each vCPU, in the words of the manual
+# assert_trims LOG [IOCTL] [ALLOWED]    checks that the log has one trim of each vCPU and nothing else, in the manual's
+# format
 assert_trims() {
   local ioctl=${2:-KVM_SET_XSAVE} allowed=${3:-0x3} vcpu line bv expected
   local -a lines
@@ -77,8 +78,8 @@ assert_trims() {
   done
 }
 
-# assert_cured COMMAND...    COMMAND NAME [VAR=VALUE]... restores the leaky guest: it is lost without the library, and intact with
-# it
+# assert_cured COMMAND...    checks that the leaky guest is lost without the library, and intact with it. COMMAND NAME
+# [VAR=VALUE]... restores the guest.
 assert_cured() {
   "$@" bare
   assert_guest_lost bare
@@ -92,14 +93,14 @@ session_of() { # PID
   cut -d ' ' -f 6 "/proc/$1/stat"
 }
 
-@test "a guest restored from a leaky savevm snapshot loses its registers without the library and keeps them with it" {
+@test "a guest restored from a leaky savevm snapshot loses its registers without the library, and keeps them with it" {
   load_disk() { guest_start "$@" -- "${disk[@]}" -loadvm leaky; }
   save_leaky_to_disk
   assert_cured load_disk
 }
 
-# Upstream's KVM_SET_XCRS refuses an xfeature that the guest's CPUID lacks; PVM's accepts the xfeature.
-@test "a guest that has enabled AVX is restored whole if its CPUID has AVX, and otherwise reported as lost, or ended with abort" {
+# The KVM_SET_XCRS of upstream KVM refuses an xfeature that the guest's CPUID lacks. That of PVM, a variant of KVM, accepts it.
+@test "a guest that has enabled AVX is restored intact if its CPUID has AVX; otherwise the library reports the loss, or ends QEMU with XSAVESHIM_REFUSED=abort" {
   leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
   save_leaky_to_file -- -cpu qemu64,+xsave,+avx
 
@@ -148,7 +149,7 @@ session_of() { # PID
   fi
 }
 
-@test "the library works in the sandbox that libvirt puts QEMU in" {
+@test "the library trims in a QEMU with the seccomp sandbox that libvirt uses" {
   load_in_sandbox() {
     guest_start "$@" -- -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny "${disk[@]}" -loadvm leaky
   }
@@ -157,7 +158,7 @@ session_of() { # PID
   grep -q '^Seccomp:[[:space:]]*2$' "/proc/$(<"$work/shimmed/pid")/status"
 }
 
-@test "in a QEMU that daemonizes the library trims and writes its reports to the log file" {
+@test "in a QEMU that daemonizes, the library trims, and writes its reports to the file that XSAVESHIM_LOG names" {
   save_leaky_to_disk
   guest_start shimmed "LD_PRELOAD=$shim" "XSAVESHIM_LOG=$work/log" -- "${disk[@]}" -loadvm leaky \
     -daemonize -pidfile "$work/shimmed/pid"
@@ -167,7 +168,7 @@ session_of() { # PID
   [[ $(session_of "$(<"$work/shimmed/pid")") != "$(session_of $$)" ]]
 }
 
-# Restores a guest in a QEMU that daemonizes: with default settings this QEMU points descriptor 2 at /dev/null before it loads the
+# Restores a guest in a QEMU that daemonizes. With default settings such a QEMU points descriptor 2 at /dev/null before it loads the
 # payload. Sets daemon to QEMU's pid.
 restore_daemonized() { # LAUNCHER...
   save_leaky_to_file
@@ -186,21 +187,21 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   echo "^(<29>)?xsaveshim: level=notice event=trim $1pid=$daemon ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+ .* dropped=$leaked_name$"
 }
 
-@test "a trim in a QEMU that daemonized before its payload came is reported in syslog, with the daemon's pid" {
+@test "if QEMU has daemonized before it loads the payload, the library reports the trim in syslog, with the daemon's pid" {
   restore_daemonized env "LD_PRELOAD=$shim"
   [[ $(grep -cE "$(trim_of_daemon '')" "$messages") == 1 && $(grep -c . "$messages") == 1 ]]
   run ! grep xsaveshim "$work/daemon/stderr"
 }
 
-# The supervisor writes to standard error as long as QEMU's parent has it open, and then to syslog.
-@test "a trim in a supervised QEMU that daemonized before its payload came is reported once, with the daemon's pid" {
+# The supervisor writes to standard error as long as QEMU's parent keeps standard error open, and afterwards to syslog.
+@test "if a supervised QEMU has daemonized before it loads the payload, the supervisor reports the trim once, with the daemon's pid" {
   restore_daemonized "$build/xsaveshim" run --supervise --
   [[ $(grep -hcE "$(trim_of_daemon 'via=supervisor ')" "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]
   [[ $(grep -hc 'xsaveshim:' "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]
 }
 
-# For each read of the port QEMU gets a payload from KVM and loads this payload again.
-@test "a guest that reads VMware's port for ever on a leaky host causes at most 6 reports of 10,000 trims" {
+# Each time the guest reads the port, QEMU gets a payload from KVM and loads this payload back.
+@test "if a guest on a leaky host causes 10,000 trims by reading VMware's port for ever, the library writes at most 6 reports" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
   # on a busy host a read takes a millisecond or more
   XSTEST_SLOW=$((3 * ${XSTEST_SLOW:-1})) guest_wait flood "the 10,000th trim is reported" \
@@ -212,7 +213,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   grep -qE "^xsaveshim: level=notice event=trim .* dropped=$leaked_name count=10000$" "$work/flood/stderr"
 }
 
-@test "with XSAVESHIM_TRIM=save a leaky host writes a snapshot that restores without the library" {
+@test "with XSAVESHIM_TRIM=save, QEMU on a leaky host writes a snapshot that can be restored without the library" {
   guest_start untrimmed "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}"
   assert_guest_intact untrimmed
   guest_save untrimmed "$work/untrimmed.image"
@@ -228,7 +229,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   run ! grep -v ' ok$' "$work/observed"
 }
 
-@test "with XSAVESHIM_TRIM=none the library drops nothing, and reports what it would drop and why KVM refused" {
+@test "with XSAVESHIM_TRIM=none the library drops nothing, and reports which xfeatures it would drop and why KVM refused the payload" {
   save_leaky_to_file
   guest_restore observed "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none
   assert_guest_lost observed
@@ -240,8 +241,8 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   [[ $(grep -c '^xsaveshim:' "$work/observed/stderr") == 2 ]]
 }
 
-# A bit of MXCSR that no CPU has stands for a damaged payload, which no trim rescues.
-@test "with XSAVESHIM_REFUSED=abort a refused live migration fails, and the guest runs on at the source" {
+# The payload is damaged: it has an MXCSR bit that no CPU has. So KVM refuses the payload even after a trim.
+@test "if KVM refuses the payload of a live migration, XSAVESHIM_REFUSED=abort makes the migration fail, and the guest runs on at the source" {
   local return_path
   for return_path in true false; do
     start_leaky "source-$return_path" LEAK_MXCSR=0x10000
@@ -254,7 +255,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
     [[ ! -s $work/destination-$return_path/serial.0 ]]
   done
 
-  # Only a return path lets the source notice the failure. Without a return path, cont makes the guest run on.
+  # Only a return path lets the source notice the failure. Without a return path, the QMP command cont makes the guest run on.
   guest_wait source-true "the migration has failed" migration_is source-true failed
   guest_wait source-false "the migration has ended" migration_is source-false completed
   guest_qmp source-false cont
@@ -263,7 +264,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
 }
 
 @test "a guest with AVX keeps AVX when the leaked xfeature is dropped, and without a leak the library reports nothing" {
-  # XSAVE is forced: some KVMs have XSAVE for guests and do not report it
+  # x-force-features forces XSAVE, because some KVMs give XSAVE to guests but do not report it
   local avx=(-cpu "qemu64,x-force-features=on,+xsave,+avx")
   save_leaky_to_file -- "${avx[@]}"
   guest_restore restored "$work/image" "LD_PRELOAD=$shim" -- "${avx[@]}"

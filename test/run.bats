@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# `xsaveshim run`: its command line, the kinds of VMMs, and the VMM's process that it becomes. No KVM is needed.
+# Tests of `xsaveshim run`, which starts a VMM with the library or with a supervisor: the command line, the choice between library
+# and supervisor, and the VMM's process. The tests need no KVM.
 
 load lib
 
@@ -10,20 +11,20 @@ setup() {
   need_no_settings_file
 }
 
-# run_command [VARIABLE=VALUE]... ARGUMENT...    $expected: the exit status, which bats must know if it is 127
+# run_command [VARIABLE=VALUE]... ARGUMENT...    runs xsaveshim; bats must know $expected, the exit status, beforehand if it is 127
 run_command() {
   local environment=()
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
   run ${expected:+"-$expected"} --separate-stderr timeout 60 env "${environment[@]}" "$xsaveshim" "$@"
 }
 
-# assert_line STATUS LINE    the only output is LINE, on stderr; a * in LINE stands for any text
+# assert_line STATUS LINE    checks that the only output is LINE, on stderr; a * in LINE stands for any text
 assert_line() {
   # shellcheck disable=SC2053 # LINE is a pattern
   [[ $status == "$1" && -z $output && $(wc -l <<<"$stderr") == 1 && $stderr == $2 ]] || fail "$(outcome)"
 }
 
-# assert_mode MODE REASON PROGRAM    checks the mode and the reason in the report at level debug
+# assert_mode MODE REASON PROGRAM    checks the mode and the reason in run's report at log level debug
 assert_mode() {
   ((status == 0)) || fail "$(outcome)" || return
   grep -qE "^xsaveshim: level=debug event=run( via=supervisor)? pid=[0-9]+ mode=$1 reason=$2 program=$3( |$)" <<<"$stderr" ||
@@ -45,7 +46,8 @@ teardown() {
 
 # ---- the command line ----
 
-# assert_help [COMMAND]    -h prints the same as --help, which fits on a screen of 80 columns and 24 lines with the shell's prompt
+# assert_help [COMMAND]    checks that -h prints the same as --help, and that this text fits on a screen of 80 columns and 24 lines,
+# together with the shell's prompt
 assert_help() {
   local short
   run_command "$@" -h
@@ -55,7 +57,7 @@ assert_help() {
   (($(wc -l <<<"$output") < 24 && $(wc -L <<<"$output") <= 80)) || fail "this does not fit on a screen:" "$output"
 }
 
-@test "--help fits on a screen and names every command, every option and the exit statuses" {
+@test "the help of xsaveshim and of each subcommand fits on a screen, and names the commands, the options and the exit statuses" {
   local word
   assert_help
   for word in run probe pair status metrics settings host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
@@ -67,18 +69,18 @@ assert_help() {
   done
 }
 
-@test "--version prints the version" {
+@test "xsaveshim --version prints the version" {
   run_command --version
   ((status == 0))
   [[ $output =~ ^xsaveshim\ [0-9]+\.[0-9]+\.[0-9]+$ ]]
 }
 
-@test "the error for an unknown command names the commands that exist" {
+@test "if xsaveshim gets an unknown command, the error names the commands that exist" {
   run_command walk
   assert_line 2 "xsaveshim: unknown command 'walk': use run, probe, pair, status, metrics, settings, host, --help or --version"
 }
 
-@test "the error for a value that an option does not accept names the accepted values, and no VMM starts" {
+@test "if an option of xsaveshim run gets a wrong value, the error names the accepted values, and no VMM starts" {
   run_command run --trim=sometimes -- echo started
   assert_line 125 "xsaveshim run: --trim takes one of restore,save,both,none, not 'sometimes'"
   run_command run --refused=never echo started
@@ -89,7 +91,7 @@ assert_help() {
   assert_line 125 "xsaveshim run: --log-level takes one of notice,error,debug, not 'loud'"
 }
 
-@test "an unknown option, an option without its value, and a missing VMM are errors with exit status 125" {
+@test "xsaveshim run exits with 125 if an option is unknown, if an option lacks its value, or if no VMM is named" {
   local arguments
   for arguments in --frobnicate --trim '' '--supervise --'; do
     # shellcheck disable=SC2086 # several words
@@ -98,7 +100,7 @@ assert_help() {
   done
 }
 
-@test "options behind the VMM's name are the VMM's" {
+@test "xsaveshim run passes the options after the VMM's name to the VMM" {
   run_command run echo --trim=sometimes --help
   ((status == 0))
   [[ $output == '--trim=sometimes --help' ]]
@@ -106,7 +108,7 @@ assert_help() {
 
 # ---- the VMM's file ----
 
-@test "the exit status is 127 if there is no such VMM and 126 if it cannot be executed" {
+@test "xsaveshim run exits with 127 if the VMM's file does not exist, and with 126 if the file cannot be executed" {
   expected=127
   run_command run -- no-such-vmm
   assert_line 127 'xsaveshim run: no-such-vmm: No such file or directory'
@@ -122,7 +124,7 @@ assert_help() {
   assert_line 126 "xsaveshim run: $work: Permission denied"
 }
 
-@test "a file that is neither ELF nor a script is not executed" {
+@test "xsaveshim run does not execute a file that is neither an ELF program nor a script" {
   script "$work/text" 'echo started'
   run_command run -- "$work/text"
   assert_line 126 "xsaveshim run: $work/text: neither an ELF program nor a script with a #! line"
@@ -135,7 +137,7 @@ assert_help() {
   assert_line 126 "xsaveshim run: $work/stub: not an x86-64 program, and xsaveshim serves no other"
 }
 
-@test "a program of another class or machine is not executed" {
+@test "xsaveshim run does not execute an ELF program that is for 32 bits or for another machine than x86-64" {
   local at
   for at in 4:'\001' 18:'\267\000'; do # 32 bits; AArch64
     cp "/bin/true" "$work/other"
@@ -146,7 +148,7 @@ assert_help() {
   done
 }
 
-@test "run searches PATH as a shell does: an empty entry is the current directory, and unusable files are skipped" {
+@test "xsaveshim run searches PATH as a shell does: an empty entry is the current directory, and files that cannot be executed are skipped" {
   mkdir "$work/one" "$work/two"
   touch "$work/one/tool"
   script "$work/two/tool" '#!/bin/sh' 'echo "two: $0"'
@@ -161,7 +163,7 @@ assert_help() {
   done
 }
 
-@test "a dynamic VMM or a script gets the library; a static VMM or one with another libc's loader gets a supervisor" {
+@test "xsaveshim run gives a dynamic VMM or a script the library; a static VMM or a VMM with musl's loader gets a supervisor" {
   run_command run --log-level=debug -- "$vmm" mark a
   assert_mode library dynamic "$vmm"
   script "$work/script" '#!/bin/sh'
@@ -175,7 +177,7 @@ assert_help() {
   assert_mode supervisor other-loader "$work/musl"
 }
 
-@test "--supervise gives any VMM a supervisor" {
+@test "xsaveshim run --supervise gives even a dynamic VMM or a script a supervisor" {
   run_command run --log-level=debug --supervise -- "$vmm" mark a
   assert_mode supervisor requested "$vmm"
   script "$work/script" '#!/bin/sh'
@@ -185,11 +187,11 @@ assert_help() {
 
 # ---- the library ----
 
-print_preload() { # a command that prints LD_PRELOAD as the VMM has it
+print_preload() { # prints a shell command that prints the VMM's LD_PRELOAD
   printf %s 'echo "$LD_PRELOAD"'
 }
 
-@test "the library beside the command is preloaded by its path, before other preloaded libraries" {
+@test "if the library is in the directory of xsaveshim, run names its path in LD_PRELOAD, before the libraries that are there already" {
   run_command run -- sh -c "$(print_preload)"
   [[ $output == "$shim" ]]
   run_command LD_PRELOAD= run -- sh -c "$(print_preload)"
@@ -198,7 +200,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   [[ $output == "$shim:$standin $build/test/chain.so" ]]
 }
 
-@test "an installed library is preloaded by its bare name, which the loader resolves for each ABI" {
+@test "if the library is installed where the loader searches, xsaveshim run names it in LD_PRELOAD without a directory" {
   mkdir "$work/bin" "$work/lib"
   cp "$xsaveshim" "$work/bin"
   cp "$shim" "$work/lib"
@@ -208,7 +210,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   [[ $output == $'libxsaveshim.so\n'[1-9]* ]] || fail "$(outcome)"
 }
 
-@test "if the library is missing or broken, the VMM is not started" {
+@test "if the library is missing or broken, xsaveshim run does not start the VMM" {
   need_no_installed_library
   cp "$xsaveshim" "$work/"
   xsaveshim=$work/xsaveshim
@@ -219,7 +221,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   assert_line 125 "xsaveshim run: $work/libxsaveshim.so: *; is xsaveshim installed completely?"
 }
 
-@test "if the user may not read the installed library, the error is permission denied" {
+@test "if the user may not read the installed library, xsaveshim run prints the error Permission denied" {
   need_root
   make_public "$xsaveshim"
   mkdir "$public/lib"
@@ -228,7 +230,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   assert_line 125 "xsaveshim run: $public/lib/libxsaveshim.so: Permission denied"
 }
 
-@test "a library whose path LD_PRELOAD cannot hold is an error" {
+@test "if the path of the library has a space, xsaveshim run prints an error, because LD_PRELOAD cannot name this path" {
   mkdir "$work/a b"
   cp "$xsaveshim" "$shim" "$work/a b/"
   xsaveshim="$work/a b/xsaveshim"
@@ -236,7 +238,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   assert_line 125 "xsaveshim run: LD_PRELOAD cannot name '$work/a b/libxsaveshim.so': *"
 }
 
-@test "the library trims in the VMM and in the programs that the VMM starts" {
+@test "the library that xsaveshim run preloads trims payloads in the VMM and in the programs that the VMM starts" {
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run -- "$vmm" create 0 cpuid 0xd=0x7 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   assert_reported "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 `
@@ -246,7 +248,7 @@ print_preload() { # a command that prints LD_PRELOAD as the VMM has it
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
 }
 
-@test "the options override the environment and become the VMM's settings" {
+@test "the options of xsaveshim run override XSAVESHIM_ variables of the environment, and become the VMM's settings" {
   run_command XSAVESHIM_TRIM=none XSAVESHIM_LOG=syslog run --trim=both --refused=abort --log="$work/log" \
     --log-level=debug -- sh -c 'env | grep -E "^XSAVESHIM_(TRIM|REFUSED|LOG)" | sort'
   [[ $output == "XSAVESHIM_LOG=$work/log
@@ -258,7 +260,7 @@ XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   [[ $output == XSAVESHIM_TRIM=none ]]
 }
 
-@test "a bad value in the environment is reported once, and only by a process that sets a CPUID" {
+@test "a bad value of XSAVESHIM_TRIM is reported once: by the library when a process sets a CPUID table, or by the supervisor" {
   run_command XSAVESHIM_TRIM=sometimes run -- true
   ((status == 0))
   assert_no_report
@@ -271,13 +273,13 @@ XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   [[ $(grep -c 'event=setting via=supervisor .* value=sometimes' <<<"$stderr") == 1 ]]
 }
 
-@test "a log that cannot be opened is reported once, by the VMM's library and not by run" {
+@test "if the log cannot be opened, the VMM's library reports this once, and xsaveshim run does not report it" {
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run --log=/nonexistent/log --log-level=debug -- "$vmm" create 0 cpuid 0xd=0x7
   ((status == 0))
   [[ $(grep -c ' event=log ' <<<"$stderr") == 1 ]] || fail "$(outcome)"
 }
 
-@test "run does not open the log, and the VMM opens it once" {
+@test "xsaveshim run does not create the log file; the VMM's library creates it when the VMM sets a CPUID table" {
   run_command run --log="$work/log" -- true
   ((status == 0))
   [[ ! -e $work/log ]]
@@ -286,11 +288,11 @@ XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   [[ -f $work/log && ! -s $work/log ]]
 }
 
-assert_warning() { # FILE WHY    the only output
+assert_warning() { # FILE WHY    checks that the only output is run's warning about FILE
   assert_line 0 "xsaveshim run: warning: $1 $2, so its loader will ignore LD_PRELOAD: as root, use --supervise"
 }
 
-@test "for a setuid or setgid VMM run warns that the loader will ignore the library, and says what to do" {
+@test "for a setuid or setgid VMM xsaveshim run warns that the loader will ignore the library, and advises --supervise" {
   need_root
   cp "/bin/true" "$work/tool"
   chown nobody:nogroup "$work/tool"
@@ -306,7 +308,7 @@ assert_warning() { # FILE WHY    the only output
   assert_line 0 '' # root gains no privileges from root's own setuid file
 }
 
-@test "for a VMM with file capabilities run gives the same warning, and the loader does ignore the library" {
+@test "for a VMM with file capabilities xsaveshim run warns that the loader will ignore the library, and the loader does ignore it" {
   local as_nobody=(setpriv --reuid nobody --clear-groups)
   need_root
   make_public "$xsaveshim" "$shim"
@@ -325,7 +327,7 @@ assert_warning() { # FILE WHY    the only output
 
 # ---- the process ----
 
-@test "the VMM keeps the pid, the descriptors, the arguments and the directory of run" {
+@test "the VMM has the pid, the descriptors and the working directory of xsaveshim run, and gets its arguments unchanged" {
   local option
   script "$work/tell" '#!/bin/bash' 'echo "pid $$: $#: $*"; cat; cat <&7; pwd; ls -l /proc/self/fd | wc -l; echo error >&2'
   cd "$work"
@@ -339,7 +341,7 @@ assert_warning() { # FILE WHY    the only output
   done
 }
 
-@test "the caller gets the VMM's exit status, or the signal that ended it" {
+@test "the caller of xsaveshim run gets the VMM's exit status, or the signal that ended the VMM" {
   local option
   for option in -- --supervise; do
     run "$xsaveshim" run "$option" sh -c 'exit 37'

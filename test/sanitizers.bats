@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The library in programs built with a sanitizer, whose runtime also interposes ioctl; and the shipped library under valgrind.
+# The library in programs that are built with a sanitizer, whose runtime interposes ioctl, too. Also the library under valgrind.
 
 load lib
 
@@ -16,48 +16,48 @@ sanitized() { # NAME FLAG...
     "$BATS_TEST_DIRNAME/vmm/vmm.c"
 }
 
-# NAME LD_PRELOAD [VARIABLE=VALUE]...    checks trims through a known descriptor, through a duplicate, and on another thread
+# NAME LD_PRELOAD [VARIABLE=VALUE]...    checks trims through a vCPU's descriptor, through its duplicate, and on another thread
 assert_trims_in() {
   run --separate-stderr timeout 60 env "${@:3}" LD_PRELOAD="$2" DEVICE=/dev/null "$BATS_FILE_TMPDIR/$1" \
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
   ((status == 0)) || fail "$(outcome)"
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
-  # the trim on the thread is the duplicate's second trim, which is not reported
+  # The thread's trim is the second one through the duplicate, and a second trim is not reported.
   [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 2 && $(wc -l <<<"$stderr") == 2 ]] ||
     fail "$(outcome)"
 }
 
-@test "a program built with ASan works if LD_PRELOAD has ASan's runtime in front of the shim" {
+@test "a program built with ASan works if LD_PRELOAD has ASan's runtime in front of the library" {
   assert_trims_in address "$(gcc -print-file-name=libasan.so) $shim $standin"
 }
 
-@test "a program built with ASan works with the shim first if ASAN_OPTIONS has verify_asan_link_order=0" {
+@test "a program built with ASan works with the library in front of ASan's runtime if ASAN_OPTIONS has verify_asan_link_order=0" {
   assert_trims_in address "$shim $standin" ASAN_OPTIONS=verify_asan_link_order=0
 }
 
-@test "a program built with ASan refuses to start with the shim in front of ASan's runtime" {
+@test "a program built with ASan refuses to start with the library in front of ASan's runtime" {
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim" DEVICE=/dev/null "$BATS_FILE_TMPDIR/address" create 0
   ((status != 0))
   [[ $stderr == *'runtime does not come first'* ]]
 }
 
-@test "a program that has ASan linked statically works with the shim" {
+@test "a program that has ASan linked statically works with the library" {
   assert_trims_in address-static "$shim $standin"
 }
 
-@test "a program built with UBSan works with the shim" {
+@test "a program built with UBSan works with the library" {
   assert_trims_in undefined "$shim $standin"
 }
 
-@test "a program built with TSan works with the shim" {
+@test "a program built with TSan works with the library" {
   assert_trims_in thread "$shim $standin"
 }
 
-@test "a program built with LSan works with the shim, which leaks no memory" {
+@test "a program built with LSan works with the library, which leaks no memory" {
   assert_trims_in leak "$shim $standin"
 }
 
-# Valgrind writes only if it finds an error.
+# Runs the test VMM under valgrind, which writes to its log only if it finds an error.
 in_memcheck() { # LD_PRELOAD STEP...
   run --separate-stderr timeout 120 env LD_PRELOAD="$1" DEVICE=/dev/null valgrind -q --leak-check=full \
     --log-file="$BATS_TEST_TMPDIR/memcheck.%p" "$vmm" "${@:2}"
@@ -65,14 +65,14 @@ in_memcheck() { # LD_PRELOAD STEP...
   [[ ! -s $BATS_TEST_TMPDIR/said ]] || fail "$(<"$BATS_TEST_TMPDIR/said")"
 }
 
-@test "under valgrind learning, trimming and querying KVM make no bad memory access" {
+@test "under valgrind, the library makes no bad memory access when it learns CPUID tables, trims payloads and calls KVM_GET_CPUID2" {
   in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207,shift=4 \
     get-xsave get-xsave2 cpuid none set-xsave 0x207 cpuid-v1 0xd=0x7 dup set-xsave 0x207 thread set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   [[ $(grep -c ' event=trim ' <<<"$stderr") == 3 ]] || fail "$(outcome)"
 }
 
-@test "under valgrind reports of refused payloads and bad settings make no bad memory access" {
+@test "under valgrind, the library makes no bad memory access when it reports refused payloads and bad settings" {
   export XSAVESHIM_REFUSED=report XSAVESHIM_TRIM=wrong XSAVESHIM_LOG=/does/not/exist XSAVESHIM_LOG_LEVEL=debug
   in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x17 set-xsave 0x13 \
     create 1 cpuid 0xd=0x7 set-xsave 0x3,xcomp_bv=1 create 2 cpuid 0xd=0x7 set-xsave 0x3,reserved=7 \

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# The settings: every accepted value and bad values, from the environment and from /etc/xsaveshim.conf; and the logs.
+# The library's settings, from the environment and from /etc/xsaveshim.conf: every accepted value, and bad values. Also its logs.
 
 load lib
 
-# With the default, abort, a refusal ends the VMM. The tests of the default unset this variable.
+# XSAVESHIM_REFUSED=report lets the VMM run on after a refusal. The tests of the default, abort, unset the variable.
 setup() {
   export XSAVESHIM_REFUSED=report
   log=$BATS_TEST_TMPDIR/log
@@ -15,8 +15,7 @@ teardown() {
   [[ -z ${vmm_pid:-} ]] || kill "$vmm_pid" 2>/dev/null || true
 }
 
-# run_private [VARIABLE=VALUE]... STEP...    runs the VMM with the stand-in for KVM, which leaks PKRU into the payload that it
-# returns
+# run_private [VARIABLE=VALUE]... STEP...    runs the test VMM with the fake KVM, which leaks PKRU into the payload of KVM_GET_XSAVE
 run_private() {
   local environment=(LD_PRELOAD="$shim $standin" DEVICE=/dev/null STANDIN_LEAK=0x200)
   while [[ ${1:-} =~ ^[A-Z_0-9]+= ]]; do environment+=("$1"); shift; done
@@ -27,7 +26,7 @@ conf() { # LINE...
   printf '%s\n' "$@" >"$etc/xsaveshim.conf"
 }
 
-# from_both KEY VALUE COMMAND...    runs the command twice: with the setting in the environment, then in the file
+# from_both KEY VALUE COMMAND...    runs COMMAND twice: with the setting in the environment, then in /etc/xsaveshim.conf
 from_both() {
   local key=$1 value=$2
   shift 2
@@ -59,7 +58,7 @@ assert_trim() { # SET-XSAVE GET-XSAVE EVENTS SOURCE [SETTING]
   from_both XSAVESHIM_TRIM restore assert_trim "0 xstate_bv=0x7" 0x207 trim:KVM_SET_XSAVE
 }
 
-@test "XSAVESHIM_TRIM=save trims the payload that the VMM saves, and reports but leaves the one that it restores" {
+@test "XSAVESHIM_TRIM=save trims the payload that the VMM saves, and only reports the leaked xfeatures of a payload that the VMM restores" {
   from_both XSAVESHIM_TRIM save assert_trim "EINVAL xstate_bv=0x207" 0x7 \
     "would-trim:KVM_SET_XSAVE trim:KVM_GET_XSAVE"
 }
@@ -100,7 +99,7 @@ assert_abort() { # SOURCE [SETTING]
   from_both XSAVESHIM_REFUSED report assert_report
 }
 
-@test "XSAVESHIM_REFUSED=abort, the default, ends the VMM after the report of a refusal" {
+@test "XSAVESHIM_REFUSED=abort, the default, reports a refusal and then ends the VMM" {
   unset XSAVESHIM_REFUSED
   assert_abort default
   from_both XSAVESHIM_REFUSED abort assert_abort
@@ -135,7 +134,7 @@ assert_file() { # SOURCE [SETTING]
   from_both XSAVESHIM_LOG stderr assert_stderr
 }
 
-@test "with XSAVESHIM_LOG=none nothing is reported, and payloads are trimmed" {
+@test "with XSAVESHIM_LOG=none the library reports nothing, and still trims payloads" {
   from_both XSAVESHIM_LOG none assert_silent
 }
 
@@ -149,7 +148,7 @@ assert_file() { # SOURCE [SETTING]
   [[ $(stat -c %a "$log") == 600 ]]
 }
 
-# The library also opens the log to map a page of it, so that no other file gets the log's inode number.
+# The library also opens the log read-only and maps a page of it, so that no other file gets the inode number of a deleted log.
 @test "a log file is opened once for writing, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
   local opened
   run --separate-stderr timeout 60 strace -f -qq -e trace=openat,open -o "$BATS_TEST_TMPDIR/trace" \
@@ -177,7 +176,7 @@ assert_file() { # SOURCE [SETTING]
   unset vmm_pid
 }
 
-@test "a disk image never gets the inode number of the deleted log, nor a report" {
+@test "after the log is deleted, a new disk image gets neither the inode number of the log nor a report" {
   local inode disk=$BATS_TEST_TMPDIR/disk
   mkfifo "$BATS_TEST_TMPDIR/in"
   exec 5<>"$BATS_TEST_TMPDIR/in"
@@ -196,7 +195,7 @@ assert_file() { # SOURCE [SETTING]
   grep -q 'event=trim' "$BATS_TEST_TMPDIR/out"
 }
 
-@test "a log that is a symbolic link is not opened; the library reports that on stderr, and writes all reports there" {
+@test "if the log is a symbolic link, the library does not open it, reports that on stderr, and writes all reports there" {
   : >"$BATS_TEST_TMPDIR/target"
   ln -s target "$log"
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
@@ -214,20 +213,20 @@ assert_file() { # SOURCE [SETTING]
   assert_reported "level=error event=log target=$BATS_TEST_TMPDIR error=\"Is a directory\" using=stderr" "$trimmed"
 }
 
-@test "the VMM does not wait for a FIFO in place of the log file" {
+@test "if the log file is a FIFO, the VMM does not wait for the FIFO's reader, and reports go to stderr" {
   mkfifo "$log"
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   assert_trimmed
   [[ $stderr == *"event=log pid="*" target=$log "*"$(printf '\nxsaveshim: level=notice event=trim ')"* ]] || fail "$(outcome)"
 }
 
-@test "a device as the log file is refused, and reports go to stderr" {
+@test "if the log file is a device, the library refuses it, and reports go to stderr" {
   run_private XSAVESHIM_LOG=/dev/full "${trim_steps[@]}"
   assert_trimmed
   assert_reported 'level=error event=log target=/dev/full error="Not a regular file" using=stderr' "$trimmed"
 }
 
-@test "if the VMM has no stderr, nothing is written to the file that has its descriptor" {
+@test "if the VMM starts without stderr, the library does not write to a file that gets descriptor 2" {
   : >"$log"
   run_private_without_stderr() {
     privately timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" file "$log" \
@@ -245,7 +244,7 @@ assert_syslog() { # SOURCE [SETTING]
   assert_trimmed
   assert_no_report
   wait_for 10 grep -q event=refused "$messages"
-  # each report is a datagram, whose priority is made of the facility daemon and the report's level
+  # Each report is a datagram. Its priority combines the facility daemon and the report's level.
   [[ $(sed -E 's/ pid=[0-9]+//g; s/ fd=[0-9]+/ fd=*/g' "$messages") == \
     "<29>xsaveshim: $trimmed<27>xsaveshim: $refusal" ]] || fail "$(cat "$messages")"
 }
@@ -258,7 +257,7 @@ assert_syslog() { # SOURCE [SETTING]
   assert_syslog file
 }
 
-@test "if there is no /dev/log, the library reports that on stderr, and writes all reports there" {
+@test "with XSAVESHIM_LOG=syslog but no /dev/log, the library reports that on stderr, and writes all reports there" {
   mkdir "$dev"
   run_private XSAVESHIM_LOG=syslog "${trim_steps[@]}"
   assert_trimmed
@@ -283,7 +282,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
   from_both XSAVESHIM_LOG_LEVEL error assert_level "error:refused"
 }
 
-@test "with XSAVESHIM_LOG_LEVEL=debug each CPUID table is reported, too" {
+@test "with XSAVESHIM_LOG_LEVEL=debug the library also reports each CPUID table that it learns" {
   from_both XSAVESHIM_LOG_LEVEL debug assert_level "debug:learn notice:trim error:refused"
 }
 
@@ -298,9 +297,9 @@ assert_level() { # EVENTS SOURCE [SETTING]
     "level=debug event=learn ioctl=KVM_GET_CPUID2 vcpu=2 fd=* guest_xcr0=0x7 allowed=0x7"
 }
 
-# ---- the environment and the file ----
+# ---- the environment and /etc/xsaveshim.conf ----
 
-@test "the environment overrides the file" {
+@test "settings in the environment override the settings in /etc/xsaveshim.conf" {
   conf XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort XSAVESHIM_LOG=none XSAVESHIM_LOG_LEVEL=error
   run_private XSAVESHIM_TRIM=restore XSAVESHIM_REFUSED=report XSAVESHIM_LOG=stderr XSAVESHIM_LOG_LEVEL=notice \
     "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1 set-xsave 0x3
@@ -308,14 +307,14 @@ assert_level() { # EVENTS SOURCE [SETTING]
   assert_reported "$trimmed" "$refusal"
 }
 
-@test "a setting of the file, one of the environment and the defaults apply together" {
+@test "a setting in /etc/xsaveshim.conf, another setting in the environment, and the defaults of the others apply together" {
   conf XSAVESHIM_TRIM=both
   run_private XSAVESHIM_LOG_LEVEL=debug create 0 cpuid 0xd=0x7 set-xsave 0x207 get-xsave
   assert_trimmed
   [[ $output == *'get-xsave: 0 xstate_bv=0x7 '* && $stderr == *event=learn* ]] || fail "$(outcome)"
 }
 
-@test "the file may have comments, blank lines, white space and a last line without a newline, and its last value counts" {
+@test "the settings file may have comments, blank lines, white space and no final newline, and the last value of a setting counts" {
   printf '%s' $'# the shim\'s\n\n  \t\n#XSAVESHIM_LOG=none\n \tXSAVESHIM_LOG_LEVEL =  error\t\r\n' \
     $'XSAVESHIM_TRIM=none\n  # indented\nXSAVESHIM_TRIM = restore' >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
@@ -323,7 +322,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
   assert_reported "$refusal"
 }
 
-@test "an empty or missing settings file is not reported, and a directory in its place is" {
+@test "the library does not report an empty or missing settings file, but reports a directory in place of the file" {
   : >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_reported "$trimmed"
@@ -354,7 +353,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
     "$trimmed"
 }
 
-@test "the VMM does not wait for a FIFO in place of the settings file" {
+@test "if the settings file is a FIFO, the VMM does not wait for the FIFO's writer" {
   mkfifo "$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_reported "$trimmed"
@@ -376,7 +375,7 @@ declare -gA accepted=(
   [LOG_LEVEL]="notice,error,debug"
 )
 
-# assert_bad KEY REPORTED-VALUE SOURCE [SETTING]    the bad value is reported, and the default is used
+# assert_bad KEY REPORTED-VALUE SOURCE [SETTING]    checks that the bad value is reported and the default is used
 assert_bad() {
   local where=$3
   [[ $where != /* ]] || where+=" line=1"
@@ -387,7 +386,7 @@ assert_bad() {
     `accepted=${accepted[$1]}" "$trimmed" "$refusal"
 }
 
-@test "a value that its setting does not accept is reported, and the default is used" {
+@test "if a setting does not accept its value, the library reports the value and uses the default" {
   local value
   cd "$BATS_TEST_TMPDIR"
   for value in foo Save saved 'restore,save'; do from_both XSAVESHIM_TRIM "$value" assert_bad TRIM "$value"; done
@@ -407,24 +406,24 @@ assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
     "$trimmed" "$refusal action=abort"
 }
 
-@test "a value that XSAVESHIM_REFUSED does not accept is reported, and abort is used" {
+@test "if XSAVESHIM_REFUSED does not accept its value, the library reports the value and uses abort" {
   unset XSAVESHIM_REFUSED
   from_both XSAVESHIM_REFUSED exit assert_bad_refused exit
   from_both XSAVESHIM_REFUSED '' assert_bad_refused '""'
 }
 
-@test "a bad value in the environment means the default, not the file's value" {
+@test "if a value in the environment is bad, the library uses the default, not the value in the settings file" {
   conf XSAVESHIM_TRIM=none
   assert_bad TRIM foo environment XSAVESHIM_TRIM=foo
 }
 
-@test "a bad value cannot forge a report or break a line" {
+@test "a bad value with a newline and an escape character cannot forge a report or break the report's line" {
   run_private XSAVESHIM_TRIM=$'x\nxsaveshim: level=error event="forged\e[31m' "${trim_steps[@]}"
   assert_trimmed
   [[ $(wc -l <<<"$stderr") == 2 && $stderr != *$'\e'* && $stderr != *'"forged'* ]] || fail "$(outcome)"
 }
 
-@test "a bad value is reported in the log that the other settings name" {
+@test "the library reports a bad value of XSAVESHIM_TRIM in the log that XSAVESHIM_LOG names" {
   run_private XSAVESHIM_TRIM=foo XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   assert_no_report
   grep -q ' event=setting pid=[0-9]* source=environment key=XSAVESHIM_TRIM value=foo ' "$log"
@@ -432,7 +431,7 @@ assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
 
 unknown="using=nothing-of-it accepted=XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL"
 
-@test "an unknown key is reported with the accepted keys, and a line without KEY=value with its number" {
+@test "the report of an unknown key lists the accepted keys, and the report of a line without KEY=value has the line's number" {
   conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM garbage
   run_private "${trim_steps[@]}"
   assert_trimmed
@@ -443,14 +442,14 @@ unknown="using=nothing-of-it accepted=XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM
     "$trimmed"
 }
 
-@test "an unknown variable XSAVESHIM_... in the environment is reported with the accepted ones" {
+@test "the report of an unknown variable XSAVESHIM_... in the environment lists the accepted variables" {
   run_private XSAVESHIM_MODE=save XSAVESHIM_TRIMM=none "${trim_steps[@]}"
   assert_trimmed
   assert_reported "level=error event=setting source=environment key=XSAVESHIM_TRIMM value=none $unknown" \
     "level=error event=setting source=environment key=XSAVESHIM_MODE value=save $unknown" "$trimmed"
 }
 
-@test "a settings file that a crash has left full of zero bytes is reported, and the defaults are used" {
+@test "if a crash has filled the settings file with zero bytes, the library reports that and uses the defaults" {
   head -c 500 /dev/zero >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_trimmed
@@ -458,9 +457,9 @@ unknown="using=nothing-of-it accepted=XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM
     'level=error event=setting source=/etc/xsaveshim.conf key=file value="has zero bytes" using=nothing-of-it' "$trimmed"
 }
 
-# ---- xsaveshim settings ----
+# ---- the command xsaveshim settings ----
 
-show() { # [ARGUMENT]...    as `privately`
+show() { # [ARGUMENT]...    runs `xsaveshim settings` by `privately`
   run --separate-stderr privately "$build/xsaveshim" settings "$@"
 }
 
@@ -479,7 +478,7 @@ assert_shown() { # STATUS LINE...
     "XSAVESHIM_LOG=/var/log/a  (/etc/xsaveshim.conf, line 3)" "XSAVESHIM_LOG_LEVEL=notice  (default)"
 }
 
-@test "xsaveshim settings shows every problem of the file and the environment, and exits with 1" {
+@test "xsaveshim settings shows the problems of the settings file and of the environment, and exits with 1" {
   unset XSAVESHIM_REFUSED
   conf garbage $'XSAVESHIM_LOG=a\eb' XSAVESHIM_TRIMM=none
   XSAVESHIM_LOG_LEVEL=loud show
@@ -494,7 +493,7 @@ assert_shown() { # STATUS LINE...
   [[ $status == 1 && ${lines[-1]} == "problem: there are 3 more" ]] || fail "$(outcome)"
 }
 
-@test "xsaveshim settings --domain reads the file as the user of libvirt's domains, without the environment" {
+@test "xsaveshim settings --domain reads the settings file as the user that runs libvirt's domains, and ignores the environment" {
   local user
   ((EUID == 0)) || skip "only root can become another user"
   cp /etc/passwd /etc/group "$etc/"

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Tests that shim.bats (the library in front of a stand-in for KVM) and kvm.bats (on real KVM) share. A suite sources this file
-# after lib.bash, and sets
-#   behind   the libraries to preload behind the shim, and exports DEVICE if there are any
+# Tests that two suites share: shim.bats runs the library (the shim) in front of a fake KVM, and kvm.bats runs it on real KVM. A
+# suite sources this file after lib.bash, and sets
+#   behind   the libraries to preload behind the shim; if there are any, the suite also exports DEVICE
 #   lacking  an xfeature bit that KVM does not support, and lacking_name, its name
 
-guest=(create 0 cpuid 0xd=0x3) # a guest with FP and SSE
+guest=(create 0 cpuid 0xd=0x3) # a guest with only FP and SSE
 
 bare() { # [VARIABLE=VALUE]... STEP...
   run_vmm LD_PRELOAD="$behind" "$@"
@@ -22,7 +22,7 @@ or() { # MASK...
   printf '0x%x' "$all"
 }
 
-leaky() { # [XSTATE_BV]    the same payload from a leaky host
+leaky() { # [XSTATE_BV]    prints the XSTATE_BV of the same payload from a leaky host
   or "${1:-0x3}" "$lacking"
 }
 
@@ -30,7 +30,7 @@ trim_report() { # VCPU XSTATE_BV ALLOWED AFTER DROPPED
   echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=$2 allowed=$3 after=$4 dropped=$5"
 }
 
-leaky_report() { # VCPU [ALLOWED]    of a leaky payload
+leaky_report() { # VCPU [ALLOWED]    prints the report of a leaky payload's trim
   trim_report "$1" "$(leaky)" "${2:-0x3}" 0x3 "$lacking_name"
 }
 
@@ -154,14 +154,14 @@ assert_dlopened_library_served() {
   [[ $output == *'constructor: 0 xstate_bv=0x3'*'program: 0 xstate_bv=0x3'* ]] || fail "$(outcome)"
 }
 
-# Prints the system calls between the steps `mark begin` and the end, without addresses and without what the VMM prints.
+# Prints the system calls between the steps `mark begin` and `mark end`, without addresses and without the VMM's own output.
 trace() { # LD_PRELOAD STEP...
   local file=$BATS_TEST_TMPDIR/trace
   timeout 60 strace -f -qq -s 200 -o "$file" -E LD_PRELOAD="$1" "$vmm" "${@:2}" mark end >/dev/null 2>"$BATS_TEST_TMPDIR/stderr"
   sed -n '/mark-begin/,/mark-end/p' "$file" | sed -E 's/^[0-9]+ +//; s/0x[0-9a-f]{6,}/ADDRESS/g; /^write\(1,/d'
 }
 
-assert_no_system_call() { # STEP...    the shim adds none on the path of a restore, nor at these further steps
+assert_no_system_call() { # STEP...    checks that the shim adds none to a restore and to these further steps
   local steps=(size supported "${guest[@]}" mark begin create 1 get-xsave cpuid 0xd=0x3 get-cpuid none set-xsave 0x3 get-xsave "$@")
   trace "$behind" "${steps[@]}" >"$BATS_TEST_TMPDIR/without"
   trace "$shim $behind" "${steps[@]}" >"$BATS_TEST_TMPDIR/with"

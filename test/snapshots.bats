@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Runs the recipes of docs/snapshots.md for QEMU, as the page has them, on a leaky snapshot and on a clean snapshot.
+# Runs the recipes of docs/snapshots.md for QEMU on poisoned and on clean snapshots. These recipes tell whether a snapshot is
+# poisoned, that is, whether it has xfeatures that its guest never had.
 
 # bats file_tags=kvm
 
@@ -19,8 +20,8 @@ teardown() {
   guest_stop_all
 }
 
-# Prints the first code block below a heading of the page, with the canary guest as the guest and the library of the build
-# directory.
+# Prints the first code block below a heading of docs/snapshots.md, changed so that QEMU runs the test guest (test/guest/canary) and
+# has the library of the build directory.
 recipe() { # HEADING
   local machine="-nodefaults -machine pc,accel=kvm -cpu qemu64 ${guest_machine[*]} -display none -vga none -nic none"
   awk -v heading="## $1" '$0 == heading { here = 1 } /^## / && $0 != heading { here = 0 } here && /^```/ { inside++; next }
@@ -28,7 +29,8 @@ recipe() { # HEADING
     sed "s|qemu-system-x86_64 \.\.\.|$qemu $machine -serial file:$work/serial|; s|LD_PRELOAD=|&$build/|; s|-loadvm NAME|-loadvm ${snapshot-}|"
 }
 
-# follow RECIPE MONITOR-COMMAND...    runs the recipe, waits until its QEMU has loaded the snapshot, gives the commands, and quits
+# follow RECIPE MONITOR-COMMAND...    runs the recipe, waits until QEMU has loaded the snapshot, gives the commands to QEMU's
+# monitor, and quits QEMU
 follow() {
   local commands monitor pid
   commands=$1
@@ -45,8 +47,8 @@ follow() {
   wait "$pid"
 }
 
-# Returns true if QEMU's monitor says that the guest is paused and not inmigrate, or if QEMU has exited. QEMU 8.2 and later exit if
-# KVM refuses the payload.
+# Returns true if QEMU's monitor says `paused` and no longer says `inmigrate`, or if QEMU has exited. QEMU 8.2 and later exit if KVM
+# refuses the payload.
 is_loaded() { # MONITOR PID
   kill -0 "$2" 2>/dev/null || return 0
   echo "info status" >&"$1"
@@ -55,7 +57,7 @@ is_loaded() { # MONITOR PID
 
 is_paused() { [[ $(guest_status "$1") == paused ]]; } # NAME
 
-# Asserts that answer.log shows the snapshot to be poisoned or clean, and that the original files are unchanged.
+# Asserts that the library's log, answer.log, shows the snapshot to be poisoned or clean, and that the original files are unchanged.
 assert_judged() { # poisoned|clean
   local judgement=clean
   grep -q event=learn answer.log || fail "the log has no event=learn:" "$(cat answer.log)" || return
@@ -86,33 +88,33 @@ save_in_image() { # leaky|clean
   sha256sum disk.qcow2 >originals
 }
 
-@test "the recipe for a stream finds the leaked xfeature of a poisoned file, and leaves the file as it is" {
+@test "the recipe for a QEMU stream in a file finds the leaked xfeature of a poisoned stream, and does not change the file" {
   save_stream leaky
   follow "$(recipe "QEMU, a stream in a file")" || qemu_exits_on_refusal
   assert_judged poisoned
 }
 
-@test "the recipe for a stream judges a clean file clean" {
+@test "the recipe for a QEMU stream in a file judges that a clean stream is clean" {
   save_stream clean
   follow "$(recipe "QEMU, a stream in a file")"
   assert_judged clean
 }
 
-@test "the recipe for savevm finds the leaked xfeature of a poisoned snapshot, and leaves the image as it is" {
+@test "the recipe for QEMU's savevm finds the leaked xfeature of a poisoned snapshot, and does not change the disk image" {
   save_in_image leaky
   snapshot=before
   follow "$(recipe "QEMU, savevm")" || qemu_exits_on_refusal
   assert_judged poisoned
 }
 
-@test "the recipe for savevm judges a clean snapshot clean" {
+@test "the recipe for QEMU's savevm judges that a clean snapshot is clean" {
   save_in_image clean
   snapshot=before
   follow "$(recipe "QEMU, savevm")"
   assert_judged clean
 }
 
-@test "a poisoned stream that was loaded and saved again as the page says is clean, and restores without the library" {
+@test "a poisoned QEMU stream is clean after QEMU has loaded and saved it with the library, and then restores without the library" {
   save_stream leaky
   follow "$(recipe "QEMU, a stream in a file" | sed 's/XSAVESHIM_TRIM=none/XSAVESHIM_TRIM=both/')" 'migrate "exec:cat >clean.state"'
   sha256sum --quiet -c originals
@@ -127,7 +129,7 @@ save_in_image() { # leaky|clean
   assert_guest_intact bare
 }
 
-@test "a poisoned savevm snapshot that was loaded and saved again as the page says is clean, and restores without the library" {
+@test "a poisoned savevm snapshot is clean after QEMU has loaded and saved it with the library, and then restores without the library" {
   save_in_image leaky
   snapshot=before
   follow "$(recipe "QEMU, savevm" | sed 's/XSAVESHIM_TRIM=none/XSAVESHIM_TRIM=both/')" "savevm clean"

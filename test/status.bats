@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# `xsaveshim status`: the running VMMs, the mode that serves each of them, and VMMs that are hostile.
+# Tests of `xsaveshim status`, which lists the running VMMs and says whether xsaveshim protects each of them. Some of the VMMs in
+# these tests are hostile.
 
 load lib
 
@@ -14,8 +15,9 @@ setup() {
   need_kvm
 }
 
-# in_world    runs the test's function `scenario` as root, without other processes and with a /dev/kvm that everybody may
-# open. If a command of the scenario fails, the test fails. Processes that the scenario starts end with it.
+# in_world    as root, runs the test's function `scenario` in new PID and mount namespaces. Other processes do not exist there, and
+# everybody may open /dev/kvm. If a command of the scenario fails, the test fails. When the scenario ends, the kernel kills the
+# processes that the scenario has started.
 in_world() {
   {
     declare -p build command idle pretender shim standins work eventful BATS_FILE_TMPDIR ${manual+manual}
@@ -37,7 +39,7 @@ start_world() {
   mkfifo "$work/stdin"
   exec 9<>"$work/stdin"
   as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
-  # the user nobody may not enter a closed home, so the scenario has the build tree elsewhere
+  # the build tree may be in a home directory that the user nobody may not enter, so the scenario uses it at /media
   mount --bind "$build" /media
   command=/media/xsaveshim
   shim=/media/libxsaveshim.so
@@ -47,7 +49,7 @@ start_world() {
   cp "$pretender" "$work/world/xsaveshim"
 }
 
-# start [VARIABLE=VALUE]... COMMAND...    starts the command, and waits until it prints "ready" into the file said; sets pid
+# start [VARIABLE=VALUE]... COMMAND...    starts COMMAND, and waits until it has printed "ready" into the file $said; sets $pid
 start() {
   said=$(mktemp -p "$work")
   env "$@" <&9 >"$said" &
@@ -58,7 +60,7 @@ start() {
   done
 }
 
-# start_qemu NAME COMMAND...    appends QEMU's command line to COMMAND; sets pid
+# start_qemu NAME COMMAND...    starts COMMAND with QEMU's command line after it, and waits for QEMU's two vCPUs; sets $pid
 start_qemu() {
   local name=$1
   shift
@@ -76,7 +78,8 @@ stop() {
   wait "$pid" || true
 }
 
-# kill_supervisor    kills the only supervisor and its guardian; find fails if a process ends meanwhile
+# kill_supervisor    kills the only supervisor and its guardian, the process that takes over if the supervisor dies. The command
+# `find` fails if a process ends meanwhile, so its exit status is ignored.
 kill_supervisor() {
   local process processes
   processes=$({ find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" 2>/dev/null || true; } | cut -d / -f 3)
@@ -87,19 +90,20 @@ kill_supervisor() {
   done
 }
 
-# start_orphan [COMMAND...]    starts a VMM with the filter of a supervisor that was killed; sets pid
+# start_orphan [COMMAND...]    starts a VMM under a supervisor and kills the supervisor; the VMM keeps its seccomp filter; sets $pid
 start_orphan() {
   start "$@" "$command" run --supervise -- "$idle" 1
   kill_supervisor
 }
 
-# assert_mode STATUS MODE PROTECTED    checks status' exit status, and the mode and the protection of the only VMM
+# assert_mode STATUS MODE PROTECTED    checks the exit status of `xsaveshim status`, and the mode and the protection that it
+# shows for the only VMM
 assert_mode() {
   assert_status "$1"
   assert_json ".vmms[] | [.mode, .protected] | @json" "[\"$2\",$3]"
 }
 
-# assert_status STATUS [COMMAND...]    runs status, by COMMAND, and checks its exit status; sets text and json
+# assert_status STATUS [COMMAND...]    runs `xsaveshim status`, by COMMAND, and checks its exit status; sets $text and $json
 assert_status() {
   local expected=$1 result=0
   shift
@@ -120,12 +124,12 @@ assert_json() {
   [[ $value == "$2" ]] || fail "expected $2, got $value from $1 in" "$json" "$text"
 }
 
-# line_of PID    prints the VMM's line of the table
+# line_of PID    prints the VMM's line in the table of `xsaveshim status`
 line_of() {
   grep -E "^ *$1 " <<<"$text" || fail "no line for $1:" "$text"
 }
 
-@test "if no VMM runs, status says so and exits with 0" {
+@test "if no VMM runs, xsaveshim status says that it found no VMM, and exits with 0" {
   scenario() {
     assert_status 0
     [[ $text == "no VMM found" ]]
@@ -135,7 +139,7 @@ line_of() {
   in_world
 }
 
-@test "status shows the mode and the vCPUs of a VMM with the library and of a VMM without it" {
+@test "xsaveshim status shows the mode and the number of vCPUs of a VMM with the library and of a VMM without the library" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 3; preloaded=$pid
     start "$idle" 2; bare=$pid
@@ -153,7 +157,7 @@ line_of() {
   in_world
 }
 
-@test "if all VMMs are protected, status prints the table alone" {
+@test "if all VMMs are protected, xsaveshim status prints only the table of the VMMs" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1
     start LD_PRELOAD="$shim" XSAVESHIM_TRIM=both "$idle" 1
@@ -164,7 +168,7 @@ line_of() {
   in_world
 }
 
-@test "status gives up a process that hangs it for a second, names it, and goes on with the others" {
+@test "if access to a process's /proc files hangs for a second, xsaveshim status skips the process, names it, and inspects the others" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1
     start "$idle" 0; hanging=$pid
@@ -175,14 +179,14 @@ line_of() {
     assert_json ".not_inspected | @json" "[{\"pid\":$hanging,\"reason\":\"no-answer\"}]"
     assert_json .verdict unknown
     grep -qF "1 of the running processes could not be inspected (pid $hanging): the kernel gave no answer" <<<"$text" || fail "$text"
-    # an unprotected VMM decides the exit status
+    # an unprotected VMM decides the exit status, even if another process was not inspected
     start "$idle" 1
     assert_status 1 env LD_PRELOAD="$standins/hang.so"
   }
   in_world
 }
 
-@test "however many processes hang status, it ends after 30 seconds and names those that it did not inspect" {
+@test "if access to the /proc files of 40 processes hangs, xsaveshim status ends after 30 seconds and names the processes that it did not inspect" {
   scenario() {
     start IDLE_CHILDREN=40 "$idle" 0
     mapfile -t children < <(ps --ppid "$pid" -o pid= | tr -d " ")
@@ -197,9 +201,9 @@ line_of() {
   in_world
 }
 
-@test "status inspects 5,000 idle processes in 2 seconds" {
+@test "xsaveshim status inspects 5,000 idle processes within 2 seconds" {
   scenario() {
-    # a small machine allows fewer processes
+    # on a small machine the default pid_max allows fewer processes
     (($(</proc/sys/kernel/pid_max) > 10000)) || echo 32768 >/proc/sys/kernel/pid_max
     start IDLE_CHILDREN=5000 LD_PRELOAD="$shim" "$idle" 1
     start=${EPOCHREALTIME/./}
@@ -210,7 +214,7 @@ line_of() {
   in_world
 }
 
-@test "status finds the vCPUs of a thread that has a descriptor table of its own, and of a VMM whose main thread has ended" {
+@test "xsaveshim status finds the vCPUs of a thread that has its own file descriptor table, and of a VMM whose main thread has ended" {
   scenario() {
     local where
     for where in IDLE_THREAD IDLE_END; do
@@ -230,7 +234,7 @@ line_of() {
   in_world
 }
 
-@test "a process without a vCPU is not a VMM" {
+@test "xsaveshim status does not list a process that has no vCPU" {
   scenario() {
     start "$idle" 0
     assert_status 0
@@ -239,7 +243,7 @@ line_of() {
   in_world
 }
 
-@test "the columns are aligned under their headings" {
+@test "the columns of xsaveshim status are aligned under their headings, even if the VMMs' names differ in length" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1 -name a
     start LD_PRELOAD="$shim" "$idle" 12 -name a-much-longer-name
@@ -252,7 +256,7 @@ line_of() {
   in_world
 }
 
-@test "a VMM whose library does not trim what it restores is not protected" {
+@test "xsaveshim status shows a VMM as unprotected if XSAVESHIM_TRIM is none or save, so that its library trims no restored payload" {
   scenario() {
     for trim in none save; do
       start LD_PRELOAD="$shim" XSAVESHIM_TRIM="$trim" "$idle" 1
@@ -264,8 +268,8 @@ line_of() {
   in_world
 }
 
-@test "the settings come from the VMM's environment, then from the settings file as the VMM sees it" {
-  # the settings file is a link whose target exists only in the VMM's mount namespace
+@test "xsaveshim status shows a VMM's settings from its environment, and otherwise from the settings file in its mount namespace" {
+  # the settings file is a symbolic link, and its target exists only in the VMM's mount namespace
   scenario() {
     start LD_PRELOAD="$shim" XSAVESHIM_LOG_LEVEL=error XSAVESHIM_LOG=/a/b XSAVESHIM_TRIM=bad unshare --mount sh -c "
       mount -t tmpfs none /etc && mount -t tmpfs none /mnt && ln -s /mnt/conf /etc/xsaveshim.conf &&
@@ -279,7 +283,7 @@ line_of() {
   in_world
 }
 
-@test "the settings are those that the VMM read, even if the file has changed" {
+@test "xsaveshim status shows the settings that a VMM started with, even if the settings file has changed since" {
   scenario() {
     start LD_PRELOAD="$shim" unshare --mount sh -c "
       mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=report >/etc/xsaveshim.conf && exec \"$idle\" 1"
@@ -296,7 +300,7 @@ line_of() {
   in_world
 }
 
-@test "a settings file that the VMM's user could not read has no effect on the settings shown" {
+@test "xsaveshim status shows the default settings for a VMM whose user could not read the settings file" {
   scenario() {
     start LD_PRELOAD="$shim" unshare --mount sh -c "
       mount -t tmpfs none /etc && echo XSAVESHIM_REFUSED=report >/etc/xsaveshim.conf && chmod 600 /etc/xsaveshim.conf &&
@@ -307,12 +311,12 @@ line_of() {
   in_world
 }
 
-@test "if the caller may not read a VMM's memory, its settings are unknown and the exit status is 2" {
+@test "if the caller of xsaveshim status may not read a VMM's memory, the VMM's settings are unknown and the exit status is 2" {
   scenario() {
     start "${as_nobody[@]}" env LD_PRELOAD="$shim" "$idle" 1
     install -m 000 /dev/null "$work/world/closed"
     mount --bind "$work/world/closed" "/proc/$pid/mem"
-    # other processes that this user may not inspect give exit status 2 as well
+    # the exit status would be 2 even without this VMM, because the user nobody may not inspect some other processes
     assert_status 2 "${as_nobody[@]}"
     assert_json ".vmms[] | [.mode, .protected, .settings] | @json" "[\"library\",null,null]"
     [[ $(line_of "$pid") =~ ^\ *$pid\ +1\ +unknown\ +library\ +idle(\ +-){5}\ *$ ]]
@@ -321,7 +325,7 @@ line_of() {
   in_world
 }
 
-@test "if the library has no record that this command can read, the VMM's protection is unknown" {
+@test "if xsaveshim status cannot read the record that the library keeps in the VMM's memory, the VMM's protection is unknown" {
   scenario() {
     mkdir "$work/other"
     sed "s/xsaveshimrecord/xsaveshimRECORD/" "$shim" >"$work/other/libxsaveshim.so"
@@ -330,7 +334,7 @@ line_of() {
     assert_json ".not_inspected | length" 0
     assert_json .verdict unknown
     grep -q "^1 of 1 VMMs unknown (pid $pid): .*: restart them$" <<<"$text" || fail "$text"
-    # a VMM that is known not to be protected decides the exit status
+    # a second VMM, which is known to be unprotected, decides the exit status
     start "$idle" 1
     assert_status 1
     assert_json .verdict unprotected
@@ -338,7 +342,7 @@ line_of() {
   in_world
 }
 
-@test "a VMM that has the library, but calls the kernel without libc, is not protected" {
+@test "xsaveshim status shows a VMM as 'bypassed' and unprotected if it has the library but makes its system calls without libc" {
   scenario() {
     start LD_PRELOAD="$shim" IDLE_RAW=1 "$idle" 1
     assert_mode 1 bypassed false
@@ -352,7 +356,7 @@ line_of() {
   in_world
 }
 
-@test "a vCPU is counted once, even if its statistics have a descriptor of a similar name" {
+@test "xsaveshim status counts a vCPU once, even if the VMM also holds the descriptor of the vCPU's statistics" {
   scenario() {
     start IDLE_STATS=1 "$idle" 3
     [[ $(find "/proc/$pid/fd" -lname "anon_inode:kvm-vcpu-stats:*" | wc -l) == 3 ]] || fail "no statistics"
@@ -362,8 +366,8 @@ line_of() {
   in_world
 }
 
-@test "status does not open a VMM's settings file" {
-  # the file is a FIFO: if status opened it, its writer would end before cat reads
+@test "xsaveshim status shows a VMM's settings without opening the VMM's settings file" {
+  # the settings file is a FIFO with a writer: if `xsaveshim status` opened the FIFO, the writer would end before cat reads
   scenario() {
     start LD_PRELOAD="$shim" unshare --mount sh -c "
       mount -t tmpfs none /etc && mkfifo /etc/xsaveshim.conf && exec \"$idle\" 1"
@@ -375,7 +379,7 @@ line_of() {
   in_world
 }
 
-@test "a library whose file was replaced or removed still serves the VMM, and status says so" {
+@test "if the library's file was replaced or removed, xsaveshim status shows the VMM as protected and the library as replaced" {
   scenario() {
     for change in "cp -f --remove-destination $shim $work/libxsaveshim.so" "rm $work/libxsaveshim.so"; do
       cp "$shim" "$work/libxsaveshim.so"
@@ -394,7 +398,7 @@ line_of() {
   in_world
 }
 
-@test "a library of another name is not ours" {
+@test "xsaveshim status shows the mode 'none' for a VMM whose preloaded library is not named libxsaveshim.so" {
   scenario() {
     cp "$shim" "$work/not-libxsaveshim.so"
     start LD_PRELOAD="$work/not-libxsaveshim.so" "$idle" 1
@@ -404,7 +408,7 @@ line_of() {
   in_world
 }
 
-@test "a VMM has the name that QEMU's or Firecracker's options give it, else the program's" {
+@test "xsaveshim status shows a VMM's name from QEMU's option -name or Firecracker's option --id, else the program's name" {
   scenario() {
     name_is() {
       start "$idle" 1 "${@:2}"
@@ -431,7 +435,7 @@ line_of() {
   in_world
 }
 
-@test "a name can neither forge a line nor send control characters to the terminal" {
+@test "a VMM's name can neither add a line to the output of xsaveshim status nor send control characters to the terminal" {
   scenario() {
     name=$(printf "a\nb\e[31m\rc\xe2\x80\xae\x7f\xc2\x9b")
     start "$idle" 1 -name "guest=$name"
@@ -448,7 +452,7 @@ line_of() {
   in_world
 }
 
-@test "the JSON is valid even if a name is not UTF-8" {
+@test "xsaveshim status prints valid JSON even if a VMM's name is not UTF-8" {
   scenario() {
     start "$idle" 1 -name "$(printf "a\xff\xfe\nb")"
     assert_status 1
@@ -457,7 +461,7 @@ line_of() {
   in_world
 }
 
-@test "a program's name cannot make it look like one that has ended or like a kernel thread" {
+@test "xsaveshim status lists a VMM even if its program name imitates the fields that /proc shows for an ended process or a kernel thread" {
   scenario() {
     cp "$idle" "$work/world/) Z 0 0 0 0 0 0"
     start "$work/world/) Z 0 0 0 0 0 0" 1
@@ -469,7 +473,7 @@ line_of() {
   in_world
 }
 
-@test "a command line may have any length, and a long name is cut" {
+@test "xsaveshim status reads a VMM's name from a command line of any length, and shortens a long name" {
   scenario() {
     mapfile -t many < <(seq -f "%0100000g" 12)
     long=$(printf "%0300d" 7)
@@ -480,10 +484,10 @@ line_of() {
   in_world
 }
 
-@test "status counts the processes that it may not inspect, and then does not say that all VMMs are protected" {
+@test "if xsaveshim status may not inspect some processes, it counts them and does not say that all VMMs are protected" {
   scenario() {
     start "$idle" 1
-    # a child that has ended and that its parent does not wait for
+    # starts a process whose child is a zombie
     bash -c 'until grep -qx sleep "/proc/$$/comm"; do sleep 0.02; done & exec sleep 60' &
     until [[ $(ps --ppid $! -o stat=) == Z* && $(<"/proc/$!/comm") == sleep ]]; do sleep 0.02; done
     hidden=3 # the shell, the VMM and the sleeping process
@@ -499,7 +503,7 @@ line_of() {
     assert_json ".vmms | length" 0
     assert_status 1
     assert_json ".not_inspected | length" 0
-    # an unprotected VMM that the caller may inspect decides the exit status
+    # an unprotected VMM that the caller may inspect decides the exit status, even if other processes were not inspected
     start "${as_nobody[@]}" "$idle" 1
     assert_status 1 "${as_nobody[@]}"
     assert_json ".not_inspected | length > 0" true
@@ -509,7 +513,7 @@ line_of() {
   in_world
 }
 
-@test "if /proc hides processes from the caller, status counts that as one more that it may not inspect" {
+@test "if /proc hides other users' processes (hidepid=2), xsaveshim status counts them as one process that it may not inspect" {
   scenario() {
     mount -o remount,hidepid=2 /proc
     start "$idle" 1
@@ -519,7 +523,7 @@ line_of() {
   in_world
 }
 
-@test "root and the owner see which QEMU has the library, which a supervisor, and which neither" {
+@test "xsaveshim status shows root and a QEMU's owner whether the QEMU has the library, a supervisor, or neither" {
   scenario() {
     local -A pids
     for owner in root nobody; do
@@ -539,7 +543,7 @@ line_of() {
           assert_json ".vmms[] | select(.pid == ${pids[$mode]}) | [.mode, .vcpus] | @tsv" "$mode	2"
         done
         assert_json "[.vmms[].name] | join(\" \")" "library-$owner supervisor-$owner none-$owner"
-        # yama.bats tests what a plain user sees under Yama
+        # Yama may keep a plain user from reading the settings; yama.bats tests this
         [[ $seen_by == root || $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) == 0 ]] || continue
         assert_json ".vmms[0].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	report	none	error"
         assert_json ".vmms[1].settings | [.trim, .refused, .log, .log_level] | @tsv" "restore	abort	/a/log	error"
@@ -553,7 +557,7 @@ line_of() {
   in_world
 }
 
-@test "a VMM whose supervisor was killed is not protected" {
+@test "xsaveshim status shows a VMM as unprotected after the VMM's supervisor was killed" {
   scenario() {
     start "$command" run --supervise -- "$idle" 2
     assert_status 0
@@ -565,7 +569,7 @@ line_of() {
   in_world
 }
 
-@test "a VMM is supervised even if its parent has ended" {
+@test "xsaveshim status shows the mode 'supervisor' also for a VMM whose parent process has ended" {
   scenario() {
     "$command" run --supervise -- sh -c "$idle 1 <&9 9<&- >$work/said & echo \$!" >"$work/pid"
     pid=$(<"$work/pid")
@@ -576,7 +580,7 @@ line_of() {
   in_world
 }
 
-@test "a VMM whose supervisor does not trim is not protected" {
+@test "xsaveshim status shows a VMM as unprotected if the VMM's supervisor runs with --trim=none" {
   scenario() {
     start "$command" run --supervise --trim=none -- "$idle" 1
     assert_status 1
@@ -585,7 +589,7 @@ line_of() {
   in_world
 }
 
-@test "a supervisor of root's, or of the VMM's own user, counts, even if the VMM has changed its user" {
+@test "xsaveshim status recognizes a supervisor that runs as the VMM's user, or as root if the VMM has changed its user" {
   scenario() {
     start "${as_nobody[@]}" "$command" run --supervise -- "$idle" 1
     assert_mode 0 supervisor true
@@ -596,7 +600,7 @@ line_of() {
   in_world
 }
 
-@test "another program named xsaveshim is no supervisor, even if it is set-uid root" {
+@test "xsaveshim status does not take another program named xsaveshim for a VMM's supervisor, even if that program is set-user-ID root" {
   scenario() {
     start_orphan; vmm=$pid
     start "$work/world/xsaveshim" "$vmm"
@@ -610,14 +614,14 @@ line_of() {
   in_world
 }
 
-@test "this command is a supervisor if it runs as root or as the VMM's own user, and not as another user" {
-  # the pretender stops the command before its first instruction, so the settings are unknown
+@test "xsaveshim status takes an xsaveshim process for a VMM's supervisor only if the process runs as root or as the VMM's user" {
+  # test/tools/pretender.c stops the xsaveshim process before its first instruction, so the settings are unknown
   scenario() {
     start_orphan "${as_nobody[@]}"; vmm=$pid
     start setpriv --reuid daemon --regid daemon --clear-groups "$pretender" "$vmm" -- "$command" status
     assert_mode 1 none false
     stop
-    # the effective uid is root's, the real uid is not
+    # the process has root's effective user ID, and the real user ID of another user
     start setpriv --ruid daemon --euid root --clear-groups "$pretender" "$vmm" -- "$command" status
     assert_mode 1 none false
     stop
@@ -630,7 +634,7 @@ line_of() {
   in_world
 }
 
-@test "a VMM without a seccomp filter is not supervised, even if this command holds a listener and its pidfd" {
+@test "xsaveshim status shows the mode 'none' for a VMM without a seccomp filter, even if an xsaveshim process holds the VMM's pidfd" {
   scenario() {
     start "$idle" 1; vmm=$pid
     start "$pretender" "$vmm" -- "$command" status
@@ -639,7 +643,7 @@ line_of() {
   in_world
 }
 
-@test "a supervisor whose file was removed still counts, and one that runs from another file does not" {
+@test "xsaveshim status recognizes a supervisor whose program file was replaced or removed, but not a supervisor that runs from another file" {
   scenario() {
     mkdir "$work/old"
     cp "$command" "$work/old/xsaveshim"
@@ -650,7 +654,7 @@ line_of() {
     rm "$work/old/xsaveshim"
     assert_mode 0 supervisor true
     stop
-    # a process whose removed file had another name is no supervisor
+    # a process whose removed file had another name than xsaveshim does not count as a supervisor
     cp "$command" "$work/old/other"
     start "$work/old/other" run --supervise -- "$idle" 1
     rm "$work/old/other"
@@ -659,7 +663,7 @@ line_of() {
   in_world
 }
 
-@test "a supervisor serves only the VMM whose pidfd it holds" {
+@test "xsaveshim status shows the mode 'supervisor' only for the VMM whose pidfd a supervisor holds" {
   scenario() {
     start_orphan; vmm=$pid
     start "$command" run --supervise -- "$idle" 1
@@ -670,7 +674,7 @@ line_of() {
   in_world
 }
 
-@test "a VMM that another program watches is not supervised" {
+@test "xsaveshim status shows the mode 'none' for a VMM if another program than xsaveshim holds the VMM's pidfd and a seccomp listener" {
   scenario() {
     start_orphan; vmm=$pid
     start "$pretender" "$vmm"
@@ -679,7 +683,7 @@ line_of() {
   in_world
 }
 
-@test "VMMs that start and end while status runs do not confuse it" {
+@test "xsaveshim status prints valid JSON and exits with 0 or 1 while VMMs start and end" {
   scenario() {
     (while :; do timeout 0.02 "$idle" 4 <&9 >/dev/null || true; done) &
     (while :; do LD_PRELOAD="$shim" timeout 0.02 "$idle" 4 <&9 >/dev/null || true; done) &
@@ -693,8 +697,8 @@ line_of() {
   in_world
 }
 
-@test "a VMM that is ending is not taken for an unprotected one" {
-  # the kernel frees a VMM's memory before it closes the VMM's descriptors, which takes a while for a large guest
+@test "xsaveshim status does not show a protected VMM as unprotected while the VMM ends" {
+  # when a VMM ends, the kernel frees the VMM's memory before it closes the descriptors; for a large guest this takes a while
   scenario() {
     for ((i = 0; i < 3; i++)); do
       start LD_PRELOAD="$shim" IDLE_MIB=256 "$idle" 1
@@ -707,11 +711,12 @@ line_of() {
   in_world
 }
 
-# The steps of a VMM whose library trims two payloads, drops state that the guest used, and sees a payload and an MSR refused.
+# The arguments of the test VMM: its library trims two payloads, and the second trim drops state that the guest used. Then KVM
+# refuses a payload and an MSR.
 eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7 set-xsave "0x3,xcomp_bv=1" set-msrs "0x10,0xc0ffee00=1"
   mark ready pause)
 
-@test "status shows how often each VMM's payloads were trimmed, would have been trimmed, were refused, and lost state, and other state refused" {
+@test "xsaveshim status counts each VMM's trims, its skipped trims under XSAVESHIM_TRIM=none, refused payloads, lost states and refused MSRs" {
   scenario() {
     local counts=".vmms[] | select(.pid == \$pid) | [.counts_of, .counts.trimmed, .counts.would_trim, .counts.refused, .counts.lost, .counts.refused_state] | @tsv"
     start LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report XSAVESHIM_LOG=none "$standins/vmm" "${eventful[@]}"
@@ -725,7 +730,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "a supervisor counts for all the VMMs that it serves, and status says so" {
+@test "xsaveshim status shows the counts of a supervisor as one sum over all VMMs of this supervisor, and marks the sum as such" {
   scenario() {
     local one="$standins/vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
     start "$command" run --supervise --refused=report -- "$standins/vmm" "${eventful[@]}"
@@ -739,13 +744,13 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
     assert_json ".vmms | map(.supervisor) | unique | length" 1
     [[ $(grep -cE " supervisor +vmm +2\*( +0\*){4} +trim=" <<<"$text") == 2 ]] || fail "$text"
     grep -q "^\*: counted for all VMMs of the same supervisor together$" <<<"$text"
-    # the sum has the counts of each supervisor once
+    # --check adds up the counts of all supervisors, and adds the counts of each supervisor once
     [[ $("$command" status --check) == *" | vmms=2 "*" trimmed=2 would_trim=0 refused=0 lost=0 refused_state=0" ]]
   }
   in_world
 }
 
-@test "status shows where reports go if the log does not take them" {
+@test "if a VMM's log does not take reports, xsaveshim status shows where the reports go instead" {
   scenario() {
     local log=$work/world/log
     in_use_is() { # EXIT-STATUS LOG LOG-IN-USE
@@ -771,7 +776,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
       in_use_is 0 "$log" stderr
       stop
     done
-    # neither the file nor standard error nor syslog takes a line
+    # neither the log file nor standard error nor syslog takes a report
     mount -t tmpfs none /dev/shm
     start LD_PRELOAD="$shim" XSAVESHIM_LOG="$work/none/log" unshare --mount sh -c "
       exec 2>/dev/null; rm -f /dev/log; exec $standins/vmm create 0 cpuid 0xd=0x3 mark ready pause"
@@ -784,7 +789,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "status names libvirt's unprotected VMMs in a line of their own, with the remedy for them" {
+@test "xsaveshim status names libvirt's unprotected VMMs in a line of their own, which says to run xsaveshim-libvirt enable" {
   scenario() {
     start "$idle" 1 -chardev socket,id=charmonitor,fd=21,server=on,wait=off; libvirts=$pid
     start "$idle" 1 -name socket,id=charmonitor; other=$pid
@@ -796,7 +801,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "status --check prints one line with performance data, and exits as monitoring plugins do" {
+@test "xsaveshim status --check prints one line with performance data, and exits with 0 to 3 as monitoring plugins do" {
   scenario() {
     check_says() { # EXIT-STATUS LINE [COMMAND...]
       local result=0 line
@@ -830,7 +835,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "the JSON of status has exactly the keys that the manual names" {
+@test "the JSON of xsaveshim status has exactly the keys that xsaveshim(1) names" {
   manual=$(sed -n '/^\.Ss status/,/^\.S[hs] /p' "$repo/man/xsaveshim.1")
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1
@@ -848,7 +853,7 @@ vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost vmms.0.counts.
   in_world
 }
 
-@test "if /proc cannot be read, status says so and exits with 2" {
+@test "if /proc cannot be read, xsaveshim status prints an error that says so, and exits with 2" {
   scenario() {
     local result=0
     chmod 111 /proc
@@ -859,7 +864,7 @@ vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost vmms.0.counts.
   in_world
 }
 
-@test "status accepts --json, --check and --help, and any other argument is an error" {
+@test "xsaveshim status accepts --json, --check and --help, and exits with 2 for any other argument" {
   run --separate-stderr "$command" status --help
   [[ $status == 0 && $output == 'usage: xsaveshim status [--json | --check]'* ]]
   for word in --jsonn now; do
@@ -868,12 +873,12 @@ vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost vmms.0.counts.
   done
 }
 
-@test "all JSON that status printed in this suite is as its schema says, with each mode and each kind of unknown value" {
+@test "all JSON that xsaveshim status printed in this suite is valid by its schema, and has each mode and each kind of unknown value" {
   local shapes
   assert_collected_valid status
   shapes=$(jq -rs '[.[].vmms[] | .mode, "protected=\(.protected)", "counts_of=\(.counts_of)", "settings=\(.settings | type)",
     "log_in_use=\(.log_in_use | type)"] + [.[] | .verdict, .not_inspected[].reason] | unique | join(" ")' "$BATS_FILE_TMPDIR/json")
-  # this check needs the output of all tests, so it is made only if all tests have run
+  # the following check needs the JSON of all tests, so it is made only if all tests have run
   ((BATS_TEST_NUMBER < $(grep -c "^@test" "$BATS_TEST_FILENAME"))) || [[ $shapes == "bypassed counts_of=null counts_of=supervisor counts_of=vmm library log_in_use=null \
 log_in_use=string no-answer none not-permitted protected protected=false protected=null protected=true settings=null \
 settings=object supervisor unknown unprotected" ]] || fail "$shapes"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Processes and files at which the supervisor hangs: no other VMM may have to wait for such a process or file. No KVM is needed: the
-# supervisor handles the calls before the kernel finds that the descriptor is no vCPU.
+# If a process or a file makes the supervisor hang, the other VMMs of the supervisor must not have to wait. The tests need no KVM:
+# the supervisor handles each call before the kernel finds that the descriptor is not a vCPU.
 
 load lib
 
@@ -17,7 +17,8 @@ teardown() {
   [[ ! ${public:-} ]] || rm -rf "$public"
 }
 
-# Runs a script in which $mnt/file is a file of hangfs, whose messages go to $messages.
+# Runs a script in which $mnt/file is a file on hangfs, a file system in which each write or each close hangs. hangfs prints its
+# messages into the file $messages.
 with_hangfs() { # write|flush SCRIPT ARGUMENT...
   run --separate-stderr timeout -k 5 60 unshare --mount --pid --fork --kill-child --mount-proc bash -c '
     export mnt=$1/mnt messages=$1/messages
@@ -28,15 +29,16 @@ with_hangfs() { # write|flush SCRIPT ARGUMENT...
     bash -c "$@"' - "$public" "$build/test/hangfs" "$@"
 }
 
-# Checks the answer to a VMM's call that waited for the supervisor.
+# Checks the result of a VMM's KVM_SET_XSAVE, which had to wait for the supervisor.
 assert_answered() { # [ERROR]
   [[ $status == 0 && $output == *"set-xsave 0x7: ${1-ENOTTY} "* ]] || fail "$(outcome)"
 }
 
-@test "a process that is stuck in its exec holds up no other VMM" {
+@test "if a process of one supervised VMM hangs in its exec, the supervisor still serves the other VMMs" {
   make_public "$build/xsaveshim" "$static"
-  # The supervisor takes the perl for an owner, and the perl's exec takes for ever to close its file. All other processes have
-  # closed the standard error, so the supervisor checks whether the perl still has it open.
+  # The perl process makes a watched call, so the supervisor takes it for an owner of vCPUs. Then its exec closes a file, and this
+  # close hangs. All other processes have closed standard error. So the supervisor checks whether the perl process still has
+  # standard error open, and this check hangs, too.
   # shellcheck disable=SC2016 # another shell expands it
   with_hangfs flush 'exec "$0" run --supervise -- bash -c "$@"' "$public/xsaveshim" '
     exec 2>/dev/null
@@ -47,10 +49,10 @@ assert_answered() { # [ERROR]
   assert_answered
 }
 
-@test "a log whose file system hangs holds up no VMM that has nothing to report" {
+@test "if the file system of the supervisor's log hangs, the supervisor still serves a VMM that has nothing to report" {
   make_public "$build/xsaveshim" "$static"
   cp "$static" "$public/unreadable"
-  chmod 711 "$public/unreadable" # the supervisor may not read this VMM's memory, and reports that
+  chmod 711 "$public/unreadable" # the supervisor may not read the memory of the VMM that runs this file, and reports that
   chmod 777 "$public"
   # shellcheck disable=SC2016
   with_hangfs write 'exec setpriv --reuid nobody --regid nogroup --clear-groups "$0" run --supervise --log="$mnt/file" -- bash -c "$@"' \
@@ -61,7 +63,7 @@ assert_answered() { # [ERROR]
   assert_answered
 }
 
-@test "calls fail at once after the end of the supervisor, even if the guardian's report hangs" {
+@test "after the supervisor was killed, a VMM's watched calls fail at once, even if the report about the supervisor's death hangs" {
   make_public "$build/xsaveshim" "$static"
   # shellcheck disable=SC2016
   with_hangfs write 'exec "$0" run --supervise --log="$mnt/file" -- bash -c "$@"' "$public/xsaveshim" '

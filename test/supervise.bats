@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# `xsaveshim run --supervise` on real KVM: how the supervisor serves VMMs that the library cannot reach, and how it starts and
-# ends.
+# `xsaveshim run --supervise` on real KVM: how the supervisor trims the payloads of VMMs that the library cannot reach, and how the
+# supervisor starts and ends.
 
 load lib
 
@@ -11,7 +11,8 @@ musl=$build/test/vmm-musl
 work=$BATS_TEST_TMPDIR
 slow=${XSTEST_SLOW:-1}
 
-# Sets guest, the steps for a vCPU with FP, SSE and AVX, and leaky, an XSTATE_BV with an xfeature that this host's KVM lacks.
+# Sets two variables. `guest` has the steps that make a vCPU with FP, SSE and AVX. `leaky` is an XSTATE_BV with an xfeature that
+# this host's KVM lacks.
 setup() {
   need_no_settings_file
   need_kvm
@@ -26,7 +27,7 @@ teardown() {
   [[ ! ${public:-} ]] || rm -rf "$public"
 }
 
-# supervised [VARIABLE=VALUE]... STEP...    runs the static VMM under a supervisor; sets the same variables as `run`
+# supervised [VARIABLE=VALUE]... STEP...    runs the static VMM under a supervisor, by bats' `run`
 supervised() {
   local environment=()
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -45,7 +46,7 @@ trim_report() { # [VCPU [ALLOWED [XSTATE_BV]]]
     `allowed=$allowed after=$allowed dropped=$dropped"
 }
 
-names() { # XFEATURES    of AVX and the leaked one
+names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEATURES has them
   local list=()
   ((($1 & 4) == 0)) || list+=(avx)
   ((($1 & leaked) == 0)) || list+=("$leaked_name")
@@ -53,9 +54,9 @@ names() { # XFEATURES    of AVX and the leaked one
   echo "${list[*]}"
 }
 
-# ---- the rule ----
+# ---- which xfeatures the supervisor drops ----
 
-@test "KVM refuses the payloads of two threads of a bare static VMM, and accepts them supervised, each trimmed to its vCPU's XCR0" {
+@test "KVM refuses the leaky payloads of a static VMM's two threads, and the supervisor trims each to its vCPU's XCR0, so that KVM accepts it" {
   local program
   local steps=("${guest[@]}" create 1 cpuid 0xd=0x3 thread vcpu 0 set-xsave "$leaky" thread vcpu 1 set-xsave "$leaky")
   for program in "$static" "$musl"; do
@@ -69,7 +70,7 @@ names() { # XFEATURES    of AVX and the leaked one
   done
 }
 
-@test "sign-extended request numbers are recognized" {
+@test "the supervisor recognizes ioctl request numbers that are sign-extended to 64 bits" {
   bare wide "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   supervised wide "${guest[@]}" set-xsave "$leaky"
@@ -78,7 +79,7 @@ names() { # XFEATURES    of AVX and the leaked one
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "a clean payload passes without a report, and a leaky one is trimmed in its XSTATE_BV alone, both at any alignment" {
+@test "at any alignment, the supervisor passes a clean payload without a report, and changes only XSTATE_BV of a leaky payload" {
   local shift clean=() steps=()
   for shift in 0 1 2 3 4 7 508 3577 3581 3583; do clean+=(set-xsave "0x7,shift=$shift") steps+=(set-xsave "$leaky,shift=$shift"); done
   supervised "${guest[@]}" "${clean[@]}"
@@ -88,7 +89,7 @@ names() { # XFEATURES    of AVX and the leaked one
   [[ $(grep -c '^set-xsave .*: 0 xstate_bv=0x7 rest=same$' <<<"$output") == 20 ]] || fail "$(outcome)"
 }
 
-@test "FP and SSE are kept whatever the guest's CPUID says" {
+@test "the supervisor keeps FP and SSE in a payload whatever the guest's CPUID says" {
   local list
   for list in none 0x1 0xd=0x0 0xd=0x4; do
     supervised create 0 cpuid "$list" set-xsave 0x3
@@ -98,7 +99,7 @@ names() { # XFEATURES    of AVX and the leaked one
   done
 }
 
-@test "an xfeature that the guest's CPUID enumerates is never dropped, and the refusal that is foreseen is reported with its reason" {
+@test "the supervisor keeps an xfeature that the guest's CPUID enumerates and KVM lacks, and reports KVM's refusal in advance" {
   printf -v shown '%#x' $((leaked | 7))
   supervised create 0 cpuid "0xd=$shown" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
@@ -106,25 +107,25 @@ names() { # XFEATURES    of AVX and the leaked one
     `foreseen=yes reason=host-lacks:$leaked_name"
 }
 
-@test "a payload that no kernel accepts is reported before KVM refuses it" {
+@test "the supervisor reports a payload that no kernel accepts before KVM refuses the payload" {
   supervised create 5 cpuid 0xd=0x7 set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff
   assert_printed 'set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff: EINVAL xstate_bv=0x3 rest=same'
   [[ $(wc -l <<<"$stderr") == 1 ]]
   [[ $stderr =~ event=refused\ .*vcpu=5\ .*\ foreseen=yes\ reason=xcomp-bv:0x9\;reserved-bytes\;mxcsr:0x[0-9a-f]+$ ]] ||
     fail "$(outcome)"
-  supervised create 0 set-xsave "$leaky" # a vCPU without a table is allowed every xfeature of the host
+  supervised create 0 set-xsave "$leaky" # a vCPU without a CPUID table is allowed every xfeature
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=refused*"vcpu=0 "* ]]
 }
 
-@test "the supervisor learns from KVM_SET_CPUID, too, and from the leaf that KVM uses" {
+@test "the supervisor learns the guest's XCR0 from KVM_SET_CPUID, too, and reads the same entry of leaf 0xD as KVM" {
   supervised create 0 cpuid-v1 0x1,0xd=0x7,0xd=0x3 set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   supervised create 0 cpuid 0xd.1=0x7,0xd.0=0x3 set-xsave 0x7
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "with XSAVESHIM_TRIM=none nothing changes, and the xfeatures that would be dropped are reported" {
+@test "with XSAVESHIM_TRIM=none the supervisor changes no payload, and reports the xfeatures that it would drop" {
   supervised XSAVESHIM_TRIM=none "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(sed -n 1p <<<"$stderr") == *event=would-trim*" after=$leaky dropped=$leaked_name" ]] || fail "$(outcome)"
@@ -132,15 +133,15 @@ names() { # XFEATURES    of AVX and the leaked one
   [[ $(wc -l <<<"$stderr") == 2 ]]
 }
 
-# ---- KVM_SET_XCRS ----
+# ---- XCR0 (KVM_SET_XCRS) ----
 
-@test "xfeatures of an XCR0 that is set before the payload are kept, even if the guest's CPUID lacks them" {
+@test "if the VMM sets an XCR0 before the payload, the supervisor keeps the XCR0's xfeatures, even those that the guest's CPUID lacks" {
   supervised create 0 cpuid 0xd=0x3 set-xcrs 0x7 set-xsave "$leaky"
   [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "an XCR0 with an xfeature that was dropped before is reported as a loss, and with abort the VMM ends" {
+@test "if the VMM sets an XCR0 with a dropped xfeature, the supervisor reports lost state, and XSAVESHIM_REFUSED=abort ends the VMM" {
   local lost="level=error event=lost via=supervisor ioctl=KVM_SET_XCRS vcpu=0 fd=* xcr0=0x7 foreseen=yes lost=avx"
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 set-xsave 0x7
   [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
@@ -151,7 +152,7 @@ names() { # XFEATURES    of AVX and the leaked one
   assert_reported "$(trim_report 0 0x3 0x7)" "$lost action=abort"
 }
 
-@test "an XCR0 without a dropped xfeature, or an XCR0 that cannot be read, is no loss" {
+@test "the supervisor does not report lost state for an XCR0 that has no dropped xfeature, or that cannot be read" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x7 set-xsave "$leaky" set-xcrs 0x7 set-xcrs-at 0x1000
   assert_printed 'set-xcrs-at 0x1000: EFAULT'
   assert_reported "$(trim_report)"
@@ -161,9 +162,9 @@ names() { # XFEATURES    of AVX and the leaked one
   [[ $stderr != *event=lost* ]] || fail "$(outcome)"
 }
 
-# ---- rate limit ----
+# ---- how often an event is reported ----
 
-@test "an event of a vCPU is reported the 1st, 10th, 100th and 1,000th time, and another event or another xfeature at once" {
+@test "the supervisor reports a vCPU's trim the 1st, 10th, 100th and 1,000th time, and reports another event or a new xfeature at once" {
   local steps=() i
   printf -v other '%#x' $((leaky | 1 << 62))
   for ((i = 0; i < 1000; i++)); do steps+=(set-xsave "$leaky"); done
@@ -175,21 +176,21 @@ names() { # XFEATURES    of AVX and the leaked one
       `dropped=$leaked_name,bit62 count=1001"
 }
 
-@test "the rate limit starts again for a vCPU that is created again" {
+@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor reports the new vCPU's first trim" {
   supervised "${guest[@]}" set-xsave "$leaky" set-xsave "$leaky" vm close create 0 cpuid 0xd=0x7 set-xsave "$leaky"
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_reported "$(trim_report)" "$(trim_report)"
 }
 
-# ---- tables that KVM may have refused ----
+# ---- CPUID tables that KVM may have refused ----
 
-@test "a table that KVM cannot have taken is not learned: too long, or not readable" {
+@test "the supervisor ignores a CPUID table that KVM cannot accept, because the table is too long or cannot be read" {
   supervised create 0 cpuid-too-many 0xd=0x3 cpuid-null set-xsave 0x7
   assert_printed 'cpuid-too-many 0xd=0x3: E2BIG' 'cpuid-null: EFAULT' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
   assert_no_report
 }
 
-@test "the supervisor keeps xfeatures of an earlier table, whether KVM refuses the later table or not, and reports the kept xfeatures at growing intervals" {
+@test "if a VMM sets a second CPUID table, which KVM may refuse, the supervisor also keeps the first table's xfeatures, and reports that" {
   local steps=() i
   for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
   supervised "${guest[@]}" run cpuid 0xd=0x3 set-xsave 0x7
@@ -209,10 +210,10 @@ names() { # XFEATURES    of AVX and the leaked one
 set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 }
 
-# ---- which vCPU is it? ----
+# ---- which vCPU a descriptor refers to ----
 
-@test "a new vCPU with the descriptor number of a closed one is not taken for the closed one" {
-  # the second VM exists before the number of the first vCPU becomes free
+@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor ignores the closed vCPU's CPUID table" {
+  # The second VM is created before the first vCPU is closed, so that the new vCPU gets the first vCPU's number.
   supervised create 0 cpuid 0xd=0x3 vm close create 0 set-xsave 0x7
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
@@ -221,21 +222,21 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "vCPUs of two VMs with the same id are distinguished" {
+@test "the supervisor distinguishes two vCPUs that have the same id in two VMs" {
   supervised create 0 cpuid 0xd=0x3 dup-to 20 vm create 0 cpuid 0xd=0x7 set-xsave 0x7 fd 20 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same
 set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
 }
 
-@test "the supervisor takes a duplicate of a vCPU's descriptor for that vCPU" {
+@test "the supervisor trims a payload through a duplicated descriptor by the CPUID table of the duplicated vCPU" {
   supervised "${guest[@]}" dup set-xsave "$leaky" dup-to 900 set-xsave "$leaky"
   ((status == 0))
   [[ $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "the supervisor takes a duplicate that has another vCPU's descriptor number for the vCPU that it duplicates" {
+@test "if dup2 puts a vCPU on the descriptor number of another vCPU, the supervisor trims by the CPUID table of the duplicated vCPU" {
   local second
   supervised create 0 create 1
   second=$(sed -n 's/^create 1: //p' <<<"$output")
@@ -244,7 +245,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "a duplicate on the number of another VM's vCPU with the same id is allowed the xfeatures of both" {
+@test "if dup2 puts a vCPU on the descriptor of another VM's vCPU with the same id, the supervisor allows the xfeatures of both vCPUs" {
   local first second
   supervised create 0 vm create 0
   { read -r first; read -r second; } < <(sed -n 's/^create 0: //p' <<<"$output")
@@ -253,7 +254,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
 }
 
-@test "a descriptor that is not a vCPU is never written through" {
+@test "if a descriptor is not a vCPU, the supervisor does not write to the VMM's buffer" {
   local file
   touch "$work/file"
   for file in /dev/kvm /dev/null "$work/file"; do
@@ -264,14 +265,14 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "a child with a parent's vCPU gets EIO from KVM, and its own vCPUs are trimmed by its own tables" {
+@test "a forked child that uses its parent's vCPU gets EIO from KVM, and the child's own vCPU is trimmed by its own CPUID table" {
   supervised create 0 cpuid 0xd=0x3 fork set-xsave 0x7 vm create 0 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: EIO xstate_bv=0x7 rest=same
 set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 }
 
-@test "a VMM is followed through exec, fork, threads and signal handlers" {
+@test "the supervisor also trims a payload that is loaded after exec, in a forked child, on another thread or in a signal handler" {
   local how
   for how in fork thread signal exec; do
     supervised file /dev/null "$how" "${guest[@]}" set-xsave "$leaky"
@@ -280,7 +281,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "several VMMs in one tree have vCPUs of their own, one after the other and at the same time" {
+@test "the supervisor keeps apart the vCPUs of several VMMs in one process tree, whether the VMMs run in turn or at the same time" {
   local script='vmm=$0
     "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x7 >"$1/first"
     "$vmm" create 0 cpuid 0xd=0x7 set-xsave 0x7 >"$1/second"
@@ -297,7 +298,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $(cat "$work"/[2468] | grep -cx 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same') == 8 ]]
 }
 
-@test "eight threads restore at once, with and without signals, and each payload is trimmed to its vCPU's XCR0" {
+@test "if eight threads load payloads at once, with and without signals, the supervisor trims each payload to its vCPU's XCR0" {
   local mode rounds=$((1000 / slow))
   for mode in '' interrupted; do
     # shellcheck disable=SC2086 # no word or one
@@ -308,7 +309,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "a signal does not interrupt a call that the supervisor is handling" {
+@test "a signal to the VMM does not interrupt a KVM_SET_XSAVE that the supervisor is handling" {
   start_hanging vcpu "$leaky"
   kill -USR1 "$pid"
   resume
@@ -316,9 +317,9 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $(sed -n 2p "$work/out") == '0 xstate_bv=0x7' ]] || fail "$(<"$work/out")"
 }
 
-# ---- whose call is it? ----
+# ---- which process makes a call ----
 
-@test "a helper that shares the VMM's descriptors and not its memory gets EIO, and the supervisor trims nothing, reports nothing and ends no process" {
+@test "if a process shares the VMM's descriptors but not its memory, KVM answers EIO, and the supervisor does not trim, report or end anything" {
   local mode
   supervised "${guest[@]}" helper set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
@@ -330,13 +331,13 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "a child that shares the VMM's memory is served like the VMM" {
+@test "the supervisor trims a payload that a child loads if the child shares the VMM's memory, as after vfork" {
   supervised "${guest[@]}" vfork set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   assert_reported "$(trim_report)"
 }
 
-@test "pid= is the pid, in the supervisor's namespace, of the process that makes the call" {
+@test "in a report, pid= is the pid of the process that made the call, as the supervisor's PID namespace numbers it" {
   local pids
   run --separate-stderr "$xsaveshim" run --supervise -- sh -c '"$@"; "$@"; true' sh "$static" pid "${guest[@]}" set-xsave "$leaky"
   pids=$(sed -n 's/^pid: //p' <<<"$output")
@@ -347,8 +348,8 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(outcome)"
 }
 
-# start_hanging WHERE XSTATE_BV    starts a VMM whose payload no process can read before `resume`; sets the same variables as
-# `start`
+# start_hanging WHERE XSTATE_BV    starts a supervised VMM. A process that reads the VMM's payload waits until `resume`. Sets the
+# variables `pid` and `in`, like `start`.
 start_hanging() {
   [[ $EUID == 0 ]] || skip "only root can make a system call wait for a userfaultfd"
   mkfifo "$work/in"
@@ -359,12 +360,12 @@ start_hanging() {
   wait_for $((10 * slow)) waits_in seccomp 16 "$pid" # ioctl()
 }
 
-@test "a payload whose reader hangs holds up its own caller and no other" {
+@test "if reading one VMM's payload hangs, the supervisor still serves the other VMMs" {
   local i
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- bash -c '
-    set -m # each VMM has a process group, with the process that puts the payload there
+    set -m # each VMM has a process group of its own, with the process that provides the payload
     for ((i = 0; i < 10; i++)); do
       "$1" vcpu "$3" >"$4/$i" &
       hanging+=($!)
@@ -378,7 +379,7 @@ start_hanging() {
   [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 10 ]] || fail "$(outcome)"
 }
 
-@test "the supervisor reads no memory for a descriptor that is no vCPU, so that no VMM waits" {
+@test "if a descriptor is not a vCPU, the supervisor does not read the payload, so a payload that hangs its readers delays nobody" {
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$build/test/hang" nothing "$leaky" <&"$in"
@@ -386,7 +387,7 @@ start_hanging() {
   assert_no_report
 }
 
-@test "a process that got the pid of a dead caller is not ended" {
+@test "if a VMM dies during its call and another process gets its pid, XSAVESHIM_REFUSED=abort does not end the other process" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr timeout $((60 * slow)) unshare --pid --fork --kill-child --mount-proc bash -c '
     mkfifo "$4/in" "$4/other"
@@ -409,7 +410,7 @@ start_hanging() {
 
 # ---- the VMM's memory ----
 
-@test "bad pointers are left to the kernel" {
+@test "if a payload's address is bad, the supervisor leaves the call to KVM, which answers EFAULT" {
   local address
   for address in 0 0x1000 0x7ffffffff000 0x800000000000 0xffff888000000000 0xffffffffffffffff; do
     supervised "${guest[@]}" set-xsave-at "$address" set-xsave 0x7
@@ -418,7 +419,7 @@ start_hanging() {
   done
 }
 
-@test "a payload in read-only memory is trimmed, and a file behind a private mapping does not change" {
+@test "the supervisor trims a payload in read-only memory, and a payload in a private file mapping without a change to the file" {
   supervised "${guest[@]}" set-xsave "$leaky,readonly"
   assert_printed "set-xsave $leaky,readonly: 0 xstate_bv=0x7 rest=same"
   assert_reported "$(trim_report)"
@@ -427,7 +428,7 @@ start_hanging() {
   assert_reported "$(trim_report 0 0x3)"
 }
 
-@test "a payload in a file that is mapped shared and read-only stays unchanged, and the supervisor reports that" {
+@test "the supervisor does not change a payload in a file that is mapped shared and read-only, and reports that" {
   run_mapped shared
   [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(outcome)"
   [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ reason=memory-not-writable\ error= ]] ||
@@ -437,7 +438,7 @@ start_hanging() {
   [[ $status == $((128 + 9)) && $stderr == *event=not-trimmed*event=refused*action=abort* ]] || fail "$(outcome)"
 }
 
-# Runs a VMM whose payload is in a file that is mapped private or shared. The file must not change.
+# Runs a VMM whose payload is in a private or shared mapping of a file, and checks that the file does not change.
 run_mapped() { # HOW [VARIABLE=VALUE]
   snapshot_file
   run --separate-stderr env "${@:2}" "$xsaveshim" run --supervise -- "$build/test/mapped" "$1" "$work/snapshot"
@@ -454,9 +455,9 @@ snapshot_file() {
   cp "$work/snapshot" "$work/snapshot.before"
 }
 
-# ---- sandboxes ----
+# ---- seccomp filters ----
 
-@test "the supervisor serves a VMM whose filter kills at every call except ioctl and write" {
+@test "the supervisor trims the payload of a VMM whose seccomp filter allows only the system calls ioctl and write" {
   local program
   for program in "$static" "$musl"; do
     static=$program
@@ -465,7 +466,7 @@ snapshot_file() {
   done
 }
 
-@test "a second supervisor is refused with a message that says why" {
+@test "a supervised process cannot start a second supervisor, and a message says why" {
   run --separate-stderr "$xsaveshim" run --supervise -- "$xsaveshim" run --supervise -- "$static" mark a
   [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
   [[ $stderr == 'xsaveshim run: cannot supervise: this process already has a supervisor, '*': start the VMM outside it' ]]
@@ -473,7 +474,7 @@ snapshot_file() {
 
 # ---- QEMU ----
 
-@test "real QEMU, supervised or with the library, restores a leaky snapshot with its guest intact" {
+@test "under the supervisor and with the library, real QEMU restores a leaky snapshot, and the guest is intact" {
   local mode
   local -A how=([supervisor]=--supervise [library]='')
   # shellcheck source=test/qemu.bash
@@ -498,7 +499,7 @@ snapshot_file() {
 
 # ---- settings ----
 
-@test "an option to trim what KVM saves is refused before the VMM starts" {
+@test "xsaveshim run refuses --trim=save and --trim=both for a static VMM before the VMM starts" {
   local option
   for option in --trim=save --trim=both; do
     run --separate-stderr "$xsaveshim" run "$option" -- "$static" mark started
@@ -507,7 +508,7 @@ snapshot_file() {
   done
 }
 
-@test "a setting to trim what KVM saves does not keep a VMM from starting: the supervisor trims restores, and run warns" {
+@test "with XSAVESHIM_TRIM=save or both, xsaveshim run warns and starts a static VMM, and the supervisor trims the VMM's restores" {
   local mode
   for mode in both save; do
     run --separate-stderr env XSAVESHIM_TRIM="$mode" "$xsaveshim" run -- "$static" "${guest[@]}" set-xsave "$leaky"
@@ -522,7 +523,7 @@ snapshot_file() {
   done
 }
 
-@test "if /proc shows another PID namespace the VMM is not started, as its memory could be another process's" {
+@test "if /proc shows another PID namespace, the VMM is not started, because the supervisor could read another process's memory" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr unshare --pid --fork "$xsaveshim" run --supervise -- "$static" mark started
   [[ $status == 125 && -z $output ]] || fail "$(outcome)"
@@ -531,7 +532,7 @@ snapshot_file() {
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "XSAVESHIM_REFUSED=abort ends the VMM after the report and before KVM refuses the payload" {
+@test "if KVM would refuse a payload, XSAVESHIM_REFUSED=abort reports that and ends the VMM before KVM gets the call" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid "0xd=$leaky" set-xsave 0x7 set-xsave "$leaky" mark late
   ((status == 128 + 9)) || fail "$(outcome)"
   [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *"set-xsave $leaky"* ]] || fail "$(outcome)"
@@ -540,7 +541,7 @@ snapshot_file() {
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "XSAVESHIM_REFUSED=abort ends no VMM for xfeatures that XSAVESHIM_TRIM=none leaves in the payload, and ends a VMM for any other reason" {
+@test "with XSAVESHIM_TRIM=none, XSAVESHIM_REFUSED=abort ends a supervised VMM only for a reason other than untrimmed xfeatures" {
   supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $stderr == *event=would-trim*event=refused* && $stderr != *action=* ]] || fail "$(outcome)"
@@ -548,14 +549,14 @@ snapshot_file() {
   [[ $status == $((128 + 9)) && $stderr == *event=would-trim*event=refused*action=abort* ]] || fail "$(outcome)"
 }
 
-@test "XSAVESHIM_REFUSED=abort ends the VMM after a refusal that was reported before, and not without a report" {
-  # The first refusal, without a CPUID table, ends no VMM.
+@test "XSAVESHIM_REFUSED=abort also ends the VMM if the same refusal was reported before, and reports it again" {
+  # The first refusal does not end the VMM, because the vCPU has no CPUID table yet.
   supervised XSAVESHIM_REFUSED=abort create 0 set-xsave "$leaky" cpuid "0xd=$leaky" set-xsave "$leaky" mark late
   [[ $status == $((128 + 9)) && $output != *mark* ]] || fail "$(outcome)"
   [[ $(wc -l <<<"$stderr") == 2 && $(sed -n 2p <<<"$stderr") == *event=refused*action=abort*count=2 ]] || fail "$(outcome)"
 }
 
-@test "reports go to the log and have the level that the settings name" {
+@test "the supervisor writes to the log that XSAVESHIM_LOG names, and only reports of the level that XSAVESHIM_LOG_LEVEL names" {
   supervised XSAVESHIM_LOG="$work/log" "${guest[@]}" set-xsave "$leaky"
   assert_no_report
   grep -q "event=trim via=supervisor .*dropped=$leaked_name$" "$work/log"
@@ -567,10 +568,10 @@ snapshot_file() {
   grep -qE 'event=learn via=supervisor pid=[0-9]+ ioctl=KVM_SET_CPUID2 vcpu=0 fd=[0-9]+ guest_xcr0=0x7 allowed=0x7$' <<<"$stderr"
 }
 
-# ---- starts and ends ----
+# ---- how the supervisor starts and ends ----
 
-# start STEP...    starts a supervised VMM and waits for its first `pause`; sets pid, supervisor, and in, the descriptor that
-# `resume` writes to
+# start STEP...    starts a supervised VMM and waits for its first step `pause`. Sets `pid` (of the VMM), `supervisor` (its pid) and
+# `in` (the descriptor to which `resume` writes).
 start() {
   mkfifo "$work/in"
   exec {in}<>"$work/in"
@@ -588,7 +589,7 @@ find_supervisor() { # WORD-OF-ITS-COMMAND-LINE
   local candidate
   supervisor=
   for candidate in $(pgrep -f -- "$1"); do
-    # until its exec, the VMM has the name xsaveshim, too
+    # before its exec, the VMM's process has the name xsaveshim, too
     [[ $candidate == "${pid-}" || $(cat "/proc/$candidate/comm" 2>&1) != xsaveshim ]] || supervisor=$candidate
   done
   [[ $supervisor ]]
@@ -598,13 +599,14 @@ none_left() { # WORD-OF-THEIR-COMMAND-LINE
   ! pgrep -f -- "$1" >/dev/null
 }
 
-field() { # PID NAME    of /proc/PID/status
+field() { # PID NAME    prints the field NAME of /proc/PID/status
   sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"
 }
 
-@test "the supervisor gives the VMM no child, no pending signal and no descriptor" {
+@test "a supervised VMM has no additional child, pending signal or descriptor" {
   local look bare
-  # A blocked SIGCHLD would stay pending in the VMM, and a subreaper (prctl 36) would become the parent of an orphan.
+  # If a helper process ended, its SIGCHLD would stay pending, because it is blocked. An orphaned helper would become the VMM's
+  # child, because the VMM is a subreaper (prctl 36).
   local blocked=(perl -MPOSIX -e
     'syscall(157, 36, 1, 0, 0, 0); sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
   for look in 'grep -E ^(Sig[PBIC]|Shd|Umask) /proc/self/status' 'ls /proc/self/fd' 'cat /proc/thread-self/children' env; do
@@ -618,7 +620,7 @@ field() { # PID NAME    of /proc/PID/status
   done
 }
 
-@test "the supervisor is nobody's child, in a session of its own, and holds no descriptor or directory of the VMM" {
+@test "the supervisor is not a child of the VMM, has its own session, and keeps none of the VMM's descriptors except standard error" {
   cd "$work"
   start "${guest[@]}" pause
   [[ $(field "$supervisor" PPid) != "$pid" && $(ps -o sid= -p "$supervisor") -ne $(ps -o sid= -p "$pid") ]]
@@ -639,7 +641,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait "$pid"
 }
 
-@test "signals from the terminal and elsewhere do not end the supervisor" {
+@test "SIGINT, SIGHUP, SIGTERM and other signals to the supervisor do not end it" {
   local signal
   start "${guest[@]}" pause set-xsave "$leaky"
   for signal in INT QUIT HUP TERM TSTP PIPE USR1 USR2 ALRM CHLD; do kill "-$signal" "$supervisor"; done
@@ -648,7 +650,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -qx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" "$work/out"
 }
 
-@test "the supervisor serves a VMM whose standard error has lost its reader, or is a full pipe" {
+@test "the supervisor still trims payloads if the VMM's standard error is a full pipe, or a pipe without a reader" {
   local target
   mkfifo "$work/stderr" "$work/full"
   exec {reader}<>"$work/stderr"
@@ -663,7 +665,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   done
 }
 
-@test "the standard error of a VMM that becomes a daemon ends before the VM" {
+@test "when QEMU becomes a daemon, the supervisor closes standard error, so that a reader of it does not wait until the VM ends" {
   local qemu
   command -v qemu-system-x86_64 >/dev/null || skip "QEMU is not installed"
   timeout $((60 * slow)) "$xsaveshim" run --supervise -- qemu-system-x86_64 -accel kvm -machine pc -nodefaults -display none -S \
@@ -677,7 +679,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-@test "the supervisor keeps its standard error while a process that it serves has it, and then closes it" {
+@test "the supervisor keeps standard error open as long as a process that it serves has standard error open" {
   mkfifo "$work/stderr" "$work/in"
   exec {in}<>"$work/in"
   timeout $((60 * slow)) cat "$work/stderr" >"$work/err" 3>&- &
@@ -696,13 +698,13 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait "$pid"
 }
 
-@test "a VMM that was started without standard streams is served" {
+@test "the supervisor trims the payload of a VMM that was started without standard input, output and error" {
   local log=$work/log
   "$xsaveshim" run --supervise --log="$log" -- "$static" "${guest[@]}" set-xsave "$leaky" <&- >&- 2>&- || true
   grep -q "event=trim .*dropped=$leaked_name$" "$log"
 }
 
-@test "the supervisor ends with the last process that it serves, and closes standard error" {
+@test "the supervisor ends when the last process that it serves ends, and thus closes standard error" {
   start "${guest[@]}" fork pause
   kill -KILL "$pid"
   wait "$pid" || true
@@ -714,7 +716,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -q '^mark' "$work/piped"
 }
 
-@test "after kill -9 of the supervisor KVM_SET_XSAVE fails with ENOSYS, and the VMM's other calls go on" {
+@test "with XSAVESHIM_REFUSED=report, kill -9 of the supervisor makes KVM_SET_XSAVE fail with ENOSYS, and the VMM's other calls work" {
   start "${guest[@]}" get-xsave pause set-xsave "$leaky" set-xsave 0x7 get-xsave run
   kill -KILL "$supervisor"
   wait_for $((10 * slow)) none_left "xsaveshim run --supervise -- $static mark $work"
@@ -727,7 +729,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   [[ $(grep -c "event=supervisor-died via=supervisor pid=$pid supervisor=$supervisor$" "$work/err") == 1 ]] || fail "$(<"$work/err")"
 }
 
-@test "after kill -9 of the supervisor abort lets the VMM run, and ends it at its next watched call" {
+@test "after kill -9 of the supervisor, XSAVESHIM_REFUSED=abort lets the VMM run on, and ends it at its next KVM_SET_XSAVE" {
   local died
   export XSAVESHIM_REFUSED=abort
   start "${guest[@]}" pause get-xsave run create 1 pause vcpu 0 set-xsave 0x7 mark late
@@ -738,7 +740,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) eval '(($(grep -c "^pause:" "$work/out") == 2))'
   grep -q '^get-xsave: 0 ' "$work/out"
   grep -qx 'run: 0 exit=hlt' "$work/out"
-  grep -qx 'create 1: ENOSYS' "$work/out" # no VMM goes on after a KVM_CREATE_VCPU that failed
+  grep -qx 'create 1: ENOSYS' "$work/out" # a VMM gives up after a failed KVM_CREATE_VCPU
   resume
   wait "$pid" || status=$?
   ((status == 128 + 9)) || fail "$status" "$(<"$work/out")"
@@ -747,7 +749,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-@test "abort ends the VMM whose call waits for its answer when the supervisor dies, and no VMM without a vCPU" {
+@test "if the supervisor dies during a VMM's call, XSAVESHIM_REFUSED=abort ends the VMM, but does not end a process without a vCPU" {
   export XSAVESHIM_REFUSED=abort
   start_stopped_call
   kill -KILL "$supervisor"
@@ -761,14 +763,14 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -qx 'set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same' "$work/out"
 }
 
-@test "a call that waits for its answer fails after kill -9 of the supervisor, and nothing hangs" {
+@test "with XSAVESHIM_REFUSED=report, kill -9 of the supervisor makes a waiting KVM_SET_XSAVE fail with ENOSYS, and the VMM does not hang" {
   start_stopped_call
   kill -KILL "$supervisor"
   wait "$pid"
   grep -qx "set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same" "$work/out"
 }
 
-@test "a VMM can be killed while its call waits for an answer, and the supervisor goes on to the next" {
+@test "if a VMM is killed while its call waits for the supervisor, the supervisor does not hang and ends, too" {
   start_stopped_call
   kill -KILL "$pid"
   wait "$pid" || true
@@ -785,9 +787,9 @@ start_stopped_call() {
   wait_for $((10 * slow)) waits_in seccomp 16 "$pid" # ioctl()
 }
 
-@test "a thousand starts and ends leave no process behind, not even a zombie" {
+@test "after a thousand supervised VMMs have started and ended, no process is left, not even a zombie" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
-  # in a PID namespace, whose /proc shows no other process
+  # This PID namespace has its own /proc, which shows no other process.
   run --separate-stderr timeout 300 unshare --pid --fork --kill-child --mount-proc bash -c '
     for ((i = 0; i < $2; i++)); do "$0" run --supervise -- "$1" mark a; done | grep -c "^mark a"
     SECONDS=0
@@ -796,7 +798,7 @@ start_stopped_call() {
   [[ $status == 0 && $output == $((1000 / slow)) ]] || fail "$(outcome)"
 }
 
-@test "a thousand VMMs one after the other leave no descriptor behind in their supervisor" {
+@test "after one supervisor has served a thousand VMMs in turn, it has no descriptor left from them" {
   mkfifo "$work/in"
   exec {in}<>"$work/in"
   "$xsaveshim" run --supervise -- bash -c \
@@ -825,7 +827,7 @@ make_public() {
   show_privileges=(sh -c 'grep ^NoNewPrivs /proc/self/status; exec "$@"' sh)
 }
 
-@test "root's VMM runs without no_new_privs, so that a jailer can become another user, and a plain user's with it" {
+@test "under the supervisor, root's VMM runs without no_new_privs so that a jailer can change users, and a plain user's VMM runs with it" {
   make_public
   local outside inside expected
   for expected in 0 1; do
@@ -838,9 +840,9 @@ make_public() {
   done
 }
 
-@test "calls of a VMM whose memory the supervisor may not read go through untrimmed, and each is reported" {
+@test "if the supervisor may not read a VMM's memory, it passes the VMM's calls to KVM untrimmed and reports each of them" {
   make_public
-  chmod 711 "$public/vmm-static" # a file that a plain user may not read makes the VMM's memory unreadable, too
+  chmod 711 "$public/vmm-static" # the supervisor may not read the memory of a program whose file it may not read
   run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \
     sh -c 'exec "$@"' sh "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
   assert_printed "cpuid 0xd=0x7: 0" "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"

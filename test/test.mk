@@ -6,12 +6,12 @@ TEST_DIRS := vmm preload standins tools
 vpath %.c $(addprefix test/,$(TEST_DIRS) oracle bench)
 TEST_NAMES := $(basename $(notdir $(wildcard $(TEST_DIRS:%=test/%/*.c)))) core oracle
 GUESTS := $(patsubst test/guest/%.S,$(BUILD)/test/%.bin,$(wildcard test/guest/*.S))
-# vmm-static and vmm-musl make raw system calls and have no loader: only the supervisor can serve them. load is the only program
-# of a Linux guest. Sanitizers do not support static programs.
+# Static programs, which sanitizers do not support. vmm-static and vmm-musl make raw system calls and have no loader, so the library
+# cannot serve them. load is the only program of a Linux guest.
 STATIC := $(if $(findstring -fsanitize,$(CFLAGS)),,$(addprefix $(BUILD)/test/,vmm-static vmm-musl load))
 TEST_COMPILE = $(COMPILE) -Itest/include
 
-# test/stale compares the sources with the file made.
+# The time of the file "made" is the time of the last build: test/stale compares the sources with this file.
 .PHONY: test-programs
 test-programs: all $(TEST_NAMES:%=$(BUILD)/test/%) $(GUESTS) $(STATIC) ## build what the suites run
 	@touch $(BUILD)/test/made

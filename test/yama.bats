@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The supervisor under Yama, which decides who may read another process's memory. The suite runs in a testbed kernel, in which a
-# test can set every scope.
+# The supervisor under Yama, whose setting ptrace_scope decides which processes may read another process's memory. The suite runs in
+# a testbed kernel, in which a test can set every ptrace_scope.
 
 load lib
 
-# in_testbed SCRIPT    runs a script in the testbed, where everybody may use /dev/kvm and execute the programs in $build. Sets the
-# same variables as `run`.
+# in_testbed SCRIPT    runs a script in the testbed kernel, where everybody may use /dev/kvm and execute the programs in $build.
+# Sets the same variables as bats' `run`.
 in_testbed() {
   run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSTEST_SLOW:-1})) fixed -- bash -c '
     scope=/proc/sys/kernel/yama/ptrace_scope
     as_nobody="setpriv --reuid nobody --regid nogroup --clear-groups"
-    build=/tmp/build # the clone may be below a home that other users may not enter
+    build=/tmp/build # the repository may be in a home directory that other users may not enter
     xsaveshim=$build/xsaveshim
     static=$build/test/vmm-static
     musl=$build/test/vmm-musl
@@ -26,7 +26,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
     fail "$(outcome)"
 }
 
-@test "a plain user's VMM is served under Yama's scopes 0 and 1, also after an exec, and on threads whose vCPUs differ in XCR0" {
+@test "under Yama's ptrace_scope 0 and 1, a plain user's supervisor trims the payloads of the VMM's threads, also after an exec" {
   in_testbed '
     for level in 0 1; do
       echo $level >$scope
@@ -41,7 +41,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
   [[ $(grep -c 'event=trim via=supervisor .*dropped=avx,bndcsr,pkru$' <<<"$stderr") == 4 ]] || fail "$(outcome)"
 }
 
-@test "under scope 1 the calls of a plain user's VMM that is a child of the started process go through untrimmed, and are reported" {
+@test "under ptrace_scope 1, a plain user's supervisor cannot trim if the started process forks the VMM, and reports the VMM's calls" {
   in_testbed '
     echo 1 >$scope
     $as_nobody $xsaveshim run --supervise -- sh -c "$static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
@@ -50,7 +50,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
     fail "$(outcome)"
 }
 
-@test "under scope 2 a plain user's VMM is not started, with a message that says why, and root's is served, with its children" {
+@test "under ptrace_scope 2, xsaveshim run refuses to supervise a plain user's VMM and says why, and still supervises root's VMM" {
   in_testbed '
     echo 2 >$scope
     $as_nobody $xsaveshim run -- $static mark started
@@ -62,7 +62,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
   assert_trimmed 2
 }
 
-@test "under scope 1 a plain user's status says that it cannot read the settings of the user's own VMM, and root's shows them" {
+@test "under ptrace_scope 1, a plain user's xsaveshim status cannot read the settings of the user's own VMM, and root's status can" {
   in_testbed '
     echo 1 >$scope
     mkfifo /tmp/stdin && exec 9<>/tmp/stdin

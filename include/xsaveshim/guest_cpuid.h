@@ -2,8 +2,8 @@
 // Computes the guest's XCR0, the xfeatures that the guest may use, from the CPUID table that
 // KVM_SET_CPUID or KVM_SET_CPUID2 gives to a vCPU.
 //
-// The rules follow arch/x86/kvm/cpuid.c. All functions are thread- and async-signal-safe. A table
-// may have any alignment.
+// The functions follow the rules of Linux's arch/x86/kvm/cpuid.c. All functions are thread- and
+// async-signal-safe. A CPUID table may have any alignment.
 #ifndef XSAVESHIM_GUEST_CPUID_H
 #define XSAVESHIM_GUEST_CPUID_H
 
@@ -12,11 +12,11 @@
 
 #include <asm/kvm.h>
 
-// KVM refuses a CPUID table with more entries with E2BIG. Source: KVM_MAX_CPUID_ENTRIES in
-// arch/x86/include/asm/kvm_host.h.
+// If a CPUID table has more entries than this, KVM fails the call with E2BIG. Source:
+// KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h.
 #define GUEST_CPUID_MAX_ENTRIES 256
 
-// The CPUID leaf of the processor extended state enumeration: Intel SDM vol. 1, 13.2.
+// The CPUID leaf that enumerates the xfeatures: Intel SDM vol. 1, 13.2.
 #define CPUID_LEAF_XSTATE 0xd
 
 // A struct kvm_cpuid2 that has space for every entry that KVM may return.
@@ -26,9 +26,9 @@ struct guest_cpuid {
 	struct kvm_cpuid_entry2 entries[GUEST_CPUID_MAX_ENTRIES];
 };
 
-// Returns true if a KVM_SET_CPUID2 entry holds the guest's XCR0 in EDX:EAX: the entry's function is
-// 0xD, and its index is 0 or not significant. If a table has several of these entries, KVM uses the
-// first. guest_cpuid_enumerates_xcr0 needs no libc.
+// Returns true if a KVM_SET_CPUID2 entry holds the guest's XCR0 in EDX:EAX. The function of this
+// entry is 0xD, and its index is 0 or not significant. If a table has several such entries, KVM
+// uses the first one. guest_cpuid_enumerates_xcr0 needs no libc, because BPF programs also call it.
 static inline bool guest_cpuid_enumerates_xcr0(const struct kvm_cpuid_entry2 *entry)
 {
 	return entry->function == CPUID_LEAF_XSTATE &&
@@ -36,7 +36,7 @@ static inline bool guest_cpuid_enumerates_xcr0(const struct kvm_cpuid_entry2 *en
 }
 
 // Returns the guest XCR0 of a KVM_SET_CPUID2 table, or 0 if no entry holds an XCR0. The result may
-// have bits that this host lacks. entries: an array of nent struct kvm_cpuid_entry2.
+// have bits of xfeatures that this host lacks. entries: an array of nent struct kvm_cpuid_entry2.
 uint64_t guest_cpuid_xcr0(const void *entries, uint32_t nent);
 
 // Returns the guest XCR0 of a KVM_SET_CPUID table, or 0 if no entry holds an XCR0. The entries have
@@ -44,24 +44,26 @@ uint64_t guest_cpuid_xcr0(const void *entries, uint32_t nent);
 // kvm_cpuid_entry.
 uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent);
 
-// Returns the number of entries that KVM_GET_CPUID2 wrote into a table. Before KVM_GET_CPUID2, the
-// table must have been all zeroes except nent: the last entry that is not all zeroes is then the
-// last one that KVM wrote. nent itself is not reliable: Linux up to 6.4 does not write nent back.
+// Returns the number of entries that KVM_GET_CPUID2 wrote into a table. guest_cpuid_count does not
+// rely on nent, because Linux up to 6.4 does not write nent back. It counts the entries up to the
+// last one that is not all zeroes. So the caller must fill all entries with zeroes before
+// KVM_GET_CPUID2.
 uint32_t guest_cpuid_count(const struct guest_cpuid *table);
 
-// The old values of the part of a table that guest_cpuid_widen has changed.
+// The values that guest_cpuid_widen has changed in a CPUID table, as they were before the change.
 struct guest_cpuid_change {
 	uint32_t nent;
 	uint32_t index; // the index of the changed or appended entry
 	struct kvm_cpuid_entry2 entry;
 };
 
-// Adds xfeatures to the XCR0 that the table gives the guest. Appends leaf 0xD if the table has no
-// leaf 0xD. Returns false, and leaves the table unchanged, if there is no space for the leaf.
+// Adds xfeatures to the guest's XCR0 in the CPUID table. If the table has no leaf 0xD,
+// guest_cpuid_widen appends this leaf. If the table has no space for the leaf, the function returns
+// false and leaves the table unchanged.
 bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures,
 		       struct guest_cpuid_change *change);
 
-// Undoes the change that guest_cpuid_widen made.
+// Undoes the change that guest_cpuid_widen made to the table.
 void guest_cpuid_put_back(struct guest_cpuid *table, const struct guest_cpuid_change *change);
 
 #endif

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Judges a pair of hosts: do guests that the first host saves load on the second host? The answer
-// is about xfeatures alone. The answer holds for guests whose CPUID shows only xfeatures that both
-// hosts support.
+// Judges a pair of hosts: if the first host saves a guest, can the second host load the guest? The
+// answer considers only xfeatures, no other differences between the hosts. The answer holds for
+// guests whose CPUID shows only xfeatures that both hosts support.
 //
-// pair_judge is a pure function, thread- and async-signal-safe.
+// pair_judge is a pure function, so it is thread- and async-signal-safe.
 #ifndef XSAVESHIM_PAIR_H
 #define XSAVESHIM_PAIR_H
 
@@ -12,23 +12,23 @@
 
 // The results of `xsaveshim probe` on a host. Each uint64_t is a mask of xfeatures.
 struct pair_host {
-	bool source_known;	   // true if leaks is known
-	bool destination_known;	   // true if refuses and supported are known
+	bool source_known;	   // true if the field leaks is known
+	bool destination_known;	   // true if the fields refuses and supported are known
 	uint64_t enabled;	   // xfeatures that the host's CPU has enabled
 	uint64_t supported;	   // xfeatures that KVM supports, with or without a permission
 	uint64_t needs_permission; // xfeatures that a VMM may use only with a permission
-	uint64_t leaks;		   // xfeatures that KVM leaks into payloads of guests without them
-	uint64_t refuses;	   // xfeatures that KVM refuses in payloads of guests without them
+	uint64_t leaks;		   // xfeatures leaked into payloads of guests that lack them
+	uint64_t refuses;	   // xfeatures refused in payloads of guests that lack them
 };
 
 enum pair_answer { PAIR_YES, PAIR_WITH_XSAVESHIM, PAIR_UNKNOWN };
 
-// The modes of xsaveshim under which all the judged guests load.
+// The modes of xsaveshim with which all the judged guests load.
 enum pair_by {
 	PAIR_BY_LIBRARY = 1,
 	PAIR_BY_SUPERVISOR = 2,
 	PAIR_BY_HOST_MODE_ON_TO = 4,
-	PAIR_BY_HOST_MODE_ON_FROM = 8, // only for guests that are saved under the host mode
+	PAIR_BY_HOST_MODE_ON_FROM = 8, // only for guests saved while the host mode is enabled
 };
 
 struct pair_result {
@@ -38,10 +38,10 @@ struct pair_result {
 	// If a guest's CPUID shows one of these xfeatures, the guest loads only under a VMM that
 	// has the permission to use the xfeature.
 	uint64_t needs_permission;
-	// The leaked xfeatures that the destination refuses; 0 if the leaked xfeatures are not
+	// The leaked xfeatures that the destination refuses. 0 if the leaked xfeatures are not
 	// known.
 	uint64_t refused;
-	// True if, without xsaveshim, all guests that have XSAVE are known to load.
+	// True if all guests that have XSAVE are known to load without xsaveshim.
 	bool only_guests_without_xsave;
 	unsigned int by; // a mask of enum pair_by
 };

@@ -3,7 +3,7 @@
 // refused a payload.
 //
 // All functions are pure: they are thread- and async-signal-safe, have no state, and never fail.
-// The inline functions need no libc, so that BPF programs can use these functions.
+// The inline functions need no libc, so that BPF programs can call these functions.
 #ifndef XSAVESHIM_POLICY_H
 #define XSAVESHIM_POLICY_H
 
@@ -12,7 +12,8 @@
 
 #include "xsaveshim/xstate.h"
 
-// The payloads that xsaveshim trims. The first value is the default.
+// The payloads that xsaveshim trims: those that a VMM restores, saves, both, or none. The first
+// value is the default.
 enum trim { TRIM_RESTORE, TRIM_SAVE, TRIM_BOTH, TRIM_NONE };
 
 enum xsave_direction {
@@ -21,8 +22,8 @@ enum xsave_direction {
 };
 
 enum vcpu_knowledge {
-	VCPU_UNKNOWN,  // nothing is known: the descriptor may be no vCPU, or a duplicate
-	VCPU_NO_CPUID, // the vCPU has no CPUID table: KVM takes all xfeatures of the host
+	VCPU_UNKNOWN,  // nothing is known: the descriptor may be a duplicate, or not a vCPU's
+	VCPU_NO_CPUID, // the vCPU has no CPUID table: KVM accepts all xfeatures of the host
 	VCPU_XCR0,     // the guest XCR0 of the vCPU is known
 };
 
@@ -33,28 +34,28 @@ struct vcpu {
 	int id;		     // the argument of KVM_CREATE_VCPU, or VCPU_ID_UNKNOWN
 	uint64_t guest_xcr0; // the XCR0 in the guest's CPUID; 0 unless knowledge is VCPU_XCR0
 
-	// The bits outside guest_xcr0 that KVM_SET_XCRS has set. enabled_xcr0 is nearly always 0:
-	// only a KVM that rewrites CPUID tables takes bits outside guest_xcr0.
+	// The bits outside guest_xcr0 that KVM_SET_XCRS has set. enabled_xcr0 is nearly always 0,
+	// because KVM accepts such bits only if the kernel changes the CPUID tables that VMMs set.
 	uint64_t enabled_xcr0;
 };
 
 // The capabilities of this host.
 struct host_caps {
 	uint64_t xfeatures;	 // xfeatures that the host's KVM supports, as far as known
-	uint64_t xcr0;		 // xfeatures that the CPU has enabled, even without permission
+	uint64_t xcr0;		 // xfeatures in the CPU's XCR0, with or without a permission
 	uint32_t mxcsr_reserved; // the MXCSR bits that the host's CPU refuses
 };
 
-// One payload's XSTATE_BV before and after trimming. The expression xstate_bv & ~allowed gives the
-// dropped xfeatures.
+// One payload's XSTATE_BV before and after trimming. Trimming drops the xfeatures xstate_bv &
+// ~allowed.
 struct trim_result {
 	uint64_t xstate_bv; // XSTATE_BV before trimming
 	uint64_t allowed;   // the xfeatures that the guest may have
-	uint64_t after;	    // equal to xstate_bv if the settings do not trim this payload
+	uint64_t after;	    // the trimmed XSTATE_BV; xstate_bv if the settings do not trim
 };
 
 // Returns the xfeatures that may be in the vCPU's payload. If the vCPU's guest XCR0 is not known,
-// policy_allowed returns all xfeatures. FP and SSE need no CPUID bit: KVM allows
+// policy_allowed returns all xfeatures. The result always has FP and SSE, because KVM allows
 // XFEATURE_MASK_FPSSE to every guest (arch/x86/kvm/cpuid.c).
 static inline uint64_t policy_allowed(struct vcpu vcpu)
 {
@@ -62,13 +63,13 @@ static inline uint64_t policy_allowed(struct vcpu vcpu)
 					   : UINT64_MAX;
 }
 
-// Returns true if the setting trims payloads of this direction.
+// Returns true if the setting XSAVESHIM_TRIM makes xsaveshim trim payloads of this direction.
 static inline bool policy_trims(enum trim trim, enum xsave_direction direction)
 {
 	return trim == TRIM_BOTH || trim == (direction == XSAVE_RESTORE ? TRIM_RESTORE : TRIM_SAVE);
 }
 
-// Trims the xstate_bv of a payload.
+// Computes a payload's trimmed XSTATE_BV.
 static inline struct trim_result
 policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, uint64_t xstate_bv)
 {
@@ -80,17 +81,16 @@ policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, ui
 	return result;
 }
 
-// Returns the xfeatures that the guest uses although the guest's CPUID does not enumerate these
-// xfeatures. The caller adds the result to enabled_xcr0. xcr0: an XCR0 that KVM accepted from
-// KVM_SET_XCRS.
+// Returns the xfeatures that the guest uses, and that the guest's CPUID does not enumerate. The
+// caller adds the result to enabled_xcr0. xcr0: an XCR0 that KVM accepted from KVM_SET_XCRS.
 static inline uint64_t policy_joins(struct vcpu vcpu, uint64_t xcr0)
 {
 	return xcr0 & ~policy_allowed(vcpu);
 }
 
-// Returns the xfeatures that the guest used and whose state is lost. dropped: the xfeatures that
-// xsaveshim dropped from the vCPU's payload. xcr0: an XCR0 that KVM then accepted from
-// KVM_SET_XCRS.
+// Returns the xfeatures that the guest used, and whose state xsaveshim has lost. dropped: the
+// xfeatures that xsaveshim dropped from the vCPU's payload. xcr0: the XCR0 that a later
+// KVM_SET_XCRS passes.
 static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 {
 	return xcr0 & dropped;
@@ -108,7 +108,7 @@ struct refusal {
 	uint32_t mxcsr;		// the payload's MXCSR bits that this CPU refuses
 };
 
-// The fields of a payload for which KVM can refuse the payload.
+// The fields of a payload that can make KVM refuse the payload.
 struct payload_parts {
 	uint64_t xstate_bv;
 	uint64_t xcomp_bv;
@@ -116,7 +116,8 @@ struct payload_parts {
 	uint32_t mxcsr;
 };
 
-// Sets refusal's host_lacks and not_permitted to the xfeatures that this host's KVM refuses.
+// Finds the xfeatures that this host's KVM refuses for every guest, and stores them in refusal's
+// host_lacks and not_permitted.
 static inline void
 policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
 {
@@ -126,7 +127,8 @@ policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_ca
 	refusal->host_lacks = lacking & ~refusal->not_permitted;
 }
 
-// Returns true if every kernel on this host refuses the payload, whatever xfeatures the guest has.
+// Returns true if every kernel on this host would refuse the payload, whatever xfeatures the guest
+// has.
 static inline bool policy_always_refused(struct refusal refusal)
 {
 	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv ||
@@ -154,15 +156,15 @@ policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct hos
 	// The kernel checks MXCSR only if it loads an xfeature that uses MXCSR.
 	if (bv & (XFEATURE_FPSSE | XFEATURE_AVX))
 		refusal.mxcsr = payload.mxcsr & host.mxcsr_reserved;
-	// Few kernels refuse the FP and SSE of a guest. So FP and SSE are a reason only if there is
-	// no other reason.
+	// Few kernels refuse a payload because of FP or SSE. So FP and SSE count as a reason only
+	// if there is no other reason.
 	if (policy_always_refused(refusal) || refusal.guest_lacks & ~XFEATURE_FPSSE)
 		refusal.guest_lacks &= ~XFEATURE_FPSSE;
 	return refusal;
 }
 
 // Diagnoses a refused KVM_SET_XSAVE. head: the payload's first XSTATE_HEAD_SIZE bytes, as the
-// kernel read these bytes.
+// kernel read them.
 struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_caps host);
 
 // Diagnoses a refused KVM_SET_XCRS.
@@ -177,21 +179,21 @@ policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host)
 	return refusal;
 }
 
-// Returns true if this errno of an ioctl means that the descriptor is closed, is no vCPU, or
+// Returns true if this errno of an ioctl means that the descriptor is closed, is not a vCPU's, or
 // belongs to another process's VM (kvm_vcpu_ioctl in virt/kvm/kvm_main.c).
 bool policy_is_no_vcpu(int error);
 
 // Returns the xfeatures that KVM refused, or 0 if KVM refused something else, such as MXCSR.
 uint64_t policy_refused_xfeatures(struct refusal refusal);
 
-// Returns true if XSAVESHIM_REFUSED=abort ends the VMM after KVM failed a call with EINVAL. The VMM
-// runs on if no reason is known. The VMM also runs on if the only reason is xfeatures that the
-// guest lacks and that the settings leave in the payload.
+// Returns true if XSAVESHIM_REFUSED=abort ends the VMM after KVM has failed a call with EINVAL. The
+// VMM runs on if no reason for the failure is known. The VMM also runs on if the only reason is
+// xfeatures that the guest lacks and that the settings tell xsaveshim not to trim.
 bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
 
-// Returns true if only Linux 5.17 to 5.19.11 refuses the payload. The only fault of the payload is
-// then FP or SSE in a guest whose CPUID enumerates no XSAVE. Trimming must not drop FP and SSE. KVM
-// takes the payload while the guest's leaf 0xD also enumerates refusal.guest_lacks.
+// Returns true if only Linux 5.17 to 5.19.11 refuses the payload. These kernels refuse FP and SSE
+// in the payload of a guest whose CPUID enumerates no XSAVE, and trimming must not drop FP and SSE.
+// KVM accepts the payload while the guest's CPUID leaf 0xD also enumerates refusal.guest_lacks.
 static inline bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
 {
 	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The record: settings and event counts in the memory of a VMM with the library, or of a
-// supervisor. `xsaveshim status` reads the record from another process. To find the record,
-// `xsaveshim status` searches the writable data of the library or of the command for the record's
+// The record holds the settings and the event counts that `xsaveshim status` shows. Each VMM that
+// has loaded the library has a record in its memory, and so has each supervisor. `xsaveshim status`
+// runs in another process and reads the record from there. To find the record, `xsaveshim status`
+// searches the writable data of the library, or of the supervisor's program, for the record's
 // magic.
 //
 // All functions are thread- and async-signal-safe and never fail.
@@ -16,12 +17,12 @@
 
 #define RECORD_MAGIC "xsaveshimrecord"
 
-// Increase RECORD_VERSION with every change of the record or its enums: `xsaveshim status` may be
-// of another version than the record.
+// Increase RECORD_VERSION with every change of struct xsaveshim_record or of the enums in it,
+// because `xsaveshim status` may be newer or older than the program that has the record.
 #define RECORD_VERSION 3
 
-// The events that a record counts. The record also counts events that the rate limit does not let
-// xsaveshim report.
+// The events that a record counts. The record counts every occurrence, even one that xsaveshim does
+// not report because of the rate limit.
 enum record_count {
 	RECORD_TRIMMED,
 	RECORD_WOULD_TRIM,
@@ -31,14 +32,14 @@ enum record_count {
 	RECORD_COUNTS,
 };
 
-// Define a record as a static object: magic holds RECORD_MAGIC, and all other fields are 0.
+// Define a record as a static object whose magic is RECORD_MAGIC and whose other fields are 0.
 struct xsaveshim_record {
 	_Alignas(16) char magic[16];
 	_Atomic uint32_t version;    // RECORD_VERSION after record_publish; 0 before
 	_Atomic uint32_t vcpu_seen;  // 1 after the VMM's first call for a vCPU; library only
 	uint32_t values[SETTINGS];   // the values of the settings, by enum setting
-	const char *log_path;	     // the log's path with LOG_PATH
-	_Atomic uint32_t log_in_use; // the word that log.in_use points to
+	const char *log_path;	     // the path of the log's file, with LOG_PATH
+	_Atomic uint32_t log_in_use; // the variable that log.in_use points to
 	_Atomic uint64_t counts[RECORD_COUNTS];
 };
 
@@ -57,13 +58,14 @@ static inline void record_event(struct xsaveshim_record *record, enum record_cou
 	atomic_fetch_add_explicit(&record->counts[event], 1, memory_order_relaxed);
 }
 
-// Reads the settings from the copy of a record. log_path: a copy of the text that the record's
-// log_path points to. Both copies may hold any bytes. Returns false if the record has another
-// version or no valid settings.
+// Reads the settings from a copy of another process's record. log_path: a copy of the text that the
+// record's log_path points to. Both copies may hold any bytes. Returns false if the record has
+// another version, or if its settings are not valid.
 bool record_settings(const struct xsaveshim_record *record, const char log_path[PATH_MAX],
 		     struct settings *settings);
 
-// Reads from the copy of a record where the log's lines go. Returns false if the log is not open.
+// Sets *target to the place to which the log's lines go, according to a copy of the record. Returns
+// false if the log is not open.
 bool record_log_in_use(const struct xsaveshim_record *record, enum log_target *target);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Words the reports. Each report is one line in logfmt.
+// Writes the text of the reports. Each report is one line in logfmt: words of the form key=value.
 //
 // All functions are thread- and async-signal-safe. No function takes a lock or allocates memory.
 // Only report_open_log changes errno.
@@ -15,17 +15,17 @@
 
 struct settings;
 
-// A line under construction. A line has space for the names of all 64 xfeatures. A longer line is
-// cut.
+// The line of a report while the line is being built. It has space for the names of all 64
+// xfeatures. A longer line is cut.
 struct report_line {
 	const struct log *log;
 	enum log_level level;
-	bool muted; // true if the log writes no lines of this level: report_send does nothing
+	bool muted; // true if the log writes no lines of this level: report_send then does nothing
 	size_t length;
 	char text[1024];
 };
 
-// The ioctl and the vCPU of a report.
+// The ioctl and the vCPU that a report is about.
 struct vcpu_call {
 	const char *ioctl_name;
 	int fd; // the vCPU's descriptor, or -1 if the descriptor is not known
@@ -33,21 +33,21 @@ struct vcpu_call {
 	bool ends_vmm; // true if XSAVESHIM_REFUSED=abort ends the VMM after this report
 };
 
-// The argument count of the following functions is the number of times that the event has happened
-// to the vCPU. The line shows a count of at least 2.
+// In the following functions, the argument count is the number of times that the event has happened
+// to the vCPU. The line shows count if it is at least 2.
 
 // Writes event=trim, or event=would-trim if the settings do not trim the payload. Writes nothing if
 // the payload has no xfeature to drop.
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
 		 uint32_t count);
 
-// Writes event=refused for KVM_SET_XSAVE. error: the errno of the call, or EINVAL if log->foresees.
-// xstate_bv: the value that the kernel refused.
+// Writes event=refused for KVM_SET_XSAVE. error: the errno of the call, or EINVAL if the report is
+// written before the call (log->foresees). xstate_bv: the value that the kernel refused.
 void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal, uint32_t count);
 
-// Writes event=refused for KVM_SET_XCRS. error: the errno of the call, or EINVAL if log->foresees.
-// xcr0: the value that the kernel refused.
+// Writes event=refused for KVM_SET_XCRS. error: the errno of the call, or EINVAL if the report is
+// written before the call (log->foresees). xcr0: the value that the kernel refused.
 void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0,
 			 struct refusal refusal, uint32_t count);
 
@@ -56,7 +56,7 @@ void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error
 void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost,
 		 uint32_t count);
 
-// Writes event=learn, at level debug.
+// Writes event=learn at level debug. The line says what xsaveshim has learned about the vCPU.
 void report_learn(const struct log *log, struct vcpu_call call);
 
 // Writes one line with event=setting for each problem of the settings.
@@ -67,8 +67,9 @@ void report_settings(const struct log *log, const struct settings *settings);
 // at the same time. report_open_log is not async-signal-safe if the target cannot be opened.
 void report_open_log(struct log *log, const struct settings *settings);
 
-// The following functions build the line of an event that only one mode has. report_begin begins
-// the line, and report_send sends the line to the log. report_text adds quotes if necessary.
+// The following functions build the line of an event that only one mode of xsaveshim reports.
+// report_begin begins the line, and report_send sends the line to the log. report_text adds quotes
+// if necessary.
 void report_begin(struct report_line *line, const struct log *log, enum log_level level,
 		  const char *event);
 void report_text(struct report_line *line, const char *key, const char *value);

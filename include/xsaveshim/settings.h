@@ -3,8 +3,8 @@
 // environment variable overrides the file and the default.
 //
 // No function allocates memory. All functions are thread-safe on different objects. All functions
-// except settings_load are async-signal-safe. settings_load reads the environment: call
-// settings_load in a constructor or in main.
+// except settings_load are async-signal-safe. settings_load reads the environment, so call
+// settings_load in a constructor or in main, before other threads can change the environment.
 #ifndef XSAVESHIM_SETTINGS_H
 #define XSAVESHIM_SETTINGS_H
 
@@ -25,8 +25,8 @@ enum setting { SETTING_TRIM, SETTING_REFUSED, SETTING_LOG, SETTING_LOG_LEVEL, SE
 // The first value is the default.
 enum refused_action { REFUSED_ABORT, REFUSED_REPORT };
 
-// A problem of the environment or of the settings file: a key that is no setting, a value that the
-// setting does not accept, or a file or line that cannot be applied.
+// A problem of the environment or of the settings file: an unknown key, a value that the setting
+// does not accept, or a file or line that cannot be applied.
 struct settings_problem {
 	char key[40];	      // the key, cut to fit
 	char value[80];	      // the value, cut to fit
@@ -50,7 +50,7 @@ struct settings {
 		};
 		unsigned int values[SETTINGS];
 	};
-	char log_path[PATH_MAX]; // the log's path with LOG_PATH
+	char log_path[PATH_MAX]; // the path of the log's file, with LOG_PATH
 	unsigned int origins[SETTINGS];
 	struct settings_problem problem[8];
 	unsigned int problems; // how many problems were found; problem[] keeps the first 8
@@ -72,20 +72,20 @@ bool settings_set_number(struct settings *settings, enum setting setting, unsign
 void settings_apply_file(struct settings *settings, const char *text, size_t size,
 			 const char *source);
 
-// Applies the variables of an environment, whose last element is NULL. A variable that begins with
-// XSAVESHIM_ and is no setting is a problem.
+// Applies the variables of an environment, whose last element is NULL. A variable whose name begins
+// with XSAVESHIM_ counts as a problem if no setting has this name.
 void settings_apply_environment(struct settings *settings, char *const *environment);
 
-// Reads and applies a settings file. A file that cannot be read or is too large is a problem. A
-// missing file is no problem.
+// Reads and applies a settings file. A file that cannot be read or is too large counts as a
+// problem. A missing file does not.
 void settings_load_file(struct settings *settings, const char *file);
 
 // Applies the defaults, then SETTINGS_FILE, then this process's environment. settings_load ignores
-// the environment of a program that gained privileges when it was executed.
+// the environment if the program gained privileges when it was executed (AT_SECURE).
 void settings_load(struct settings *settings);
 
 // Return the names of a setting: the environment variable, the option of `xsaveshim run` without
-// dashes, and the key in JSON.
+// dashes, and the key in JSON output.
 const char *settings_key(enum setting setting);
 const char *settings_option(enum setting setting);
 const char *settings_json_key(enum setting setting);

@@ -11,15 +11,15 @@
 
 #include "xsaveshim/policy.h"
 
-// Descriptors below VCPUS_MAX can have one of the VCPUS_SLOTS slots. KVM allows 4,096 vCPUs in a
-// VM.
+// A vCPU can have one of VCPUS_SLOTS slots if the vCPU's descriptor is below VCPUS_MAX. KVM allows
+// 4,096 vCPUs in a VM.
 #define VCPUS_MAX 65536
 #define VCPUS_SLOTS 4096
 
 // The rate-limited events of a vCPU (rate_limit.h). Each event has its own counter.
 enum vcpu_event {
-	VCPU_EVENT_TRIM,	 // excess xfeatures in a payload that the VMM restores
-	VCPU_EVENT_TRIM_SAVED,	 // excess xfeatures in a payload that the VMM saves
+	VCPU_EVENT_TRIM,	 // a restored payload has xfeatures that the guest lacks
+	VCPU_EVENT_TRIM_SAVED,	 // a saved payload has xfeatures that the guest lacks
 	VCPU_EVENT_REFUSED,	 // a refused KVM_SET_XSAVE
 	VCPU_EVENT_XCR0_REFUSED, // a refused KVM_SET_XCRS
 	VCPU_EVENT_LOST,
@@ -27,9 +27,9 @@ enum vcpu_event {
 	VCPU_EVENTS,
 };
 
-// The history of one vCPU's events, and XCR0s of the vCPU that do not fit into vcpus.words.
+// The history of one vCPU's events, and the vCPU's XCR0s if they do not fit into vcpus.words.
 struct vcpu_slot {
-	// The vCPU's word says whether the slot holds guest_xcr0 and enabled_xcr0.
+	// The vCPU's element of vcpus.words says whether guest_xcr0 and enabled_xcr0 are in use.
 	_Atomic uint64_t guest_xcr0;
 	_Atomic uint64_t enabled_xcr0;
 	_Atomic uint64_t dropped;
@@ -38,13 +38,13 @@ struct vcpu_slot {
 };
 
 // If a struct vcpus is all zeroes, every vCPU is unknown. The struct takes 544 KiB, but the
-// functions touch only the pages in use.
+// functions touch only the memory pages that they need.
 //
-// A descriptor gets a slot with its first vcpus_set or vcpus_create. The descriptor keeps the slot,
-// because the library does not see close(2). The kernel may then give the descriptor's number to
-// another vCPU.
+// The first vcpus_set or vcpus_create for a descriptor gives the descriptor a slot. The
+// descriptor's number keeps the slot after close(2), because the library does not see close(2). If
+// the kernel later gives the number to another vCPU, this vCPU gets the slot.
 struct vcpus {
-	_Atomic uint16_t slot_of[VCPUS_MAX]; // the slot's index plus one, or 0; HAS_HISTORY
+	_Atomic uint16_t slot_of[VCPUS_MAX]; // the slot's index plus one, or 0; and HAS_HISTORY
 	_Atomic unsigned int slots_given;
 	_Atomic uint64_t
 		words[VCPUS_SLOTS]; // knowledge, id, and a guest XCR0 that fits into 46 bits
@@ -59,12 +59,13 @@ struct vcpu vcpus_get(const struct vcpus *vcpus, int fd);
 // call.
 void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu);
 
-// Notes that fd is a new vCPU with this id. Forgets the old entry of fd and the old events of fd.
+// Notes that fd is a new vCPU with this id. Forgets the entry and the events of an earlier vCPU
+// that had the same fd.
 void vcpus_create(struct vcpus *vcpus, int fd, int id);
 
-// Counts an event of the vCPU. bits has the same meaning as in rate_limit_allows. Returns the
-// number of times that the event has happened, or 0 if the rate limit forbids a report. A
-// descriptor without a slot may share its counters with another descriptor.
+// Counts an event of the vCPU. bits has the same meaning as in rate_limit_allows. Returns how often
+// the event has happened, or 0 if the rate limit forbids a report. A descriptor without a slot may
+// share its counters with another descriptor.
 uint32_t vcpus_count(struct vcpus *vcpus, int fd, enum vcpu_event event, uint64_t bits);
 
 // Returns the xfeatures that the library dropped from the vCPU's latest payload, or 0 if fd has no

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The payload of KVM_SET_XSAVE, KVM_GET_XSAVE and KVM_GET_XSAVE2: the fields of its header, and the
-// names of its xfeatures.
+// Reads and writes fields of the payload of KVM_SET_XSAVE, KVM_GET_XSAVE and KVM_GET_XSAVE2. Names
+// the xfeatures of the payload.
 //
 // All functions are thread- and async-signal-safe and never fail. A payload may have any alignment:
 // crosvm passes a vector of u32, so the payload's 64-bit words may lie on 4-byte boundaries.
@@ -30,10 +30,10 @@
 // needs a permission.
 #define XFEATURE_XTILE (UINT64_C(3) << 17)
 
-// Each of the following functions takes a payload whose first XSTATE_HEAD_SIZE bytes are readable.
+// In the following functions, the first XSTATE_HEAD_SIZE bytes of the payload must be readable.
 
-// Return the payload's XSTATE_BV, XCOMP_BV and MXCSR. XCOMP_BV is 0 in the standard format. The
-// kernel accepts no other format.
+// Return the payload's XSTATE_BV, XCOMP_BV and MXCSR. XCOMP_BV is 0 in the standard format, which
+// is the only format that the kernel accepts.
 uint64_t xstate_bv(const void *payload);
 uint64_t xstate_xcomp_bv(const void *payload);
 uint32_t xstate_mxcsr(const void *payload);
@@ -49,12 +49,13 @@ bool xstate_reserved_used(const void *payload);
 // false if the struct has no entry for XCR0, or if KVM refuses the struct.
 bool xstate_xcrs_xcr0(const void *xcrs, uint64_t *xcr0);
 
-// Returns the name of an xfeature in reports, or NULL if the bit (0 to 63) has no name.
+// Returns the name that reports use for an xfeature. bit: 0 to 63. Returns NULL if the bit has no
+// name.
 const char *xfeature_name(unsigned int bit);
 
-// Reads this CPU's XCR0 with XGETBV. This host can load only the xfeatures in its XCR0. If the
-// operating system has not enabled XSAVE, the result is XFEATURE_FPSSE. Source: Intel SDM vol. 1,
-// 13.2, 13.3.
+// Reads this CPU's XCR0 with XGETBV. This host can load only the xfeatures that are in its XCR0. If
+// the operating system has not enabled XSAVE, the result is XFEATURE_FPSSE. Source: Intel SDM vol.
+// 1, 13.2, 13.3.
 uint64_t xstate_host_xcr0(void);
 
 // Returns the MXCSR bits that this CPU refuses to load: Intel SDM vol. 1, 11.6.6 (MXCSR_MASK).

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // bench unrelated	ns of an ioctl on /dev/null that is unrelated to KVM
 // bench run		ns of a KVM_RUN whose guest exits at once
-// bench restore BV	ns of a KVM_SET_XSAVE with this XSTATE_BV for a guest with x87 and SSE.
-//			The variable DEVICE replaces /dev/kvm
-// bench spawn ARG...	microseconds from starting a program to its end
+// bench restore BV	ns of a KVM_SET_XSAVE with the XSTATE_BV BV, for a guest with x87 and SSE.
+//			The environment variable DEVICE replaces /dev/kvm
+// bench spawn ARG...	microseconds from the start of the program ARG... to its end
 // bench rss		resident KiB at the start of main()
-// Each time is the least of many measured times, because other processes only ever add to a time.
+//
+// The program prints the shortest of many measured times, because other processes can only
+// lengthen a time.
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -51,7 +53,8 @@ static void restore(void)
 		err(2, "KVM_SET_XSAVE");
 }
 
-// Prints the least time of a call in ns. Measures the call in chunks of about a millisecond.
+// Prints the time of one call in ns. Times the calls in chunks of about a millisecond, and prints
+// the mean time of a call in the fastest chunk.
 static void measure(void (*call)(void))
 {
 	long count = 1, best = 0, time;
@@ -86,7 +89,7 @@ static void make_vcpu(void)
 	kvm_ioctl(fd, KVM_SET_CPUID2, &cpuid);
 }
 
-// The guest executes out %al, $0x10 for ever.
+// Makes a guest that executes out %al, $0x10 for ever.
 static void make_guest(void)
 {
 	static const unsigned char code[] = {0xe6, 0x10, 0xeb, 0xfc};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A library whose ioctl() succeeds at once. The measured time is that of the interposer in front of
-// this library.
+// A library whose ioctl() does nothing and succeeds. The benchmark preloads an interposer in front
+// of this library, so the measured time is the time of the interposer alone.
 int ioctl(int fd, unsigned long request, void *argument);
 
 int ioctl(int fd, unsigned long request, void *argument)

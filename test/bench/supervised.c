@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: MIT
-// Measures the supervisor's cost. Processes that differ only in their seccomp filters make the same
-// calls in turn, one batch each. Prints a table in nanoseconds per call. The first column of
-// numbers is the median of all batches of a process. The other two columns are differences to the
-// first process of the group: the median of the differences in each round, and the difference of
-// the best batches.
+// Measures how much time xsaveshim's supervisor adds to an ioctl. Several processes make the same
+// calls in turn, one batch each. The processes differ only in their seccomp filters. Prints a table
+// in nanoseconds per call. The first column of numbers is the median of all batches of a process.
+// The other two columns compare a process with the first process of its group. "added, median" is
+// the median of the differences in each round. "added, best" is the difference between the fastest
+// batches.
 //
 //	supervised build/xsaveshim
 //
-// Processes without xsaveshim show the kernel's share. The calls are:
-// - unrelated: an ioctl that the supervisor does not watch. Any filter has a price, even a filter
-//   that allows everything, which Linux 5.11 and later does not even run. A filter that compares an
-//   ioctl's request has another price, and every supervisor needs such a filter. A VMM with such a
-//   filter of its own pays both prices without a supervisor, too.
-// - KVM_SET_XSAVE: the call waits for the supervisor's answer, and nothing is trimmed. The lower
-//   bound is a supervisor that gives the same answer at once. Without /dev/kvm the descriptor is no
-//   vCPU: the kernel refuses the call at once, and the supervisor reads no memory.
-// - KVM_SET_CPUID2: the call waits for the supervisor's answer, too. The call needs /dev/kvm.
+// The processes that run without xsaveshim show how much time the kernel itself adds. The calls
+// are:
+// - unrelated: an ioctl that the supervisor does not watch. Every seccomp filter adds time to each
+//   system call. Even a filter that allows everything adds time, although Linux 5.11 and later does
+//   not run such a filter. A filter that compares an ioctl's request adds more time, and every
+//   supervisor needs a filter of this kind. If a VMM has a filter of this kind itself, the VMM
+//   spends both times without a supervisor, too.
+// - KVM_SET_XSAVE: the payload needs no trim, and the call waits for the supervisor's answer. The
+//   process "answered at once" has a supervisor that gives the same answer without any work, and so
+//   shows the lower bound. Without /dev/kvm the processes use a descriptor of /dev/null. The kernel
+//   then refuses the call at once, and the supervisor reads no memory.
+// - KVM_SET_CPUID2: the call waits for the supervisor's answer, too. This call needs /dev/kvm.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +54,8 @@ enum kind { UNRELATED, CPUID, XSAVE };
 static const char *const kind_names[] = {"unrelated", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
 static const int calls_per_batch[] = {4000, 20, 100};
 
-// argv[1] names the filter of a process that makes the calls.
+// The values of argv[1] in a process that makes the calls. Each value names the seccomp filter of
+// the process.
 static char bare[] = "bare", allowing[] = "allowing", comparing[] = "comparing",
 	    answered[] = "answered";
 
@@ -83,7 +88,7 @@ static double now(void)
 	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
-// Installs a filter. Returns the filter's listener if the flags have NEW_LISTENER.
+// Installs a seccomp filter. Returns the filter's listener if the flags have NEW_LISTENER.
 static int confine(struct sock_filter *filter, size_t length, unsigned long flags)
 {
 	struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
@@ -105,7 +110,8 @@ static void allow_everything(void)
 	confine(filter, sizeof(filter) / sizeof(filter[0]), 0);
 }
 
-// Installs a filter like those of the VMMs that need a supervisor.
+// Installs a filter that does the action for an ioctl with this request, and allows all other
+// calls. VMMs that need a supervisor have similar filters.
 static int compare_request(uint32_t request, uint32_t action, unsigned long flags)
 {
 	struct sock_filter filter[] = {
@@ -135,8 +141,8 @@ static _Noreturn void answer_everything(int listener)
 	err(1, "a listener");
 }
 
-// Starts a supervisor, which shares this process's descriptors, and then installs a filter. The
-// filter must not apply to the supervisor.
+// Starts a supervisor process that shares this process's descriptors, and then installs a filter.
+// The supervisor starts first, so that the filter does not apply to the supervisor.
 static void be_answered(void)
 {
 	int number[2], listener;
@@ -176,8 +182,8 @@ static void create_vcpu(void)
 		err(1, "a vCPU");
 }
 
-// Makes a batch of calls for each kind that it reads from standard input. Writes the time of one
-// call to standard output.
+// Reads kinds of calls from standard input. For each kind, makes a batch of calls, and writes the
+// mean time of one call to standard output.
 static int be_vmm(const char *how)
 {
 	enum kind kind;
@@ -252,8 +258,8 @@ static double median(double *times)
 	return times[ROUNDS / 2];
 }
 
-// Every process makes a batch of calls in each round. The added time is relative to the first
-// process.
+// In each round every process makes one batch of calls. The added time is the difference to the
+// first process's time in the same round.
 static void compete(enum kind kind, struct vmm **vmms, size_t count)
 {
 	for (int round = 0; round < ROUNDS; round++) {

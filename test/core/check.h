@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The core's unit tests share these functions. Each header of the core has a file of tests with a
-// table of cases.
+// Functions that the unit tests of xsaveshim's core share. Each test file has a table of test cases
+// for one header of the core (include/xsaveshim/).
 #ifndef TEST_CHECK_H
 #define TEST_CHECK_H
 
@@ -14,7 +14,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-// The sentence of a table's last case is NULL.
+// The last entry of a table has the sentence NULL.
 struct test_case {
 	const char *sentence;
 	void (*check)(void);
@@ -29,8 +29,8 @@ extern bool failed;
 void same(const char *what, uint64_t got, uint64_t expected);
 void same_text(const char *what, const char *got, const char *expected);
 
-// Ends the program if a system call that a case needs has failed. This function is inline, so that
-// static analysis knows that the program ends.
+// Ends the program if done is false: a system call that a test case needs has failed. The function
+// is inline, so that static analysis knows that the program ends.
 static inline void must(bool done, const char *what)
 {
 	if (done)
@@ -43,17 +43,18 @@ static inline void must(bool done, const char *what)
 extern int report_pipe[2];
 struct log piped_log(enum log_level level);
 
-// Returns the text that one read(2) of the descriptor gives, or "" if there is none. The next call
+// Makes one read(2) of the descriptor. Returns the text, or "" if there is no text. The next call
 // overwrites the text.
 const char *read_text(int fd);
 
-// The reports of the tests are about this call, a KVM_SET_XSAVE on a vCPU.
+// A KVM_SET_XSAVE on a vCPU. Most test cases pass this call to the functions that write reports.
 extern const struct vcpu_call restore_call;
 
-// Every system has this directory, and few systems use it.
+// A directory over which test cases mount an empty file system. Every system has this directory,
+// and few systems use it.
 #define SCRATCH "/media"
 
-// Mounts an empty file system over the directory, visible to this process only.
+// Mounts an empty file system over the directory. Only this process sees the file system.
 void hide(const char *directory);
 
 // Returns the default settings with one setting changed.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Tests guest_cpuid.h: the guest XCR0 that a CPUID table gives.
+// Tests guest_cpuid.h, which computes the guest's XCR0 from the CPUID table of a vCPU.
 #include <string.h>
 
 #include "check.h"
 #include "xsaveshim/guest_cpuid.h"
 
-// SUBLEAF() is an entry of leaf 0xD with a significant index. The index of FLAT() is not
-// significant. OTHER() is an entry of another leaf.
+// SUBLEAF() is an entry of leaf 0xD whose index is significant. FLAT() is an entry of leaf 0xD
+// whose index is not significant. OTHER() is an entry of another leaf.
 #define LEAF(number, significant, xcr0) \
 	{ \
 		.function = 0xd, .index = (number), .flags = (significant), \
@@ -125,7 +125,9 @@ static void count_is_at_most_256(void)
 	same("count", guest_cpuid_count(&table), GUEST_CPUID_MAX_ENTRIES);
 }
 
-// Widens the table by xfeatures, compares the table with the expected table, and undoes the change.
+// Adds xfeatures to the table with guest_cpuid_widen(), and compares the result with the expected
+// table. Undoes the change with guest_cpuid_put_back(), and compares the result with the first
+// table.
 static void check_widening(struct guest_cpuid table, uint64_t xfeatures,
 			   const struct guest_cpuid *expected)
 {
@@ -176,26 +178,31 @@ static void widen_a_full_table(void)
 }
 
 const struct test_case guest_cpuid_cases[] = {
-	{"an empty CPUID table, or one without leaf 0xD, is a guest XCR0 of 0",
+	{"if a CPUID table is empty or lacks leaf 0xD, the guest's XCR0 is 0",
 	 xcr0_without_the_leaf},
-	{"EAX and EDX of leaf 0xD with index 0 are the guest XCR0, up to bit 63",
+	{"EAX and EDX of leaf 0xD, index 0, are the 64 bits of the guest's XCR0",
 	 xcr0_of_subleaf_0},
-	{"leaf 0xD with another significant index is skipped", xcr0_ignores_other_subleaves},
-	{"leaf 0xD whose index is not significant is the guest XCR0, whatever the index",
+	{"an entry of leaf 0xD with a significant index other than 0 is skipped",
+	 xcr0_ignores_other_subleaves},
+	{"an entry of leaf 0xD whose index is not significant is the guest's XCR0",
 	 xcr0_of_a_flat_entry},
-	{"the first matching entry is the guest XCR0, even if it is 0", xcr0_of_the_first},
-	{"of an entry's flags only the significant index makes a difference",
+	{"of several entries of leaf 0xD, the first is the guest's XCR0, even if its value is 0",
+	 xcr0_of_the_first},
+	{"KVM_CPUID_FLAG_SIGNIFCANT_INDEX is the only flag of a CPUID entry that matters",
 	 xcr0_ignores_other_flags},
-	{"the 256th entry is read, and none past the table's end", xcr0_of_entry_256},
+	{"the 256th entry of a CPUID table is read, and no entry after the table's end",
+	 xcr0_of_entry_256},
 	{"a CPUID table may lie at an odd address", xcr0_of_an_unaligned_table},
-	{"a KVM_SET_CPUID table has the first leaf 0xD as guest XCR0", xcr0_of_v1},
-	{"if KVM_GET_CPUID2 writes nent back, the entries are counted by nent", count_is_nent},
-	{"if KVM_GET_CPUID2 leaves nent alone, the entries are counted up to the last used one",
+	{"in a KVM_SET_CPUID table, the first entry of leaf 0xD is the guest's XCR0", xcr0_of_v1},
+	{"if KVM_GET_CPUID2 writes nent back, nent is the number of entries", count_is_nent},
+	{"if KVM_GET_CPUID2 does not change nent, the table ends with the last entry in use",
 	 count_ends_at_the_last_entry},
-	{"no more than 256 entries are ever counted", count_is_at_most_256},
-	{"widening changes the leaf 0xD that KVM uses and nothing else", widen_adds_to_the_first},
-	{"widening appends leaf 0xD if the table has none", widen_appends_the_leaf},
-	{"widening leaves a full table without leaf 0xD unchanged and returns false",
+	{"a CPUID table has at most 256 entries, whatever its nent says", count_is_at_most_256},
+	{"to add xfeatures to a CPUID table, only the entry of leaf 0xD that KVM uses is changed",
+	 widen_adds_to_the_first},
+	{"to add xfeatures to a CPUID table without leaf 0xD, the leaf is appended",
+	 widen_appends_the_leaf},
+	{"a full CPUID table without leaf 0xD cannot be widened, and stays unchanged",
 	 widen_a_full_table},
 	{NULL, NULL},
 };

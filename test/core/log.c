@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests log.h: the log and its fallbacks.
+// Tests log.h: the log that gets xsaveshim's reports, and the fallbacks that get a line if the
+// log's target does not take the line.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,7 @@
 #include "xsaveshim/report.h"
 #include "xsaveshim/settings.h"
 
-// Makes standard error a pipe and returns the other end of the pipe.
+// Makes standard error the write end of a pipe, and returns the read end.
 static int catch_stderr(void)
 {
 	int ends[2];
@@ -28,7 +29,7 @@ static int catch_stderr(void)
 	return ends[0];
 }
 
-// Opens the log as xsaveshim's modes do.
+// Opens a log with this target, in the same way as xsaveshim's modes open their logs.
 static void open_log_at(struct log *log, const char *target)
 {
 	static struct settings settings;
@@ -44,7 +45,8 @@ static void report_one(const struct log *log)
 	report_trim(log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 1);
 }
 
-// Listens at /dev/log and returns the socket. Only this process sees it, after hide("/dev").
+// Binds a socket to /dev/log and returns the socket. After hide("/dev"), only this process sees the
+// socket.
 static int serve_syslog(void)
 {
 	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
@@ -100,8 +102,8 @@ static void file_size_limit(void)
 	same("the second line on standard error", was_written(caught), true);
 	must(!fstat(fd, &status), "fstat");
 	same("one whole line", status.st_size > 100 && status.st_size < 200, true);
-	// Resets the limit, because other files that this process writes, such as those of
-	// coverage, may be larger.
+	// Resets the limit, because this process may write larger files later, such as coverage
+	// data.
 	limit.rlim_cur = limit.rlim_max;
 	must(!setrlimit(RLIMIT_FSIZE, &limit), "RLIMIT_FSIZE");
 }
@@ -450,7 +452,8 @@ static void open_by_many_threads(void)
 		winners += result != NULL;
 	}
 	same("winners", winners, 1);
-	// The log opens the file, and also the socket for syslog, because syslog may start later.
+	// The log has opened two descriptors: the file, and a socket for syslog. The log needs the
+	// socket because syslog may start later.
 	same("descriptors", open_descriptors() - before, 2);
 }
 
@@ -482,8 +485,8 @@ static void stderr_is_null_from_the_start(void)
 	same("datagram", got_datagram(server), true);
 }
 
-// Makes every descriptor that the log may write to refer to another file, and returns a descriptor
-// of this file.
+// Makes every descriptor that the log may write to refer to one other file. Returns a descriptor of
+// this other file.
 static int take_over_all(const struct log *log)
 {
 	int disk = open(SCRATCH "/disk", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -521,39 +524,42 @@ static void numbers_taken_over(void)
 }
 
 const struct test_case log_cases[] = {
-	{"a line that would exceed RLIMIT_FSIZE goes to the fallback, without a signal",
+	{"a report for which the log would exceed RLIMIT_FSIZE goes to standard error, without a SIGXFSZ",
 	 file_size_limit},
-	{"a renamed log file takes lines, a deleted one has them go to the fallback and keeps its inode",
+	{"a renamed log file still gets reports; a deleted one gets none, and its inode stays in use",
 	 deleted_file},
-	{"a deleted file as standard error takes no line, a memfd does", deleted_stderr},
-	{"a log that is not a regular file is refused, and standard error says so",
+	{"if standard error is a deleted file, reports go to syslog; if it is a memfd, they go there",
+	 deleted_stderr},
+	{"a log that is not a regular file is refused, and a report on standard error says so",
 	 no_regular_file},
-	{"a stream socket at /dev/log gets each line with a NUL", stream_syslog},
-	{"a syslogd that starts after the log was opened gets the lines", syslog_starts_later},
-	{"a line that a full disk does not take goes to the fallback, and errno is kept",
+	{"if /dev/log is a stream socket, each report ends with a NUL", stream_syslog},
+	{"a syslogd that starts after the log was opened still gets the reports",
+	 syslog_starts_later},
+	{"if the log's disk is full, a report goes to standard error, and errno does not change",
 	 report_to_a_full_disk},
-	{"syslog gets each line with its priority, and the fallback gets a line that syslog does not take",
+	{"syslog gets each report with its priority, and without a syslogd standard error gets them",
 	 report_to_syslog},
 	{"the default log is standard error", open_stderr},
-	{"a process that starts without standard error never writes to descriptor 2",
+	{"if a process starts without standard error, no report goes to its descriptor 2",
 	 open_without_stderr},
-	{"the log none opens and writes nothing", open_none},
-	{"a log file is appended to, has mode 0600, and a high descriptor that exec closes",
+	{"XSAVESHIM_LOG=none opens and writes nothing", open_none},
+	{"reports are appended to the log file, which has mode 0600 and a high close-on-exec descriptor",
 	 open_a_file},
-	{"a log file that is a symbolic link is refused, and standard error says so", open_a_link},
-	{"the log syslog is the socket /dev/log", open_syslog_socket},
-	{"without /dev/log the log syslog falls back to standard error and reports that",
+	{"a log file that is a symbolic link is refused, and a report on standard error says so",
+	 open_a_link},
+	{"XSAVESHIM_LOG=syslog writes to the socket /dev/log", open_syslog_socket},
+	{"without /dev/log, XSAVESHIM_LOG=syslog uses standard error and reports that",
 	 open_without_syslog},
-	{"a log is not opened before log_open", open_later},
-	{"a log notes where its latest line went", note_where},
-	{"a log that cannot be opened notes its fallback before the first line",
+	{"the log file is not created before log_open() is called", open_later},
+	{"the log remembers where its latest report went", note_where},
+	{"if the log cannot be opened, it remembers its fallback before the first report",
 	 note_where_from_the_start},
-	{"if many threads open a log, one succeeds and the others leave no descriptor",
+	{"if many threads open the same log, one succeeds, and the others leave no descriptor open",
 	 open_by_many_threads},
-	{"if standard error becomes /dev/null, its lines go to syslog", stderr_becomes_null},
-	{"if standard error is /dev/null from the start, its lines go to syslog",
+	{"if standard error becomes /dev/null, the reports go to syslog", stderr_becomes_null},
+	{"if standard error is /dev/null from the start, the reports go to syslog",
 	 stderr_is_null_from_the_start},
-	{"a file that has taken over the log's descriptor number never gets a line",
+	{"if another file gets the log's descriptor number, no report goes to that file",
 	 numbers_taken_over},
 	{NULL, NULL},
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs the core's unit tests. Each case has a sentence. `core SENTENCE` runs the case, and `core`
-// lists all sentences.
+// Runs the unit tests of xsaveshim's core. Each test case has a sentence as its name. Without an
+// argument, `core` lists the sentences of all cases. `core SENTENCE` runs one case.
 #include <stdio.h>
 #include <string.h>
 

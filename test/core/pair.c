@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests pair.h: compares the answer for every pair of two small hosts with a model that loads every
-// guest.
+// Tests pair.h, which says whether the guests of one host load on another host. Compares the answer
+// for every pair of small hosts with a model. The model tries to load every guest.
 #include "check.h"
 #include "xsaveshim/pair.h"
 #include "xsaveshim/xstate.h"
@@ -8,14 +8,14 @@
 // The hosts of the model know x87, SSE and these two xfeatures.
 static const uint64_t beyond[] = {XFEATURE_AVX, XFEATURE_XTILE};
 
-#define CHOICES 4 // how many subsets `beyond` has
+#define CHOICES 4 // the number of subsets of `beyond`
 
 static uint64_t subset(unsigned int choice)
 {
 	return (choice & 1 ? beyond[0] : 0) | (choice & 2 ? beyond[1] : 0);
 }
 
-// Returns true if the destination loads this payload into a guest whose CPUID shows these
+// Returns true if the destination host loads this payload into a guest whose CPUID shows these
 // xfeatures.
 static bool loads(struct pair_host to, uint64_t shown, uint64_t payload)
 {
@@ -26,8 +26,9 @@ static bool loads(struct pair_host to, uint64_t shown, uint64_t payload)
 	return !(payload & ~has & to.refuses);
 }
 
-// Returns true if the destination loads every guest, with and without XSAVE. Each mode clears the
-// leaked xfeatures. The library also makes KVM load x87 and SSE.
+// Returns true if the destination loads every guest of the source, with and without XSAVE. `by` is
+// the mode of xsaveshim that the hosts use, or 0 without xsaveshim. Every mode clears the leaked
+// xfeatures. The library also makes KVM accept x87 and SSE in the payload of a guest without XSAVE.
 static bool all_load(struct pair_host from, struct pair_host to, uint64_t leaks, unsigned int by)
 {
 	for (unsigned int choice = 0; choice < CHOICES; choice++) {
@@ -83,8 +84,9 @@ static void check_pair(struct pair_host from, struct pair_host to)
 		     (from.source_known || !(from.enabled & to.refuses)));
 }
 
-// A host's number has two bits for each subset and one bit for each fact. A host leaks and supports
-// only xfeatures that its CPU has enabled.
+// make_host() makes a host from each number below HOSTS. A number has two bits for each mask of
+// xfeatures, and one bit for each yes-or-no fact. make_host() returns false if the host is
+// impossible: for example, if the host leaks an xfeature that its CPU has not enabled.
 #define HOSTS (CHOICES * CHOICES * CHOICES * CHOICES * 8)
 
 static bool make_host(unsigned int number, struct pair_host *host)
@@ -131,7 +133,9 @@ static void equal_hosts(void)
 }
 
 const struct test_case pair_cases[] = {
-	{"every pair of small hosts gets the answer of a model that loads every guest", every_pair},
-	{"a host that leaks loads its own guests unless it refuses what it leaks", equal_hosts},
+	{"for each pair of hosts, xsaveshim pair answers like a model that tries to load every guest",
+	 every_pair},
+	{"a leaky host loads its own guests, unless it refuses the xfeatures that it leaks",
+	 equal_hosts},
 	{NULL, NULL},
 };

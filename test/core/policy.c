@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests policy.h: the rule for trims, and the reasons for refusals.
+// Tests policy.h: which xfeatures xsaveshim clears in a payload, and why KVM may refuse a payload.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -82,7 +82,7 @@ static void trim_only_what_is_known(void)
 	same("saved", policy_trim(TRIM_BOTH, XSAVE_SAVE, fresh, UINT64_MAX).after, UINT64_MAX);
 }
 
-// The fields of a payload's head that a KVM may refuse.
+// The fields of a payload's first bytes for which KVM may refuse the payload.
 struct head {
 	uint64_t xstate_bv;
 	uint64_t xcomp_bv;
@@ -290,29 +290,36 @@ static void errors_of_no_vcpu(void)
 }
 
 const struct test_case policy_cases[] = {
-	{"a guest may have the xfeatures of its XCR0, and always FP and SSE",
+	{"a guest is allowed the xfeatures of its XCR0, and always FP and SSE",
 	 allowed_is_xcr0_fp_sse},
-	{"a vCPU without a known XCR0 may have everything", allowed_without_xcr0},
-	{"no xfeature that the guest's CPUID enumerates is dropped", trim_keeps_what_cpuid_has},
-	{"trimming twice is trimming once", trim_twice},
-	{"each trim setting trims in its own direction", trim_settings},
-	{"a vCPU without a known XCR0 is never trimmed", trim_only_what_is_known},
-	{"xfeatures that the host lacks are a reason for a refusal, except FP and SSE",
+	{"if a vCPU's XCR0 is not known, it is allowed every xfeature", allowed_without_xcr0},
+	{"a trim never drops an xfeature that the guest's CPUID enumerates",
+	 trim_keeps_what_cpuid_has},
+	{"a second trim of the same payload changes nothing", trim_twice},
+	{"XSAVESHIM_TRIM selects whether saved payloads, restored payloads, both or none are trimmed",
+	 trim_settings},
+	{"if a vCPU's XCR0 is not known, its payload is never trimmed", trim_only_what_is_known},
+	{"xfeatures that the host lacks, except FP and SSE, are a reason for KVM's refusal",
 	 diagnose_host},
-	{"xfeatures that a known guest lacks are a reason for a refusal", diagnose_guest},
-	{"XCOMP_BV and reserved bytes that are not 0 are reasons for a refusal", diagnose_header},
-	{"MXCSR is a reason for a refusal only if FP, SSE or AVX is loaded", diagnose_mxcsr},
-	{"FP and SSE are a reason for a refusal only if there is no other", diagnose_fpsse},
-	{"a payload is loaded under a widened CPUID only for FP and SSE, and only if restores are trimmed",
+	{"xfeatures that the guest lacks are a reason for KVM's refusal if the guest's XCR0 is known",
+	 diagnose_guest},
+	{"if XCOMP_BV or a reserved byte is not 0, that is a reason for KVM's refusal",
+	 diagnose_header},
+	{"a bad MXCSR is a reason for KVM's refusal only if the payload has FP, SSE or AVX",
+	 diagnose_mxcsr},
+	{"FP and SSE are a reason for KVM's refusal only if there is no other reason",
+	 diagnose_fpsse},
+	{"the library adds xfeatures to a guest's CPUID only for FP and SSE, and only if it trims restores",
 	 widen_when},
-	{"AMX that the process may not use is reported as not permitted, not as a lack of the host",
+	{"if the host has AMX but the process may not use it, the reason for KVM's refusal is the permission",
 	 diagnose_permission},
-	{"abort needs a reason, and more than xfeatures that the settings leave in the payload",
+	{"XSAVESHIM_REFUSED=abort ends the VMM only for a known reason other than untrimmed xfeatures",
 	 abort_when},
-	{"an XCR0 is refused for xfeatures that the guest or the host lacks", diagnose_an_xcr0},
-	{"an XCR0 that KVM took is allowed from then on, and shows which state was lost",
+	{"the reasons for a refused XCR0 are the xfeatures that the guest or the host lacks",
+	 diagnose_an_xcr0},
+	{"the xfeatures of an XCR0 that KVM accepted are allowed from then on; those already dropped are lost",
 	 xcr0_that_joins},
-	{"EBADF, ENOTTY and EIO mean that the descriptor is no vCPU of this process",
+	{"EBADF, ENOTTY and EIO mean that the descriptor is not a vCPU of this process",
 	 errors_of_no_vcpu},
 	{NULL, NULL},
 };

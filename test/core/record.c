@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests record.h: the record of the settings, which another process reads.
+// Tests record.h: the record of settings and event counts, which `xsaveshim status` reads from the
+// memory of another process.
 #include <limits.h>
 #include <string.h>
 
@@ -94,13 +95,14 @@ static void record_of_any_bytes(void)
 }
 
 const struct test_case record_cases[] = {
-	{"a record keeps the settings and whether a vCPU was seen", record_keeps},
-	{"a record counts each kind of event", record_counts},
-	{"a record says where the log's lines go, unless the log is not open or the number is none of a target",
+	{"the record that xsaveshim status reads keeps the settings and whether a vCPU was seen",
+	 record_keeps},
+	{"the record that xsaveshim status reads counts each kind of event", record_counts},
+	{"the record that xsaveshim status reads says where reports go if the log is open",
 	 record_has_log},
-	{"a record that was not published, or that has another version, has no settings",
+	{"xsaveshim status takes no settings from a record that is empty or has another version",
 	 record_of_another_version},
-	{"a record that holds no accepted values is refused, and a path without an end is cut",
+	{"xsaveshim status refuses a record with a value out of range, and cuts a log path without an end",
 	 record_of_any_bytes},
 	{NULL, NULL},
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests report.h: the wording of every report.
+// Tests report.h: the text of every report.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,7 +129,7 @@ static void report_what_was_learned(void)
 
 static void report_levels(void)
 {
-	// For each log level: true if the log takes an error, a notice or a debug line.
+	// For each log level: whether the log takes an error line, a notice line and a debug line.
 	static const bool expected[][3] = {
 		[LOG_LEVEL_ERROR] = {true, false, false},
 		[LOG_LEVEL_NOTICE] = {true, true, false},
@@ -291,22 +291,28 @@ static void report_xcr0(void)
 }
 
 const struct test_case report_cases[] = {
-	{"a trim is one line that names the dropped xfeatures", report_a_trim},
-	{"a trim that the settings forbid is reported as would-trim", report_a_would_be_trim},
-	{"a payload with nothing to drop causes no line", report_no_trim},
-	{"a refusal names each reason", report_a_refusal},
-	{"a report before the VMM is ended has action=abort", report_an_abort},
-	{"an errno other than EINVAL does not blame the payload", report_other_errors},
-	{"a vCPU's new XCR0 is reported at level debug", report_what_was_learned},
-	{"each log level includes the lines of the more severe levels", report_levels},
-	{"a value that logfmt could not parse otherwise is quoted", report_quotes},
-	{"the least and the greatest number are written in full", report_numbers},
-	{"the names of all 64 xfeatures fit into a line", report_the_longest},
-	{"a line that is too long is cut and still ends with a newline", report_cut},
-	{"each bad setting is reported in one line, with the value used instead",
+	{"a trim is reported in one line, which names the dropped xfeatures", report_a_trim},
+	{"if XSAVESHIM_TRIM forbids a trim, it is reported as event=would-trim",
+	 report_a_would_be_trim},
+	{"a payload without leaked xfeatures causes no report", report_no_trim},
+	{"the report of a refusal names each reason", report_a_refusal},
+	{"if XSAVESHIM_REFUSED=abort ends the VMM, the last report has action=abort",
+	 report_an_abort},
+	{"if KVM fails a payload with another errno than EINVAL, the report does not blame the payload",
+	 report_other_errors},
+	{"at log level debug, a new vCPU and its XCR0 are reported", report_what_was_learned},
+	{"each log level includes the reports of the more severe levels", report_levels},
+	{"a value in a report is quoted if logfmt could not parse it without quotes",
+	 report_quotes},
+	{"a report can have the least and the greatest number", report_numbers},
+	{"the names of all 64 xfeatures fit into the line of a report", report_the_longest},
+	{"a report that is too long is cut, and still ends with a newline", report_cut},
+	{"each bad setting is reported in one line, with the value that is used instead",
 	 report_bad_settings},
-	{"bad settings beyond the eighth are counted", report_many_bad_settings},
-	{"each line has the pid of its process and the count of its event", lines_name_the_process},
+	{"the first eight bad settings are reported, and the further ones are counted",
+	 report_many_bad_settings},
+	{"each report has the pid of its process and the count of its event",
+	 lines_name_the_process},
 	{"a refused XCR0 and lost state are each reported in one line", report_xcr0},
 	{NULL, NULL},
 };

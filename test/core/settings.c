@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests settings.h: values, the settings file, the environment.
+// Tests settings.h: the values of the settings, the settings file, and the settings in the
+// environment.
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -70,8 +71,8 @@ static void settings_fields(void)
 
 static const char keys[] = "XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL";
 
-// An option has the name of the variable in lower case, with dashes. A JSON key has the name of the
-// option, with underscores.
+// For example, the variable XSAVESHIM_LOG_LEVEL has the option log-level and the JSON key
+// log_level.
 static void settings_names(void)
 {
 	size_t length = 0;
@@ -181,7 +182,7 @@ static void file_problems(void)
 	same_problem(&settings, 3, (struct settings_problem){"", "", "file", 5, keys, "nothing"});
 }
 
-// A crash of the host can leave zero bytes in the whole file, or at its end.
+// A crash of the host can fill a settings file, or the end of the file, with zero bytes.
 static void file_zero_bytes(void)
 {
 	static const char text[] = "XSAVESHIM_TRIM=both\n\0\0\0";
@@ -346,33 +347,43 @@ static void load_fifo(void)
 	hide(SCRATCH);
 	must(!mkfifo(SCRATCH "/conf", 0600), "mkfifo");
 	settings_init(&settings);
-	// If settings_load_file() hangs, the time-out of the suite ends the case.
+	// If settings_load_file() hangs, the time-out of the test suite ends this test case.
 	settings_load_file(&settings, SCRATCH "/conf");
 	same("problems", settings.problems, 0);
 }
 
 const struct test_case settings_cases[] = {
-	{"the defaults are restore, abort, stderr and notice", settings_defaults},
+	{"the defaults of the settings are TRIM=restore, REFUSED=abort, LOG=stderr and LOG_LEVEL=notice",
+	 settings_defaults},
 	{"each setting accepts each of its values", settings_values},
-	{"each field of the settings is the value of its setting", settings_fields},
-	{"a setting has one name, as a variable, as an option and in JSON", settings_names},
-	{"a setting refuses a value that is not one of its own", settings_refuse},
-	{"the path of a log may have 4095 characters and no more", settings_longest_path},
+	{"each named field of struct settings is the value of the same setting", settings_fields},
+	{"a setting has the same name as a variable, as a command-line option and in JSON",
+	 settings_names},
+	{"a setting refuses a value that it does not know", settings_refuse},
+	{"the path of a log may have at most 4095 characters", settings_longest_path},
 	{"a settings file may have comments, white space, and values with equals signs",
 	 file_lines},
-	{"the last of two lines for one setting counts", file_last_line_wins},
-	{"a bad line of a settings file is kept with its number", file_problems},
-	{"a settings file with a zero byte is a problem and is not applied", file_zero_bytes},
-	{"a settings file without newlines or of one character does no harm", file_hostile},
-	{"a line of a settings file that has any length is one problem", file_line_lengths},
+	{"if a settings file has two lines for one setting, the last line counts",
+	 file_last_line_wins},
+	{"each bad line of a settings file is recorded as a problem, with its line number",
+	 file_problems},
+	{"a settings file with a zero byte is recorded as a problem and is not applied",
+	 file_zero_bytes},
+	{"a settings file that is one long line is recorded as one problem, and a long key or value is cut",
+	 file_hostile},
+	{"a bad line of a settings file is one problem, whatever its length", file_line_lengths},
 	{"the environment overrides the settings file", environment_over_file},
-	{"a bad value in the environment means the default, and an unknown variable is a problem",
+	{"for a bad value in the environment the default is used, and an unknown variable is a problem",
 	 environment_problems},
-	{"a key of any length in the environment is cut", environment_long_key},
-	{"settings come from the environment, then the file, then the defaults", load_everything},
-	{"a settings file that cannot be read is a problem, and a missing one is none",
+	{"if an unknown variable in the environment has a very long name, the name is cut",
+	 environment_long_key},
+	{"a setting comes from the environment, or else from the settings file, or else from the defaults",
+	 load_everything},
+	{"a missing settings file is accepted, and a settings file that cannot be read is a problem",
 	 load_no_file},
-	{"a settings file of more than 16 KiB is a problem and is not applied", load_size_limit},
-	{"a FIFO in place of the settings file does not make its reader wait", load_fifo},
+	{"a settings file of more than 16 KiB is recorded as a problem and is not applied",
+	 load_size_limit},
+	{"if the settings file is a FIFO, xsaveshim does not wait for the FIFO's writer",
+	 load_fifo},
 	{NULL, NULL},
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests vcpus.h: the table of vCPUs by descriptor.
+// Tests vcpus.h: the table that has a vCPU for each file descriptor.
 #include <stdio.h>
 
 #include "check.h"
@@ -144,16 +144,19 @@ static void counters_never_overflow(void)
 }
 
 const struct test_case vcpus_cases[] = {
-	{"every descriptor starts out unknown", vcpus_start_unknown},
-	{"each value that is set for a vCPU is kept, and its neighbours do not change", vcpus_keep},
-	{"the first and the last descriptor of the table do not share an entry", vcpus_ends},
-	{"a descriptor outside the table stays unknown and changes nothing", vcpus_outside},
-	{"the first 4,096 vCPUs have a slot each, and any further one stays unknown",
+	{"at first the vCPU table knows no descriptor", vcpus_start_unknown},
+	{"the vCPU table keeps each value that is set for a descriptor, and other descriptors do not change",
+	 vcpus_keep},
+	{"the first and the last descriptor of the vCPU table do not share an entry", vcpus_ends},
+	{"a descriptor outside the vCPU table stays unknown, and does not change the table",
+	 vcpus_outside},
+	{"the vCPU table has slots for 4,096 vCPUs, and any further vCPU stays unknown",
 	 vcpus_beyond_the_slots},
-	{"an event is reported at its 1st, 10th, 100th and 1,000th time, and when it has a new bit",
+	{"an event of a vCPU is reported the 1st, 10th, 100th and 1,000th time, and when it has a new xfeature",
 	 vcpus_count_events},
-	{"a new vCPU at the same descriptor has none of the old one's history", vcpus_forget},
-	{"an event's counter stops at its maximum, and a new bit is still reported",
+	{"a new vCPU with a closed vCPU's descriptor number starts without that vCPU's data and counts",
+	 vcpus_forget},
+	{"the counter of an event stops at its maximum, and an event with a new xfeature is still reported",
 	 counters_never_overflow},
 	{NULL, NULL},
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests xstate.h: the payload's header, the xfeatures' names, this host.
+// Tests xstate.h: the fields of a payload's header, the names of the xfeatures, and the XCR0 and
+// MXCSR of this host.
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +10,7 @@
 #include "kvm.h"
 #include "xsaveshim/xstate.h"
 
-// A payload at an address that is not a multiple of 8, in which each byte is its own offset.
+// Returns a payload at an odd address. The value of each byte depends on the byte's offset.
 static unsigned char *odd_payload(void)
 {
 	static _Alignas(8) unsigned char memory[4096 + 5];
@@ -83,7 +84,7 @@ static void xfeature_names(void)
 	}
 }
 
-// Compares the host's xfeatures with the flags in /proc/cpuinfo.
+// Compares the AVX bit of the host's XCR0 with the flags in /proc/cpuinfo.
 static void host_features(void)
 {
 	char line[8192];
@@ -106,7 +107,7 @@ static void host_mxcsr(void)
 	uint32_t most = ~reserved;
 
 	same("the initial value's bits", reserved & initial, 0);
-	// Bit 17 is AMD's misaligned exception mask.
+	// Bit 17 may be supported: it is the misaligned exception mask of AMD's CPUs.
 	same("the upper half", reserved & 0xfffd0000, 0xfffd0000);
 	// If one of these bits is reserved, ldmxcsr raises a fatal signal.
 	__asm__ volatile("ldmxcsr %0" : : "m"(most));
@@ -135,12 +136,14 @@ static void xcrs_words(void)
 }
 
 const struct test_case xstate_cases[] = {
-	{"the header's words are found at any alignment", payload_words},
-	{"setting XSTATE_BV changes its 8 bytes and no other", payload_set_bv},
-	{"each of the 48 reserved bytes is seen, and no other", payload_reserved},
-	{"xfeatures have the manual's names, and bits from 20 on have no name", xfeature_names},
-	{"the host's XCR0 has the xfeatures that the kernel says are enabled", host_features},
-	{"every MXCSR bit that is not reserved loads on this CPU", host_mxcsr},
-	{"KVM_SET_XCRS sets the first XCR0 among its entries", xcrs_words},
+	{"XSTATE_BV, XCOMP_BV and MXCSR are read correctly at any alignment of the payload",
+	 payload_words},
+	{"to set XSTATE_BV, only its 8 bytes of the payload are changed", payload_set_bv},
+	{"a payload with any of its 48 reserved bytes set is recognized, and other bytes do not matter",
+	 payload_reserved},
+	{"the xfeatures 0 to 19 have names, and higher bits have none", xfeature_names},
+	{"the host's XCR0 has FP and SSE, and has AVX if /proc/cpuinfo shows avx", host_features},
+	{"this CPU loads every MXCSR bit that the core does not take for reserved", host_mxcsr},
+	{"if KVM_SET_XCRS has several entries for XCR0, the first one counts", xcrs_words},
 	{NULL, NULL},
 };

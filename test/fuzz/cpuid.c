@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Feeds the core CPUID tables of any bytes, any number of entries and any alignment.
+// Feeds CPUID tables to the functions that compute and widen a guest's XCR0 (guest_cpuid.h). A
+// table can have any bytes, any number of entries and any alignment.
 #include "fuzz.h"
 
 #include "xsaveshim/guest_cpuid.h"
@@ -34,7 +35,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint64_t xfeatures = take(&input, 8);
 	char *table = take_rest(&input);
 	uint32_t nent = (uint32_t)(input.size / sizeof(struct kvm_cpuid_entry2));
-	// The table ends where its memory ends, whatever the alignment.
+	// The last entry ends exactly at the end of the memory. So the first entry can have any
+	// alignment.
 	char *entries = table + input.size - nent * sizeof(struct kvm_cpuid_entry2);
 
 	MUST(guest_cpuid_xcr0(entries, 0) == 0);

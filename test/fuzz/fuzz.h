@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The fuzzers share these functions. The functions take numbers from the input, make a log, and
-// check the lines of the log. MUST() checks a condition.
+// Functions that the fuzzers share. The functions take numbers from the fuzzer's input, make a log,
+// and check the lines of the log. MUST() aborts the fuzzer if a condition is false.
 #ifndef TEST_FUZZ_H
 #define TEST_FUZZ_H
 
@@ -52,8 +52,8 @@ static inline struct vcpu take_vcpu(struct input *input)
 	return vcpu;
 }
 
-// Returns a copy of the rest of the input. The memory of the copy ends with the copy, so that a
-// sanitizer sees a read past the end.
+// Returns a copy of the rest of the input. The allocated memory ends at the end of the copy, so
+// that a sanitizer sees a read past the end.
 static inline void *take_rest(struct input *input)
 {
 	void *copy = malloc(input->size ? input->size : 1);
@@ -76,8 +76,8 @@ static inline struct log checked_log(void)
 	return log;
 }
 
-// Checks that each logged line begins like a report, fits into one report, and has only printable
-// characters.
+// Checks that each line in the log begins like a report, fits into one report, and has only
+// printable characters.
 static inline void check_log(void)
 {
 	static char text[65536];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Feeds payloads to the core: to the rule for trims, to the diagnosis of a refusal, and to the
-// wording of the reports.
+// Feeds payloads to three parts of xsaveshim's core. The parts trim a payload, find out why KVM
+// refused a payload, and write the reports.
 #include "fuzz.h"
 
 #include "xsaveshim/xstate.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Parses texts that a hostile process may have in its files in /proc.
+// Feeds any text to the parsers of files in /proc, because a hostile process can put such texts
+// into its own files there.
 #include "fuzz.h"
 
 #include "command/proc_text.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Feeds the core a settings file and an environment that hold any bytes, and checks the lines that
-// report their problems.
+// Feeds any bytes to the functions that apply a settings file and an environment (settings.h).
+// Checks the lines that report the problems of these settings.
 #include "fuzz.h"
 
 #include "xsaveshim/settings.h"

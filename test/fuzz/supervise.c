@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Lets the supervisor handle calls from hostile processes. The memory and the descriptors of a
-// hostile process can hold anything, and can change at any time. The input decides what the
-// functions of remote.h return.
+// hostile process can hold anything, and can change at any time. The supervisor accesses these
+// processes through the functions of remote.h. Here, the fuzzer's input decides what the functions
+// return.
 #include "../../supervise/tracked.c"
 #include "../../supervise/handlers.c"
 
@@ -15,7 +16,7 @@ static struct xsaveshim_record counting;
 static struct log report_log;
 static struct xsaveshim_record counting;
 
-// The descriptors n and n + 4 of a process are duplicates.
+// The descriptors n and n + 4 of a process are duplicates of each other.
 static bool is_same_file(int fd, int other)
 {
 	return fd % 4 == other % 4;
@@ -47,8 +48,8 @@ bool reports_take(enum log_level level)
 	return log_takes(&report_log, level);
 }
 
-// Checks that the supervisor does not hold the lock. A process or a log can make the
-// supervisor wait, and meanwhile the supervisor must not hold the lock.
+// Checks that the supervisor does not hold its lock when it accesses a process or a log. The access
+// can make the supervisor wait, and the supervisor must not hold the lock while it waits.
 static void must_not_be_locked(void)
 {
 	MUST(!pthread_mutex_trylock(&owners.lock));
@@ -90,9 +91,10 @@ int remote_memory_open(pid_t tid)
 	return fails() ? -1 : 12345;
 }
 
-// Returns true if XSTATE_BV was trimmed as for one of the caller's vCPUs, under the vCPU's own
-// descriptor or a duplicate. A vCPU allows the xfeatures of its CPUID tables and of KVM_SET_XCRS,
-// and FP and SSE.
+// Returns true if `written` is the XSTATE_BV that is right for one of the vCPUs behind the call's
+// descriptor: the payload's XSTATE_BV without the xfeatures that the vCPU must not have. The
+// supervisor may know the vCPU under a duplicate of the descriptor. A vCPU may have FP, SSE, the
+// xfeatures of its CPUID tables, and the xfeatures that KVM_SET_XCRS set.
 static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
 	for (size_t i = 0; i < owners.process_count; i++) {
@@ -193,7 +195,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
-	// REFUSED_ABORT would kill the parent of this process.
+	// With REFUSED_ABORT the supervisor could kill the parent of this process, because the
+	// input can choose this parent as the caller.
 	chosen.refused = REFUSED_REPORT;
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-# A guest that checks its own SSE registers. Every vCPU loads a canary into xmm7. Each vCPU prints T on its COM port (vCPU 0 on
-# COM1 ... vCPU 3 on COM4) as long as the canary is intact, and X once the canary is lost. The guest sets CR4.SMEP if its CPU
-# model has SMEP.
+# A guest that checks an SSE register of each vCPU. Every vCPU loads a canary into xmm7. Each vCPU has its own COM port (vCPU 0 has
+# COM1 ... vCPU 3 has COM4). A vCPU prints T on its port while the canary is intact, and X after the canary is lost. The guest sets
+# CR4.SMEP if its CPU model has SMEP.
 #
-# The guest is a 64 KiB firmware image for QEMU's -bios, because a BIOS would take seconds to boot it. The image is linked as a
-# flat binary, at any address.
+# The guest is a 64 KiB firmware image for QEMU's -bios, because a real BIOS would take seconds to boot the guest. The image is
+# a flat binary, and its link address does not matter.
 .code16
 
 .globl start
-# F000:0000: the reset vector and the start-up IPI (vector 0xf0) both lead here
+# F000:0000: the reset vector and the start-up IPI (vector 0xf0) both start here
 start:
 	cli
 	mov	$0xf000, %ax		# DS: this image, ES: RAM
@@ -20,13 +20,13 @@ start:
 	rdmsr
 	test	$0x100, %ax
 	jz	sse
-	or	$0x400, %ax		# x2APIC: IPIs without reaching for memory above 1 MiB
+	or	$0x400, %ax		# enable x2APIC, which sends IPIs through MSRs, not through memory above 1 MiB
 	wrmsr
 	mov	$0x830, %ecx
 	xor	%edx, %edx
-	mov	$0xc4500, %eax		# INIT, all but this one
+	mov	$0xc4500, %eax		# send INIT to all other vCPUs
 	wrmsr
-	mov	$0xc46f0, %eax		# start-up at F000:0000, all but this one
+	mov	$0xc46f0, %eax		# send a start-up IPI with the address F000:0000 to all other vCPUs
 	wrmsr
 
 sse:
@@ -34,17 +34,17 @@ sse:
 	and	$0xfffb, %ax
 	or	$2, %ax
 	mov	%eax, %cr0
-	mov	$7, %eax		# EBX: CR4.SMEP if this vCPU has it
+	mov	$7, %eax		# EBX: CR4.SMEP if this vCPU has SMEP
 	xor	%ecx, %ecx
 	cpuid
 	and	$0x80, %ebx
 	shl	$13, %ebx
-	mov	%cr4, %eax		# CR4.OSFXSR, CR4.OSXMMEXCPT
+	mov	%cr4, %eax		# also set CR4.OSFXSR and CR4.OSXMMEXCPT
 	or	$0x600, %ax
 	or	%ebx, %eax
 	mov	%eax, %cr4
 
-	mov	$1, %eax		# BX: this vCPU's number, then DX: its port, BX: its 16 bytes of RAM
+	mov	$1, %eax		# DX: this vCPU's COM port, BX: the address of this vCPU's 16 bytes of RAM
 	cpuid
 	shr	$24, %ebx
 	shl	$1, %bx
@@ -65,7 +65,7 @@ check:
 	mov	$'X', %al
 print:
 	out	%al, %dx
-	mov	$0x4000, %ecx		# short, because some hosts emulate real mode
+	mov	$0x4000, %ecx		# a short delay, because some hosts emulate real mode
 delay:
 	dec	%ecx
 	jnz	delay

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The only program (init) of a small Linux guest. Two processes compute with all SSE registers for
-// ever and check every result. On the serial line the first process prints '<' for each right
-// result, and the second prints '>'. Each process prints '!' for a wrong result.
+// ever, and check every result. On the serial line the first process prints '<' for each right
+// result, and the second process prints '>'. Each process prints '!' for a wrong result.
 #include <emmintrin.h>
 #include <string.h>
 #include <unistd.h>
 
-// Under emulation these steps take a few milliseconds, so a save often comes in the middle of the
-// steps.
+// Under emulation, these steps take a few milliseconds. So a save of the guest often comes in the
+// middle of the steps.
 #define STEPS 20000
 
 // Computes a chain of steps in registers. Each step depends on all earlier steps, so a lost

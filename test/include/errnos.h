@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <string.h>
 
-// These programs are also built with musl, which has no strerrorname_np().
+// The test programs use this table because musl has no strerrorname_np(), and the programs are also
+// built with musl.
 static const struct {
 	const char *name;
 	int number;
@@ -28,7 +29,7 @@ static inline const char *errno_name(int number)
 	return "an errno without a name here";
 }
 
-// Returns the number of an errno, or 0 if there is no errno with this name.
+// Returns the number of the errno with this name, or 0 if the table does not have the name.
 static inline int errno_number(const char *name)
 {
 	for (size_t i = 0; i < ERRNOS; i++)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Makes a preloaded library export ioctl(), which calls the library's own on_ioctl().
+// For libraries that tests preload: a library that includes this file exports an ioctl(). This
+// ioctl() calls the library's own on_ioctl().
 #ifndef TEST_INTERPOSER_H
 #define TEST_INTERPOSER_H
 
@@ -8,7 +9,7 @@
 
 static int (*next_ioctl)(int fd, unsigned long request, ...);
 
-// The upper 32 bits of request may be set, because QEMU up to 8.2 sign-extends its requests.
+// The upper 32 bits of the request may be set, because QEMU up to 8.2 sign-extends its requests.
 static int on_ioctl(int fd, unsigned long request, void *argument);
 
 __attribute__((constructor)) static void find_next_ioctl(void)
@@ -17,8 +18,8 @@ __attribute__((constructor)) static void find_next_ioctl(void)
 		*(void **)&next_ioctl = dlsym(RTLD_NEXT, "ioctl");
 }
 
-// The C name differs from "ioctl", because the type of ioctl() in <sys/ioctl.h> differs between
-// libcs.
+// The function's C name is not "ioctl", because the type of ioctl() in <sys/ioctl.h> is not the
+// same in all libcs.
 int interposed_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
 
 __attribute__((visibility("default"))) int interposed_ioctl(int fd, unsigned long request, ...)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// KVM's calls, payloads and CPUID tables for the test programs. This file includes nothing of the
-// core, so that a wrong number in the core does not become a wrong number in the tests. A program
-// that includes this file does not include the system's headers below again.
+// For the test programs: KVM's calls, payloads and CPUID tables. This file includes no header of
+// xsaveshim's core (include/xsaveshim/), so that a wrong number in these headers does not become a
+// wrong number in the tests. A program that includes this file does not include the system headers
+// below again.
 #ifndef TEST_KVM_H
 #define TEST_KVM_H
 
@@ -17,7 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// The headers of Debian 11 lack KVM_GET_XSAVE2 and KVM_CAP_XSAVE2, which Linux 5.17 brought.
+// The headers of Debian 11 lack KVM_GET_XSAVE2 and KVM_CAP_XSAVE2, which are new in Linux 5.17.
 #ifndef KVM_GET_XSAVE2
 #define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
 #endif
@@ -32,7 +33,7 @@
 #define XSAVE_RESERVED 528
 #define XSAVE_EXTENDED 576
 
-// The processor's MXCSR after a reset. KVM refuses a payload whose MXCSR has a reserved bit.
+// The value of MXCSR after a CPU reset. KVM refuses a payload whose MXCSR has a reserved bit.
 #define MXCSR_DEFAULT 0x1f80u
 
 #define XFEATURES_FP_SSE 3u
@@ -81,8 +82,8 @@ struct cpuid_table {
 	struct kvm_cpuid_entry2 entries[KVM_CPUID_ENTRIES_MAX];
 };
 
-// Returns the guest XCR0 of a KVM_SET_CPUID2 table. Like KVM, reads the first entry of leaf 0xD
-// whose index is 0 or not significant.
+// Returns the guest XCR0 that a KVM_SET_CPUID2 table gives a vCPU. Like KVM, the function reads the
+// first entry of leaf 0xD whose index is 0 or not significant.
 static inline uint64_t guest_xcr0_of(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
 {
 	for (uint32_t i = 0; i < nent && i < KVM_CPUID_ENTRIES_MAX; i++) {
@@ -100,14 +101,14 @@ static inline uint64_t xcr0_of_table(const struct cpuid_table *table)
 	return guest_xcr0_of(table->entries, table->head.nent);
 }
 
-// Makes the system call without libc's ioctl(), so that no preloaded library sees it.
+// Makes the system call without libc's ioctl(), so that no preloaded library sees the call.
 static inline int raw_ioctl(int fd, unsigned long request, const void *argument)
 {
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
 // Calls libc's ioctl(). If the call fails, ends the program with a message that names the request.
-// Makes a KVM_CREATE_VM again after EINTR, because a signal makes KVM_CREATE_VM fail with EINTR.
+// Repeats a call that fails with EINTR, because a signal makes KVM_CREATE_VM fail with EINTR.
 #define kvm_ioctl(fd, request, argument) kvm_ioctl_named(fd, request, argument, #request)
 
 static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argument,
@@ -123,7 +124,7 @@ static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argu
 	return result;
 }
 
-// Returns the path of the KVM device: the value of the variable DEVICE, or /dev/kvm.
+// Returns the path of the KVM device: the value of the environment variable DEVICE, or /dev/kvm.
 static inline const char *kvm_device(void)
 {
 	const char *device = getenv("DEVICE");

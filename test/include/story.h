@@ -5,11 +5,12 @@
 #include "errnos.h"
 #include "kvm.h"
 
-/* Its request is an int in musl. */
+/* The type of ioctl(), whose second parameter is an int in musl. */
 typedef __typeof__(ioctl) story_ioctl;
 
-// Makes a guest without AVX and loads a payload with x87, SSE and AVX, which every host has. Prints
-// "WHEN: RESULT xstate_bv=AFTER", where AFTER is XSTATE_BV in the payload after the load.
+// Creates a vCPU whose guest lacks AVX, and loads a payload with x87, SSE and AVX. Every host has
+// these xfeatures. Prints "WHEN: RESULT xstate_bv=AFTER", where AFTER is the payload's XSTATE_BV
+// after the load.
 static inline void story_of(const char *device, const char *when, story_ioctl *call)
 {
 	static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
@@ -30,7 +31,7 @@ static inline void story_of(const char *device, const char *when, story_ioctl *c
 			(unsigned long long)get_xstate_bv(payload));
 }
 
-// The variable DEVICE replaces /dev/kvm.
+// The environment variable DEVICE replaces /dev/kvm.
 static inline void story(const char *when, story_ioctl *call)
 {
 	story_of(getenv("DEVICE"), when, call);

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: MIT
-// Compares the core with KVM and with a second model, on random CPUID tables and payloads.
+// Checks how xsaveshim's core reads CPUID tables and trims payloads. Compares the core with KVM and
+// with a second model, on random CPUID tables and payloads.
 //
 // oracle cpuid COUNT [SEED [FIRST]]
-//	Sets COUNT tables on a real vCPU. The XCR0 that the core computes must be the XCR0 that KVM
-//	enforces. KVM shows this XCR0 by the XCR0 values that KVM_SET_XCRS takes, and by the
-//	XSTATE_BV bits that KVM_SET_XSAVE takes. The XCR0 must also be the one that the core
-//	computes from KVM_GET_CPUID2's answer, and the one of the second model.
+//	Sets COUNT CPUID tables on a real vCPU. For each table the core computes the guest's XCR0.
+//	This XCR0 must be the XCR0 that KVM enforces: KVM shows it by the values that KVM_SET_XCRS
+//	accepts, and by the XSTATE_BV bits that KVM_SET_XSAVE accepts. The core must compute the
+//	same XCR0 from the table that KVM_GET_CPUID2 returns. The second model must compute the
+//	same XCR0, too.
 // oracle kvm COUNT [SEED [FIRST]], oracle model COUNT [SEED [FIRST]]
-//	Compares the core with KVM only, or with the second model only. The model needs no KVM.
+//	Compares the core with KVM only, or with the second model only. The second model needs no
+//	KVM.
 // oracle payload COUNT [SEED [FIRST]]
-//	Loads random payloads through ioctl(), with the library preloaded. The library must write
-//	XSTATE_BV & allowed, and change no other byte.
+//	Loads random payloads through ioctl(). xsaveshim's library must be preloaded. The library
+//	must write XSTATE_BV & allowed, and must not change any other byte.
 //
-// SEED and a number determine each table and payload: "oracle cpuid 1 SEED NUMBER" makes a table
-// again. If a table fails, the program removes what it can from the table, as long as the table
-// still fails, and prints the table.
+// SEED and a number determine each table and payload: "oracle cpuid 1 SEED NUMBER" makes one table
+// again. If the check of a table fails, the program removes parts of the table as long as the check
+// still fails, and prints the rest.
 //
-// The exit status is 0 if all agree, 1 after a mismatch, 2 without KVM, and 3 if this KVM cannot
-// judge.
+// The exit status is 0 if all checks pass, and 1 after a mismatch. The exit status is 2 without
+// KVM, and 3 if this KVM changes CPUID tables and so cannot be the judge.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -43,7 +46,7 @@
 #define EXIT_NO_KVM 2
 #define EXIT_NO_JUDGE 3
 
-// Returns an XCR0 that a CPU may have (Intel SDM vol. 1, 13.3).
+// Groups of xfeatures. An XCR0 has all xfeatures of a group or none (Intel SDM vol. 1, 13.3).
 #define XFEATURE_BND UINT64_C(0x18)
 #define XFEATURE_AVX512 UINT64_C(0xe0)
 #define XFEATURE_TILE UINT64_C(0x60000)
@@ -54,7 +57,7 @@ static _Noreturn void die(int status, const char *what)
 	exit(status);
 }
 
-// ---- random numbers: splitmix64, with a seed of its own for each table ----
+// ---- random numbers: splitmix64, which starts anew for each table and payload ----
 
 static uint64_t random_state;
 
@@ -81,7 +84,8 @@ static void random_start(uint64_t seed, uint64_t number)
 
 // ---- tables ----
 
-// A table for KVM_SET_CPUID2. KVM_SET_CPUID uses the table without index, flags and padding.
+// A CPUID table. With v1 the table is set by KVM_SET_CPUID, whose entries have no index, flags and
+// padding. Without v1 the table is set by KVM_SET_CPUID2.
 struct table {
 	struct guest_cpuid v2;
 	bool v1;
@@ -95,7 +99,7 @@ static uint32_t random_function(void)
 		0x12, 0x14, 0x1d, 0x40000000, 0x40000001, 0x80000000, 0x80000001};
 	uint32_t kind = below(10);
 
-	// KVM refuses most random values of leaf 0x80000008, so most tables do not have this leaf.
+	// KVM refuses most random values in leaf 0x80000008, so most tables do not have this leaf.
 	if (!below(256))
 		return 0x80000008;
 	if (kind < 4)
@@ -118,7 +122,8 @@ static struct kvm_cpuid_entry2 random_entry(void)
 		.edx = below(2) ? (uint32_t)random64() : 0,
 	};
 
-	// On a host without permission for AMX, KVM refuses XTILEDATA.
+	// KVM refuses XTILEDATA to a process without the permission for AMX, so most entries do not
+	// have XTILEDATA.
 	if (below(64))
 		entry.eax &= ~(uint32_t)XFEATURE_TILE;
 	return entry;
@@ -189,8 +194,9 @@ static uint64_t core_xcr0(const struct table *table)
 	return guest_cpuid_xcr0(table->v2.entries, table->v2.nent);
 }
 
-// The second model searches from the table's end, bit by bit. Only this model checks the bits of
-// EDX, because no KVM enforces these bits yet.
+// The second model computes the guest's XCR0 by other code than the core: it searches the table
+// backwards, and adds up the XCR0 bit by bit. Only the second model can check the bits of EDX,
+// because no KVM enforces these bits yet.
 static uint64_t model_xcr0(const struct table *table)
 {
 	uint64_t xcr0 = 0;
@@ -217,13 +223,13 @@ static struct {
 	int vm;
 	int vcpu;
 	uint64_t supported; // the xfeatures that this KVM supports
-	bool affected;	    // KVM_SET_XSAVE takes only the guest's XCR0 (and FP and SSE)
-	bool strict;	    // KVM_SET_XSAVE takes FP and SSE only if the guest's XCR0 has them
+	bool affected;	    // KVM_SET_XSAVE refuses xfeatures outside the guest's XCR0
+	bool strict;	    // KVM_SET_XSAVE refuses FP and SSE, too, outside the guest's XCR0
 	uint64_t xcr0s[64]; // the XCR0 values that a CPU with all of `supported` could have
 	unsigned int count;
 } kvm;
 
-// Makes the system call without the library.
+// Makes the system call itself, so that the preloaded library does not see the call.
 static long kvm_ioctl(int fd, unsigned int request, const void *argument)
 {
 	return syscall(SYS_ioctl, fd, request, argument);
@@ -372,7 +378,8 @@ static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
 	       disagree("the core says", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV", bv);
 }
 
-// Returns true if KVM enforces the XCR0 for the vCPU.
+// Returns true if KVM_SET_XCRS and KVM_SET_XSAVE accept what they must accept for a guest with this
+// XCR0, and refuse everything else.
 static bool kvm_agrees(uint64_t xcr0)
 {
 	for (unsigned int i = 0; i < kvm.count; i++)
@@ -400,8 +407,8 @@ static bool get_cpuid2_agrees(uint64_t xcr0)
 	       disagree("the core says", xcr0, "of what KVM_GET_CPUID2 returns", answer);
 }
 
-// Returns true if the judge agrees with the core. If KVM refuses a table, the vCPU's table must not
-// change.
+// Sets the table on the vCPU. Returns true if KVM and the second model agree with the core. If KVM
+// refuses the table, KVM must still enforce the vCPU's earlier table.
 static bool table_agrees(const struct table *table, bool *taken)
 {
 	static uint64_t xcr0;
@@ -412,7 +419,8 @@ static bool table_agrees(const struct table *table, bool *taken)
 	return kvm_agrees(xcr0) && get_cpuid2_agrees(xcr0) && core_agrees_with_model(table);
 }
 
-// Returns true if the core and the judge disagree on this table on a new vCPU.
+// Returns true if the core disagrees with KVM or with the second model about this table on a new
+// vCPU.
 static bool disagrees_alone(const struct table *table)
 {
 	bool taken;
@@ -421,11 +429,12 @@ static bool disagrees_alone(const struct table *table)
 		return !core_agrees_with_model(table);
 	new_vcpu();
 	set_leaf(0);
-	// The model also judges a table that KVM refuses.
+	// The second model also judges a table that KVM refuses.
 	return set_table(table) ? !table_agrees(table, &taken) : !core_agrees_with_model(table);
 }
 
-// Removes entries and then values from the table, as long as the same judge finds a mismatch.
+// Removes entries from the table, and then sets values in the table to 0. Undoes each change after
+// which the core no longer disagrees with the same judge (KVM or the second model).
 static void shrink(struct table *table)
 {
 	bool model = by_model;
@@ -497,8 +506,8 @@ static void set_random_cpuid(int vcpu, struct table *table)
 	} while (ioctl(vcpu, KVM_SET_CPUID2, &table->v2));
 }
 
-// Closes the vCPU and its VM, and creates a vCPU of a new VM, which gets the same descriptor
-// numbers.
+// Closes the earlier vCPU and its VM, and creates a vCPU in a new VM. The new descriptors get the
+// numbers of the old descriptors.
 static int shimmed_vcpu(void)
 {
 	static int device, vm, vcpu;

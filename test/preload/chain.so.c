@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Another interposer of ioctl(). The interposer prints the XSTATE_BV of each KVM_SET_XSAVE to
-// stderr, after the name of its own file. The name differs between copies, which can be in front of
-// the library and behind it.
+// An interposer of ioctl() that is not xsaveshim's. The interposer prints the XSTATE_BV of each
+// KVM_SET_XSAVE to stderr, after the name of the interposer's own file. Tests preload copies with
+// different names, in front of xsaveshim's library and behind it.
 #include "interposer.h"
 #include "kvm.h"
 

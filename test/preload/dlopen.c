@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// dlopen LIBRARY: opens the library and restores a vCPU through the ioctl() that the library or one
-// of its dependencies has. Restores a vCPU again after dlclose(), and again through the program's
-// own ioctl().
+// dlopen LIBRARY: opens the library, and restores a vCPU through the ioctl() that dlsym() finds in
+// the library or its dependencies. Closes the library, and restores a vCPU through the same
+// pointer. Then restores a vCPU through the program's own ioctl().
 #include <dlfcn.h>
 #include <sys/ioctl.h>
 

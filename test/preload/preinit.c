@@ -4,7 +4,7 @@
 
 #include "story.h"
 
-// Reads the variable from its argument, because getenv() does not work before libc has an
+// Reads the variable DEVICE from the parameter, because getenv() does not work before libc has an
 // environment.
 static void before_all_constructors(int argc, char **argv, char **environment)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The tests preload this library into `xsaveshim status`. An open of the /proc directory of a
-// process in HANG_PIDS then never returns. In reality an open of a file in such a directory can
-// hang. Only SIGKILL ends the wait.
+// Tests preload this library into `xsaveshim status`. If HANG_PIDS lists a process, an open of the
+// process's directory in /proc never returns. On a real system, an open of a file in such a
+// directory can hang. The wait ends only when the waiting process is killed.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Makes a QEMU behave like Proxmox VE's. When this QEMU daemonizes, its standard error becomes a
-// stream into the journal, and not /dev/null. The variable JOURNAL is the path of the journal's
-// socket.
+// Makes QEMU behave like the QEMU of Proxmox VE. When this QEMU daemonizes, its standard error
+// becomes a stream into the systemd journal. Without this library, standard error becomes
+// /dev/null. The environment variable JOURNAL is the path of the journal's socket.
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +25,9 @@ static int is_dev_null(int fd)
 	return fstat(fd, &file) == 0 && S_ISCHR(file.st_mode) && file.st_rdev == makedev(1, 3);
 }
 
-// Opens a stream into the journal. The stream starts with seven lines: the identifier, the unit,
-// the priority, and four switches. The switches say whether lines begin with a priority, and
-// whether journald forwards lines to syslog, to kmsg and to the console.
+// Opens a stream into the journal. The stream starts with a header of seven lines: the identifier,
+// the unit, the priority, and four switches. The switches say whether lines begin with a priority,
+// and whether journald forwards lines to syslog, to kmsg and to the console.
 static int open_journal(void)
 {
 	static const char header[] = "QEMU\n\n3\n0\n0\n0\n0\n";

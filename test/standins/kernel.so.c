@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Changes the real KVM's answers to those of another kernel. The stand-in is preloaded behind the
-// library. The stand-in makes no system call of its own, so that it works under a VMM's seccomp
-// filter. The stand-in keeps the table of one vCPU only.
+// Changes the answers of the real KVM to the answers of another kernel. Tests preload this library
+// behind xsaveshim's library. This library makes no system calls of its own, so that it works under
+// a VMM's seccomp filter. This library keeps the CPUID table of one vCPU only.
 //
 //	KERNEL_LEAKS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	KERNEL_STRICT=1		KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
 //				enumerate them, like Linux from 5.17 to 5.19.11
-//	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS refuses nothing, like a KVM that rewrites CPUID tables
+//	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS always succeeds, like a KVM that rewrites CPUID tables
 #include "interposer.h"
 #include "kvm.h"
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Makes the host leaky for the VMM that preloads this library, while the file LEAK_WHILE exists.
+// Makes the host look leaky to the VMM that preloads this library: changes KVM's answers while the
+// file LEAK_WHILE exists.
 //
 //	LEAK_BITS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV.
-//			KVM_SET_XSAVE clears them for the call, so that a VMM that resumes can
-//			load the payload that it saved
+//			KVM_SET_XSAVE clears the bits during the call, so that a VMM that resumes
+//			its guest can load the payload that it saved
 //	LEAK_XCR0=XCR0	KVM_GET_XCRS returns this XCR0
-//	LEAK_MXCSR=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of MXCSR, as a damaged
-//			snapshot has them
+//	LEAK_MXCSR=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of MXCSR, as in a
+//			damaged snapshot. KVM_SET_XSAVE clears the bits during the call
 #include <stdbool.h>
 
 #include "interposer.h"

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
-// Changes the real KVM's answers to `xsaveshim probe`, which calls syscall() and not ioctl().
+// Changes the answers that `xsaveshim probe` gets from the real KVM. `xsaveshim probe` calls
+// syscall() and not ioctl(), so this library interposes syscall().
 //
-//	QUIRK_FAIL=NUMBER:ERRNO	the request with this last byte (0x80: KVM_RUN) fails
-//	QUIRK_SUPPORTED=XCR0	the answer to KVM_GET_SUPPORTED_CPUID
-//	QUIRK_GUEST=XCR0	the answer to KVM_GET_CPUID2, like a KVM that rewrites tables
-//	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits if the table enumerates no XCR0
+//	QUIRK_FAIL=NUMBER:ERRNO	the ioctl whose request has this last byte (0x80: KVM_RUN) fails
+//	QUIRK_SUPPORTED=XCR0	the XCR0 in the answer to KVM_GET_SUPPORTED_CPUID
+//	QUIRK_GUEST=XCR0	the XCR0 in the answer to KVM_GET_CPUID2, as if KVM rewrote tables
+//	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits if the CPUID table has no leaf 0xD
 //	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
 //	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
-//	QUIRK_HIDE=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 also clear these bits
+//	QUIRK_HIDE=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 clear these bits of XSTATE_BV
 //	QUIRK_EXIT=REASON	the exit reason of KVM_RUN
 //	QUIRK_PAYLOAD=BYTES	the answer to KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2)
-//	QUIRK_PERMITTED=XCR0	the answer to ARCH_GET_XCOMP_GUEST_PERM; 0: no such call, like
-//				Linux before 5.17
+//	QUIRK_PERMITTED=XCR0	the answer to ARCH_GET_XCOMP_GUEST_PERM; 0: the call fails, as it
+//				does before Linux 5.17
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -46,8 +47,8 @@ static bool has_leaf_0xd(const struct kvm_cpuid2 *table)
 	return false;
 }
 
-// Replaces the table's leaf 0xD, or adds the leaf behind the last used entry. Unused entries may
-// follow, because KVM_GET_CPUID2 does not write nent up to Linux 6.4.
+// Replaces the table's leaf 0xD, or adds the leaf behind the last used entry. The table may have
+// unused entries behind the used ones, because KVM_GET_CPUID2 up to Linux 6.4 does not write nent.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;
@@ -107,7 +108,8 @@ static long permit(uint64_t *permitted)
 	return *permitted ? 0 : fail(EINVAL);
 }
 
-// The C name differs from "syscall", because <unistd.h> declares syscall() with other attributes.
+// The function's C name is not "syscall", because <unistd.h> declares syscall() with other
+// attributes.
 long quirk_syscall(long number, ...) __asm__("syscall");
 
 __attribute__((visibility("default"))) long quirk_syscall(long number, ...)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// aspid PID COMMAND [ARG...]: runs COMMAND as a process with the ID PID. Exits with 0 if COMMAND
-// exits with 0. The ID must be free. The program needs CAP_SYS_ADMIN in the PID namespace.
+// aspid PID COMMAND [ARG...]: runs COMMAND as a process with the process ID PID. Exits with 0 if
+// COMMAND exits with 0. No other process may have this ID. The program needs CAP_SYS_ADMIN in the
+// PID namespace.
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,7 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// The struct clone_args of Linux 5.5, under a name that neither linux/sched.h nor a libc defines.
+// The same fields as struct clone_args of Linux 5.5. The struct has another name, because
+// linux/sched.h or a libc may define struct clone_args.
 struct clone3_arguments {
 	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
 		set_tid_size;

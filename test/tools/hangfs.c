@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
-// A file system that holds up each process that writes to the file system's file, or closes it.
+// A FUSE file system with one file. A process that writes to the file, or that closes the file,
+// hangs.
 //
 //	hangfs DIRECTORY write|flush
 //
-// Mounts the file system on DIRECTORY. The file system has one empty file, "file", for everybody.
-// Prints "ready", and "hangs" for each request of that kind, because the request gets no answer.
-// With flush, a process that has the file open and close-on-exec stops in the middle of its next
-// exec. When hangfs ends, the kernel fails the requests. The program needs root and /dev/fuse.
+// Mounts the file system on DIRECTORY. Every user may use the file system. Its only file has the
+// name "file" and is empty. Prints "ready" when the file system is mounted. Never answers a write
+// request (with `write`) or a flush request (with `flush`), and prints "hangs" for each of these
+// requests. The kernel sends a flush request when a process closes the file. So with `flush` a
+// process that has the file open and close-on-exec stops in the middle of its next exec. When
+// hangfs ends, the kernel fails the requests that have no answer. The program needs root and
+// /dev/fuse.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>

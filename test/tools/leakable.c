@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Prints an xfeature that this host's KVM does not support, for example "0x200 pkru". KVM_SET_XSAVE
-// refuses a snapshot with this xfeature on this host with every kernel. If KVM supports all
-// candidates, the program says so and exits with status 2.
+// Prints an xfeature that this host's KVM does not support, for example "0x200 pkru". On this host
+// every kernel refuses a snapshot that has this xfeature. If KVM supports all candidates, the
+// program says so and exits with status 2.
 #include "kvm.h"
 
-// Real hosts leaked these xfeatures. KVM supports PKRU only with PKU, and from Linux 5.6 on never
-// BNDCSR.
+// Real hosts have leaked these xfeatures. KVM supports PKRU only if the CPU has PKU. From Linux 5.6
+// on, KVM never supports BNDCSR.
 static const struct {
 	uint64_t bit;
 	const char *name;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// A process that looks like a supervisor from outside.
+// A process that has the descriptors of an xsaveshim supervisor. Tests check whether
+// `xsaveshim status` takes this process for a supervisor.
 //
 //	pretender PID... [-- PROGRAM ARGUMENT...]
 //
-// The process holds a seccomp listener, whose filter lets every call pass, and a pidfd of each PID.
-// With a PROGRAM, a child inherits the listener and the pidfds, executes the program and is stopped
-// before its first instruction. The process prints "ready" and waits until its standard input ends.
+// The process holds a seccomp listener and a pidfd of each PID. The listener's filter allows every
+// call. If there is a PROGRAM, a child inherits the listener and the pidfds, and executes the
+// program. The child stops before the program's first instruction. The process prints "ready" and
+// waits until its standard input ends.
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -28,8 +30,8 @@ static long check(long result, const char *call)
 	return result;
 }
 
-// Clears close-on-exec, because the kernel sets it for both kinds of descriptor. The child must
-// keep them.
+// Clears close-on-exec, so that the child keeps the descriptor over its exec. The kernel sets
+// close-on-exec for listeners and pidfds.
 static void keep_over_exec(long fd)
 {
 	check(fcntl((int)fd, F_SETFD, 0), "fcntl");

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// stepcount LIBRARY: prints how many instructions LIBRARY adds to an ioctl when it is preloaded:
+// stepcount LIBRARY: prints how many instructions the preloaded LIBRARY adds to an ioctl:
 //
 //	KVM_RUN without=18 with=21 added=3
 //	0xae41 ...
 //
-// There is a line for each request, and the library watches none of these requests. A child makes
-// each call between two breakpoints. The child is single-stepped from one breakpoint to the other,
-// without LIBRARY and with it. Each call has the descriptor -1, so that libc's part is the same
-// each time.
+// Each line is for one request that xsaveshim's library does not watch. A child makes each call
+// between two breakpoints. The program single-steps the child from one breakpoint to the other, and
+// counts the steps. A first child runs without LIBRARY, and a second child preloads LIBRARY. Each
+// call has the descriptor -1, so that libc executes the same instructions each time.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/ptrace.h>
@@ -17,7 +17,7 @@
 
 #define MAX_REQUESTS 1024
 
-// The library watches these requests.
+// The requests that xsaveshim's library watches.
 static const uint32_t watched[] = {
 	KVM_CREATE_VCPU,      KVM_SET_CPUID,	       KVM_SET_CPUID2,
 	KVM_GET_CPUID2,	      KVM_GET_SUPPORTED_CPUID, KVM_SET_XSAVE,
@@ -46,8 +46,9 @@ static void add(unsigned long request)
 		requests[count++] = request;
 }
 
-// Lists KVM_RUN first, and behind it all KVM numbers without an argument, neighbours of the watched
-// requests, and requests that VMMs make.
+// Lists the requests to count. KVM_RUN is the first. The others are all KVM requests without an
+// argument, requests whose numbers are close to a watched request, and other requests that VMMs
+// make.
 static void list_requests(void)
 {
 	static const unsigned long others[] = {
@@ -113,7 +114,7 @@ static _Noreturn void become_child(char *self, const char *library)
 	err(2, "/proc/self/exe");
 }
 
-// Resumes the child by the ptrace request `how`, until its next stop.
+// Resumes the child with the ptrace request `how`, and waits until the child stops again.
 static void proceed(pid_t child, int how)
 {
 	int status;

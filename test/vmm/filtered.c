@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Restores and then saves like a real VMM: with its order of events, on the same threads, and with
-// its seccomp filter from the same event on. If the filter does not allow a system call, the kernel
-// kills the process.
+// Restores and then saves a vCPU like one of three real VMMs. The program makes the VMM's calls in
+// the VMM's order and on the same threads, and installs the VMM's seccomp filter at the same moment
+// as the VMM. If the filter does not allow a system call, the kernel kills the process.
 //
 //	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
 //
-// XCR0 is the guest XCR0 of the CPUID. With "none" the guest has no XSAVE. The steps follow
-// KVM_SET_CPUID2, and each step prints a line:
+// XCR0 is the guest XCR0 in the CPUID table. With "none" the table is empty, so the guest has no
+// XSAVE. The program runs the steps after KVM_SET_CPUID2, and prints a line for each step:
 //
 //	start			the steps before "start" run on the main thread, without a
 //				filter, before the VM exists
@@ -16,11 +16,12 @@
 //	set-cr4=CR4		KVM_SET_SREGS
 //	set-msr=INDEX		KVM_SET_MSRS with one MSR
 //	save			KVM_GET_XSAVE or KVM_GET_XSAVE2. Firecracker saves on the vCPU's
-//				thread, and StratoVirt on the main thread. Later steps run there
-//	call=NAME[,NUMBER]...	this system call, with these arguments
+//				thread, and StratoVirt on the main thread. The later steps run on
+//				the thread that saves
+//	call=NAME[,NUMBER]...	makes this system call with these arguments
 //	get-cpuid2		KVM_GET_CPUID2
-//	close=FD  open=FILE	the opened file gets the lowest free number
-//	meet=FIFO		waits until another process opens the FIFO to read it
+//	close=FD  open=FILE	the opened file gets the lowest free descriptor number
+//	meet=FIFO		waits until another process opens the FIFO for reading
 #include <errno.h>
 #include <pthread.h>
 #include <seccomp.h>
@@ -46,11 +47,12 @@ static const struct vmm *vmm;
 static const char *guest_xcr0;
 static char **next_step;
 static int kvm, vm, vcpu;
-// The threads meet at a barrier, which uses private futexes: StratoVirt's filter forbids the shared
-// futexes of pthread_join().
+// The two threads of the program take turns at this barrier. The barrier uses private futexes,
+// because StratoVirt's filter forbids the shared futexes of pthread_join().
 static pthread_barrier_t turn;
 
-// Does not use printf(), because the filters allow write(2), but not every call of stdio.
+// Writes with write(2), which all filters allow. The filters do not allow all system calls of
+// printf().
 static void say(const char *format, ...)
 {
 	char line[256];
@@ -194,7 +196,8 @@ static void call(const char *step, char *name_and_arguments)
 				 arguments[4], arguments[5]));
 }
 
-// Makes the old system call open(2), because each filter allows it. libc's open() makes openat(2).
+// Makes the old system call open(2), because every filter allows open(2). libc's open() makes
+// openat(2) instead, which Firecracker's filter forbids.
 static int open_as_every_filter_allows(const char *path, int flags)
 {
 	int fd = (int)syscall(SYS_open, path, flags, 0600);
@@ -265,8 +268,8 @@ static void save_steps(void)
 		take(*next_step++);
 }
 
-// Ends without pthread_join() and exit(), because the filters may not allow the system calls of
-// these.
+// Ends the process without pthread_join() and exit(), because the filters may forbid the system
+// calls that these functions make.
 static _Noreturn void end(void)
 {
 	say("end\n");
@@ -338,8 +341,8 @@ static void cloud_hypervisor(void)
 
 static void *stratovirt_vcpu(void *nothing)
 {
-	// The main thread loads the filter between these two waits. By then libc has started this
-	// thread.
+	// The main thread installs the filter between these two waits. By that time, libc has made
+	// all system calls that start this thread.
 	pthread_barrier_wait(&turn);
 	pthread_barrier_wait(&turn);
 	get_supported_cpuid();

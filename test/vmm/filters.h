@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The system calls and ioctls that the seccomp filters of three real VMMs allow when the VMM calls
-// KVM_SET_XSAVE and KVM_GET_XSAVE. Any other system call or ioctl ends the VMM.
+// Lists of the system calls and ioctls that the seccomp filters of three real VMMs allow. The lists
+// are about the filters that apply when the VMM calls KVM_SET_XSAVE and KVM_GET_XSAVE. Any other
+// system call or ioctl ends the VMM.
 //
 // The lists were measured in November 2026. Each VMM was built from its sources, and each call was
-// made there under the VMM's own filter. The calls that could not be tried are copied from the
-// VMM's source. The comments below name these calls.
+// made in this VMM under the VMM's own filter. The calls that could not be tried are copied from
+// the VMM's source. The comments below name these copied calls.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 
@@ -19,8 +20,8 @@
 
 #define ANY_ARGUMENT (-1)
 
-// A system call that a filter allows. The filter allows it with any arguments, or only if the
-// argument with this number has this value in its low 32 bits.
+// A system call that a filter allows. With ANY_ARGUMENT, the filter allows any arguments.
+// Otherwise, the argument with the number `argument` must have this value in its low 32 bits.
 struct allowed {
 	int syscall;
 	int argument;
@@ -40,9 +41,9 @@ struct allowed {
 		SYS_ioctl, 1, (request) \
 	}
 
-// Firecracker 1.17-dev, commit 81b38b9: a vCPU's thread when it saves. The filter allows the old
-// fstat, and not newfstatat. The calls exit, exit_group and rt_sigreturn are copied from
-// Firecracker's source.
+// Firecracker 1.17-dev, commit 81b38b9: the filter of a vCPU's thread when the thread saves. The
+// filter allows the old system call fstat, but not newfstatat. The calls exit, exit_group and
+// rt_sigreturn are copied from Firecracker's source.
 static const struct allowed firecracker_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -64,8 +65,9 @@ static const struct allowed firecracker_allows[] = {
 	PASS_REQUEST(KVM_GET_XCRS),
 };
 
-// Cloud Hypervisor, commit ae44c29: the thread "vmm", which restores and receives live migrations.
-// The calls exit, exit_group, rt_sigreturn and brk are copied from Cloud Hypervisor's source.
+// Cloud Hypervisor, commit ae44c29: the filter of the thread "vmm", which restores guests and
+// receives live migrations. The calls exit, exit_group, rt_sigreturn and brk are copied from Cloud
+// Hypervisor's source.
 static const struct allowed cloud_hypervisor_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -127,8 +129,8 @@ static const struct allowed cloud_hypervisor_allows[] = {
 	PASS_REQUEST(KVM_CHECK_EXTENSION),
 };
 
-// StratoVirt 2.5, commit d5b3203: all threads. The calls exit, exit_group, rt_sigreturn and brk are
-// copied from StratoVirt's source.
+// StratoVirt 2.5, commit d5b3203: the filter of all threads. The calls exit, exit_group,
+// rt_sigreturn and brk are copied from StratoVirt's source.
 static const struct allowed stratovirt_allows[] = {
 	PASS(exit),
 	PASS(exit_group),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// hang vcpu|nothing|child XSTATE_BV: loads a payload whose memory is absent, so that every reader
-// of the payload waits. Prints "calls PID", makes the system call itself, and prints the result and
-// the XSTATE_BV. After a line on standard input another process provides the payload. The providing
-// process outlives the caller for a limited time.
+// hang vcpu|nothing|child XSTATE_BV: makes a KVM_SET_XSAVE that hangs, because nobody can read the
+// payload's memory yet. Prints "calls PID", makes the system call without libc's ioctl(), and
+// prints the result and the XSTATE_BV. Another process provides the memory's contents when a line
+// arrives on standard input. The providing process may outlive the caller, but ends after five
+// minutes.
 //	vcpu	loads into a vCPU whose guest has FP, SSE and AVX
-//	nothing	loads into descriptor 0, which is no vCPU
+//	nothing	makes the call on descriptor 0, which is not a vCPU
 //	child	a child of the process that created the vCPU makes the call
 // SIGUSR1 interrupts the call if the kernel allows the interruption.
 #include <linux/userfaultfd.h>
@@ -36,8 +37,8 @@ static int create_vcpu(void)
 	return vcpu;
 }
 
-// Makes memory that is absent. Nobody can read the memory until a process serves the returned
-// userfaultfd.
+// Makes the memory for a payload, without contents. Whoever reads the memory waits until a process
+// provides the contents through the returned userfaultfd.
 static int make_payload(unsigned char **payload)
 {
 	struct uffdio_api api = {.api = UFFD_API};

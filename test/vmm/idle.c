@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`. The VMM prints "ready" when it
-// has the vCPUs, and ends when its standard input ends. Variables change the VMM:
+// has created the vCPUs, and ends when its standard input ends. Environment variables change the
+// VMM:
 //
 //	IDLE_MIB	the VMM has this number of MiB of memory
-//	IDLE_STATS	the VMM also holds each vCPU's statistics, as QEMU 10 and Firecracker do
-//	IDLE_RAW	the VMM calls the kernel without libc's ioctl(), as Go programs do
-//	IDLE_THREAD	a thread with a descriptor table of its own makes the vCPUs
-//	IDLE_END	a thread makes the vCPUs, as with IDLE_THREAD, and the main thread ends
+//	IDLE_STATS	the VMM also holds each vCPU's statistics descriptor, as QEMU 10 and
+//			Firecracker do
+//	IDLE_RAW	the VMM makes its system calls without libc's ioctl(), as Go programs do
+//	IDLE_THREAD	a thread with a descriptor table of its own creates the vCPUs
+//	IDLE_END	like IDLE_THREAD, and the main thread ends
 //	IDLE_CHILDREN	the VMM starts this number of children, which wait for its end
 #include <fcntl.h>
 #include <pthread.h>
@@ -23,7 +25,7 @@
 
 #include "kvm.h"
 
-// The headers of Debian 11 lack KVM_GET_STATS_FD, which Linux 5.14 brought.
+// The headers of Debian 11 lack KVM_GET_STATS_FD, which is new in Linux 5.14.
 #ifndef KVM_GET_STATS_FD
 #define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
 #endif
@@ -42,7 +44,7 @@ static int call_named(int fd, unsigned int request, const void *argument, const 
 	return result;
 }
 
-// Fills memory in small pages, because the kernel takes longer to free small pages.
+// Fills memory without huge pages, because the kernel takes longer to free small pages.
 static void fill(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

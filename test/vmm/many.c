@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// many COUNT: starts COUNT VMMs, one after the other. Each VMM is a process. While all earlier VMMs
-// run, each VMM loads a payload with AVX five times into a vCPU without AVX, with its own system
-// calls. Prints "trimmed=N first-ns=N last-ns=N": the number of VMMs whose payloads were all
-// trimmed, and two times of a restore. The time of a VMM is that of its shortest restore. The two
-// times are the medians of the first 100 VMMs and of the last 100 VMMs.
+// many COUNT: starts COUNT VMMs, one after the other. Each VMM is a process that runs until the
+// end. Five times, each VMM loads a payload with AVX into a vCPU without AVX, and makes the system
+// call without libc's ioctl(). Prints "trimmed=N first-ns=N last-ns=N". trimmed is the number of
+// VMMs whose payloads were all trimmed. The time of a VMM is the time of its shortest load.
+// first-ns is the median time of the first 100 VMMs, and last-ns is the median time of the last 100
+// VMMs.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>

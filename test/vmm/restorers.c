@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU with another
-// guest XCR0 than the neighbours' vCPUs. The thread loads a payload with FP, SSE, AVX and BIT
-// ROUNDS times, with its own system calls. For each vCPU the program prints a line "ID: N", with
-// the number of payloads that were trimmed to exactly the vCPU's XCR0, and an error if there was
-// one. With "interrupted" each thread gets a signal every half millisecond, after which the kernel
-// continues the call. With "interruptible" SIGUSR1 interrupts a thread's call if the kernel allows
-// this.
+// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU. Neighbouring
+// vCPUs have different guest XCR0s. In each of ROUNDS rounds the thread loads a payload with FP,
+// SSE, AVX and BIT, and makes the system call without libc's ioctl(). For each vCPU the program
+// prints a line "ID: N". N is the number of payloads that were trimmed to exactly the vCPU's XCR0.
+// If a load fails, the program prints the error, too. With "interrupted" each thread gets a signal
+// every half millisecond, and the kernel then continues the interrupted call. With "interruptible"
+// SIGUSR1 interrupts a thread's call if the kernel allows the interruption.
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>

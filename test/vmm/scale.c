@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
-// scale vcpus N [XSTATE_BV]	makes N vCPUs in one VM, each with a CPUID table and a restore
-// scale vms N			makes N VMs with two vCPUs each, one after the other
-// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N". The times are the thread's CPU
-// time of a restore: the median of the first quarter and of the last quarter. The KiB are the
-// growth of the memory of the library and of the whole process. The growth is since the first
-// quarter (vms), or since before the first vCPU (vcpus).
+// scale vcpus N [XSTATE_BV]	creates N vCPUs in one VM, sets a CPUID table on each vCPU, and
+//				restores each vCPU
+// scale vms N			does the same for N VMs with two vCPUs each, one VM after the other
+//
+// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N". first-ns is the median time of
+// the first quarter of the restores, and last-ns is the median time of the last quarter. The times
+// are CPU times of the thread. shim-kib and process-kib say how much the resident memory of
+// xsaveshim's library and of the whole process has grown. With vms, the growth counts from the end
+// of the first quarter. With vcpus, the growth counts from the time before the first vCPU.
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -21,10 +24,11 @@ static long now(void)
 	return time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-// 7 is the payload of a leaky host, and 3 is that of a clean host.
+// The XSTATE_BV of each restored payload. A leaky host gives XSTATE_BV 7, which has AVX. A host
+// that does not leak gives XSTATE_BV 3.
 static uint64_t restored_bv = 7;
 
-// Creates a vCPU with a CPUID table, restores into it, and stores the time that the restore took.
+// Creates a vCPU, sets its CPUID table, loads a payload, and stores the time that the load took.
 static int make_vcpu(int vm, long id, long *time)
 {
 	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
@@ -39,8 +43,9 @@ static int make_vcpu(int vm, long id, long *time)
 	return vcpu;
 }
 
-// Returns the resident KiB of the library or of the whole process. The library's part is its named
-// mappings, and its .bss, which is a mapping without a name behind the named mappings.
+// Returns the resident KiB of xsaveshim's library or of the whole process. The library's mappings
+// are the mappings with the library's name, and the mapping without a name behind them, which is
+// the library's .bss.
 static long resident(bool shim)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");

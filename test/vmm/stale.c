@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// stale ROUNDS: in each round, saves into one buffer, gives that buffer an XSTATE_BV with AVX, and
-// saves into another buffer. The guest has only FP and SSE. Each save waits for its page, which
-// another thread provides after a while. Prints in how many rounds the first buffer was changed.
+// stale ROUNDS: checks that a save does not change the buffer of an earlier save. In each round,
+// the program saves into a first buffer, and gives this buffer an XSTATE_BV with AVX. Then the
+// program saves into a second buffer. The guest has only FP and SSE. Each save waits for its
+// buffer's page, which another thread provides after a while. Prints the number of rounds in which
+// the second save changed the first buffer's XSTATE_BV.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sys/mman.h>

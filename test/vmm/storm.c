@@ -2,9 +2,10 @@
 // storm THREADS ROUNDS: each thread creates and closes VMs and vCPUs, so that other threads get the
 // same descriptor numbers. Each thread also sets CPUID tables on some vCPUs, and loads payloads.
 // The threads load some payloads through duplicates, in forked children, and in the handler of
-// signals that keep arriving. Every outcome must be the model's. The variable DEVICE replaces
-// /dev/kvm. The program prints "restores=N trims=N trimmed=N mismatches=N". `trimmed` is the number
-// of vCPUs that had a payload trimmed, and each of these vCPUs needs a report.
+// signals that keep arriving. The program computes what each load must do, and counts a mismatch if
+// the load does something else. The environment variable DEVICE replaces /dev/kvm. The program
+// prints "restores=N trims=N trimmed=N mismatches=N". `trimmed` is the number of vCPUs with at
+// least one trimmed payload. The log must have a report for each of these vCPUs.
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -18,18 +19,19 @@
 
 #define MAX_THREADS 256
 #define VCPUS 3
-// The lowest number of a duplicate. No vCPU is created with such a number, so the library does not
-// know a duplicate.
+// Duplicates of descriptors get numbers from this number on. All created vCPUs have lower numbers,
+// so the library does not know a duplicate.
 #define DUPLICATES 3000
 
-// The counts are in memory that the children share.
+// The counts are in shared memory, so that forked children can count, too.
 static struct {
 	atomic_ulong restores, trims, trimmed, mismatches;
 } * counts;
 
 static int kvm;
 static uint64_t supported;
-// The process that created the vCPUs. KVM refuses the ioctls of any other process for these vCPUs.
+// The process that created the vCPUs. KVM refuses the ioctls that any other process makes on these
+// vCPUs.
 static pid_t creator;
 
 struct vcpu {
@@ -43,7 +45,7 @@ struct worker {
 	pthread_t thread;
 	uint64_t random;
 	unsigned long rounds;
-	struct vcpu steady; // a vCPU for the signal handler, which never changes
+	struct vcpu steady; // the vCPU of the signal handler; its CPUID table never changes
 	unsigned char payload[sizeof(struct kvm_xsave)];
 	unsigned char handlers[sizeof(struct kvm_xsave)];
 };
@@ -81,8 +83,9 @@ static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
 	return !memcmp(payload, expected, sizeof(expected));
 }
 
-// Returns true if the payload was trimmed. In a child, KVM answers EIO and the payload must not
-// change. Async-signal-safe.
+// Loads a payload and checks the result. Returns true if the payload was trimmed. In a forked
+// child, KVM fails the load with EIO, and the payload must not change. The function is
+// async-signal-safe.
 static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 {
 	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | XFEATURES_FP_SSE) : given;
@@ -122,8 +125,9 @@ static void on_signal(int number)
 	errno = saved;
 }
 
-// Loads a payload through a duplicate. The model uses KVM's own table, which the function reads
-// without the library. A stand-in keeps the table that it was given.
+// Loads a payload through a duplicate of the vCPU's descriptor. The expected result depends on the
+// CPUID table that KVM has, which this function reads without the library. The fake KVM
+// (standin.so) always has the table that was set, and the read fails with ENOTTY.
 static void restore_duplicate(struct vcpu vcpu)
 {
 	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};

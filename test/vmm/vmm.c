@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// A scriptable VMM: runs the steps in its arguments, in order. For each step it prints a line with
-// the step, the ioctl's result (or the name of its errno), and the state of the caller's memory.
+// A scriptable VMM: runs the steps in its arguments, in order. For each step the VMM prints a line
+// with the step, the ioctl's result or the name of its errno, and the state of the memory that the
+// step passed to KVM.
 //
 //	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
 //
-// `vmm` alone lists the steps. The variable DEVICE replaces /dev/kvm. Every ioctl goes through
-// do_ioctl(). A build with -DRAW_IOCTL makes the system calls without libc's ioctl().
+// `vmm` without arguments lists the steps. The environment variable DEVICE replaces /dev/kvm. Every
+// ioctl goes through do_ioctl(). A build with -DRAW_IOCTL makes the system calls without libc's
+// ioctl().
 #include <inttypes.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -23,20 +25,21 @@
 
 #define PAGE 4096
 #define MAX_VCPUS 1024
-#define TOO_MANY_ENTRIES 100000 // KVM takes 256 entries, Linux before 5.12 took 80
+#define TOO_MANY_ENTRIES 100000 // KVM takes up to 256 entries, before Linux 5.12 up to 80
 #define GUEST_CODE 0x1000
 
-// Offsets in the payload (Intel SDM vol. 1, 13.4).
+// Byte offsets in the payload (Intel SDM vol. 1, 13.4).
 #define FCW 0
 #define ST0 32
 #define LEGACY_END 416
 #define MAX_PAYLOAD (64 * 1024)
 
-// No call sets errno to this value. If errno has it after a call, the call did not touch errno.
+// No call sets errno to this value. If errno still has this value after a call, the call did not
+// touch errno.
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
-// The request of the running step, if several steps share a function.
+// The ioctl request of the running step, for functions that carry out more than one kind of step.
 static uint32_t request;
 static int kvm_fd = -1, vm_fd = -1, vcpu_fd = -1;
 static int vcpus[MAX_VCPUS];
@@ -52,7 +55,7 @@ static struct kvm_cpuid2 *cpuid_table;
 static unsigned char *payload_end;
 static unsigned char payload_before[MAX_PAYLOAD];
 
-// All steps have one type, so some steps do not use their argument.
+// All step functions have one type, so some of them do not use their parameter.
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 static void *map(size_t size)
@@ -213,7 +216,7 @@ static void prepare_run(struct kvm_run **run)
 		err(2, "kvm_run");
 }
 
-// Runs the guest of one vCPU, which executes hlt, once per step.
+// Runs the selected vCPU until its guest executes hlt. Every `run` step must have the same vCPU.
 static void step_run(char *arg)
 {
 	static struct kvm_run *run;
@@ -260,7 +263,7 @@ static void step_cpuid(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID2, cpuid_table);
 }
 
-// The memory behind the table is not readable.
+// Passes a table directly in front of memory that is not readable.
 static void step_cpuid_edge(char *list)
 {
 	size_t size = 16 << 10;
@@ -325,7 +328,7 @@ static void step_cpuid_v1(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
 }
 
-// LIST is the contents of the buffer before the call.
+// LIST describes the contents of the buffer before the call.
 static void step_get_cpuid(char *list)
 {
 	parse_entries(list, cpuid_table->entries);
@@ -396,7 +399,8 @@ static void print_payload(const unsigned char *payload)
 }
 
 // SPEC is XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The memory
-// behind the payload is not readable. `shift` moves the payload down, off its alignment.
+// behind the payload is not readable. `shift` moves the payload to a lower address, which may be
+// unaligned.
 static unsigned char *make_payload(char *spec, bool *readonly)
 {
 	unsigned char *payload = payload_end - payload_size;
@@ -463,7 +467,8 @@ static void step_set_msrs(char *list)
 	print_call(vcpu_fd, KVM_SET_MSRS, &msrs);
 }
 
-// LIST is CR0,CR4,EFER,APIC_BASE. Each field is a number, or empty for the value of KVM_GET_SREGS.
+// LIST is CR0,CR4,EFER,APIC_BASE. Each field is a number or empty. An empty field stands for the
+// value that KVM_GET_SREGS returns.
 static void step_set_sregs(char *list)
 {
 	struct kvm_sregs sregs = {0};
@@ -487,7 +492,8 @@ static void step_pid(char *arg)
 	printf(" %d", getpid());
 }
 
-// Makes another request with the address of a payload. The payload must not change.
+// Makes an ioctl with any request and the address of a payload. Prints whether the payload has
+// changed.
 static void step_ioctl(char *other_request)
 {
 	char spec[] = "0xffffffffffffffff";
@@ -571,7 +577,8 @@ static void step_wide(char *arg)
 	wide = true;
 }
 
-// Marks the place in a trace of system calls by a path that does not exist.
+// Calls access(2) with the path /mark-NAME, which does not exist. In a trace of system calls, this
+// call marks the place of the step.
 static void step_mark(char *name)
 {
 	char path[64];
@@ -591,7 +598,8 @@ static void step_pause(char *arg)
 
 static void run_steps(void);
 
-// The child runs the later steps. This process ends with the child's status.
+// Returns in the child, which then runs the later steps. The parent waits, and ends with the
+// child's status.
 static void go_on_in_child(pid_t pid)
 {
 	int status;
@@ -610,7 +618,8 @@ static void go_on_in_child(pid_t pid)
 static void step_fork(char *arg)
 {
 	printf("\n");
-	// The function fork() of libc handles the locks that other threads hold.
+	// Calls libc's fork() and not the system call, because only libc's fork() handles the locks
+	// that other threads hold.
 	go_on_in_child(fork());
 }
 
@@ -620,7 +629,7 @@ static void step_helper(char *arg)
 	go_on_in_child((pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL));
 }
 
-// The child shares the memory, and this process waits until the child ends.
+// The child shares this process's memory, and this process waits until the child ends.
 static void step_vfork(char *arg)
 {
 	pid_t pid;
@@ -696,7 +705,8 @@ static void step_signal(char *arg)
 	exit(0);
 }
 
-// From this step on the kernel allows only ioctl, write, the old fstat and exit.
+// From this step on the kernel allows only ioctl, write, writev, the old fstat, exit and
+// exit_group.
 static void step_confine(char *arg)
 {
 	struct sock_filter filter[] = {
@@ -704,7 +714,7 @@ static void step_confine(char *arg)
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 6, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 5, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fstat, 4, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_writev, 3, 0), // musl's stdio
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_writev, 3, 0), // musl's stdio needs writev
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit, 2, 0),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
@@ -814,7 +824,8 @@ static void run_steps(void)
 
 int main(int argc, char **argv)
 {
-	// With this buffer stdio allocates no memory later, which `confine` would forbid.
+	// With this buffer, stdio allocates no memory later. The step `confine` would forbid the
+	// allocation.
 	static char buffer[BUFSIZ];
 
 	if (argc < 2) {
