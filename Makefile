@@ -2,8 +2,9 @@
 VERSION := 0.2.0
 
 PREFIX ?= /usr
-# The loader searches LIBDIR by itself, so that LD_PRELOAD can name the library without a path: lib/x86_64-linux-gnu on Debian,
-# lib64 on Fedora. gcc prints the first of these names. clang does not, so the Makefile checks which directory exists.
+# The dynamic loader searches the default LIBDIR, so LD_PRELOAD can name the library without a path. LIBDIR ends in
+# lib/x86_64-linux-gnu on Debian, and in lib64 on Fedora. clang does not print Debian's name, so the Makefile also checks which
+# directory exists.
 MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
@@ -15,17 +16,19 @@ DATADIR ?= $(PREFIX)/share/xsaveshim
 DOCDIR ?= $(PREFIX)/share/doc/xsaveshim
 
 BUILD ?= build
-# The suites give BUILD as an absolute path, but the .d files name objects by a relative path. Both spellings must lead to one name.
+# The test suites give BUILD as an absolute path, but the .d files (dependencies) name objects by a relative path. So this line
+# makes BUILD relative.
 override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 CFLAGS ?= -O2
-# make check and CI set WERROR=-Werror. -Werror is not the default, because a newer compiler may have warnings that ours lacks.
+# make check and CI set WERROR=-Werror. -Werror is not the default, because a newer compiler may print more warnings.
 WERROR ?=
 WARNINGS = -Wall -Wextra -Wpedantic $(WERROR) -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wconversion \
 	-Wno-sign-conversion -Wpointer-arith -Wcast-qual -Wundef -Wformat=2
 CPPFLAGS += -Iinclude -I. -D_GNU_SOURCE= -DXSAVESHIM_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -MMD -MP
 
-# A recipe that begins with $(call show,CC) prints "CC core/log.o"; with V=1 it prints the command, with -s nothing.
+# A recipe that begins with $(call show,CC) prints a line such as "CC core/log.o". With V=1 it prints the command instead, and with
+# -s it prints nothing.
 SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
 show = $(if $(V),,@$(if $(SILENT),,echo '$1 $(patsubst $(BUILD)/%,%,$@)' &&))
 
@@ -39,8 +42,8 @@ HOST := $(if $(and $(shell command -v clang),$(shell command -v bpftool)),$(BUIL
 all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host mode (the default)
 	$(if $(HOST),,@echo 'make: the host mode (xsaveshim host) is not built, because clang or bpftool is missing; run: scripts/setup build')
 
-# make checks once that the headers of the build's packages are there. Otherwise the compiler would fail at each file that includes
-# their headers.
+# make checks once that the needed packages' headers are installed, because otherwise the compiler would fail at each file that
+# includes them.
 HEADERS := seccomp.h jansson.h $(if $(HOST),bpf/libbpf.h)
 $(BUILD)/headers:
 	@mkdir -p $(@D)
@@ -52,8 +55,8 @@ $(BUILD)/headers:
 
 .DELETE_ON_ERROR:
 
-# `make -B` runs this rule for each source file, too: for an existing file the rule does nothing. debhelper looks for the words "No
-# rule to make target".
+# `make -B` runs this rule for each source file, too. For an existing file the rule does nothing. For any other target it prints "No
+# rule to make target", because debhelper looks for these words.
 .DEFAULT:
 	$(if $(wildcard $@),@:,$(error No rule to make target '$@': make help lists the targets))
 
@@ -61,18 +64,18 @@ $(BUILD)/headers:
 help: ## print these lines
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
-# The library's functions begin without endbr64, which would cost each ioctl an instruction. With LTO, the linker would add endbr64
-# again. -fcf-protection=return keeps the shadow stack of a process that has one.
+# The library's functions do not begin with endbr64, because endbr64 would add an instruction to each ioctl. With LTO, the linker
+# would add endbr64 again. With -fcf-protection=return, a process that has a shadow stack keeps it when it loads the library.
 LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
-# These objects are not on the path of an ioctl: they are built for size.
+# An ioctl that the library only passes on runs no code of these objects, so they are optimized for size.
 $(BUILD)/core/report.o $(BUILD)/core/settings.o: LIBRARY_COMPILE += $(if $(filter -O2 -O3,$(CFLAGS)),-Os)
 
 $(BUILD)/core/%.o: core/%.c
 	@mkdir -p $(@D)
 	$(call show,CC)$(LIBRARY_COMPILE) -c -o $@ $<
 
-# The compiler must not use a vector register on the path of an ioctl.
+# The library's ioctl function must not use a vector register.
 $(BUILD)/preload/%.o: preload/%.c
 	@mkdir -p $(@D)
 	$(call show,CC)$(LIBRARY_COMPILE) -mgeneral-regs-only -c -o $@ $<
@@ -81,12 +84,12 @@ $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
 	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
 		-Wl,--gc-sections,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
 
-# _FORTIFY_SOURCE needs optimisation, and hides calls from the sanitizers.
+# _FORTIFY_SOURCE needs an optimizing compiler, and hides calls of libc from the sanitizers.
 HARDENING ?= -fstack-protector-strong $(if $(findstring -fsanitize,$(CFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
 SHARED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shared/*.c))
 COMMAND_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard command/*.c supervise/*.c)) $(SHARED_OBJECTS)
-# host/ has the helper that `xsaveshim host` executes, and the BPF programs that it loads.
+# host/ has xsaveshim-host, which `xsaveshim host` executes, and the BPF programs that xsaveshim-host loads.
 HOST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out %.bpf.c,$(wildcard host/*.c))) $(SHARED_OBJECTS)
 
 $(sort $(COMMAND_OBJECTS) $(HOST_OBJECTS)): $(BUILD)/%.o: %.c | $(BUILD)/headers
@@ -99,12 +102,12 @@ $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 $(BUILD)/xsaveshim-host: $(HOST_OBJECTS) $(CORE)
 	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lbpf -ljansson
 
-# BTF has the names of the source files. -ffile-prefix-map removes their directory, so that builds in different directories are
-# equal bit for bit.
+# BTF contains the paths of the source files. -ffile-prefix-map removes the directory from these paths, so that builds in different
+# directories are identical.
 BPF_COMPILE = clang -std=gnu11 -g -ffile-prefix-map=$(CURDIR)=xsaveshim -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ \
 	-D__TARGET_ARCH_x86 -Iinclude -I. -idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
 
-# bpftool leaves out the debugging information, except BTF.
+# bpftool removes all debugging information except BTF.
 $(BUILD)/host/programs.bpf.o: host/programs.bpf.c | $(BUILD)/headers
 	@mkdir -p $(@D)
 	$(call show,BPF)$(BPF_COMPILE) -c -o $@.tmp $< && bpftool gen object $@ $@.tmp && rm $@.tmp
@@ -118,7 +121,7 @@ $(BUILD)/host/loader.o: CPPFLAGS += -isystem $(BUILD)/host
 
 # Every installed file, as HOW:MODE:FILE:PLACE. HOW is
 # copy: the file as it is; fill: the file, with the names of directories filled in;
-# settings: an administrator may change this file, so neither install nor uninstall touches a changed one.
+# settings: an administrator may change this file, so install keeps an existing file, and uninstall keeps a changed one.
 PAGES := README.md NEWS.md SECURITY.md LICENSE $(wildcard docs/*)
 INSTALLED := \
 	copy:0644:$(LIBRARY):$(LIBDIR)/libxsaveshim.so \
@@ -143,15 +146,15 @@ INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
 	fill:0644:host/xsaveshim-host.service:$(UNITDIR)/xsaveshim-host.service \
 	fill:0644:host/xsaveshim-host-watch.service:$(UNITDIR)/xsaveshim-host-watch.service
 endif
-# Directories that hold only our files, each before its parent.
+# Directories that have only xsaveshim's files. uninstall removes them in this order, each before its parent.
 OUR_DIRS := $(DATADIR)/libvirt $(DATADIR)/prometheus $(DATADIR)/schemas $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
-# The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR, ldconfig does not run,
-# because the cache would be another system's. A plain user may not write to the cache.
+# The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR, make does not run
+# ldconfig, because ldconfig would change the running system's cache.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
 FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),' -e 's,@VERSION@,$(VERSION),'
 
-# install writes each file under a temporary name and renames it: a process that starts meanwhile finds the old library or the new
-# one, and never a part of a library.
+# install writes each file under a temporary name and then renames it. So a process that starts meanwhile loads a whole library, the
+# old or the new one.
 .PHONY: install uninstall
 install: all ## install under $(PREFIX), or below DESTDIR
 	@set -e; for item in $(INSTALLED); do \
@@ -168,8 +171,8 @@ ifeq ($(DESTDIR),)
 		echo 'make: the loader does not look in $(LIBDIR): give LD_PRELOAD the whole path, $(LIBDIR)/libxsaveshim.so' || true
 endif
 
-# uninstall removes xsaveshim-libvirt's drop-in first: if the drop-in named a missing library, ld.so would complain in each domain's
-# log. xsaveshim-libvirt's exit status 1 means that the drop-in is gone but the daemon did not restart.
+# uninstall first removes the systemd drop-in of xsaveshim-libvirt, because ld.so would print an error into each domain's log if the
+# drop-in named a missing library. If xsaveshim-libvirt exits with 1, the drop-in is gone but libvirt's daemon did not restart.
 uninstall: ## remove what install put there, and what xsaveshim-libvirt enabled; changed settings stay
 	@if grep -qs '=$(LIBDIR)/libxsaveshim\.so$$' "$(DESTDIR)"/etc/systemd/system/*.service.d/xsaveshim.conf; then \
 		bash libvirt/xsaveshim-libvirt disable $(if $(DESTDIR),--root "$(DESTDIR)") || test $$? -eq 1; \

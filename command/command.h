@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The subcommands of the xsaveshim command. Each function here runs one subcommand and returns the
-// exit status. Before main() calls the function, main() sets argv[0] to "xsaveshim SUBCOMMAND".
-// err() and warnx() begin their messages with the same name.
+// The subcommands of the xsaveshim command. Each function runs one subcommand and returns its exit
+// status. main() sets argv[0] to "xsaveshim SUBCOMMAND", and the messages of err() and warnx()
+// begin with the same text.
 #ifndef XSAVESHIM_COMMAND_H
 #define XSAVESHIM_COMMAND_H
 

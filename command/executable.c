@@ -22,8 +22,8 @@ static int cannot_execute(const char *path)
 	return S_ISREG(status.st_mode) && !access(path, X_OK) ? 0 : EACCES;
 }
 
-// Searches the directories of PATH as execvp does: an empty entry means the current directory, and
-// the search goes on after EACCES.
+// Searches the directories of PATH as execvp does. An empty entry in PATH means the current
+// directory. If a file cannot be executed (EACCES), the search goes on.
 static int search_path(char path[PATH_MAX], const char *name)
 {
 	const char *directory = getenv("PATH");
@@ -122,8 +122,8 @@ const char *executable_gains(const struct executable *executable)
 		return "is setuid";
 	if (status.st_mode & S_ISGID && status.st_mode & S_IXGRP && status.st_gid != getegid())
 		return "is setgid";
-	// For root, file capabilities do not matter: if root starts such a program, the kernel does
-	// not set AT_SECURE (security/commoncap.c).
+	// If root starts a program with file capabilities, the kernel does not set AT_SECURE
+	// (security/commoncap.c).
 	if (getuid() && getxattr(executable->path, "security.capability", NULL, 0) > 0)
 		return "has file capabilities";
 	return NULL;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim host: executes the helper program of the package xsaveshim-host. The helper is a
-// separate program, so that the xsaveshim command does not need libbpf.
+// xsaveshim host: executes the helper program, which the package xsaveshim-host installs. The
+// helper is a separate program, so that the xsaveshim command does not need libbpf.
 #include <err.h>
 #include <errno.h>
 

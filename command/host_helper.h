@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Executes the helper program that implements the host mode (package xsaveshim-host). Not
-// thread-safe.
+// Executes the helper program xsaveshim-host, which loads the host mode's BPF programs into the
+// kernel. Not thread-safe.
 #ifndef XSAVESHIM_HOST_HELPER_H
 #define XSAVESHIM_HOST_HELPER_H
 
@@ -12,17 +12,17 @@
 
 #define HOST_HELPER "xsaveshim-host"
 
-// Replaces this process by the helper program, as exec does. Returns only on failure, with errno
-// set to ENOENT if the helper is missing.
+// Replaces this process by the helper program, as exec does. Returns only on failure, and sets
+// errno. ENOENT means that the helper program is not installed.
 void host_helper_execute(char **argv);
 
 // Returns the JSON that `xsaveshim host status --json` prints. Returns NULL if the caller is not
 // root, or if the helper program is not installed.
 json_t *host_helper_status(void);
 
-// Returns true if the host mode is active, and sets `trim` and `refused` in the settings to the
-// host mode's values. Returns false if the caller is not root, or if the helper program is not
-// installed.
+// If the host mode is active, sets `trim` and `refused` in the settings to the host mode's values,
+// and returns true. Returns false if the host mode is not active, the caller is not root, or the
+// helper program is not installed.
 bool host_helper_query(struct settings *settings);
 
 #endif

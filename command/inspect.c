@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The command forks a worker, which inspects one process after the other and sends its findings to
-// the command. If the worker sleeps for a second and sends nothing, it hangs at the files of the
-// inspected process. The command leaves such a worker behind, and a new worker goes on with the
-// next process.
+// `xsaveshim status` forks a worker process, which inspects all processes one by one and sends its
+// findings back. If the worker sleeps for a second and sends nothing, a file in the inspected
+// process's /proc directory blocks the worker. A new worker goes on with the next process.
 //
-// The library serves a VMM if the VMM has mapped the library, and if the library's record in memory
-// (xsaveshim/record.h) says that the library has seen a vCPU. A supervisor serves a VMM with a
-// seccomp filter if the supervisor holds a pidfd of the VMM, and if the supervisor runs as root or
-// as the VMM's user. The settings of a VMM are in the record of its library or of its supervisor.
+// The library serves a VMM if the VMM has mapped the library, and if the library's record
+// (xsaveshim/record.h) in the VMM's memory says that the library has seen a vCPU. A supervisor
+// serves a VMM if the VMM has a seccomp filter, and if the supervisor holds a pidfd of the VMM and
+// runs as root or as the VMM's user.
 #include "inspect.h"
 
 #include <dirent.h>
@@ -65,8 +64,8 @@ static void send_supervision(const struct supervision *supervision)
 	send_message(FOUND_SUPERVISION);
 }
 
-// Replaces the worker's standard streams by /dev/null. Otherwise a program that reads the command's
-// output from a pipe would also wait for a worker that was left behind.
+// Replaces the worker's standard streams by /dev/null. Otherwise, a blocked worker would keep open
+// a pipe to which `xsaveshim status` prints, and the pipe's reader would wait for the worker.
 static void close_inherited(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -111,8 +110,8 @@ static long now_ms(void)
 	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-// Returns true if the worker is running, and not sleeping. A running worker needs more time only
-// because this host is busy.
+// Returns true if the worker is in the state R (running or ready to run). In this state, the worker
+// is not blocked, but slow because the host is busy.
 static bool is_running(pid_t worker)
 {
 	char path[32], stat[512];
@@ -162,8 +161,8 @@ static void add_supervision(void)
 	supervisions[supervision_count++] = message.supervision;
 }
 
-// Inspects processes until one of them holds the worker up. Returns how many processes were
-// inspected.
+// Starts a worker, and receives its findings until a process blocks the worker, or until the time
+// `end`. Returns how many processes the worker has inspected.
 static size_t inspect_some(struct inspection *inspection, const pid_t *pids, size_t count, long end)
 {
 	pid_t worker = start_worker(pids, count);
@@ -186,7 +185,8 @@ static size_t inspect_some(struct inspection *inspection, const pid_t *pids, siz
 			break;
 		}
 	}
-	// Does not wait for the killed worker to end, because the worker may hang in the kernel.
+	// The function does not wait for the killed worker, because the worker may be blocked in
+	// the kernel.
 	kill(worker, SIGKILL);
 	close(channel);
 	return done;
@@ -213,9 +213,9 @@ static pid_t *list_processes(size_t *count)
 	return pids;
 }
 
-// A supervisor is accepted only if it runs as root or as the VMM's own user, because any user can
-// hold a pidfd of any process. The real user id must match, too, because a set-uid program keeps
-// the real user id of the user that started the program.
+// Accepts a supervisor only if it runs as root or as the VMM's user, because any user can hold a
+// pidfd of any process. Checks all user ids, because a set-uid program keeps the real user id of
+// the user that started the program.
 static bool serves(const struct supervision *supervision, const struct vmm *vmm)
 {
 	const uid_t *uids = supervision->supervisor_uids;
@@ -264,8 +264,8 @@ bool inspect_processes(struct inspection *inspection)
 			add_not_inspected(inspection, pids[next++],
 					  now_ms() < end ? NO_ANSWER : NO_TIME);
 	}
-	// If /proc is mounted with hidepid=2, it hides each process that the caller may not
-	// inspect. Process 1 is hidden as well, so its absence shows that processes are hidden.
+	// If process 1 is missing, /proc is mounted with hidepid=2 and hides every process that the
+	// caller may not inspect.
 	if (access("/proc/1", F_OK))
 		add_not_inspected(inspection, 1, NOT_PERMITTED);
 	for (size_t i = 0; i < inspection->vmm_count; i++) {

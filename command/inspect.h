@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Searches /proc for the running VMMs, and for the mode (library or supervisor) that serves each
-// VMM.
+// Searches /proc for the running VMMs, and finds out whether the library or a supervisor serves
+// each VMM.
 //
-// Not thread-safe. If there is no memory left, the program ends.
+// Not thread-safe. If memory runs out, the program ends.
 #ifndef XSAVESHIM_INSPECT_H
 #define XSAVESHIM_INSPECT_H
 
@@ -15,8 +15,8 @@
 // Why a process was not inspected.
 enum obstruction {
 	NOT_PERMITTED, // this user may not inspect the process
-	NO_ANSWER,     // a file in the process's /proc/PID did not answer in time
-	NO_TIME,       // other processes have used up the time for all processes
+	NO_ANSWER,     // a file in the process's /proc directory blocked the reader
+	NO_TIME,       // the inspection of other processes took 30 seconds
 };
 
 struct not_inspected {
@@ -31,12 +31,13 @@ struct inspection {
 	size_t not_inspected_count;
 };
 
-// Inspects every process. Gives up a process whose files in /proc do not answer within a second.
-// Gives up all remaining processes after 30 seconds. Returns false, with errno set, if /proc cannot
-// be read.
+// Inspects every process. Skips a process if a file in its /proc directory blocks the reader for a
+// second. After 30 seconds, skips all remaining processes. If /proc cannot be read, sets errno and
+// returns false.
 bool inspect_processes(struct inspection *inspection);
 
-// Returns true if xsaveshim is known to trim the payloads that the VMM restores.
+// Returns true if xsaveshim is known to trim the VMM's payloads of KVM_SET_XSAVE (to clear the bits
+// of xfeatures that the guest lacks).
 bool inspect_is_protected(const struct vmm *vmm);
 
 #endif

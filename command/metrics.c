@@ -96,8 +96,8 @@ static const char *protection_of(const json_t *vmm)
 					 : "unprotected";
 }
 
-// Returns true if an earlier VMM of the list has the same supervisor. VMMs with the same supervisor
-// have the same counts, and a sum must have these counts only once.
+// Returns true if an earlier VMM in the list has the same supervisor. A supervisor counts for all
+// its VMMs together, so a sum must include its counts only once.
 static bool is_counted_already(const json_t *vmms, size_t index)
 {
 	json_t *supervisor = json_object_get(json_array_get(vmms, index), "supervisor");

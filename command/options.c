@@ -9,8 +9,8 @@
 #include "xsaveshim/settings.h"
 #include "supervise/attach.h"
 
-// For a known option, getopt_long returns the number of a setting (enum setting) or one of these
-// numbers.
+// The numbers that getopt_long returns for --supervise and --help. For a setting's option,
+// getopt_long returns the setting's number (enum setting).
 enum { OPTION_SUPERVISE = SETTINGS, OPTION_HELP = 'h' };
 
 static void print_run_help(void)

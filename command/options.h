@@ -8,17 +8,17 @@
 
 struct run_options {
 	bool supervise;
-	bool trim; // the options have --trim
+	bool trim; // the command line has --trim
 };
 
 // Parses the options of `xsaveshim run`. After the call, argv[optind] names the VMM. Puts each
-// setting into the environment, where settings_load() and the library find the setting. Ends the
-// program after --help or an error.
+// setting of the command line into the environment, from which settings_load() and the library read
+// it. Ends the program after --help or an error.
 struct run_options options_parse_run(int argc, char **argv);
 
 // Parses the options --json, --help and, if check is not NULL, --check. Returns -1 if the
-// subcommand must go on. Otherwise prints the help or an error, and returns the exit status of the
-// subcommand.
+// subcommand is to go on. If the subcommand is to end, prints the help or an error, and returns the
+// exit status.
 int options_parse_output(int argc, char **argv, const char *help, bool *json, bool *check);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // xsaveshim probe: makes experiments with a VM that has one page of memory and one vCPU. The
-// experiments show which xfeatures this host leaks into the guests that it saves, and which
-// xfeatures this host refuses when it loads guests. The VM ends with this process.
+// experiments show which xfeatures KVM saves for a guest that does not have them (a leak), and
+// which xfeatures KVM refuses to load for this guest. The VM ends with this process.
 #include "command.h"
 
 #include <errno.h>
@@ -27,7 +27,8 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
-// The headers of some distributions lack these numbers from arch/x86/include/uapi/asm/prctl.h.
+// The headers of some distributions do not define these numbers of
+// arch/x86/include/uapi/asm/prctl.h.
 #define ARCH_GET_XCOMP_SUPP 0x1021
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 
@@ -39,8 +40,8 @@
 	"KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
-// The xfeatures that the experiments try: x87 and SSE, which are loaded together, and the other
-// user-space xfeatures that the Intel SDM defines.
+// The experiments load these xfeatures: all user-space xfeatures that the Intel SDM defines. x87
+// and SSE are loaded together.
 #define XFEATURES_TRIED (XFEATURE_FPSSE | UINT64_C(0xe02fc))
 
 #define GUEST_PAGE 4096
@@ -69,13 +70,13 @@ struct probe {
 	uint64_t host_xcr0;
 	uint64_t kvm_xcr0;	// the xfeatures that KVM supports; 0: not known
 	uint64_t permitted;	// the xfeatures that this process may give to guests; 0: not known
-	uint64_t not_permitted; // the xfeatures that need a permission
+	uint64_t not_permitted; // the xfeatures for which this process lacks a permission
 	size_t payload_size;	// the size of a payload; 0: not known
 	bool saved;		// the member `leaked` is known
 	uint64_t leaked;
 	bool tried;		 // the next three members are known
-	uint64_t accepts;	 // xfeatures that KVM loads for a guest without them
-	uint64_t refuses;	 // xfeatures that KVM refuses only for a guest without them
+	uint64_t accepts;	 // xfeatures that KVM loads even if the guest lacks them
+	uint64_t refuses;	 // supported xfeatures that KVM refuses if the guest lacks them
 	uint64_t always_refuses; // xfeatures that KVM refuses because it does not support them
 	bool trims_saved;	 // the host mode trims the payloads that VMMs save
 	bool trims_loaded;	 // the host mode trims the payloads that VMMs load
@@ -99,7 +100,7 @@ struct names {
 	char text[512];
 };
 
-// Sets an answer, unless the answer was set before.
+// Sets an answer if it is still PENDING.
 __attribute__((format(printf, 3, 4))) static void
 set_answer(struct answer *answer, enum finding finding, const char *format, ...)
 {
@@ -231,9 +232,9 @@ static uint64_t allowed_by(uint64_t guest_xcr0)
 	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
 }
 
-// Loads a payload and returns 0 or KVM_SET_XSAVE's errno. The payload's memory is read-only during
-// the call, so that the host mode cannot trim the payload. The errno is therefore KVM's answer to
-// the whole payload.
+// Loads a payload with this XSTATE_BV, and returns 0 or KVM_SET_XSAVE's errno. The payload's memory
+// is read-only during the call, so that the host mode cannot change the payload before KVM checks
+// it.
 static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 {
 	int error;
@@ -246,7 +247,7 @@ static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 }
 
 // The control experiment: loads and saves the lowest xfeature beyond x87 and SSE, for a guest that
-// has this xfeature. On today's CPUs this xfeature is AVX, which needs no permission, unlike AMX.
+// has this xfeature. On today's CPUs, this xfeature is AVX. Unlike AMX, AVX needs no permission.
 static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct control *control)
 {
 	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);
@@ -262,8 +263,8 @@ static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct
 	return true;
 }
 
-// Runs the guest until its HLT instruction, because on some kernels a vCPU gets leaked xfeatures
-// only when the vCPU runs.
+// Runs the guest until its HLT instruction, because some kernels leak xfeatures into a vCPU only
+// when the vCPU runs.
 static bool run_guest(const struct vm *vm, const char **problem)
 {
 	if (probe_vm_ioctl(vm->probe.vcpu, KVM_RUN, NULL))
@@ -311,9 +312,9 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 	probe->saved = answer->finding != UNKNOWN;
 }
 
-// Loads each xfeature alone, and notes whether KVM accepts the xfeature. EINVAL means that KVM
-// refuses the xfeature. If a load fails with another errno, the function stops and returns that
-// errno. Otherwise the function returns 0.
+// Loads each xfeature alone, and notes whether KVM accepts it or refuses it with EINVAL. If a load
+// fails with another errno, the function stops and returns that errno. Otherwise, the function
+// returns 0.
 static int try_xfeatures(struct probe *probe, const struct probe_vm *vm)
 {
 	uint64_t left = XFEATURES_TRIED & ~(probe->not_permitted & ~probe->kvm_xcr0);
@@ -366,9 +367,9 @@ static void judge_destination(struct probe *probe, const struct probe_vm *vm,
 	probe->tried = answer->finding != UNKNOWN;
 }
 
-// Reads which xfeatures this process may give to guests. For some xfeatures, such as AMX, the
-// process needs a permission. If the process lacks the permission, KVM does not report such an
-// xfeature as supported. Linux before 5.17 does not have ARCH_GET_XCOMP_GUEST_PERM.
+// Reads which xfeatures this process may give to guests. A process needs a permission for some
+// xfeatures, such as AMX. Without the permission, KVM does not report AMX as supported. Linux
+// before 5.17 does not have ARCH_GET_XCOMP_GUEST_PERM.
 static void query_permitted(struct probe *probe)
 {
 	uint64_t available;
@@ -380,8 +381,8 @@ static void query_permitted(struct probe *probe)
 }
 
 // Finds out whether the host mode trims the payloads that VMMs load and save. Only root can read
-// the host mode's settings. For other users the function assumes that a host mode which trims
-// loaded payloads trims saved payloads, too.
+// the host mode's settings. For other users, the function assumes that the host mode trims saved
+// payloads if it trims loaded payloads.
 static void probe_host_mode(struct probe *probe, const struct probe_vm *vm, uint64_t guest_xcr0)
 {
 	uint64_t allowed = allowed_by(guest_xcr0);

@@ -36,7 +36,7 @@ bool proc_maps_file(const char *line, const char *name, struct proc_mapping *map
 }
 
 // The text of /proc/PID/stat is: PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS ... Only NAME
-// may contain brackets, so NAME ends at the last bracket.
+// may contain parentheses, so NAME ends at the last parenthesis.
 bool proc_stat_holds_no_files(const char *stat)
 {
 	const char *rest = strrchr(stat, ')');

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A process is a VMM if one of its threads holds the descriptor of a vCPU. The threads usually
-// share one descriptor table, but a thread may have a descriptor table of its own, and the main
-// thread may have ended.
+// A process is a VMM if one of its threads holds the descriptor of a vCPU.
 //
 // A supervisor is a process that runs the xsaveshim command and holds the listener of a seccomp
 // filter ("anon_inode:seccomp notify"). A supervisor holds a pidfd of each VMM that it serves. The
-// pidfd's file in /proc/PID/fdinfo has the VMM's pid in the line "Pid:".
+// pidfd's file in the supervisor's /proc/PID/fdinfo has the VMM's pid in the line "Pid:".
 #include "process.h"
 
 #include <dirent.h>
@@ -29,7 +27,7 @@
 #define LISTENER_LINK "anon_inode:seccomp notify"
 #define DELETED " (deleted)"
 
-// Linux lets the arguments of a process have at most 6 MiB.
+// Linux limits the arguments of a process to 6 MiB.
 #define TEXT_MAX (8 << 20)
 
 // The library and the xsaveshim command each have less writable data than DATA_MAX.
@@ -60,8 +58,8 @@ static bool find_magic(int memory, uint64_t start, uint64_t end, uint64_t *addre
 	return false;
 }
 
-// Searches the memory from start to end for the record of a library or of a supervisor
-// (xsaveshim/record.h), and reads the record.
+// Searches the process's memory from start to end for the record (xsaveshim/record.h) of the
+// library or of a supervisor, and reads the record.
 static void read_record(struct image *image, int proc_dirfd, uint64_t start, uint64_t end)
 {
 	int memory = openat(proc_dirfd, "mem", O_RDONLY | O_CLOEXEC);
@@ -88,8 +86,8 @@ static void read_record(struct image *image, int proc_dirfd, uint64_t start, uin
 	close(memory);
 }
 
-// Finds the mappings of the file with this name, and reads the record in them. Returns false, with
-// errno set, if the process's mappings cannot be read. If the process has just exited, it has no
+// Finds the process's mappings of a file with this name, and reads the record in them. If the
+// mappings cannot be read, sets errno and returns false. If the process has just exited, it has no
 // mappings, and errno is ESRCH.
 static bool find_image(struct image *image, int proc_dirfd, const char *name)
 {
@@ -141,8 +139,8 @@ static void inspect_descriptor(const char *link, struct descriptors *descriptors
 		descriptors->listener = true;
 }
 
-// Inspects the descriptors of a thread. Returns false if the caller may not inspect the
-// descriptors. A process that has exited has no descriptors.
+// Inspects the descriptors of a thread. Returns false if the caller may not inspect them. If the
+// thread does not exist any more, finds no descriptors and returns true.
 static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
 {
 	int fd = openat(proc_dirfd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -188,9 +186,9 @@ static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX
 	return true;
 }
 
-// Returns true if a process runs the xsaveshim command, from the same file as this process or from
-// a removed file of the same name. An upgrade of xsaveshim removes the old file. Writes the name of
-// the file that the process runs.
+// Returns true if the process executes the same file as this process, or a removed file of the same
+// name. An upgrade of xsaveshim removes the file that running supervisors execute. Sets `name` to
+// the name of the file that the process executes.
 static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 {
 	char own_name[PATH_MAX];
@@ -224,9 +222,9 @@ static void visit_pidfds(int proc_dirfd, struct supervision *supervision,
 		closedir(directory);
 }
 
-// Inspects a process that holds a seccomp listener. Takes the process for a supervisor only if the
-// process runs the xsaveshim command, because container managers hold listeners, too. The process's
-// name proves nothing, because any user can choose a process's name.
+// Inspects a process that holds the listener of a seccomp filter. Treats the process as a
+// supervisor only if the process runs the xsaveshim command, because container managers hold
+// listeners, too. The process's name proves nothing, because any user can choose a process's name.
 static void inspect_supervisor(pid_t pid, int proc_dirfd, const struct process_visitor *visitor)
 {
 	static struct supervision supervision;
@@ -242,8 +240,8 @@ static void inspect_supervisor(pid_t pid, int proc_dirfd, const struct process_v
 		visit_pidfds(proc_dirfd, &supervision, visitor);
 }
 
-// Reads what /proc shows about a VMM. Returns false, with errno set, if the VMM's mappings cannot
-// be read.
+// Reads what /proc shows about a VMM. If the VMM's mappings cannot be read, sets errno and returns
+// false.
 static bool read_vmm(struct vmm *vmm, int proc_dirfd)
 {
 	uid_t uids[PROC_UIDS] = {0};
@@ -263,8 +261,8 @@ static bool holds_no_files(int task_dirfd)
 	return proc_stat_holds_no_files(text);
 }
 
-// Inspects a thread, and adds the vCPUs that the thread holds to the VMM's vCPUs. Returns false if
-// the caller may not inspect the thread.
+// Inspects a thread, and adds the number of vCPU descriptors that the thread holds to vmm->vcpus.
+// Returns false if the caller may not inspect the thread.
 static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process_visitor *visitor)
 {
 	struct descriptors descriptors;
@@ -280,8 +278,8 @@ static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process
 }
 
 // Returns true if the thread tid shares its descriptor table with one of the listed threads. If the
-// kernel has no kcmp(), the function cannot tell, and returns true, because nearly every thread
-// shares its table.
+// kernel does not have kcmp(), the function returns true, because nearly all threads of a process
+// share one table.
 static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -293,8 +291,8 @@ static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 	return false;
 }
 
-// Inspects each thread that has a descriptor table of its own. If the main thread has ended, it has
-// no descriptor table, so the function inspects another thread.
+// For each descriptor table other than the main thread's, inspects one thread that uses the table.
+// If the main thread has ended, it has no table, and the function inspects another thread.
 static bool inspect_threads(struct vmm *vmm, int proc_dirfd, const struct process_visitor *visitor)
 {
 	int fd = openat(proc_dirfd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Inspects one process, which may be a VMM or a supervisor. Reading the process's files in /proc
-// may block the caller for ever, even if the caller is killed. Therefore only a worker process
-// (inspect.c) may call process_inspect().
+// Inspects one process, which may be a VMM or a supervisor. A file in the process's /proc directory
+// may block the caller for ever, and even SIGKILL may not end the caller. Therefore, only a worker
+// process (inspect.c) may call process_inspect().
 #ifndef XSAVESHIM_PROCESS_H
 #define XSAVESHIM_PROCESS_H
 
@@ -20,20 +20,20 @@ enum mode {
 	MODE_HOST, // process_inspect() cannot find this mode in /proc
 };
 
-// The contents of the record (xsaveshim/record.h) that a library or a supervisor has in its memory.
+// The contents of the record (xsaveshim/record.h) that the library or a supervisor keeps in memory.
 struct state {
 	bool known; // the record could be read
 	struct settings settings;
 	bool log_is_open;
-	enum log_target log_in_use; // where the lines of the log go, if the log is open
+	enum log_target log_in_use; // where reports go, if the log is open
 	uint64_t counts[RECORD_COUNTS];
 };
 
-// A file that a process has mapped, and the record in the memory of that process. The file is the
-// library, or the xsaveshim command of a supervisor.
+// A file that a process has mapped, and the record in the process's memory. In a VMM, the file is
+// the library. In a supervisor, the file is the xsaveshim command.
 struct image {
 	bool mapped;
-	char path[PATH_MAX]; // the file's path, as the process sees the file system
+	char path[PATH_MAX]; // the file's path in the process's mount namespace
 	bool replaced;	     // the file has been removed or replaced
 	bool vcpu_seen;
 	struct state state;
@@ -65,9 +65,9 @@ struct process_visitor {
 	void (*supervision)(const struct supervision *supervision);
 };
 
-// Inspects the process. If the process is a VMM, calls the visitor for the VMM. If the process is a
-// supervisor, calls the visitor for each process that the supervisor supervises. Returns false if
-// the caller may not inspect the process.
+// Inspects the process. If the process is a VMM, calls visitor->vmm. If the process is a
+// supervisor, calls visitor->supervision for each process whose pidfd the supervisor holds. Returns
+// false if the caller may not inspect the process.
 bool process_inspect(pid_t pid, const struct process_visitor *visitor);
 
 #endif

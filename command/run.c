@@ -21,7 +21,7 @@
 
 #define LIBRARY "libxsaveshim.so"
 
-// Ends the program with the exit status of a shell after a failed exec: 127 if errno is ENOENT, and
+// Ends the program with the exit status that a shell has if exec fails: 127 if errno is ENOENT, and
 // otherwise 126.
 static _Noreturn void fail_exec(const char *path)
 {
@@ -49,8 +49,7 @@ static bool is_same_file(const char *a, const char *b)
 }
 
 // Returns true if the VMM has the same dynamic loader as this command. This command and the library
-// are built for the same libc, so a VMM with the same loader can load the library. A VMM with
-// another loader, such as musl's, could not load the library.
+// are built for the same libc, so a VMM with the same loader can load the library.
 static bool has_our_loader(const struct executable *vmm)
 {
 	static struct executable self;
@@ -58,7 +57,7 @@ static bool has_our_loader(const struct executable *vmm)
 	return !executable_find(&self, "/proc/self/exe") && is_same_file(vmm->loader, self.loader);
 }
 
-// Returns the library's path if this command runs from a build tree. Otherwise returns the name by
+// Returns the library's path if this command runs from a build tree. Otherwise, returns the name by
 // which the loader finds the installed library.
 static const char *library_name(void)
 {
@@ -74,8 +73,8 @@ static const char *library_name(void)
 	return LIBRARY;
 }
 
-// Ends the program with a message if one of the loader's directories has the library, but this user
-// may not read the library. The loader's own message would say that there is no such file.
+// If one of the loader's directories has the library, but this user may not read the library, ends
+// the program with a message. The loader's own message would say that the library does not exist.
 static void check_permission(void)
 {
 	void *self = dlopen(NULL, RTLD_NOW);
@@ -94,8 +93,8 @@ static void check_permission(void)
 	free(info);
 }
 
-// Loads the library into this process as a test, because the loader would start the VMM even
-// without the library.
+// Loads the library into this process as a test, because the loader starts a VMM even if the loader
+// cannot preload the library.
 static void check_library(const char *name)
 {
 	char *error = dlopen(name, RTLD_NOW | RTLD_LOCAL) ? NULL : strdup(dlerror());
@@ -138,8 +137,8 @@ static void preload_library(const struct settings *settings, const struct execut
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
 		return;
-	// The library will report problems of the settings, and a log that cannot be opened.
-	// Therefore this process does not report such problems.
+	// This process does not report wrong settings, or a log that cannot be opened, because the
+	// library in the VMM reports them.
 	log.pid = getpid();
 	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
@@ -150,9 +149,9 @@ static void preload_library(const struct settings *settings, const struct execut
 	report_send(&line);
 }
 
-// A supervisor cannot trim the payloads that VMMs save. If the option --trim asks for such trims,
-// the program ends. If the environment or the settings file asks for such trims, the program only
-// warns, because the setting may be for other VMMs, too.
+// A supervisor cannot trim the payloads that VMMs save. If the option --trim is save or both, the
+// program ends. If the environment or the settings file says save or both, the program only warns,
+// because the setting may be meant for other VMMs.
 static void limit_to_restores(struct settings *settings, bool is_option)
 {
 	if (!policy_trims(settings->trim, XSAVE_SAVE))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // xsaveshim settings: prints the settings in effect, the source of each setting, and every problem
-// of the settings file and the environment.
+// in the settings file and the environment.
 #include "command.h"
 
 #include <ctype.h>
@@ -33,8 +33,8 @@ static const char help[] =
 	"\n"
 	"Exit status: 0 no problem; 1 a problem was found; 2 cannot read the settings.\n";
 
-// Reads the user of libvirt's domains from the last line of qemu.conf that has the form: user =
-// "NAME". Returns false if qemu.conf has no such line.
+// Reads the user that runs libvirt's domains: the NAME in the last line `user = "NAME"` of
+// qemu.conf. Returns false if qemu.conf does not set the user.
 static bool read_domain_user(char user[USER_MAX + 1])
 {
 	static char text[1 << 20];
@@ -63,7 +63,7 @@ static const struct passwd *find_user(const char *user)
 						       : getpwuid((uid_t)strtoul(user, NULL, 10));
 }
 
-// Returns the user under which libvirt runs domains. If qemu.conf names no user, libvirt uses the
+// Returns the user that runs libvirt's domains. If qemu.conf names no user, libvirt uses the
 // distribution's default: libvirt-qemu on Debian and Ubuntu, qemu on Fedora.
 static const struct passwd *domain_user(void)
 {

@@ -17,7 +17,7 @@
 #include "options.h"
 #include "shared/output.h"
 
-// A line of the text output names at most this number of pids. The JSON output names all pids.
+// Each line of the text output names at most this many pids. The JSON output names all pids.
 #define NAMED_PIDS 10
 
 // Each of these values is also an exit status of `xsaveshim status`.
@@ -32,8 +32,8 @@ static const char *const mode_names[] = {
 	[MODE_SUPERVISOR] = "supervisor",
 	[MODE_HOST] = "host"};
 
-// Each name is a key in the JSON output. The text output has the same name, in upper case and with
-// hyphens, as the heading of a column.
+// The keys of the counts in the JSON output. In the text output, each key is a column's heading, in
+// upper case and with hyphens.
 static const char *const count_names[RECORD_COUNTS] = {
 	[RECORD_TRIMMED] = "trimmed",
 	[RECORD_WOULD_TRIM] = "would_trim",
@@ -115,14 +115,14 @@ static bool is_replaced(const struct vmm *vmm)
 	return has_library(vmm) && vmm->library.replaced;
 }
 
-// The host mode has no counts for a single VMM: it counts for all VMMs together, and only
-// `xsaveshim host status` shows these counts.
+// Returns false in the host mode, which counts only for all VMMs together.
 static bool has_counts(const struct vmm *vmm)
 {
 	return vmm->state.known && vmm->mode != MODE_HOST;
 }
 
-// Returns where the reports about the VMM go, or NULL if the VMM's log is not open.
+// Returns where the VMM's library or supervisor writes reports. Returns NULL if that is unknown, or
+// if the log is not open.
 static const char *log_in_use(const struct vmm *vmm)
 {
 	static struct settings settings;
@@ -257,7 +257,7 @@ static const char *obstruction_remedy(enum obstruction obstruction)
 	return "others took 30 seconds: run this again";
 }
 
-// Prints a pid if it is one of the first NAMED_PIDS pids. Prints "..." once for all further pids.
+// Prints each of the first NAMED_PIDS pids. Prints "..." once for all further pids.
 static void print_pid(pid_t pid, size_t *printed)
 {
 	if (*printed < NAMED_PIDS)
@@ -282,8 +282,8 @@ static void print_not_inspected(const struct inspection *inspection, enum obstru
 	printf("): %s\n", obstruction_remedy(obstruction));
 }
 
-// Prints how many of the VMMs pass the test, the text `what`, and the pids of these VMMs. Returns
-// false if no VMM passes the test.
+// Prints how many VMMs pass the test `is_named`, the text `what`, and the pids of these VMMs.
+// Returns false if no VMM passes the test.
 static bool print_vmms(const struct inspection *inspection, vmm_test *is_named, const char *what)
 {
 	size_t named = count(inspection, is_named), printed = 0;
@@ -375,7 +375,7 @@ static bool has_refused_state(const struct vmm *vmm)
 	return has_counts(vmm) && vmm->state.counts[RECORD_REFUSED_STATE];
 }
 
-// The checks of `xsaveshim status --check`, with the worst status first.
+// The checks of `xsaveshim status --check`. The checks with the worst status come first.
 static const struct check {
 	int status;
 	vmm_test *applies;
@@ -400,8 +400,8 @@ static int check_status(const struct inspection *inspection)
 	return inspection->not_inspected_count ? CHECK_UNKNOWN : CHECK_OK;
 }
 
-// Returns true if an earlier VMM of the list has the same supervisor. VMMs with the same supervisor
-// have the same counts, and a sum must have these counts only once.
+// Returns true if an earlier VMM in the list has the same supervisor. A supervisor counts for all
+// its VMMs together, so a sum must include its counts only once.
 static bool is_counted_already(const struct inspection *inspection, size_t index)
 {
 	const struct vmm *vmms = inspection->vmms;

@@ -16,9 +16,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-// The lowest number of the log's descriptors. Some VMMs close lower descriptors, or expect certain
-// lower numbers to be free. Higher numbers may not exist, because the usual soft limit of
-// descriptors is 1024.
+// The log moves its descriptors to this number or above, because some VMMs close lower descriptors,
+// or expect certain lower numbers to be free. The number is below 1024, the usual soft limit of
+// descriptors.
 #define LOG_FD_MIN 1000
 
 static_assert(sizeof(struct stat) == 144, "the old fstat(2) on x86-64 fills in libc's struct stat");
@@ -42,7 +42,6 @@ static bool get_status(int fd, struct stat *status)
 	return fd >= 0 && !syscall(SYS_fstat, fd, status);
 }
 
-// Returns the file that the descriptor refers to now.
 static struct log_file file_of(int fd)
 {
 	struct stat status;
@@ -58,8 +57,8 @@ static struct log_file file_of(int fd)
 	};
 }
 
-// Returns true if the descriptor still refers to the same file, and if length more bytes may be
-// written to the file.
+// Returns true if file.fd still refers to the same file, and if the log may write length bytes to
+// this file.
 static bool can_take(struct log_file file, size_t length, uint64_t file_size_limit)
 {
 	struct stat status;
@@ -119,9 +118,9 @@ bool log_is_open(const struct log *log)
 }
 
 // The log calls syscall() instead of open(), connect() and close(), which are cancellation points.
-// The log's other calls on descriptors bypass libc, too, because ThreadSanitizer does not see that
-// syscall() closes a descriptor. ThreadSanitizer would report the reuse of the descriptor's number
-// as a race.
+// ThreadSanitizer does not see that syscall() closes a descriptor, and would report a race if libc
+// opened another file with the same number. So the log's other calls on descriptors also bypass
+// libc.
 static int open_file(const char *path, int flags)
 {
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
@@ -134,7 +133,7 @@ static void close_fd(int fd)
 		syscall(SYS_close, fd);
 }
 
-// Moves the file to a descriptor of at least LOG_FD_MIN, if such a descriptor is free.
+// Moves the file to a descriptor number of at least LOG_FD_MIN, if such a number is free.
 static struct log_file move_up(int fd)
 {
 	int high = fd < 0 ? -1 : (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, LOG_FD_MIN);
@@ -145,8 +144,8 @@ static struct log_file move_up(int fd)
 	return file_of(high);
 }
 
-// Opens only a regular file. A FIFO is refused, because a write to a FIFO without a reader would
-// end the VMM with SIGPIPE.
+// Opens only a regular file. open_log_file does not accept a FIFO, because a write to a FIFO
+// without a reader would end the VMM with SIGPIPE.
 static struct log_file open_log_file(const char *path, const char **error)
 {
 	int fd = open_file(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW);
@@ -163,7 +162,7 @@ static struct log_file open_log_file(const char *path, const char **error)
 }
 
 // Maps a page of a regular file with PROT_NONE. While the page is mapped, the kernel keeps the
-// file's inode even if the file is deleted. So no other file can get the inode's number.
+// file's inode even if the file is deleted. So no other file can get the same inode number.
 static void *pin(const char *path, struct log_file file)
 {
 	void *page = MAP_FAILED;
@@ -189,8 +188,8 @@ static int connect_syslog(int type, bool *is_connected)
 	return fd;
 }
 
-// If the datagram socket cannot connect, the log keeps the socket, because syslogd may start later.
-// Returns 0 or an errno.
+// If the datagram socket cannot connect, the log keeps the unconnected socket, because syslogd may
+// start later. Returns 0 or an errno.
 static int open_syslog(struct log_files *files)
 {
 	int fd = connect_syslog(SOCK_DGRAM, &files->syslog_is_connected);
@@ -238,7 +237,7 @@ static void note_in_use(const struct log *log, enum log_target target)
 		atomic_store_explicit(log->in_use, LOG_IN_USE(target), memory_order_relaxed);
 }
 
-// Returns the first fallback that a log with these files can use.
+// Returns the first fallback that the log can use with these files.
 static enum log_target fallback(const struct log *log, const struct log_files *files)
 {
 	if (log->target != LOG_STDERR && log->standard_error.fd >= 0)
@@ -322,9 +321,9 @@ static bool write_stderr(const struct log *log, char *line, size_t length)
 	return write_line(log, log->standard_error, line, length);
 }
 
-// Sends the priority that /dev/log expects, and then the line. The priority is the facility daemon
-// with the severity notice, err or debug (RFC 3164, 4.1.1). On a stream socket, each line ends with
-// a NUL. If syslogd has started or restarted after log_open, the socket has no peer. So the second
+// Sends a priority and then the line to /dev/log. The priority stands for the facility daemon and
+// the severity notice, err or debug (RFC 3164, 4.1.1). On a stream socket, each line ends with a
+// NUL. If syslogd has started or restarted after log_open, the socket has no peer. So the second
 // sendmsg(2) passes the address of /dev/log.
 static bool send_line(const struct log_files *files, enum log_level level, char *line,
 		      size_t length)
@@ -354,7 +353,7 @@ static bool send_line(const struct log_files *files, enum log_level level, char 
 	return sent == (long)(4 + parts[1].iov_len);
 }
 
-// Returns the target or fallback that took the line, or LOG_NONE.
+// Returns the target or fallback that took the line, or LOG_NONE if the line is lost.
 static enum log_target write_to_first(const struct log *log, enum log_level level, char *line,
 				      size_t length)
 {

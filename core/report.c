@@ -14,7 +14,7 @@ static const char *const level_names[] = {
 
 static void add_char(struct report_line *line, char c)
 {
-	// The last byte of the text is left free for the newline.
+	// Leave the last byte of the text free for the newline.
 	if (!line->muted && line->length < sizeof(line->text) - 1)
 		line->text[line->length++] = c;
 }
@@ -63,7 +63,7 @@ static void add_xfeatures(struct report_line *line, uint64_t xfeatures)
 			add(line, "bit");
 			add_number(line, bit, 10);
 		}
-		// Add a comma after each xfeature's name except the last one.
+		// Add a comma after each name except the last.
 		if (bit < 63 && xfeatures >> (bit + 1))
 			add(line, ",");
 	}
@@ -203,7 +203,7 @@ void report_errno(struct report_line *line, int error)
 
 typedef void add_fn(struct report_line *line, uint64_t value);
 
-// Adds a reason for the refusal and the reason's value. Adds nothing if the value is 0.
+// Adds a reason why KVM refused the call, and the reason's value. Adds nothing if the value is 0.
 static void add_reason(struct report_line *line, const char **separator, const char *reason,
 		       add_fn *add_value, uint64_t value)
 {
@@ -244,7 +244,8 @@ static void report_refusal(const struct log *log, struct vcpu_call call, int err
 
 	report_begin(&line, log, LOG_LEVEL_ERROR, "refused");
 	report_vcpu_call(&line, call);
-	// If the report is written before the call (log->foresees), there is no errno yet.
+	// If xsaveshim writes the report before the kernel makes the call (log->foresees), there is
+	// no errno yet.
 	if (!log->foresees)
 		report_errno(&line, error);
 	report_hex(&line, key, value);

@@ -178,8 +178,8 @@ void settings_apply_file(struct settings *settings, const char *text, size_t siz
 	char line[PATH_MAX + 64];
 	const char *end = text + size;
 
-	// If the host crashed before it had written a file's blocks to the disk, the file has zero
-	// bytes.
+	// A file may contain NUL bytes if the host crashed before it had written the file's blocks
+	// to the disk.
 	if (memchr(text, '\0', size)) {
 		add_problem(settings, "file", "has zero bytes", source, 0);
 		return;
@@ -205,8 +205,8 @@ void settings_apply_environment(struct settings *settings, char *const *environm
 
 	while (environment && environment[i])
 		i++;
-	// The loop runs backwards. So if two variables have the same name, the first one is applied
-	// last and counts. getenv() also returns the first one.
+	// The loop runs backwards. So if two variables have the same name, the first one overrides
+	// the second, as in getenv().
 	while (i-- > 0) {
 		const char *variable = environment[i];
 		const char *value = strchr(variable, '=');

@@ -6,9 +6,9 @@
 
 #include "xsaveshim/rate_limit.h"
 
-// Each vCPU has one element of vcpus.words. This word has the guest XCR0 in bits 0 to 45, the
-// vCPU's id plus one in bits 46 to 61, and an enum vcpu_knowledge in bits 62 and 63. If guest_xcr0
-// and enabled_xcr0 are in the vCPU's slot, the word has XCR0_IN_SLOT in place of VCPU_XCR0.
+// A vCPU's word in vcpus.words has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits
+// 46 to 61, and an enum vcpu_knowledge in bits 62 and 63. If guest_xcr0 and enabled_xcr0 are in the
+// vCPU's slot, the word has XCR0_IN_SLOT in place of VCPU_XCR0.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62
@@ -18,8 +18,9 @@
 static_assert(VCPU_UNKNOWN == 0 && VCPU_XCR0 < XCR0_IN_SLOT,
 	      "a zeroed slot knows nothing, and two bits hold the knowledge");
 
-// This bit of slot_of says that the slot has a history of events. Without this bit, no function
-// reads the history, because even a read may make the kernel allocate a page of memory.
+// In an element of slot_of, this bit says that the slot has a history of events. If the bit is
+// clear, no function reads the history, because even a read may make the kernel allocate a page of
+// memory.
 #define HAS_HISTORY 0x8000
 #define NUMBER_MASK (HAS_HISTORY - 1)
 
@@ -35,7 +36,7 @@ static uint64_t load(const _Atomic uint64_t *word)
 	return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-// Stores a value. Does not write to memory if the word already has this value.
+// Does not write to memory if the word already has this value.
 static void store(_Atomic uint64_t *word, uint64_t value)
 {
 	if (load(word) != value)
@@ -81,9 +82,9 @@ static unsigned int take_slot(struct vcpus *vcpus, int fd)
 	return number;
 }
 
-// Returns the slot that has the descriptor's counters. A descriptor without a slot gets the
-// counters of a slot near the end of the array. Other vCPUs rarely use this slot, because slots are
-// given out from the beginning of the array.
+// Returns the slot that has the descriptor's counters. A descriptor without a slot uses the
+// counters of a slot near the end of the array. vCPUs rarely have this slot, because take_slot
+// gives out slots from the beginning of the array.
 static struct vcpu_slot *counting_slot(struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
@@ -128,7 +129,8 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 		store(&slot->guest_xcr0, vcpu.guest_xcr0);
 		store(&slot->enabled_xcr0, vcpu.enabled_xcr0);
 	}
-	// With memory_order_release, a thread that reads XCR0_IN_SLOT also reads the new XCR0s.
+	// Because of memory_order_release, a thread that reads XCR0_IN_SLOT also reads the new
+	// XCR0s.
 	atomic_store_explicit(
 		&vcpus->words[number - 1],
 		knowledge << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |

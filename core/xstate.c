@@ -97,6 +97,6 @@ uint32_t xstate_host_mxcsr_reserved(void)
 
 	__asm__ volatile("fxsave %0" : "=m"(fxsave));
 	memcpy(&mask, fxsave + XSTATE_MXCSR_OFFSET + 4, sizeof(mask));
-	// The first processors with SSE report 0 as their mask, which stands for the mask 0xffbf.
+	// The first processors with SSE report an MXCSR_MASK of 0, which stands for 0xffbf.
 	return ~(mask ? mask : UINT32_C(0xffbf));
 }

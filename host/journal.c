@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Writes to systemd's journal by its native protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL.
-// No value of a field contains a newline, because report_text() replaces control characters.
+// Writes to systemd's journal by the native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
+// Values of fields contain no newline, because report_text() replaces control characters.
 #include "journal.h"
 
 #include <stdint.h>
@@ -39,8 +39,8 @@ bool journal_has_stdout(void)
 	return !strcmp(stream, text);
 }
 
-// Copies the value of a key from a line such as: event=trim vm="my guest". A value with spaces
-// stands in quotes, and no value contains a quote. Returns false if the line has no such key.
+// Copies the value of a key from a line such as: event=trim vm="my guest". A value that contains
+// spaces is in quotes, and no value contains a quote. Returns false if the line lacks the key.
 static bool find_value(const char *line, const char *key, char *value, size_t size)
 {
 	while (*line) {
@@ -91,7 +91,7 @@ static bool send_entry(const char *entry, size_t size)
 
 bool journal_send(enum log_level level, const char *line, size_t length)
 {
-	// The numbers of the priorities in syslog(3).
+	// The numeric priorities of syslog(3).
 	static const int priorities[] = {
 		[LOG_LEVEL_ERROR] = 3, [LOG_LEVEL_NOTICE] = 5, [LOG_LEVEL_DEBUG] = 7};
 	char message[1024], entry[2048];

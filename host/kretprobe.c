@@ -57,7 +57,8 @@ static int open_event(const char *name)
 	return (int)syscall(SYS_perf_event_open, &attributes, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-// Attaches the BPF program to the event. Returns a BPF link that owns the event's descriptor.
+// Attaches the BPF program to the tracefs event of this name. Returns a BPF link that owns the
+// event's descriptor.
 static struct bpf_link *attach_event(const struct bpf_program *program, const char *name)
 {
 	int fd = open_event(name);

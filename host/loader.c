@@ -27,16 +27,16 @@
 #define NAME_PREFIX "xsaveshim_"
 #define ENTRY_PROGRAM NAME_PREFIX "entry"
 
-// The tables of vCPUs and the ring buffer grow with the number of CPUs, because a host with many
-// CPUs runs many vCPUs.
+// The tables of vCPUs and of marks, and the ring buffer, are larger on a host with more CPUs,
+// because such a host runs more vCPUs.
 #define VCPUS_PER_CPU 512
 #define MOST_VCPUS 262144
 #define RING_PER_CPU 16384
 
 #define COUNTS_SIZE (HOST_COUNTS * sizeof(uint64_t))
 
-// A kernel that preempts its own code sometimes skips a BPF program, so one success in several
-// tries proves that the program works.
+// A kernel that preempts its own code sometimes skips a BPF program. So the self-test is repeated
+// until it succeeds once, at most CHECK_TRIES times.
 #define CHECK_TRIES 20
 #define GONE_TRIES 100
 #define DETACHED_TRIES 600
@@ -47,7 +47,7 @@
 
 static int lock_fd = -1;
 
-// The first warning that libbpf prints. If libbpf fails, this warning gives the reason.
+// libbpf's first warning, which gives the reason if libbpf fails.
 static char warning[200];
 
 __attribute__((format(printf, 2, 0))) static int
@@ -86,7 +86,7 @@ static const char *locked_by(pid_t pid)
 {
 	static char reason[160];
 
-	// If the owner of the lock is in another pid namespace, the kernel gives no pid.
+	// F_GETLK gives no pid if the process that holds the lock is in another pid namespace.
 	snprintf(reason, sizeof(reason),
 		 pid > 0 ? "process %d holds " LOCK ": wait for its end, or end it"
 			 : "a process of a container (%d) holds " LOCK ": wait for its end",
@@ -278,8 +278,8 @@ bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COU
 {
 	if (!attachment->counts)
 		return false;
-	// Reads the counts of exits before the counts of entries, so that the difference
-	// (under_way) is never negative.
+	// Reads the counts of exits before the counts of entries, so that entries minus exits is
+	// never negative (under_way() in main.c).
 	for (uint32_t i = HOST_COUNTS; i-- > 0;)
 		counts[i] = __atomic_load_n(&attachment->counts[i], __ATOMIC_ACQUIRE);
 	return true;
@@ -381,8 +381,9 @@ static bool wait_until_gone(void)
 	return !attached_program(ENTRY_PROGRAM);
 }
 
-// Waits until the BPF programs are detached. The kernel removes a link from its list of links
-// before it detaches the link's program.
+// Waits until a self-test shows that the BPF programs are detached. The kernel's list of links
+// cannot show this, because the kernel removes a link from the list before it detaches the link's
+// program.
 static struct host_check wait_until_detached(void)
 {
 	const struct attachment none = {.events_map = -1};
@@ -410,8 +411,8 @@ const char *loader_disable(const struct attachment *attachment)
 
 // ---- enabling ----
 
-// Programs of types fentry and fexit need the BTF of KVM. If KVM is built into the kernel, the
-// kernel's BTF describes KVM. If KVM is a module, the module needs BTF of its own.
+// Programs of the types fentry and fexit need BTF that describes KVM. If KVM is built into the
+// kernel, the kernel's BTF describes KVM. If KVM is a module, the module needs BTF of its own.
 static bool has_btf_of_kvm(void)
 {
 	return access("/sys/module/kvm/initstate", F_OK) || !access("/sys/kernel/btf/kvm", F_OK);
@@ -428,15 +429,14 @@ static int write_settings(int fd, struct host_settings settings)
 	return 0;
 }
 
-// Returns true if the kernel preempts its own code. Also returns true if the kernel may preempt its
-// own code, but its mode cannot be read.
+// Returns true if the kernel preempts its own code. If the kernel's preemption mode cannot be read,
+// returns true if the kernel was built with support for such a mode.
 static bool kernel_preempts_itself(void)
 {
 	struct utsname kernel;
 	char modes[64];
 
-	// The file has, for example, the text "none voluntary (full) lazy": the brackets mark the
-	// active mode.
+	// In the file's text, such as "none voluntary (full) lazy", brackets mark the active mode.
 	if (read_file(AT_FDCWD, "/sys/kernel/debug/sched/preempt", modes, sizeof(modes)) > 0)
 		return strstr(modes, "(full)") || strstr(modes, "(lazy)");
 	uname(&kernel);
@@ -473,7 +473,7 @@ static int open_map(uint32_t program, const char *name)
 	return found;
 }
 
-// Makes the set of BPF programs with this generation the only set that counts and reports.
+// Makes only the set of BPF programs with this number (generation) count calls and report events.
 static void claim(int counts_fd, uint64_t generation)
 {
 	uint64_t *memory = map_memory(counts_fd, COUNTS_SIZE, PROT_READ | PROT_WRITE);
@@ -484,8 +484,8 @@ static void claim(int counts_fd, uint64_t generation)
 	munmap(memory, COUNTS_SIZE);
 }
 
-// Makes the pinned BPF programs count again after the programs that were to replace them have
-// failed.
+// Makes the pinned BPF programs count and report again after new programs have failed to replace
+// them.
 static void claim_for_pinned(void)
 {
 	struct attachment attachment;
@@ -518,10 +518,10 @@ static bool is_alike(const struct bpf_map *map, int fd)
 	       info.map_flags == bpf_map__map_flags(map);
 }
 
-// Makes the new BPF programs use the maps of the old programs, if each new map has the type and the
-// sizes of the old map. With shared maps the counts go on, and no report is lost or written twice.
-// If the old programs saw a call at its entry, the new programs recognise the call at its exit.
-// Returns false if the maps cannot be shared.
+// If each new map has the type and the sizes of the old map, makes the new BPF programs use the
+// maps of the old programs. With shared maps, the counts continue, and no report is lost or written
+// twice. If the old programs saw the entry of a call, the new programs recognise the call at its
+// exit. Returns false if the maps cannot be shared.
 static bool share_maps(const struct programs *new, uint32_t old)
 {
 	struct bpf_map *const maps[] = {new->maps.counts, new->maps.vcpu_states, new->maps.marks,
@@ -548,7 +548,7 @@ static uint32_t clamp(uint32_t value, uint32_t least, uint32_t most)
 	return value < least ? least : value > most ? most : value;
 }
 
-// Sets the sizes of the BPF maps. A group of processes (a user, a service or a VM) may use a
+// Sets the sizes of the BPF maps. The processes of one user, service or VM (a group) may use a
 // quarter of the table of vCPUs, and an eighth of the ring buffer.
 static void size_maps(const struct programs *programs, struct host_settings *settings)
 {
@@ -629,9 +629,9 @@ static int attach(struct set *set)
 	return 0;
 }
 
-// Pins the fentry and fexit programs before it attaches them. If this process was killed while an
-// attached program had no pin, the kernel would free the program together with its link. Such an
-// early release can crash the kernel: see retire.h.
+// Pins the fentry and fexit programs before it attaches them. Without the pins, the kernel would
+// free these programs together with their links if a signal killed this process. The kernel can
+// crash if it frees such a program that early: see retire.h.
 static int load_and_attach(struct set *set, struct host_settings settings)
 {
 	const struct programs *programs = set->skeleton;
@@ -645,7 +645,8 @@ static int load_and_attach(struct set *set, struct host_settings settings)
 		claim(bpf_map__fd(programs->maps.counts), settings.generation);
 	if (!error)
 		error = attach(set);
-	// From here on the new programs count the calls, and the old programs do not.
+	// If the old and the new programs share their maps, only the new programs count from here
+	// on.
 	if (!error && set->shares_maps)
 		claim(bpf_map__fd(programs->maps.counts), settings.generation);
 	return error;
@@ -687,8 +688,8 @@ static const char *check_and_pin(const struct set *set, struct host_settings set
 	loader_close(&attachment);
 	if (check.state != HOST_ACTIVE)
 		return check.reason;
-	// Blocks signals, so that only SIGKILL can end this process between the pinning of the
-	// first link and the end of pins_replace().
+	// Blocks all signals, so that only SIGKILL can end this process after it has pinned the
+	// first link and before pins_replace() returns.
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
 	error = pin_links(set);
@@ -723,8 +724,8 @@ const char *loader_enable(struct host_settings settings, bool *forgets)
 	error = load_and_attach(&set, settings);
 	reason = error ? failure(warning[0] ? warning : "the kernel refuses the programs", error)
 		       : check_and_pin(&set, settings);
-	// After a failure the new links are pinned, too: pinned links keep the programs attached
-	// until retire() removes the set.
+	// After a failure, pins the new links, too, because a pinned link keeps its program
+	// attached until retire() detaches it safely.
 	if (reason) {
 		claim_for_pinned();
 		pin_links(&set);

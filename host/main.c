@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim host: enables, disables, shows and watches the host mode.
+// `xsaveshim host`: enables, disables, shows and watches the host mode.
 #include <err.h>
 #include <errno.h>
 #include <getopt.h>
@@ -52,8 +52,7 @@ static const char help[] =
 	"Exit status: 0 done, or active; 1 not; 2 unknown, never on this kernel, or a\n"
 	"wrong command line.\n";
 
-// Each message begins with the name of the command that the user ran, and not with this helper's
-// own name.
+// Each message begins with the command that the user ran, not with the name of this helper program.
 static char title[] = "xsaveshim host";
 
 static int fail_usage(void)
@@ -78,7 +77,7 @@ static void set_from(struct settings *settings, const struct host_settings *acti
 	settings->refused = active->abort ? REFUSED_ABORT : REFUSED_REPORT;
 }
 
-// Sets given[SETTING] for each setting that an option names.
+// Sets given[S] to true for each setting S that an option names.
 static bool parse_settings(int argc, char **argv, struct settings *settings, bool *given)
 {
 	static const struct option options[] = {
@@ -105,7 +104,7 @@ static bool parse_settings(int argc, char **argv, struct settings *settings, boo
 	return optind == argc;
 }
 
-// For each setting that no option names, takes the value that the attached BPF programs have.
+// A setting that no option names keeps the value that it has in the attached BPF programs.
 static void keep_active(struct settings *settings, const bool *given)
 {
 	struct settings active = *settings;
@@ -153,10 +152,10 @@ static int enable(int argc, char **argv)
 
 // ---- disable ----
 
-// Stops the systemd unit after a user ran `xsaveshim host disable`, because systemd would still
-// call the unit active. If systemd itself ran `disable` to stop or restart the unit, the unit is no
-// longer active. This function leaves an inactive unit alone, because a second job would replace
-// systemd's own job.
+// After a user has run `xsaveshim host disable`, stops the systemd unit, because systemd would
+// still call the unit active. If systemd itself runs `disable` to stop or restart the unit, the
+// unit is no longer active. This function does not stop an inactive unit, because a second job
+// would replace systemd's own job.
 static void stop_unit(void)
 {
 	char shell[] = "sh", option[] = "-c",
@@ -247,8 +246,8 @@ static uint64_t under_way(const struct status *status)
 	       counts[HOST_COUNT_EXITS] - counts[HOST_COUNT_MISSED_EXITS];
 }
 
-// Returns true if, since `enable`, the BPF programs have trimmed every payload that they had to
-// trim, and if no watched call is running.
+// Returns true if no watched call is running, and if the BPF programs have trimmed every payload
+// that they had to trim since `enable`.
 static bool is_clean(const struct status *status)
 {
 	const uint64_t *counts = status->counts;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The pins of the host mode's BPF programs in the bpffs. Each set of programs has a directory of
-// its own there. The directory's name is NEW_PINS before the set is in use, PINS while the set is
-// in use, and OLD_PINS after another set has replaced the set.
+// The pins of the host mode's BPF programs in the bpffs. Each set of programs has its own directory
+// in the bpffs. The directory's name is NEW_PINS before the set is in use, PINS while the set is in
+// use, and OLD_PINS after another set has replaced it.
 #ifndef XSAVESHIM_HOST_PINS_H
 #define XSAVESHIM_HOST_PINS_H
 
@@ -15,13 +15,13 @@
 
 enum pin { PIN_ENTRY, PIN_AGAIN, PIN_EXIT, PIN_EXIT2, PIN_GONE, PIN_MADE, PIN_COUNT };
 
-// The names of the pins, in the order of their removal. The link of the program at the entry is
-// pinned last and removed first. If a directory has the pin of this link, its set of pins is
-// complete. During the removal, the programs at the exit stay attached longer than the programs at
-// the entry.
+// The names of the pins, in the order in which retire() removes the pins. The link of the program
+// at the entry of kvm_arch_vcpu_ioctl() is pinned last and removed first. So if a directory has the
+// pin of this link, the directory has a complete set of pins. retire() detaches the programs at the
+// entry before the programs at the exit.
 extern const struct pin_names {
 	const char *link;
-	const char *program; // the pin of a program that retire() keeps; NULL: no such pin
+	const char *program; // the pin of the program itself; NULL: only the link has a pin
 } pin_names[PIN_COUNT];
 
 // Returns the path of a pin. The next call overwrites the path.
@@ -31,16 +31,16 @@ const char *pin_path(const char *directory, const char *name);
 // symbolic link, or belongs to a user other than root.
 bool pins_are_complete(const char *directory);
 
-// Returns NULL, or one line that says why programs cannot be pinned safely in the bpffs. Users who
-// may write to the bpffs could replace xsaveshim's directories by symbolic links.
+// Returns one line that says why programs cannot be pinned safely in the bpffs, or NULL if they
+// can. A user who may write to the bpffs could replace xsaveshim's directories by symbolic links.
 const char *pins_problem(void);
 
-// Makes the new set of programs the current set, by renaming the directories. On failure, returns
-// false with errno set, and the old set stays the current set.
+// Renames the directories, so that the new set of programs becomes the current set. On failure,
+// returns false and sets errno, and the old set stays the current set.
 bool pins_replace(void);
 
-// Finishes the work of an `xsaveshim host` command that was killed. If the new set of programs is
-// complete, makes it the current set. Retires all other sets.
+// Cleans up after an `xsaveshim host` command that was killed. If the new set of programs is
+// complete, makes the new set the current set. Retires all other sets.
 void pins_clean_up(void);
 
 #endif

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-// The host mode: BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(). The ioctls that
-// load or save a vCPU's XSAVE state go through this function, whichever process calls them. KVM_RUN
-// does not go through this function. KVM holds the vCPU's mutex while the function runs.
+// The host mode is BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(). The ioctls by
+// which any VMM loads or saves a vCPU's XSAVE state (a payload) go through kvm_arch_vcpu_ioctl(),
+// and KVM_RUN does not. KVM holds the vCPU's mutex while kvm_arch_vcpu_ioctl() runs.
 //
-// At each call the programs read the guest's CPUID table from KVM's memory, so they keep no copies
-// of CPUID tables. If two sets of programs are attached, the first set trims a payload, and the
-// second set finds nothing left to trim.
+// The programs trim a payload: they clear the bits of XSTATE_BV for xfeatures that the guest does
+// not have. They read the guest's CPUID table from KVM's memory, so they keep no copies of CPUID
+// tables. If two sets of programs are attached, the set that runs first trims a payload, and the
+// other set finds nothing left to trim.
 #include <linux/bpf.h>
 #include <linux/kvm.h>
 #include <linux/ptrace.h>
@@ -26,8 +27,8 @@
 #define SIGKILL 9
 #define PAGE_SIZE 4096UL
 
-// The smallest sizes of the BPF maps below. On a host with many CPUs, the loader makes the tables
-// of vCPUs and of marks larger.
+// The smallest sizes of the BPF maps below. On a host with many CPUs, the loader enlarges the
+// tables of vCPUs and of marks.
 #define MAX_VCPUS 16384
 #define MAX_MARKS 65536
 #define MAX_GROUPS 8192
@@ -36,12 +37,12 @@
 // can create cgroups at this level.
 #define GROUP_LEVEL 2
 
-// For the rate limit of reports, one bit stands for all xfeatures that this host does not support,
+// The rate limit of reports uses this one bit for all xfeatures that this host does not support,
 // because a VMM can invent dozens of xfeatures.
 #define OTHER_XFEATURES (UINT64_C(1) << 63)
 
-// The programs use these members of the kernel's structures. libbpf fills in each member's offset
-// in the running kernel.
+// The programs use these members of the kernel's structures. When libbpf loads the programs, it
+// fills in each member's offset in the running kernel.
 struct file {
 	void *private_data;
 	void *f_op;
@@ -73,12 +74,13 @@ struct task_struct {
 } __attribute__((preserve_access_index));
 
 // The kernel's struct pt_regs, with the kernel's own names of the registers. libbpf ignores the
-// suffix ___kernel of the name.
+// suffix ___kernel.
 struct pt_regs___kernel {
 	unsigned long bx, cx, dx, si, di;
 } __attribute__((preserve_access_index));
 
-// This flag says that the thread is in a 32-bit system call (arch/x86/include/asm/thread_info.h).
+// This flag in thread_info.status says that the thread is in a 32-bit system call
+// (arch/x86/include/asm/thread_info.h).
 #define TS_COMPAT 2
 
 struct kvm_vcpu_arch {
@@ -112,36 +114,36 @@ struct call {
 	uint32_t ioctl;
 };
 
-// The programs keep a vcpu_state for each vCPU that had an event (such as a trim) or that has an
-// empty CPUID table.
+// The programs keep a vcpu_state for each vCPU that had an event, such as a trimmed payload, or
+// that has an empty CPUID table.
 struct vcpu_state {
 	uint64_t vm;	// the number of the vCPU's VM: see vm_of()
 	uint64_t group; // the group of processes whose budget counts this vCPU
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
-	uint64_t dropped; // the xfeatures that a trim dropped from the vCPU's last payload
+	uint64_t dropped; // the xfeatures that the programs dropped from the vCPU's last payload
 	bool empty_table; // the vCPU's CPUID table has no entries
-	bool to_end;	  // KVM refused FP and SSE: the vCPU's next watched call may end the VMM
+	bool to_end;	  // KVM refused only FP and SSE: see end_unrescued_vmm()
 };
 
-// The share of the table of vCPUs and of the ring buffer that a group of processes uses. A group is
-// a user, a service or a VM.
+// How much of the table of vCPUs and of the ring buffer a group of processes uses. A group is the
+// processes of one user, service or VM.
 struct budget {
 	uint32_t vcpus;
 	uint32_t reports; // how many of the group's reports wait in the ring buffer
 	uint64_t last;	  // the position in the ring buffer at which the group's last report ends
 };
 
-// One bit for each program that can see a call, because several programs can see the same call.
+// Each program that can see a call has one bit, because several programs can see the same call.
 enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_EXIT = 4, BY_EXIT2 = 8 };
 
-// A mark describes a watched call that has entered KVM. If no program sees the call's exit, the
-// mark stays until the vCPU's next watched call or the vCPU's end.
+// A mark describes a watched call (see is_watched()) that has entered KVM. If no program sees the
+// call's exit, the mark stays until the vCPU's next watched call or the vCPU's end.
 struct mark {
 	uint64_t thread;
 	unsigned long arg;
 	uint32_t ioctl;
 	uint32_t programs; // enum program: the programs that have seen the call
-	uint64_t dropped;  // KVM_SET_XSAVE: the xfeatures that a trim dropped from the payload
+	uint64_t dropped;  // KVM_SET_XSAVE: the xfeatures that a program dropped from the payload
 	bool reported;	   // a program has reported that the payload could not be trimmed
 };
 
@@ -150,8 +152,9 @@ struct {
 	__uint(max_entries, 1024 * 1024);
 } events SEC(".maps");
 
-// User space reads the counts and the settings through mmap(2), and not with bpf(2). While a bpf(2)
-// call for a map is preempted, the kernel skips all kprobe programs on that CPU.
+// User space reads the counts and the settings through mmap(2). It avoids bpf(2), because the
+// kernel skips all kprobe programs on a CPU while a thread is preempted in a bpf(2) call for a map
+// on that CPU.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -177,7 +180,8 @@ struct {
 
 // The table of vCPUs. The key is the address of a vCPU's struct kvm_vcpu. When KVM destroys the
 // vCPU, the program xsaveshim_gone removes the entry. If the kernel skips xsaveshim_gone, the entry
-// stays, but its `vm` differs from the VM of a later vCPU at this address.
+// stays. get_state() does not return such an entry for a later vCPU at the same address, because
+// the entry's `vm` is another VM's number.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VCPUS);
@@ -185,8 +189,8 @@ struct {
 	__type(value, struct vcpu_state);
 } vcpu_states SEC(".maps");
 
-// The table of marks. The key is the address of a vCPU's struct kvm_vcpu. A vCPU needs one mark
-// only, because KVM's mutex of the vCPU admits one call at a time.
+// The table of marks. The key is the address of a vCPU's struct kvm_vcpu. One mark for each vCPU is
+// enough, because the vCPU's mutex in KVM admits only one call at a time.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_MARKS);
@@ -194,10 +198,10 @@ struct {
 	__type(value, struct mark);
 } marks SEC(".maps");
 
-// True if a second program, xsaveshim_exit2, also watches the exit.
+// True if two programs watch the exits of calls: xsaveshim_exit and xsaveshim_exit2.
 const volatile bool exits_twice;
 
-// The address of the file operations (f_op) that every vCPU's file has.
+// The address of KVM's file operations for vCPUs, which is in the f_op of every vCPU's file.
 void *vcpu_operations;
 
 static __always_inline void count(enum host_count what)
@@ -217,7 +221,7 @@ static __always_inline struct host_settings get_settings(void)
 	return found ? *found : (struct host_settings){.trim = TRIM_NONE};
 }
 
-// Returns false if a newer set of xsaveshim's BPF programs is attached beside this set.
+// Returns false if a newer set of xsaveshim's BPF programs is also attached.
 static __always_inline bool is_newest(void)
 {
 	uint32_t key = HOST_COUNT_GENERATION;
@@ -249,8 +253,9 @@ static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
 
 // Returns a number that differs between VMs. The upper half is the inode number of the VM's
 // directory in debugfs, because no later directory gets the same inode number. The lower half is
-// the pid of the process that created the VM, for kernels without debugfs. A VM never has two vCPUs
-// at one address, so this number and the address identify a vCPU.
+// the pid of the process that created the VM, because some kernels have no debugfs. Two vCPUs of
+// the same VM never have the same address, so the VM's number and a vCPU's address identify the
+// vCPU.
 static __always_inline uint64_t vm_of(struct kvm_vcpu *vcpu)
 {
 	struct kvm *kvm = BPF_CORE_READ(vcpu, kvm);
@@ -268,8 +273,8 @@ static __always_inline uint64_t current_group(void)
 	return cgroup ? cgroup : UINT64_C(1) << 63 | (uint32_t)bpf_get_current_uid_gid();
 }
 
-// Returns the budget of a group of processes, or NULL if the map of budgets has no place. In a full
-// map, the kernel replaces the groups that no call has used for long.
+// Finds or creates the budget of a group of processes. Returns NULL if the map of budgets has no
+// place. If the map is full, the kernel replaces budgets that no call has used for a long time.
 static __always_inline struct budget *get_budget(uint64_t group)
 {
 	struct budget *budget = bpf_map_lookup_elem(&budgets, &group);
@@ -304,8 +309,8 @@ static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
 }
 
 // Finds or creates the state of a vCPU. Returns NULL if the table of vCPUs is full, or if the group
-// of processes has used up its part of the table. A vCPU without a place in the table has no rate
-// limit: only the group's part of the ring buffer limits the vCPU's reports.
+// of processes has used up its share of the table. A vCPU without a place in the table has no rate
+// limit, so only the group's share of the ring buffer limits the vCPU's reports.
 static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -326,12 +331,12 @@ static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 }
 
 // Computes the guest's XCR0 by the same rule as guest_cpuid_xcr0(). KVM stores the CPUID tables of
-// KVM_SET_CPUID and of KVM_SET_CPUID2 in the same form. In KVM's memory, an empty table looks like
-// a missing table, so the vCPU's state says whether the table is empty (`empty_table`).
+// KVM_SET_CPUID and of KVM_SET_CPUID2 in the same form. In KVM's memory, an empty CPUID table looks
+// like a missing table. So `empty_table` in the vCPU's vcpu_state says whether the table is empty.
 //
-// The function is not static, so that the BPF verifier checks it only once, and not for each of its
-// callers. The verifier does not let such a function take a pointer to struct kvm_vcpu, so the
-// function takes the address as a number.
+// read_vcpu is not static, so that the BPF verifier checks it only once, and not for each of its
+// callers. The verifier does not let a function that is not static take a pointer to struct
+// kvm_vcpu, so read_vcpu takes the address as a number.
 int read_vcpu(uint64_t address, struct vcpu *vcpu);
 
 __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
@@ -372,8 +377,8 @@ __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
 // ---- reports ----
 
 // Reserves a place in the ring buffer for a report. Returns NULL if the ring buffer is full, or if
-// the group of processes has used up its part of the ring buffer. Only a vCPU's first report of
-// each kind may use the last quarter of the ring buffer.
+// the group of processes has used up its share of the ring buffer. Only a vCPU's first report of
+// each kind may use the last free quarter of the ring buffer.
 static __always_inline struct host_event *reserve_event(bool is_first)
 {
 	uint64_t waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
@@ -395,9 +400,9 @@ static __always_inline struct host_event *reserve_event(bool is_first)
 	return event;
 }
 
-// Puts the process's command line, name and start time into the report now. When `xsaveshim host
-// watch` reads the report, another process may have the same pid. Reading the command line does not
-// fault in an absent page, so no process can delay this program.
+// Puts the process's command line, name and start time into the report now, because another process
+// may have the same pid when `xsaveshim host watch` reads the report. If a page of the command line
+// is absent, the read fails without a page fault, so no process can delay this program.
 static __always_inline void read_process(struct host_event *event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -415,8 +420,8 @@ static __always_inline void read_process(struct host_event *event)
 		// page is absent.
 		if (size > in_page)
 			size = in_page;
-		// Keeps the compiler from removing the mask below, which shows the BPF verifier an
-		// upper bound of the size.
+		// The mask below shows the BPF verifier an upper bound of the size. This line keeps
+		// the compiler from removing the mask.
 		barrier_var(size);
 		size &= sizeof(event->command_line) - 1;
 		if (bpf_probe_read_user(event->command_line, size, (void *)start))
@@ -425,8 +430,8 @@ static __always_inline void read_process(struct host_event *event)
 	event->command_line_size = size;
 }
 
-// Begins a report. Returns NULL if the vCPU's rate limit forbids the report, or if the ring buffer
-// has no place.
+// Begins a report. Returns NULL if the vCPU's rate limit forbids the report, or if reserve_event()
+// finds no place for the report.
 static __always_inline struct host_event *
 begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
 	    struct vcpu_state *state, uint64_t bits)
@@ -463,9 +468,9 @@ static __always_inline bool read_bv(const struct call *call, uint64_t *bv)
 	return !bpf_probe_read_user(bv, sizeof(*bv), at(call, XSTATE_BV_OFFSET));
 }
 
-// Writes all bytes of XSTATE_BV or none. XSTATE_BV can lie in two pages, and perhaps only one of
-// the pages is writable. Therefore this function writes each page by itself, and undoes the first
-// write if the second write fails.
+// Writes either all bytes of XSTATE_BV or none. XSTATE_BV can cross a page boundary, and perhaps
+// only one of the two pages is writable. So write_bv writes to each page separately, and undoes the
+// first write if the second write fails.
 static __always_inline int write_bv(const struct call *call, uint64_t old, uint64_t bv)
 {
 	unsigned long address = call->arg + XSTATE_BV_OFFSET;
@@ -533,7 +538,8 @@ static __always_inline void trim_payload(enum xsave_direction direction, const s
 	report_trim(HOST_EVENT_TRIM, call, vcpu, state, trim);
 }
 
-// Returns true if the payload that the VMM loads still has xfeatures that the programs must trim.
+// Returns true if the payload that the VMM loads still has xfeatures that the programs have to
+// trim.
 static __always_inline bool
 is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *trim)
 {
@@ -546,9 +552,8 @@ is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *tri
 	return trim->after != trim->xstate_bv;
 }
 
-// KVM has accepted a payload. If the payload's page was absent at the call's entry, no program
-// could read the payload there. KVM has faulted the page in since then, so this function can read
-// the payload.
+// Runs after KVM has accepted a payload. If the payload's page was absent at the call's entry, the
+// programs could not read the payload. KVM has faulted the page in since then.
 static __always_inline void on_xsave_loaded(const struct call *call, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -589,9 +594,9 @@ static __always_inline struct payload_parts read_parts(const struct call *call)
 	return parts;
 }
 
-// With --refused=abort, ends the VMM if the reason for KVM's refusal is known. If KVM refused FP
-// and SSE alone, the VMM may go on for now, because the library in the VMM may load FP and SSE in
-// another way: see end_unrescued_vmm().
+// With --refused=abort, ends the VMM if it is known why KVM refused the call. If KVM refused only
+// FP and SSE, lets the VMM go on until the vCPU's next watched call. libxsaveshim.so in the VMM may
+// load FP and SSE in another way: see end_unrescued_vmm().
 static __always_inline void
 end_refused_vmm(int error, struct refusal refusal, struct vcpu_state *state)
 {
@@ -663,8 +668,8 @@ static __always_inline void on_xcrs_refused(const struct call *call, int error)
 	}
 }
 
-// KVM has accepted an XCR0. If the XCR0 enables an xfeature that a trim dropped from the payload,
-// the guest has lost the state of this xfeature.
+// Runs after KVM has accepted an XCR0. If the XCR0 enables an xfeature that the programs dropped
+// from the vCPU's payload, the guest has lost the state of this xfeature.
 static __always_inline void on_xcrs_taken(const struct call *call)
 {
 	struct kvm_vcpu *kvm_vcpu = call->vcpu;
@@ -716,14 +721,14 @@ static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct m
 		state->dropped = 0;
 }
 
-// Returns true if one of the two programs at the exit has seen the call's exit. The other program
-// may still see the exit.
+// Returns true if a program has seen the call's exit. If two programs watch the exits, the other
+// program may still see the same exit.
 static __always_inline bool has_left(const struct mark *mark)
 {
 	return mark->programs & (BY_EXIT | BY_EXIT2);
 }
 
-// Makes and returns the mark of this call. Returns NULL if the table of marks is full.
+// Finds or makes the mark of this call. Returns NULL if the table of marks is full.
 static __always_inline struct mark *mark_entry(const struct call *call, enum program program)
 {
 	struct kvm_vcpu *vcpu = call->vcpu;
@@ -745,8 +750,8 @@ static __always_inline struct mark *mark_entry(const struct call *call, enum pro
 	return bpf_map_lookup_elem(&marks, &vcpu);
 }
 
-// Copies the mark of this call, if the call has a mark. Returns false if the other one of the two
-// programs at the exit has already handled the call.
+// If this call has a mark, copies the mark. Returns false if the other of the two programs at the
+// exit has already handled the call's exit.
 static __always_inline bool take_mark(const struct call *call, enum program program,
 				      struct mark *copy)
 {
@@ -778,9 +783,9 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 	return true;
 }
 
-// Ends the VMM if KVM refused FP and SSE alone and the vCPU's next watched call is not
-// KVM_SET_XSAVE. After such a refusal, the library in the VMM sets a wider CPUID table with
-// KVM_SET_CPUID2, and then loads FP and SSE with KVM_SET_XSAVE.
+// If KVM refuses only FP and SSE, libxsaveshim.so in the VMM widens the guest's CPUID table with
+// KVM_SET_CPUID2, and then repeats KVM_SET_XSAVE. This function ends a VMM that first makes any
+// other watched call for the vCPU.
 static __always_inline void end_unrescued_vmm(const struct call *call)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -792,8 +797,8 @@ static __always_inline void end_unrescued_vmm(const struct call *call)
 		end_vmm();
 }
 
-// Returns true if the programs only trim this vCPU's payloads, and make no mark, count or report. A
-// vCPU is quiet if it belongs to a probe (shared/probe_vm.h), or if a newer set of programs is
+// Returns true if the programs only trim this vCPU's payloads, and make no mark and no report. A
+// vCPU is quiet if it belongs to a probe VM (shared/probe_vm.h), or if a newer set of programs is
 // attached.
 static __always_inline bool is_quiet(struct kvm_vcpu *vcpu, bool counts_probe, enum host_count what)
 {
@@ -818,8 +823,8 @@ static __always_inline void enter(const struct call *call, enum program program)
 	}
 	if (call->ioctl != KVM_SET_XSAVE)
 		return;
-	// The program xsaveshim_entry has already trimmed the payload, unless the mark is from an
-	// earlier call with the same argument.
+	// The program xsaveshim_entry has already trimmed the payload, unless the mark is left over
+	// from an earlier call with the same argument.
 	if (mark && mark->programs == (BY_ENTRY | BY_AGAIN) &&
 	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
 		return;
@@ -860,8 +865,8 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 	}
 }
 
-// noinline makes xsaveshim_entry use few registers. xsaveshim_entry must save each register that it
-// uses, and for most calls it has nothing else to do.
+// noinline makes xsaveshim_entry use few registers. xsaveshim_entry saves each register that it
+// uses, and for most calls it does nothing else.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -875,16 +880,16 @@ static __noinline int enter_watched(struct pt_regs *ctx)
 }
 
 // This program is attached to a kprobe, because the kernel never preempts a kprobe's program. With
-// preempt=full, the kernel can preempt an fentry program, and then skips the fentry program for all
-// other threads on that CPU.
+// preempt=full, the kernel can preempt a thread in an fentry program. Meanwhile it skips this
+// fentry program for all other threads on that CPU.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
 	return is_watched(ioctl) ? enter_watched(ctx) : 0;
 }
 
-// While a bpf(2) call for a map is preempted, the kernel skips all kprobe programs on that CPU.
-// During this time, xsaveshim_again does the work of xsaveshim_entry on that CPU.
+// While a thread is preempted in a bpf(2) call for a map, the kernel skips xsaveshim_entry on that
+// CPU, and xsaveshim_again does its work.
 SEC("fentry/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
 {
@@ -917,15 +922,15 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 
 // While a thread is preempted in xsaveshim_exit, the kernel skips xsaveshim_exit for all other
 // threads on that CPU. xsaveshim_exit2 sees the exits of these threads, unless another thread is
-// preempted in xsaveshim_exit2, which is rare.
+// preempted in xsaveshim_exit2.
 SEC("fexit/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned long arg, long result)
 {
 	return leave_file(file, ioctl, arg, result, BY_EXIT2);
 }
 
-// Returns the vCPU's file behind a descriptor of this process. Returns NULL if the descriptor does
-// not belong to a vCPU any more, because another thread can close the descriptor during the call.
+// Returns the vCPU's file behind a descriptor of this process. Returns NULL if the descriptor no
+// longer belongs to a vCPU, because another thread has closed it during the call.
 static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t fd)
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -937,7 +942,7 @@ static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t
 	return file && vcpu_operations && BPF_CORE_READ(file, f_op) == vcpu_operations ? file : 0;
 }
 
-// noinline makes the calling program use few registers, as at enter_watched().
+// noinline makes xsaveshim_ret use few registers: see enter_watched().
 static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int result)
 {
 	struct file *file = vcpu_file(bpf_get_current_task_btf(), fd);
@@ -945,8 +950,9 @@ static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int re
 	return file ? leave_file(file, ioctl, arg, result, BY_EXIT) : 0;
 }
 
-// Watches the exit if KVM's module has no BTF. A kretprobe's program does not get the arguments of
-// the function, so this program reads the arguments of the thread's ioctl(2) system call.
+// Watches the exits of calls if KVM's module has no BTF. A kretprobe's program does not get the
+// arguments of the function, so this program reads the arguments of the thread's ioctl(2) system
+// call.
 SEC("kretprobe/kvm_arch_vcpu_ioctl")
 int BPF_KRETPROBE(xsaveshim_ret, int result)
 {
@@ -978,13 +984,14 @@ int BPF_KPROBE(xsaveshim_gone, struct kvm_vcpu *vcpu)
 	return forget(vcpu);
 }
 
-// When KVM creates a vCPU, forgets an earlier vCPU at the same address. The kernel may have skipped
-// xsaveshim_gone for the earlier vCPU.
+// When KVM creates a vCPU, forgets an earlier vCPU at the same address, because the kernel may have
+// skipped xsaveshim_gone for the earlier vCPU.
 SEC("kprobe/kvm_arch_vcpu_create")
 int BPF_KPROBE(xsaveshim_made, struct kvm_vcpu *vcpu)
 {
 	return forget(vcpu);
 }
 
-// The kernel lets a BPF program write to a process's memory only if the program is under the GPL.
+// The kernel lets a BPF program write to a process's memory only if the program's licence is
+// compatible with the GPL.
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

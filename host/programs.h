@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The interface between the host mode's BPF programs and the command that loads them. The command
-// writes the settings. The BPF programs write events and counts.
+// The interface between the host mode's BPF programs and the command `xsaveshim host`, which loads
+// them. The command writes the settings. The BPF programs write events and counts.
 #ifndef XSAVESHIM_HOST_PROGRAMS_H
 #define XSAVESHIM_HOST_PROGRAMS_H
 
@@ -9,7 +9,7 @@
 
 #include "xsaveshim/policy.h"
 
-// The 64-byte XSAVE header.
+// The size of the XSAVE header: 64 bytes.
 #define HOST_HEADER_SIZE (XSTATE_HEAD_SIZE - XSTATE_BV_OFFSET)
 
 // The type of the BPF program that watches the exits of calls.
@@ -20,26 +20,26 @@ enum host_exit { HOST_EXIT_FEXIT, HOST_EXIT_KRETPROBE };
 struct host_settings {
 	uint32_t trim; // enum trim
 	uint32_t exit; // enum host_exit
-	bool abort;    // end the VMM after a refusal (--refused=abort)
+	bool abort;    // --refused=abort: end a VMM whose payload KVM refuses
 	struct host_caps caps;
 	uint64_t generation;	// the number of this set of programs: see HOST_COUNT_GENERATION
-	uint32_t group_vcpus;	// how many places a group of processes has in the table of vCPUs
+	uint32_t group_vcpus;	// how many places in the table of vCPUs a group of processes has
 	uint32_t group_reports; // how many reports of a group may wait in the ring buffer
 };
 
 enum host_event_kind {
-	HOST_EVENT_TRIM,	 // a program trimmed a payload, or would if trimming was on
+	HOST_EVENT_TRIM,	 // a program trimmed a payload, or would if --trim allowed it
 	HOST_EVENT_NOT_TRIMMED,	 // a program could not write to a payload's memory
 	HOST_EVENT_REFUSED,	 // KVM_SET_XSAVE failed
 	HOST_EVENT_XCR0_REFUSED, // KVM_SET_XCRS failed
-	HOST_EVENT_LOST,	 // KVM_SET_XCRS enabled an xfeature that a trim had dropped
+	HOST_EVENT_LOST,	 // KVM_SET_XCRS enabled an xfeature that a program had dropped
 	HOST_EVENT_KINDS,
 };
 
 #define HOST_COMMAND_LINE_SIZE 256
 
 struct host_event {
-	// A comment such as REFUSED means that only HOST_EVENT_REFUSED uses the member.
+	// A comment such as REFUSED means that only HOST_EVENT_REFUSED uses this member.
 	uint32_t kind;
 	uint32_t ioctl;
 	uint32_t pid;	 // the VMM's pid in the initial pid namespace
@@ -53,14 +53,14 @@ struct host_event {
 	uint64_t lost;				   // LOST
 	uint64_t time;				   // ns from boot to the event
 	uint64_t started;			   // ns from boot to the start of the process
-	uint32_t command_line_size;		   // 0: the command line's memory was absent
+	uint32_t command_line_size;		   // 0: the command line was not readable
 	char comm[16];				   // the thread's name
 	char command_line[HOST_COMMAND_LINE_SIZE]; // the beginning of the command line
 	unsigned char header[HOST_HEADER_SIZE];	   // REFUSED
 };
 
 // The programs count the entries and the exits of KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2 and
-// KVM_SET_XCRS. Calls for the vCPU of a probe (shared/probe_vm.h) have counts of their own.
+// KVM_SET_XCRS. They count the calls for a probe's vCPU (shared/probe_vm.h) separately.
 enum host_count {
 	HOST_COUNT_ENTRIES,
 	HOST_COUNT_MISSED_ENTRIES, // exits of calls whose entry no program saw

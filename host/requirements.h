@@ -7,11 +7,12 @@
 
 #include <stdbool.h>
 
-// Sets *is_final if a later try would fail, too. If the module kvm is loaded, waits up to 10
-// seconds for the module kvm_intel or kvm_amd.
+// Sets *is_final to true if a later try would fail, too. If the module kvm is loaded, waits up to
+// 10 seconds for the module kvm_intel or kvm_amd.
 const char *missing_requirement(bool *is_final);
 
-// Checks only the requirements that can vanish while the BPF programs are attached.
+// Checks only whether function tracing and kprobes are switched on, because root can switch them
+// off while the BPF programs are attached.
 const char *missing_tracing(void);
 
 #endif

@@ -61,7 +61,7 @@ static uint64_t key_of_program(const char *path)
 }
 
 // Pins the program of a pinned link, because an earlier version of xsaveshim may have pinned only
-// the link. Returns the key of the program's trampoline, or 0.
+// the link. Returns the key of the program's trampoline, or 0 if the key is not known.
 static uint64_t keep_program(const char *directory, const struct pin_names *names)
 {
 	uint32_t program;
@@ -91,8 +91,8 @@ static int64_t seconds_since_boot(void)
 	return now.tv_sec;
 }
 
-// Releases the retired sets of BPF programs that are old enough, and all retired sets of the
-// trampoline with this key.
+// Removes the pins of all sets of BPF programs that were retired at least RELEASE_SECONDS ago, and
+// of all retired sets whose trampoline has this key.
 static void release(uint64_t key)
 {
 	DIR *directory = opendir(BPFFS);
@@ -152,7 +152,7 @@ static bool has_image(uint64_t key)
 }
 
 // Waits until /proc/kallsyms lists no image of the trampoline. Reads the file several times,
-// because one reading can lack a name while the kernel removes another name.
+// because a name can be missing from one reading while the kernel removes another name.
 static bool wait_for_end_of_images(uint64_t key)
 {
 	int without = 0;
@@ -185,8 +185,8 @@ void retire(const char *directory)
 	snprintf(retired, sizeof(retired), BPFFS "/" RETIRED "%" PRId64 "-%" PRIu64 "-%d-%u",
 		 seconds_since_boot(), key, getpid(), number++);
 	rename(directory, retired);
-	// If another set of programs is in use, the traced function keeps its images, so a wait
-	// would be useless.
+	// While another set of programs is attached, the traced function always has an image, so it
+	// would be useless to wait until the function has none.
 	if (key && images_are_listed() && !pins_are_complete(PINS) && wait_for_end_of_images(key))
 		release(key);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs a small VM, and finds out whether its payloads keep xfeatures that the VM's guest lacks.
+// Creates a small VM, and finds out whether the XSAVE state that it loads and saves (the payload)
+// keeps xfeatures that the VM's guest lacks.
 #ifndef XSAVESHIM_HOST_SELFTEST_H
 #define XSAVESHIM_HOST_SELFTEST_H
 
@@ -11,13 +12,13 @@
 
 struct selftest {
 	uint64_t xfeature;  // an xfeature that the guest lacks
-	bool cleared;	    // the payload had lost the xfeature after the VM loaded the payload
+	bool cleared;	    // KVM_SET_XSAVE left the payload without the xfeature's bit
 	bool returned;	    // KVM_GET_XSAVE returned an xfeature that the guest lacks
 	uint64_t supported; // the xfeatures that KVM supports
 	char problem[160];  // why the self-test failed
 };
 
-// Returns false, and sets `problem`, if the VM could not be run.
+// If the self-test cannot create or use its VM, returns false and sets `problem`.
 bool selftest_run(struct selftest *selftest);
 
 #endif

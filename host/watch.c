@@ -28,9 +28,9 @@
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
 
-// A check of the host mode creates a VM, and the new VM wakes udev. On a host without other VMs,
-// the VM also switches virtualization on and off on every CPU. The watcher avoids needless checks:
-// it checks the host mode when one of the conditions below has changed, and otherwise seldom.
+// Each check of the host mode creates a VM, which wakes udev. On a host without other VMs, this VM
+// also makes KVM switch virtualization on and off on every CPU. So the watcher checks the host mode
+// when a member of struct conditions has changed, and otherwise seldom.
 #define LOOK_SECONDS 5
 #define CHECK_SECONDS 600
 #define INACTIVE_CHECK_SECONDS 60
@@ -47,7 +47,7 @@ struct conditions {
 	uint32_t program;
 	unsigned int links;
 	const char *tracing; // the result of missing_tracing()
-	ino_t modules[3];    // inode numbers in /sys/module: a reload of a module changes its inode
+	ino_t modules[3];    // inodes of the modules in /sys/module; a reload changes the inode
 };
 
 struct watcher {
@@ -72,7 +72,7 @@ struct process {
 	struct log_field fields[6];
 };
 
-// Undoes systemd's escapes: in the name of a unit, systemd writes an unusual byte as \xNN.
+// Undoes systemd's escapes. In the name of a unit, systemd writes an unusual byte as \xNN.
 static void unescape(char *text)
 {
 	char *to = text;
@@ -87,7 +87,7 @@ static void unescape(char *text)
 			byte = strtoul(digits, &end, 16);
 		}
 		// Leaves \x00 as it is, because a zero byte would end the text. A unit's name never
-		// has \x00, but the name of another cgroup may have it.
+		// has \x00, but a cgroup that systemd did not name may have \x00.
 		*to++ = end == digits + 2 && byte ? (char)byte : *text;
 		text += end == digits + 2 && byte ? 4 : 1;
 	}
@@ -128,7 +128,7 @@ static int64_t now_ns(clockid_t clock)
 	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 
-// Writes a time such as 2026-11-30T12:00:00Z.
+// Writes a time, given in nanoseconds since boot, in the form 2026-11-30T12:00:00Z.
 static void write_time(uint64_t since_boot, char *text, size_t size)
 {
 	int64_t boot = now_ns(CLOCK_REALTIME) - now_ns(CLOCK_BOOTTIME);
@@ -138,8 +138,8 @@ static void write_time(uint64_t since_boot, char *text, size_t size)
 	strftime(text, size, "%FT%TZ", gmtime_r(&seconds, &parts));
 }
 
-// Describes the process that a report is about. Reads no file in the process's /proc/PID, because
-// the process may have ended, or may make every reader wait.
+// Describes the process that a report is about. Does not read the process's /proc/PID, because the
+// process may have ended, or may make every reader of /proc/PID wait.
 static void describe(struct process *process, const struct host_event *event)
 {
 	struct log_field *field = process->fields;
@@ -250,7 +250,7 @@ static void report_state(struct watcher *watcher, const struct host_check *check
 
 // ---- the programs ----
 
-// If the attached BPF programs have changed, reads the reports of the new programs from now on.
+// If other BPF programs are attached than before, makes the watcher read their reports.
 static void follow(struct watcher *watcher, const struct attachment *attachment)
 {
 	if (watcher->program == attachment->program)
@@ -263,8 +263,8 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
-// The BPF programs' tables and ring buffer have a limited size. Reports how many reports, events
-// and calls found no place in them since this function last ran.
+// The BPF programs' tables and ring buffer have limited sizes. Reports how many reports, events and
+// calls found no place there since this function last ran.
 static void report_overload(struct watcher *watcher)
 {
 	static const struct {
@@ -330,7 +330,7 @@ static void check(struct watcher *watcher)
 {
 	struct host_check check;
 	struct attachment attachment;
-	// Waits at most LOCK_SECONDS for a running `enable` or `disable` to end.
+	// Waits at most LOCK_SECONDS for a running `xsaveshim host enable` or `disable` to end.
 	bool locked = !loader_lock(LOCK_SECONDS);
 
 	if (locked)
@@ -401,7 +401,7 @@ static void notify_watchdog(void)
 }
 
 // A BPF ring buffer gives each report to one reader only, so a second watcher would take reports
-// from the first.
+// from the first watcher.
 static bool is_only_watcher(void)
 {
 	int fd = open(WATCH_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

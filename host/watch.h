@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// `xsaveshim host watch`: prints the BPF programs' reports, and changes of the host mode's state.
+// `xsaveshim host watch` prints the BPF programs' reports, and each change of the host mode's
+// state.
 #ifndef XSAVESHIM_HOST_WATCH_H
 #define XSAVESHIM_HOST_WATCH_H
 
-// Returns only on failure, and returns the exit status.
+// Returns only on failure. The result is the exit status.
 int watch(void);
 
 #endif

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 # The packages are $(BUILD)/xsaveshim_VERSION_amd64.deb and $(BUILD)/xsaveshim-VERSION-1.x86_64.rpm. Each package is built in a copy
-# of this tree, by another make, which does not inherit the flags and variables of this make.
+# of this tree, by a make process that does not inherit the flags and variables of this make process.
 PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE command completions core deploy docs etc host include libvirt man packaging preload schemas scripts shared supervise test
 # Each package has its own copy of the tree, so that `make -j deb rpm` works.
 PACKAGE_DIR = $(abspath $(BUILD))/$@-package
 PACKAGE_TREE = $(PACKAGE_DIR)/xsaveshim-$(VERSION)
 CLEAN_ENV := env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u BUILD -u VERSION
-# On Debian, rpm's database does not have the build dependencies, because apt installed them. The script brp-compress begins with
+# On Debian, rpm's database does not have the build dependencies, because apt installed them. rpm's script brp-compress begins with
 # #!/bin/sh, but needs bash.
 RPM_ON_DEBIAN := --nodeps --define '__brp_compress bash /usr/lib/rpm/brp-compress %{?_prefix}'
 

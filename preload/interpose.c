@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The library's only exported symbol, ioctl(), and the handlers of the requests that the library
-// watches. Read interposed_ioctl() and watched[] at the end of this file first.
+// The preloaded library's only exported symbol, ioctl(), and the handlers of the requests that the
+// library watches. Read interposed_ioctl() and watched[] at the end of this file first.
 #include <assert.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -28,24 +28,24 @@ static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2),
 static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries),
 	      "struct guest_cpuid is the argument of KVM_GET_CPUID2");
 
-// ioctl_fn is variadic like libc's ioctl(), because the ABI passes arguments to variadic functions
-// in another way.
+// ioctl_fn is variadic like libc's ioctl(), because the ABI makes the caller of a variadic function
+// also set %al.
 typedef int ioctl_fn(int fd, unsigned long request, ...);
 
 // The largest number of MSRs that KVM takes in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
 #define KVM_MSRS_MAX 256
 
-// Marks a function that is rarely called. Its callers need no stack space for the function's large
-// buffer, and the compiler optimises the function for size.
+// Marks a function that is rarely called. The compiler optimises this function for size, and does
+// not add its large buffer to its callers' stack frames.
 #define OUT_OF_LINE __attribute__((noinline, cold))
 
 static ioctl_fn start_and_call;
 
-// The next ioctl() in the chain of interposing libraries, usually libc's. Another library's
-// constructor may call ioctl() before this library's constructor has run, so the first value of
-// next_ioctl is start_and_call. After the constructor, ioctl() no longer calls dlsym(), so a signal
-// handler may call ioctl(). next_ioctl is not atomic, so that a call is one jump through memory.
-// The library writes next_ioctl before there are threads, and always writes the same value.
+// The next ioctl() in the chain of interposing libraries, usually libc's. The first value of
+// next_ioctl is start_and_call, because another library's constructor may call ioctl() before this
+// library's constructor has run. After this library's constructor, ioctl() does not call dlsym(),
+// so a signal handler may call ioctl(). next_ioctl need not be atomic, because the library writes
+// it before there are threads. So KVM_RUN needs only one jump through memory.
 __attribute__((used)) static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
@@ -53,8 +53,8 @@ static struct settings settings;
 static struct log report_log;
 static struct xsaveshim_record record = {.magic = RECORD_MAGIC};
 
-// The xfeatures that this host's KVM supports, as KVM answered the VMM's KVM_GET_SUPPORTED_CPUID.
-// Before the VMM makes this call, kvm_xfeatures is host_xcr0.
+// The xfeatures that this host's KVM supports, according to KVM's answer to the VMM's
+// KVM_GET_SUPPORTED_CPUID. Before this answer, kvm_xfeatures is host_xcr0.
 static _Atomic uint64_t kvm_xfeatures;
 static uint64_t host_xcr0;
 static uint32_t host_mxcsr_reserved;
@@ -70,9 +70,9 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// Opens the log, unless the log is open. The library opens its log only when the process sets its
-// first CPUID table or causes its first report. Processes that are not VMMs, such as libvirtd and
-// shells, may also load the library, and must not notice it. open_log leaves errno as it was.
+// Processes that are not VMMs, such as libvirtd and shells, may also load the library, and must not
+// notice it. So the library opens its log only when the process sets its first CPUID table or
+// causes its first report. open_log leaves errno as it was.
 static void open_log(void)
 {
 	int saved = errno;
@@ -84,14 +84,14 @@ static void open_log(void)
 	errno = saved;
 }
 
-// Initialises the library once: as a constructor, or at an earlier call of ioctl().
+// Initialises the library, as a constructor or in an earlier call of ioctl().
 __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
 
 	if (next_ioctl != start_and_call)
 		return;
-	// With RTLD_NEXT, other libraries that interpose ioctl() are still called.
+	// RTLD_NEXT also finds the ioctl() of another interposing library.
 	next_ioctl = __extension__(ioctl_fn *) dlsym(RTLD_NEXT, "ioctl");
 	if (!next_ioctl)
 		next_ioctl = raw_ioctl;
@@ -100,8 +100,8 @@ __attribute__((constructor)) static void start(void)
 	atomic_store_explicit(&kvm_xfeatures, host_xcr0, memory_order_relaxed);
 	settings_load(&settings);
 	record_publish(&record, &settings);
-	// Close the log of an earlier start(). If a program calls ioctl() from its .preinit_array,
-	// start() runs more than once.
+	// If a program calls ioctl() from its .preinit_array, start() runs more than once. So close
+	// the log that an earlier start() may have opened.
 	log_close(&report_log);
 	log_init(&report_log, settings.log, settings.log_path, settings.log_level);
 	report_log.in_use = &record.log_in_use;
@@ -119,8 +119,8 @@ static int start_and_call(int fd, unsigned long request, ...)
 	va_end(arguments);
 	start();
 	next = next_ioctl;
-	// While a program's .preinit_array runs, libc has no environment, and start() cannot read
-	// the settings in it. So the next ioctl() must run start() again.
+	// While a program's .preinit_array runs, libc has no environment, from which start() reads
+	// settings. So the next call of ioctl() must run start() again.
 	if (!environ)
 		next_ioctl = start_and_call;
 	return next(fd, request, argument);
@@ -135,9 +135,9 @@ static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 		     (struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu});
 }
 
-// Reads the vCPU's CPUID table from KVM. The function first sets the table to zeroes, because Linux
-// up to 6.4 does not write nent back. Returns false if KVM fails the call, for example because fd
-// is not a vCPU's descriptor.
+// Reads the vCPU's CPUID table from KVM. First fills the table with zeroes for guest_cpuid_count,
+// because Linux up to 6.4 does not write nent back. Returns false if KVM fails the call, for
+// example because fd is not a vCPU's descriptor.
 static bool query_cpuid(int fd, struct guest_cpuid *table)
 {
 	int saved = errno;
@@ -151,7 +151,8 @@ static bool query_cpuid(int fd, struct guest_cpuid *table)
 	return !result;
 }
 
-// Queries KVM for the vCPU's CPUID table, and sets the knowledge and the guest XCR0 in vcpu.
+// Queries KVM for the vCPU's CPUID table. Returns vcpu with the knowledge and the guest XCR0 that
+// follow from this table.
 OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 {
 	struct guest_cpuid table;
@@ -163,10 +164,10 @@ OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 	return vcpu;
 }
 
-// A descriptor that the library does not know may still be a vCPU's: a duplicate, or a descriptor
-// from another process. A vCPU without a known CPUID table may have got its table through such a
-// duplicate, and the library would not see a later change of the table. So the library queries KVM
-// each time and does not store the answer.
+// A descriptor that the library does not know may still be a vCPU: a duplicate, or a descriptor
+// from another process. If the VMM sets a vCPU's CPUID table through a duplicate, the library does
+// not know the table under the vCPU's other descriptors. So if a descriptor has no known table, the
+// library queries KVM each time and does not store the answer.
 static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
@@ -202,8 +203,8 @@ static void report_trimmed(struct vcpu_call call, enum vcpu_event event, struct 
 	report_trim(&report_log, call, trim, count);
 }
 
-// The calls that load vCPU state, except KVM_SET_XSAVE and KVM_SET_XCRS. The library reports a
-// refusal of these calls, and never changes their arguments.
+// The calls that load vCPU state, except KVM_SET_XSAVE and KVM_SET_XCRS. The library reports if KVM
+// refuses one of these calls, and never changes their arguments.
 static const struct {
 	unsigned int command;
 	// ioctl_name is an array, because a pointer would need a relocation.
@@ -222,7 +223,6 @@ static const struct {
 
 #define STATE_CALLS (sizeof(state_calls) / sizeof(state_calls[0]))
 
-// How KVM refused one of the state_calls.
 struct state_refusal {
 	unsigned int command;
 	const void *argument;
@@ -250,7 +250,6 @@ static void report_msr(struct report_line *line, struct state_refusal refusal)
 	report_int(line, "of", (int)refusal.msrs);
 }
 
-// struct kvm_sregs and struct kvm_sregs2 begin with the same registers.
 static_assert(offsetof(struct kvm_sregs, cr0) == offsetof(struct kvm_sregs2, cr0) &&
 		      offsetof(struct kvm_sregs, apic_base) ==
 			      offsetof(struct kvm_sregs2, apic_base),
@@ -276,9 +275,10 @@ static uint64_t state_bit(size_t call, struct state_refusal refusal)
 	return UINT64_C(1) << (STATE_CALLS + refused_msr(refusal).index % (64 - STATE_CALLS));
 }
 
-// The function reads the call's argument only after EINVAL or a partial KVM_SET_MSRS. In these two
-// cases, KVM has read the argument, so the argument is readable. The function reports nothing until
-// the VMM's first KVM_SET_CPUID or KVM_SET_CPUID2 has opened the log.
+// The function reads the call's argument only if KVM failed the call with EINVAL, or set only some
+// of the MSRs. In these two cases, KVM has read the argument, so the argument is readable. The
+// function reports nothing until the VMM's first KVM_SET_CPUID or KVM_SET_CPUID2 has opened the
+// log.
 OUT_OF_LINE static void handle_refused_state(int fd, struct state_refusal refusal)
 {
 	struct vcpu_call call = {.fd = fd, .vcpu = vcpus_get(&vcpus, fd)};
@@ -321,8 +321,8 @@ static int set_state(int fd, unsigned long request, void *argument)
 }
 
 // KVM sets the MSRs one after the other, stops at the first MSR that KVM refuses, and returns the
-// number of MSRs set. Another thread of the VMM may have changed nmsrs after KVM read it, so the
-// function ignores an nmsrs that is too large.
+// number of MSRs that it has set. Another thread of the VMM may have changed nmsrs after KVM read
+// it, so the function ignores an nmsrs above KVM_MSRS_MAX.
 static int set_msrs(int fd, unsigned long request, void *argument)
 {
 	int result = set_state(fd, request, argument);
@@ -345,8 +345,8 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 {
 	int vcpu_fd;
 
-	// Note the vCPU in the record before KVM creates the vCPU. So `xsaveshim status` never
-	// finds a vCPU that is not in the record.
+	// Update the record before KVM creates the vCPU. Otherwise `xsaveshim status` could find a
+	// vCPU of which the record does not know.
 	record_vcpu(&record);
 	vcpu_fd = next_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
@@ -355,7 +355,7 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 }
 
 // Returns the number of entries of a CPUID table. Call table_nent only after KVM has accepted or
-// written the table: only then is the table's memory known to be readable. Another thread of the
+// written the table, because the table's memory may not be readable before. Another thread of the
 // VMM may still change nent, so the function reads nent only once.
 static uint32_t table_nent(const void *table)
 {
@@ -434,7 +434,7 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 enum widened { WIDENED_NOT, WIDENED_LOADED, WIDENED_STUCK };
 
 // Sets a CPUID table that also enumerates the missing xfeatures, loads the payload, and sets the
-// guest's own CPUID table again. KVM accepts another CPUID table only before the vCPU's first
+// guest's own CPUID table again. KVM accepts a changed CPUID table only before the vCPU's first
 // KVM_RUN. The function is out of line, so that its table of 10 KiB is no longer on the stack when
 // the library writes a report.
 OUT_OF_LINE static enum widened
@@ -472,7 +472,7 @@ OUT_OF_LINE static void report_widened(struct vcpu_call call, enum widened widen
 	report_send(&line);
 }
 
-// Loads a payload that KVM accepts only while the guest's CPUID enumerates FP or SSE. missing:
+// Loads a payload that KVM refuses because the guest's CPUID does not enumerate FP or SSE. missing:
 // those of these two xfeatures that the guest's CPUID lacks. Returns true if KVM has loaded the
 // payload.
 static bool load_widened(struct vcpu_call call, unsigned long request, void *payload,
@@ -500,16 +500,16 @@ static bool ends_vmm(struct vcpu vcpu, struct refusal refusal)
 }
 
 // Ends the VMM, because its guest would otherwise run on without the saved state. QEMU 8.2 and
-// later also end with status 1 after a refused payload. The library does not call exit(), because
+// later also end with status 1 if KVM refuses a payload. The library does not call exit(), because
 // an atexit handler may need a lock that this thread holds.
 static _Noreturn void end_vmm(void)
 {
 	_exit(1);
 }
 
-// Handles a payload that KVM refused. If a widened CPUID table can help, loads the payload with
-// such a table. Otherwise, or if this fails, reports the refusal. Returns the result of the VMM's
-// KVM_SET_XSAVE.
+// Handles a payload that KVM refused. If a wider CPUID table can help, tries to load the payload
+// under such a table. If the payload is still not loaded, reports that KVM refused it. Returns the
+// result of the VMM's KVM_SET_XSAVE.
 OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long request, void *payload,
 				      int result)
 {
@@ -562,10 +562,10 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 	return result;
 }
 
-// Handles an XCR0 that KVM accepted from KVM_SET_XCRS. The guest had enabled this XCR0 when the VMM
-// saved the guest. If the library dropped an xfeature of this XCR0 from the payload, the xfeature's
-// state is lost. From now on, the library allows all xfeatures of this XCR0, even those that the
-// guest's CPUID does not enumerate.
+// Handles an XCR0 that KVM accepted from KVM_SET_XCRS. The guest had this XCR0 when the VMM saved
+// the guest. If the library dropped an xfeature of this XCR0 from the payload, the xfeature's state
+// is lost. From now on, the library allows all xfeatures of this XCR0, even those that the guest's
+// CPUID does not enumerate.
 OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
@@ -627,7 +627,8 @@ static int set_xcrs(int fd, unsigned long request, void *argument)
 }
 
 // The requests that the library watches. The index is the last byte of a request's number. The
-// library uses a table because a switch would need more instructions for every other request.
+// library uses a table because a switch would need more instructions for the requests that the
+// library does not watch.
 static const struct {
 	unsigned int command;
 	int (*handle)(int fd, unsigned long request, void *argument);
@@ -664,10 +665,10 @@ __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void
 	return next_ioctl(fd, request, argument);
 }
 
-// The function that VMMs call as ioctl(). In assembly, KVM_RUN takes four instructions. In C, clang
-// would need five. %al passes the number of vector registers to a variadic function, and is 0 here.
-// The function's C name is not ioctl(), because <sys/ioctl.h> declares ioctl() with other
-// parameters.
+// The function that VMMs call as ioctl(). This assembly code needs four instructions for KVM_RUN,
+// and clang's code for a C function would need five. The caller of a variadic function passes the
+// number of vector registers in %al, here 0. The function's C name is not ioctl(), because
+// <sys/ioctl.h> declares ioctl() with other parameters.
 static_assert(KVM_RUN == 0xae80, "the first instruction compares with this number");
 
 __attribute__((naked, visibility("default"))) int

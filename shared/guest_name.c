@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-// Copies a value of a QEMU option up to the comma that ends the value. Inside the value, two commas
-// stand for one comma. Returns the text behind the value.
+// Copies one value from the argument of a QEMU option, up to the comma that ends the value. Inside
+// the value, two commas stand for one comma. Returns a pointer to the text after the value.
 static const char *copy_value(const char *value, char *copy, size_t size)
 {
 	size_t used = 0;
@@ -23,8 +23,8 @@ static const char *copy_value(const char *value, char *copy, size_t size)
 	return value;
 }
 
-// Copies the guest's name from the argument of QEMU's -name, such as "NAME", "NAME,process=P" or
-// "debug-threads=on,guest=NAME".
+// Copies the guest's name from the argument of QEMU's option -name, such as "NAME",
+// "NAME,process=P" or "debug-threads=on,guest=NAME".
 static void copy_name(const char *option, char *name, size_t size)
 {
 	char other[1];
@@ -43,8 +43,8 @@ static void copy_name(const char *option, char *name, size_t size)
 	}
 }
 
-// Returns the string at *at, and moves *at to the next string. Returns NULL if no zero byte follows
-// before end.
+// Returns the string at *at, and moves *at to the next string. Returns NULL if the string has no
+// zero byte before end.
 static const char *next_string(const char **at, const char *end)
 {
 	const char *string = *at;
@@ -56,8 +56,8 @@ static const char *next_string(const char **at, const char *end)
 	return string;
 }
 
-// Copies the guest's name from Firecracker's option --id. Firecracker's jailer passes the option on
-// to Firecracker.
+// Copies the guest's name from Firecracker's option --id. Firecracker's jailer also has this
+// option, and passes it on to Firecracker.
 static void copy_id(const char *argument, const char *next, char *name, size_t size)
 {
 	if (!strncmp(argument, "--id=", strlen("--id=")))
@@ -85,7 +85,7 @@ bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_
 	return name[0] != '\0';
 }
 
-// libvirt starts each QEMU with a monitor of this name (charmonitor), also in user sessions and in
+// libvirt starts each QEMU with a chardev named charmonitor, also in user sessions and in
 // containers.
 bool guest_is_libvirts(const char *cmdline, size_t size)
 {

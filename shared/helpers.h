@@ -12,8 +12,8 @@
 void *grow(void *array, size_t count, size_t size);
 
 // Reads at most size - 1 bytes of a file into text, and adds a zero byte. dirfd and path have the
-// same meaning as in openat(2). Returns the number of bytes. If the file cannot be read, returns -1
-// with errno set and an empty text.
+// same meaning as in openat(2). Returns how many bytes it has read. If it cannot read the file, it
+// returns -1, sets errno, and leaves text empty.
 ssize_t read_file(int dirfd, const char *path, char *text, size_t size);
 
 #endif

@@ -8,12 +8,12 @@
 
 #include <jansson.h>
 
-// The version of the format of all JSON that xsaveshim prints. Increase OUTPUT_FORMAT_VERSION if a
-// key vanishes or changes its meaning.
+// The version number of xsaveshim's JSON format. Increase OUTPUT_FORMAT_VERSION if a key vanishes
+// or changes its meaning.
 #define OUTPUT_FORMAT_VERSION 1
 
-// Returns a JSON object with the keys that come first in all JSON of xsaveshim: format_version,
-// version, time and host.
+// Returns a JSON object with the keys format_version, version, time and host. All JSON that
+// xsaveshim prints begins with these keys.
 json_t *output_head(void);
 
 // Prints a JSON object and frees the object.
@@ -30,7 +30,8 @@ struct clean_text {
 	char text[PATH_MAX];
 };
 
-// Makes a text safe for a terminal: any byte that is not printable ASCII becomes a question mark.
+// Makes a text safe for a terminal: replaces each byte that is not printable ASCII with a question
+// mark.
 struct clean_text clean(const char *text);
 
 #endif

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The VM of `xsaveshim probe` and of the host mode's self-test. The VM shows how KVM and the host
-// mode treat xfeatures that a guest does not have. The functions bypass libc's ioctl(), so that a
+// `xsaveshim probe` and the host mode's self-test create this VM to see how KVM and the host mode
+// treat xfeatures that a guest does not have. The functions bypass libc's ioctl(), so that a
 // preloaded libxsaveshim.so does not see the VM. The VM's CPUID table begins with an entry by which
 // the host mode's BPF programs recognise the VM (host/programs.bpf.c).
 //
-// A function that fails returns false and sets errno. The VM ends when its descriptors are closed.
+// A payload is the buffer that KVM_SET_XSAVE loads and KVM_GET_XSAVE saves. A bool function that
+// fails returns false and sets errno. The VM ends when its descriptors are closed.
 #ifndef XSAVESHIM_PROBE_VM_H
 #define XSAVESHIM_PROBE_VM_H
 
@@ -12,9 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The first entry of the VM's CPUID table. The entry's leaf is the leaf in which a hypervisor names
-// itself. If a vCPU has this entry, the host mode does not report the vCPU's events, and does not
-// end the process that owns the vCPU.
+// The first entry of the VM's CPUID table. The entry is for leaf 0x40000000, in which a hypervisor
+// names itself. If a vCPU has this entry, the host mode does not report the vCPU's events, and does
+// not end the process that owns the vCPU.
 #define PROBE_VM_LEAF 0x40000000
 #define PROBE_VM_EBX 0x76617378 // "xsav"
 #define PROBE_VM_ECX 0x69687365 // "eshi"
@@ -24,31 +25,32 @@ struct probe_vm {
 	int kvm;
 	int vm;
 	int vcpu;
-	char *payload; // in memory pages of its own
+	char *payload; // in memory pages that hold nothing else
 	size_t payload_size;
 };
 
 int probe_vm_ioctl(int fd, unsigned long request, const void *argument);
 
-// Reads the xfeatures that KVM supports for this process's guests.
+// Reads which xfeatures KVM supports for the guests of this process.
 bool probe_vm_supported(const struct probe_vm *vm, uint64_t *xcr0);
 
-// Allocates a payload of the size that KVM uses.
+// Allocates the VM's payload with the size that KVM uses.
 bool probe_vm_make_payload(struct probe_vm *vm);
 
 // Sets a CPUID table that gives the guest only the xfeatures in xcr0. If xcr0 is 0, the guest's
 // CPUID table has no leaf 0xD.
 bool probe_vm_set_guest_xcr0(const struct probe_vm *vm, uint64_t xcr0);
 
-// Reads the guest's xfeatures from KVM, because KVM may have changed the guest's CPUID table.
+// Computes the guest's xfeatures from the CPUID table that KVM returns, because KVM may have
+// changed the table that probe_vm_set_guest_xcr0() set.
 bool probe_vm_get_guest_xcr0(const struct probe_vm *vm, uint64_t *xcr0);
 
-// Fills the payload, and sets its XSTATE_BV. Fills no component with zeroes, because the kernel may
-// take a component of zeroes for the component's initial state.
+// Sets the payload's XSTATE_BV, and fills its components with bytes other than zero, because the
+// kernel may take a component of zeroes for the component's initial state.
 void probe_vm_fill_payload(const struct probe_vm *vm, uint64_t xstate_bv);
 
-// Loads a payload with this XSTATE_BV. KVM may refuse the payload. Returns the payload's XSTATE_BV
-// after the call, because the host mode may have trimmed the payload.
+// Loads a payload with this XSTATE_BV into the vCPU. KVM may refuse the payload. Returns the
+// payload's XSTATE_BV after the call, because the host mode may have cleared bits of XSTATE_BV.
 uint64_t probe_vm_load(const struct probe_vm *vm, uint64_t xstate_bv);
 
 // Saves the vCPU's XSAVE state into the payload, and reads the payload's XSTATE_BV.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Before a process execs the VMM, the process gets its supervisor in the following steps. The
-// listener is the descriptor at which the supervisor receives the notifications of the seccomp
-// filter.
+// A process gets a supervisor in the following steps before it executes the VMM. The listener is
+// the descriptor at which the supervisor receives the kernel's seccomp notifications.
 //
 //   VMM's process                                  supervisor
 //   1. forks a child, which forks the
@@ -47,8 +46,8 @@ static void send_number(int socket, int number)
 		exit(EXIT_OWN_FAILURE);
 }
 
-// If the other process has ended, exits without a message, because the other process has already
-// printed the reason.
+// If the process at the socket's other end has ended, exits without a message, because that process
+// has already printed the reason.
 static int receive_number(int socket)
 {
 	int number;
@@ -58,9 +57,9 @@ static int receive_number(int socket)
 	return number;
 }
 
-// Closes all inherited descriptors except the supervisor's socket and standard error. The
-// supervisor may write its reports to standard error. Also leaves the VMM's working directory,
-// because otherwise the directory's file system could not be unmounted.
+// Closes all inherited descriptors except the supervisor's socket and standard error, to which the
+// supervisor may write its reports. Also leaves the VMM's working directory, because otherwise the
+// directory's file system could not be unmounted.
 static void close_inherited(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -74,9 +73,9 @@ static void close_inherited(int *socket)
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	if (*socket < 0)
 		fail("the socket cannot be kept");
-	// The supervisor needs POLLHUP from the listener when the last process with the filter has
-	// exited. Linux 5.9 added this POLLHUP, and also close_range(). So close_range() fails on a
-	// kernel that is too old.
+	// The supervisor needs a kernel whose listener reports POLLHUP when the last process with
+	// the filter has exited. Linux 5.9 added this POLLHUP and close_range(). So close_range()
+	// fails on a kernel without this POLLHUP.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
 		fail("this needs Linux 5.9 or later");
 	if (chdir("/"))
@@ -160,9 +159,9 @@ static int move_above_stdio(int fd)
 	return above;
 }
 
-// Forks the supervisor from a child that exits at once. The kernel then makes the supervisor a
-// child of its next ancestor that is a subreaper (prctl(2)). The VMM must not become the
-// supervisor's parent in this way, so the VMM's process is not a subreaper during the fork.
+// Forks the supervisor from a child that exits at once. The kernel then gives the supervisor a new
+// parent: the nearest ancestor that is a subreaper (prctl(2)). The VMM must not become this parent,
+// so the VMM's process is not a subreaper until the child has exited.
 static void start_supervisor(int socket, const struct settings *settings, const char *program,
 			     const char *reason)
 {
@@ -201,7 +200,7 @@ void attach_supervisor(const struct settings *settings, const char *program, con
 	start_supervisor(sockets[1], settings, program, reason);
 	close(sockets[1]);
 	// With Yama, the supervisor may trace this process only after PR_SET_PTRACER has named the
-	// supervisor. Without Yama, the call fails with EINVAL, which does no harm.
+	// supervisor. Without Yama, PR_SET_PTRACER fails with EINVAL, which does no harm.
 	prctl(PR_SET_PTRACER, receive_number(sockets[0]), 0, 0, 0);
 	send_number(sockets[0], filter_load(&filter));
 	receive_number(sockets[0]);

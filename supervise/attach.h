@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Starts a supervisor process for the calling process, which then executes a VMM.
+// Starts a supervisor for a process that then executes a VMM.
 #ifndef XSAVESHIM_ATTACH_H
 #define XSAVESHIM_ATTACH_H
 
@@ -11,10 +11,10 @@
 #define EXIT_NOT_EXECUTABLE 126
 #define EXIT_NOT_FOUND 127
 
-// Puts the calling process under a new supervisor. After that, the calling process executes the
-// VMM. The process's children, signals, descriptors and environment stay as they were. The
-// supervisor reports program (the VMM), and reason (why `xsaveshim run` chose the supervisor as the
-// mode). If attach_supervisor fails, the program ends with a message. Not thread-safe.
+// Puts the calling process under a new supervisor. The calling process then executes the VMM. The
+// process's children, signals, descriptors and environment stay as they were. program: the VMM, for
+// a report. reason: why `xsaveshim run` chose the supervisor as the mode, for a report. If
+// attach_supervisor fails, the program ends with a message. Not thread-safe.
 void attach_supervisor(const struct settings *settings, const char *program, const char *reason);
 
 #endif

@@ -24,7 +24,7 @@
 #include "reports.h"
 #include "xsaveshim/report.h"
 
-// The largest number of threads that may answer notifications.
+// The largest number of the supervisor's threads that may answer notifications.
 #define SLOTS 32768
 
 // The kernel's PID_MAX_LIMIT.
@@ -37,7 +37,7 @@ struct shared {
 	atomic_uint slots_used; // the highest index of a slot that was ever claimed, plus one
 	struct {
 		atomic_flag is_claimed;
-		struct seccomp_notif notification; // id 0: no notification
+		struct seccomp_notif notification; // its id is 0 if there is no notification
 	} slots[SLOTS];
 	unsigned char owners[PIDS / 8];
 };
@@ -138,8 +138,8 @@ static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 	return pidfd;
 }
 
-// Ends the VMM, or makes the call fail with ENOSYS. The kernel also makes the call fail with ENOSYS
-// if no process has the listener open.
+// Ends the VMM that made the call, or makes the call fail with ENOSYS. The kernel also fails a
+// watched call with ENOSYS if no process has the listener open.
 static void answer(const struct seccomp_notif *notification)
 {
 	struct seccomp_notif_resp response = {.id = notification->id, .error = -ENOSYS};
@@ -202,7 +202,7 @@ static _Noreturn void guard(int pidfd, const struct settings *settings, pid_t vm
 	prctl(PR_SET_NAME, "xsaveshim-guard");
 	wait_for_death(pidfd);
 	if (!has_callers(0))
-		_exit(0); // the supervisor had nothing left to do
+		_exit(0); // no process needs the supervisor any more
 	report_death(vmm, NULL);
 	if (settings->refused != REFUSED_ABORT)
 		_exit(0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The guardian: a small process beside the supervisor, which acts if the supervisor dies.
+// The guardian is a small process that acts if the supervisor dies.
 //
 // Without a supervisor, a VMM's KVM_SET_XSAVE would fail. If the VMM ignored this failure, as QEMU
 // up to 8.1 does, the guest would run on without its state. So the guardian reports that the
@@ -7,14 +7,14 @@
 //
 // With XSAVESHIM_REFUSED=report, the guardian exits after this report. The exit closes the last
 // copy of the listener, the descriptor at which the kernel's notifications arrive. From then on,
-// every watched call fails with ENOSYS.
+// every ioctl that the supervisor watched fails with ENOSYS.
 //
 // With XSAVESHIM_REFUSED=abort, the guardian keeps the listener. An owner is a process that has
 // created a vCPU. The guardian ends each owner whose call the supervisor was handling, and each
-// owner that later makes a watched call for a vCPU. Every other watched call fails with ENOSYS. So
-// does KVM_CREATE_VCPU, because no VMM ignores a failed KVM_CREATE_VCPU.
+// owner that later makes a watched call for a vCPU. Every other watched call fails with ENOSYS.
+// Even an owner's KVM_CREATE_VCPU only fails with ENOSYS, because no VMM ignores this failure.
 //
-// The guardian reads only /proc/TID/status of another process, because no process can make this
+// Of another process, the guardian reads only /proc/TID/status, because no process can make this
 // read block.
 #ifndef XSAVESHIM_GUARDIAN_H
 #define XSAVESHIM_GUARDIAN_H
@@ -30,8 +30,8 @@
 void guardian_start(int listener, const struct settings *settings, pid_t vmm, int unneeded);
 
 // Returns a slot: memory in which a thread of the supervisor receives its notifications. Returns
-// NULL if all slots are in use. The guardian finds unanswered notifications in the slots, so the
-// thread sets a notification's id to 0 after answering. Thread-safe.
+// NULL if all slots are in use. The guardian searches the slots for unanswered notifications, so
+// the thread must set a notification's id to 0 after answering it. Thread-safe.
 struct seccomp_notif *guardian_claim_slot(void);
 void guardian_return_slot(struct seccomp_notif *slot);
 
@@ -39,7 +39,7 @@ void guardian_return_slot(struct seccomp_notif *slot);
 // supervisor keeps the bits up to date.
 unsigned char *guardian_owners(void);
 
-// Makes the guardian close the guardian's copy of standard error.
+// Makes the guardian close its copy of standard error.
 void guardian_release_stderr(void);
 
 #endif

@@ -30,7 +30,7 @@ struct call {
 	int fd;
 	uint64_t argument;
 	int vcpu_id;
-	pid_t owner; // the pid of the caller's owner (tracked.h); 0: none, or not searched yet
+	pid_t owner; // the pid of the caller's owner (tracked.h); 0: none or unknown
 };
 
 static int listener;
@@ -38,9 +38,9 @@ static const struct settings *settings;
 static struct tracked *tracked;
 static struct xsaveshim_record *record;
 
-// The capabilities of this host. If the supervisor cannot query KVM, host.xfeatures is the host's
-// XCR0. host.xcr0 stays 0, because the supervisor cannot see whether a VMM has the permission to
-// use AMX. KVM accepts a CPUID table with AMX only from a VMM that has this permission.
+// If the supervisor cannot query KVM, host.xfeatures is the host's XCR0. The supervisor cannot see
+// whether a VMM has the permission to use AMX, so host.xcr0 stays 0. This does no harm, because KVM
+// accepts a CPUID table with AMX only from a VMM that has this permission.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -59,9 +59,9 @@ static struct log *begin_reports(const struct call *call)
 	return reports_begin(process);
 }
 
-// Reports that the supervisor cannot access the caller's process, and reports errno. Does not
-// report ENOENT (the descriptor is not a vCPU's), ESRCH (the caller has exited), or EFAULT (the
-// kernel will also fail the call with EFAULT).
+// Reports that errno keeps the supervisor from accessing the caller's process. Does not report
+// ENOENT (the descriptor is not a vCPU), ESRCH (the caller has exited), or EFAULT (the kernel will
+// also fail the call with EFAULT).
 static void report_not_readable(struct call *call)
 {
 	int error = errno;
@@ -88,9 +88,9 @@ static void report_not_readable(struct call *call)
 }
 
 // Takes the lock of the tracked vCPUs, and returns the call's vCPU. Call lock_vcpu after reading
-// the caller's memory. In two cases, lock_vcpu returns NULL and does not take the lock. The first
-// case is that the caller has no owner: KVM will fail the call with EIO. The second case is that
-// the caller no longer waits: the memory that was read may have been another process's.
+// the caller's memory. In two cases, lock_vcpu returns NULL and does not take the lock. In the
+// first case, the caller has no owner, so KVM will fail the call with EIO. In the second case, the
+// caller no longer waits, so the memory that the supervisor has read may be another process's.
 static struct tracked_vcpu *lock_vcpu(struct call *call)
 {
 	call->owner = tracked_owner(tracked, &call->caller);
@@ -140,7 +140,7 @@ static void before_create_vcpu(struct call *call)
 // ---- KVM_SET_CPUID, KVM_SET_CPUID2 ----
 
 // Reads the CPUID table that the call passes. Returns false if the supervisor cannot read the
-// table, or if the kernel will refuse the table.
+// table, or if the table has more entries than KVM accepts.
 static bool read_table(const struct call *call, size_t entry_size, struct guest_cpuid *table)
 {
 	return remote_read(call->caller.tid, call->argument, table, sizeof(struct kvm_cpuid2)) &&
@@ -186,9 +186,9 @@ static void before_set_cpuid2(struct call *call)
 
 // ---- KVM_SET_XSAVE ----
 
-// Writes the trimmed XSTATE_BV into the caller's payload. Returns 0 or an errno. Opens the memory
-// before checking that the caller still waits. So the function writes to the caller's memory, even
-// if the kernel later gives the tid to another thread.
+// Writes the trimmed XSTATE_BV into the caller's payload. Returns 0 or an errno. Opens the caller's
+// memory before checking that the caller still waits. So the function writes to the caller's
+// memory, even if the kernel later gives the tid to another thread.
 static int write_payload(const struct call *call, struct trim_result trim)
 {
 	int memory = remote_memory_open(call->caller.tid);
@@ -216,7 +216,7 @@ struct xsave_events {
 	struct refusal refusal; // the reasons for which KVM may refuse the payload
 	uint32_t refused_count;
 	bool ends_vmm;
-	uint64_t lacking; // xfeatures in an earlier CPUID table that the latest table lacks
+	uint64_t lacking; // the payload's xfeatures that only an earlier CPUID table has
 	uint32_t lacking_count;
 };
 
@@ -278,9 +278,9 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 }
 
 // Notes the events of a payload whose XSTATE_BV is now trim.after. The payload counts as refused
-// only if every kernel refuses it. If an xfeature is only in an earlier CPUID table of the vCPU,
-// the payload does not count as refused. KVM may have refused the latest table, and then accepts
-// the xfeatures of the earlier one.
+// only if every kernel refuses it. An xfeature that is only in an earlier CPUID table of the vCPU
+// does not make the payload count as refused. The reason is that KVM may have refused the latest
+// table.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {
@@ -303,11 +303,12 @@ static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *
 		events->refused_count =
 			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
 		// A vCPU without a known CPUID table may belong to another process. If so, KVM
-		// fails this call in any case. So the supervisor does not end the VMM.
+		// fails the call whatever the payload is. So the supervisor does not end the VMM
+		// because of such a vCPU.
 		events->ends_vmm =
 			settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
 			policy_ends_vmm(settings->trim, vcpu->vcpu, events->refusal);
-		if (events->ends_vmm) // no rate limit: report each VMM that is ended
+		if (events->ends_vmm) // report every end of a VMM, without a rate limit
 			events->refused_count = vcpu->rate_limits[TRACKED_REFUSED].count;
 		return;
 	}
@@ -350,10 +351,10 @@ static void before_set_xsave(struct call *call)
 // ---- KVM_SET_XCRS ----
 
 // KVM_SET_XCRS passes the XCR0 that the guest had enabled when the VMM saved the guest. If the
-// supervisor dropped an xfeature of this XCR0 from the payload, the xfeature's state is lost. The
-// supervisor allows the other xfeatures of this XCR0, even those that the guest's CPUID does not
-// enumerate. The supervisor need not know whether KVM_SET_XCRS succeeds, because a VMM whose
-// KVM_SET_XCRS fails does not go on to load a payload.
+// supervisor dropped an xfeature of this XCR0 from the payload, the xfeature's state is lost. From
+// now on, the supervisor allows the other xfeatures of this XCR0, even those that the guest's CPUID
+// does not enumerate. The supervisor need not know whether KVM_SET_XCRS succeeds, because a VMM
+// whose KVM_SET_XCRS fails does not go on to load a payload.
 static void before_set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
@@ -378,7 +379,7 @@ static void before_set_xcrs(struct call *call)
 		record_event(record, RECORD_LOST);
 	about = vcpu_call(call, vcpu->vcpu);
 	about.ends_vmm = lost && settings->refused == REFUSED_ABORT;
-	if (about.ends_vmm) // no rate limit: report each VMM that is ended
+	if (about.ends_vmm) // report every end of a VMM, without a rate limit
 		times = vcpu->rate_limits[TRACKED_LOST].count;
 	tracked_unlock(tracked);
 	if (times) {
@@ -399,7 +400,7 @@ const struct watched_ioctl watched[WATCHED] = {
 	{KVM_SET_XCRS, "KVM_SET_XCRS", before_set_xcrs},
 };
 
-// Handles a call for a vCPU. If the descriptor is not a vCPU's, the supervisor does not read the
+// Handles a call for a vCPU. If the descriptor is not a vCPU, the supervisor does not read the
 // caller's memory, because the read may block.
 static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call))
 {
@@ -435,7 +436,7 @@ void handle_notification(const struct seccomp_notif *notification)
 }
 
 // Returns the xfeatures that KVM supports. Queries KVM_X86_XCOMP_GUEST_SUPP, because
-// KVM_GET_SUPPORTED_CPUID leaves out AMX unless this process has the permission to use AMX.
+// KVM_GET_SUPPORTED_CPUID includes AMX only if this process has the permission to use AMX.
 static uint64_t kvm_xfeatures(void)
 {
 	uint64_t xfeatures = xstate_host_xcr0();

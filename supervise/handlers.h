@@ -31,9 +31,9 @@ extern const struct watched_ioctl watched[WATCHED];
 void handlers_init(int listener, const struct settings *settings, struct tracked *tracked,
 		   struct xsaveshim_record *record);
 
-// Handles a notification: learns the vCPU's CPUID table, trims the vCPU's payload, or reports.
-// Answer the notification after handle_notification has returned. Whatever the handler does, the
-// kernel then makes the VMM's call. Thread-safe.
+// Handles a notification: learns the vCPU's CPUID table, trims the vCPU's payload, or writes a
+// report. The calling function must then answer the notification, so that the kernel makes the
+// VMM's call. Thread-safe.
 void handle_notification(const struct seccomp_notif *notification);
 
 #endif

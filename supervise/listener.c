@@ -25,8 +25,7 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-// The stack size of a thread. A thread that waits for a notification needs little stack. A thread
-// that learns a CPUID table of 10 KiB needs more.
+// The stack size of a thread, which may read a CPUID table of 10 KiB onto its stack.
 #define STACK_SIZE (256 << 10)
 
 // A thread that has answered a notification exits if more than IDLE_MAX threads wait for a
@@ -79,8 +78,8 @@ static bool receive(struct seccomp_notif *slot)
 static void start_thread(void);
 
 // Answers one notification. After the answer, the kernel makes the VMM's call in any case. A VMM
-// can block the thread that handles its call for as long as it wants. So if no other thread waits
-// for a notification, this thread first starts another thread.
+// can block the thread that handles its call for as long as the VMM wants. So if no other thread
+// waits for a notification, this thread first starts another thread.
 static void serve_one(struct seccomp_notif *slot)
 {
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
@@ -107,8 +106,8 @@ static void *serve(void *slot)
 	return NULL;
 }
 
-// Starts a thread that answers notifications. If no thread can be started, the next call waits
-// until a thread has answered an earlier call.
+// Starts a thread that answers notifications. If start_thread cannot start a thread, the VMM's next
+// call waits until a thread has answered an earlier call.
 static void start_thread(void)
 {
 	struct seccomp_notif *slot = guardian_claim_slot();
@@ -139,7 +138,8 @@ void listener_serve(int fd, struct tracked *owners)
 		fail();
 	set_events(EPOLL_CTL_ADD, listener, EPOLLONESHOT);
 	set_events(EPOLL_CTL_ADD, tracked->exits, 0);
-	// This flag only makes answers faster. Linux before 6.6 does not have it.
+	// Ignore an error, because this flag only makes answers faster, and Linux before 6.6 does
+	// not have it.
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	idle = 1;
 	slot = guardian_claim_slot();

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Reads and writes another process's memory, and examines another process's descriptors. Tells
-// whether two processes share memory or descriptors.
+// whether two threads share memory, and whether two descriptors refer to the same open file.
 //
 // tid is any thread of the process. A function that fails returns -1 or false and sets errno: ESRCH
 // if the thread has exited, EPERM or EACCES if this process may not access the thread, EFAULT if
 // the memory is not mapped. The functions keep no state and are thread-safe.
 //
-// The other process can block each remote_ function for as long as it wants. For example, it can
+// The other process can block most remote_ functions for as long as it wants. For example, it can
 // provide its memory by userfaultfd or FUSE, or be slow in exec. So never call a remote_ function
 // while you hold a lock.
 #ifndef XSAVESHIM_REMOTE_H
@@ -20,20 +20,19 @@
 // Reads exactly size bytes.
 bool remote_read(pid_t tid, uint64_t address, void *to, size_t size);
 
-// Opens the thread's memory for remote_memory_write. Even after an exec, the returned descriptor
-// refers to the memory of the program that the thread is running now. After opening the memory,
-// check with caller_waits that the thread is still blocked in its call. If so, remote_memory_write
-// cannot write into another program's memory.
+// Opens the thread's memory for remote_memory_write. The returned descriptor refers to the memory
+// of the program that the thread runs now, even if the thread later executes another program. If a
+// later caller_waits returns true, remote_memory_write cannot write into another program's memory.
 int remote_memory_open(pid_t tid);
 
-// Writes size bytes and closes memory. Like a debugger, remote_memory_write also writes to private
-// memory that is mapped read-only. The process then gets its own copy of the page, and the file
-// behind the mapping does not change. remote_memory_write fails for shared memory that is mapped
-// read-only.
+// Writes size bytes and closes the descriptor memory. Like a debugger, remote_memory_write also
+// writes to private memory that is mapped read-only. The process then gets its own copy of the
+// page, and the file behind the mapping does not change. remote_memory_write fails for shared
+// memory that is mapped read-only.
 bool remote_memory_write(int memory, uint64_t address, const void *from, size_t size);
 
 // Returns the id of the vCPU that a descriptor refers to. Fails with ENOENT if the descriptor is
-// not a vCPU's.
+// not a vCPU.
 int remote_vcpu_id(pid_t tid, int fd);
 
 // Finds the pids of the thread's process and of its parent process.

@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: MIT The supervisor's log. The supervisor writes one report at a time. If
-// the file system of the log file hangs, only VMMs whose calls cause a report have to wait.
+// SPDX-License-Identifier: MIT
+// The supervisor's log. The supervisor writes one report at a time. If the file system of the log
+// file hangs, only VMMs whose calls cause a report have to wait.
 //
 // All functions except reports_open are thread-safe.
 #ifndef XSAVESHIM_REPORTS_H
@@ -12,11 +13,10 @@
 #include "xsaveshim/settings.h"
 
 // Opens the log that the settings name, and reports the settings' problems. vmm: the pid in these
-// reports. in_use: the field in_use of struct log. Returns true if the log may write to standard
-// error.
+// reports. in_use has the same meaning as in struct log. Returns true if the log may write to
+// standard error.
 bool reports_open(const struct settings *settings, pid_t vmm, _Atomic uint32_t *in_use);
 
-// Returns true if the log writes lines of this level.
 bool reports_take(enum log_level level);
 
 // Returns the log for reports about a process. No other thread can write a report until this thread

@@ -15,8 +15,8 @@
 #include "guardian.h"
 #include "remote.h"
 
-// The first check is at most FIRST_CHECK_MS after a notification. Each further interval between
-// checks is twice as long as the interval before.
+// The first check of whether a VMM has standard error open is at most FIRST_CHECK_MS after a
+// notification. Each further interval between checks is twice as long as the one before.
 #define FIRST_CHECK_MS 100
 #define LAST_INTERVAL_MS (INT64_C(1) << 30)
 
@@ -34,7 +34,7 @@ static pthread_cond_t check_done;
 static bool is_kept;
 static int64_t interval_ms;
 static int64_t next_check; // in milliseconds of the monotonic clock
-static uint64_t requested; // how many checks were requested by reports
+static uint64_t requested; // how many checks the reports have requested
 static uint64_t done;	   // how many of the requested checks are done
 
 static int64_t now_ms(void)
@@ -59,8 +59,9 @@ static void plan_check(int64_t after_ms)
 	next_check = now_ms() + after_ms;
 }
 
-// Returns true if the VMM's process or an owner (tracked.h) still has standard error open. Also
-// returns true while there is no owner, because a later owner may have standard error open.
+// Returns true if the VMM's process or an owner (a process that has created a vCPU) still has
+// standard error open. Also returns true while there is no owner, because a later owner may have
+// standard error open.
 static bool is_in_use(void)
 {
 	pid_t *pids;
@@ -144,8 +145,8 @@ void stderr_check_soon(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// A report does not wait for the check if an earlier report has already waited for this check
-// without success.
+// stderr_check_now does not wait if an earlier report has already waited for the same check in
+// vain.
 void stderr_check_now(void)
 {
 	int64_t deadline = now_ms() + REPORT_WAIT_MS;
@@ -162,8 +163,7 @@ void stderr_check_now(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// A report does not wait for a reader if the report before it has waited for a reader without
-// success.
+// stderr_wait_writable does not wait if the pipe was still full at the end of the previous call.
 void stderr_wait_writable(void)
 {
 	static bool is_stuck;

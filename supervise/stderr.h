@@ -4,9 +4,9 @@
 // If the VMM becomes a daemon, it closes its standard error. The supervisor must then close
 // standard error, too, because ssh or a script may wait for the end of the stream. The kernel does
 // not tell the supervisor when the VMM closes a descriptor. So a thread of the supervisor checks
-// whether the VMM's process or an owner (tracked.h) still has standard error open. The thread
-// checks soon after each notification, and then at growing intervals. If a process makes the check
-// block, only this thread waits.
+// whether the VMM's process or an owner (a process that has created a vCPU) still has standard
+// error open. The thread checks soon after each notification, and then at growing intervals. If a
+// process makes the check block, only this thread waits.
 //
 // All functions except stderr_start are thread-safe.
 #ifndef XSAVESHIM_STDERR_H
@@ -25,8 +25,8 @@ void stderr_start(struct tracked *tracked, pid_t vmm);
 void stderr_check_soon(void);
 
 // Makes the thread check now, and waits at most a second for the end of the check. The check closes
-// standard error if neither the VMM's process nor an owner has it open. Only one thread at a time
-// may call stderr_check_now.
+// the supervisor's standard error if neither the VMM's process nor an owner has it open. Only one
+// thread at a time may call stderr_check_now.
 void stderr_check_now(void);
 
 // If standard error is a full pipe, waits at most a second until a reader has read from the pipe.

@@ -21,7 +21,7 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors)
 	tracked->exits = epoll_create1(EPOLL_CLOEXEC);
 	if (tracked->exits < 0)
 		err(EXIT_FAILURE, "the supervisor ends: epoll_create1");
-	// Keep an eighth of the descriptors for other uses than pidfds. For example, each thread
+	// Keep an eighth of the descriptors for uses other than pidfds. For example, each thread
 	// that writes to a VMM's memory needs a descriptor.
 	tracked->pidfd_limit = (int)(descriptors - descriptors / 8);
 }
@@ -97,7 +97,7 @@ static void forget(struct tracked *tracked, struct tracked_process *process)
 	set_owner_bit(tracked, process->pid, false);
 	memmove(&tracked->processes[index], &tracked->processes[index + 1],
 		(--tracked->process_count - index) * sizeof(struct tracked_process *));
-	// If the supervisor closes a pidfd, the kernel removes the pidfd from the epoll descriptor.
+	// close() also removes the pidfd from the epoll descriptor.
 	if (process->pidfd >= 0)
 		close(process->pidfd);
 	free(process->vcpus);
@@ -118,8 +118,8 @@ forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_proces
 	}
 }
 
-// Makes pidfd the process's pidfd. Closes pidfd instead if the process already has one, or if pidfd
-// is too high a number. pidfd may be -1.
+// Stores pidfd as the process's pidfd. Closes pidfd instead if the process already has a pidfd, or
+// if the number pidfd is not below pidfd_limit. pidfd may be -1.
 static void take_pidfd(struct tracked *tracked, struct tracked_process *process, int pidfd)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
@@ -257,9 +257,9 @@ uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64
 
 // ---- vCPUs ----
 
-// A vCPU whose descriptor a function checks while it does not hold the lock. After the check, the
-// function takes the lock and finds the vCPU again by its serial, unless another thread has removed
-// the vCPU.
+// A vCPU whose descriptor a function checks without holding the lock. After the check, the function
+// takes the lock and finds the vCPU again by its serial, unless another thread has removed the
+// vCPU.
 struct candidate {
 	uint64_t serial;
 	int fd;
@@ -267,7 +267,7 @@ struct candidate {
 };
 
 // Lists the owner's vCPUs that have this id and a descriptor other than fd. Returns the number of
-// candidates. The calling function must free candidates.
+// candidates. The calling function must free *candidates.
 static size_t list_candidates(struct tracked *tracked, pid_t owner, int id, int fd,
 			      struct candidate **candidates)
 {
@@ -329,8 +329,8 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 	free(candidates);
 }
 
-// Allows a vCPU also the xfeatures that the other vCPU is allowed, because the descriptor may
-// belong to either vCPU.
+// Makes the supervisor allow for vcpu also the xfeatures that it allows for other, because the
+// descriptor may belong to either vCPU.
 static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)

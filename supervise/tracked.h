@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: MIT
-// The supervised processes that have created vCPUs, and what the supervisor knows about the vCPUs.
+// The supervised processes that have created vCPUs, and what the supervisor knows about these
+// vCPUs.
 //
-// The kernel notifies the supervisor before the kernel makes a VMM's call. The kernel never tells
-// the supervisor how the call ended. So this file must answer the following questions:
+// The kernel notifies the supervisor before the kernel makes a VMM's call, and never tells the
+// supervisor how the call ended. So the supervisor itself must answer the following questions:
 //
-// - Which process owns the vCPU? KVM serves a vCPU only to processes that share the memory in which
-//   the VM was created. A process becomes an owner with its first KVM_CREATE_VCPU. A process that
-//   shares an owner's memory, such as a vfork() child, counts as that owner. Any other process has
-//   no owner, for example a child that has only inherited the descriptors. If a process without an
-//   owner makes a call for a vCPU, KVM fails the call with EIO.
+// - Which process owns the vCPU? KVM accepts a call for a vCPU only from a process that shares
+//   memory with the creator of the VM. A process becomes an owner with its first KVM_CREATE_VCPU. A
+//   process that shares an owner's memory, such as a vfork() child, counts as that owner. Any other
+//   process has no owner, for example a child that has only inherited the descriptors. If a process
+//   without an owner makes a call for a vCPU, KVM fails the call with EIO.
 // - Which vCPU is behind a descriptor? The supervisor identifies a vCPU by the owner, by the
 //   descriptor, and by the vCPU's id in /proc/PID/fd. A VMM may close a vCPU's descriptor. The
 //   kernel may then give the descriptor's number to a vCPU that has the same id in another VM.
 //   Before the kernel creates this vCPU, the supervisor sees a KVM_CREATE_VCPU with this id. The
 //   supervisor then forgets the owner's vCPUs with this id whose descriptors are closed. The
-//   supervisor misses a descriptor that the VMM closes in the microseconds between this check and
-//   the creation.
-// - Is a descriptor a duplicate? kcmp() says whether two descriptors have the same open file. With
-//   dup2(), a VMM may give a duplicate the number of another known vCPU's descriptor. In this case,
-//   the supervisor allows the xfeatures of both vCPUs.
+//   supervisor misses a descriptor that the VMM closes in the microseconds between the supervisor's
+//   check and the creation of the vCPU.
+// - Is a descriptor a duplicate? kcmp() says whether two descriptors refer to the same open file.
+//   With dup2(), a VMM may give a duplicate the number of another known vCPU's descriptor. In this
+//   case, the supervisor allows the xfeatures of both vCPUs.
 // - Did KVM accept the CPUID table? The supervisor does not know. So the supervisor allows the
 //   xfeatures of every CPUID table that the VMM passed for the vCPU. The guest never has more
 //   xfeatures than the supervisor allows. If the guest has fewer, KVM decides whether to accept the
@@ -26,11 +27,10 @@
 // - Has the owner exited, so that another process may have the owner's pid? The supervisor learns
 //   of the exit from a pidfd.
 //
-// All functions except tracked_init are thread-safe, because a lock guards the data. If a thread of
-// the supervisor accesses a VMM's process, the process can make the thread wait. So no function
-// accesses another process while the function holds the lock. After a function has accessed a
-// caller's process, it does nothing more if the caller no longer waits. If no memory can be
-// allocated, the program ends.
+// All functions except tracked_init are thread-safe, because a lock guards the data. A VMM can
+// block a supervisor's thread that accesses the VMM's process. So no function accesses another
+// process while the function holds the lock. A function that has accessed a caller's process does
+// nothing more if the caller no longer waits. If no memory can be allocated, the program ends.
 #ifndef XSAVESHIM_TRACKED_H
 #define XSAVESHIM_TRACKED_H
 
@@ -84,7 +84,7 @@ struct tracked {
 	uint64_t serials; // how many serials were given to vCPUs
 	int exits;	  // an epoll descriptor: readable if a process with a pidfd has exited
 	int pidfd_limit;  // every pidfd is below pidfd_limit; higher numbers have other uses
-	// The latest owner of a thread. The index is the tid modulo TRACKED_THREADS.
+	// A thread's latest known owner. The index is the tid modulo TRACKED_THREADS.
 	struct {
 		pid_t tid;
 		pid_t owner;

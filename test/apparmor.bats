@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Tests the library in libvirt domains that AppArmor confines, in a testbed kernel, with this machine's AppArmor policy, libvirtd
-# and QEMU. The tests share one host. They run in a bats inside the testbed kernel, and the bats outside reads their results.
+# Tests the library in libvirt domains that AppArmor confines. A bats inside a testbed kernel runs the tests, with this machine's
+# AppArmor policy, libvirtd and QEMU. A bats outside reads the results. The tests share one libvirt host.
 
 load lib
 load libvirt
@@ -27,7 +27,7 @@ boot_confining_host() {
   boot_host "$BATS_FILE_TMPDIR/installed"
   host mkdir -p "$(dirname "$local_rules")" # Debian 12 already has this directory
   host apparmor_parser --replace /etc/apparmor.d/usr.sbin.libvirtd /etc/apparmor.d/usr.lib.libvirt.virt-aa-helper
-  echo 0 >/proc/sys/kernel/printk_ratelimit # The tests look for each denial in the kernel's log.
+  echo 0 >/proc/sys/kernel/printk_ratelimit # The kernel's log must have every denial, because the tests look for each of them.
   save_leaky
 }
 
@@ -51,12 +51,12 @@ assert_guest_confined() {
   [[ $(host cat "/proc/$(guest_pid)/attr/current") == "libvirt-5ca1ab1e-0000-4000-8000-0123456789ab (enforce)" ]]
 }
 
-# Succeeds if the kernel has logged that AppArmor denied the guest this file. The kernel logs a denial with a delay.
+# Succeeds if the kernel has logged that AppArmor denied the guest this file. The kernel logs denials with a delay.
 denied() { # PATH
   dmesg | grep -F 'apparmor="DENIED"' | grep -F "profile=\"libvirt-5ca1ab1e" | grep -qF "name=\"$1\""
 }
 
-# Writes /etc/xsaveshim.conf: the installed settings file, with these lines appended.
+# Writes /etc/xsaveshim.conf as it was installed, with these lines appended.
 set_settings() { # LINE...
   { cat "$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"; printf '%s\n' "$@"; } | host tee /etc/xsaveshim.conf >/dev/null
 }
@@ -140,7 +140,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   denied "$library"
   assert_guest_prints T
 
-  # enable mistakes this comment for a rule
+  # xsaveshim-libvirt enable mistakes this comment for an AppArmor rule
   echo "# $library" | host tee -a "$local_rules" >/dev/null
   run -1 in_opt xsaveshim-libvirt enable
   [[ $output == *"a probe domain started without $library"*'apparmor="DENIED"'*"undone"* ]] || fail "$output"

@@ -9,7 +9,7 @@ results: ## copy the results of the last checks, kernels and benchmarks into doc
 	@mkdir -p $(RESULTS)
 	@scripts/results $(RESULTS)
 
-# `make coverage` fails if the unit tests of the core run less than this percentage of the core's lines.
+# `make coverage` fails if the unit tests of core/ run less than this percentage of the lines in core/.
 COVERAGE_BAR := 95
 COVERAGE := $(abspath $(BUILD))/coverage
 
@@ -28,7 +28,8 @@ coverage: ## measure the coverage of the core by its own tests (a minute)
 				print "| line coverage of the core | its own suite (test/core.bats) | " covered " |" >rows; \
 				exit hit < bar * all}'
 
-# The fuzzers feed random input to the functions that read hostile input: for FUZZ_SECONDS in all, or FUZZ_RUNS times each.
+# The fuzzers give random input to the functions that parse untrusted input. All fuzzers together run for FUZZ_SECONDS, or each
+# fuzzer makes FUZZ_RUNS calls.
 FUZZ_SECONDS ?= 60
 FUZZ_RUNS ?=
 FUZZERS := cpuid payload settings proc supervise
@@ -47,13 +48,13 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/* include/xsaveshim/* 
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS)) ## run every fuzzer, FUZZ_SECONDS in all
 	@test/fuzz/run $(if $(FUZZ_RUNS),$(FUZZ_RUNS)x,$(FUZZ_SECONDS)) $(FUZZ) $(RESULTS)/fuzz.rows $(FUZZERS)
 
-# `make sanitize` builds the library and these suites' programs with ASan and UBSan, then with TSan. It leaves out other suites:
-# elf, install and packages inspect built files; QEMU (demo, libvirt, qemu) and musl have no sanitizer; scale measures times and
-# memory.
+# `make sanitize` runs these suites with a library and test programs that are built with ASan and UBSan, and then with TSan. It
+# leaves out suites that inspect built files (elf, install, packages), that run programs without a sanitizer (QEMU in demo, libvirt
+# and qemu; musl), or that measure times and memory (scale).
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
-# If one sanitizer's run fails, the other runs still take place.
+# If the suites fail under one sanitizer, they still run under the others.
 .PHONY: sanitize
 sanitize: ## run suites under ASan and UBSan, and under TSan (5 minutes)
 	@run() { test/tools/sanitize "$$@" || failed=yes; }; failed=; \
@@ -71,16 +72,16 @@ BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcoun
 bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times (10 minutes)
 	@test/bench/run $(BUILD) $(BENCH_ROUNDS) $(RESULTS)
 
-# Static analysis: every finding is an error. The excluded checks of clang-tidy demand C11's Annex K, forbid integers in pointers
-# (ioctl's arguments are such integers), or are a matter of taste.
+# Every finding of the static analysers is an error. The excluded checks of clang-tidy demand the functions of C11's Annex K, forbid
+# casts from integers to pointers (ioctl's third argument may be an integer), or are a matter of taste.
 SHIPPED := $(filter-out %.bpf.c,$(wildcard core/*.c preload/*.c command/*.c supervise/*.c shared/*.c host/*.c))
 TESTS := $(wildcard test/*/*.c)
 SHELL_FILES = $(shell git ls-files | xargs awk \
 	'FNR == 1 && (/^\#!.*sh$$/ || FILENAME ~ /[.]ba(sh|ts)$$/) {print FILENAME} {nextfile}')
 LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Itest/include -isystem $(BUILD)/host
-# Suppressed findings of cppcheck: matters of taste; shadowing, for which gcc's -Wshadow is better; messages about cppcheck itself;
-# false findings, because cppcheck does not know that must() ends a test program, and that process_vm_readv() and bpf() fill
-# buffers; parameters whose type libbpf's callbacks prescribe; and integers in pointers.
+# cppcheck's suppressed findings are matters of taste, shadowed names (gcc's -Wshadow finds them better), messages about cppcheck
+# itself, casts from integers to pointers, and parameters whose types libbpf prescribes for its callbacks. Other suppressed findings
+# are false: cppcheck does not know that must() ends a test program, and that process_vm_readv() and bpf() fill buffers.
 CPPCHECK_TASTE := variableScope arrayIndexThenCheck shadowFunction shadowVariable normalCheckLevelMaxBranches \
 	nullPointerOutOfResources ctuuninitvar intToPointerCast constParameterPointer constVariable constParameterCallback
 CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHECK_TASTE),--suppress=$(finding)) \
@@ -88,8 +89,8 @@ CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHEC
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
 TIDY_CHECKS := -*,clang-analyzer-*,-clang-analyzer-optin.*,-clang-analyzer-security.insecureAPI.*
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-valist.Uninitialized
-# Two more checks are excluded: StdCLibraryFunctions assumes that dirfd() fails for an open directory, and Vfork forbids a VMM to
-# run in vfork's child.
+# Two more checks are excluded: StdCLibraryFunctions assumes that dirfd() fails for an open directory, and Vfork forbids what the
+# test VMM does in vfork's child.
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-unix.StdCLibraryFunctions,-clang-analyzer-unix.Vfork
 TIDY_SHIPPED := $(TIDY_CHECKS),bugprone-*,performance-*,portability-*,-bugprone-easily-swappable-parameters
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-narrowing-conversions,-bugprone-suspicious-string-compare
@@ -97,12 +98,13 @@ TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-re
 # The excluded check forbids passing an array of pointers to realloc().
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
-# Ansible finds a collection by the names of its directories. The collection supports the Ansible of Debian 12, which is too old for
-# the ansible-lint of Debian testing.
+# Ansible finds a collection by the names of its directories. One check of ansible-lint is off, because it rejects a collection that
+# supports Debian 12's Ansible, as ours does.
 COLLECTIONS := $(abspath $(BUILD))/ansible_collections/xsaveshim
 
-# If one tool fails, the other tools still run. gcc's -fanalyzer has false findings for descriptors that close_range() closes, in
-# supervise/attach.c, and for the naked function of preload/interpose.c, which returns by its own assembly.
+# If one tool fails, the other tools still run. Two warnings of gcc's -fanalyzer are off because they are false. They concern
+# descriptors that close_range() closes in supervise/attach.c, and the naked function in preload/interpose.c, which returns by its
+# own assembly.
 .PHONY: lint
 lint: $(BUILD)/host/programs.skel.h ## run every static analyser, and check the format
 	@check() { echo "$$@"; "$$@" || failed=yes; }; failed=; \

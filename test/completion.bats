@@ -11,7 +11,7 @@ completes() {
     COMP_LINE=$2 COMP_POINT=${#2}
     read -ra COMP_WORDS <<<"$2"
     [[ $2 != *" " ]] || COMP_WORDS+=("")
-    # bash also splits words at =
+    # bash also splits the words of COMP_WORDS at =
     eval "COMP_WORDS=($(printf "%s\n" "${COMP_WORDS[@]}" | sed "s/=/\n=\n/g" | sed "s/.*/\"&\"/"))"
     [[ $2 != *= ]] || COMP_WORDS[-1]=""
     COMP_CWORD=$((${#COMP_WORDS[@]} - 1))

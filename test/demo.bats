@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Tests of scripts/demo, which shows a guest that is lost without the library and intact with it. The tests also check the messages
-# on a host that cannot run the demo.
+# Tests of scripts/demo, which shows a guest that is lost without the library and intact with it. The tests also check
+# scripts/demo's messages on a host that cannot run the demo.
 # bats file_tags=kvm
 
 load lib
@@ -59,7 +59,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
 
 @test "if the user may not open /dev/kvm, scripts/demo says how to get the permission, and exits with 2" {
   need_kvm
-  # without CAP_DAC_OVERRIDE the file's mode applies to root, too
+  # without CAP_DAC_OVERRIDE, the file's mode applies even to root
   touch "$BATS_TEST_TMPDIR/kvm"
   chmod 0 "$BATS_TEST_TMPDIR/kvm"
   run_demo_after "mount --bind '$BATS_TEST_TMPDIR/kvm' /dev/kvm" setpriv --bounding-set=-dac_override

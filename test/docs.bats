@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Checks that the manual pages and the installed settings file name exactly the events, settings and xfeatures of the code. Only one
-# page may explain each of them. Also checks that links lead to files and headings that exist, and that examples are valid.
+# page may explain each event, setting or exit status. Also checks that links lead to files and headings that exist, and that
+# examples are valid.
 
 load lib
 
@@ -9,7 +10,7 @@ setup() {
 }
 
 # Prints the names of all events that the code reports. A name is a string literal in a call of report_begin() or of another
-# function that has a parameter "event", or in the array that the call indexes. If the script finds no name in a call, it prints the
+# function that has a parameter "event". Or it is in an array that such a call indexes. If a call has no name, the script prints the
 # whole call, so that the comparison with the manual fails.
 events_of_the_code() {
   mapfile -t sources < <(find . -path './[^.]*.c' ! -path './build*' ! -path './test/*')
@@ -29,8 +30,8 @@ events_of_the_code() {
     print map { "$_\n" } @found' "${sources[@]}" | sort -u
 }
 
-# Prints each setting of the code as KEY VALUE,VALUE.... Compiles a program for this purpose, and links it with the object files
-# of core/.
+# Prints each setting of the code as KEY VALUE,VALUE.... Compiles a program that prints the settings, and links it with the object
+# files of core/.
 settings_of_the_code() {
   local program=$BATS_FILE_TMPDIR/settings
   [[ -x $program ]] || "${CC:-gcc}" -Iinclude -D_GNU_SOURCE= -o "$program" -x c - -x none "$build"/core/*.o <<'EOF_C' || return
@@ -100,7 +101,8 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
   done < <(sed -nE 's/^ *debian:([a-z]+)\).*/\1/p' scripts/setup)
 }
 
-# Returns true if the page has a heading with this anchor: the heading's words in lower case, with hyphens between them.
+# Returns true if the page has a heading with this anchor. An anchor has the heading's words in lower case, with hyphens between
+# them.
 has_anchor() { # PAGE ANCHOR
   sed -n 's/^##* //p' "$1" | tr '[:upper:]' '[:lower:]' | sed 's/[^a-z0-9 _-]//g; s/ /-/g' | grep -qx -- "$2"
 }

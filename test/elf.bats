@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The symbols, dependencies and memory protections of libxsaveshim.so, and its cost in instructions and memory.
+# Tests the symbols, dependencies and memory protections of libxsaveshim.so, and its cost in instructions and memory.
 
 load lib
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# The first commands that a newcomer runs. Each command prints its usage, and names the remedy if a package or a file is missing.
+# Tests of the first commands that a newcomer runs. If a package or a file is missing, the command must name the remedy.
 
 load lib
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm,cpus:2
-# Races between threads, and faults such as a full disk or a dead supervisor. No VMM may hang, and no report may be lost.
+# Tests with races between threads, and with faults such as a full disk or a dead supervisor. No VMM may hang, and no report may be
+# lost.
 
 load lib
 
@@ -21,8 +22,8 @@ teardown() {
   [[ -z ${group:-} ]] || wait_for 10 rmdir "$group"
 }
 
-# assert_storm_agrees NAME=VALUE...    runs test/vmm/storm.c with 64 threads. Checks that every outcome is that of its model, that
-# each vCPU's first trim is reported, and that no report is torn.
+# assert_storm_agrees NAME=VALUE...    runs test/vmm/storm.c with 64 threads. Checks that every outcome agrees with storm.c's model,
+# that the library reports each vCPU's first trim, and that no report is torn.
 assert_storm_agrees() {
   local rounds=$((20 / slow)) restores trims trimmed
   ((rounds == 20)) || echo "# $rounds rounds in place of 20: XSTEST_SLOW=$slow" >&3
@@ -124,7 +125,7 @@ full_pipe() {
   true
 }
 
-# Succeeds while the VMM is in the system call write to descriptor 2.
+# Succeeds if the VMM is in a write() to descriptor 2.
 writes_to_stderr() {
   [[ $(cat "/proc/$vmm_pid/syscall") == '1 0x2 '* ]]
 }
@@ -152,7 +153,7 @@ writes_to_stderr() {
   local restores=()
   mkdir "$work/dev"
   touch "$work/dev/null"
-  # a socket that nobody reads holds some reports, but not those of 600 vCPUs
+  # a socket that nobody reads can hold some reports, but not the reports of 600 vCPUs
   for id in {1..600}; do restores+=(create "$id" cpuid 0xd=0x7 set-xsave 0x207); done
   run --separate-stderr timeout 60 unshare "$own_mounts" bash -euc '
     mount --bind /dev/null "$1/null"
@@ -210,9 +211,9 @@ writes_to_stderr() {
   assert_reported "level=error event=log target=$work/log error=\"Too many open files\" using=stderr" "$event"
 }
 
-# ---- errors of the real ioctl ----
+# ---- ioctls that fail ----
 
-# Makes the ioctls that the library handles fail with ERRNO, one after the other. Checks that the VMM gets ERRNO, and that the
+# Makes each ioctl that the library handles fail with ERRNO, one ioctl after the other. Checks that the VMM gets ERRNO, and that the
 # library learns nothing from the failed ioctl.
 assert_answers() { # ERRNO
   local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
@@ -231,7 +232,7 @@ assert_answers() { # ERRNO
   assert_no_report
 }
 
-# Checks that the library reports a KVM_SET_XSAVE that failed with ERRNO, and does not blame the payload.
+# Checks that the library reports a KVM_SET_XSAVE that failed with ERRNO, and that the report does not blame the payload.
 assert_reports() { # ERRNO
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_XSAVE=$1" "${restore[@]}"
   assert_printed "set-xsave 0x207: $1 xstate_bv=0x7 rest=same"
@@ -261,7 +262,8 @@ assert_reports() { # ERRNO
 
 # ---- the supervisor ----
 
-# Starts a supervised VMM that creates a vCPU and then waits for a line from descriptor $in. Sets vmm_pid, supervisor and in.
+# Starts a supervised VMM that creates a vCPU and then waits for a line that the test writes to descriptor $in. Sets vmm_pid,
+# supervisor and in.
 start_supervised() { # STEP...
   local candidate
   need_kvm
@@ -278,7 +280,7 @@ start_supervised() { # STEP...
 }
 
 waits_for_supervisor() {
-  waits_in seccomp 16 "$vmm_pid" # ioctl()
+  waits_in seccomp 16 "$vmm_pid" # system call 16 is ioctl
 }
 
 @test "while the supervisor is stopped, KVM_SET_XSAVE waits and other calls do not, and the report comes when the supervisor continues" {
@@ -297,7 +299,7 @@ waits_for_supervisor() {
 }
 
 # Makes the OOM killer end the process PID: another process in its cgroup fills the cgroup's memory. Without memory cgroups, sends
-# SIGKILL.
+# SIGKILL to PID.
 oom_kill() { # PID
   if ((EUID != 0)) || ! grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
     echo "# no memory cgroups here: SIGKILL in place of the OOM killer" >&3

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# The library and the supervisor under the seccomp filters of real VMMs. test/vmm/filtered.c plays each VMM: it makes the VMM's
-# calls in their order, under the VMM's filter. A system call that the filter does not allow kills the process.
+# Tests the library and the supervisor under the seccomp filters of real VMMs. test/vmm/filtered.c imitates each VMM: it makes the
+# VMM's calls in their order, under the VMM's filter. The filter kills the process at a system call that it does not allow.
 
 load lib
 
@@ -11,11 +11,11 @@ log=$BATS_TEST_TMPDIR/log
 disk=$BATS_TEST_TMPDIR/disk
 pipe=$BATS_TEST_TMPDIR/pipe
 killed_by_sigsys=159
-full= # if set, the log has 1 KiB already, and the VMM's RLIMIT_FSIZE is 1 KiB
+full= # if set, the log is full: it has 1 KiB, and the VMM's RLIMIT_FSIZE is 1 KiB
 
 # The guest has FP, SSE and AVX, and the restored payload has an xfeature that this host's KVM lacks. When the VMM saves, KVM leaks
-# another xfeature, so the library reports a second time. The second report is needed because Firecracker has no filter yet at the
-# first report.
+# another xfeature, so the library reports a second trim. The tests need this second report, because Firecracker has not yet
+# installed its filter at the first report.
 setup() {
   need_no_settings_file
   need_kvm
@@ -45,7 +45,7 @@ filtered() {
   privately timeout $((60 * slow)) env "${environment[@]}" LD_PRELOAD="$preload" "${command[@]}" "$build/test/filtered" "$name" "$@"
 }
 
-# Empties $messages, removes the $log of an earlier run, and then runs `filtered` by bats' `run`.
+# Empties $messages, removes an old $log, and then runs `filtered` by bats' `run`.
 run_filtered() {
   rm -f "$log"
   [[ -z $full ]] || head -c 1024 /dev/zero >"$log"
@@ -78,7 +78,7 @@ syslog_has() { # EVENTS
   [[ $(tr '<' '\n' <"$messages" | events) == "$1" ]]
 }
 
-# Checks that the log that the first argument names has reports of EVENTS, and that the other logs are empty.
+# Checks that the first argument's log has reports of exactly EVENTS, and that the other logs are empty.
 assert_reported_in() { # stderr|syslog|file|none EVENTS
   local place text
   for place in stderr syslog file; do
@@ -218,7 +218,8 @@ assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    checks that 
   assert_reported_in "$place" "$(trims "$mode" "$name")"
 }
 
-# When StratoVirt becomes a daemon, it points descriptor 2 at /dev/null before KVM_CREATE_VM. QEMU does so after KVM_SET_CPUID2.
+# When StratoVirt becomes a daemon, it points descriptor 2 at /dev/null before KVM_CREATE_VM. QEMU points descriptor 2 there after
+# KVM_SET_CPUID2.
 loses_stderr() { # MODE VMM
   assert_restored syslog "$@" close=2
   assert_restored syslog "$@" close=2 open=/dev/null
@@ -321,7 +322,7 @@ full_pipe_with_a_reader() { # MODE VMM
   each full_pipe_with_a_reader
 }
 
-# ---- refusals and lost state ----
+# ---- state that KVM refuses, and lost state ----
 
 sets_xcrs() { # MODE VMM
   run_filtered "$@" 0x7 set-xsave=0x7 set-xcrs=0x7

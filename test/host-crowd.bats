@@ -24,8 +24,8 @@ teardown() {
   host disable >/dev/null
 }
 
-# Checks that the kernel has logged nothing since the test began, except lines that these patterns allow: about BPF programs that
-# write memory, about delays on a busy host of the testbed, and KVM's lines about VMs.
+# Checks that the kernel has logged nothing since the test began, except about BPF programs that write memory, about delays on a
+# busy host, and about VMs.
 assert_kernel_is_silent() {
   run grep -vE -e 'bpf_probe_write_user|callbacks suppressed|bpf_get_probe_write_proto|hrtimer: interrupt took' \
     -e 'rcu_tasks_wait_gp|user requested TSC rate|kvm.*(unhandled|ignored|supported)|SEV|cgroup|systemd' <(dmesg | tail -n "+$((before + 1))")
@@ -48,7 +48,7 @@ assert_kernel_is_silent() {
   assert_kernel_is_silent
 }
 
-# Each enable and disable makes the kernel patch instructions that the guest's vCPU and the other threads execute meanwhile.
+# Each enable and each disable makes the kernel patch instructions while the guest's vCPU and other threads execute them.
 @test "if the host mode is repeatedly enabled and disabled under load, a running guest stays intact, and the kernel logs nothing" {
   local round rounds=$((100 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)

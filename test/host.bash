@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Functions that the suites of the host mode share. A suite sources this file after lib.bash.
+# Functions that the suites of the host mode (`xsaveshim host`) share. A suite sources this file after lib.bash.
 
 host() { "$build/xsaveshim" host "$@"; }
 
@@ -27,7 +27,8 @@ enable() {
   [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-# assert_cannot_enable EXIT-STATUS REASON-PATTERN [WRAPPER...]    checks that enable fails with this reason and pins no program
+# assert_cannot_enable EXIT-STATUS REASON-PATTERN [WRAPPER...]    checks that enable fails with this reason, and that no BPF program
+# is pinned
 assert_cannot_enable() {
   run --separate-stderr timeout 60 "${@:3}" "$build/xsaveshim" host enable
   [[ $status == "$1" && -z $output && $stderr == "xsaveshim host: cannot be enabled: "$2 && $stderr != *$'\n'* ]] ||
@@ -50,7 +51,7 @@ assert_counts() { # NAME=NUMBER...    checks these counts of `host status --json
   done
 }
 
-# Loads a payload with AVX and PKRU, which the guest lacks, and checks its XSTATE_BV afterwards.
+# Loads a payload with AVX and PKRU, which the guest lacks, and checks the payload's XSTATE_BV afterwards.
 assert_loads() { # XSTATE_BV
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207
   [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(outcome)"
@@ -65,7 +66,7 @@ watch_reported() { # PATTERN
   grep -q "$1" "$BATS_TEST_TMPDIR/watch"
 }
 
-# Checks that `host watch` printed these reports of EVENT, and no others.
+# Checks that `host watch` has printed these reports of EVENT, and no other report of EVENT.
 assert_watch_reported() { # EVENT LINE...
   local event=$1 actual
   shift

@@ -145,7 +145,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
 
 @test "a second enable keeps the replaced fentry and fexit programs pinned until the host mode is disabled, even programs of an earlier version" {
   enable
-  if [[ ! -e /sys/fs/bpf/xsaveshim/again ]]; then # without the BTF of KVM's module there is no fentry or fexit program
+  if [[ ! -e /sys/fs/bpf/xsaveshim/again ]]; then # without the BTF of KVM's module, the host mode has no fentry or fexit program
     enable
     run ! compgen -G '/sys/fs/bpf/xsaveshim-retired-*'
     return
@@ -175,7 +175,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   "$vmm" create 0 cpuid 0xd=0x3 pause set-xsave 0x3 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
   pid=$!
   wait_for 20 grep -q cpuid "$BATS_TEST_TMPDIR/out"
-  # removing their pins makes the kernel detach the programs at the ioctl's exit
+  # when their pins are removed, the kernel detaches the BPF programs at the ioctl's exit
   rm -f /sys/fs/bpf/xsaveshim/exit{,2}
   wait_for 30 eval '! host status | grep -q ^active'
   echo >>"$BATS_TEST_TMPDIR/in"
@@ -272,7 +272,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
 
 @test "if a VMM ends before host watch starts, the report of its event still has its guest's name, the event's time and the VMM's start time" {
   enable
-  # The test VMM exits at -name, because it knows no such step.
+  # The test VMM exits at -name, because it does not know this step.
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
   start_watch
   wait_for 20 watch_reported event=trim
@@ -313,7 +313,7 @@ vcpu=1 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru
 vcpu=0 xstate_bv=0x203 allowed=0x3 after=0x3 dropped=pkru" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-# Prints arguments with which the test VMM creates NUMBER vCPUs and loads TIMES payloads into each.
+# Prints arguments that make the test VMM create NUMBER vCPUs and load TIMES payloads into each vCPU.
 vcpus() { # NUMBER TIMES
   local i j
   for ((i = 0; i < $1; i++)); do
@@ -322,15 +322,15 @@ vcpus() { # NUMBER TIMES
   done
 }
 
-# Runs a command as another user. The host mode sets limits for each group of processes: in the root cgroup, where the tests run,
-# each user is a group.
+# Runs a command as another user. The host mode limits how much each group of processes may use. In the root cgroup, where the tests
+# run, each user's processes are a group.
 other_group() {
   chmod 666 /dev/kvm
   setpriv --reuid 65534 --clear-groups "$@"
 }
 
-# set_groups_parts VCPUS REPORTS    changes how many vCPUs and reports a group may have: the last two numbers of
-# the BPF map "settings"
+# set_groups_parts VCPUS REPORTS    changes how many vCPUs and reports a group may have, which are the last two numbers of the BPF
+# map "settings"
 set_groups_parts() {
   local map value
   map=$(for map in $(bpftool -j prog show name xsaveshim_entry | jq '[.] | flatten | .[0].map_ids[]'); do
@@ -354,7 +354,7 @@ set_groups_parts() {
   flooding=$(grep -c 'event=trim .* xstate_bv=0x203' "$BATS_TEST_TMPDIR/watch")
   ((flooding == 50)) || fail "$flooding reports"
   watch_reported 'event=trim .* xstate_bv=0x207'
-  # after watch has read these reports, the user's part of the ring is empty again
+  # after `host watch` has read these reports, the user's part of the ring buffer is empty again
   # shellcheck disable=SC2046
   run "$vmm" $(vcpus 20 1)
   wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
@@ -409,7 +409,7 @@ set_groups_parts() {
   start_watch
   wait_for 20 watch_reported event=active
   before=$(probe_calls)
-  sleep 12 # watch checks the host mode twice in this time
+  sleep 12 # `host watch` checks the host mode twice in this time
   [[ $(probe_calls) == "$before" ]]
   kill -HUP "$watcher"
   wait_for 20 eval '(($(probe_calls) > before))'
@@ -451,7 +451,7 @@ set_groups_parts() {
   start_watch
   wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xcrs 0x7
-  # The second CPUID table has more xfeatures. So it imitates a KVM that gives the guest more xfeatures than the VMM set.
+  # The second CPUID table has more xfeatures, to imitate a KVM that gives the guest more xfeatures than the VMM has set.
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
   run_vmm create 0 cpuid 0xd=0x7 set-xcrs 0x7 cpuid 0xd=0x3 set-xsave 0x7
   [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"

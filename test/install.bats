@@ -71,7 +71,7 @@ in_temporary_root() { # COMMAND
     fail "$output"
 }
 
-# Installs this tree into $root, and adds a systemd drop-in for libvirtd that preloads LIBRARY.
+# Installs xsaveshim below $root, and adds a systemd drop-in for libvirtd that preloads LIBRARY.
 make_enabled_image() { # LIBRARY
   make -s install DESTDIR="$root"
   mkdir -p "$root/etc/systemd/system/libvirtd.service.d"

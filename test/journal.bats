@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Tests of the reports in a real systemd journal. systemd runs in namespaces, and the preloaded standin.so takes the place of KVM.
+# Tests of xsaveshim's reports in a real systemd journal. systemd runs in namespaces, and the preloaded standin.so imitates KVM.
 
 load lib
 load libvirt
@@ -31,7 +31,7 @@ messages_of() { host journalctl --quiet --output=cat --identifier=xsaveshim --pr
   run ! grep -v '^level=' <<<"$output"
 }
 
-# The watcher reports event=inactive or event=state-unknown, depending on this machine's KVM and kernel.
+# Which event `xsaveshim host watch` reports depends on this machine's KVM and kernel: inactive or state-unknown.
 @test "a report of xsaveshim host watch is a journal entry with a priority, the field XSAVESHIM_EVENT and an identifier of the event" {
   local event
   host systemctl start xsaveshim-host-watch

@@ -14,7 +14,7 @@ setup() {
 assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
-  # PATH begins with the directory of bats' internal programs. One of these is also called bats, and must not run here.
+  # PATH begins with the directory of bats' internal programs, whose program bats must not run here.
   run env PATH="${PATH#"${BATS_LIBEXEC:+$BATS_LIBEXEC:}"}" timeout -k 30 900 test/kernels/run --timeout 850 "${options[@]}" "$1" -- \
     env XSTEST_SLOW=10 BUILD="$build" "${@:2:$#-2}" bats --formatter tap "${!#}"
   if ((status != 0)) || grep -qE '^not ok|# skip' <<<"$output" || ! grep -q '^ok ' <<<"$output"; then
@@ -30,7 +30,7 @@ inside() {
   run --separate-stderr timeout 600 test/kernels/run --timeout 500 "${options[@]}" "$1" -- bash -c "$2" "$build" "${@:3}"
 }
 
-# Runs a command that finds no BTF of KVM's module, as on Proxmox's 5.15. Without this BTF the host mode watches the exit of KVM's
+# Runs a command for which KVM's module has no BTF, as on Proxmox's 5.15. Without this BTF, the host mode watches the exit of KVM's
 # ioctl by a kretprobe.
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
@@ -58,8 +58,8 @@ crowd_result() { # NAME KERNEL
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
-# The kernel preempts the map reader within bpf(2). Until this call ends, the kernel skips the BPF programs of all kprobes on that
-# CPU.
+# The kernel preempts the program within bpf(2), which reads the map. Until this call ends, the kernel skips the BPF programs of all
+# kprobes on that CPU.
 @test "while a program reads a large BPF map on a kernel with preempt=full, the host mode leaves at most 2 % of the payloads untrimmed, and counts them" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
@@ -173,7 +173,8 @@ get-xsave: 0
   result oracle-host 'KVM as the oracle: the host mode' '20,000 random payloads, each with a random CPUID table, on the affected kernel' '0 mismatches'
 }
 
-# Bugs of the host mode. Each has a source file, and the sed script that puts the bug into this file.
+# Bugs of the host mode that the oracle must find. Each entry has a source file, and the sed script that puts the bug into this
+# file.
 declare -gA helper_bugs=(
   [index-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'

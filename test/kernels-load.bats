@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
 # Moves a Linux guest, whose processes always compute with vector registers (test/guest/load.c), between two testbed kernels:
-# "leaky", which leaks xfeatures, and "affected", which refuses leaked xfeatures. Both machines run at the same time and share the
-# snapshots. The guest itself boots the testbed's kernel "fixed".
+# "leaky", which leaks xfeatures, and "affected", which refuses leaked xfeatures. The two machines run at the same time and share
+# the snapshots. The guest itself boots the testbed's kernel "fixed".
 
 load lib
 load qemu
@@ -31,7 +31,7 @@ travels_on() { # KERNEL DEED...
     2>"$out/$1.stderr" || { echo "the $1 host failed:" && cut -c1-300 "$out/$1.stderr" && echo; } | sed 's/^/# /' >&3
 }
 
-# setup_file plays all legs. A leg that fails writes no row, so the test that looks for its row fails.
+# A leg that fails writes no row, so the test that looks for this row fails.
 setup_file() {
   local affected
   cd "$repo" || return
@@ -52,8 +52,8 @@ assert_came_to() { # KERNEL WAY VCPUS FROM TO FATE TRIMS
   assert_row "$out/$1.tsv" "$@"
 }
 
-# Checks that each vCPU's payload from the leaky kernel is trimmed on the affected kernel. A payload from the affected kernel needs
-# no trim.
+# Checks that, on the affected kernel, xsaveshim trims each vCPU's payload from the leaky kernel. A payload from the affected kernel
+# needs no trim.
 assert_trips() { # WAY TRIPS
   local number vcpus leg
   for ((number = 1; number <= 2 * $2; number++)); do
@@ -73,8 +73,6 @@ assert_trips() { # WAY TRIPS
     assert_came_to affected bare 1 booted1 dies exits 0
   else
     assert_came_to affected bare 1 booted1 dies panics 0
-    # The guest's results (< and >) may stand before the kernel's message on its line.
-    grep -q '^[<>]*traps: PANIC: double fault' "$out/panic" || fail "$(<"$out/panic")"
   fi
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Upgrades and removes the package xsaveshim-host while the host mode is active, with systemd in namespaces, in a testbed kernel.
+# Upgrades and removes the package xsaveshim-host while the host mode is active. The tests run under systemd in namespaces, in a
+# testbed kernel.
 
 load lib
 
@@ -38,7 +39,8 @@ host_with_packages() {
       grep -v " xstate_bv=0x3 " /tmp/loads
       [ "$(wc -l </tmp/loads)" -gt 10 ] || echo "only $(wc -l </tmp/loads) loads"
     }
-    # dpkg uses a new, empty database. Under emulation it takes minutes to read this machine's database, which also has triggers.
+    # dpkg uses a new, empty database. Under emulation, dpkg takes minutes to read the database of this machine, which also has
+    # triggers.
     debian() { host dpkg --admindir=/srv/dpkg --force-depends --force-unsafe-io "$@" >/dev/null; }
     # The rpm of Debian 12 needs --force-debian, which later versions do not have.
     ! rpm --force-debian --version >/dev/null 2>&1 || force=--force-debian
@@ -47,7 +49,7 @@ host_with_packages() {
     mkdir /tmp/stage && cp -r "$1" /tmp/stage/ || exit
     mkdir -p /tmp/stage/srv/dpkg/{info,updates,triggers} && touch /tmp/stage/srv/dpkg/{status,available}
     "$0/test/tools/systemd-ns" start /tmp/host /tmp/stage || exit
-    host rm -f /usr/sbin/policy-rc.d # in container images this file forbids packages to start and stop services
+    host rm -f /usr/sbin/policy-rc.d # in container images, this file forbids packages to start and stop services
     eval "$2"' "$repo" "$packages" "$1"
 }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Compares the forecasts of `xsaveshim pair` with what real KVMs do. `xsaveshim probe` runs on two hosts, the first host saves a
-# guest, and the second host restores the guest without the library and with it. A host is a testbed kernel on an emulated CPU with
+# Compares the forecasts of `xsaveshim pair` with what real KVMs do. `xsaveshim probe` runs on two hosts. The first host saves a
+# guest, and the second host restores the guest, without the library and with it. A host is a testbed kernel on an emulated CPU with
 # or without PKRU. teardown_file writes the table "pairs" of docs/testing.md.
 
 load lib
@@ -22,7 +22,7 @@ on() { # HOST DEED...
     "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
-# probe runs twice on a host that is in both lists, and gives the same answers.
+# On a host that is in both lists, probe runs twice and gives the same answers.
 play() {
   local host from restores=()
   for from in "${sources[@]}"; do restores+=("restore:from-$from:without" "restore:from-$from:with"); done
@@ -34,7 +34,7 @@ play() {
   done
 }
 
-# setup_file plays all hosts. A host that fails writes no rows, so the test that looks for these rows fails.
+# A host that fails writes no rows, so the test that looks for these rows fails.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -47,7 +47,7 @@ judge() { # FROM TO
   answer=$("$build/xsaveshim" pair --json "$out/$1.json" "$out/$2.json" | jq -r .result.answer)
 }
 
-# Prints what became of the guest: "intact" or "lost".
+# Prints "intact" or "lost": what happened to the guest that host FROM saved and host TO restored.
 outcome_of() { # FROM TO SHIM
   awk -F '\t' -v host="$2" -v from="from-$1" -v shim="$3" \
     '$1 == host && $2 == "restore" && $3 == from && $4 == shim { print $7 == "intact" ? "intact" : "lost" }' "$out/rows.tsv"

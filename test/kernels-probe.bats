@@ -5,7 +5,7 @@
 load lib
 
 # assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED    checks probe's answers on that kernel, with and without
-# the library. AVX and FPSSE are KVM's answers to a small VMM that loads AVX, or FP and SSE, into a vCPU without XSAVE.
+# the library. AVX and FPSSE are what KVM answers when a small VMM loads AVX, or FP and SSE, into a vCPU without XSAVE.
 assert_probe() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
@@ -34,7 +34,8 @@ assert_probe() {
   assert_probe affected-strict 1 refuses 0x207 clean EINVAL EINVAL 0x0
 }
 
-# assert_probe_with_host_mode KERNEL DESTINATION TRIMS-LOADED SOURCE AFFECTED    checks probe's answers with the host mode active
+# assert_probe_with_host_mode KERNEL DESTINATION TRIMS-LOADED SOURCE AFFECTED    checks probe's answers while the host mode is
+# active
 assert_probe_with_host_mode() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '

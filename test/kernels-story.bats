@@ -7,7 +7,7 @@
 load lib
 load qemu
 
-# on [OPTION VALUE] KERNEL DEED...
+# on [OPTION VALUE] KERNEL DEED...    runs test/kernels/story in a testbed kernel
 on() {
   local options=()
   [[ $1 != --* ]] || { options=("$1" "$2") && shift 2; }
@@ -15,7 +15,7 @@ on() {
     timeout 600 "$repo/test/kernels/run" --timeout 500 "${options[@]}" "$1" -- "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
-# The two machines run at the same time, with a virtio serial line between them.
+# The source and the destination run at the same time, with a virtio serial line between them.
 migrates_live() {
   local receiver
   on --link "$BATS_FILE_TMPDIR/line,server=on" affected receive:live:without &
@@ -35,7 +35,7 @@ whole_story() {
     migrates_live
 }
 
-# setup_file plays all parts of the story. A part that fails writes no rows, so the tests that look for these rows fail.
+# If a part of whole_story fails, it writes no rows, so the tests that look for these rows fail.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -64,7 +64,7 @@ assert_came_to() { # KERNEL DEED SNAPSHOT SHIM ANSWER QEMU GUEST
   assert_row "$out/rows.tsv" "$@"
 }
 
-# After a refused restore QEMU 8.2 and later exit; earlier versions run on, and the guest is lost.
+# If KVM refuses the payload, QEMU 8.2 and later exit; earlier versions run on, and the guest is lost.
 assert_lost() { # KERNEL SNAPSHOT SHIM ANSWER
   if qemu_exits_on_refusal; then
     assert_came_to "$1" restore "$2" "$3" "$4" exited none
@@ -80,7 +80,8 @@ assert_both_lost() { # KERNEL
   assert_lost "$1" smp2 without "$answers"
 }
 
-# assert_reports KERNEL SNAPSHOT SHIM LINE...    checks that the log has these reports, in this order; fd= may have any value
+# assert_reports KERNEL SNAPSHOT SHIM LINE...    checks that the log has exactly these reports, in this order; fd= may have any
+# value
 assert_reports() {
   local file=$out/$1-$2-$3.reports
   shift 3

@@ -8,7 +8,7 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_pass_on KERNEL SUITE    checks that every test of SUITE passes, and none is skipped
+# assert_pass_on KERNEL SUITE    checks that every test of SUITE passes, and that none is skipped
 assert_pass_on() {
   BUILD=$build run timeout -k 30 1300 test/run --kernel "$1" "$2"
   if ((status != 0)) || [[ ! $output =~ [1-9][0-9]*\ passed,\ 0\ failed,\ 0\ skipped$ ]]; then

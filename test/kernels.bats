@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Tests the testbed's tools: test/kernels/build with a fake source tree that takes no time to build, and test/kernels/run with a
-# real kernel.
+# Tests test/kernels/build with a fake kernel source that takes no time to build, and test/kernels/run with a real kernel.
 
 # bats file_tags=testbed
 
@@ -20,7 +19,8 @@ teardown() {
 }
 
 # Makes a fake kernel source. Its vmlinux is the concatenation of the files that test/kernels/changes changes. Each build adds a
-# line to $work/made. If $work/hold exists, a build waits until $work/go exists. A script that only copies replaces objcopy.
+# line to $work/made. If $work/hold exists, a build waits until $work/go exists. A script that only copies its input takes the place
+# of objcopy.
 fake_source() {
   mkdir "$work/bin"
   printf '#!/bin/sh\ncp "$2" "$3"\n' >"$work/bin/objcopy"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# The library on real KVM, with the test VMM (test/vmm/vmm.c).
+# Tests the library on real KVM, with the test VMM (test/vmm/vmm.c).
 
 load lib
 load shim
@@ -54,7 +54,7 @@ find_lacking_bit() {
 
 @test "a payload through a duplicated vCPU descriptor is trimmed by the CPUID table that KVM_GET_CPUID2 returns" {
   local kvms allowed
-  # on some hosts KVM_GET_CPUID2 returns another table than the VMM has set
+  # on some hosts, KVM_GET_CPUID2 returns a table that differs from the VMM's table
   bare "${guest[@]}" get-cpuid none
   kvms=$(sed -n 's/^get-cpuid none: .* 0xd\.0=//p' <<<"$output")
   allowed=$(or "$kvms" 0x3)
@@ -86,15 +86,15 @@ find_lacking_bit() {
   [[ $(count_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same") == 2 ]]
 }
 
-# On a kernel that refuses FP and SSE for a guest without XSAVE, the library adds them to the guest's CPUID, loads the payload, and
-# resets the CPUID.
+# On a kernel that refuses FP and SSE for a guest without XSAVE, the library adds FP and SSE to the guest's CPUID, loads the
+# payload, and then sets the guest's own CPUID again.
 @test "a thread with a stack of 16 KiB can load the payload of a guest without XSAVE" {
   shimmed create 0 cpuid 0x1=0x1 small-thread set-xsave 0x3
   assert_printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
 }
 
-# Returns true if this host's KVM keeps the CPUID leaf 0xD that the VMM sets. PVM rewrites the leaf, and its KVM_SET_XCRS uses the
-# rewritten leaf.
+# Returns true if this host's KVM keeps the CPUID leaf 0xD that the VMM sets. PVM, a variant of KVM, rewrites the leaf, and its
+# KVM_SET_XCRS uses the rewritten leaf.
 table=0x0=0xd,0x1=0x0/0x4000000,0xd.0=0x3
 keeps_the_table() {
   bare create 0 cpuid "$table" get-cpuid none

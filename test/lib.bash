@@ -21,7 +21,7 @@ fail() {
   return 1
 }
 
-# Writes a row for the table "checks" in docs/testing.md.
+# Writes a row that `make results` copies into the table "checks" of docs/testing.md.
 result() { # NAME WHAT HOW-MUCH OUTCOME
   mkdir -p "$build/results"
   echo "| $2 | $3 | $4 |" >"$build/results/$1.rows"
@@ -44,8 +44,8 @@ wait_for() {
   done
 }
 
-# Returns true if a process waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols shows only the
-# system call: then returns true if the process waits in SYSTEM-CALL.
+# Returns true if a process waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols does not show the
+# function, so on such a kernel returns true if the process waits in SYSTEM-CALL (a number).
 waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   if [[ -e /proc/$3/wchan ]]; then
     grep -q "$1" "/proc/$3/wchan"
@@ -68,7 +68,8 @@ make_public() { # FILE...
   cp "$@" "$public/"
 }
 
-# In each test the library reads this host's /etc/xsaveshim.conf. test/run hides this file, but only if root runs test/run.
+# Skips a test if this host's /etc/xsaveshim.conf has settings, because the library reads them. test/run hides this file, but only
+# for root.
 need_no_settings_file() {
   [[ ! -s /etc/xsaveshim.conf ]] ||
     skip "xsaveshim is installed here, and its /etc/xsaveshim.conf gets into this test: run scripts/test as root, or move it away"
@@ -82,7 +83,7 @@ need_kvm() {
   [[ -r /dev/kvm && -w /dev/kvm ]] || skip "no usable /dev/kvm here; scripts/test runs this in a testbed kernel"
 }
 
-# If these directories exist, `privately` runs a command that sees them as /etc and /dev. The host's /etc and /dev do not change.
+# If $etc and $dev exist, a command that `privately` runs sees them as /etc and /dev. The host's /etc and /dev do not change.
 etc=$BATS_TEST_TMPDIR/etc
 dev=$BATS_TEST_TMPDIR/dev
 
@@ -103,8 +104,8 @@ privately() { # COMMAND...
   "${in_private[@]}" "$@"
 }
 
-# listen starts a syslogd for commands that `privately` runs. The syslogd appends what it gets from /dev/log to $messages. A second
-# call restarts the syslogd.
+# listen starts a syslogd for commands that `privately` runs. This syslogd appends the messages that it gets from /dev/log to
+# $messages. A second `listen` restarts the syslogd.
 messages=$BATS_TEST_TMPDIR/messages
 
 listen() {
@@ -121,7 +122,7 @@ stop_listening() {
   listener=
 }
 
-# The next functions run the test VMM through bats' `run`, with the arguments [VARIABLE=VALUE]... STEP...; `build/test/vmm` without
+# The next functions run the test VMM through bats' `run`, with the arguments [VARIABLE=VALUE]... STEP.... `build/test/vmm` without
 # arguments lists the steps. $output has the VMM's lines, and $stderr has the library's reports.
 
 run_vmm() {
@@ -144,7 +145,8 @@ run_shimmed_standin() {
   run_standin LD_PRELOAD="$shim $standin" "$@"
 }
 
-# Python is slow in the testbed. So a suite collects the JSON of all its tests, and its last test validates all this JSON at once.
+# Python is slow in the testbed's emulated machines. So a suite collects the JSON of all its tests, and its last test validates all
+# this JSON at once.
 collect_json() { # JSON...
   jq -ce . <<<"$*" >>"$BATS_FILE_TMPDIR/json"
 }
@@ -165,7 +167,7 @@ outcome() {
   [[ ! -e $calls ]] || { echo "--- calls:"; cat "$calls"; }
 }
 
-# Checks that the VMM succeeded, and that these lines are among the lines that it printed.
+# Checks that the VMM succeeded, and that it printed these lines among others.
 assert_printed() {
   local line
   (($#)) || fail "assert_printed: no lines are given" || return
@@ -175,7 +177,7 @@ assert_printed() {
   done
 }
 
-# Checks that the library wrote these reports, in this order, and no other. `fd=*` stands for any descriptor.
+# Checks that the library wrote exactly these reports, in this order. `fd=*` stands for any descriptor.
 assert_reported() {
   local expected actual
   expected=$(printf 'xsaveshim: %s\n' "$@")
@@ -187,7 +189,7 @@ assert_no_report() {
   [[ -z $stderr ]] || fail "there should be no report" "$(outcome)"
 }
 
-# Checks that the fake KVM (standin.so) got the vCPU calls that standard input lists, in this order, and no others.
+# Checks that the fake KVM (standin.so) got the vCPU calls that standard input lists, in this order, and no other vCPU calls.
 assert_vcpu_calls() {
   diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(outcome)"
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Restores libvirt's domains that were saved on a leaky host, with the library and without it. The host is systemd as PID 1 in
-# namespaces, with this machine's libvirtd, QEMU and KVM, and with stock settings. The tests share this host, on which the images
-# are saved once.
+# Restores libvirt's domains that were saved on a leaky host (whose KVM adds xfeatures that guests never had), with the library and
+# without it. The host is systemd as PID 1 in namespaces, with this machine's libvirtd, QEMU and KVM, and with stock settings. The
+# tests share the host and the saved images.
 
 load lib
 load libvirt
@@ -22,7 +22,7 @@ setup_file() {
   managed_save_leaky
 }
 
-# Saves a leaky guest by a managed save, and moves the save file to /srv/managed.save.
+# Saves a leaky guest by `virsh managedsave`, and moves the save file to /srv/managed.save.
 managed_save_leaky() {
   start_leaky_guest
   host touch /srv/leaking
@@ -51,8 +51,8 @@ ensure_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-li
 
 ensure_disabled() { host xsaveshim-libvirt disable; }
 
-# Asserts that a guest whose payload KVM refuses is lost without the library: QEMU up to 8.1 runs on without the guest's registers,
-# later versions exit.
+# Checks that, without the library, a guest whose payload KVM refuses is lost: QEMU up to 8.1 runs on without the guest's registers,
+# and later versions exit.
 assert_loses_registers() { # virsh ARGUMENT...
   if qemu_exits_on_refusal; then
     run -1 host "$@"
@@ -144,7 +144,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   [[ $(host readlink "/proc/$pid/ns/mnt") != "$(host readlink "/proc/$daemon/ns/mnt")" ]]
 }
 
-# The test sets reserved bits in the saved MXCSR. KVM refuses this payload even if it is trimmed.
+# The test sets reserved bits in the saved MXCSR, so KVM refuses the payload even after the library has trimmed it.
 @test "if KVM refuses even the trimmed payload, virsh reports the failure, and the save file is kept" {
   ensure_enabled
   # QEMU saves MXCSR directly behind a20_mask, which is all ones
@@ -166,7 +166,8 @@ assert_loses_registers() { # virsh ARGUMENT...
   assert_loses_registers virsh restore /srv/unloadable.save
 }
 
-# Runs the commands of docs/snapshots.md, which tell whether a saved image is poisoned, on IMAGE.
+# Runs on IMAGE the commands of docs/snapshots.md that tell whether a saved image is poisoned (has xfeatures that its guest never
+# had).
 judge_image() { # IMAGE
   local commands
   commands=$(sed -n '/^## libvirt/,/^## /p' "$repo/docs/snapshots.md" | sed -n '/^```$/,/^```$/{/^```$/!p}' |
@@ -193,8 +194,8 @@ judge_image() { # IMAGE
 
 domains_log=/var/log/xsaveshim/domains.log
 
-# Writes a settings file with mistakes, whose log file is in a directory of the domains' user. libvirtd's own stderr goes to
-# /srv/libvirtd.err.
+# Writes a settings file with mistakes. It names a log file in a directory that belongs to the domains' user. libvirtd's own stderr
+# goes to /srv/libvirtd.err.
 configure_log() {
   host install -d -o libvirt-qemu -g libvirt-qemu -m 700 "$(dirname "$domains_log")"
   printf '%s\n' XSAVESHIM_REFUSED=abort "XSAVESHIM_LOG=$domains_log" XSAVESHIM_TRIM=everything 'no such setting' |
@@ -211,7 +212,7 @@ unconfigure_log() {
   host systemctl daemon-reload
 }
 
-# Prints the name and the open files of each process of the host that has the library, except QEMUs.
+# Prints the name and the open files of each process of the host that has the library, except QEMU processes.
 descriptors_with_library() {
   host sh -c 'for maps in $(grep -l libxsaveshim /proc/[0-9]*/maps 2>/dev/null); do
     process=${maps%/maps}
@@ -223,7 +224,7 @@ descriptors_with_library() {
   ensure_disabled
   configure_log
   host xsaveshim-libvirt enable
-  host rm -r "$domains_log" /var/cache/libvirt/qemu/capabilities # the probe domain left the log; without its cache libvirtd queries QEMU and KVM again
+  host rm -r "$domains_log" /var/cache/libvirt/qemu/capabilities # the probe domain left the log; without this cache libvirtd queries QEMU and KVM again
   host systemctl restart libvirtd
   host virsh -q domcapabilities >/dev/null
   daemon=$(host systemctl show -P MainPID libvirtd)
@@ -279,7 +280,7 @@ stop_kolla() {
   host systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
 }
 
-# Runs the command of docs/other-hosts.md that writes the preload file, and sets volumes to the volumes that this page names.
+# Runs the command of docs/other-hosts.md that writes the preload file, and sets volumes to the volumes that the page names.
 prepare_kolla() {
   local section command
   section=$(sed -n '/^## OpenStack/,/^## KubeVirt/p' "$repo/docs/other-hosts.md")

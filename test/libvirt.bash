@@ -22,7 +22,7 @@ need_libvirt_host() {
   missing=$("$repo/test/tools/systemd-ns" check 2>&1) || skip "$missing"
 }
 
-# Boots the host, and copies the files below the directory STAGE to its root.
+# Boots the host, and copies the files below the directory STAGE to the host's root.
 boot_host() { # [STAGE]
   local guest=$host_dir.stage/srv/guest leak=/usr/lib/test/leak.so leaked
   [[ -z ${1-} ]] || cp -a "$1" "$host_dir.stage"
@@ -79,7 +79,8 @@ XML
 
 guest_pid() { cat "$host_root/run/libvirt/qemu/guest.pid"; }
 
-# `virsh destroy` may find that the domain is already gone, while a daemon that has just started reconnects to the domain.
+# If libvirt's daemon has just started and still reconnects to the domain, `virsh destroy` may fail because the domain is already
+# gone.
 restart_guest() {
   host virsh -q destroy guest || true
   wait_for $((10 * ${XSTEST_SLOW:-1})) guest_is_off
@@ -100,7 +101,7 @@ printed_more() { # SIZE-BEFORE LETTERS
   (($(tail -c "+$(($1 + 1))" "$serial" | tr -cd "$2" | wc -c) >= 3))
 }
 
-# Asserts that everything which the running guest prints next is this letter.
+# Checks that the running guest now prints this letter and no other.
 assert_guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")
@@ -108,8 +109,8 @@ assert_guest_prints() { # T|X
   tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" || fail "the guest printed other letters than $1"
 }
 
-# Starts a guest whose KVM leaks while /srv/leaking exists. An image that libvirt saves during this time has an xfeature that this
-# host's KVM refuses.
+# Starts a guest with leak.so. While /srv/leaking exists, leak.so adds an xfeature that this host's KVM refuses to the state that
+# libvirt saves.
 start_leaky_guest() {
   host virsh -q define /srv/guest/leaky.xml
   host virsh -q start guest
@@ -117,8 +118,8 @@ start_leaky_guest() {
   assert_guest_prints T
 }
 
-# Saves a leaky guest as /srv/leaky.save. The domain XML in this image does not preload leak.so. Leaves the domain defined and
-# stopped.
+# Saves a leaky guest as /srv/leaky.save. The domain XML in this image does not preload leak.so. Afterwards the domain is defined
+# and stopped.
 save_leaky() {
   start_leaky_guest
   host touch /srv/leaking
@@ -129,7 +130,7 @@ save_leaky() {
 
 qemu_exits_on_refusal() { (. "$repo/test/qemu.bash" && qemu_exits_on_refusal); }
 
-# Succeeds if the log of the running guest has the report of a trim.
+# Succeeds if the running guest's log reports that the library trimmed a payload.
 trim_in_guest_log() {
   host grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE vcpu=0 " /var/log/libvirt/qemu/guest.log
 }

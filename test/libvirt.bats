@@ -23,7 +23,7 @@ teardown() {
   stop_host
 }
 
-# Prints the name, mode, owner and checksum of each file that an administrator may have written. Leaves /etc/libvirt out, because
+# Prints the name, mode, owner and checksum of each file that an administrator may have written. Omits /etc/libvirt, because
 # libvirtd itself writes there when it starts.
 list_files() { # ROOT
   (cd "$1" && find etc usr/lib/systemd lib/systemd -path etc/libvirt -prune -o -type f -exec stat -c '%n %a %U' {} + \
@@ -34,7 +34,8 @@ assert_unchanged() { # ROOT BEFORE    BEFORE: what list_files printed
   diff <(list_files "$1") - <<<"$2" >&2 || fail "files changed, see above"
 }
 
-# Asserts that enable refuses with REASON and REMEDY, and changes no file. ${as[@]} has the words that precede the command.
+# Checks that xsaveshim-libvirt enable fails with REASON and REMEDY, and changes no file. ${as[@]} has the words that precede the
+# command.
 assert_refused() { # REASON REMEDY
   local before
   before=$(list_files "$host_root")
@@ -43,7 +44,7 @@ assert_refused() { # REASON REMEDY
   assert_unchanged "$host_root" "$before"
 }
 
-# Makes libvirt wait before it starts a domain, as long as /srv/hold exists. Must be called before libvirtd starts.
+# Makes libvirt wait before it starts a domain, as long as /srv/hold exists. A test must call this function before libvirtd starts.
 hold_domains() {
   host mkdir -p /etc/libvirt/hooks
   printf '%s\n' '#!/bin/sh' '[ "$2" = prepare ] || exit 0' 'touch /srv/held' \
@@ -51,8 +52,8 @@ hold_domains() {
   host chmod 755 /etc/libvirt/hooks/qemu
 }
 
-# Starts enable in the background, in a session of its own. Gives SIGINT its default action, because a shell ignores SIGINT for
-# background commands. The output goes to $NAME.output, and the exit status to $NAME.status.
+# Starts xsaveshim-libvirt enable in the background, in its own session. Gives SIGINT its default action, because a shell's
+# background commands ignore SIGINT. The output goes to $NAME.output, and the exit status to $NAME.status.
 start_enable() { # NAME
   local name=$BATS_TEST_TMPDIR/$1
   rm -f "$name.status" "$host_root/srv/$1.pid"
@@ -63,7 +64,7 @@ start_enable() { # NAME
   } 3>&- &
 }
 
-# Starts enable, and returns when libvirt holds up the start of enable's probe domain.
+# Starts xsaveshim-libvirt enable, and returns when libvirt delays the start of enable's probe domain.
 start_held_enable() { # NAME
   rm -f "$host_root/srv/held"
   touch "$host_root/srv/hold"
@@ -129,7 +130,7 @@ assert_daemon_lacks_library() {
   before=$(list_files "$host_root")
   hold_domains
   for signal in "kill -TERM" "kill -HUP" "pkill -TERM --session" "pkill -INT --session"; do
-    # Each round restarts libvirtd twice, and systemd starts a unit at most five times in 10 seconds.
+    # Each round restarts libvirtd twice, but systemd starts a unit at most five times in 10 seconds.
     host systemctl reset-failed libvirtd.service
     start_held_enable ended
     # shellcheck disable=SC2086
@@ -296,7 +297,7 @@ plain_xml() { # NAME [LD_PRELOAD]
   [[ $output == *"domain mine (pid "*"has the library, $library"* ]]
 }
 
-# Replaces QEMU by a script that fails for enable's probe domain, and that starts QEMU for all other domains.
+# Replaces QEMU by a script that fails for the probe domain of xsaveshim-libvirt enable, and starts QEMU for all other domains.
 break_qemu() {
   host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-real
   printf '%s\n' '#!/bin/sh' 'case "$*" in *xsaveshim-probe*) echo "this QEMU is broken" >&2; exit 1 ;; esac' \
@@ -479,7 +480,7 @@ preload() { # FILE VALUE
   host apparmor_parser --skip-kernel-load --skip-cache <<<"$profile"
   host xsaveshim-libvirt disable
 
-  # In later versions of libvirt, AppArmor's abstraction ends in this line.
+  # In later versions of libvirt, AppArmor's abstraction ends with this line.
   host sed -i '$ainclude if exists <abstractions/libvirt-qemu.d>' /etc/apparmor.d/abstractions/libvirt-qemu
   host xsaveshim-libvirt enable
   [[ ! -s $host_root/etc/apparmor.d/local/abstractions/libvirt-qemu ]]
@@ -489,7 +490,8 @@ preload() { # FILE VALUE
 
 @test "xsaveshim-libvirt keeps AppArmor's local file if it is a symbolic link; if it is missing, enable creates it and disable removes it" {
   local_file=/etc/apparmor.d/local/abstractions/libvirt-qemu
-  # Later versions of libvirt include a directory. The test deletes this line, so that enable needs the local file.
+  # In later versions of libvirt, AppArmor's abstraction includes a directory. The test deletes this line, so that enable needs the
+  # local file.
   host sed -i '/<abstractions\/libvirt-qemu\.d>/d' /etc/apparmor.d/abstractions/libvirt-qemu
   host mkdir -p /srv/managed "$(dirname "$local_file")"
   echo '# by the administrator' | host tee /srv/managed/libvirt-qemu

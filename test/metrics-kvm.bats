@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Tests of what `xsaveshim metrics` prints about running VMMs, a KVM that refuses leaked payloads, and an active host mode.
-# prometheus.bats gives lines of this form to Prometheus.
+# Tests of what `xsaveshim metrics` prints about running VMMs, about a KVM that refuses leaked payloads, and about an active host
+# mode. prometheus.bats gives similar lines to Prometheus.
 
 load lib
 
@@ -16,7 +16,7 @@ teardown() {
   for vmm_pid in "${vmm_pids[@]}"; do kill "$vmm_pid" || true; done
 }
 
-# Starts COMMAND, and waits until it has printed "ready" for each of its VMMs. Sets vmm_pid.
+# Starts COMMAND, and waits until each of its VMMs has printed "ready". Sets vmm_pid.
 start_vmm() { # VMMS COMMAND...
   [[ -e $BATS_TEST_TMPDIR/stdin ]] || mkfifo "$BATS_TEST_TMPDIR/stdin"
   : >"$BATS_TEST_TMPDIR/said"

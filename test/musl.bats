@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The library with musl: musl-gcc builds the library and the test programs.
+# Tests the library with musl. musl-gcc builds the library and the test programs.
 
 load lib
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
 # For random CPUID tables, the core (the code in core/ that all modes share) must compute the same guest XCR0 as KVM. This suite
-# boots testbed kernels, because a host's own KVM may rewrite leaf 0xD.
+# boots testbed kernels, because a host's own KVM may rewrite a table's leaf 0xD.
 
 load lib
 load oracle
@@ -18,7 +18,7 @@ assert_agrees() {
   ((status == 0)) || fail "exit status $status" "$output" || return
   [[ $output == *"KVM_SET_XSAVE takes $2"$'\n'* ]] || fail "this KVM does not take $2:" "$output" || return
   [[ $output =~ tables=100000\ refused-by-kvm=([0-9]+)\ mismatches=0 ]] || fail "$output" || return
-  # KVM must refuse some of the tables, to show that a refused table changes nothing, and must accept most of them.
+  # KVM must accept most tables, and must refuse some, to show that a refused table changes nothing.
   ((BASH_REMATCH[1] > 0 && BASH_REMATCH[1] < 20000)) || fail "$output" || return
   result "oracle-$1" "KVM as the oracle: $1 kernel" "100,000 random CPUID tables, ${BASH_REMATCH[1]} of which KVM refused" '0 mismatches'
 }

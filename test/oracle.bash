@@ -6,7 +6,7 @@
 
 seed=${XSTEST_SEED:-$(($(date +%s%N) / 1000))}
 
-# Bugs that the oracle must find. Each has the sed script that puts the bug into core/guest_cpuid.c or into its header.
+# Bugs that the oracle must find. Each entry is a sed script that puts the bug into core/guest_cpuid.c or into its header.
 declare -gA bugs=(
   [index-ignored]='s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
@@ -15,7 +15,7 @@ declare -gA bugs=(
   [edx-dropped]='s/(uint64_t)edx << 32 | eax/(uint64_t)(edx \& 0) << 32 | eax/'
 )
 
-# oracle_with BUG    builds the oracle with a core that has this bug, as $BATS_TEST_TMPDIR/BUG
+# oracle_with BUG    builds the oracle with this bug in core/, as $BATS_TEST_TMPDIR/BUG
 oracle_with() {
   local tree=$BATS_TEST_TMPDIR/tree-$1 part changed
   mkdir "$tree"
@@ -27,8 +27,8 @@ oracle_with() {
     "$tree"/core/{guest_cpuid,policy,xstate}.c
 }
 
-# Checks the oracle's output on standard input. The output must name a mismatch, and a CPUID table that was cut down to one or two
-# entries.
+# Checks the oracle's output on standard input. The oracle must have found a mismatch, and must have cut its CPUID table down to one
+# or two entries.
 assert_caught() {
   local said
   said=$(cat)

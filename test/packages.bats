@@ -10,7 +10,7 @@ make_package() { # deb|rpm VERSION
     { cat "$BATS_FILE_TMPDIR/log" >&2; return 1; }
 }
 
-# Sets base to a tarball of a new Debian with the libraries that the package depends on. The tarball is kept outside the work tree.
+# Sets base to a tarball of a new Debian with the libraries that the package needs. The tarball stays outside the work tree.
 make_base() {
   local cache=${XSTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xsaveshim} suite new
   # shellcheck disable=SC1091
@@ -151,7 +151,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
 # Debian's rpm can install the files and run the scripts, but cannot check dependencies on Fedora's packages.
 @test "the RPM installs its files, and erasing it keeps a changed settings file and leaves nothing else" {
   new_debian
-  mkdir "$root/usr/share/licenses" # in Fedora the package filesystem has this directory
+  mkdir "$root/usr/share/licenses" # in Fedora, the package "filesystem" has this directory
   before=$(contents)
   rpm --root "$root" --nodeps -i "$rpm"
   [[ -f $root/usr/lib64/libxsaveshim.so && -f $root/usr/share/man/man5/xsaveshim.conf.5.gz ]]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Tests of `xsaveshim pair`, which judges whether the guests of one host load on another: its answers about two hosts, its table of
-# many hosts, and its errors about wrong files. The tests need no KVM.
+# Tests of `xsaveshim pair`, which tells whether the guests of one host load on another. They check its answers about two hosts, its
+# table of many hosts, and its errors about wrong files. The tests need no KVM.
 
 load lib
 
@@ -87,7 +87,7 @@ make_hosts() {
   done
   rm "$work"/{clean,strict,small,amx,unknown,leaky,affected}.json
   pair --matrix --json "$work"/*.json
-  # the CPU time of `xsaveshim pair` is measured, not the elapsed time, because other processes may use the CPU
+  # the test measures CPU time, not the elapsed time, because other processes may use the CPU
   used=$( (TIMEFORMAT=%U && time "$build/xsaveshim" pair --matrix "$work"/*.json >/dev/null) 2>&1) || true
   ((10#${used/./} < 1000 * ${XSTEST_SLOW:-1})) || fail "it took $used s"
   [[ $status == 1 && $(jq -c '[.groups[] | [length, .[0]]]' <<<"$output") == '[[200,"affected0"],[200,"leaky0"]]' &&

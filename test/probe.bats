@@ -13,12 +13,12 @@ setup() {
   kvm_device=($((16#$(stat -c %t /dev/kvm))) $((16#$(stat -c %T /dev/kvm))))
 }
 
-# probe [VARIABLE=VALUE]...    runs `xsaveshim probe --json`, and sets the variables that bats' `run` sets; $output is JSON
+# probe [VARIABLE=VALUE]...    runs `xsaveshim probe --json` by bats' `run`; $output is JSON
 probe() {
   run --separate-stderr timeout "$patience" env "$@" "$command" probe --json
 }
 
-# probe_quirk QUIRK...    runs probe, while quirk.so changes KVM's answers as the QUIRK_ variables say
+# probe_quirk QUIRK...    runs probe with quirk.so, which changes KVM's answers as the QUIRK_ variables say
 probe_quirk() {
   probe LD_PRELOAD="$build/test/quirk.so" "$@"
 }
@@ -95,7 +95,8 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
   (((host >> 9 & 1) == $(grep -qw ospke /proc/cpuinfo && echo 1 || echo 0)))
 }
 
-# Prints the mask of the xfeatures that the kernel permits for guests, in decimal, or nothing if the kernel does not know the call.
+# Prints the mask of the xfeatures that the kernel permits for guests, in decimal, or nothing if the kernel does not know this
+# arch_prctl().
 permitted_by_kernel() { # ARCH_GET_XCOMP_GUEST_PERM
   perl -e '$mask = "\0" x 8; print unpack("Q", $mask) if syscall(158, 0x1024, $mask) == 0'
 }
@@ -246,7 +247,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
 }
 
 @test "when xsaveshim probe has ended, none of its processes is left, and so no VM" {
-  # in a new PID namespace /proc shows no unrelated process
+  # in a new PID namespace, /proc shows no unrelated process
   run --separate-stderr timeout "$patience" unshare --pid --fork --mount-proc bash -c \
     '"$0" probe >/dev/null; status=$?; echo "$status" /proc/[0-9]*' "$command"
   [[ $output =~ ^[012]\ /proc/1$ ]] || fail "$output"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
 # In these tests a real Prometheus gets the metrics of this host from a real node exporter, and each alert fires and ends. The tests
-# share one Prometheus. So that no test waits for minutes, its copy of the alert rules has `for: 0s`, and looks back 20 seconds
-# instead of an hour. This host may have no VMM, no active host mode, and a KVM that refuses nothing. So the tests add lines for
+# share one Prometheus. So that no test waits for minutes, the copy of the alert rules has `for: 0s`, and looks back 20 seconds
+# instead of an hour. This host may have no VMM, no active host mode, and a KVM that refuses nothing. So the tests add metrics for
 # these cases; metrics-kvm.bats checks that `xsaveshim metrics` prints such lines.
 
 load lib
@@ -43,7 +43,8 @@ teardown_file() {
   for file in *.pid; do [[ ! -e $file ]] || kill "$(<"$file")" || true; done
 }
 
-# Writes this host's metrics as xsaveshim-metrics.service does. Each ADDED-LINE replaces the line of the same metric.
+# Writes this host's metrics as xsaveshim-metrics.service does. Each ADDED-LINE replaces the line of the same metric, if there is
+# one.
 write_metrics() { # [ADDED-LINE...]
   local prom=$BATS_FILE_TMPDIR/textfile/xsaveshim.prom line
   "$build/xsaveshim" metrics >"$prom.new"

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
 # Tests the commands of docs/other-hosts.md for Proxmox VE. The host is systemd as PID 1 in namespaces, with this machine's QEMU and
-# KVM. The script test/standins/proxmox imitates `qm start`. The tests share the host, and each test restores the host's files.
+# KVM. The script test/standins/proxmox imitates `qm start`. The tests share the host, and each test undoes its changes to the
+# host's files.
 
 load lib
 load qemu
@@ -73,7 +74,7 @@ from_page() { # COMMAND
 machine=(-machine 'pc,accel=kvm' -cpu qemu64 -m 32 -bios /srv/canary.bin -smp 1 -display none -vga none -nic none
   -serial file:/srv/101/serial.0)
 
-# Commands that start a program as Proxmox does: as a task of its daemon pvedaemon, or as a command that came over ssh.
+# Commands that start a program as Proxmox does: as a task of Proxmox's daemon pvedaemon, or as a command that came over ssh.
 pvedaemon=(systemd-run --quiet --pipe --wait --collect --unit=pvedaemon)
 sshd=(env -i USER=root HOME=/root SHELL=/bin/bash PATH=/usr/sbin:/usr/bin:/sbin:/bin 'SSH_CONNECTION=192.0.2.1 40000 192.0.2.2 22')
 
@@ -93,7 +94,7 @@ start_leaky_source() { # [QEMU-ARGUMENT...]
   assert_guest_intact source
 }
 
-# Starts the destination of a migration, as Proxmox does through sshd.
+# Starts the guest at the destination of a migration, as Proxmox does through sshd.
 await_migration() { # [VARIABLE=VALUE]...
   migratedfrom=node1 start_101 "${sshd[@]}" "$@" -- -incoming unix:/run/qemu-server/101.migrate -S
 }
@@ -105,7 +106,7 @@ migrate_in() { # [VARIABLE=VALUE]...
   guest_migrate source "unix:$host_root/run/qemu-server/101.migrate"
 }
 
-# Resumes the guest, as the source node does through `qm mtunnel` when the state has arrived.
+# Resumes the guest, as the source node does through `qm mtunnel` when the guest's state has arrived.
 resume_101() {
   host socat -t 5 - UNIX-CONNECT:/run/qemu-server/101.qmp <<<'{"execute": "qmp_capabilities"}{"execute": "cont"}' >"$work/qmp"
   grep -q '"return"' "$work/qmp"

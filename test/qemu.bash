@@ -12,7 +12,7 @@
 # With XSTEST_SLOW=N each time-out is N times as long, for machines that TCG emulates.
 # Each guest has a directory, $work/NAME, with
 #
-#     serial.N        the output of vCPU N: T while its canary was intact, X once it was lost
+#     serial.N        the output of vCPU N: T while its canary (a value in xmm7) is intact, X once the canary is lost
 #     stderr          the output of QEMU and of a library preloaded into it
 #     qmp.in qmp.out  the FIFOs of QEMU's monitor (QMP)
 #     pid             QEMU's process ID
@@ -21,11 +21,11 @@
 
 guest_vcpus=1
 guest_machine=(-m 32 -bios "$build/test/canary.bin")
-# The words before QEMU's command line, for example a command that changes QEMU's mounts
+# Words before QEMU's command line, such as a command that changes QEMU's mounts
 guest_launcher=()
 qemu="qemu-system-x86_64"
 
-# Returns true if this QEMU exits when KVM refuses the vCPU state, as 8.2 and later do. Earlier versions run on.
+# Returns true if this QEMU exits when KVM refuses the vCPU state, as QEMU 8.2 and later do. Earlier versions run on.
 qemu_exits_on_refusal() {
   [[ $("$qemu" --version) =~ version\ ([0-9]+)\.([0-9]+) ]] || { echo "$qemu prints no version" >&2; return 2; }
   ((BASH_REMATCH[1] * 100 + BASH_REMATCH[2] >= 802))
@@ -79,7 +79,7 @@ guest_blame() { # NAME MESSAGE
   tail -n 5 "$work/$1/stderr" >&2
 }
 
-# guest_wait_for NAME LETTERS    waits until every vCPU has printed three more of the letters
+# guest_wait_for NAME LETTERS    waits until every vCPU has printed three more of these letters
 guest_wait_for() {
   local n serial
   for ((n = 0; n < guest_vcpus; n++)); do
@@ -101,9 +101,9 @@ assert_guest_intact() { # NAME
   fi
 }
 
-# Checks that the guest is lost after a refused payload. QEMU 8.2 and later exit with a message. Earlier versions report that the
-# guest runs, but the first vCPU has lost its canary. (The other vCPUs never start: the state that makes them runnable is lost,
-# too.)
+# Checks that the guest is lost because KVM refused its payload. QEMU 8.2 and later exit with a message. Earlier versions report
+# that the guest runs, but the first vCPU has lost its canary. (The other vCPUs never start, because the state that makes them
+# runnable is lost, too.)
 assert_guest_lost() { # NAME
   if qemu_exits_on_refusal; then
     assert_guest_exits "$1" 1 && grep -q 'Failed to set XSAVE: Invalid argument' "$work/$1/stderr"
@@ -141,7 +141,7 @@ guest_qmp() {
   printf '%s\n' "$answer"
 }
 
-# read_answer FD ID    appends the part of a line that has arrived to answer; returns true if the line with ID has ended
+# read_answer FD ID    appends the part of a line that has arrived to $answer; returns true if the line with ID is complete
 read_answer() {
   local part
   while IFS= read -r -t 0.1 -u "$1" part; do

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# Tests the library under real QEMU and KVM. The guest checks its own registers. QEMU saves the guest on a leaky host: leak.so adds
-# an xfeature that this host's KVM does not support. QEMU then restores the guest here, without the library and with it.
+# Tests the library under real QEMU and KVM. The guest checks its own registers. When QEMU saves the guest, leak.so imitates a leaky
+# host: it adds an xfeature that this host's KVM does not support. QEMU then restores the guest here, without the library and with
+# it.
 
 # bats file_tags=kvm
 
@@ -59,8 +60,8 @@ await_migration() {
   guest_wait "$name" "it listens" test -S "$work/$name/socket"
 }
 
-# assert_trims LOG [IOCTL] [ALLOWED]    checks that the log has one trim of each vCPU and nothing else, in the manual's
-# format
+# assert_trims LOG [IOCTL] [ALLOWED]    checks that the log has one report of a trim for each vCPU, in the manual's format, and
+# nothing else
 assert_trims() {
   local ioctl=${2:-KVM_SET_XSAVE} allowed=${3:-0x3} vcpu line bv expected
   local -a lines
@@ -99,14 +100,14 @@ session_of() { # PID
   assert_cured load_disk
 }
 
-# The KVM_SET_XCRS of upstream KVM refuses an xfeature that the guest's CPUID lacks. That of PVM, a variant of KVM, accepts it.
+# Upstream KVM's KVM_SET_XCRS refuses an xfeature that the guest's CPUID lacks. PVM, a variant of KVM, accepts such an xfeature.
 @test "a guest that has enabled AVX is restored intact if its CPUID has AVX; otherwise the library reports the loss, or ends QEMU with XSAVESHIM_REFUSED=abort" {
   leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
   save_leaky_to_file -- -cpu qemu64,+xsave,+avx
 
   guest_restore same "$work/image" "LD_PRELOAD=$shim" -- -cpu qemu64,+xsave,+avx
   assert_guest_intact same
-  # PVM offers no AVX to guests, so the CPUID lacks it here, too.
+  # PVM does not offer AVX to guests, so on PVM this guest's CPUID lacks AVX, too.
   if ! grep -q "host doesn't support requested feature: .*avx" "$work/same/stderr"; then
     [[ ! -s $work/same/stderr ]] || fail "$(<"$work/same/stderr")"
   fi
@@ -168,8 +169,8 @@ session_of() { # PID
   [[ $(session_of "$(<"$work/shimmed/pid")") != "$(session_of $$)" ]]
 }
 
-# Restores a guest in a QEMU that daemonizes. With default settings such a QEMU points descriptor 2 at /dev/null before it loads the
-# payload. Sets daemon to QEMU's pid.
+# Restores a guest in a QEMU that daemonizes. With default settings, such a QEMU points descriptor 2 at /dev/null before it loads
+# the payload. Sets daemon to QEMU's pid.
 restore_daemonized() { # LAUNCHER...
   save_leaky_to_file
   listen
@@ -203,7 +204,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
 # Each time the guest reads the port, QEMU gets a payload from KVM and loads this payload back.
 @test "if a guest on a leaky host causes 10,000 trims by reading VMware's port for ever, the library writes at most 6 reports" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
-  # on a busy host a read takes a millisecond or more
+  # on a busy host, a read of the port takes a millisecond or more
   XSTEST_SLOW=$((3 * ${XSTEST_SLOW:-1})) guest_wait flood "the 10,000th trim is reported" \
     grep -qs ' count=10000$' "$work/flood/stderr"
   guest_stop flood
@@ -241,7 +242,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   [[ $(grep -c '^xsaveshim:' "$work/observed/stderr") == 2 ]]
 }
 
-# The payload is damaged: it has an MXCSR bit that no CPU has. So KVM refuses the payload even after a trim.
+# The payload has an MXCSR bit that no CPU has. So KVM refuses the payload even after the library has trimmed it.
 @test "if KVM refuses the payload of a live migration, XSAVESHIM_REFUSED=abort makes the migration fail, and the guest runs on at the source" {
   local return_path
   for return_path in true false; do
@@ -255,7 +256,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
     [[ ! -s $work/destination-$return_path/serial.0 ]]
   done
 
-  # Only a return path lets the source notice the failure. Without a return path, the QMP command cont makes the guest run on.
+  # Only with a return path does the source notice the failure. Without a return path, the guest runs on after the QMP command cont.
   guest_wait source-true "the migration has failed" migration_is source-true failed
   guest_wait source-false "the migration has ended" migration_is source-false completed
   guest_qmp source-false cont

@@ -11,7 +11,7 @@ setup() {
   need_no_settings_file
 }
 
-# run_command [VARIABLE=VALUE]... ARGUMENT...    runs xsaveshim; bats must know $expected, the exit status, beforehand if it is 127
+# run_command [VARIABLE=VALUE]... ARGUMENT...    runs xsaveshim; if the exit status will be 127, the test must set $expected to 127
 run_command() {
   local environment=()
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -46,8 +46,8 @@ teardown() {
 
 # ---- the command line ----
 
-# assert_help [COMMAND]    checks that -h prints the same as --help, and that this text fits on a screen of 80 columns and 24 lines,
-# together with the shell's prompt
+# assert_help [COMMAND]    checks that -h prints the same text as --help, and that this text and a shell's prompt fit on a screen of
+# 80 columns and 24 lines
 assert_help() {
   local short
   run_command "$@" -h

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The library in programs that are built with a sanitizer, whose runtime interposes ioctl, too. Also the library under valgrind.
+# Tests the library in programs that are built with a sanitizer, whose runtime interposes ioctl, too, and under valgrind.
 
 load lib
 
@@ -16,13 +16,14 @@ sanitized() { # NAME FLAG...
     "$BATS_TEST_DIRNAME/vmm/vmm.c"
 }
 
-# NAME LD_PRELOAD [VARIABLE=VALUE]...    checks trims through a vCPU's descriptor, through its duplicate, and on another thread
+# assert_trims_in NAME LD_PRELOAD [VARIABLE=VALUE]...    checks trims through a vCPU's descriptor, through its duplicate, and on
+# another thread
 assert_trims_in() {
   run --separate-stderr timeout 60 env "${@:3}" LD_PRELOAD="$2" DEVICE=/dev/null "$BATS_FILE_TMPDIR/$1" \
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
   ((status == 0)) || fail "$(outcome)"
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
-  # The thread's trim is the second one through the duplicate, and a second trim is not reported.
+  # The thread's trim is the second trim through the duplicate, and the library does not report a second trim.
   [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 2 && $(wc -l <<<"$stderr") == 2 ]] ||
     fail "$(outcome)"
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# With many vCPUs or many VMs, the cost of each one must not depend on how many there are or were.
+# xsaveshim's cost for a vCPU or a VM must not depend on how many of them exist or have existed.
 
 load lib
 
@@ -24,7 +24,7 @@ scaled() {
 
 @test "for 1,024 vCPUs the library needs two pages of memory, and one more if the vCPUs' entries do not start at a page boundary" {
   scaled vcpus 1024 0x3
-  # The first call on each code path touches up to two further pages.
+  # The first call on each code path uses up to two further pages.
   ((shim_kib >= 8 && shim_kib <= 20)) || fail "$output"
 }
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-# The library's settings, from the environment and from /etc/xsaveshim.conf: every accepted value, and bad values. Also its logs.
+# Tests the library's settings, from the environment and from /etc/xsaveshim.conf, with every accepted value and with bad values.
+# Also tests the library's logs.
 
 load lib
 
-# XSAVESHIM_REFUSED=report lets the VMM run on after a refusal. The tests of the default, abort, unset the variable.
+# With XSAVESHIM_REFUSED=report, the VMM runs on after KVM has refused a payload. The tests of the default, abort, unset the
+# variable.
 setup() {
   export XSAVESHIM_REFUSED=report
   log=$BATS_TEST_TMPDIR/log

@@ -3,7 +3,7 @@
 #
 # Tests that two suites share: shim.bats runs the library (the shim) in front of a fake KVM, and kvm.bats runs it on real KVM. A
 # suite sources this file after lib.bash, and sets
-#   behind   the libraries to preload behind the shim; if there are any, the suite also exports DEVICE
+#   behind   the libraries to preload after the shim; if there are any, the suite also exports DEVICE
 #   lacking  an xfeature bit that KVM does not support, and lacking_name, its name
 
 guest=(create 0 cpuid 0xd=0x3) # a guest with only FP and SSE
@@ -22,7 +22,7 @@ or() { # MASK...
   printf '0x%x' "$all"
 }
 
-leaky() { # [XSTATE_BV]    prints the XSTATE_BV of the same payload from a leaky host
+leaky() { # [XSTATE_BV]    prints this XSTATE_BV with the leaked xfeature added
   or "${1:-0x3}" "$lacking"
 }
 
@@ -30,7 +30,7 @@ trim_report() { # VCPU XSTATE_BV ALLOWED AFTER DROPPED
   echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=$2 allowed=$3 after=$4 dropped=$5"
 }
 
-leaky_report() { # VCPU [ALLOWED]    prints the report of a leaky payload's trim
+leaky_report() { # VCPU [ALLOWED]    prints the report that the library trimmed a leaky payload
   trim_report "$1" "$(leaky)" "${2:-0x3}" 0x3 "$lacking_name"
 }
 
@@ -65,7 +65,7 @@ assert_trimmed_restore() {
 assert_v1_and_empty_tables() {
   shimmed create 0 cpuid-v1 0xd=0x3 set-xsave "$(leaky)" create 1 cpuid none set-xsave "$(leaky)"
   [[ $(count_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same") == 2 ]] || fail "$(outcome)"
-  # on a kernel that refuses FP and SSE to a guest without XSAVE, the library writes one more report
+  # on a kernel that refuses FP and SSE for a guest without XSAVE, the library writes one more report
   stderr=$(grep -v ' event=load-widened ' <<<"$stderr")
   assert_reported "$(leaky_report 0)" "$(leaky_report 1)"
 }
@@ -154,14 +154,14 @@ assert_dlopened_library_served() {
   [[ $output == *'constructor: 0 xstate_bv=0x3'*'program: 0 xstate_bv=0x3'* ]] || fail "$(outcome)"
 }
 
-# Prints the system calls between the steps `mark begin` and `mark end`, without addresses and without the VMM's own output.
+# Prints the VMM's system calls between the steps `mark begin` and `mark end`, without addresses and without the VMM's own output.
 trace() { # LD_PRELOAD STEP...
   local file=$BATS_TEST_TMPDIR/trace
   timeout 60 strace -f -qq -s 200 -o "$file" -E LD_PRELOAD="$1" "$vmm" "${@:2}" mark end >/dev/null 2>"$BATS_TEST_TMPDIR/stderr"
   sed -n '/mark-begin/,/mark-end/p' "$file" | sed -E 's/^[0-9]+ +//; s/0x[0-9a-f]{6,}/ADDRESS/g; /^write\(1,/d'
 }
 
-assert_no_system_call() { # STEP...    checks that the shim adds none to a restore and to these further steps
+assert_no_system_call() { # STEP...    checks that the shim adds no system call to a restore or to these further steps
   local steps=(size supported "${guest[@]}" mark begin create 1 get-xsave cpuid 0xd=0x3 get-cpuid none set-xsave 0x3 get-xsave "$@")
   trace "$behind" "${steps[@]}" >"$BATS_TEST_TMPDIR/without"
   trace "$shim $behind" "${steps[@]}" >"$BATS_TEST_TMPDIR/with"

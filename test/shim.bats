@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The library in front of a fake KVM (standin.so): which calls the fake KVM gets, and how the library changes their arguments.
+# Tests the library in front of a fake KVM (standin.so): which calls the fake KVM gets, and how the library changes their arguments.
 
 load lib
 load shim
@@ -141,7 +141,7 @@ KVM_SET_NESTED_STATE 0x4080aebf'
     answers+=,$name=EBUSY
     expected+=("$(state_report "$name" "errno=EBUSY count=$((${#expected[@]} + 1))")")
   done <<<"$other_state"
-  # of the next refusals, only the 10th is reported
+  # the library reports only the 10th of the further refused calls
   expected+=("$(state_report KVM_SET_VCPU_EVENTS 'errno=EBUSY count=10')")
   run_shimmed_standin STANDIN_ANSWER="$answers" create 0 cpuid 0xd=0x3 "${steps[@]}" "${steps[@]}" ioctl 0x4040aea0 ioctl 0x4040aea0
   assert_reported "${expected[@]}"
@@ -364,7 +364,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
 
 @test "the library ignores the old entries that KVM_GET_CPUID2 of Linux up to 6.4 leaves in the VMM's buffer" {
   run_shimmed_standin STANDIN_KEEPS_NENT=1 create 0 get-cpuid 0xd=0x3 set-xsave 0x207
-  [[ $output == *'get-cpuid 0xd=0x3: 0 nent=256 0xd.0=0x3'* ]] # the VMM's old entry of leaf 0xD
+  [[ $output == *'get-cpuid 0xd=0x3: 0 nent=256 0xd.0=0x3'* ]] # this is the VMM's old entry of leaf 0xD
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
   run_shimmed_standin STANDIN_KEEPS_NENT=1 create 0 dup cpuid 0x1=0x1 vcpu 0 get-cpuid 0x0,0xd=0x207 set-xsave 0x207
   [[ $output == *'get-cpuid 0x0,0xd=0x207: 0 nent=256 0xd.0=0x207'* ]]
@@ -397,7 +397,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   for number in {0..255}; do
     for request in $((0xae00 + number)) $((0x5000ae00 + number)) $((0x4008ae00 + number)) $((0xc008ae00 + number)); do
       printf -v request '0x%x' "$request"
-      case $request in # requests that the library or the fake KVM handles
+      case $request in # the library or the fake KVM handles these requests
         0xae41 | 0xae01 | 0xae03 | 0x4008ae89 | 0x4008ae8a | 0x4008ae90 | 0xc008ae91 | 0xc008ae05 | 0x5000aea5) continue ;;
       esac
       steps+=(ioctl "$request")
@@ -451,7 +451,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
 	EOF
 }
 
-# ---- refusals ----
+# ---- payloads that KVM refuses ----
 
 @test "the report of a refused payload names the xfeatures that KVM's answer to KVM_GET_SUPPORTED_CPUID lacks" {
   run_shimmed_standin STANDIN_SUPPORTED=0x203 supported create 0 cpuid 0xd=0x207 set-xsave 0x207
@@ -592,7 +592,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   ((status == 1)) || fail "$(outcome)"
   [[ $output == *'set-xsave 0x207: EINVAL '*'set-xsave 0x217: EINVAL '*'set-xcrs 0x207: EINVAL'* && $output != *0x3* ]] ||
     fail "$(outcome)"
-  # The third refused payload is reported only because this refusal ends the VMM.
+  # The library reports the third refused payload only because this payload ends the VMM.
   [[ $(grep -o 'reason=.*' <<<"$(tail -n 1 <<<"$stderr")") == \
     'reason=host-lacks:bndcsr;guest-lacks:bndcsr,pkru;xcomp-bv:0x1 action=abort' ]] || fail "$(outcome)"
 }
@@ -637,7 +637,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   local log=$BATS_TEST_TMPDIR/log report='level=notice event=trim pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=[0-7] fd=[0-9]+'
   timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG="$log" LD_PRELOAD="$shim $standin" STANDIN_SUPPORTED=0xff \
     "$build/test/threads"
-  [[ $(wc -l <"$log") -ge 24 ]] # each vCPU reports its 1st, 10th and 100th trim, and trims with a new bit
+  [[ $(wc -l <"$log") -ge 24 ]] # for each vCPU, the library reports the 1st, 10th and 100th trim, and a trim of a new bit
   report+=' xstate_bv=0xff allowed=0x([0-9a-f]+) after=0x\1 dropped=[a-z0-9_,]+( count=[0-9]+)?'
   run grep -vxE "xsaveshim: $report" "$log"
   ((status == 1)) || fail "torn: $output"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Runs the recipes of docs/snapshots.md for QEMU on poisoned and on clean snapshots. These recipes tell whether a snapshot is
-# poisoned, that is, whether it has xfeatures that its guest never had.
+# Runs the recipes of docs/snapshots.md for QEMU on clean snapshots and on poisoned ones, which have xfeatures that their guests
+# never had. The recipes tell whether a snapshot is poisoned.
 
 # bats file_tags=kvm
 
@@ -20,8 +20,8 @@ teardown() {
   guest_stop_all
 }
 
-# Prints the first code block below a heading of docs/snapshots.md, changed so that QEMU runs the test guest (test/guest/canary) and
-# has the library of the build directory.
+# Prints the first code block below a heading of docs/snapshots.md. Changes the block so that QEMU runs the test guest
+# (test/guest/canary.S) with the library of the build directory.
 recipe() { # HEADING
   local machine="-nodefaults -machine pc,accel=kvm -cpu qemu64 ${guest_machine[*]} -display none -vga none -nic none"
   awk -v heading="## $1" '$0 == heading { here = 1 } /^## / && $0 != heading { here = 0 } here && /^```/ { inside++; next }
@@ -47,8 +47,8 @@ follow() {
   wait "$pid"
 }
 
-# Returns true if QEMU's monitor says `paused` and no longer says `inmigrate`, or if QEMU has exited. QEMU 8.2 and later exit if KVM
-# refuses the payload.
+# Returns true if QEMU has loaded the snapshot (its monitor says `paused`, and not `inmigrate`), or if QEMU has exited. QEMU 8.2 and
+# later exit if KVM refuses the payload.
 is_loaded() { # MONITOR PID
   kill -0 "$2" 2>/dev/null || return 0
   echo "info status" >&"$1"
@@ -57,7 +57,8 @@ is_loaded() { # MONITOR PID
 
 is_paused() { [[ $(guest_status "$1") == paused ]]; } # NAME
 
-# Asserts that the library's log, answer.log, shows the snapshot to be poisoned or clean, and that the original files are unchanged.
+# Checks that answer.log, the library's log, shows that the snapshot is poisoned or clean, and that the original files are
+# unchanged.
 assert_judged() { # poisoned|clean
   local judgement=clean
   grep -q event=learn answer.log || fail "the log has no event=learn:" "$(cat answer.log)" || return

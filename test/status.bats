@@ -15,9 +15,9 @@ setup() {
   need_kvm
 }
 
-# in_world    as root, runs the test's function `scenario` in new PID and mount namespaces. Other processes do not exist there, and
-# everybody may open /dev/kvm. If a command of the scenario fails, the test fails. When the scenario ends, the kernel kills the
-# processes that the scenario has started.
+# in_world    as root, runs the test's function `scenario` in new PID and mount namespaces. The scenario sees no other processes,
+# and everybody may open /dev/kvm there. If a command of the scenario fails, the test fails. When the scenario ends, the kernel
+# kills the processes that the scenario has started.
 in_world() {
   {
     declare -p build command idle pretender shim standins work eventful BATS_FILE_TMPDIR ${manual+manual}
@@ -39,7 +39,7 @@ start_world() {
   mkfifo "$work/stdin"
   exec 9<>"$work/stdin"
   as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
-  # the build tree may be in a home directory that the user nobody may not enter, so the scenario uses it at /media
+  # the build tree may be in a home directory that the user nobody may not enter, so it is also mounted at /media
   mount --bind "$build" /media
   command=/media/xsaveshim
   shim=/media/libxsaveshim.so
@@ -60,7 +60,7 @@ start() {
   done
 }
 
-# start_qemu NAME COMMAND...    starts COMMAND with QEMU's command line after it, and waits for QEMU's two vCPUs; sets $pid
+# start_qemu NAME COMMAND...    runs QEMU by COMMAND, and waits until QEMU has two vCPUs; sets $pid
 start_qemu() {
   local name=$1
   shift
@@ -96,8 +96,8 @@ start_orphan() {
   kill_supervisor
 }
 
-# assert_mode STATUS MODE PROTECTED    checks the exit status of `xsaveshim status`, and the mode and the protection that it
-# shows for the only VMM
+# assert_mode STATUS MODE PROTECTED    checks the exit status of `xsaveshim status`, and that it shows this mode and this protection
+# for the only VMM
 assert_mode() {
   assert_status "$1"
   assert_json ".vmms[] | [.mode, .protected] | @json" "[\"$2\",$3]"
@@ -179,7 +179,7 @@ line_of() {
     assert_json ".not_inspected | @json" "[{\"pid\":$hanging,\"reason\":\"no-answer\"}]"
     assert_json .verdict unknown
     grep -qF "1 of the running processes could not be inspected (pid $hanging): the kernel gave no answer" <<<"$text" || fail "$text"
-    # an unprotected VMM decides the exit status, even if another process was not inspected
+    # an unprotected VMM makes the exit status 1, even if `status` could not inspect another process
     start "$idle" 1
     assert_status 1 env LD_PRELOAD="$standins/hang.so"
   }
@@ -203,7 +203,7 @@ line_of() {
 
 @test "xsaveshim status inspects 5,000 idle processes within 2 seconds" {
   scenario() {
-    # on a small machine the default pid_max allows fewer processes
+    # on a small machine, the default pid_max allows fewer processes
     (($(</proc/sys/kernel/pid_max) > 10000)) || echo 32768 >/proc/sys/kernel/pid_max
     start IDLE_CHILDREN=5000 LD_PRELOAD="$shim" "$idle" 1
     start=${EPOCHREALTIME/./}
@@ -334,7 +334,7 @@ line_of() {
     assert_json ".not_inspected | length" 0
     assert_json .verdict unknown
     grep -q "^1 of 1 VMMs unknown (pid $pid): .*: restart them$" <<<"$text" || fail "$text"
-    # a second VMM, which is known to be unprotected, decides the exit status
+    # a second VMM, which is known to be unprotected, makes the exit status 1
     start "$idle" 1
     assert_status 1
     assert_json .verdict unprotected
@@ -367,7 +367,7 @@ line_of() {
 }
 
 @test "xsaveshim status shows a VMM's settings without opening the VMM's settings file" {
-  # the settings file is a FIFO with a writer: if `xsaveshim status` opened the FIFO, the writer would end before cat reads
+  # The settings file is a FIFO with a writer. If `xsaveshim status` opened it, the writer would end before cat reads it.
   scenario() {
     start LD_PRELOAD="$shim" unshare --mount sh -c "
       mount -t tmpfs none /etc && mkfifo /etc/xsaveshim.conf && exec \"$idle\" 1"
@@ -446,7 +446,7 @@ line_of() {
     run_of_text=$(tr -d "\n -~" <<<"$text")
     [[ ! $run_of_text ]] || fail "$text"
     [[ $(wc -l <<<"$text") == 3 ]] || fail "$text"
-    # the JSON may be shown on a terminal, too
+    # a terminal may also show the JSON
     [[ ! $(tr -d "\n -~\177" <<<"$json") ]] || fail "$json"
   }
   in_world
@@ -503,7 +503,7 @@ line_of() {
     assert_json ".vmms | length" 0
     assert_status 1
     assert_json ".not_inspected | length" 0
-    # an unprotected VMM that the caller may inspect decides the exit status, even if other processes were not inspected
+    # an unprotected VMM that the caller may inspect makes the exit status 1, even if `status` could not inspect other processes
     start "${as_nobody[@]}" "$idle" 1
     assert_status 1 "${as_nobody[@]}"
     assert_json ".not_inspected | length > 0" true
@@ -621,7 +621,7 @@ line_of() {
     start setpriv --reuid daemon --regid daemon --clear-groups "$pretender" "$vmm" -- "$command" status
     assert_mode 1 none false
     stop
-    # the process has root's effective user ID, and the real user ID of another user
+    # this process has root's effective user ID, and another user's real user ID
     start setpriv --ruid daemon --euid root --clear-groups "$pretender" "$vmm" -- "$command" status
     assert_mode 1 none false
     stop
@@ -654,7 +654,7 @@ line_of() {
     rm "$work/old/xsaveshim"
     assert_mode 0 supervisor true
     stop
-    # a process whose removed file had another name than xsaveshim does not count as a supervisor
+    # a process whose removed file was not called xsaveshim does not count as a supervisor
     cp "$command" "$work/old/other"
     start "$work/old/other" run --supervise -- "$idle" 1
     rm "$work/old/other"
@@ -698,7 +698,7 @@ line_of() {
 }
 
 @test "xsaveshim status does not show a protected VMM as unprotected while the VMM ends" {
-  # when a VMM ends, the kernel frees the VMM's memory before it closes the descriptors; for a large guest this takes a while
+  # when a VMM ends, the kernel frees the VMM's memory before it closes the descriptors; this takes a while if the guest is large
   scenario() {
     for ((i = 0; i < 3; i++)); do
       start LD_PRELOAD="$shim" IDLE_MIB=256 "$idle" 1
@@ -711,8 +711,8 @@ line_of() {
   in_world
 }
 
-# The arguments of the test VMM: its library trims two payloads, and the second trim drops state that the guest used. Then KVM
-# refuses a payload and an MSR.
+# With these arguments of the test VMM, the library trims two payloads, and the second trim drops state that the guest used. Then
+# KVM refuses a payload and an MSR.
 eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7 set-xsave "0x3,xcomp_bv=1" set-msrs "0x10,0xc0ffee00=1"
   mark ready pause)
 
@@ -744,7 +744,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
     assert_json ".vmms | map(.supervisor) | unique | length" 1
     [[ $(grep -cE " supervisor +vmm +2\*( +0\*){4} +trim=" <<<"$text") == 2 ]] || fail "$text"
     grep -q "^\*: counted for all VMMs of the same supervisor together$" <<<"$text"
-    # --check adds up the counts of all supervisors, and adds the counts of each supervisor once
+    # --check adds up the counts of all supervisors, and counts each supervisor only once
     [[ $("$command" status --check) == *" | vmms=2 "*" trimmed=2 would_trim=0 refused=0 lost=0 refused_state=0" ]]
   }
   in_world
@@ -776,7 +776,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
       in_use_is 0 "$log" stderr
       stop
     done
-    # neither the log file nor standard error nor syslog takes a report
+    # the library can write reports neither to the log file nor to standard error nor to syslog
     mount -t tmpfs none /dev/shm
     start LD_PRELOAD="$shim" XSAVESHIM_LOG="$work/none/log" unshare --mount sh -c "
       exec 2>/dev/null; rm -f /dev/log; exec $standins/vmm create 0 cpuid 0xd=0x3 mark ready pause"
@@ -878,7 +878,7 @@ vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost vmms.0.counts.
   assert_collected_valid status
   shapes=$(jq -rs '[.[].vmms[] | .mode, "protected=\(.protected)", "counts_of=\(.counts_of)", "settings=\(.settings | type)",
     "log_in_use=\(.log_in_use | type)"] + [.[] | .verdict, .not_inspected[].reason] | unique | join(" ")' "$BATS_FILE_TMPDIR/json")
-  # the following check needs the JSON of all tests, so it is made only if all tests have run
+  # the following check needs the JSON of all tests, so it runs only if all tests have run
   ((BATS_TEST_NUMBER < $(grep -c "^@test" "$BATS_TEST_FILENAME"))) || [[ $shapes == "bypassed counts_of=null counts_of=supervisor counts_of=vmm library log_in_use=null \
 log_in_use=string no-answer none not-permitted protected protected=false protected=null protected=true settings=null \
 settings=object supervisor unknown unprotected" ]] || fail "$shapes"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# If a process or a file makes the supervisor hang, the other VMMs of the supervisor must not have to wait. The tests need no KVM:
-# the supervisor handles each call before the kernel finds that the descriptor is not a vCPU.
+# If a process or a file makes the supervisor hang, the supervisor's other VMMs must not have to wait. The tests do not need KVM,
+# because the supervisor handles each call before the kernel finds that the descriptor is not a vCPU.
 
 load lib
 
@@ -29,7 +29,7 @@ with_hangfs() { # write|flush SCRIPT ARGUMENT...
     bash -c "$@"' - "$public" "$build/test/hangfs" "$@"
 }
 
-# Checks the result of a VMM's KVM_SET_XSAVE, which had to wait for the supervisor.
+# Checks that a VMM's KVM_SET_XSAVE, which waits for the supervisor, has returned ERROR.
 assert_answered() { # [ERROR]
   [[ $status == 0 && $output == *"set-xsave 0x7: ${1-ENOTTY} "* ]] || fail "$(outcome)"
 }
@@ -44,7 +44,7 @@ assert_answered() { # [ERROR]
     exec 2>/dev/null
     perl -e "ioctl(STDIN, 0xae41, 0); open(FILE, q(<), q($mnt/file)) or die; exec q(true)" </dev/null &
     until grep -qx hangs "$messages"; do kill -0 $! || exit; sleep 0.02; done
-    sleep 0.5 # the check comes after 0.1 s without a call
+    sleep 0.5 # the supervisor makes this check after 0.1 s without a call
     exec timeout 10 "$0" file /dev/null set-xsave 0x7' "$public/vmm-static"
   assert_answered
 }

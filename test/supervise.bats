@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# `xsaveshim run --supervise` on real KVM: how the supervisor trims the payloads of VMMs that the library cannot reach, and how the
-# supervisor starts and ends.
+# Tests of `xsaveshim run --supervise` on real KVM: how the supervisor trims the payloads of VMMs that cannot use the library, and
+# how the supervisor starts and ends.
 
 load lib
 
@@ -113,7 +113,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   [[ $(wc -l <<<"$stderr") == 1 ]]
   [[ $stderr =~ event=refused\ .*vcpu=5\ .*\ foreseen=yes\ reason=xcomp-bv:0x9\;reserved-bytes\;mxcsr:0x[0-9a-f]+$ ]] ||
     fail "$(outcome)"
-  supervised create 0 set-xsave "$leaky" # a vCPU without a CPUID table is allowed every xfeature
+  supervised create 0 set-xsave "$leaky" # the supervisor allows every xfeature for a vCPU without a CPUID table
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=refused*"vcpu=0 "* ]]
 }
@@ -348,8 +348,8 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(outcome)"
 }
 
-# start_hanging WHERE XSTATE_BV    starts a supervised VMM. A process that reads the VMM's payload waits until `resume`. Sets the
-# variables `pid` and `in`, like `start`.
+# start_hanging WHERE XSTATE_BV    starts a supervised VMM. Every read of the VMM's payload hangs until `resume`. Sets the variables
+# `pid` and `in`, like `start`.
 start_hanging() {
   [[ $EUID == 0 ]] || skip "only root can make a system call wait for a userfaultfd"
   mkfifo "$work/in"
@@ -515,7 +515,7 @@ snapshot_file() {
     assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
     [[ $stderr == "xsaveshim run: warning: XSAVESHIM_TRIM=$mode: a supervisor cannot trim what KVM saves"* ]] || fail "$(outcome)"
     stderr=${stderr#*$'\n'} assert_reported "$(trim_report)"
-    # the same from the settings file
+    # the same with the setting in /etc/xsaveshim.conf
     run --separate-stderr unshare --mount sh -c 'mount -t tmpfs none /etc && echo "XSAVESHIM_TRIM=$0" >/etc/xsaveshim.conf &&
       exec "$@"' "$mode" "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
     assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
@@ -589,7 +589,7 @@ find_supervisor() { # WORD-OF-ITS-COMMAND-LINE
   local candidate
   supervisor=
   for candidate in $(pgrep -f -- "$1"); do
-    # before its exec, the VMM's process has the name xsaveshim, too
+    # before its exec, the VMM's process is also called xsaveshim
     [[ $candidate == "${pid-}" || $(cat "/proc/$candidate/comm" 2>&1) != xsaveshim ]] || supervisor=$candidate
   done
   [[ $supervisor ]]
@@ -605,8 +605,8 @@ field() { # PID NAME    prints the field NAME of /proc/PID/status
 
 @test "a supervised VMM has no additional child, pending signal or descriptor" {
   local look bare
-  # If a helper process ended, its SIGCHLD would stay pending, because it is blocked. An orphaned helper would become the VMM's
-  # child, because the VMM is a subreaper (prctl 36).
+  # If a helper process ended, its SIGCHLD would stay pending, because the VMM blocks SIGCHLD. An orphaned helper would become the
+  # VMM's child, because the VMM is a subreaper (prctl 36).
   local blocked=(perl -MPOSIX -e
     'syscall(157, 36, 1, 0, 0, 0); sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
   for look in 'grep -E ^(Sig[PBIC]|Shd|Umask) /proc/self/status' 'ls /proc/self/fd' 'cat /proc/thread-self/children' env; do
@@ -684,7 +684,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   exec {in}<>"$work/in"
   timeout $((60 * slow)) cat "$work/stderr" >"$work/err" 3>&- &
   reader=$!
-  # the shell keeps standard error while the first VMM runs
+  # while the first VMM runs, the shell has standard error open
   "$xsaveshim" run --supervise -- bash -c '"$@" 2>/dev/null; exec "$@" 2>/dev/null' bash "$static" mark "$work" \
     "${guest[@]}" pause set-xsave "$leaky" <"$work/in" >"$work/out" 2>"$work/stderr" 3>&- &
   pid=$!
@@ -815,7 +815,7 @@ start_stopped_call() {
 
 # ---- users ----
 
-# Makes a /dev/kvm that everybody may open, and copies of the programs that everybody may execute.
+# Makes a KVM device that everybody may open, and copies of the programs that everybody may execute.
 make_public() {
   [[ $EUID == 0 ]] || skip "only root can make a device"
   public=$(mktemp -d /tmp/xsaveshim-supervise.XXXXXX)

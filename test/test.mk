@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
 # The programs that the suites run, and the suites. The Makefile includes this file.
 
-# test/DIRECTORY/NAME.c becomes $(BUILD)/test/NAME, and test/DIRECTORY/NAME.so.c a library to preload.
+# make builds $(BUILD)/test/NAME from test/DIRECTORY/NAME.c, and the library NAME.so, for LD_PRELOAD, from NAME.so.c.
 TEST_DIRS := vmm preload standins tools
 vpath %.c $(addprefix test/,$(TEST_DIRS) oracle bench)
 TEST_NAMES := $(basename $(notdir $(wildcard $(TEST_DIRS:%=test/%/*.c)))) core oracle
 GUESTS := $(patsubst test/guest/%.S,$(BUILD)/test/%.bin,$(wildcard test/guest/*.S))
-# Static programs, which sanitizers do not support. vmm-static and vmm-musl make raw system calls and have no loader, so the library
-# cannot serve them. load is the only program of a Linux guest.
+# Sanitizers do not support static programs. vmm-static and vmm-musl make raw system calls and have no loader, so the library cannot
+# see their calls. "load" is the only program that the Linux guest of a test runs.
 STATIC := $(if $(findstring -fsanitize,$(CFLAGS)),,$(addprefix $(BUILD)/test/,vmm-static vmm-musl load))
 TEST_COMPILE = $(COMPILE) -Itest/include
 
-# The time of the file "made" is the time of the last build: test/stale compares the sources with this file.
+# The file "made" has the time of the last build. test/stale compares the times of the sources with it.
 .PHONY: test-programs
 test-programs: all $(TEST_NAMES:%=$(BUILD)/test/%) $(GUESTS) $(STATIC) ## build what the suites run
 	@touch $(BUILD)/test/made
@@ -20,7 +20,7 @@ $(BUILD)/test/%.so: %.so.c
 	@mkdir -p $(@D)
 	$(call show,CC)$(TEST_COMPILE) -fPIC -shared -o $@ $< -ldl
 
-# Only these two programs are linked with the core.
+# Only these two programs are linked with the objects of core/.
 $(BUILD)/test/core $(BUILD)/test/oracle: $(CORE)
 
 $(BUILD)/test/core: $(patsubst test/core/%.c,$(BUILD)/test-core/%.o,$(wildcard test/core/*.c))
@@ -52,7 +52,7 @@ $(BUILD)/test/%.bin: test/guest/%.S
 	@mkdir -p $(@D)
 	$(call show,AS)$(AS) --32 -o $(@:.bin=.o) $< && $(LD) -m elf_i386 -Ttext=0x7c00 -e start --oformat binary -o $@ $(@:.bin=.o)
 
-# Suites with the file tag testbed boot kernels of their own.
+# Suites with the bats file tag "testbed" boot their own kernels in emulated machines.
 TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
 SUITES = $(filter-out $(TESTBED_SUITES) test/ansible.bats,$(wildcard test/*.bats))
 

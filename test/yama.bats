@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# The supervisor under Yama, whose setting ptrace_scope decides which processes may read another process's memory. The suite runs in
-# a testbed kernel, in which a test can set every ptrace_scope.
+# Tests the supervisor under Yama, whose setting ptrace_scope decides which processes may read another process's memory. The suite
+# runs in a testbed kernel, in which a test can set every ptrace_scope.
 
 load lib
 

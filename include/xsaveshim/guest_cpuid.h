@@ -12,8 +12,8 @@
 
 #include <asm/kvm.h>
 
-// If a CPUID table has more entries than this, KVM fails the call with E2BIG. Source:
-// KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h.
+// If a CPUID table has more entries than this, KVM_SET_CPUID and KVM_SET_CPUID2 fail with E2BIG.
+// Source: KVM_MAX_CPUID_ENTRIES in arch/x86/include/asm/kvm_host.h.
 #define GUEST_CPUID_MAX_ENTRIES 256
 
 // The CPUID leaf that enumerates the xfeatures: Intel SDM vol. 1, 13.2.
@@ -26,9 +26,10 @@ struct guest_cpuid {
 	struct kvm_cpuid_entry2 entries[GUEST_CPUID_MAX_ENTRIES];
 };
 
-// Returns true if a KVM_SET_CPUID2 entry holds the guest's XCR0 in EDX:EAX. The function of this
-// entry is 0xD, and its index is 0 or not significant. If a table has several such entries, KVM
-// uses the first one. guest_cpuid_enumerates_xcr0 needs no libc, because BPF programs also call it.
+// Returns true if a KVM_SET_CPUID2 entry holds the guest's XCR0 in EDX:EAX. Such an entry has CPUID
+// function 0xD, and an index that is 0 or not significant. If a table has several such entries, KVM
+// uses the first one. guest_cpuid_enumerates_xcr0 uses no libc, so that BPF programs can also call
+// it.
 static inline bool guest_cpuid_enumerates_xcr0(const struct kvm_cpuid_entry2 *entry)
 {
 	return entry->function == CPUID_LEAF_XSTATE &&
@@ -44,13 +45,12 @@ uint64_t guest_cpuid_xcr0(const void *entries, uint32_t nent);
 // kvm_cpuid_entry.
 uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent);
 
-// Returns the number of entries that KVM_GET_CPUID2 wrote into a table. guest_cpuid_count does not
-// rely on nent, because Linux up to 6.4 does not write nent back. It counts the entries up to the
-// last one that is not all zeroes. So the caller must fill all entries with zeroes before
-// KVM_GET_CPUID2.
+// Returns the number of entries that KVM_GET_CPUID2 wrote into a table. Because Linux up to 6.4
+// does not write nent back, guest_cpuid_count counts the entries up to the last one that is not all
+// zeroes. So the caller must fill all entries with zeroes before KVM_GET_CPUID2.
 uint32_t guest_cpuid_count(const struct guest_cpuid *table);
 
-// The values that guest_cpuid_widen has changed in a CPUID table, as they were before the change.
+// The values of a CPUID table before guest_cpuid_widen changed them.
 struct guest_cpuid_change {
 	uint32_t nent;
 	uint32_t index; // the index of the changed or appended entry
@@ -63,7 +63,6 @@ struct guest_cpuid_change {
 bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures,
 		       struct guest_cpuid_change *change);
 
-// Undoes the change that guest_cpuid_widen made to the table.
 void guest_cpuid_put_back(struct guest_cpuid *table, const struct guest_cpuid_change *change);
 
 #endif

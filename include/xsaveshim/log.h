@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: MIT
 // The log writes xsaveshim's reports, one line each, to a target: standard error, syslog or a file.
-// If the target fails, the log writes to a fallback.
+// If the target does not take a line, the log tries two fallbacks: standard error, then syslog. If
+// both fail, the line is lost.
 //
 // A log is set up in two steps. log_init notes which file standard error is, because the VMM may
 // replace standard error before the log writes its first line. log_open opens the target and the
 // fallbacks. Before log_open, the log cannot write.
 //
-// If the target does not take a line, the log tries standard error, then syslog. If both of them
-// fail, the line is lost.
-//
 // The VMM may close a descriptor of the log, and another file may then get the descriptor's number.
 // So before each write, the log checks that the descriptor's file still has the same device and
-// inode number. While the log is open, no other file can get the same inode number. The log does
-// not write into a deleted file. The log also writes no line that would make the file exceed the
-// process's RLIMIT_FSIZE, because the kernel would then send SIGXFSZ to the process.
+// inode number. While the log is open, the log keeps the inode alive, so that no other file gets
+// the inode's number. The log does not write into a deleted file. If a line would make the file
+// exceed the process's RLIMIT_FSIZE, the log does not write the line, because the kernel would send
+// SIGXFSZ to the process.
 //
 // All functions are thread- and async-signal-safe. No function allocates memory or takes a lock.
 // The log's only cancellation point (pthreads(7)) is poll(2), which only the supervisor calls.
 // log_write leaves errno as it was. In a VMM, log_write makes only the system calls write(2),
-// sendmsg(2) and fstat(2). The seccomp filters of all known VMMs allow these three calls.
+// sendmsg(2) and fstat(2). The seccomp filters of all VMMs that we tested allow these three calls.
 #ifndef XSAVESHIM_LOG_H
 #define XSAVESHIM_LOG_H
 
@@ -31,7 +30,7 @@
 enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
-// The number that stands for a target in the variable that log.in_use points to.
+// The number that stands for the target in *log.in_use.
 #define LOG_IN_USE(target) ((uint32_t)(target) + 1)
 
 // At most LOG_OPENERS threads can open the log at the same time. In any further thread, log_open
@@ -43,45 +42,45 @@ struct log_file {
 	int fd;
 	bool is_regular;
 	// True if the file had a name when the log first saw the file. The log writes to a memfd,
-	// which never has a name, but not to a file that has lost its name.
+	// which never has a name, but not to a file that was deleted later.
 	bool had_name;
 	uint64_t device;
 	uint64_t inode;
 };
 
 struct log_files {
-	struct log_file file;	// the target file, with LOG_PATH
+	struct log_file file;	// the target file if the target is LOG_PATH
 	struct log_file syslog; // a socket for /dev/log
 	bool syslog_is_connected;
 	bool syslog_is_stream;
-	void *pins[2]; // a mapped page of the target and one of standard error, or NULL
+	void *pins[2]; // a mapped page of the target file, and one of standard error, or NULL
 };
 
 // A key and a value that the log adds to every line.
 struct log_field {
-	const char *key; // NULL: the end of an array of fields
+	const char *key; // NULL marks the end of an array of fields
 	const char *value;
 };
 
 struct log {
 	enum log_target target;
-	const char *path; // the target file's path, with LOG_PATH; the caller keeps the string
+	const char *path; // the path if target is LOG_PATH; the caller keeps the string valid
 	enum log_level level;
 	const char *via;		// the value of via= in every line, or NULL
-	const struct log_field *fields; // the fields of every line, or NULL
+	const struct log_field *fields; // further fields of every line, or NULL
 
-	// True if the program writes each report before the kernel makes the reported call. Such a
+	// True if xsaveshim writes each report before the kernel makes the reported call. Such a
 	// report does not say how the call ended.
 	bool foresees;
 
-	// True if the log calls poll(2) before each write, and drops the line if the write would
-	// block. Only the supervisor sets polls, because the seccomp filter of a VMM may kill the
-	// VMM if it calls poll(2).
+	// True if the log calls poll(2) before each write, and tries a fallback if the write would
+	// block. Only the supervisor sets polls, because a VMM's seccomp filter may kill the VMM at
+	// a poll(2).
 	bool polls;
 
 	// If in_use is not NULL, the log stores in *in_use where the log's lines go. The value is
 	// LOG_IN_USE of the target or fallback that takes the lines, or LOG_IN_USE(LOG_NONE) if the
-	// latest line was lost. The log stores nothing until the log is open.
+	// latest line was lost. The log stores nothing until it is open.
 	_Atomic uint32_t *in_use;
 
 	// If send is not NULL, the log first passes each line to send. The log writes the line
@@ -92,31 +91,30 @@ struct log {
 	uint64_t file_size_limit;
 	struct log_file standard_error;
 	_Atomic unsigned int claimed; // the number of slots that threads have claimed
-	_Atomic unsigned int opened;  // the index of the slot in use plus one; 0: log is not open
+	_Atomic unsigned int opened;  // the index of the slot in use plus one; 0: not open yet
 	struct log_files slots[LOG_OPENERS];
 };
 
-// Initialises a log that is not open yet. log_init makes two system calls: fstat(2) of descriptor
-// 2, and getrlimit(2). If standard error is closed or is /dev/null, the log never writes to it.
+// Initialises a log without opening it. log_init makes only the system calls fstat(2) of descriptor
+// 2 and getrlimit(2). If standard error is closed or is /dev/null, the log never writes to standard
+// error.
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level);
 
-// Initialises a log that writes to a descriptor of the caller. This log is open at once and has no
-// fallback.
+// Initialises a log that writes to fd. This log is open at once and has no fallback.
 void log_init_fd(struct log *log, int fd, enum log_level level);
 
 // Returns true if the log is open. A log with the target LOG_NONE is always open.
 bool log_is_open(const struct log *log);
 
 // Opens the target and the fallbacks. Returns true if this call has opened the log. In this case,
-// *error is NULL, or it is the reason why the target could not be opened. Returns false if the log
-// was already open, or if another thread opened the log at the same time.
+// *error says why the target could not be opened, or is NULL. Returns false if the log was already
+// open, or if another thread opened the log at the same time.
 //
 // With LOG_PATH, log_open opens the file for appending. log_open creates a missing file with mode
 // 0600, and refuses a file that is a symbolic link or not a regular file. log_open follows symbolic
 // links in the directories of the path.
 bool log_open(struct log *log, const char **error);
 
-// Closes the log's descriptors and unmaps its pages.
 void log_close(struct log *log);
 
 // Returns the name of the first fallback that the log can use: "stderr", "syslog" or "none".

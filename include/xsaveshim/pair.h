@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Judges a pair of hosts: if the first host saves a guest, can the second host load the guest? The
-// answer considers only xfeatures, no other differences between the hosts. The answer holds for
-// guests whose CPUID shows only xfeatures that both hosts support.
+// answer considers the xfeatures of the hosts, and no other differences between them. The answer
+// holds for guests whose CPUID shows only xfeatures that both hosts support.
 //
 // pair_judge is a pure function, so it is thread- and async-signal-safe.
 #ifndef XSAVESHIM_PAIR_H
@@ -15,15 +15,15 @@ struct pair_host {
 	bool source_known;	   // true if the field leaks is known
 	bool destination_known;	   // true if the fields refuses and supported are known
 	uint64_t enabled;	   // xfeatures that the host's CPU has enabled
-	uint64_t supported;	   // xfeatures that KVM supports, with or without a permission
+	uint64_t supported;	   // xfeatures that KVM supports, even those that need a permission
 	uint64_t needs_permission; // xfeatures that a VMM may use only with a permission
-	uint64_t leaks;		   // xfeatures leaked into payloads of guests that lack them
-	uint64_t refuses;	   // xfeatures refused in payloads of guests that lack them
+	uint64_t leaks;		   // xfeatures that KVM saves for guests that lack them
+	uint64_t refuses;	   // xfeatures that KVM refuses to load for guests that lack them
 };
 
 enum pair_answer { PAIR_YES, PAIR_WITH_XSAVESHIM, PAIR_UNKNOWN };
 
-// The modes of xsaveshim with which all the judged guests load.
+// The modes of xsaveshim that make the first host's guests load on the second host.
 enum pair_by {
 	PAIR_BY_LIBRARY = 1,
 	PAIR_BY_SUPERVISOR = 2,
@@ -41,7 +41,7 @@ struct pair_result {
 	// The leaked xfeatures that the destination refuses. 0 if the leaked xfeatures are not
 	// known.
 	uint64_t refused;
-	// True if all guests that have XSAVE are known to load without xsaveshim.
+	// True if pair_judge knows that all guests with XSAVE load without xsaveshim.
 	bool only_guests_without_xsave;
 	unsigned int by; // a mask of enum pair_by
 };

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The rules by which xsaveshim drops xfeatures from a payload, and by which it finds out why KVM
-// refused a payload.
+// The rules by which xsaveshim drops xfeatures from a payload, the buffer of KVM_SET_XSAVE or
+// KVM_GET_XSAVE, and by which it finds out why KVM refused a payload.
 //
-// All functions are pure: they are thread- and async-signal-safe, have no state, and never fail.
-// The inline functions need no libc, so that BPF programs can call these functions.
+// All functions are pure, so they are thread- and async-signal-safe. The inline functions use no
+// libc, so that BPF programs can call them.
 #ifndef XSAVESHIM_POLICY_H
 #define XSAVESHIM_POLICY_H
 
@@ -23,8 +23,8 @@ enum xsave_direction {
 
 enum vcpu_knowledge {
 	VCPU_UNKNOWN,  // nothing is known: the descriptor may be a duplicate, or not a vCPU's
-	VCPU_NO_CPUID, // the vCPU has no CPUID table: KVM accepts all xfeatures of the host
-	VCPU_XCR0,     // the guest XCR0 of the vCPU is known
+	VCPU_NO_CPUID, // the vCPU has no CPUID table, so KVM accepts all xfeatures of the host
+	VCPU_XCR0,     // the vCPU's guest XCR0 is known
 };
 
 #define VCPU_ID_UNKNOWN (-1)
@@ -35,14 +35,15 @@ struct vcpu {
 	uint64_t guest_xcr0; // the XCR0 in the guest's CPUID; 0 unless knowledge is VCPU_XCR0
 
 	// The bits outside guest_xcr0 that KVM_SET_XCRS has set. enabled_xcr0 is nearly always 0,
-	// because KVM accepts such bits only if the kernel changes the CPUID tables that VMMs set.
+	// because KVM accepts bits outside guest_xcr0 only if the kernel has changed the CPUID
+	// table that the VMM set.
 	uint64_t enabled_xcr0;
 };
 
 // The capabilities of this host.
 struct host_caps {
 	uint64_t xfeatures;	 // xfeatures that the host's KVM supports, as far as known
-	uint64_t xcr0;		 // xfeatures in the CPU's XCR0, with or without a permission
+	uint64_t xcr0;		 // xfeatures in the CPU's XCR0, even those that need a permission
 	uint32_t mxcsr_reserved; // the MXCSR bits that the host's CPU refuses
 };
 
@@ -51,10 +52,10 @@ struct host_caps {
 struct trim_result {
 	uint64_t xstate_bv; // XSTATE_BV before trimming
 	uint64_t allowed;   // the xfeatures that the guest may have
-	uint64_t after;	    // the trimmed XSTATE_BV; xstate_bv if the settings do not trim
+	uint64_t after;	    // XSTATE_BV after trimming; xstate_bv if the settings forbid trimming
 };
 
-// Returns the xfeatures that may be in the vCPU's payload. If the vCPU's guest XCR0 is not known,
+// Returns the xfeatures that the vCPU's payload may have. If the vCPU's guest XCR0 is not known,
 // policy_allowed returns all xfeatures. The result always has FP and SSE, because KVM allows
 // XFEATURE_MASK_FPSSE to every guest (arch/x86/kvm/cpuid.c).
 static inline uint64_t policy_allowed(struct vcpu vcpu)
@@ -81,15 +82,15 @@ policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, ui
 	return result;
 }
 
-// Returns the xfeatures that the guest uses, and that the guest's CPUID does not enumerate. The
-// caller adds the result to enabled_xcr0. xcr0: an XCR0 that KVM accepted from KVM_SET_XCRS.
+// Returns the xfeatures in xcr0 that are not allowed yet. The caller adds them to enabled_xcr0,
+// because the guest uses them. xcr0: the XCR0 that KVM_SET_XCRS passes.
 static inline uint64_t policy_joins(struct vcpu vcpu, uint64_t xcr0)
 {
 	return xcr0 & ~policy_allowed(vcpu);
 }
 
-// Returns the xfeatures that the guest used, and whose state xsaveshim has lost. dropped: the
-// xfeatures that xsaveshim dropped from the vCPU's payload. xcr0: the XCR0 that a later
+// Returns the xfeatures whose state xsaveshim dropped although the guest had enabled them. dropped:
+// the xfeatures that xsaveshim dropped from the vCPU's payload. xcr0: the XCR0 that a later
 // KVM_SET_XCRS passes.
 static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 {
@@ -101,14 +102,14 @@ static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 // arch/x86/kernel/fpu, __kvm_set_xcr in arch/x86/kvm/x86.c.
 struct refusal {
 	uint64_t host_lacks;	// xfeatures that this host's KVM does not support
-	uint64_t not_permitted; // AMX, if this process lacks ARCH_REQ_XCOMP_GUEST_PERM
-	uint64_t guest_lacks;	// xfeatures outside the guest's XCR0; some kernels refuse these
-	uint64_t xcomp_bv;	// the payload's XCOMP_BV: KVM takes only 0, the standard format
+	uint64_t not_permitted; // AMX xfeatures that the VMM has no permission to use
+	uint64_t guest_lacks;	// xfeatures outside the guest's XCR0, which some kernels refuse
+	uint64_t xcomp_bv;	// the payload's XCOMP_BV; KVM accepts only 0, the standard format
 	bool reserved_bytes;	// true if a reserved byte of the header is not 0
 	uint32_t mxcsr;		// the payload's MXCSR bits that this CPU refuses
 };
 
-// The fields of a payload that can make KVM refuse the payload.
+// The fields of a payload for which KVM may refuse the payload.
 struct payload_parts {
 	uint64_t xstate_bv;
 	uint64_t xcomp_bv;
@@ -135,13 +136,13 @@ static inline bool policy_always_refused(struct refusal refusal)
 	       refusal.reserved_bytes || refusal.mxcsr;
 }
 
-// Returns true if a reason for the refusal is known.
+// Returns true if it is known why KVM refused the call.
 static inline bool policy_is_diagnosed(struct refusal refusal)
 {
 	return policy_always_refused(refusal) || refusal.guest_lacks;
 }
 
-// Diagnoses a refused KVM_SET_XSAVE.
+// Finds out why KVM refused KVM_SET_XSAVE.
 static inline struct refusal
 policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct host_caps host)
 {
@@ -163,11 +164,11 @@ policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct hos
 	return refusal;
 }
 
-// Diagnoses a refused KVM_SET_XSAVE. head: the payload's first XSTATE_HEAD_SIZE bytes, as the
+// Finds out why KVM refused KVM_SET_XSAVE. head: the payload's first XSTATE_HEAD_SIZE bytes, as the
 // kernel read them.
 struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_caps host);
 
-// Diagnoses a refused KVM_SET_XCRS.
+// Finds out why KVM refused KVM_SET_XCRS.
 static inline struct refusal
 policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host)
 {
@@ -179,21 +180,21 @@ policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host)
 	return refusal;
 }
 
-// Returns true if this errno of an ioctl means that the descriptor is closed, is not a vCPU's, or
-// belongs to another process's VM (kvm_vcpu_ioctl in virt/kvm/kvm_main.c).
+// Returns true if this errno of an ioctl means that the descriptor is closed, is not a vCPU, or is
+// a vCPU of another process (kvm_vcpu_ioctl in virt/kvm/kvm_main.c).
 bool policy_is_no_vcpu(int error);
 
 // Returns the xfeatures that KVM refused, or 0 if KVM refused something else, such as MXCSR.
 uint64_t policy_refused_xfeatures(struct refusal refusal);
 
 // Returns true if XSAVESHIM_REFUSED=abort ends the VMM after KVM has failed a call with EINVAL. The
-// VMM runs on if no reason for the failure is known. The VMM also runs on if the only reason is
-// xfeatures that the guest lacks and that the settings tell xsaveshim not to trim.
+// VMM runs on if no reason for the failure is known. The VMM also runs on if KVM refused only
+// xfeatures that the guest lacks, and if the settings forbid xsaveshim to drop them.
 bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
 
-// Returns true if only Linux 5.17 to 5.19.11 refuses the payload. These kernels refuse FP and SSE
-// in the payload of a guest whose CPUID enumerates no XSAVE, and trimming must not drop FP and SSE.
-// KVM accepts the payload while the guest's CPUID leaf 0xD also enumerates refusal.guest_lacks.
+// Returns true if KVM refused only FP and SSE, as Linux 5.17 to 5.19.11 does for a guest whose
+// CPUID enumerates no XSAVE. xsaveshim must not drop FP and SSE. KVM accepts the payload while the
+// guest's CPUID leaf 0xD also enumerates refusal.guest_lacks.
 static inline bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
 {
 	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;

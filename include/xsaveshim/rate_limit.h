@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Limits how often an event is reported, so that a guest cannot flood the host's log.
+// Limits how often xsaveshim reports an event, so that a guest cannot flood the host's log.
 //
-// The functions have no global state and need no libc, because BPF programs call them, too.
+// The functions have no global state and use no libc, so that BPF programs can call them.
 #ifndef XSAVESHIM_RATE_LIMIT_H
 #define XSAVESHIM_RATE_LIMIT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-// The history of one kind of event, for example on one vCPU. If all fields are 0, the event never
-// happened.
+// The history of one kind of event, for example of the trims of one vCPU's payloads. If all fields
+// are 0, the event never happened.
 struct rate_limit {
 	uint64_t reported; // the bits of all occurrences so far: see rate_limit_allows
 	uint32_t count;	   // the number of occurrences; never exceeds UINT32_MAX
@@ -26,9 +26,8 @@ static inline bool is_power_of_ten(uint32_t count)
 }
 
 // Counts one more occurrence of the event. bits: what the event is about, such as the xfeatures
-// that were dropped. Returns true if the caller must report this occurrence. An occurrence must be
-// reported if it has a bit that no earlier occurrence had, or if it is the 1st, 10th, 100th and so
-// on.
+// that were dropped. Returns true if the caller must report this occurrence, because it has a bit
+// that no earlier occurrence had, or because it is the 1st, 10th, 100th and so on.
 static inline bool rate_limit_allows(struct rate_limit *limit, uint64_t bits)
 {
 	bool has_new_bit = bits & ~limit->reported;

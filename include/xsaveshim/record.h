@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The record holds the settings and the event counts that `xsaveshim status` shows. Each VMM that
-// has loaded the library has a record in its memory, and so has each supervisor. `xsaveshim status`
-// runs in another process and reads the record from there. To find the record, `xsaveshim status`
+// The record holds the settings and the event counts that `xsaveshim status` shows. Each
+// supervisor, and each VMM that has loaded the library, has a record in its memory. `xsaveshim
+// status`, which runs in another process, reads the record from this memory. To find the record, it
 // searches the writable data of the library, or of the supervisor's program, for the record's
 // magic.
 //
-// All functions are thread- and async-signal-safe and never fail.
+// All functions are thread- and async-signal-safe.
 #ifndef XSAVESHIM_RECORD_H
 #define XSAVESHIM_RECORD_H
 
@@ -26,7 +26,7 @@
 enum record_count {
 	RECORD_TRIMMED,
 	RECORD_WOULD_TRIM,
-	RECORD_REFUSED, // a refused payload or XCR0
+	RECORD_REFUSED, // KVM refused a payload or an XCR0
 	RECORD_LOST,
 	RECORD_REFUSED_STATE,
 	RECORD_COUNTS,
@@ -37,8 +37,8 @@ struct xsaveshim_record {
 	_Alignas(16) char magic[16];
 	_Atomic uint32_t version;    // RECORD_VERSION after record_publish; 0 before
 	_Atomic uint32_t vcpu_seen;  // 1 after the VMM's first call for a vCPU; library only
-	uint32_t values[SETTINGS];   // the values of the settings, by enum setting
-	const char *log_path;	     // the path of the log's file, with LOG_PATH
+	uint32_t values[SETTINGS];   // the values of the settings; index: enum setting
+	const char *log_path;	     // the path of the log's file if the log is LOG_PATH
 	_Atomic uint32_t log_in_use; // the variable that log.in_use points to
 	_Atomic uint64_t counts[RECORD_COUNTS];
 };
@@ -52,20 +52,19 @@ static inline void record_vcpu(struct xsaveshim_record *record)
 	atomic_store_explicit(&record->vcpu_seen, 1, memory_order_relaxed);
 }
 
-// Counts an event.
 static inline void record_event(struct xsaveshim_record *record, enum record_count event)
 {
 	atomic_fetch_add_explicit(&record->counts[event], 1, memory_order_relaxed);
 }
 
 // Reads the settings from a copy of another process's record. log_path: a copy of the text that the
-// record's log_path points to. Both copies may hold any bytes. Returns false if the record has
-// another version, or if its settings are not valid.
+// record's log_path points to. The function does not trust the bytes of either copy. Returns false
+// if the record has another version, or if its settings are not valid.
 bool record_settings(const struct xsaveshim_record *record, const char log_path[PATH_MAX],
 		     struct settings *settings);
 
-// Sets *target to the place to which the log's lines go, according to a copy of the record. Returns
-// false if the log is not open.
+// Sets *target to where the log's lines go, according to a copy of another process's record.
+// Returns false if that process's log is not open.
 bool record_log_in_use(const struct xsaveshim_record *record, enum log_target *target);
 
 #endif

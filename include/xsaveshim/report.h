@@ -15,12 +15,12 @@
 
 struct settings;
 
-// The line of a report while the line is being built. It has space for the names of all 64
-// xfeatures. A longer line is cut.
+// The line of a report while it is being built. The text has space for the names of all 64
+// xfeatures. A longer text is cut.
 struct report_line {
 	const struct log *log;
 	enum log_level level;
-	bool muted; // true if the log writes no lines of this level: report_send then does nothing
+	bool muted; // true if the log writes no lines of this level, so report_send does nothing
 	size_t length;
 	char text[1024];
 };
@@ -34,25 +34,25 @@ struct vcpu_call {
 };
 
 // In the following functions, the argument count is the number of times that the event has happened
-// to the vCPU. The line shows count if it is at least 2.
+// to the vCPU. The line shows count only if count is at least 2.
 
-// Writes event=trim, or event=would-trim if the settings do not trim the payload. Writes nothing if
-// the payload has no xfeature to drop.
+// Writes event=trim, or event=would-trim if the settings forbid xsaveshim to trim the payload.
+// Writes nothing if the payload has no xfeature to drop.
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
 		 uint32_t count);
 
-// Writes event=refused for KVM_SET_XSAVE. error: the errno of the call, or EINVAL if the report is
-// written before the call (log->foresees). xstate_bv: the value that the kernel refused.
+// Writes event=refused for KVM_SET_XSAVE. error: the errno of the call, or EINVAL if log->foresees,
+// because the kernel has not made the call yet. xstate_bv: the XSTATE_BV that KVM refused.
 void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal, uint32_t count);
 
-// Writes event=refused for KVM_SET_XCRS. error: the errno of the call, or EINVAL if the report is
-// written before the call (log->foresees). xcr0: the value that the kernel refused.
+// Writes event=refused for KVM_SET_XCRS. error has the same meaning as in report_refused. xcr0: the
+// XCR0 that KVM refused.
 void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xcr0,
 			 struct refusal refusal, uint32_t count);
 
-// Writes event=lost. xcr0: the XCR0 that the guest had enabled. lost: the xfeatures whose state
-// xsaveshim had dropped.
+// Writes event=lost. xcr0: the XCR0 that the guest had enabled. lost: the xfeatures of xcr0 whose
+// state xsaveshim dropped.
 void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost,
 		 uint32_t count);
 
@@ -63,13 +63,12 @@ void report_learn(const struct log *log, struct vcpu_call call);
 void report_settings(const struct log *log, const struct settings *settings);
 
 // Opens the log. Writes event=log if the target could not be opened, and event=setting for each
-// problem of the settings. Does nothing if the log is open, or if another thread has opened the log
+// problem of the settings. Does nothing if the log is already open, or if another thread opens it
 // at the same time. report_open_log is not async-signal-safe if the target cannot be opened.
 void report_open_log(struct log *log, const struct settings *settings);
 
-// The following functions build the line of an event that only one mode of xsaveshim reports.
-// report_begin begins the line, and report_send sends the line to the log. report_text adds quotes
-// if necessary.
+// The following functions build the line of any other event. report_begin begins the line, and
+// report_send sends the line to the log. report_text adds quotes if necessary.
 void report_begin(struct report_line *line, const struct log *log, enum log_level level,
 		  const char *event);
 void report_text(struct report_line *line, const char *key, const char *value);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The settings. Each setting has a default. A line of /etc/xsaveshim.conf overrides the default. An
-// environment variable overrides the file and the default.
+// xsaveshim's settings. Each setting has a default. A line of /etc/xsaveshim.conf overrides the
+// default. An environment variable overrides the file and the default.
 //
-// No function allocates memory. All functions are thread-safe on different objects. All functions
-// except settings_load are async-signal-safe. settings_load reads the environment, so call
-// settings_load in a constructor or in main, before other threads can change the environment.
+// No function allocates memory. All functions are thread-safe if each thread has a struct settings
+// of its own. All functions except settings_load are async-signal-safe. settings_load reads the
+// environment, so call settings_load in a constructor or in main, before other threads can change
+// the environment.
 #ifndef XSAVESHIM_SETTINGS_H
 #define XSAVESHIM_SETTINGS_H
 
@@ -17,22 +18,23 @@
 
 #define SETTINGS_FILE "/etc/xsaveshim.conf"
 
-// If the settings file is larger, xsaveshim reports a problem and applies none of the file's lines.
+// If the settings file has more bytes than this, xsaveshim reports a problem and applies none of
+// the file's lines.
 #define SETTINGS_FILE_MAX 16384
 
 enum setting { SETTING_TRIM, SETTING_REFUSED, SETTING_LOG, SETTING_LOG_LEVEL, SETTINGS };
 
-// The first value is the default.
+// REFUSED_ABORT is the default.
 enum refused_action { REFUSED_ABORT, REFUSED_REPORT };
 
 // A problem of the environment or of the settings file: an unknown key, a value that the setting
-// does not accept, or a file or line that cannot be applied.
+// does not accept, or a file or line that xsaveshim cannot apply.
 struct settings_problem {
 	char key[40];	      // the key, cut to fit
 	char value[80];	      // the value, cut to fit
 	const char *source;   // "environment", or the name of the settings file
 	unsigned int line;    // the line's number in the settings file, or 0
-	const char *accepted; // the accepted values or keys; NULL for an inapplicable file or line
+	const char *accepted; // the accepted values or keys; NULL if the problem is a file or line
 	const char *used; // the default, which replaces the value; NULL if no setting has the key
 };
 
@@ -50,7 +52,7 @@ struct settings {
 		};
 		unsigned int values[SETTINGS];
 	};
-	char log_path[PATH_MAX]; // the path of the log's file, with LOG_PATH
+	char log_path[PATH_MAX]; // the path of the log's file if log is LOG_PATH
 	unsigned int origins[SETTINGS];
 	struct settings_problem problem[8];
 	unsigned int problems; // how many problems were found; problem[] keeps the first 8
@@ -67,8 +69,9 @@ bool settings_set(struct settings *settings, enum setting setting, const char *v
 bool settings_set_number(struct settings *settings, enum setting setting, unsigned int number);
 
 // Applies the text of a settings file. The text has lines of KEY=value, and comments, which begin
-// with #. White space around a key or a value is ignored. If the text has a zero byte, the function
-// notes a problem and applies no line. source: the file's name in problems.
+// with #. The function ignores white space around a key or a value. If the text contains a NUL
+// byte, the function notes a problem and applies no line. source: the file's name for struct
+// settings_problem.
 void settings_apply_file(struct settings *settings, const char *text, size_t size,
 			 const char *source);
 
@@ -77,15 +80,15 @@ void settings_apply_file(struct settings *settings, const char *text, size_t siz
 void settings_apply_environment(struct settings *settings, char *const *environment);
 
 // Reads and applies a settings file. A file that cannot be read or is too large counts as a
-// problem. A missing file does not.
+// problem. A missing file is not a problem.
 void settings_load_file(struct settings *settings, const char *file);
 
 // Applies the defaults, then SETTINGS_FILE, then this process's environment. settings_load ignores
 // the environment if the program gained privileges when it was executed (AT_SECURE).
 void settings_load(struct settings *settings);
 
-// Return the names of a setting: the environment variable, the option of `xsaveshim run` without
-// dashes, and the key in JSON output.
+// These functions return a setting's names: its environment variable, its option of `xsaveshim run`
+// without the dashes, and its key in JSON output.
 const char *settings_key(enum setting setting);
 const char *settings_option(enum setting setting);
 const char *settings_json_key(enum setting setting);
@@ -97,7 +100,6 @@ extern const char settings_keys[];
 // first.
 const char *settings_accepted(enum setting setting);
 
-// Returns a setting's current value as text.
 const char *settings_text(const struct settings *settings, enum setting setting);
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A table of this process's vCPUs. The file descriptor of a vCPU is the key.
 //
-// All functions are thread- and async-signal-safe without a lock: the functions access atomic
-// words, and the kernel serialises the ioctls of one vCPU. No function fails.
+// All functions are thread- and async-signal-safe without a lock, because they access only atomic
+// words, and because the kernel serialises the ioctls of one vCPU.
 #ifndef XSAVESHIM_VCPUS_H
 #define XSAVESHIM_VCPUS_H
 
@@ -11,8 +11,8 @@
 
 #include "xsaveshim/policy.h"
 
-// A vCPU can have one of VCPUS_SLOTS slots if the vCPU's descriptor is below VCPUS_MAX. KVM allows
-// 4,096 vCPUs in a VM.
+// The table has VCPUS_SLOTS slots, as many as KVM allows vCPUs in a VM. A vCPU can have a slot only
+// if its descriptor is below VCPUS_MAX.
 #define VCPUS_MAX 65536
 #define VCPUS_SLOTS 4096
 
@@ -20,10 +20,10 @@
 enum vcpu_event {
 	VCPU_EVENT_TRIM,	 // a restored payload has xfeatures that the guest lacks
 	VCPU_EVENT_TRIM_SAVED,	 // a saved payload has xfeatures that the guest lacks
-	VCPU_EVENT_REFUSED,	 // a refused KVM_SET_XSAVE
-	VCPU_EVENT_XCR0_REFUSED, // a refused KVM_SET_XCRS
+	VCPU_EVENT_REFUSED,	 // KVM refused KVM_SET_XSAVE
+	VCPU_EVENT_XCR0_REFUSED, // KVM refused KVM_SET_XCRS
 	VCPU_EVENT_LOST,
-	VCPU_EVENT_REFUSED_STATE, // a refused call that loads other vCPU state
+	VCPU_EVENT_REFUSED_STATE, // KVM refused another call that loads vCPU state
 	VCPU_EVENTS,
 };
 
@@ -44,7 +44,7 @@ struct vcpu_slot {
 // descriptor's number keeps the slot after close(2), because the library does not see close(2). If
 // the kernel later gives the number to another vCPU, this vCPU gets the slot.
 struct vcpus {
-	_Atomic uint16_t slot_of[VCPUS_MAX]; // the slot's index plus one, or 0; and HAS_HISTORY
+	_Atomic uint16_t slot_of[VCPUS_MAX]; // the slot's index plus one, or 0, and HAS_HISTORY
 	_Atomic unsigned int slots_given;
 	_Atomic uint64_t
 		words[VCPUS_SLOTS]; // knowledge, id, and a guest XCR0 that fits into 46 bits
@@ -55,8 +55,8 @@ struct vcpus {
 struct vcpu vcpus_get(const struct vcpus *vcpus, int fd);
 
 // Replaces the entry of the vCPU behind fd. Does nothing if no slot is left, or if fd is not below
-// VCPUS_MAX. A vCPU without a slot stays VCPU_UNKNOWN, so that the library queries KVM at each
-// call.
+// VCPUS_MAX. A vCPU without a slot stays VCPU_UNKNOWN, so the library queries KVM at each call for
+// this vCPU.
 void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu);
 
 // Notes that fd is a new vCPU with this id. Forgets the entry and the events of an earlier vCPU

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Reads and writes fields of the payload of KVM_SET_XSAVE, KVM_GET_XSAVE and KVM_GET_XSAVE2. Names
-// the xfeatures of the payload.
+// Reads and writes fields of a payload, the buffer of KVM_SET_XSAVE, KVM_GET_XSAVE and
+// KVM_GET_XSAVE2, and names its xfeatures.
 //
-// All functions are thread- and async-signal-safe and never fail. A payload may have any alignment:
-// crosvm passes a vector of u32, so the payload's 64-bit words may lie on 4-byte boundaries.
+// All functions are thread- and async-signal-safe and never fail. A payload may have any alignment.
+// For example, crosvm passes a vector of u32, so the payload's 64-bit words may lie on 4-byte
+// boundaries.
 #ifndef XSAVESHIM_XSTATE_H
 #define XSAVESHIM_XSTATE_H
 
@@ -32,8 +33,8 @@
 
 // In the following functions, the first XSTATE_HEAD_SIZE bytes of the payload must be readable.
 
-// Return the payload's XSTATE_BV, XCOMP_BV and MXCSR. XCOMP_BV is 0 in the standard format, which
-// is the only format that the kernel accepts.
+// Return the payload's XSTATE_BV, XCOMP_BV and MXCSR. XCOMP_BV is 0 in the standard format, the
+// only format that KVM_SET_XSAVE accepts.
 uint64_t xstate_bv(const void *payload);
 uint64_t xstate_xcomp_bv(const void *payload);
 uint32_t xstate_mxcsr(const void *payload);
@@ -44,9 +45,9 @@ void xstate_set_bv(void *payload, uint64_t xstate_bv);
 // Returns true if one of the header's 48 reserved bytes is not 0.
 bool xstate_reserved_used(const void *payload);
 
-// Finds the XCR0 that KVM_SET_XCRS sets: the value of the first entry for XCR0, as in
-// kvm_vcpu_ioctl_x86_set_xcrs in arch/x86/kvm/x86.c. xcrs: a readable struct kvm_xcrs. Returns
-// false if the struct has no entry for XCR0, or if KVM refuses the struct.
+// Finds the XCR0 that KVM_SET_XCRS sets. Like kvm_vcpu_ioctl_x86_set_xcrs in arch/x86/kvm/x86.c,
+// takes the first entry for XCR0. xcrs: a readable struct kvm_xcrs. Returns false if the struct has
+// no entry for XCR0, or if KVM refuses the struct.
 bool xstate_xcrs_xcr0(const void *xcrs, uint64_t *xcr0);
 
 // Returns the name that reports use for an xfeature. bit: 0 to 63. Returns NULL if the bit has no

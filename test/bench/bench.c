@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// bench unrelated	ns of an ioctl on /dev/null that is unrelated to KVM
-// bench run		ns of a KVM_RUN whose guest exits at once
-// bench restore BV	ns of a KVM_SET_XSAVE with the XSTATE_BV BV, for a guest with x87 and SSE.
-//			The environment variable DEVICE replaces /dev/kvm
-// bench spawn ARG...	microseconds from the start of the program ARG... to its end
-// bench rss		resident KiB at the start of main()
+// bench unrelated	measures an ioctl on /dev/null that is unrelated to KVM, in ns
+// bench run		measures a KVM_RUN whose guest exits at once, in ns
+// bench restore BV	measures a KVM_SET_XSAVE of a payload whose XSTATE_BV is BV, in ns. The
+//			guest has x87 and SSE. The environment variable DEVICE replaces /dev/kvm
+// bench spawn ARG...	measures the program ARG... from its start to its end, in microseconds
+// bench rss		prints its own resident memory at the start of main(), in KiB
 //
-// The program prints the shortest of many measured times, because other processes can only
-// lengthen a time.
+// bench prints the shortest of many measured times, because other processes can only lengthen a
+// time.
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -53,8 +53,8 @@ static void restore(void)
 		err(2, "KVM_SET_XSAVE");
 }
 
-// Prints the time of one call in ns. Times the calls in chunks of about a millisecond, and prints
-// the mean time of a call in the fastest chunk.
+// Makes calls in chunks of about a millisecond. Prints the mean time of a call in the fastest
+// chunk, in ns.
 static void measure(void (*call)(void))
 {
 	long count = 1, best = 0, time;
@@ -89,7 +89,7 @@ static void make_vcpu(void)
 	kvm_ioctl(fd, KVM_SET_CPUID2, &cpuid);
 }
 
-// Makes a guest that executes out %al, $0x10 for ever.
+// Creates a guest that repeats the instruction `out %al, $0x10` for ever.
 static void make_guest(void)
 {
 	static const unsigned char code[] = {0xe6, 0x10, 0xeb, 0xfc};

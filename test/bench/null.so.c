@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A library whose ioctl() does nothing and succeeds. The benchmark preloads an interposer in front
-// of this library, so the measured time is the time of the interposer alone.
+// A library whose ioctl() does nothing and succeeds. The benchmark preloads xsaveshim's library in
+// front of this library, so that the measured time does not include KVM's time.
 int ioctl(int fd, unsigned long request, void *argument);
 
 int ioctl(int fd, unsigned long request, void *argument)

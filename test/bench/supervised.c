@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: MIT
 // Measures how much time xsaveshim's supervisor adds to an ioctl. Several processes make the same
-// calls in turn, one batch each. The processes differ only in their seccomp filters. Prints a table
-// in nanoseconds per call. The first column of numbers is the median of all batches of a process.
-// The other two columns compare a process with the first process of its group. "added, median" is
-// the median of the differences in each round. "added, best" is the difference between the fastest
-// batches.
+// calls. The processes differ only in their seccomp filters. In each round, each process in turn
+// makes one batch of calls. Prints a table with the time of one call in ns. The column "ns" has the
+// median of a process's batches. The other two columns compare a process with the first process of
+// its group of rows. The column "added, median" has the median of the differences within a round.
+// The column "added, best" has the difference between the fastest batches.
 //
 //	supervised build/xsaveshim
 //
-// The processes that run without xsaveshim show how much time the kernel itself adds. The calls
-// are:
+// The processes without xsaveshim show how much time the kernel's seccomp code adds. The processes
+// make these calls:
 // - unrelated: an ioctl that the supervisor does not watch. Every seccomp filter adds time to each
-//   system call. Even a filter that allows everything adds time, although Linux 5.11 and later does
-//   not run such a filter. A filter that compares an ioctl's request adds more time, and every
-//   supervisor needs a filter of this kind. If a VMM has a filter of this kind itself, the VMM
-//   spends both times without a supervisor, too.
-// - KVM_SET_XSAVE: the payload needs no trim, and the call waits for the supervisor's answer. The
-//   process "answered at once" has a supervisor that gives the same answer without any work, and so
-//   shows the lower bound. Without /dev/kvm the processes use a descriptor of /dev/null. The kernel
-//   then refuses the call at once, and the supervisor reads no memory.
-// - KVM_SET_CPUID2: the call waits for the supervisor's answer, too. This call needs /dev/kvm.
+//   system call. Since Linux 5.11, the kernel does not run a filter that allows everything, but
+//   even such a filter adds time. A filter that compares an ioctl's request adds more time, and
+//   every supervisor needs a filter of this kind. Some VMMs install a filter of this kind
+//   themselves, and spend the same time without a supervisor, too.
+// - KVM_SET_XSAVE: the call waits for the supervisor's answer. The guest may have all xfeatures of
+//   the payload, so the supervisor changes nothing. The supervisor of the process "answered at
+//   once" gives the same answer without any work, and so shows the least time that a supervisor can
+//   add. Without /dev/kvm, the processes make this call on /dev/null. The kernel then refuses the
+//   call at once, and the supervisor does not read the payload.
+// - KVM_SET_CPUID2: this call also waits for the supervisor's answer. It needs /dev/kvm.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +42,7 @@
 
 #include "kvm.h"
 
-// The headers of some distributions that build this program lack these two constants.
+// The kernel headers of some distributions lack these two constants.
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
@@ -54,8 +55,8 @@ enum kind { UNRELATED, CPUID, XSAVE };
 static const char *const kind_names[] = {"unrelated", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
 static const int calls_per_batch[] = {4000, 20, 100};
 
-// The values of argv[1] in a process that makes the calls. Each value names the seccomp filter of
-// the process.
+// A process that makes the calls has one of these words as argv[1]. The word names the seccomp
+// filter of the process.
 static char bare[] = "bare", allowing[] = "allowing", comparing[] = "comparing",
 	    answered[] = "answered";
 
@@ -88,7 +89,8 @@ static double now(void)
 	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
-// Installs a seccomp filter. Returns the filter's listener if the flags have NEW_LISTENER.
+// Installs a seccomp filter. Returns the descriptor of the filter's listener if flags has
+// SECCOMP_FILTER_FLAG_NEW_LISTENER.
 static int confine(struct sock_filter *filter, size_t length, unsigned long flags)
 {
 	struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
@@ -110,8 +112,8 @@ static void allow_everything(void)
 	confine(filter, sizeof(filter) / sizeof(filter[0]), 0);
 }
 
-// Installs a filter that does the action for an ioctl with this request, and allows all other
-// calls. VMMs that need a supervisor have similar filters.
+// Installs a seccomp filter that returns `action` for an ioctl with this request, and allows all
+// other system calls. VMMs that need a supervisor have similar filters.
 static int compare_request(uint32_t request, uint32_t action, unsigned long flags)
 {
 	struct sock_filter filter[] = {
@@ -141,8 +143,9 @@ static _Noreturn void answer_everything(int listener)
 	err(1, "a listener");
 }
 
-// Starts a supervisor process that shares this process's descriptors, and then installs a filter.
-// The supervisor starts first, so that the filter does not apply to the supervisor.
+// Starts a supervisor process that shares this process's descriptors. Then installs a seccomp
+// filter that sends every KVM_SET_XSAVE to the supervisor. The supervisor starts first, so that the
+// filter does not apply to the supervisor.
 static void be_answered(void)
 {
 	int number[2], listener;
@@ -182,8 +185,8 @@ static void create_vcpu(void)
 		err(1, "a vCPU");
 }
 
-// Reads kinds of calls from standard input. For each kind, makes a batch of calls, and writes the
-// mean time of one call to standard output.
+// Reads values of enum kind from standard input. For each value, makes a batch of calls of this
+// kind, and writes the mean time of one call to standard output.
 static int be_vmm(const char *how)
 {
 	enum kind kind;
@@ -258,8 +261,8 @@ static double median(double *times)
 	return times[ROUNDS / 2];
 }
 
-// In each round every process makes one batch of calls. The added time is the difference to the
-// first process's time in the same round.
+// In each round, every process makes one batch of calls of this kind. The time added in a round is
+// the process's time minus the first process's time.
 static void compete(enum kind kind, struct vmm **vmms, size_t count)
 {
 	for (int round = 0; round < ROUNDS; round++) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Functions that the unit tests of xsaveshim's core share. Each test file has a table of test cases
-// for one header of the core (include/xsaveshim/).
+// Functions that the unit tests in test/core/ share. Each unit test file has a table of test cases
+// for one header in include/xsaveshim/.
 #ifndef TEST_CHECK_H
 #define TEST_CHECK_H
 
@@ -14,7 +14,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-// The last entry of a table has the sentence NULL.
+// A test case's sentence is its name. In the last entry of a table, the sentence is NULL.
 struct test_case {
 	const char *sentence;
 	void (*check)(void);
@@ -23,14 +23,14 @@ struct test_case {
 extern const struct test_case guest_cpuid_cases[], xstate_cases[], vcpus_cases[], policy_cases[],
 	report_cases[], log_cases[], record_cases[], settings_cases[], pair_cases[];
 
-// True if a call of same() or same_text() found a difference.
+// same() and same_text() set failed to true if got differs from expected.
 extern bool failed;
 
 void same(const char *what, uint64_t got, uint64_t expected);
 void same_text(const char *what, const char *got, const char *expected);
 
-// Ends the program if done is false: a system call that a test case needs has failed. The function
-// is inline, so that static analysis knows that the program ends.
+// Ends the program if done is false, because a system call that the test case needs has failed.
+// must() is inline, so that static analysis sees the exit().
 static inline void must(bool done, const char *what)
 {
 	if (done)
@@ -39,25 +39,25 @@ static inline void must(bool done, const char *what)
 	exit(2);
 }
 
-// Makes a log whose lines can be read from report_pipe[0].
+// piped_log() makes a log whose lines the test case reads from report_pipe[0].
 extern int report_pipe[2];
 struct log piped_log(enum log_level level);
 
-// Makes one read(2) of the descriptor. Returns the text, or "" if there is no text. The next call
-// overwrites the text.
+// Calls read(2) once. Returns the text that was read, or "" if read(2) fails or reads nothing. The
+// next call of read_text() overwrites the text.
 const char *read_text(int fd);
 
-// A KVM_SET_XSAVE on a vCPU. Most test cases pass this call to the functions that write reports.
+// The KVM_SET_XSAVE that most test cases pass to the report functions (report.h).
 extern const struct vcpu_call restore_call;
 
-// A directory over which test cases mount an empty file system. Every system has this directory,
-// and few systems use it.
+// Test cases mount an empty file system over this directory. Every system has /media, and few
+// systems use it.
 #define SCRATCH "/media"
 
-// Mounts an empty file system over the directory. Only this process sees the file system.
+// Mounts an empty file system over the directory, in a mount namespace of this process's own.
 void hide(const char *directory);
 
-// Returns the default settings with one setting changed.
+// Returns the default settings, except that the given setting has this value.
 struct settings settings_with(enum setting setting, const char *value);
 
 #endif

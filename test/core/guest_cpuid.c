@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Tests guest_cpuid.h, which computes the guest's XCR0 from the CPUID table of a vCPU.
+// Tests guest_cpuid.h, which computes the guest's XCR0 (the xfeatures that the guest may use) from
+// the CPUID table of a vCPU.
 #include <string.h>
 
 #include "check.h"
 #include "xsaveshim/guest_cpuid.h"
 
-// SUBLEAF() is an entry of leaf 0xD whose index is significant. FLAT() is an entry of leaf 0xD
-// whose index is not significant. OTHER() is an entry of another leaf.
+// SUBLEAF() is a CPUID entry of leaf 0xD with KVM_CPUID_FLAG_SIGNIFCANT_INDEX. FLAT() is a CPUID
+// entry of leaf 0xD without this flag. OTHER() is a CPUID entry of another leaf.
 #define LEAF(number, significant, xcr0) \
 	{ \
 		.function = 0xd, .index = (number), .flags = (significant), \
@@ -125,9 +126,8 @@ static void count_is_at_most_256(void)
 	same("count", guest_cpuid_count(&table), GUEST_CPUID_MAX_ENTRIES);
 }
 
-// Adds xfeatures to the table with guest_cpuid_widen(), and compares the result with the expected
-// table. Undoes the change with guest_cpuid_put_back(), and compares the result with the first
-// table.
+// Checks that guest_cpuid_widen() changes the table into the expected table, and that
+// guest_cpuid_put_back() undoes the change.
 static void check_widening(struct guest_cpuid table, uint64_t xfeatures,
 			   const struct guest_cpuid *expected)
 {

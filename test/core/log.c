@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests log.h: the log that gets xsaveshim's reports, and the fallbacks that get a line if the
-// log's target does not take the line.
+// Tests log.h, which writes xsaveshim's reports to a target (standard error, syslog or a file), or
+// to a fallback if the target fails.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,6 @@ static int catch_stderr(void)
 	return ends[0];
 }
 
-// Opens a log with this target, in the same way as xsaveshim's modes open their logs.
 static void open_log_at(struct log *log, const char *target)
 {
 	static struct settings settings;
@@ -45,8 +44,8 @@ static void report_one(const struct log *log)
 	report_trim(log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 1);
 }
 
-// Binds a socket to /dev/log and returns the socket. After hide("/dev"), only this process sees the
-// socket.
+// Binds a socket to /dev/log, as a syslogd does, and returns the socket. The caller has called
+// hide("/dev"), so other processes do not see the socket.
 static int serve_syslog(void)
 {
 	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
@@ -452,8 +451,8 @@ static void open_by_many_threads(void)
 		winners += result != NULL;
 	}
 	same("winners", winners, 1);
-	// The log has opened two descriptors: the file, and a socket for syslog. The log needs the
-	// socket because syslog may start later.
+	// The log opens two descriptors: its file, and a socket for syslog. The log opens the
+	// socket even if no syslogd runs, because a syslogd may start later.
 	same("descriptors", open_descriptors() - before, 2);
 }
 
@@ -485,8 +484,8 @@ static void stderr_is_null_from_the_start(void)
 	same("datagram", got_datagram(server), true);
 }
 
-// Makes every descriptor that the log may write to refer to one other file. Returns a descriptor of
-// this other file.
+// Opens a new file, and makes every descriptor to which the log may write refer to this file.
+// Returns the first descriptor of the new file.
 static int take_over_all(const struct log *log)
 {
 	int disk = open(SCRATCH "/disk", O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Runs the unit tests of xsaveshim's core. Each test case has a sentence as its name. Without an
-// argument, `core` lists the sentences of all cases. `core SENTENCE` runs one case.
+// Runs the unit tests of xsaveshim's core, whose headers are in include/xsaveshim/. The name of a
+// test case is a sentence. `core` prints the sentences of all test cases. `core SENTENCE` runs one
+// test case.
 #include <stdio.h>
 #include <string.h>
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Tests pair.h, which says whether the guests of one host load on another host. Compares the answer
-// for every pair of small hosts with a model. The model tries to load every guest.
+// Tests pair.h, which tells whether the guests of one host load on another host. For each pair of
+// simple hosts, compares pair_judge() with a model that tries to load every guest.
 #include "check.h"
 #include "xsaveshim/pair.h"
 #include "xsaveshim/xstate.h"
 
-// The hosts of the model know x87, SSE and these two xfeatures.
+// The simple hosts know only x87, SSE and these two xfeatures.
 static const uint64_t beyond[] = {XFEATURE_AVX, XFEATURE_XTILE};
 
 #define CHOICES 4 // the number of subsets of `beyond`
@@ -15,20 +15,20 @@ static uint64_t subset(unsigned int choice)
 	return (choice & 1 ? beyond[0] : 0) | (choice & 2 ? beyond[1] : 0);
 }
 
-// Returns true if the destination host loads this payload into a guest whose CPUID shows these
-// xfeatures.
+// Returns true if the host `to` accepts a payload with the xfeatures `payload` for a guest whose
+// CPUID shows the xfeatures `shown`.
 static bool loads(struct pair_host to, uint64_t shown, uint64_t payload)
 {
-	// A guest with an xfeature beyond x87 and SSE has XSAVE, and a guest with XSAVE has x87 and
-	// SSE.
+	// If the guest's CPUID shows an xfeature, the guest has XSAVE, and so also x87 and SSE.
 	uint64_t has = shown ? shown | XFEATURE_FPSSE : 0;
 
 	return !(payload & ~has & to.refuses);
 }
 
-// Returns true if the destination loads every guest of the source, with and without XSAVE. `by` is
-// the mode of xsaveshim that the hosts use, or 0 without xsaveshim. Every mode clears the leaked
-// xfeatures. The library also makes KVM accept x87 and SSE in the payload of a guest without XSAVE.
+// Returns true if the host `to` loads all guests of the host `from`: the guests with XSAVE, and the
+// guests without XSAVE. `by` is the mode of xsaveshim that the hosts use, or 0 without xsaveshim.
+// Every mode clears the xfeatures that `from` leaks. The library also makes KVM accept x87 and SSE
+// for a guest without XSAVE.
 static bool all_load(struct pair_host from, struct pair_host to, uint64_t leaks, unsigned int by)
 {
 	for (unsigned int choice = 0; choice < CHOICES; choice++) {
@@ -84,9 +84,8 @@ static void check_pair(struct pair_host from, struct pair_host to)
 		     (from.source_known || !(from.enabled & to.refuses)));
 }
 
-// make_host() makes a host from each number below HOSTS. A number has two bits for each mask of
-// xfeatures, and one bit for each yes-or-no fact. make_host() returns false if the host is
-// impossible: for example, if the host leaks an xfeature that its CPU has not enabled.
+// make_host() makes a simple host from each number below HOSTS. make_host() returns false if the
+// host cannot exist, for example because it leaks an xfeature that its CPU has not enabled.
 #define HOSTS (CHOICES * CHOICES * CHOICES * CHOICES * 8)
 
 static bool make_host(unsigned int number, struct pair_host *host)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests policy.h: which xfeatures xsaveshim clears in a payload, and why KVM may refuse a payload.
+// Tests policy.h, which decides which xfeatures xsaveshim clears in a payload (the state that
+// KVM_SET_XSAVE loads), and why KVM may have refused a payload.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -82,7 +83,7 @@ static void trim_only_what_is_known(void)
 	same("saved", policy_trim(TRIM_BOTH, XSAVE_SAVE, fresh, UINT64_MAX).after, UINT64_MAX);
 }
 
-// The fields of a payload's first bytes for which KVM may refuse the payload.
+// The fields of a payload that can make KVM refuse the payload.
 struct head {
 	uint64_t xstate_bv;
 	uint64_t xcomp_bv;

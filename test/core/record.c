@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests record.h: the record of settings and event counts, which `xsaveshim status` reads from the
-// memory of another process.
+// Tests record.h. The library and the supervisor each keep their settings and event counts in a
+// record, which `xsaveshim status` reads from their memory.
 #include <limits.h>
 #include <string.h>
 

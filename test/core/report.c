@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests report.h: the text of every report.
+// Tests report.h: the text of xsaveshim's reports, such as the report of a trim.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,7 +129,7 @@ static void report_what_was_learned(void)
 
 static void report_levels(void)
 {
-	// For each log level: whether the log takes an error line, a notice line and a debug line.
+	// For each log level: does the log write an error line, a notice line and a debug line?
 	static const bool expected[][3] = {
 		[LOG_LEVEL_ERROR] = {true, false, false},
 		[LOG_LEVEL_NOTICE] = {true, true, false},

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests settings.h: the values of the settings, the settings file, and the settings in the
-// environment.
+// Tests settings.h, which reads xsaveshim's settings from the settings file and the environment.
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -71,8 +70,7 @@ static void settings_fields(void)
 
 static const char keys[] = "XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL";
 
-// For example, the variable XSAVESHIM_LOG_LEVEL has the option log-level and the JSON key
-// log_level.
+// For example, the setting XSAVESHIM_LOG_LEVEL is log-level as an option, and log_level in JSON.
 static void settings_names(void)
 {
 	size_t length = 0;
@@ -182,7 +180,7 @@ static void file_problems(void)
 	same_problem(&settings, 3, (struct settings_problem){"", "", "file", 5, keys, "nothing"});
 }
 
-// A crash of the host can fill a settings file, or the end of the file, with zero bytes.
+// After a crash of the host, a settings file can end with zero bytes, or can have only zero bytes.
 static void file_zero_bytes(void)
 {
 	static const char text[] = "XSAVESHIM_TRIM=both\n\0\0\0";

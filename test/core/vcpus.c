@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests vcpus.h: the table that has a vCPU for each file descriptor.
+// Tests vcpus.h, the table in which the library looks up a vCPU by its file descriptor.
 #include <stdio.h>
 
 #include "check.h"

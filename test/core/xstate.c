@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests xstate.h: the fields of a payload's header, the names of the xfeatures, and the XCR0 and
-// MXCSR of this host.
+// Tests xstate.h, which accesses the fields of a payload (the state that KVM_SET_XSAVE loads),
+// names the xfeatures, and reads this host's XCR0 and reserved MXCSR bits.
 #include <stdio.h>
 #include <string.h>
 
@@ -84,7 +84,6 @@ static void xfeature_names(void)
 	}
 }
 
-// Compares the AVX bit of the host's XCR0 with the flags in /proc/cpuinfo.
 static void host_features(void)
 {
 	char line[8192];
@@ -107,9 +106,9 @@ static void host_mxcsr(void)
 	uint32_t most = ~reserved;
 
 	same("the initial value's bits", reserved & initial, 0);
-	// Bit 17 may be supported: it is the misaligned exception mask of AMD's CPUs.
+	// Bit 17 may be supported, because it is the misaligned exception mask of AMD's CPUs.
 	same("the upper half", reserved & 0xfffd0000, 0xfffd0000);
-	// If one of these bits is reserved, ldmxcsr raises a fatal signal.
+	// If the CPU reserves a bit of `most`, ldmxcsr faults, and a signal ends the test.
 	__asm__ volatile("ldmxcsr %0" : : "m"(most));
 	__asm__ volatile("ldmxcsr %0" : : "m"(initial));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Feeds CPUID tables to the functions that compute and widen a guest's XCR0 (guest_cpuid.h). A
-// table can have any bytes, any number of entries and any alignment.
+// Feeds CPUID tables to guest_cpuid.h, which computes a guest's XCR0 from a CPUID table, and adds
+// xfeatures to a CPUID table. A table can have any bytes, any number of entries and any alignment.
 #include "fuzz.h"
 
 #include "xsaveshim/guest_cpuid.h"
@@ -35,8 +35,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint64_t xfeatures = take(&input, 8);
 	char *table = take_rest(&input);
 	uint32_t nent = (uint32_t)(input.size / sizeof(struct kvm_cpuid_entry2));
-	// The last entry ends exactly at the end of the memory. So the first entry can have any
-	// alignment.
+	// The last entry ends exactly at the end of the allocated memory, so that a sanitizer sees
+	// a read past the end. The first entry can have any alignment.
 	char *entries = table + input.size - nent * sizeof(struct kvm_cpuid_entry2);
 
 	MUST(guest_cpuid_xcr0(entries, 0) == 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Feeds payloads to three parts of xsaveshim's core. The parts trim a payload, find out why KVM
-// refused a payload, and write the reports.
+// Feeds payloads (the state that KVM_SET_XSAVE loads) to the functions that clear xfeatures in a
+// payload, find out why KVM refused a payload, and write reports.
 #include "fuzz.h"
 
 #include "xsaveshim/xstate.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Feeds any text to the parsers of files in /proc, because a hostile process can put such texts
-// into its own files there.
+// Feeds any bytes to the parsers of the files in /proc/PID, because a hostile process can choose
+// the text of its own files there.
 #include "fuzz.h"
 
 #include "command/proc_text.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Feeds any bytes to the functions that apply a settings file and an environment (settings.h).
-// Checks the lines that report the problems of these settings.
+// Feeds any bytes to the functions that read settings from the settings file and from the
+// environment (settings.h). Checks the lines that report bad settings.
 #include "fuzz.h"
 
 #include "xsaveshim/settings.h"

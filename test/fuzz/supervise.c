@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Lets the supervisor handle calls from hostile processes. The memory and the descriptors of a
-// hostile process can hold anything, and can change at any time. The supervisor accesses these
-// processes through the functions of remote.h. Here, the fuzzer's input decides what the functions
-// return.
+// Makes the supervisor handle ioctls of hostile processes. A hostile process can change its memory
+// and its descriptors at any time. The supervisor accesses such a process only through the
+// functions of remote.h. This file replaces these functions, and the fuzzer's input decides what
+// they return.
 #include "../../supervise/tracked.c"
 #include "../../supervise/handlers.c"
 
@@ -16,7 +16,7 @@ static struct xsaveshim_record counting;
 static struct log report_log;
 static struct xsaveshim_record counting;
 
-// The descriptors n and n + 4 of a process are duplicates of each other.
+// In each process of this fuzzer, the descriptors n and n + 4 are duplicates of each other.
 static bool is_same_file(int fd, int other)
 {
 	return fd % 4 == other % 4;
@@ -48,8 +48,8 @@ bool reports_take(enum log_level level)
 	return log_takes(&report_log, level);
 }
 
-// Checks that the supervisor does not hold its lock when it accesses a process or a log. The access
-// can make the supervisor wait, and the supervisor must not hold the lock while it waits.
+// Checks that the supervisor does not hold owners.lock. The supervisor must not hold this lock
+// while it accesses a process or a log, because the access can block.
 static void must_not_be_locked(void)
 {
 	MUST(!pthread_mutex_trylock(&owners.lock));
@@ -91,10 +91,10 @@ int remote_memory_open(pid_t tid)
 	return fails() ? -1 : 12345;
 }
 
-// Returns true if `written` is the XSTATE_BV that is right for one of the vCPUs behind the call's
-// descriptor: the payload's XSTATE_BV without the xfeatures that the vCPU must not have. The
-// supervisor may know the vCPU under a duplicate of the descriptor. A vCPU may have FP, SSE, the
-// xfeatures of its CPUID tables, and the xfeatures that KVM_SET_XCRS set.
+// Returns true if `written` is the payload's XSTATE_BV without the xfeatures that the call's vCPU
+// must not have. The supervisor may know the vCPU under a duplicate of the call's descriptor. A
+// vCPU may have FP, SSE, the xfeatures of its CPUID tables, and the xfeatures that KVM_SET_XCRS
+// set.
 static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
 	for (size_t i = 0; i < owners.process_count; i++) {
@@ -134,7 +134,7 @@ int remote_vcpu_id(pid_t tid, int fd)
 	return fd % 3 + (chance() ? 0 : 1);
 }
 
-// The threads 2n and 2n + 1 belong to one process: to this process or to its parent.
+// The thread IDs 2 and 3 belong to this process, and the thread IDs 0, 1, 4 and 5 to its parent.
 static pid_t process_of(pid_t tid)
 {
 	static pid_t own, parent;
@@ -195,8 +195,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
-	// With REFUSED_ABORT the supervisor could kill the parent of this process, because the
-	// input can choose this parent as the caller.
+	// With REFUSED_ABORT, the supervisor could kill the fuzzer's parent, because the input can
+	// choose the parent as the caller.
 	chosen.refused = REFUSED_REPORT;
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();

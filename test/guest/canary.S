@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-# A guest that checks an SSE register of each vCPU. Every vCPU loads a canary into xmm7. Each vCPU has its own COM port (vCPU 0 has
-# COM1 ... vCPU 3 has COM4). A vCPU prints T on its port while the canary is intact, and X after the canary is lost. The guest sets
-# CR4.SMEP if its CPU model has SMEP.
+# A guest that checks an SSE register of each vCPU. Every vCPU loads a known value, the canary, into xmm7. Each vCPU has its own COM
+# port (vCPU 0 has COM1 ... vCPU 3 has COM4). A vCPU prints T on its port while xmm7 has this value, and X after xmm7 has lost the
+# value. The guest sets CR4.SMEP if its CPU model has SMEP.
 #
-# The guest is a 64 KiB firmware image for QEMU's -bios, because a real BIOS would take seconds to boot the guest. The image is
-# a flat binary, and its link address does not matter.
+# The guest is a 64 KiB firmware image for QEMU's -bios, because a real BIOS would take seconds to boot the guest. The image is a
+# flat binary, and its link address does not matter.
 .code16
 
 .globl start
-# F000:0000: the reset vector and the start-up IPI (vector 0xf0) both start here
+# F000:0000: the reset vector jumps here. The other vCPUs start here, because the start-up IPI has the vector 0xf0.
 start:
 	cli
 	mov	$0xf000, %ax		# DS: this image, ES: RAM
@@ -16,7 +16,7 @@ start:
 	xor	%ax, %ax
 	mov	%ax, %es
 
-	mov	$0x1b, %ecx		# the boot vCPU (IA32_APIC_BASE.BSP) starts the others
+	mov	$0x1b, %ecx		# only the boot vCPU (IA32_APIC_BASE.BSP is set) starts the other vCPUs
 	rdmsr
 	test	$0x100, %ax
 	jz	sse
@@ -65,7 +65,7 @@ check:
 	mov	$'X', %al
 print:
 	out	%al, %dx
-	mov	$0x4000, %ecx		# a short delay, because some hosts emulate real mode
+	mov	$0x4000, %ecx		# the delay is short, because some hosts emulate real mode, which is slow
 delay:
 	dec	%ecx
 	jnz	delay

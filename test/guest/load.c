@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The only program (init) of a small Linux guest. Two processes compute with all SSE registers for
-// ever, and check every result. On the serial line the first process prints '<' for each right
-// result, and the second process prints '>'. Each process prints '!' for a wrong result.
+// The only program (init) of a small Linux guest. Two processes compute with SSE registers for
+// ever, and check every result. On the serial line the child prints '<' for each right result, and
+// its parent prints '>'. Each process prints '!' for a wrong result.
 #include <emmintrin.h>
 #include <string.h>
 #include <unistd.h>
 
-// Under emulation, these steps take a few milliseconds. So a save of the guest often comes in the
-// middle of the steps.
+// Under emulation, this number of steps takes a few milliseconds, so a save of the guest often
+// comes between two steps.
 #define STEPS 20000
 
 // Computes a chain of steps in registers. Each step depends on all earlier steps, so a lost
@@ -46,7 +46,7 @@ static _Noreturn void work(int seed, const char *right)
 
 int main(void)
 {
-	// If a process ends, the guest's kernel panics, and the test sees the panic.
+	// If this process (init) ends, the guest's kernel panics, and the test sees the panic.
 	switch (fork()) {
 	case -1:
 		return 1;

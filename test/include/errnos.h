@@ -6,8 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-// The test programs use this table because musl has no strerrorname_np(), and the programs are also
-// built with musl.
+// The test programs use this table instead of strerrorname_np(), which musl lacks.
 static const struct {
 	const char *name;
 	int number;
@@ -29,7 +28,6 @@ static inline const char *errno_name(int number)
 	return "an errno without a name here";
 }
 
-// Returns the number of the errno with this name, or 0 if the table does not have the name.
 static inline int errno_number(const char *name)
 {
 	for (size_t i = 0; i < ERRNOS; i++)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// For libraries that tests preload: a library that includes this file exports an ioctl(). This
-// ioctl() calls the library's own on_ioctl().
+// A library that includes this file exports an ioctl(), which calls the library's on_ioctl(). Tests
+// preload such libraries.
 #ifndef TEST_INTERPOSER_H
 #define TEST_INTERPOSER_H
 
@@ -18,8 +18,8 @@ __attribute__((constructor)) static void find_next_ioctl(void)
 		*(void **)&next_ioctl = dlsym(RTLD_NEXT, "ioctl");
 }
 
-// The function's C name is not "ioctl", because the type of ioctl() in <sys/ioctl.h> is not the
-// same in all libcs.
+// The C name of this function is not "ioctl", because glibc's and musl's <sys/ioctl.h> declare
+// ioctl() with different types.
 int interposed_ioctl(int fd, unsigned long request, ...) __asm__("ioctl");
 
 __attribute__((visibility("default"))) int interposed_ioctl(int fd, unsigned long request, ...)

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// For the test programs: KVM's calls, payloads and CPUID tables. This file includes no header of
-// xsaveshim's core (include/xsaveshim/), so that a wrong number in these headers does not become a
-// wrong number in the tests. A program that includes this file does not include the system headers
-// below again.
+// Functions and constants for test programs that call KVM. This file does not include the headers
+// in include/xsaveshim/, so that a wrong number in these headers does not become a wrong number in
+// the tests.
 #ifndef TEST_KVM_H
 #define TEST_KVM_H
 
@@ -18,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// The headers of Debian 11 lack KVM_GET_XSAVE2 and KVM_CAP_XSAVE2, which are new in Linux 5.17.
+// Debian 11's kernel headers lack KVM_GET_XSAVE2 and KVM_CAP_XSAVE2, which are new in Linux 5.17.
 #ifndef KVM_GET_XSAVE2
 #define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
 #endif
@@ -26,14 +25,14 @@
 #define KVM_CAP_XSAVE2 208
 #endif
 
-// The offsets of a payload's fields (Intel SDM vol. 1, 13.4).
+// The offsets of the fields in a payload of KVM_SET_XSAVE (Intel SDM vol. 1, 13.4).
 #define MXCSR 24
 #define XSTATE_BV 512
 #define XCOMP_BV 520
 #define XSAVE_RESERVED 528
 #define XSAVE_EXTENDED 576
 
-// The value of MXCSR after a CPU reset. KVM refuses a payload whose MXCSR has a reserved bit.
+// The value of MXCSR after a CPU reset. KVM refuses a payload whose MXCSR has a reserved bit set.
 #define MXCSR_DEFAULT 0x1f80u
 
 #define XFEATURES_FP_SSE 3u
@@ -65,7 +64,7 @@ static inline void set_mxcsr(void *payload, uint32_t mxcsr)
 	memcpy((char *)payload + MXCSR, &mxcsr, sizeof(mxcsr));
 }
 
-// A table for KVM_SET_CPUID2 that has only leaf 0xD.
+// A CPUID table for KVM_SET_CPUID2 that has only leaf 0xD.
 struct leaf_0xd {
 	uint32_t nent, padding;
 	struct kvm_cpuid_entry2 entry;
@@ -76,14 +75,14 @@ struct leaf_0xd {
 		.nent = 1, .entry = {.function = 0xd, .eax = (xcr0) } \
 	}
 
-// A table with space for the answer to KVM_GET_SUPPORTED_CPUID or KVM_GET_CPUID2.
+// A CPUID table with enough space for the result of KVM_GET_SUPPORTED_CPUID or KVM_GET_CPUID2.
 struct cpuid_table {
 	struct kvm_cpuid2 head;
 	struct kvm_cpuid_entry2 entries[KVM_CPUID_ENTRIES_MAX];
 };
 
-// Returns the guest XCR0 that a KVM_SET_CPUID2 table gives a vCPU. Like KVM, the function reads the
-// first entry of leaf 0xD whose index is 0 or not significant.
+// Returns the xfeatures that the guest may use if KVM_SET_CPUID2 sets this CPUID table. Like KVM,
+// reads the first entry of leaf 0xD whose index is 0 or is not significant.
 static inline uint64_t guest_xcr0_of(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
 {
 	for (uint32_t i = 0; i < nent && i < KVM_CPUID_ENTRIES_MAX; i++) {
@@ -107,8 +106,9 @@ static inline int raw_ioctl(int fd, unsigned long request, const void *argument)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// Calls libc's ioctl(). If the call fails, ends the program with a message that names the request.
-// Repeats a call that fails with EINTR, because a signal makes KVM_CREATE_VM fail with EINTR.
+// Calls libc's ioctl(). If ioctl() fails with EINTR, calls it again, because a signal can interrupt
+// KVM_CREATE_VM. If ioctl() fails with another errno, ends the program with a message that names
+// the request.
 #define kvm_ioctl(fd, request, argument) kvm_ioctl_named(fd, request, argument, #request)
 
 static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argument,
@@ -124,7 +124,6 @@ static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argu
 	return result;
 }
 
-// Returns the path of the KVM device: the value of the environment variable DEVICE, or /dev/kvm.
 static inline const char *kvm_device(void)
 {
 	const char *device = getenv("DEVICE");

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: MIT
-// Checks how xsaveshim's core reads CPUID tables and trims payloads. Compares the core with KVM and
-// with a second model, on random CPUID tables and payloads.
+// Checks with random data how xsaveshim's core reads CPUID tables, and which xfeatures xsaveshim's
+// library clears in a payload (the state that KVM_SET_XSAVE loads). Compares the core with KVM, and
+// with a second model in this file.
 //
 // oracle cpuid COUNT [SEED [FIRST]]
-//	Sets COUNT CPUID tables on a real vCPU. For each table the core computes the guest's XCR0.
-//	This XCR0 must be the XCR0 that KVM enforces: KVM shows it by the values that KVM_SET_XCRS
-//	accepts, and by the XSTATE_BV bits that KVM_SET_XSAVE accepts. The core must compute the
-//	same XCR0 from the table that KVM_GET_CPUID2 returns. The second model must compute the
-//	same XCR0, too.
+//	Sets COUNT CPUID tables on a real vCPU. From each table, the core computes the guest's XCR0
+//	(the xfeatures that the guest may use). KVM must enforce this XCR0 in KVM_SET_XCRS and
+//	KVM_SET_XSAVE. The core must compute the same XCR0 from the table that KVM_GET_CPUID2
+//	returns. The second model must compute the same XCR0 from the table that was set.
 // oracle kvm COUNT [SEED [FIRST]], oracle model COUNT [SEED [FIRST]]
-//	Compares the core with KVM only, or with the second model only. The second model needs no
-//	KVM.
+//	"oracle kvm" compares the core only with KVM. "oracle model" compares the core only with the
+//	second model, and does not need KVM.
 // oracle payload COUNT [SEED [FIRST]]
-//	Loads random payloads through ioctl(). xsaveshim's library must be preloaded. The library
-//	must write XSTATE_BV & allowed, and must not change any other byte.
+//	Passes COUNT payloads to KVM_SET_XSAVE. xsaveshim's library must be preloaded. The library
+//	must clear those bits of XSTATE_BV that the guest may not have, and must not change any
+//	other bit of the payload.
 //
-// SEED and a number determine each table and payload: "oracle cpuid 1 SEED NUMBER" makes one table
-// again. If the check of a table fails, the program removes parts of the table as long as the check
-// still fails, and prints the rest.
+// SEED and a number determine each table and each payload, so "oracle cpuid 1 SEED NUMBER" makes
+// one table again. If the check of a table fails, the program makes the table smaller as long as
+// the check still fails, and then prints the table.
 //
-// The exit status is 0 if all checks pass, and 1 after a mismatch. The exit status is 2 without
-// KVM, and 3 if this KVM changes CPUID tables and so cannot be the judge.
+// The exit status is 0 if all checks pass, 1 after a mismatch, and 2 without KVM. The exit status
+// is 3 if this KVM changes CPUID tables, because the core cannot be compared with such a KVM.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -46,7 +47,7 @@
 #define EXIT_NO_KVM 2
 #define EXIT_NO_JUDGE 3
 
-// Groups of xfeatures. An XCR0 has all xfeatures of a group or none (Intel SDM vol. 1, 13.3).
+// Groups of xfeatures. A valid XCR0 has all xfeatures of a group or none (Intel SDM vol. 1, 13.3).
 #define XFEATURE_BND UINT64_C(0x18)
 #define XFEATURE_AVX512 UINT64_C(0xe0)
 #define XFEATURE_TILE UINT64_C(0x60000)
@@ -57,7 +58,7 @@ static _Noreturn void die(int status, const char *what)
 	exit(status);
 }
 
-// ---- random numbers: splitmix64, which starts anew for each table and payload ----
+// ---- random numbers of splitmix64, which has a new seed for each table and each payload ----
 
 static uint64_t random_state;
 
@@ -84,8 +85,8 @@ static void random_start(uint64_t seed, uint64_t number)
 
 // ---- tables ----
 
-// A CPUID table. With v1 the table is set by KVM_SET_CPUID, whose entries have no index, flags and
-// padding. Without v1 the table is set by KVM_SET_CPUID2.
+// A CPUID table. If v1 is true, KVM_SET_CPUID sets the table, whose entries then have no index and
+// no flags. If v1 is false, KVM_SET_CPUID2 sets the table.
 struct table {
 	struct guest_cpuid v2;
 	bool v1;
@@ -99,7 +100,7 @@ static uint32_t random_function(void)
 		0x12, 0x14, 0x1d, 0x40000000, 0x40000001, 0x80000000, 0x80000001};
 	uint32_t kind = below(10);
 
-	// KVM refuses most random values in leaf 0x80000008, so most tables do not have this leaf.
+	// KVM refuses most random values in leaf 0x80000008, so few tables have this leaf.
 	if (!below(256))
 		return 0x80000008;
 	if (kind < 4)
@@ -122,8 +123,8 @@ static struct kvm_cpuid_entry2 random_entry(void)
 		.edx = below(2) ? (uint32_t)random64() : 0,
 	};
 
-	// KVM refuses XTILEDATA to a process without the permission for AMX, so most entries do not
-	// have XTILEDATA.
+	// KVM refuses a CPUID table with XTILEDATA if the process lacks the permission for AMX, so
+	// few entries have XTILEDATA.
 	if (below(64))
 		entry.eax &= ~(uint32_t)XFEATURE_TILE;
 	return entry;
@@ -185,7 +186,6 @@ static struct kvm_cpuid *as_v1(const struct table *table)
 	return &v1.head;
 }
 
-// Returns the guest XCR0 that the core computes from a table.
 static uint64_t core_xcr0(const struct table *table)
 {
 	if (table->v1)
@@ -194,9 +194,9 @@ static uint64_t core_xcr0(const struct table *table)
 	return guest_cpuid_xcr0(table->v2.entries, table->v2.nent);
 }
 
-// The second model computes the guest's XCR0 by other code than the core: it searches the table
-// backwards, and adds up the XCR0 bit by bit. Only the second model can check the bits of EDX,
-// because no KVM enforces these bits yet.
+// The second model computes the guest's XCR0 in another way than xsaveshim's core. The model
+// searches the table backwards, and adds up the XCR0 bit by bit. Only the model can check how the
+// core reads EDX, because KVM does not support any xfeature above bit 31 yet.
 static uint64_t model_xcr0(const struct table *table)
 {
 	uint64_t xcr0 = 0;
@@ -224,12 +224,13 @@ static struct {
 	int vcpu;
 	uint64_t supported; // the xfeatures that this KVM supports
 	bool affected;	    // KVM_SET_XSAVE refuses xfeatures outside the guest's XCR0
-	bool strict;	    // KVM_SET_XSAVE refuses FP and SSE, too, outside the guest's XCR0
-	uint64_t xcr0s[64]; // the XCR0 values that a CPU with all of `supported` could have
+	bool strict;	    // KVM_SET_XSAVE refuses even FP and SSE outside the guest's XCR0
+	uint64_t xcr0s[64]; // all valid values of XCR0 with supported xfeatures, without AMX
 	unsigned int count;
 } kvm;
 
-// Makes the system call itself, so that the preloaded library does not see the call.
+// Makes the system call without libc's ioctl(), so that the preloaded library does not see the
+// call.
 static long kvm_ioctl(int fd, unsigned int request, const void *argument)
 {
 	return syscall(SYS_ioctl, fd, request, argument);
@@ -378,8 +379,7 @@ static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
 	       disagree("the core says", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV", bv);
 }
 
-// Returns true if KVM_SET_XCRS and KVM_SET_XSAVE accept what they must accept for a guest with this
-// XCR0, and refuse everything else.
+// Returns true if KVM_SET_XCRS and KVM_SET_XSAVE act as they must if the guest's XCR0 is xcr0.
 static bool kvm_agrees(uint64_t xcr0)
 {
 	for (unsigned int i = 0; i < kvm.count; i++)
@@ -408,7 +408,7 @@ static bool get_cpuid2_agrees(uint64_t xcr0)
 }
 
 // Sets the table on the vCPU. Returns true if KVM and the second model agree with the core. If KVM
-// refuses the table, KVM must still enforce the vCPU's earlier table.
+// refuses the table, KVM must still enforce the table that the vCPU had before.
 static bool table_agrees(const struct table *table, bool *taken)
 {
 	static uint64_t xcr0;
@@ -419,8 +419,8 @@ static bool table_agrees(const struct table *table, bool *taken)
 	return kvm_agrees(xcr0) && get_cpuid2_agrees(xcr0) && core_agrees_with_model(table);
 }
 
-// Returns true if the core disagrees with KVM or with the second model about this table on a new
-// vCPU.
+// Returns true if, on a new vCPU, the core disagrees with KVM or with the second model about this
+// table.
 static bool disagrees_alone(const struct table *table)
 {
 	bool taken;
@@ -429,12 +429,11 @@ static bool disagrees_alone(const struct table *table)
 		return !core_agrees_with_model(table);
 	new_vcpu();
 	set_leaf(0);
-	// The second model also judges a table that KVM refuses.
 	return set_table(table) ? !table_agrees(table, &taken) : !core_agrees_with_model(table);
 }
 
-// Removes entries from the table, and then sets values in the table to 0. Undoes each change after
-// which the core no longer disagrees with the same judge (KVM or the second model).
+// Removes entries from the table, and then sets values in the table to 0. Keeps a change only if
+// the core still disagrees with KVM (or with the second model, if by_model was true).
 static void shrink(struct table *table)
 {
 	bool model = by_model;
@@ -506,8 +505,8 @@ static void set_random_cpuid(int vcpu, struct table *table)
 	} while (ioctl(vcpu, KVM_SET_CPUID2, &table->v2));
 }
 
-// Closes the earlier vCPU and its VM, and creates a vCPU in a new VM. The new descriptors get the
-// numbers of the old descriptors.
+// Closes the earlier vCPU and its VM, and creates a vCPU in a new VM. The kernel gives the numbers
+// of the closed descriptors to the new descriptors.
 static int shimmed_vcpu(void)
 {
 	static int device, vm, vcpu;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// An interposer of ioctl() that is not xsaveshim's. The interposer prints the XSTATE_BV of each
-// KVM_SET_XSAVE to stderr, after the name of the interposer's own file. Tests preload copies with
-// different names, in front of xsaveshim's library and behind it.
+// An interposer of ioctl() that prints its own file name and the XSTATE_BV of each KVM_SET_XSAVE to
+// stderr. Tests preload copies with different file names, in front of xsaveshim's library and
+// behind it.
 #include "interposer.h"
 #include "kvm.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// dlopen LIBRARY: opens the library, and restores a vCPU through the ioctl() that dlsym() finds in
-// the library or its dependencies. Closes the library, and restores a vCPU through the same
-// pointer. Then restores a vCPU through the program's own ioctl().
+// `dlopen LIBRARY` opens the library, and loads the state of three vCPUs. The first load uses the
+// ioctl() that dlsym() finds in the library or its dependencies. The second load uses the same
+// ioctl() after dlclose(). The third load uses the program's own ioctl().
 #include <dlfcn.h>
 #include <sys/ioctl.h>
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Restores a vCPU before any library's constructor has run, and again in main().
+// Loads the state of a vCPU before any library's constructor has run, and of another vCPU in
+// main().
 #include <sys/ioctl.h>
 
 #include "story.h"
 
-// Reads the variable DEVICE from the parameter, because getenv() does not work before libc has an
-// environment.
+// Reads DEVICE from the parameter `environment`, because getenv() does not work before libc has set
+// up the environment.
 static void before_all_constructors(int argc, char **argv, char **environment)
 {
 	const char *device = NULL;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Tests preload this library into `xsaveshim status`. If HANG_PIDS lists a process, an open of the
-// process's directory in /proc never returns. On a real system, an open of a file in such a
-// directory can hang. The wait ends only when the waiting process is killed.
+// Tests preload this library into `xsaveshim status`. If HANG_PIDS lists a process ID, an open() of
+// that process's directory in /proc never returns. On a real system, an open() of a file in such a
+// directory can hang. The open() hangs until somebody kills the process that called it.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Makes QEMU behave like the QEMU of Proxmox VE. When this QEMU daemonizes, its standard error
-// becomes a stream into the systemd journal. Without this library, standard error becomes
-// /dev/null. The environment variable JOURNAL is the path of the journal's socket.
+// Makes QEMU behave like the patched QEMU of Proxmox VE. When the patched QEMU daemonizes, its
+// standard error becomes a stream into the systemd journal. Without this library, standard error
+// becomes /dev/null. The environment variable JOURNAL is the path of the journal's socket.
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>

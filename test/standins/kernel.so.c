@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Changes the answers of the real KVM to the answers of another kernel. Tests preload this library
-// behind xsaveshim's library. This library makes no system calls of its own, so that it works under
-// a VMM's seccomp filter. This library keeps the CPUID table of one vCPU only.
+// Makes the real KVM answer like the KVM of another kernel. Tests list this library behind
+// xsaveshim's library in LD_PRELOAD. This library makes no system calls of its own, so that it
+// works under a VMM's seccomp filter. The library remembers the guest XCR0 of only one vCPU.
 //
 //	KERNEL_LEAKS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
-//	KERNEL_STRICT=1		KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
+//	KERNEL_STRICT=1		KVM_SET_XSAVE refuses FP and SSE if the guest's CPUID does not
 //				enumerate them, like Linux from 5.17 to 5.19.11
 //	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS always succeeds, like a KVM that rewrites CPUID tables
 #include "interposer.h"

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Makes the host look leaky to the VMM that preloads this library: changes KVM's answers while the
-// file LEAK_WHILE exists.
+// The VMM that preloads this library sees a leaky host, whose KVM_GET_XSAVE returns xfeatures that
+// the guest lacks. The library changes KVM's answers while the file LEAK_WHILE exists.
 //
-//	LEAK_BITS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV.
-//			KVM_SET_XSAVE clears the bits during the call, so that a VMM that resumes
+//	LEAK_BITS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV. The
+//			library clears the bits while KVM_SET_XSAVE runs, so that a VMM that resumes
 //			its guest can load the payload that it saved
 //	LEAK_XCR0=XCR0	KVM_GET_XCRS returns this XCR0
 //	LEAK_MXCSR=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of MXCSR, as in a
-//			damaged snapshot. KVM_SET_XSAVE clears the bits during the call
+//			damaged snapshot. The library clears the bits while KVM_SET_XSAVE runs
 #include <stdbool.h>
 
 #include "interposer.h"
@@ -37,7 +37,6 @@ static bool is_leaking(void)
 	return leak_while && access(leak_while, F_OK) == 0;
 }
 
-// Sets the leaked bits of a payload, or clears them.
 static void leak(void *payload, bool set)
 {
 	uint64_t bv = get_xstate_bv(payload);

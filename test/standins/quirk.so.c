@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Changes the answers that `xsaveshim probe` gets from the real KVM. `xsaveshim probe` calls
-// syscall() and not ioctl(), so this library interposes syscall().
+// Changes the answers that `xsaveshim probe` gets from the real KVM. This library interposes
+// syscall(), because `xsaveshim probe` calls syscall() and not ioctl().
 //
 //	QUIRK_FAIL=NUMBER:ERRNO	the ioctl whose request has this last byte (0x80: KVM_RUN) fails
 //	QUIRK_SUPPORTED=XCR0	the XCR0 in the answer to KVM_GET_SUPPORTED_CPUID
@@ -47,8 +47,9 @@ static bool has_leaf_0xd(const struct kvm_cpuid2 *table)
 	return false;
 }
 
-// Replaces the table's leaf 0xD, or adds the leaf behind the last used entry. The table may have
-// unused entries behind the used ones, because KVM_GET_CPUID2 up to Linux 6.4 does not write nent.
+// Replaces the table's leaf 0xD. If the table has no leaf 0xD, adds the leaf behind the last used
+// entry. The table may have unused entries, because KVM_GET_CPUID2 up to Linux 6.4 does not write
+// nent.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;

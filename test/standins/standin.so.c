@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT
-// A fake KVM, the "stand-in". LD_PRELOAD lists the stand-in behind xsaveshim's library
+// A fake KVM, the "stand-in". Tests list the stand-in behind xsaveshim's library in LD_PRELOAD
 // ("libxsaveshim.so standin.so"). The stand-in answers KVM's ioctls like a kernel that refuses
-// xfeatures that the guest lacks. Environment variables change the answers. A VM or vCPU is a memfd
-// that holds the state of the VM or vCPU. So duplicates, inherited descriptors and reused
-// descriptor numbers work as with KVM. Any descriptor takes KVM_CREATE_VM and
-// KVM_GET_SUPPORTED_CPUID, so that a test can set DEVICE=/dev/null.
+// xfeatures that the guest lacks. Environment variables change the answers. The descriptor of a VM
+// or vCPU is a memfd that holds the state of the VM or vCPU. So duplicates, inherited descriptors
+// and reused descriptor numbers work as with KVM. The stand-in accepts KVM_CREATE_VM and
+// KVM_GET_SUPPORTED_CPUID on any descriptor, so that a test can set DEVICE=/dev/null.
 //
 //	STANDIN_LOG=PATH	appends a line for each call to this file
 //	STANDIN_ANSWER=REQUEST=EIO,...	the request does nothing and returns this errno or number
 //	STANDIN_SUPPORTED=MASK	the xfeatures that this host's KVM supports; default 0x207
 //	STANDIN_LEAK=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 does not write nent, like Linux up to 6.4
-//	STANDIN_STRICT=1	KVM_SET_XSAVE refuses FP and SSE to a guest whose CPUID does not
+//	STANDIN_STRICT=1	KVM_SET_XSAVE refuses FP and SSE if the guest's CPUID does not
 //				enumerate them, like Linux from 5.17 to 5.19.11
-//	STANDIN_XCR0=MASK	KVM_SET_XCRS takes these bits whatever the guest's CPUID says, like
-//				a KVM that rewrites CPUID tables
-//	STANDIN_HIGH_FDS=N	adds N to the descriptors of vCPUs, whatever RLIMIT_NOFILE says
+//	STANDIN_XCR0=MASK	KVM_SET_XCRS also accepts these bits if the guest's CPUID lacks
+//				them, like a KVM that rewrites CPUID tables
+//	STANDIN_HIGH_FDS=N	adds N to the descriptor numbers of vCPUs, even beyond RLIMIT_NOFILE
 #include <inttypes.h>
 #include <stdbool.h>
 #include <sys/mman.h>
@@ -115,8 +115,8 @@ static int create(int kind, uint32_t id)
 }
 
 // Returns true if the page at the pointer is mapped. msync(2) fails for a page that is not mapped,
-// and otherwise does nothing. The function does not try the first page of memory, because Valgrind
-// complains about a msync(2) of the first page.
+// and otherwise does nothing. The function does not call msync(2) for the first page of memory,
+// because Valgrind would complain.
 static bool is_readable(const void *pointer)
 {
 	uintptr_t page = (uintptr_t)pointer & ~(uintptr_t)4095;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // aspid PID COMMAND [ARG...]: runs COMMAND as a process with the process ID PID. Exits with 0 if
 // COMMAND exits with 0. No other process may have this ID. The program needs CAP_SYS_ADMIN in the
-// PID namespace.
+// user namespace that owns the PID namespace.
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT
-// A FUSE file system with one file. A process that writes to the file, or that closes the file,
-// hangs.
+// A FUSE file system with one file. Each write to the file hangs, or each close of the file hangs.
 //
 //	hangfs DIRECTORY write|flush
 //
-// Mounts the file system on DIRECTORY. Every user may use the file system. Its only file has the
-// name "file" and is empty. Prints "ready" when the file system is mounted. Never answers a write
-// request (with `write`) or a flush request (with `flush`), and prints "hangs" for each of these
-// requests. The kernel sends a flush request when a process closes the file. So with `flush` a
-// process that has the file open and close-on-exec stops in the middle of its next exec. When
-// hangfs ends, the kernel fails the requests that have no answer. The program needs root and
-// /dev/fuse.
+// hangfs mounts the file system on DIRECTORY, for every user, and then prints "ready". The only
+// file has the name "file" and is empty. With `write` hangfs never answers a write request, and
+// with `flush` it never answers a flush request. It prints "hangs" for each of these requests. The
+// kernel sends a flush request when a process closes the file. So with `flush`, if a process has
+// the file open and close-on-exec, the process stops in the middle of its next exec. When hangfs
+// ends, the kernel fails the requests that have no answer. The program needs root and /dev/fuse.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>

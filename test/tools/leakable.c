@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Prints an xfeature that this host's KVM does not support, for example "0x200 pkru". On this host
-// every kernel refuses a snapshot that has this xfeature. If KVM supports all candidates, the
-// program says so and exits with status 2.
+// every kernel refuses to load a snapshot that has this xfeature. If KVM supports all candidates,
+// the program says so and exits with status 2.
 #include "kvm.h"
 
 // Real hosts have leaked these xfeatures. KVM supports PKRU only if the CPU has PKU. From Linux 5.6

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// A process that has the descriptors of an xsaveshim supervisor. Tests check whether
+// A process that has the same descriptors as an xsaveshim supervisor. Tests check whether
 // `xsaveshim status` takes this process for a supervisor.
 //
 //	pretender PID... [-- PROGRAM ARGUMENT...]
 //
 // The process holds a seccomp listener and a pidfd of each PID. The listener's filter allows every
-// call. If there is a PROGRAM, a child inherits the listener and the pidfds, and executes the
-// program. The child stops before the program's first instruction. The process prints "ready" and
-// waits until its standard input ends.
+// call. If there is a PROGRAM, a child inherits the listener and the pidfds, executes the program,
+// and stops before the program's first instruction. The parent prints "ready" and waits until its
+// standard input ends.
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -5,9 +5,9 @@
 //	0xae41 ...
 //
 // Each line is for one request that xsaveshim's library does not watch. A child makes each call
-// between two breakpoints. The program single-steps the child from one breakpoint to the other, and
-// counts the steps. A first child runs without LIBRARY, and a second child preloads LIBRARY. Each
-// call has the descriptor -1, so that libc executes the same instructions each time.
+// between two breakpoints. The program single-steps the child from the first breakpoint to the
+// second, and counts the steps. One child runs without LIBRARY, and another child preloads LIBRARY.
+// Each call has the descriptor -1, so that libc executes the same instructions each time.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/ptrace.h>
@@ -17,7 +17,6 @@
 
 #define MAX_REQUESTS 1024
 
-// The requests that xsaveshim's library watches.
 static const uint32_t watched[] = {
 	KVM_CREATE_VCPU,      KVM_SET_CPUID,	       KVM_SET_CPUID2,
 	KVM_GET_CPUID2,	      KVM_GET_SUPPORTED_CPUID, KVM_SET_XSAVE,
@@ -46,9 +45,9 @@ static void add(unsigned long request)
 		requests[count++] = request;
 }
 
-// Lists the requests to count. KVM_RUN is the first. The others are all KVM requests without an
-// argument, requests whose numbers are close to a watched request, and other requests that VMMs
-// make.
+// Lists the requests that the program counts. KVM_RUN is the first. The others are all KVM requests
+// without an argument, requests whose numbers are close to a watched request, and other requests
+// that VMMs make.
 static void list_requests(void)
 {
 	static const unsigned long others[] = {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// crowd THREADS ROUNDS [PAUSE]: each thread has a VM whose guest has only FP and SSE. In each round
-// the thread loads a payload with AVX and PKRU, loads a payload that every KVM refuses, and saves
-// the state. Then the thread sleeps for PAUSE microseconds. With ROUNDS 0 the program runs until
-// somebody kills it. The program prints the number of calls, and the number of payloads that still
-// had AVX or PKRU after the load.
+// crowd THREADS ROUNDS [PAUSE]: each thread has a vCPU whose CPUID shows only FP and SSE. In each
+// round, the thread calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has AVX and PKRU, and
+// then with a payload that every KVM refuses. After a KVM_GET_XSAVE, the thread sleeps for PAUSE
+// microseconds. With ROUNDS 0 the program runs until somebody kills it. The program prints the
+// numbers of calls, and the number of rounds in which the first KVM_SET_XSAVE left AVX or PKRU in
+// the payload.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,9 +40,8 @@ static void *crowd(void *unused)
 		set_xstate_bv(payload, XFEATURES_FP_SSE);
 		refusals += raw_ioctl(vcpu, KVM_SET_XSAVE, payload) < 0;
 		saves += !raw_ioctl(vcpu, KVM_GET_XSAVE, payload);
-		// An emulator that runs all CPUs on one thread switches to the next CPU at this
-		// instruction. Without this instruction the emulator switches only ten times a
-		// second.
+		// An emulator that runs all CPUs on one thread switches to the next CPU at a PAUSE
+		// instruction. Otherwise, the emulator switches only ten times a second.
 		__builtin_ia32_pause();
 		if (pause_us)
 			usleep(pause_us);

@@ -1,26 +1,28 @@
 // SPDX-License-Identifier: MIT
-// Restores and then saves a vCPU like one of three real VMMs. The program makes the VMM's calls in
-// the VMM's order and on the same threads, and installs the VMM's seccomp filter at the same moment
-// as the VMM. If the filter does not allow a system call, the kernel kills the process.
+// Restores and then saves a vCPU as one of three real VMMs does. The program makes the VMM's calls
+// in the VMM's order, and on the same threads. It installs the VMM's seccomp filter at the moment
+// when the VMM does. If the filter does not allow a system call, the kernel kills the program.
 //
 //	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
 //
-// XCR0 is the guest XCR0 in the CPUID table. With "none" the table is empty, so the guest has no
-// XSAVE. The program runs the steps after KVM_SET_CPUID2, and prints a line for each step:
+// XCR0 is the guest XCR0 that leaf 0xD of the CPUID table shows. With "none" the table is empty, so
+// the guest has no XSAVE. The program runs the steps after KVM_SET_CPUID2, and prints a line for
+// each step:
 //
-//	start			the steps before "start" run on the main thread, without a
-//				filter, before the VM exists
+//	start			the steps before "start" run earlier: on the main thread, without a
+//				filter, while the VM does not exist yet
 //	set-xsave=XSTATE_BV	KVM_SET_XSAVE
-//	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with an XCOMP_BV, which every KVM refuses
+//	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with XCOMP_BV 1, which every KVM refuses
 //	set-xcrs=XCR0		KVM_SET_XCRS
 //	set-cr4=CR4		KVM_SET_SREGS
 //	set-msr=INDEX		KVM_SET_MSRS with one MSR
-//	save			KVM_GET_XSAVE or KVM_GET_XSAVE2. Firecracker saves on the vCPU's
-//				thread, and StratoVirt on the main thread. The later steps run on
-//				the thread that saves
+//	save			KVM_GET_XSAVE for StratoVirt, KVM_GET_XSAVE2 for the others.
+//				Firecracker saves on the vCPU's thread, and StratoVirt on the main
+//				thread. The steps behind "save" run on the thread that saves
 //	call=NAME[,NUMBER]...	makes this system call with these arguments
 //	get-cpuid2		KVM_GET_CPUID2
-//	close=FD  open=FILE	the opened file gets the lowest free descriptor number
+//	close=FD		closes this descriptor
+//	open=FILE		opens FILE, which gets the lowest free descriptor number
 //	meet=FIFO		waits until another process opens the FIFO for reading
 #include <errno.h>
 #include <pthread.h>
@@ -47,12 +49,12 @@ static const struct vmm *vmm;
 static const char *guest_xcr0;
 static char **next_step;
 static int kvm, vm, vcpu;
-// The two threads of the program take turns at this barrier. The barrier uses private futexes,
-// because StratoVirt's filter forbids the shared futexes of pthread_join().
+// The two threads of the program take turns at this barrier. They cannot use pthread_join(),
+// because it waits on a shared futex, and StratoVirt's filter allows only private futexes.
 static pthread_barrier_t turn;
 
-// Writes with write(2), which all filters allow. The filters do not allow all system calls of
-// printf().
+// Uses write(2), because all filters allow write(2). Some filters forbid a system call that
+// printf() may make.
 static void say(const char *format, ...)
 {
 	char line[256];
@@ -77,7 +79,7 @@ static void say_result(const char *step, long result)
 	say("%s: %s\n", step, result < 0 ? errno_name(errno) : "0");
 }
 
-// Installs the VMM's filter.
+// Installs the VMM's seccomp filter.
 static void enter(void)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -167,7 +169,7 @@ static void get_cpuid2(const char *step)
 	say_result(step, ioctl(vcpu, KVM_GET_CPUID2, &table));
 }
 
-// Saves with the ioctl that the VMM uses.
+// Saves the vCPU's XSAVE state with the ioctl that the VMM uses.
 static void save(const char *step)
 {
 	static unsigned char payload[MAX_PAYLOAD];
@@ -341,8 +343,8 @@ static void cloud_hypervisor(void)
 
 static void *stratovirt_vcpu(void *nothing)
 {
-	// The main thread installs the filter between these two waits. By that time, libc has made
-	// all system calls that start this thread.
+	// The main thread installs the filter between these two waits. Before the first wait, libc
+	// has made all system calls that start this thread.
 	pthread_barrier_wait(&turn);
 	pthread_barrier_wait(&turn);
 	get_supported_cpuid();

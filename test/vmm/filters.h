@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Lists of the system calls and ioctls that the seccomp filters of three real VMMs allow. The lists
-// are about the filters that apply when the VMM calls KVM_SET_XSAVE and KVM_GET_XSAVE. Any other
-// system call or ioctl ends the VMM.
+// Lists of the system calls and ioctls that the seccomp filters of three real VMMs allow. Each list
+// describes the filter of the thread that restores or saves a vCPU. The program filtered.c installs
+// such a list as its own filter, and the kernel kills the program at any other call.
 //
-// The lists were measured in November 2026. Each VMM was built from its sources, and each call was
-// made in this VMM under the VMM's own filter. The calls that could not be tried are copied from
-// the VMM's source. The comments below name these copied calls.
+// We measured the lists in November 2026. We built each VMM from its sources, and made each call in
+// this VMM, under the VMM's own filter. If we could not make a call, we copied its entry from the
+// VMM's source.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 
@@ -20,8 +20,9 @@
 
 #define ANY_ARGUMENT (-1)
 
-// A system call that a filter allows. With ANY_ARGUMENT, the filter allows any arguments.
-// Otherwise, the argument with the number `argument` must have this value in its low 32 bits.
+// A system call that a filter allows. If `argument` is ANY_ARGUMENT, the filter allows the call
+// with any arguments. Otherwise, the low 32 bits of the argument with the number `argument` must be
+// `value`.
 struct allowed {
 	int syscall;
 	int argument;
@@ -41,8 +42,8 @@ struct allowed {
 		SYS_ioctl, 1, (request) \
 	}
 
-// Firecracker 1.17-dev, commit 81b38b9: the filter of a vCPU's thread when the thread saves. The
-// filter allows the old system call fstat, but not newfstatat. The calls exit, exit_group and
+// Firecracker 1.17-dev, commit 81b38b9: the filter of a vCPU's thread, which saves the vCPU. The
+// filter allows the old system call fstat, but not newfstatat. The entries exit, exit_group and
 // rt_sigreturn are copied from Firecracker's source.
 static const struct allowed firecracker_allows[] = {
 	PASS(exit),
@@ -66,8 +67,8 @@ static const struct allowed firecracker_allows[] = {
 };
 
 // Cloud Hypervisor, commit ae44c29: the filter of the thread "vmm", which restores guests and
-// receives live migrations. The calls exit, exit_group, rt_sigreturn and brk are copied from Cloud
-// Hypervisor's source.
+// receives live migrations. The entries exit, exit_group, rt_sigreturn and brk are copied from
+// Cloud Hypervisor's source.
 static const struct allowed cloud_hypervisor_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -129,7 +130,7 @@ static const struct allowed cloud_hypervisor_allows[] = {
 	PASS_REQUEST(KVM_CHECK_EXTENSION),
 };
 
-// StratoVirt 2.5, commit d5b3203: the filter of all threads. The calls exit, exit_group,
+// StratoVirt 2.5, commit d5b3203: the filter of all threads. The entries exit, exit_group,
 // rt_sigreturn and brk are copied from StratoVirt's source.
 static const struct allowed stratovirt_allows[] = {
 	PASS(exit),

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// hang vcpu|nothing|child XSTATE_BV: makes a KVM_SET_XSAVE that hangs, because nobody can read the
-// payload's memory yet. Prints "calls PID", makes the system call without libc's ioctl(), and
-// prints the result and the XSTATE_BV. Another process provides the memory's contents when a line
-// arrives on standard input. The providing process may outlive the caller, but ends after five
-// minutes.
-//	vcpu	loads into a vCPU whose guest has FP, SSE and AVX
+// hang vcpu|nothing|child XSTATE_BV: calls KVM_SET_XSAVE, which hangs, because its payload (the
+// XSAVE buffer) is in a userfaultfd page that has no contents yet. Prints "calls PID", makes the
+// system call without libc's ioctl(), and prints the result and the XSTATE_BV. When a line arrives
+// on standard input, another process provides the page's contents. The other process may outlive
+// the caller, but ends after five minutes.
+//	vcpu	makes the call on a vCPU whose CPUID shows FP, SSE and AVX
 //	nothing	makes the call on descriptor 0, which is not a vCPU
-//	child	a child of the process that created the vCPU makes the call
-// SIGUSR1 interrupts the call if the kernel allows the interruption.
+//	child	makes the call in a child of the process that created the vCPU
+// SIGUSR1 interrupts the call if the kernel waits interruptibly.
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -37,8 +37,8 @@ static int create_vcpu(void)
 	return vcpu;
 }
 
-// Makes the memory for a payload, without contents. Whoever reads the memory waits until a process
-// provides the contents through the returned userfaultfd.
+// Maps a page for the payload, without contents. A read of the page waits until a process provides
+// the contents through the returned userfaultfd.
 static int make_payload(unsigned char **payload)
 {
 	struct uffdio_api api = {.api = UFFD_API};

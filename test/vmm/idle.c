@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
-// A VMM that has vCPUs and does nothing: `idle VCPUS [ANYTHING...]`. The VMM prints "ready" when it
-// has created the vCPUs, and ends when its standard input ends. Environment variables change the
-// VMM:
+// `idle VCPUS [ANYTHING...]` is a VMM that creates VCPUS vCPUs and then does nothing. The VMM
+// prints "ready" when it has created the vCPUs, and ends when its standard input ends. Environment
+// variables change the VMM:
 //
-//	IDLE_MIB	the VMM has this number of MiB of memory
+//	IDLE_MIB	the VMM fills this number of MiB of memory
 //	IDLE_STATS	the VMM also holds each vCPU's statistics descriptor, as QEMU 10 and
 //			Firecracker do
-//	IDLE_RAW	the VMM makes its system calls without libc's ioctl(), as Go programs do
-//	IDLE_THREAD	a thread with a descriptor table of its own creates the vCPUs
+//	IDLE_RAW	the VMM makes its KVM calls after KVM_CREATE_VM without libc's ioctl(), as
+//			Go programs do
+//	IDLE_THREAD	a thread that has its own descriptor table creates the vCPUs
 //	IDLE_END	like IDLE_THREAD, and the main thread ends
-//	IDLE_CHILDREN	the VMM starts this number of children, which wait for its end
+//	IDLE_CHILDREN	the VMM starts this number of child processes, which end when the VMM ends
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -44,7 +45,8 @@ static int call_named(int fd, unsigned int request, const void *argument, const 
 	return result;
 }
 
-// Fills memory without huge pages, because the kernel takes longer to free small pages.
+// Fills small pages and not huge pages, because the kernel takes longer to free small pages when
+// the VMM ends.
 static void fill(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU. Neighbouring
-// vCPUs have different guest XCR0s. In each of ROUNDS rounds the thread loads a payload with FP,
-// SSE, AVX and BIT, and makes the system call without libc's ioctl(). For each vCPU the program
-// prints a line "ID: N". N is the number of payloads that were trimmed to exactly the vCPU's XCR0.
-// If a load fails, the program prints the error, too. With "interrupted" each thread gets a signal
-// every half millisecond, and the kernel then continues the interrupted call. With "interruptible"
-// SIGUSR1 interrupts a thread's call if the kernel allows the interruption.
+// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU. In each of
+// ROUNDS rounds, the thread calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has FP, SSE,
+// AVX and BIT. The thread makes the system call without libc's ioctl(). For each vCPU the program
+// prints a line "ID: N". N is the number of payloads whose XSTATE_BV was exactly the vCPU's XCR0
+// after the call. If a call fails, the program prints the error, too. With "interrupted" each
+// thread gets a signal every half millisecond, and the kernel restarts the interrupted call. With
+// "interruptible" SIGUSR1 interrupts a thread's call if the kernel waits interruptibly.
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// scale vcpus N [XSTATE_BV]	creates N vCPUs in one VM, sets a CPUID table on each vCPU, and
-//				restores each vCPU
+// scale vcpus N [XSTATE_BV]	creates N vCPUs in one VM. For each vCPU, sets a CPUID table, and
+//				loads a payload (an XSAVE buffer) with KVM_SET_XSAVE
 // scale vms N			does the same for N VMs with two vCPUs each, one VM after the other
 //
 // Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N". first-ns is the median time of
-// the first quarter of the restores, and last-ns is the median time of the last quarter. The times
-// are CPU times of the thread. shim-kib and process-kib say how much the resident memory of
-// xsaveshim's library and of the whole process has grown. With vms, the growth counts from the end
-// of the first quarter. With vcpus, the growth counts from the time before the first vCPU.
+// the first quarter of the loads, and last-ns is the median time of the last quarter. The times are
+// CPU times of the thread. shim-kib is how many KiB the resident memory of xsaveshim's library has
+// grown, and process-kib is the same for the whole process. With vms, the growth counts from the
+// end of the first quarter. With vcpus, the growth counts from the time before the first vCPU.
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -24,11 +24,11 @@ static long now(void)
 	return time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-// The XSTATE_BV of each restored payload. A leaky host gives XSTATE_BV 7, which has AVX. A host
-// that does not leak gives XSTATE_BV 3.
+// The XSTATE_BV of each payload. 7 has AVX, which the guest lacks, so 7 stands for a payload from a
+// leaky host, whose KVM_GET_XSAVE returns xfeatures that the guest lacks. 3 stands for a payload
+// from any other host.
 static uint64_t restored_bv = 7;
 
-// Creates a vCPU, sets its CPUID table, loads a payload, and stores the time that the load took.
 static int make_vcpu(int vm, long id, long *time)
 {
 	struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);
@@ -43,9 +43,9 @@ static int make_vcpu(int vm, long id, long *time)
 	return vcpu;
 }
 
-// Returns the resident KiB of xsaveshim's library or of the whole process. The library's mappings
-// are the mappings with the library's name, and the mapping without a name behind them, which is
-// the library's .bss.
+// Returns the resident KiB of xsaveshim's library or of the whole process. The library's memory is
+// every mapping of the library's file, and the anonymous mapping directly behind such a mapping,
+// which is the library's .bss.
 static long resident(bool shim)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // storm THREADS ROUNDS: each thread creates and closes VMs and vCPUs, so that other threads get the
-// same descriptor numbers. Each thread also sets CPUID tables on some vCPUs, and loads payloads.
-// The threads load some payloads through duplicates, in forked children, and in the handler of
-// signals that keep arriving. The program computes what each load must do, and counts a mismatch if
-// the load does something else. The environment variable DEVICE replaces /dev/kvm. The program
-// prints "restores=N trims=N trimmed=N mismatches=N". `trimmed` is the number of vCPUs with at
-// least one trimmed payload. The log must have a report for each of these vCPUs.
+// same descriptor numbers. Each thread also sets CPUID tables on some vCPUs, and loads payloads
+// (XSAVE buffers) with KVM_SET_XSAVE. The threads load some payloads through duplicated
+// descriptors, in forked children, and in the handler of a signal that arrives again and again. The
+// program computes what each load must do, and counts a mismatch if the load does something else.
+// The program prints "restores=N trims=N trimmed=N mismatches=N". `trimmed` is the number of vCPUs
+// for which xsaveshim trimmed a payload (cleared bits of its XSTATE_BV). xsaveshim's log must have
+// a report for each of these vCPUs.
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -19,8 +20,8 @@
 
 #define MAX_THREADS 256
 #define VCPUS 3
-// Duplicates of descriptors get numbers from this number on. All created vCPUs have lower numbers,
-// so the library does not know a duplicate.
+// The lowest number of a duplicated descriptor. All created vCPUs have lower numbers, so
+// xsaveshim's library does not know the duplicates.
 #define DUPLICATES 3000
 
 // The counts are in shared memory, so that forked children can count, too.
@@ -30,8 +31,8 @@ static struct {
 
 static int kvm;
 static uint64_t supported;
-// The process that created the vCPUs. KVM refuses the ioctls that any other process makes on these
-// vCPUs.
+// The process that created the vCPUs. If any other process makes an ioctl on these vCPUs, KVM fails
+// the ioctl with EIO.
 static pid_t creator;
 
 struct vcpu {
@@ -45,7 +46,7 @@ struct worker {
 	pthread_t thread;
 	uint64_t random;
 	unsigned long rounds;
-	struct vcpu steady; // the vCPU of the signal handler; its CPUID table never changes
+	struct vcpu steady; // for the signal handler's payloads; its CPUID table never changes
 	unsigned char payload[sizeof(struct kvm_xsave)];
 	unsigned char handlers[sizeof(struct kvm_xsave)];
 };
@@ -83,8 +84,8 @@ static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
 	return !memcmp(payload, expected, sizeof(expected));
 }
 
-// Loads a payload and checks the result. Returns true if the payload was trimmed. In a forked
-// child, KVM fails the load with EIO, and the payload must not change. The function is
+// Loads a payload and checks the result. Returns true if xsaveshim trimmed the payload. In a forked
+// child, the real KVM fails the load with EIO, and the payload must not change. The function is
 // async-signal-safe.
 static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 {
@@ -105,7 +106,7 @@ static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 	if (is_filled(payload, written) && error == expected)
 		return written != given;
 	counts->mismatches++;
-	// Does not use dprintf(), because dprintf() takes locks of stdio.
+	// The signal handler must not use dprintf(), because dprintf() takes locks of stdio.
 	length = snprintf(line, sizeof(line),
 			  "fd=%d cpuid=%d xcr0=%#x given=%#llx after=%#llx errno=%d\n", vcpu.fd,
 			  vcpu.has_cpuid, vcpu.xcr0, (unsigned long long)given,
@@ -126,8 +127,9 @@ static void on_signal(int number)
 }
 
 // Loads a payload through a duplicate of the vCPU's descriptor. The expected result depends on the
-// CPUID table that KVM has, which this function reads without the library. The fake KVM
-// (standin.so) always has the table that was set, and the read fails with ENOTTY.
+// CPUID table that KVM has. This function reads the table with a system call, which bypasses the
+// library. With the fake KVM (standin.so), the read fails with ENOTTY, but the fake KVM always has
+// the table that storm set.
 static void restore_duplicate(struct vcpu vcpu)
 {
 	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};

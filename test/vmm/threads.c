@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Eight threads set CPUID tables and load payloads at the same time. Each thread has its own vCPU,
-// and changes the vCPU's guest XCR0 in every round. If a payload was not trimmed to the XCR0 of the
-// thread's own vCPU, the program prints a line and exits with 1. The environment variable DEVICE
-// replaces /dev/kvm.
+// Eight threads set CPUID tables and load payloads (XSAVE buffers) at the same time. Each thread
+// has its own vCPU, and changes the vCPU's guest XCR0 in every round. If the XSTATE_BV after a load
+// differs from the XCR0 of the thread's own vCPU, the program prints a line and exits with status
+// 1.
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -42,8 +42,8 @@ static void *vcpu_main(void *arg)
 		if (set_xcr0(vcpu, (uint32_t)xcr0))
 			fail(id, "KVM_SET_CPUID2");
 		set_xstate_bv(payload, sent);
-		// The call may fail because of xfeatures that this host lacks. The test checks only
-		// how the payload was trimmed.
+		// The call may fail, because this host may lack some of the xfeatures. The test
+		// checks only the payload's XSTATE_BV.
 		ioctl(vcpu, KVM_SET_XSAVE, payload);
 		if (get_xstate_bv(payload) != (sent & xcr0))
 			fail(id, "a payload was not trimmed to this vCPU's own mask");

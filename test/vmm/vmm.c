@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-// A scriptable VMM: runs the steps in its arguments, in order. For each step the VMM prints a line
-// with the step, the ioctl's result or the name of its errno, and the state of the memory that the
-// step passed to KVM.
+// A scriptable VMM: each argument is a step or the value of a step, and the VMM runs the steps in
+// order. For each step the VMM prints a line with the step, the ioctl's result or the name of its
+// errno, and the state of the memory that the step passed to KVM.
 //
 //	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
 //
-// `vmm` without arguments lists the steps. The environment variable DEVICE replaces /dev/kvm. Every
-// ioctl goes through do_ioctl(). A build with -DRAW_IOCTL makes the system calls without libc's
-// ioctl().
+// `vmm` without arguments lists the steps. A build with -DRAW_IOCTL makes the system calls without
+// libc's ioctl().
 #include <inttypes.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -25,17 +24,17 @@
 
 #define PAGE 4096
 #define MAX_VCPUS 1024
-#define TOO_MANY_ENTRIES 100000 // KVM takes up to 256 entries, before Linux 5.12 up to 80
+#define TOO_MANY_ENTRIES 100000 // KVM accepts up to 256 entries, before Linux 5.12 up to 80
 #define GUEST_CODE 0x1000
 
-// Byte offsets in the payload (Intel SDM vol. 1, 13.4).
+// Byte offsets in the payload, which is an XSAVE buffer (Intel SDM vol. 1, 13.4).
 #define FCW 0
 #define ST0 32
 #define LEGACY_END 416
 #define MAX_PAYLOAD (64 * 1024)
 
-// No call sets errno to this value. If errno still has this value after a call, the call did not
-// touch errno.
+// do_ioctl() sets errno to this value, which no system call sets. If errno still has this value
+// after a call, the call did not touch errno.
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
@@ -77,8 +76,8 @@ static uint64_t number(const char *text)
 	return value;
 }
 
-// Ends the text at the first separator and returns the text behind it. Returns NULL if the text has
-// no separator.
+// Ends the text at the first separator and returns the text behind the separator. Returns NULL if
+// the text has no separator.
 static char *cut(char *text, const char *separators)
 {
 	char *at = text ? strpbrk(text, separators) : NULL;
@@ -102,7 +101,6 @@ static long do_ioctl(int fd, uint32_t nr, void *arg)
 #endif
 }
 
-// Prints the result of the last call, without a newline.
 static void print_result(long result)
 {
 	int error = errno;
@@ -216,7 +214,7 @@ static void prepare_run(struct kvm_run **run)
 		err(2, "kvm_run");
 }
 
-// Runs the selected vCPU until its guest executes hlt. Every `run` step must have the same vCPU.
+// Runs the selected vCPU until its guest executes hlt. All `run` steps must run the same vCPU.
 static void step_run(char *arg)
 {
 	static struct kvm_run *run;
@@ -263,7 +261,7 @@ static void step_cpuid(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID2, cpuid_table);
 }
 
-// Passes a table directly in front of memory that is not readable.
+// Passes a CPUID table that ends directly in front of unreadable memory.
 static void step_cpuid_edge(char *list)
 {
 	size_t size = 16 << 10;
@@ -328,7 +326,7 @@ static void step_cpuid_v1(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
 }
 
-// LIST describes the contents of the buffer before the call.
+// LIST is the CPUID table that the buffer holds before the call.
 static void step_get_cpuid(char *list)
 {
 	parse_entries(list, cpuid_table->entries);
@@ -398,9 +396,9 @@ static void print_payload(const unsigned char *payload)
 		printf(" rest=changed-at-%zu", i);
 }
 
-// SPEC is XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The memory
-// behind the payload is not readable. `shift` moves the payload to a lower address, which may be
-// unaligned.
+// SPEC is XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The payload
+// ends directly in front of unreadable memory. `shift` moves the payload to a lower address, which
+// may be unaligned.
 static unsigned char *make_payload(char *spec, bool *readonly)
 {
 	unsigned char *payload = payload_end - payload_size;
@@ -492,8 +490,8 @@ static void step_pid(char *arg)
 	printf(" %d", getpid());
 }
 
-// Makes an ioctl with any request and the address of a payload. Prints whether the payload has
-// changed.
+// Makes an ioctl with any request number and the address of a payload. Prints whether the call
+// changed the payload.
 static void step_ioctl(char *other_request)
 {
 	char spec[] = "0xffffffffffffffff";
@@ -578,7 +576,7 @@ static void step_wide(char *arg)
 }
 
 // Calls access(2) with the path /mark-NAME, which does not exist. In a trace of system calls, this
-// call marks the place of the step.
+// call shows when the step ran.
 static void step_mark(char *name)
 {
 	char path[64];
@@ -598,8 +596,8 @@ static void step_pause(char *arg)
 
 static void run_steps(void);
 
-// Returns in the child, which then runs the later steps. The parent waits, and ends with the
-// child's status.
+// Returns only in the child, which then runs the later steps. The parent waits for the child, and
+// exits with the child's status.
 static void go_on_in_child(pid_t pid)
 {
 	int status;
@@ -629,7 +627,6 @@ static void step_helper(char *arg)
 	go_on_in_child((pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL));
 }
 
-// The child shares this process's memory, and this process waits until the child ends.
 static void step_vfork(char *arg)
 {
 	pid_t pid;
@@ -681,7 +678,6 @@ static void step_thread(char *arg)
 	run_in_thread(NULL);
 }
 
-// The thread has the smallest stack that POSIX allows.
 static void step_small_thread(char *arg)
 {
 	pthread_attr_t attributes;
@@ -705,7 +701,7 @@ static void step_signal(char *arg)
 	exit(0);
 }
 
-// From this step on the kernel allows only ioctl, write, writev, the old fstat, exit and
+// After this step, the kernel allows only ioctl, write, writev, the old system call fstat, exit and
 // exit_group.
 static void step_confine(char *arg)
 {
@@ -824,8 +820,8 @@ static void run_steps(void)
 
 int main(int argc, char **argv)
 {
-	// With this buffer, stdio allocates no memory later. The step `confine` would forbid the
-	// allocation.
+	// With this buffer, stdio need not allocate memory after the step `confine`, whose filter
+	// forbids the system calls of malloc().
 	static char buffer[BUFSIZ];
 
 	if (argc < 2) {
