@@ -12,14 +12,17 @@ static const struct subcommand {
 	const char *synopsis;
 	const char *summary;
 } subcommands[] = {
+#ifndef WITHOUT_RUN // the container image has no `run`
 	{"run", run_main, "[OPTION]... [--] VMM [ARGUMENT]...",
 	 "start a VMM and trim what it restores to what its guest has"},
+#endif
 	{"probe", probe_main, "[--json]", "show which xfeatures this host's KVM leaks and refuses"},
 	{"pair", pair_main, "[--matrix] [--json] HOST.json...",
 	 "judge whether guests of one host load on another"},
 	{"status", status_main, "[--json]",
 	 "list the running VMMs and whether xsaveshim protects them"},
-	{"metrics", metrics_main, "", "print what the others find as metrics for Prometheus"},
+	{"metrics", metrics_main, "[--output=FILE]",
+	 "print what the others find as metrics for Prometheus"},
 	{"settings", settings_main, "[--domain]",
 	 "show the settings in effect, where each comes from, and problems"},
 	{"host", host_main, "enable|disable|status|watch",

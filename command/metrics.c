@@ -4,8 +4,11 @@
 #include "command.h"
 
 #include <err.h>
+#include <getopt.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -195,30 +198,14 @@ static void print_host(json_t *host)
 	print_counts("host_calls_total", "outcome", counts);
 }
 
-static const char help[] =
-	"usage: xsaveshim metrics\n\n"
-	"Prints what probe, status and host status find on this host, in the text format\n"
-	"of Prometheus. Run it as root.\n\n"
-	"Exit status: 0 the metrics are printed; 1 probe or status failed, and nothing is\n"
-	"printed; 2 the command line is wrong.\n";
-
-int metrics_main(int argc, char **argv)
+static void print_all(void)
 {
 	char probe_title[] = "xsaveshim probe", status_title[] = "xsaveshim status";
 	char option[] = "--json";
-	json_t *probe, *status, *host;
+	json_t *probe = subcommand_json(probe_main, (char *[]){probe_title, option, NULL});
+	json_t *status = subcommand_json(status_main, (char *[]){status_title, option, NULL});
+	json_t *host;
 
-	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		fputs(help, stdout);
-		return 0;
-	}
-	if (argc > 1) {
-		warnx("unexpected argument '%s'", argv[1]);
-		fprintf(stderr, "usage: %s\n", argv[0]);
-		return 2;
-	}
-	probe = subcommand_json(probe_main, (char *[]){probe_title, option, NULL});
-	status = subcommand_json(status_main, (char *[]){status_title, option, NULL});
 	if (!probe || !status)
 		errx(1, "%s failed: run it", probe ? status_title : probe_title);
 	begin_metric("build_info", "gauge", "1, with the version of xsaveshim.");
@@ -234,5 +221,90 @@ int metrics_main(int argc, char **argv)
 	json_decref(host);
 	if (fflush(stdout))
 		err(1, "cannot write the metrics");
+}
+
+// Replaces the file by a rename, so that nobody reads a file that is not complete.
+static void write_file(const char *path)
+{
+	char *new_path;
+
+	if (asprintf(&new_path, "%s.new", path) < 0 || !freopen(new_path, "w", stdout))
+		err(1, "%s.new", path);
+	print_all();
+	if (rename(new_path, path))
+		err(1, "%s", path);
+	free(new_path);
+}
+
+static const char help[] =
+	"usage: xsaveshim metrics [--output=FILE [--interval=SECONDS]]\n\n"
+	"Prints what probe, status and host status find on this host, in the text format\n"
+	"of Prometheus. Run it as root.\n\n"
+	"  --output=FILE        replace FILE instead of printing\n"
+	"  --interval=SECONDS   replace FILE again and again, until the end of this process\n"
+	"  -h, --help           print this\n\n"
+	"Exit status: 0 the metrics are printed; 1 probe or status failed, or FILE cannot\n"
+	"be written; FILE then stays as it was; 2 the command line is wrong.\n";
+
+static _Noreturn void fail_usage(const char *title)
+{
+	fprintf(stderr, "usage: %s [--output=FILE [--interval=SECONDS]]\n", title);
+	exit(2);
+}
+
+static unsigned int read_interval(const char *title, const char *text)
+{
+	char *end;
+	unsigned long seconds = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || !seconds || seconds > UINT_MAX) {
+		warnx("--interval takes a number of seconds, not '%s'", text);
+		fail_usage(title);
+	}
+	return (unsigned int)seconds;
+}
+
+int metrics_main(int argc, char **argv)
+{
+	static const struct option names[] = {
+		{"output", required_argument, NULL, 'o'},
+		{"interval", required_argument, NULL, 'i'},
+		{"help", no_argument, NULL, 'h'},
+		{0}};
+	const char *path = NULL;
+	unsigned int interval = 0;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
+		switch (option) {
+		case 'o':
+			path = optarg;
+			break;
+		case 'i':
+			interval = read_interval(argv[0], optarg);
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return 0;
+		default:
+			fail_usage(argv[0]);
+		}
+	}
+	if (optind < argc || (interval && !path)) {
+		if (optind < argc)
+			warnx("unexpected argument '%s'", argv[optind]);
+		else
+			warnx("--interval needs --output");
+		fail_usage(argv[0]);
+	}
+	if (!path) {
+		print_all();
+		return 0;
+	}
+	write_file(path);
+	while (interval) {
+		sleep(interval);
+		write_file(path);
+	}
 	return 0;
 }

@@ -78,3 +78,26 @@ teardown() {
   run -1 host systemctl start xsaveshim-metrics.service
   [[ $(sha1sum <"$host_root$prom") == "$before" ]]
 }
+
+@test "xsaveshim metrics --output replaces a file by a rename, and with --interval it does so again and again" {
+  local file=$BATS_TEST_TMPDIR/xsaveshim.prom before pid
+  "$build/xsaveshim" metrics --output="$file" --interval=1 3>&- &
+  pid=$!
+  wait_for $((20 * ${XSTEST_SLOW:-1})) test -e "$file"
+  before=$(stat -c %i "$file")
+  exec 9<"$file" # keeps the inode number from being used again
+  wait_for $((20 * ${XSTEST_SLOW:-1})) eval '[[ $(stat -c %i "$file") != "$before" ]]'
+  kill "$pid"
+  [[ $(tail -n 1 <&9) == "xsaveshim_last_success_timestamp_seconds "* ]]
+}
+
+@test "xsaveshim metrics refuses --interval without --output and without a number of seconds, and names a file that it cannot write" {
+  run --separate-stderr -2 "$build/xsaveshim" metrics --interval=5
+  [[ ${stderr_lines[0]} == "xsaveshim metrics: --interval needs --output" ]]
+  for interval in 0 -1 5s ''; do
+    run --separate-stderr -2 "$build/xsaveshim" metrics --output=x --interval="$interval"
+    [[ ${stderr_lines[0]} == "xsaveshim metrics: --interval takes a number of seconds, not '$interval'" ]]
+  done
+  run --separate-stderr -1 "$build/xsaveshim" metrics --output="$BATS_TEST_TMPDIR/none/x"
+  [[ $stderr == "xsaveshim metrics: $BATS_TEST_TMPDIR/none/x.new: No such file or directory" ]]
+}

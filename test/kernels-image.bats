@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+# bats file_tags=fleet
+# The container image of the host mode and its DaemonSet, in a testbed kernel whose KVM leaks xfeatures. runc runs the containers
+# that the DaemonSet describes, as Kubernetes would. No test has a cluster.
+
+load lib
+
+setup() {
+  local tool
+  for tool in buildah runc kubectl capsh; do
+    type "$tool" >/dev/null 2>&1 || skip "there is no $tool here: scripts/setup image installs it"
+  done
+  cd "$repo" || return
+}
+
+pods() { kubectl kustomize "deploy/kubernetes/$1" 2>/dev/null; } # base|disable-at-exit
+
+# Writes the root of the image's containers, and for each container of the DaemonSet a bundle for runc.
+make_bundles() { # DIRECTORY
+  local container root name
+  container=$(buildah from --quiet "oci-archive:$(echo "$build"/xsaveshim-*.oci.tar)")
+  root=$(buildah mount "$container")
+  for name in enable watch metrics; do
+    mkdir "$1/$name"
+    cp -a "$root" "$1/$name/rootfs"
+    pods base | test/tools/bundle "$name" >"$1/$name/config.json"
+  done
+  buildah rm "$container" >/dev/null
+}
+
+@test "two builds of the image are equal bit for bit, and kubectl renders the DaemonSet, of which one variant disables the host mode at its end" {
+  local first
+  make -s image BUILD="$build" >/dev/null
+  first=$(sha256sum "$build"/xsaveshim-*.oci.tar)
+  rm -r "$build"/xsaveshim-*.oci.tar "$build/image"
+  make -s image BUILD="$build" >/dev/null
+  [[ $(sha256sum "$build"/xsaveshim-*.oci.tar) == "$first" ]]
+  [[ $(pods base) != *preStop* && $(pods disable-at-exit) == *preStop* ]]
+  diff <(pods base) <(pods disable-at-exit | sed '/lifecycle:/,/- disable/d')
+}
+
+@test "from inside a container the image enables the host mode, which trims what a static VMM in another container saves and which stays when the container is killed" {
+  make -s image BUILD="$build" >/dev/null
+  make_bundles "$BATS_TEST_TMPDIR"
+  mkdir -p "$BATS_TEST_TMPDIR/vmm/rootfs/dev"
+  cp "$build/test/vmm-static" "$BATS_TEST_TMPDIR/vmm/rootfs/vmm"
+  # shellcheck disable=SC2016 # the inner shell's
+  run --separate-stderr timeout 600 test/kernels/run --timeout 500 leaky -- bash -c '
+    cp -r "$1" /tmp/bundles && cd /tmp/bundles && mkfifo steps
+    mkdir -p /var/lib/prometheus/node-exporter
+    start() { runc --root /tmp/runc run --no-pivot --bundle "$1" "$1"; }
+    (cd vmm && runc spec && jq ".process.args = [\"/vmm\", \"create\", \"0\", \"cpuid\", \"0xd=0x3\", \"run\", \"get-xsave\",
+      \"pause\", \"get-xsave\", \"pause\", \"get-xsave\", \"pause\", \"get-xsave\"] | .process.terminal = false |
+      .linux.resources.devices = [{allow: true, access: \"rwm\"}] | .mounts += [{destination: \"/dev/kvm\", type: \"bind\",
+      source: \"/dev/kvm\", options: [\"bind\"]}]" config.json >new && mv new config.json)
+    start vmm <steps >saved & exec 5>steps
+    # Waits until the VMM has saved its guest once more.
+    saves() { for _ in {1..200}; do (($(grep -c ^get-xsave: saved) == $1)) && return; sleep 0.1; done; echo "no save $1"; }
+    saves 1
+    start enable
+    start watch >reports &
+    for _ in {1..200}; do grep -q event=active reports && break; sleep 0.1; done
+    echo >&5; saves 2
+    start metrics & for _ in {1..200}; do [ -e /var/lib/prometheus/node-exporter/xsaveshim.prom ] && break; sleep 0.1; done
+    grep ^xsaveshim_host_active /var/lib/prometheus/node-exporter/xsaveshim.prom
+    runc --root /tmp/runc exec watch /bin/xsaveshim host status | head -n 1
+    runc --root /tmp/runc kill watch KILL
+    for _ in {1..200}; do runc --root /tmp/runc list -q | grep -q watch || break; sleep 0.1; done
+    echo >&5; saves 3
+    start watch >>reports &
+    for _ in {1..200}; do (($(grep -c event=active reports) == 2)) && break; sleep 0.1; done
+    runc --root /tmp/runc exec watch /bin/xsaveshim host disable
+    echo >&5; saves 4
+    "$0/xsaveshim" host status | head -n 1
+    grep -o "^get-xsave: 0 xstate_bv=0x[0-9a-f]*" saved
+    grep -o "event=trim.*via=host.*dropped=.*" reports | head -n 1' "$build" "$BATS_TEST_TMPDIR"
+  [[ $output == "xsaveshim host: enabled: trim=both refused=report
+xsaveshim_host_active 1
+active: avx was cleared from a payload of a VM whose guest lacks it
+xsaveshim host: disabled
+inactive: it is not enabled
+get-xsave: 0 xstate_bv=0x217
+get-xsave: 0 xstate_bv=0x3
+get-xsave: 0 xstate_bv=0x3
+get-xsave: 0 xstate_bv=0x217
+event=trim via=host "*"dropped=avx,bndcsr,pkru" ]] || fail "$output" "$stderr"
+}
