@@ -35,6 +35,7 @@ make_bundles() { # DIRECTORY
   rm -r "$build"/xsaveshim-*.oci.tar "$build/image"
   make -s image BUILD="$build" >/dev/null
   [[ $(sha256sum "$build"/xsaveshim-*.oci.tar) == "$first" ]]
+  [[ $(pods base) == *"image: xsaveshim:$(sed -n 's/^VERSION := //p' Makefile)"$'\n'* ]]
   [[ $(pods base) != *preStop* && $(pods disable-at-exit) == *preStop* ]]
   diff <(pods base) <(pods disable-at-exit | sed '/lifecycle:/,/- disable/d')
 }
