@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 // The log moves its descriptors to this number or above, because some VMMs close lower descriptors,
-// or expect certain lower numbers to be free. The number is below 1024, the usual soft limit of
+// or expect certain lower numbers to be free. LOG_FD_MIN is below 1024, the usual soft limit of
 // descriptors.
 #define LOG_FD_MIN 1000
 
@@ -118,9 +118,9 @@ bool log_is_open(const struct log *log)
 }
 
 // The log calls syscall() instead of open(), connect() and close(), which are cancellation points.
-// ThreadSanitizer does not see that syscall() closes a descriptor, and would report a race if libc
-// opened another file with the same number. So the log's other calls on descriptors also bypass
-// libc.
+// If only close() bypassed libc, ThreadSanitizer would miss that the descriptor was closed, and
+// would report a race when libc opened another file with the same number. So the log's other calls
+// on descriptors also bypass libc.
 static int open_file(const char *path, int flags)
 {
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,

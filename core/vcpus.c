@@ -8,7 +8,7 @@
 
 // A vCPU's word in vcpus.words has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits
 // 46 to 61, and an enum vcpu_knowledge in bits 62 and 63. If guest_xcr0 and enabled_xcr0 are in the
-// vCPU's slot, the word has XCR0_IN_SLOT in place of VCPU_XCR0.
+// vCPU's element of vcpus.slots, the word has XCR0_IN_SLOT in place of VCPU_XCR0.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62
@@ -59,8 +59,8 @@ static bool has_history(const struct vcpus *vcpus, int fd)
 	return slot_of(vcpus, fd) & HAS_HISTORY;
 }
 
-// Gives the descriptor a slot if the descriptor has none. Returns the slot's index plus one, or 0
-// if the descriptor cannot have a slot.
+// Gives the descriptor a slot in vcpus.slots if the descriptor has none. Returns the slot's index
+// plus one, or 0 if the descriptor cannot have a slot.
 static unsigned int take_slot(struct vcpus *vcpus, int fd)
 {
 	unsigned int number = slot_number(vcpus, fd);
@@ -72,8 +72,8 @@ static unsigned int take_slot(struct vcpus *vcpus, int fd)
 			atomic_fetch_add_explicit(&vcpus->slots_given, 1, memory_order_relaxed) + 1;
 		if (number > VCPUS_SLOTS)
 			return 0;
-		// If the exchange fails, another thread has given the descriptor a slot, and
-		// perhaps a history of events.
+		// If the exchange fails, another thread has given the descriptor a slot, and may
+		// have set HAS_HISTORY.
 		if (!atomic_compare_exchange_strong_explicit(
 			    &vcpus->slot_of[fd], &none, (uint16_t)number, memory_order_relaxed,
 			    memory_order_relaxed))
@@ -82,8 +82,8 @@ static unsigned int take_slot(struct vcpus *vcpus, int fd)
 	return number;
 }
 
-// Returns the slot that has the descriptor's counters. A descriptor without a slot uses the
-// counters of a slot near the end of the array. vCPUs rarely have this slot, because take_slot
+// Returns the slot that has the descriptor's counters. A descriptor without a slot of its own uses
+// the counters of a slot at the end of vcpus.slots. Few vCPUs have such a slot, because take_slot
 // gives out slots from the beginning of the array.
 static struct vcpu_slot *counting_slot(struct vcpus *vcpus, int fd)
 {
@@ -129,8 +129,8 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 		store(&slot->guest_xcr0, vcpu.guest_xcr0);
 		store(&slot->enabled_xcr0, vcpu.enabled_xcr0);
 	}
-	// Because of memory_order_release, a thread that reads XCR0_IN_SLOT also reads the new
-	// XCR0s.
+	// Because of memory_order_release, a thread that finds XCR0_IN_SLOT in the word also reads
+	// the new XCR0s.
 	atomic_store_explicit(
 		&vcpus->words[number - 1],
 		knowledge << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |

@@ -28,15 +28,15 @@ static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2),
 static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries),
 	      "struct guest_cpuid is the argument of KVM_GET_CPUID2");
 
-// ioctl_fn is variadic like libc's ioctl(), because the ABI makes the caller of a variadic function
-// also set %al.
+// ioctl_fn is variadic like libc's ioctl(), because the ABI requires that the caller of a variadic
+// function sets %al.
 typedef int ioctl_fn(int fd, unsigned long request, ...);
 
 // The largest number of MSRs that KVM takes in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
 #define KVM_MSRS_MAX 256
 
-// Marks a function that is rarely called. The compiler optimises this function for size, and does
-// not add its large buffer to its callers' stack frames.
+// Marks a function that is rarely called. The compiler optimises such a function for size, and does
+// not add the function's large buffer to its callers' stack frames.
 #define OUT_OF_LINE __attribute__((noinline, cold))
 
 static ioctl_fn start_and_call;
@@ -45,7 +45,7 @@ static ioctl_fn start_and_call;
 // next_ioctl is start_and_call, because another library's constructor may call ioctl() before this
 // library's constructor has run. After this library's constructor, ioctl() does not call dlsym(),
 // so a signal handler may call ioctl(). next_ioctl need not be atomic, because the library writes
-// it before there are threads. So KVM_RUN needs only one jump through memory.
+// it before there are threads.
 __attribute__((used)) static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
@@ -166,8 +166,8 @@ OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 
 // A descriptor that the library does not know may still be a vCPU: a duplicate, or a descriptor
 // from another process. If the VMM sets a vCPU's CPUID table through a duplicate, the library does
-// not know the table under the vCPU's other descriptors. So if a descriptor has no known table, the
-// library queries KVM each time and does not store the answer.
+// not know the table under the vCPU's other descriptors. So if the library knows no table for a
+// descriptor, it queries KVM each time and does not store the answer.
 static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
@@ -203,8 +203,8 @@ static void report_trimmed(struct vcpu_call call, enum vcpu_event event, struct 
 	report_trim(&report_log, call, trim, count);
 }
 
-// The calls that load vCPU state, except KVM_SET_XSAVE and KVM_SET_XCRS. The library reports if KVM
-// refuses one of these calls, and never changes their arguments.
+// The calls that load vCPU state, except KVM_SET_XSAVE and KVM_SET_XCRS. The library reports when
+// KVM refuses one of these calls, but never changes a call's argument.
 static const struct {
 	unsigned int command;
 	// ioctl_name is an array, because a pointer would need a relocation.
@@ -277,8 +277,8 @@ static uint64_t state_bit(size_t call, struct state_refusal refusal)
 
 // The function reads the call's argument only if KVM failed the call with EINVAL, or set only some
 // of the MSRs. In these two cases, KVM has read the argument, so the argument is readable. The
-// function reports nothing until the VMM's first KVM_SET_CPUID or KVM_SET_CPUID2 has opened the
-// log.
+// function reports nothing while the log is not open. The VMM's first KVM_SET_CPUID or
+// KVM_SET_CPUID2 opens the log.
 OUT_OF_LINE static void handle_refused_state(int fd, struct state_refusal refusal)
 {
 	struct vcpu_call call = {.fd = fd, .vcpu = vcpus_get(&vcpus, fd)};
@@ -345,8 +345,8 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 {
 	int vcpu_fd;
 
-	// Update the record before KVM creates the vCPU. Otherwise `xsaveshim status` could find a
-	// vCPU of which the record does not know.
+	// Update the record before KVM creates the vCPU. Otherwise, `xsaveshim status` could find
+	// the vCPU while the record still says that the VMM has none.
 	record_vcpu(&record);
 	vcpu_fd = next_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
@@ -507,9 +507,9 @@ static _Noreturn void end_vmm(void)
 	_exit(1);
 }
 
-// Handles a payload that KVM refused. If a wider CPUID table can help, tries to load the payload
-// under such a table. If the payload is still not loaded, reports that KVM refused it. Returns the
-// result of the VMM's KVM_SET_XSAVE.
+// Handles a payload that KVM refused. If KVM refused only FP and SSE, sets a CPUID table that
+// enumerates them, and tries to load the payload again. If the payload is still not loaded, reports
+// that KVM refused it. Returns the result of the VMM's KVM_SET_XSAVE.
 OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long request, void *payload,
 				      int result)
 {
@@ -564,8 +564,8 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 
 // Handles an XCR0 that KVM accepted from KVM_SET_XCRS. The guest had this XCR0 when the VMM saved
 // the guest. If the library dropped an xfeature of this XCR0 from the payload, the xfeature's state
-// is lost. From now on, the library allows all xfeatures of this XCR0, even those that the guest's
-// CPUID does not enumerate.
+// is lost. In later payloads of the vCPU, the library allows all xfeatures of this XCR0, even those
+// that the guest's CPUID does not enumerate.
 OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
@@ -603,8 +603,8 @@ OUT_OF_LINE static void handle_xcr0_refused(struct vcpu_call call, uint64_t xcr0
 		end_vmm();
 }
 
-// Only the errno EINVAL means that KVM refused the XCR0. After EFAULT, for example, the library
-// could not read the argument.
+// Only the errno EINVAL means that KVM refused the XCR0. After EFAULT, for example, KVM could not
+// read the argument, so the library must not read it either.
 static int set_xcrs(int fd, unsigned long request, void *argument)
 {
 	struct vcpu_call call = {.ioctl_name = "KVM_SET_XCRS", .fd = fd};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A process gets a supervisor in the following steps before it executes the VMM. The listener is
-// the descriptor at which the supervisor receives the kernel's seccomp notifications.
+// Before `xsaveshim run` executes a VMM, it starts the VMM's supervisor in the following steps. The
+// listener is the descriptor at which the supervisor receives the kernel's seccomp notifications.
 //
 //   VMM's process                                  supervisor
 //   1. forks a child, which forks the
@@ -57,9 +57,9 @@ static int receive_number(int socket)
 	return number;
 }
 
-// Closes all inherited descriptors except the supervisor's socket and standard error, to which the
-// supervisor may write its reports. Also leaves the VMM's working directory, because otherwise the
-// directory's file system could not be unmounted.
+// Closes all inherited descriptors except the socket and standard error. Standard error stays open,
+// because the supervisor may write its reports to it. Also leaves the VMM's working directory,
+// because otherwise the directory's file system could not be unmounted.
 static void close_inherited(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -83,8 +83,8 @@ static void close_inherited(int *socket)
 }
 
 // Ends the program if /proc belongs to another PID namespace. The supervisor reads /proc/PID for
-// the pids in the kernel's notifications. In another PID namespace, these pids belong to other
-// processes.
+// the pids in the kernel's notifications. In the /proc of another PID namespace, these pids belong
+// to other processes.
 static void check_proc(void)
 {
 	char self[16] = "";
@@ -111,8 +111,8 @@ static int copy_listener(pid_t vmm, int number)
 }
 
 // Asks the kernel never to kill the supervisor for lack of memory. The supervisor needs little
-// memory, and without the supervisor every later restore would fail. Only root may set
-// oom_score_adj to -1000.
+// memory, and without the supervisor every later restore would fail. The kernel accepts -1000 only
+// from a process with CAP_SYS_RESOURCE.
 static void escape_oom_killer(void)
 {
 	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -137,8 +137,9 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 	supervise();
 }
 
-// The supervisor must not end before the last supervised VMM ends. So the supervisor ignores
-// signals, which may come from the terminal, or from a service manager that stops the VMM.
+// The supervisor must not end before the last supervised VMM ends. So the supervisor ignores every
+// signal that can be ignored. Such signals may come from the terminal, or from a service manager
+// that stops the VMM.
 static void leave_session(void)
 {
 	setsid();
@@ -146,9 +147,9 @@ static void leave_session(void)
 		signal(number, SIG_IGN);
 }
 
-// Moves fd above the numbers of the standard streams. If the VMM was started without one of these
-// streams, the stream's number must stay free. Otherwise the VMM or the supervisor would use the
-// socket as if it were the stream.
+// Moves the socket fd to a number above those of the standard streams. If the VMM was started
+// without one of these streams, the stream's number must stay free. Otherwise the VMM or the
+// supervisor would use the socket as if it were the stream.
 static int move_above_stdio(int fd)
 {
 	int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -159,9 +160,9 @@ static int move_above_stdio(int fd)
 	return above;
 }
 
-// Forks the supervisor from a child that exits at once. The kernel then gives the supervisor a new
-// parent: the nearest ancestor that is a subreaper (prctl(2)). The VMM must not become this parent,
-// so the VMM's process is not a subreaper until the child has exited.
+// Forks the supervisor from a child that exits at once. The kernel then makes the nearest ancestor
+// that is a subreaper (prctl(2)) the supervisor's new parent. The VMM's process must not become the
+// new parent, so it is not a subreaper until the child has exited.
 static void start_supervisor(int socket, const struct settings *settings, const char *program,
 			     const char *reason)
 {

@@ -11,10 +11,10 @@
 #define EXIT_NOT_EXECUTABLE 126
 #define EXIT_NOT_FOUND 127
 
-// Puts the calling process under a new supervisor. The calling process then executes the VMM. The
-// process's children, signals, descriptors and environment stay as they were. program: the VMM, for
-// a report. reason: why `xsaveshim run` chose the supervisor as the mode, for a report. If
-// attach_supervisor fails, the program ends with a message. Not thread-safe.
+// Puts the calling process, which must then execute the VMM, under a new supervisor. Does not
+// change the process's children, signals, descriptors or environment. program: the VMM's program,
+// for the report event=run. reason: why `xsaveshim run` chose the supervisor, for the same report.
+// If attach_supervisor fails, the program ends with a message. Not thread-safe.
 void attach_supervisor(const struct settings *settings, const char *program, const char *reason);
 
 #endif

@@ -27,8 +27,8 @@ static _Noreturn void fail(const char *what)
 	err(EXIT_OWN_FAILURE, "cannot supervise: %s", what);
 }
 
-// Like the kernel, the filter looks only at the lower 32 bits of the request. The upper 32 bits may
-// be copies of bit 31, because QEMU up to 8.2 passes the request as an int.
+// Like the kernel, the filter looks only at the lower 32 bits of an ioctl's request. The upper 32
+// bits may be copies of bit 31, because QEMU up to 8.2 passes the request as an int.
 static void add_rules(scmp_filter_ctx context)
 {
 	int error = seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW);
@@ -68,14 +68,14 @@ struct sock_fprog filter_make(void)
 }
 
 // filter_load does not use libseccomp, because libseccomp before 2.6 cannot set WAIT_KILLABLE_RECV.
-// With this flag, only a fatal signal interrupts a call that waits for the supervisor's answer.
-// filter_load sets no_new_privs only if the kernel demands it. Without no_new_privs, a jailer can
-// still become another user, and a security module can still confine the VMM.
+// With this flag, only a fatal signal interrupts a call whose notification the supervisor has
+// received. filter_load sets no_new_privs only if the kernel demands it, because no_new_privs
+// disables set-user-ID programs, and may keep a security module from confining the VMM.
 int filter_load(const struct sock_fprog *filter)
 {
 	// Without SPEC_ALLOW, Linux before 5.16 slows the process down, because the kernel turns on
-	// mitigations of speculative execution attacks. These mitigations are for sandboxes, and
-	// this filter is not a sandbox.
+	// mitigations of speculative execution attacks for a process with a filter. These
+	// mitigations are for sandboxes, and this filter is not a sandbox.
 	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
 			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 

@@ -8,7 +8,7 @@
 
 #include <linux/filter.h>
 
-// The filter's instructions are in static memory.
+// Returns the filter. Its instructions are in static memory.
 struct sock_fprog filter_make(void);
 
 // Puts the calling process under the filter for good. The process must have only one thread.

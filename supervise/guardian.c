@@ -24,15 +24,15 @@
 #include "reports.h"
 #include "xsaveshim/report.h"
 
-// The largest number of the supervisor's threads that may answer notifications.
+// The number of slots. A thread of the supervisor needs a slot to receive notifications.
 #define SLOTS 32768
 
 // The kernel's PID_MAX_LIMIT.
 #define PIDS (4 << 20)
 
 // The memory that the guardian shares with the supervisor. The kernel writes each notification
-// directly into a slot, so that the guardian knows every notification that the supervisor has
-// received.
+// directly into a slot of this memory, so that the guardian knows every notification that the
+// supervisor has received.
 struct shared {
 	atomic_uint slots_used; // the highest index of a slot that was ever claimed, plus one
 	struct {
@@ -85,8 +85,8 @@ static bool is_owner(pid_t pid)
 }
 
 // Reports that the supervisor has died. If ioctl_name is not NULL, also reports that the guardian
-// ends the process because of this ioctl. A child of the guardian writes the line, because the
-// write may block, and VMMs wait for the guardian.
+// ends the process because it made this ioctl. A child of the guardian writes the line, because the
+// write may block while VMMs wait for the guardian's answers.
 static void report_death(pid_t process, const char *ioctl_name)
 {
 	pid_t child = fork();
@@ -117,8 +117,8 @@ static const char *name_of(unsigned int request)
 }
 
 // If the guardian must end the process that made the call, returns a pidfd of this process.
-// Otherwise returns -1. Opens the pidfd before checking that the caller still waits. So the pidfd
-// refers to the caller's process, and not to a later process with the same pid.
+// Otherwise, returns -1. Opens the pidfd, and then checks that the process still waits for the
+// answer to its call. So the pidfd does not refer to a later process with the same pid.
 static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 {
 	struct caller caller = {.tid = (pid_t)notification->pid,

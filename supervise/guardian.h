@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The guardian is a small process that acts if the supervisor dies.
+// The guardian is a small process that acts when the supervisor dies.
 //
-// Without a supervisor, a VMM's KVM_SET_XSAVE would fail. If the VMM ignored this failure, as QEMU
-// up to 8.1 does, the guest would run on without its state. So the guardian reports that the
+// Without a supervisor, a VMM's KVM_SET_XSAVE fails with ENOSYS. If the VMM ignores this failure,
+// as QEMU up to 8.1 does, the guest runs on without its state. So the guardian reports that the
 // supervisor has died.
 //
 // With XSAVESHIM_REFUSED=report, the guardian exits after this report. The exit closes the last
@@ -10,12 +10,13 @@
 // every ioctl that the supervisor watched fails with ENOSYS.
 //
 // With XSAVESHIM_REFUSED=abort, the guardian keeps the listener. An owner is a process that has
-// created a vCPU. The guardian ends each owner whose call the supervisor was handling, and each
-// owner that later makes a watched call for a vCPU. Every other watched call fails with ENOSYS.
-// Even an owner's KVM_CREATE_VCPU only fails with ENOSYS, because no VMM ignores this failure.
+// created a vCPU. When the supervisor dies, the guardian ends each owner whose watched call for a
+// vCPU has no answer yet. Later, the guardian ends each owner that makes a watched call for a vCPU.
+// Every other watched call fails with ENOSYS. The guardian does not end an owner that calls
+// KVM_CREATE_VCPU, because no VMM ignores its failure.
 //
-// Of another process, the guardian reads only /proc/TID/status, because no process can make this
-// read block.
+// The guardian reads no file of another process except /proc/TID/status, because no process can
+// make this read block.
 #ifndef XSAVESHIM_GUARDIAN_H
 #define XSAVESHIM_GUARDIAN_H
 

@@ -30,7 +30,7 @@ struct call {
 	int fd;
 	uint64_t argument;
 	int vcpu_id;
-	pid_t owner; // the pid of the caller's owner (tracked.h); 0: none or unknown
+	pid_t owner; // the pid of the caller's owner (tracked.h), or 0 if not known
 };
 
 static int listener;
@@ -38,9 +38,10 @@ static const struct settings *settings;
 static struct tracked *tracked;
 static struct xsaveshim_record *record;
 
-// If the supervisor cannot query KVM, host.xfeatures is the host's XCR0. The supervisor cannot see
-// whether a VMM has the permission to use AMX, so host.xcr0 stays 0. This does no harm, because KVM
-// accepts a CPUID table with AMX only from a VMM that has this permission.
+// The capabilities of this host. If the supervisor cannot query KVM, host.xfeatures is the CPU's
+// XCR0. The supervisor cannot see whether a VMM has the permission to use AMX, so host.xcr0 stays
+// 0. This does no harm, because KVM accepts a CPUID table with AMX only from a VMM that has this
+// permission.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -48,7 +49,8 @@ static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
 	return (struct vcpu_call){.ioctl_name = call->ioctl_name, .fd = call->fd, .vcpu = vcpu};
 }
 
-// Returns the log for reports about the caller's process. Call reports_end after the reports.
+// Returns the log for reports about the process that made the call. Call reports_end after the
+// reports.
 static struct log *begin_reports(const struct call *call)
 {
 	pid_t process = call->owner;
@@ -59,9 +61,9 @@ static struct log *begin_reports(const struct call *call)
 	return reports_begin(process);
 }
 
-// Reports that errno keeps the supervisor from accessing the caller's process. Does not report
-// ENOENT (the descriptor is not a vCPU), ESRCH (the caller has exited), or EFAULT (the kernel will
-// also fail the call with EFAULT).
+// Reports that the supervisor cannot access the process that made the call. errno is the reason.
+// Does not report ENOENT (the descriptor is not a vCPU), ESRCH (the calling thread has exited), or
+// EFAULT (the kernel will also fail the call with EFAULT).
 static void report_not_readable(struct call *call)
 {
 	int error = errno;
@@ -88,9 +90,10 @@ static void report_not_readable(struct call *call)
 }
 
 // Takes the lock of the tracked vCPUs, and returns the call's vCPU. Call lock_vcpu after reading
-// the caller's memory. In two cases, lock_vcpu returns NULL and does not take the lock. In the
-// first case, the caller has no owner, so KVM will fail the call with EIO. In the second case, the
-// caller no longer waits, so the memory that the supervisor has read may be another process's.
+// the calling thread's memory. In two cases, lock_vcpu returns NULL and does not take the lock. In
+// the first case, the thread shares no memory with a process that has created a vCPU, so KVM will
+// fail the call with EIO. In the second case, the thread no longer waits for the answer to its
+// call, so the memory that the supervisor has read may be another process's.
 static struct tracked_vcpu *lock_vcpu(struct call *call)
 {
 	call->owner = tracked_owner(tracked, &call->caller);
@@ -110,8 +113,8 @@ static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint6
 
 // ---- the end of a VMM ----
 
-// Ends the VMM, because its guest would otherwise run on without the saved state. Opens the pidfd
-// before checking that the caller still waits. So the pidfd refers to the caller's owner, and not
+// Ends the VMM, because its guest would otherwise run on without the saved state. Opens the pidfd,
+// and then checks that the VMM still waits for the answer to its call. So the pidfd does not refer
 // to a later process with the same pid.
 static void end_vmm(const struct call *call)
 {
@@ -186,9 +189,10 @@ static void before_set_cpuid2(struct call *call)
 
 // ---- KVM_SET_XSAVE ----
 
-// Writes the trimmed XSTATE_BV into the caller's payload. Returns 0 or an errno. Opens the caller's
-// memory before checking that the caller still waits. So the function writes to the caller's
-// memory, even if the kernel later gives the tid to another thread.
+// Writes the trimmed XSTATE_BV into the VMM's payload. Returns 0 or an errno. Opens the memory of
+// the VMM's thread, and then checks that the thread still waits for the answer to its call. So the
+// function writes to this thread's memory, even if the kernel later gives the tid to another
+// thread.
 static int write_payload(const struct call *call, struct trim_result trim)
 {
 	int memory = remote_memory_open(call->caller.tid);
@@ -278,9 +282,8 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 }
 
 // Notes the events of a payload whose XSTATE_BV is now trim.after. The payload counts as refused
-// only if every kernel refuses it. An xfeature that is only in an earlier CPUID table of the vCPU
-// does not make the payload count as refused. The reason is that KVM may have refused the latest
-// table.
+// only if every kernel refuses it. KVM may have refused the vCPU's latest CPUID table. So the
+// payload does not count as refused if it has xfeatures that only an earlier CPUID table has.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {
@@ -302,9 +305,9 @@ static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *
 		record_event(record, RECORD_REFUSED);
 		events->refused_count =
 			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
-		// A vCPU without a known CPUID table may belong to another process. If so, KVM
-		// fails the call whatever the payload is. So the supervisor does not end the VMM
-		// because of such a vCPU.
+		// If the supervisor knows no CPUID table of the vCPU, the vCPU may belong to
+		// another process. KVM then fails the call whatever the payload is, so the
+		// supervisor does not end the VMM.
 		events->ends_vmm =
 			settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
 			policy_ends_vmm(settings->trim, vcpu->vcpu, events->refusal);
@@ -351,10 +354,10 @@ static void before_set_xsave(struct call *call)
 // ---- KVM_SET_XCRS ----
 
 // KVM_SET_XCRS passes the XCR0 that the guest had enabled when the VMM saved the guest. If the
-// supervisor dropped an xfeature of this XCR0 from the payload, the xfeature's state is lost. From
-// now on, the supervisor allows the other xfeatures of this XCR0, even those that the guest's CPUID
-// does not enumerate. The supervisor need not know whether KVM_SET_XCRS succeeds, because a VMM
-// whose KVM_SET_XCRS fails does not go on to load a payload.
+// supervisor dropped an xfeature of this XCR0 from the payload, the xfeature's state is lost. In
+// later payloads of the vCPU, the supervisor allows the other xfeatures of this XCR0, even those
+// that the guest's CPUID does not enumerate. The supervisor does not see whether KVM_SET_XCRS
+// succeeds, and assumes that it does.
 static void before_set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
@@ -401,7 +404,7 @@ const struct watched_ioctl watched[WATCHED] = {
 };
 
 // Handles a call for a vCPU. If the descriptor is not a vCPU, the supervisor does not read the
-// caller's memory, because the read may block.
+// memory of the thread that made the call, because the read may block.
 static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call))
 {
 	call->vcpu_id = remote_vcpu_id(call->caller.tid, call->fd);

@@ -28,8 +28,8 @@
 // The stack size of a thread, which may read a CPUID table of 10 KiB onto its stack.
 #define STACK_SIZE (256 << 10)
 
-// A thread that has answered a notification exits if more than IDLE_MAX threads wait for a
-// notification.
+// A thread that has answered a notification exits if, with this thread, more than IDLE_MAX threads
+// would wait for a notification.
 #define IDLE_MAX 4
 
 static int listener;
@@ -68,7 +68,7 @@ static bool receive(struct seccomp_notif *slot)
 		_exit(0); // the last process with the filter has exited
 	memset(slot, 0, sizeof(*slot));
 	is_received = !seccomp_notify_receive(listener, slot);
-	// ENOENT: the caller was killed before the supervisor could receive its notification.
+	// ENOENT: the calling thread was killed before the supervisor received the notification.
 	if (!is_received && errno != ENOENT && errno != EINTR)
 		fail();
 	set_events(EPOLL_CTL_MOD, listener, EPOLLONESHOT);
@@ -77,9 +77,9 @@ static bool receive(struct seccomp_notif *slot)
 
 static void start_thread(void);
 
-// Answers one notification. After the answer, the kernel makes the VMM's call in any case. A VMM
-// can block the thread that handles its call for as long as the VMM wants. So if no other thread
-// waits for a notification, this thread first starts another thread.
+// Answers one notification. After every answer, the kernel makes the VMM's call. A VMM can block
+// the thread that handles its call for as long as the VMM wants. So if no other thread waits for a
+// notification, this thread starts another thread before it handles the call.
 static void serve_one(struct seccomp_notif *slot)
 {
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
@@ -106,8 +106,8 @@ static void *serve(void *slot)
 	return NULL;
 }
 
-// Starts a thread that answers notifications. If start_thread cannot start a thread, the VMM's next
-// call waits until a thread has answered an earlier call.
+// Starts a thread that answers notifications. If no thread can be started, the next notification
+// waits until a thread has answered an earlier notification.
 static void start_thread(void)
 {
 	struct seccomp_notif *slot = guardian_claim_slot();

@@ -21,8 +21,9 @@
 bool remote_read(pid_t tid, uint64_t address, void *to, size_t size);
 
 // Opens the thread's memory for remote_memory_write. The returned descriptor refers to the memory
-// of the program that the thread runs now, even if the thread later executes another program. If a
-// later caller_waits returns true, remote_memory_write cannot write into another program's memory.
+// of the program that the thread runs now, even if the thread later executes another program. Call
+// caller_waits after remote_memory_open. If caller_waits returns true, the descriptor refers to the
+// memory of the program that made the call.
 int remote_memory_open(pid_t tid);
 
 // Writes size bytes and closes the descriptor memory. Like a debugger, remote_memory_write also
@@ -59,8 +60,9 @@ struct caller {
 	uint64_t notification;
 };
 
-// Returns true if the caller is still blocked. Call caller_waits after each access to the caller's
-// process, because the kernel may have given the tid to another process. caller_waits never blocks.
+// Returns true if the caller is still blocked in its ioctl. Call caller_waits after each access to
+// the caller's process, because the caller may have exited, and another process may have got its
+// tid. caller_waits never blocks.
 bool caller_waits(const struct caller *caller);
 
 #endif

@@ -12,9 +12,9 @@
 #include "xsaveshim/log.h"
 #include "xsaveshim/settings.h"
 
-// Opens the log that the settings name, and reports the settings' problems. vmm: the pid in these
-// reports. in_use has the same meaning as in struct log. Returns true if the log may write to
-// standard error.
+// Opens the log that the settings name, and reports the settings' problems. vmm: the value of pid=
+// in these reports. in_use has the same meaning as in struct log. Returns true if the log may write
+// to standard error.
 bool reports_open(const struct settings *settings, pid_t vmm, _Atomic uint32_t *in_use);
 
 bool reports_take(enum log_level level);

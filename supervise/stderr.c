@@ -15,19 +15,19 @@
 #include "guardian.h"
 #include "remote.h"
 
-// The first check of whether a VMM has standard error open is at most FIRST_CHECK_MS after a
-// notification. Each further interval between checks is twice as long as the one before.
+// Within FIRST_CHECK_MS after a notification, the supervisor checks whether a VMM has standard
+// error open. Each further interval between checks is twice as long as the one before.
 #define FIRST_CHECK_MS 100
 #define LAST_INTERVAL_MS (INT64_C(1) << 30)
 
-// A report waits at most this long for a check, and again at most this long for a reader of
-// standard error.
+// Before the supervisor writes a report, it waits at most REPORT_WAIT_MS for a check, and then at
+// most REPORT_WAIT_MS for a reader of standard error.
 #define REPORT_WAIT_MS 1000
 
 static struct tracked *tracked;
 static pid_t first_process;
 
-// The mutex lock guards the following variables. Both condition variables use the monotonic clock.
+// The mutex guards the following variables. Both condition variables use the monotonic clock.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t check_wanted;
 static pthread_cond_t check_done;
@@ -145,8 +145,7 @@ void stderr_check_soon(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// stderr_check_now does not wait if an earlier report has already waited for the same check in
-// vain.
+// stderr_check_now does not wait if a check that an earlier report requested is still not done.
 void stderr_check_now(void)
 {
 	int64_t deadline = now_ms() + REPORT_WAIT_MS;
@@ -163,7 +162,8 @@ void stderr_check_now(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// stderr_wait_writable does not wait if the pipe was still full at the end of the previous call.
+// stderr_wait_writable does not wait if the pipe was still full at the end of the previous
+// stderr_wait_writable.
 void stderr_wait_writable(void)
 {
 	static bool is_stuck;

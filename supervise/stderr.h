@@ -2,11 +2,11 @@
 // The supervisor's standard error, which is the same stream as the VMM's.
 //
 // If the VMM becomes a daemon, it closes its standard error. The supervisor must then close
-// standard error, too, because ssh or a script may wait for the end of the stream. The kernel does
-// not tell the supervisor when the VMM closes a descriptor. So a thread of the supervisor checks
-// whether the VMM's process or an owner (a process that has created a vCPU) still has standard
-// error open. The thread checks soon after each notification, and then at growing intervals. If a
-// process makes the check block, only this thread waits.
+// standard error, too, because ssh or a script may wait until every process has closed the stream.
+// The kernel does not tell the supervisor when the VMM closes a descriptor. So a thread of the
+// supervisor checks whether the VMM's process or an owner (a process that has created a vCPU) still
+// has standard error open. The thread checks soon after each notification, and then at growing
+// intervals. If a process makes the check block, only the checking thread waits.
 //
 // All functions except stderr_start are thread-safe.
 #ifndef XSAVESHIM_STDERR_H

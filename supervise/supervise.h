@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The supervisor is a process that trims the KVM_SET_XSAVE payloads of VMMs that cannot load the
-// library.
+// The supervisor is a process that drops xfeatures from the KVM_SET_XSAVE buffers of VMMs, for
+// example of static VMMs, which cannot load the library.
 //
 // The functions are not thread-safe. A function that fails ends the program with a message.
 #ifndef XSAVESHIM_SUPERVISE_H
@@ -11,10 +11,10 @@
 #include "xsaveshim/settings.h"
 
 // Opens the log that the settings name. Starts the guardian process (guardian.h). Publishes the
-// record that `xsaveshim status` reads. program: the VMM, for a report. reason: why `xsaveshim run`
-// chose the supervisor as the mode, for a report. listener: the descriptor at which the kernel's
-// notifications arrive. socket: the socket to the VMM's process. The guardian closes its copy of
-// the socket.
+// record that `xsaveshim status` reads. program: the VMM's program, for the report event=run.
+// reason: why `xsaveshim run` chose the supervisor, for the same report. listener: the descriptor
+// at which the kernel's notifications arrive. socket: the socket to the VMM's process. The guardian
+// closes its copy of the socket.
 void supervise_prepare(int listener, int socket, const struct settings *settings, pid_t vmm,
 		       const char *program, const char *reason);
 

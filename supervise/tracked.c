@@ -54,8 +54,8 @@ static struct tracked_process *with_pid(const struct tracked *tracked, pid_t pid
 		       : NULL;
 }
 
-// Returns true if the process with this pid is tracked and has a pidfd. Without a pidfd, the
-// supervisor cannot see whether the pid still belongs to the tracked process.
+// Returns true if the supervisor has a pidfd of the process with this pid. Without a pidfd, the
+// supervisor cannot see whether the pid still belongs to the same process.
 static bool has_pidfd(const struct tracked *tracked, pid_t pid)
 {
 	const struct tracked_process *process = with_pid(tracked, pid);
@@ -104,8 +104,8 @@ static void forget(struct tracked *tracked, struct tracked_process *process)
 	free(process);
 }
 
-// Forgets the exited processes that have no pidfd. Without a pidfd, the kernel does not tell the
-// supervisor that a process has exited.
+// Forgets the exited processes of which the supervisor has no pidfd. The kernel does not tell the
+// supervisor when such a process exits.
 static void
 forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_process *except)
 {
@@ -153,8 +153,8 @@ void tracked_forget_exited(struct tracked *tracked)
 }
 
 // remote_process reads /proc, which takes ten times as long as kcmp(2). So tracked_owner stores
-// each thread's owner, and usually reads /proc only once for each thread. It reads /proc more often
-// if the process's first thread has exited, or if the kernel was built without kcmp.
+// each thread's owner, and usually reads /proc only once for each thread. tracked_owner reads /proc
+// more often if the process's first thread has exited, or if the kernel was built without kcmp.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 {
 	pid_t tid = caller->tid;
@@ -189,7 +189,7 @@ pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 }
 
 // Returns a pidfd of the process. Returns -1 if the supervisor may not write to the thread's
-// memory, because the supervisor then cannot serve the process.
+// memory, because the supervisor then cannot trim the process's payloads.
 static int open_pidfd(pid_t tid, pid_t pid)
 {
 	int memory = remote_memory_open(tid);
@@ -329,8 +329,8 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 	free(candidates);
 }
 
-// Makes the supervisor allow for vcpu also the xfeatures that it allows for other, because the
-// descriptor may belong to either vCPU.
+// Makes the supervisor also allow for vcpu the xfeatures that the supervisor allows for other,
+// because the descriptor may refer to either vCPU.
 static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)

@@ -29,8 +29,9 @@
 //
 // All functions except tracked_init are thread-safe, because a lock guards the data. A VMM can
 // block a supervisor's thread that accesses the VMM's process. So no function accesses another
-// process while the function holds the lock. A function that has accessed a caller's process does
-// nothing more if the caller no longer waits. If no memory can be allocated, the program ends.
+// process while the function holds the lock. If a function has accessed a thread's process, and the
+// thread no longer waits for the answer to its call, the function does nothing more. If no memory
+// can be allocated, the program ends.
 #ifndef XSAVESHIM_TRACKED_H
 #define XSAVESHIM_TRACKED_H
 
@@ -65,10 +66,9 @@ struct tracked_vcpu {
 
 struct tracked_process {
 	pid_t pid;
-	// pidfd is -1 if the supervisor cannot serve the process, because it may not write to the
-	// process's memory. pidfd is also -1 if the supervisor has no descriptor left. `xsaveshim
-	// status` reads the fdinfo of the supervisor's pidfds to find the processes that the
-	// supervisor serves.
+	// pidfd is -1 if the supervisor may not write to the process's memory, or has no descriptor
+	// left. `xsaveshim status` reads the fdinfo of the supervisor's pidfds to find the
+	// processes that the supervisor serves.
 	int pidfd;
 	struct rate_limit not_readable;
 	struct tracked_vcpu *vcpus;
@@ -102,12 +102,12 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors);
 // owner or a vCPU, because a new process may have the pid of an exited process.
 void tracked_forget_exited(struct tracked *tracked);
 
-// Returns the pid of the caller's owner, or 0 if the caller has no owner.
+// Returns the pid of the owner whose memory the caller shares, or 0 if the caller has no owner.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller);
 
 // Makes the caller's process an owner, unless the caller already has an owner. Call
-// tracked_add_owner if the caller is about to create a vCPU. Returns the pid of the caller's owner,
-// or 0 if the caller no longer waits.
+// tracked_add_owner before the kernel creates a vCPU for the caller. Returns the pid of the
+// caller's owner, or 0 if the caller no longer waits for the supervisor's answer.
 pid_t tracked_add_owner(struct tracked *tracked, const struct caller *caller);
 
 // Forgets the owner's vCPUs with this id whose descriptors the caller's process has closed.
@@ -116,8 +116,8 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 
 // Takes the lock, and returns the owner's vCPU that has this id, and to which the caller's fd
 // refers. If the supervisor does not know the vCPU, adds it as VCPU_NO_CPUID. The returned pointer
-// is valid until tracked_unlock. If the caller no longer waits, returns NULL and does not take the
-// lock.
+// is valid until tracked_unlock. If the caller no longer waits for the supervisor's answer, returns
+// NULL and does not take the lock.
 struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
 				       const struct caller *caller, int fd, int id);
 void tracked_unlock(struct tracked *tracked);

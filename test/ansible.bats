@@ -78,7 +78,7 @@ traces() {
   host sh -c 'find /etc /usr /var/cache /var/lib/dpkg/info /var/lib/prometheus /var/lib/systemd -name "*xsaveshim*" ! -path "/usr/share/man/*/index.db" | sort; dpkg-query -W "xsaveshim*" 2>/dev/null' || true
 }
 
-@test "the Ansible playbook plan compares all hosts, and installs nothing on them" {
+@test "the Ansible playbook plan.yml probes and compares all hosts, and installs nothing on them" {
   play 0 plan -e "xsaveshim_controllers_command=$build/xsaveshim"
   [[ $output == *"1: kvm1 kvm2 kvm3"* ]]
   for name in kvm1 kvm2 kvm3; do
@@ -87,7 +87,7 @@ traces() {
   done
 }
 
-@test "the Ansible playbook rollout changes nothing in check mode" {
+@test "the Ansible playbook rollout.yml in check mode changes nothing on the hosts" {
   play 0 rollout --check
   for name in kvm1 kvm2 kvm3; do
     on "$name"
@@ -95,7 +95,7 @@ traces() {
   done
 }
 
-@test "the Ansible playbook rollout stops at a host that cannot start a probe domain, and the hosts after it keep what they had" {
+@test "if a host cannot start a test domain of libvirt, the Ansible playbook rollout.yml fails there, and installs nothing on the hosts after it" {
   on kvm2
   host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-kept
   play 2 rollout
@@ -112,7 +112,7 @@ traces() {
   [[ -z $(traces) ]] || fail "$(traces)"
 }
 
-@test "the Ansible playbook rollout enables xsaveshim on every host and proves it there, and a second rollout changes nothing" {
+@test "the Ansible playbook rollout.yml enables xsaveshim for libvirt on every host, and a second run of the playbook changes nothing" {
   play 0 rollout
   assert_recap kvm1 "changed=0 "
   play 0 rollout
@@ -126,7 +126,7 @@ traces() {
   done
 }
 
-@test "the Ansible playbook rollout with xsaveshim_mode=library fails if the loader does not find the library" {
+@test "if the loader of a host does not find the library, the Ansible playbook rollout.yml with xsaveshim_mode=library fails" {
   play 0 rollout --limit kvm3 -e xsaveshim_mode=library
   assert_recap kvm3 "changed=0 .*failed=0"
   on kvm3
@@ -135,7 +135,7 @@ traces() {
   host mv /srv/libxsaveshim.so /usr/lib/x86_64-linux-gnu/
 }
 
-@test "the Ansible playbook rollback leaves nothing of xsaveshim on any host" {
+@test "the Ansible playbook rollback.yml removes every file and package of xsaveshim from all hosts" {
   play 0 rollback
   for name in kvm1 kvm2 kvm3; do
     on "$name"

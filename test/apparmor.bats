@@ -70,7 +70,7 @@ install_in_opt() {
 
 in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
 
-@test "after xsaveshim-libvirt enable, a leaky image is restored intact into a domain that AppArmor confines, and the domain's log has the trim's report" {
+@test "after xsaveshim-libvirt enable, a domain that AppArmor confines is restored intact from an image with leaked xfeatures, and its log reports the trim" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt enable
   host virsh -q restore /srv/leaky.save
@@ -80,7 +80,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   assert_trim_in_guest_log
 }
 
-@test "a domain that AppArmor confines can read /etc/xsaveshim.conf only by the rule that xsaveshim-libvirt enable adds" {
+@test "AppArmor lets a confined domain read /etc/xsaveshim.conf only if the policy has the rule that xsaveshim-libvirt enable adds" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt status
   set_settings XSAVESHIM_LOG_LEVEL=debug
@@ -100,7 +100,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   set_settings
 }
 
-@test "a domain that AppArmor confines writes reports to XSAVESHIM_LOG's file if AppArmor has the rule that libvirt/apparmor names, and otherwise to the domain's own log" {
+@test "if AppArmor does not let a domain write to the file that XSAVESHIM_LOG names, the library's reports go to the domain's own log instead" {
   inside || { assert_passed_inside; return; }
   log=/var/log/xsaveshim/domains.log
   rule=$(sed -n 's,^#  */PATH \(.*\)$,\1,p' "$repo/libvirt/apparmor")
@@ -124,7 +124,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   set_settings
 }
 
-@test "AppArmor keeps a library in /opt out of a domain, which starts without it, and xsaveshim-libvirt enable notices this and undoes its changes" {
+@test "if AppArmor does not let domains map a library in /opt, domains start without the library, and xsaveshim-libvirt enable fails and undoes its changes" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt disable
   install_in_opt
@@ -148,7 +148,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
 }
 
-@test "a domain that AppArmor confines maps a library in /opt if a local AppArmor rule allows it" {
+@test "if a local AppArmor rule lets confined domains map a library in /opt, a domain loads the library and is restored intact" {
   inside || { assert_passed_inside; return; }
   install_in_opt
   echo "$library mr," | host tee -a "$local_rules" >/dev/null

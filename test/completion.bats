@@ -52,7 +52,7 @@ assert_offers() { # WORD...
   done
 }
 
-@test "the completion in bash treats the VMM and its arguments after xsaveshim run like a command line of their own" {
+@test "the completion in bash offers program names for the VMM of xsaveshim run, and file names for the VMM's arguments" {
   mkdir "$BATS_TEST_TMPDIR/files"
   cd "$BATS_TEST_TMPDIR/files"
   touch disk.qcow2

@@ -8,117 +8,117 @@ check() {
   timeout 20 "$build/test/core" "$BATS_TEST_DESCRIPTION"
 }
 
-@test "this file has a test for each case of the program build/test/core" {
+@test "core.bats has a test for each case that the program build/test/core lists, in the same order" {
   diff <("$build/test/core") <(sed -n 's/^@test "\(.*\)" { check; }$/\1/p' "$BATS_TEST_FILENAME")
 }
-@test "if a CPUID table is empty or lacks leaf 0xD, the guest's XCR0 is 0" { check; }
-@test "EAX and EDX of leaf 0xD, index 0, are the 64 bits of the guest's XCR0" { check; }
-@test "an entry of leaf 0xD with a significant index other than 0 is skipped" { check; }
-@test "an entry of leaf 0xD whose index is not significant is the guest's XCR0" { check; }
-@test "of several entries of leaf 0xD, the first is the guest's XCR0, even if its value is 0" { check; }
-@test "KVM_CPUID_FLAG_SIGNIFCANT_INDEX is the only flag of a CPUID entry that matters" { check; }
-@test "the 256th entry of a CPUID table is read, and no entry after the table's end" { check; }
-@test "a CPUID table may lie at an odd address" { check; }
-@test "in a KVM_SET_CPUID table, the first entry of leaf 0xD is the guest's XCR0" { check; }
-@test "if KVM_GET_CPUID2 writes nent back, nent is the number of entries" { check; }
-@test "if KVM_GET_CPUID2 does not change nent, the table ends with the last entry in use" { check; }
-@test "a CPUID table has at most 256 entries, whatever its nent says" { check; }
-@test "to add xfeatures to a CPUID table, only the entry of leaf 0xD that KVM uses is changed" { check; }
-@test "to add xfeatures to a CPUID table without leaf 0xD, the leaf is appended" { check; }
-@test "a full CPUID table without leaf 0xD cannot be widened, and stays unchanged" { check; }
-@test "XSTATE_BV, XCOMP_BV and MXCSR are read correctly at any alignment of the payload" { check; }
-@test "to set XSTATE_BV, only its 8 bytes of the payload are changed" { check; }
-@test "a payload with any of its 48 reserved bytes set is recognized, and other bytes do not matter" { check; }
-@test "the xfeatures 0 to 19 have names, and higher bits have none" { check; }
-@test "the host's XCR0 has FP and SSE, and has AVX if /proc/cpuinfo shows avx" { check; }
-@test "this CPU loads every MXCSR bit that the core does not take for reserved" { check; }
-@test "if KVM_SET_XCRS has several entries for XCR0, the first one counts" { check; }
-@test "at first the vCPU table knows no descriptor" { check; }
-@test "the vCPU table keeps each value that is set for a descriptor, and other descriptors do not change" { check; }
-@test "the first and the last descriptor of the vCPU table do not share an entry" { check; }
-@test "a descriptor outside the vCPU table stays unknown, and does not change the table" { check; }
-@test "the vCPU table has slots for 4,096 vCPUs, and any further vCPU stays unknown" { check; }
-@test "an event of a vCPU is reported the 1st, 10th, 100th and 1,000th time, and when it has a new xfeature" { check; }
-@test "a new vCPU with a closed vCPU's descriptor number starts without that vCPU's data and counts" { check; }
-@test "the counter of an event stops at its maximum, and an event with a new xfeature is still reported" { check; }
-@test "a guest is allowed the xfeatures of its XCR0, and always FP and SSE" { check; }
-@test "if a vCPU's XCR0 is not known, it is allowed every xfeature" { check; }
-@test "a trim never drops an xfeature that the guest's CPUID enumerates" { check; }
-@test "a second trim of the same payload changes nothing" { check; }
-@test "XSAVESHIM_TRIM selects whether saved payloads, restored payloads, both or none are trimmed" { check; }
-@test "if a vCPU's XCR0 is not known, its payload is never trimmed" { check; }
-@test "xfeatures that the host lacks, except FP and SSE, are a reason for KVM's refusal" { check; }
-@test "xfeatures that the guest lacks are a reason for KVM's refusal if the guest's XCR0 is known" { check; }
-@test "if XCOMP_BV or a reserved byte is not 0, that is a reason for KVM's refusal" { check; }
-@test "a bad MXCSR is a reason for KVM's refusal only if the payload has FP, SSE or AVX" { check; }
-@test "FP and SSE are a reason for KVM's refusal only if there is no other reason" { check; }
-@test "the library adds xfeatures to a guest's CPUID only for FP and SSE, and only if it trims restores" { check; }
-@test "if the host has AMX but the process may not use it, the reason for KVM's refusal is the permission" { check; }
-@test "XSAVESHIM_REFUSED=abort ends the VMM only for a known reason other than untrimmed xfeatures" { check; }
-@test "the reasons for a refused XCR0 are the xfeatures that the guest or the host lacks" { check; }
-@test "the xfeatures of an XCR0 that KVM accepted are allowed from then on; those already dropped are lost" { check; }
-@test "EBADF, ENOTTY and EIO mean that the descriptor is not a vCPU of this process" { check; }
-@test "a trim is reported in one line, which names the dropped xfeatures" { check; }
-@test "if XSAVESHIM_TRIM forbids a trim, it is reported as event=would-trim" { check; }
-@test "a payload without leaked xfeatures causes no report" { check; }
-@test "the report of a refusal names each reason" { check; }
-@test "if XSAVESHIM_REFUSED=abort ends the VMM, the last report has action=abort" { check; }
-@test "if KVM fails a payload with another errno than EINVAL, the report does not blame the payload" { check; }
-@test "at log level debug, a new vCPU and its XCR0 are reported" { check; }
-@test "each log level includes the reports of the more severe levels" { check; }
-@test "a value in a report is quoted if logfmt could not parse it without quotes" { check; }
-@test "a report can have the least and the greatest number" { check; }
-@test "the names of all 64 xfeatures fit into the line of a report" { check; }
-@test "a report that is too long is cut, and still ends with a newline" { check; }
-@test "each bad setting is reported in one line, with the value that is used instead" { check; }
-@test "the first eight bad settings are reported, and the further ones are counted" { check; }
-@test "each report has the pid of its process and the count of its event" { check; }
-@test "a refused XCR0 and lost state are each reported in one line" { check; }
-@test "a report for which the log would exceed RLIMIT_FSIZE goes to standard error, without a SIGXFSZ" { check; }
-@test "a renamed log file still gets reports; a deleted one gets none, and its inode stays in use" { check; }
-@test "if standard error is a deleted file, reports go to syslog; if it is a memfd, they go there" { check; }
-@test "a log that is not a regular file is refused, and a report on standard error says so" { check; }
-@test "if /dev/log is a stream socket, each report ends with a NUL" { check; }
-@test "a syslogd that starts after the log was opened still gets the reports" { check; }
-@test "if the log's disk is full, a report goes to standard error, and errno does not change" { check; }
-@test "syslog gets each report with its priority, and without a syslogd standard error gets them" { check; }
-@test "the default log is standard error" { check; }
-@test "if a process starts without standard error, no report goes to its descriptor 2" { check; }
-@test "XSAVESHIM_LOG=none opens and writes nothing" { check; }
-@test "reports are appended to the log file, which has mode 0600 and a high close-on-exec descriptor" { check; }
-@test "a log file that is a symbolic link is refused, and a report on standard error says so" { check; }
-@test "XSAVESHIM_LOG=syslog writes to the socket /dev/log" { check; }
-@test "without /dev/log, XSAVESHIM_LOG=syslog uses standard error and reports that" { check; }
-@test "the log file is not created before log_open() is called" { check; }
-@test "the log remembers where its latest report went" { check; }
-@test "if the log cannot be opened, it remembers its fallback before the first report" { check; }
-@test "if many threads open the same log, one succeeds, and the others leave no descriptor open" { check; }
-@test "if standard error becomes /dev/null, the reports go to syslog" { check; }
-@test "if standard error is /dev/null from the start, the reports go to syslog" { check; }
-@test "if another file gets the log's descriptor number, no report goes to that file" { check; }
-@test "the record that xsaveshim status reads keeps the settings and whether a vCPU was seen" { check; }
-@test "the record that xsaveshim status reads counts each kind of event" { check; }
-@test "the record that xsaveshim status reads says where reports go if the log is open" { check; }
-@test "xsaveshim status takes no settings from a record that is empty or has another version" { check; }
-@test "xsaveshim status refuses a record with a value out of range, and cuts a log path without an end" { check; }
-@test "the defaults of the settings are TRIM=restore, REFUSED=abort, LOG=stderr and LOG_LEVEL=notice" { check; }
-@test "each setting accepts each of its values" { check; }
-@test "each named field of struct settings is the value of the same setting" { check; }
-@test "a setting has the same name as a variable, as a command-line option and in JSON" { check; }
-@test "a setting refuses a value that it does not know" { check; }
-@test "the path of a log may have at most 4095 characters" { check; }
-@test "a settings file may have comments, white space, and values with equals signs" { check; }
-@test "if a settings file has two lines for one setting, the last line counts" { check; }
-@test "each bad line of a settings file is recorded as a problem, with its line number" { check; }
-@test "a settings file with a zero byte is recorded as a problem and is not applied" { check; }
-@test "a settings file that is one long line is recorded as one problem, and a long key or value is cut" { check; }
-@test "a bad line of a settings file is one problem, whatever its length" { check; }
-@test "the environment overrides the settings file" { check; }
-@test "for a bad value in the environment the default is used, and an unknown variable is a problem" { check; }
-@test "if an unknown variable in the environment has a very long name, the name is cut" { check; }
-@test "a setting comes from the environment, or else from the settings file, or else from the defaults" { check; }
-@test "a missing settings file is accepted, and a settings file that cannot be read is a problem" { check; }
-@test "a settings file of more than 16 KiB is recorded as a problem and is not applied" { check; }
-@test "if the settings file is a FIFO, xsaveshim does not wait for the FIFO's writer" { check; }
-@test "for each pair of hosts, xsaveshim pair answers like a model that tries to load every guest" { check; }
-@test "a leaky host loads its own guests, unless it refuses the xfeatures that it leaks" { check; }
+@test "if a CPUID table is empty or lacks leaf 0xD, xsaveshim takes 0 as the guest's XCR0" { check; }
+@test "xsaveshim reads the guest's XCR0 from EAX (low half) and EDX (high half) of CPUID leaf 0xD, index 0" { check; }
+@test "to find the guest's XCR0, xsaveshim skips CPUID entries of leaf 0xD with KVM_CPUID_FLAG_SIGNIFCANT_INDEX and an index other than 0" { check; }
+@test "a CPUID entry of leaf 0xD without KVM_CPUID_FLAG_SIGNIFCANT_INDEX gives the guest's XCR0, whatever index the entry has" { check; }
+@test "if several CPUID entries of leaf 0xD can give the guest's XCR0, xsaveshim uses the first, even if the first gives 0" { check; }
+@test "of a CPUID entry's flags, xsaveshim considers only KVM_CPUID_FLAG_SIGNIFCANT_INDEX" { check; }
+@test "xsaveshim reads every entry of a CPUID table, even the 256th, and reads nothing after the last entry" { check; }
+@test "xsaveshim reads the guest's XCR0 correctly from a CPUID table at an odd address" { check; }
+@test "in a KVM_SET_CPUID table, whose entries have no index, the first entry of leaf 0xD gives the guest's XCR0" { check; }
+@test "if KVM_GET_CPUID2 updates nent, xsaveshim takes nent as the number of CPUID entries" { check; }
+@test "if KVM_GET_CPUID2 leaves nent unchanged, xsaveshim counts the CPUID entries up to the last one that is not all zeroes" { check; }
+@test "xsaveshim counts at most 256 entries in a table from KVM_GET_CPUID2, even if nent is larger" { check; }
+@test "to add xfeatures to a CPUID table, xsaveshim changes only the entry of leaf 0xD from which KVM reads the guest's XCR0" { check; }
+@test "to add xfeatures to a CPUID table without leaf 0xD, xsaveshim appends an entry of this leaf" { check; }
+@test "if a full CPUID table of 256 entries lacks leaf 0xD, xsaveshim cannot add xfeatures and leaves the table unchanged" { check; }
+@test "xsaveshim reads XSTATE_BV, XCOMP_BV and MXCSR correctly from an XSAVE payload at an odd address" { check; }
+@test "when xsaveshim sets XSTATE_BV in an XSAVE payload, only the 8 bytes of XSTATE_BV change" { check; }
+@test "xsaveshim detects each nonzero byte among the 48 reserved bytes of an XSAVE header, and ignores the bytes before them" { check; }
+@test "xsaveshim has names for the xfeatures 0 to 19, and no names for higher bits" { check; }
+@test "xsaveshim finds FP and SSE in this host's XCR0, and finds AVX exactly if /proc/cpuinfo lists avx" { check; }
+@test "this CPU can load an MXCSR value with every bit set except the bits that xsaveshim counts as reserved" { check; }
+@test "if the argument of KVM_SET_XCRS has several entries for XCR0, xsaveshim uses the first" { check; }
+@test "at first, the library's vCPU table knows nothing about any file descriptor" { check; }
+@test "the library's vCPU table returns the value that was stored for a file descriptor, and the neighbouring descriptors stay unknown" { check; }
+@test "the library's vCPU table can store an entry for the lowest file descriptor, 0, and for the highest, 65535" { check; }
+@test "the library's vCPU table stores nothing for a file descriptor that is negative or above 65535" { check; }
+@test "the library's vCPU table has space for 4,096 vCPUs, and knows nothing about any further vCPU" { check; }
+@test "the library reports the 1st, 10th, 100th and 1,000th event of a kind on a vCPU, and each event with a new xfeature" { check; }
+@test "if a new vCPU gets the descriptor number of a closed vCPU, the library discards the closed vCPU's data and event counts" { check; }
+@test "after an event's 32-bit count has reached its maximum, the count stays there, and xsaveshim still reports an event with a new xfeature" { check; }
+@test "in an XSAVE payload, xsaveshim allows the xfeatures of the guest's XCR0, and always FP and SSE" { check; }
+@test "in the XSAVE payload of a guest whose XCR0 is unknown, xsaveshim allows every xfeature" { check; }
+@test "if the guest's CPUID enumerates an xfeature, a trim keeps the xfeature in the XSAVE payload" { check; }
+@test "if xsaveshim trims the same XSAVE payload twice, the second trim changes nothing" { check; }
+@test "XSAVESHIM_TRIM selects whether xsaveshim trims restored XSAVE payloads, saved ones, both or neither" { check; }
+@test "xsaveshim never trims the XSAVE payload of a guest whose XCR0 is unknown" { check; }
+@test "if KVM refuses an XSAVE payload, xsaveshim gives as a reason the payload's xfeatures that the host lacks, except FP and SSE" { check; }
+@test "if KVM refuses an XSAVE payload and the guest's XCR0 is known, xsaveshim gives as a reason the payload's xfeatures that the guest lacks" { check; }
+@test "if KVM refuses an XSAVE payload whose XCOMP_BV or a reserved byte is not 0, xsaveshim gives that field as a reason" { check; }
+@test "if KVM refuses an XSAVE payload, xsaveshim gives a bad MXCSR as a reason only if XSTATE_BV has FP, SSE or AVX" { check; }
+@test "if KVM refuses an XSAVE payload, xsaveshim gives the guest's lack of FP and SSE as the reason only if there is no other reason" { check; }
+@test "the library adds xfeatures to a guest's CPUID only if KVM refused only FP and SSE, and if XSAVESHIM_TRIM is restore or both" { check; }
+@test "if the host has AMX but the process may not use AMX, xsaveshim gives the missing permission as the reason for KVM's refusal" { check; }
+@test "XSAVESHIM_REFUSED=abort ends the VMM after a refused payload, unless the reason is unknown, or is xfeatures that XSAVESHIM_TRIM left in the payload" { check; }
+@test "if KVM refuses an XCR0, xsaveshim gives as the reason the xfeatures in this XCR0 that the guest or the host lacks" { check; }
+@test "if KVM accepts an XCR0 with further xfeatures, xsaveshim allows them from then on, and counts those already dropped as lost" { check; }
+@test "if an ioctl fails with EBADF, ENOTTY or EIO, xsaveshim concludes that the file descriptor is not a vCPU of this process" { check; }
+@test "xsaveshim reports a trim in one line that names the dropped xfeatures" { check; }
+@test "if an XSAVE payload has xfeatures that the guest lacks, but XSAVESHIM_TRIM forbids the trim, xsaveshim reports event=would-trim" { check; }
+@test "if an XSAVE payload has only xfeatures that the guest may use, xsaveshim reports nothing" { check; }
+@test "if KVM refuses an XSAVE payload, xsaveshim's report names each reason for the refusal" { check; }
+@test "if an event ends the VMM because of XSAVESHIM_REFUSED=abort, the report of the event has action=abort" { check; }
+@test "if KVM_SET_XSAVE fails with an errno other than EINVAL, the report has the errno's name and reason=not-the-payload" { check; }
+@test "at log level debug, xsaveshim reports each new vCPU, and the guest's XCR0 from each CPUID table that the VMM sets" { check; }
+@test "at each log level, xsaveshim writes the reports of this level and of the more severe levels" { check; }
+@test "xsaveshim puts a value in a report between quotes if a logfmt parser could not read the bare value" { check; }
+@test "xsaveshim writes the least and the greatest 32-bit integer, and the greatest 64-bit mask, correctly into a report" { check; }
+@test "xsaveshim does not cut a report that names all 64 xfeatures" { check; }
+@test "if a report is longer than its buffer, xsaveshim cuts the text, and still ends the line with a newline" { check; }
+@test "xsaveshim reports each bad setting in one line, with the value that xsaveshim uses instead" { check; }
+@test "if there are more than eight bad settings, xsaveshim reports the first eight, and only the number of the others" { check; }
+@test "a report of the supervisor has the pid of the VMM process, and says how often the event has happened" { check; }
+@test "if KVM refuses an XCR0, or if a trim dropped state that the guest uses, xsaveshim reports that in one line" { check; }
+@test "if a report would make the log file exceed RLIMIT_FSIZE, the report goes to standard error, and the process gets no SIGXFSZ" { check; }
+@test "a renamed log file still gets reports; if the log file is deleted, reports go to standard error, and xsaveshim keeps the inode allocated" { check; }
+@test "if standard error is a file that was deleted, reports go to syslog; if standard error is a memfd, reports go to the memfd" { check; }
+@test "if XSAVESHIM_LOG names a FIFO, xsaveshim refuses the FIFO, and writes the error and all reports to standard error" { check; }
+@test "if /dev/log is a stream socket, xsaveshim ends each report with a NUL byte" { check; }
+@test "if syslogd starts only after xsaveshim has opened its log, syslogd still gets the reports" { check; }
+@test "if the log file's disk is full, a report goes to standard error, and the caller's errno does not change" { check; }
+@test "with XSAVESHIM_LOG=syslog, syslogd gets each report with the priority of its level; while no syslogd runs, reports go to standard error" { check; }
+@test "with XSAVESHIM_LOG=stderr, reports go to standard error" { check; }
+@test "if a process starts with standard error closed, xsaveshim writes no report to a file that later gets descriptor 2" { check; }
+@test "with XSAVESHIM_LOG=none, xsaveshim opens no log and writes no report" { check; }
+@test "xsaveshim creates the log file with mode 0600, appends reports, and keeps the file open as a close-on-exec descriptor above 999" { check; }
+@test "if XSAVESHIM_LOG names a symbolic link, xsaveshim does not follow the link, and reports the error on standard error" { check; }
+@test "with XSAVESHIM_LOG=syslog, reports go to the socket /dev/log" { check; }
+@test "with XSAVESHIM_LOG=syslog, if /dev/log does not exist, xsaveshim reports the error on standard error, which it uses instead" { check; }
+@test "log_init() does not create the log file; log_open() creates the file" { check; }
+@test "after each report, xsaveshim records whether the report went to the log file, to standard error, to syslog or nowhere" { check; }
+@test "if the log file cannot be opened, xsaveshim records before the first report where the reports will go instead" { check; }
+@test "if eight threads open the same log at once, one thread succeeds, and the other threads leave no descriptor open" { check; }
+@test "with XSAVESHIM_LOG=stderr, if standard error becomes /dev/null while the log is open, reports go to syslog" { check; }
+@test "with XSAVESHIM_LOG=stderr, if standard error is /dev/null from the start, reports go to syslog" { check; }
+@test "if the VMM reuses the log's descriptor number for another file, xsaveshim writes no report to that file" { check; }
+@test "the record that the library keeps in memory for xsaveshim status has the settings, and says whether the VMM used a vCPU" { check; }
+@test "the record in memory that xsaveshim status reads has a count for each kind of event" { check; }
+@test "once the log is open, the record in memory that xsaveshim status reads says where the reports go" { check; }
+@test "if the record in a VMM's memory is empty or has another version, xsaveshim status takes no settings from the record" { check; }
+@test "xsaveshim status refuses the record in a VMM's memory if a setting is out of range, and cuts a log path without a NUL" { check; }
+@test "the defaults are XSAVESHIM_TRIM=restore, XSAVESHIM_REFUSED=abort, XSAVESHIM_LOG=stderr and XSAVESHIM_LOG_LEVEL=notice" { check; }
+@test "each setting, such as XSAVESHIM_TRIM, accepts all of its values" { check; }
+@test "in struct settings, each named field, such as trim, is the same variable as the setting's element of the array values" { check; }
+@test "a setting's variable gives its command-line option and its JSON key: XSAVESHIM_LOG_LEVEL becomes log-level and log_level" { check; }
+@test "xsaveshim refuses a value that the setting does not have, for example Restore instead of restore" { check; }
+@test "xsaveshim accepts a log path of 4095 characters, and refuses a path of 4096" { check; }
+@test "a settings file may have comments, white space around names and values, and equals signs in values" { check; }
+@test "if a settings file has two lines for one setting, xsaveshim uses the last line" { check; }
+@test "for each bad line of a settings file, xsaveshim records a problem with the line number" { check; }
+@test "if a settings file has a zero byte, xsaveshim records one problem and uses nothing from the file" { check; }
+@test "if a settings file is one very long bad line, xsaveshim records one problem, and shortens a long key or value in the record" { check; }
+@test "a bad line of a settings file counts as one problem, whether or not the line fits into xsaveshim's buffer" { check; }
+@test "if the environment and the settings file have different values for a setting, xsaveshim uses the environment's value" { check; }
+@test "xsaveshim records a bad value and an unknown XSAVESHIM_ variable in the environment as problems, and replaces the bad value by the default" { check; }
+@test "if an unknown XSAVESHIM_ variable in the environment has a very long name, xsaveshim records the problem with a shortened name" { check; }
+@test "xsaveshim takes each setting from the environment, or else from the settings file, or else from the defaults" { check; }
+@test "xsaveshim records no problem if the settings file is missing, but records one if the file cannot be read" { check; }
+@test "if a settings file is larger than 16 KiB, xsaveshim records one problem and uses nothing from the file" { check; }
+@test "if the settings file is a FIFO, xsaveshim does not wait until a process opens the FIFO for writing" { check; }
+@test "for each of over 100,000 pairs of hypothetical hosts, xsaveshim pair answers like a model that tries to load every guest" { check; }
+@test "for two equal hosts that leak AVX, xsaveshim pair answers that guests load, but only with xsaveshim if the hosts refuse leaked AVX" { check; }

@@ -38,7 +38,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   [[ $with =~ "The library reported: xsaveshim: level=notice event=trim "[^$'\n']*\ dropped=[a-z]+$'\n' ]]
 }
 
-@test "scripts/demo exits with 1 if the library does not trim" {
+@test "if the library does not trim the payload, scripts/demo prints an error and exits with 1" {
   need_kvm
   mkdir "$BATS_TEST_TMPDIR/build"
   cp -r "$build"/{core,preload,test} "$BATS_TEST_TMPDIR/build/"
@@ -49,7 +49,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   [[ $stderr == *"scripts/demo: the guest should have kept its registers"* ]]
 }
 
-@test "without /dev/kvm scripts/demo says to load a KVM module, and exits with 2" {
+@test "if /dev/kvm does not exist, scripts/demo says to load a KVM module, and exits with 2" {
   run_demo_after 'mount -t tmpfs none /dev'
   outcome
   ((status == 2))

@@ -56,12 +56,12 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
   assert_same_list libxsaveshim.7 "$(events_of_the_code)" "$(sed -n 's/^\.It Li event=//p' man/libxsaveshim.7 | sort)"
 }
 
-@test "xsaveshim.conf(5) lists every setting with its accepted values, and the default value first" {
+@test "xsaveshim.conf(5) lists every setting with the setting's accepted values, of which the default value is the first" {
   assert_same_list xsaveshim.conf.5 "$(settings_of_the_code)" \
     "$(sed -n 's/^\.It Ic \([A-Z_]*\) Ns = Ns Cm /\1 /p' man/xsaveshim.conf.5 | sed 's/ | Ar / | /; s/ | /,/g')"
 }
 
-@test "only libxsaveshim(7) explains events, only xsaveshim.conf(5) explains settings, and only the commands' pages explain exit statuses" {
+@test "only libxsaveshim(7) explains events, only xsaveshim.conf(5) explains settings, and only the commands' own manual pages explain exit statuses" {
   assert_home() { # HOME PATTERN
     [[ $(grep -lE -- "$2" README.md docs/*.md man/*) == "$1" ]] ||
       fail "expected in $1 alone:" "$(grep -nE -- "$2" README.md docs/*.md man/* | grep -v "^$1:")"
@@ -85,7 +85,7 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
   done <<<"$expected"
 }
 
-@test "libxsaveshim(7) lists exactly the names of xfeatures that reports use" {
+@test "libxsaveshim(7) lists all names of xfeatures that xsaveshim's reports use, and no other names" {
   names=$(sed -n '/names\[\] = {/,/};/p' core/xstate.c | grep -o '"[a-z0-9_]*"' | tr -d '"')
   [[ $(wc -l <<<"$names") == 20 ]]
   assert_same_list libxsaveshim.7 "$names" \
@@ -107,7 +107,7 @@ has_anchor() { # PAGE ANCHOR
   sed -n 's/^##* //p' "$1" | tr '[:upper:]' '[:lower:]' | sed 's/[^a-z0-9 _-]//g; s/ /-/g' | grep -qx -- "$2"
 }
 
-@test "every link in a Markdown page leads to a file that exists, and to a heading that exists if the link names a heading" {
+@test "every relative link in a Markdown page leads to a file that exists, and a link with an anchor leads to a heading that exists" {
   links=0
   for page in *.md docs/*.md; do
     while read -r link; do
@@ -150,7 +150,7 @@ example_in_the_manual() {
   awk -v command="# $1" '$0 == command { is_inside = 1; next } /^[#.]/ { is_inside = 0 } is_inside' man/xsaveshim.1 | paste -sd ''
 }
 
-@test "each JSON example in xsaveshim(1) is valid by its schema" {
+@test "each JSON example in xsaveshim(1) is valid against the JSON schema of the example's command" {
   example_in_the_manual "xsaveshim probe --json | jq -c .source" | test/tools/validate schemas/probe.schema.json properties/source
   example_in_the_manual "xsaveshim status --json | jq -c '.vmms[]'" |
     test/tools/validate schemas/status.schema.json properties/vmms/items

@@ -7,11 +7,11 @@ dynamic() { # TAG
   readelf -dW "$shim" | sed -n "s/.*($1) *//p"
 }
 
-@test "the library exports ioctl and nothing else" {
+@test "the library exports the symbol ioctl and no other symbol" {
   [[ $(nm -D --defined-only "$shim") =~ ^[0-9a-f]+\ T\ ioctl$ ]] || fail "$(nm -D --defined-only "$shim")"
 }
 
-@test "the library exports ioctl without a symbol version, so that every program finds it" {
+@test "the library exports ioctl without a symbol version, so that the ioctl calls of every program reach the library" {
   run readelf -VW "$shim"
   [[ $output != *'Version definition'* && $output == *'Version needs'* ]]
 }
@@ -20,16 +20,16 @@ dynamic() { # TAG
   [[ $(dynamic NEEDED) =~ ^Shared\ library:\ \[libc\.so(\.6)?\]$ ]] || fail "$(dynamic NEEDED)"
 }
 
-@test "the library's soname is its file name" {
+@test "the soname of the library is libxsaveshim.so" {
   [[ $(dynamic SONAME) == 'Library soname: [libxsaveshim.so]' ]]
 }
 
-@test "the stripped library takes less than 40 KiB" {
+@test "the file of the stripped library is smaller than 40 KiB" {
   strip -o "$BATS_TEST_TMPDIR/stripped.so" "$shim"
   (($(stat -c %s "$BATS_TEST_TMPDIR/stripped.so") < 40 * 1024))
 }
 
-@test "the library has BIND_NOW, RELRO and NODELETE, and no text relocations" {
+@test "the library is linked with BIND_NOW, RELRO and NODELETE, and has no text relocations" {
   [[ $(dynamic FLAGS) == *BIND_NOW* ]]
   [[ $(dynamic FLAGS_1) == *NOW* && $(dynamic FLAGS_1) == *NODELETE* ]]
   readelf -lW "$shim" | grep -q GNU_RELRO
@@ -43,18 +43,18 @@ dynamic() { # TAG
   [[ $segments != *RWE* && $segments == *'R E'* ]]
 }
 
-@test "the library's .bss, which has slots for 4,096 vCPUs, takes at most 768 KiB" {
+@test "the library's .bss, which holds a table of 4,096 vCPUs, takes at most 768 KiB" {
   local bss
   bss=$((16#$(readelf -SW "$shim" | sed -nE 's/.* \.bss +NOBITS +[0-9a-f]+ [0-9a-f]+ ([0-9a-f]+) .*/\1/p')))
   ((bss >= 65536 * 2 + 4096 * 96 && bss <= 768 * 1024)) || fail "$bss bytes"
 }
 
-@test "a program whose RLIMIT_DATA is 4,000 KiB starts with the library" {
+@test "if RLIMIT_DATA is 4,000 KiB, a program with the library in LD_PRELOAD still starts" {
   run bash -c 'ulimit -d 4000; LD_PRELOAD=$1 exec /bin/true' - "$shim"
   [[ $status == 0 && -z $output ]] || fail "exit status $status" "$output"
 }
 
-@test "in a program without vCPUs, no page of the library's vCPU table is in memory" {
+@test "in a program without vCPUs, at most 16 KiB of the library's .bss are resident in memory" {
   local smaps rss
   smaps=$(env LD_PRELOAD="$shim" cat /proc/self/smaps)
   # the anonymous mapping that directly follows the library's mappings is its .bss
@@ -70,7 +70,7 @@ dynamic() { # TAG
   [[ ! $output =~ %[xyz]mm ]]
 }
 
-@test "the library adds at most 4 instructions to KVM_RUN, and at most 12 to any other ioctl that it only passes on" {
+@test "the library adds at most 4 instructions to the ioctl KVM_RUN, and at most 12 to any other ioctl that the library only forwards" {
   assert_cheap
 }
 
@@ -82,24 +82,24 @@ build_with() {
   shim=$BATS_TEST_TMPDIR/build/libxsaveshim.so
 }
 
-@test "built with a package's compiler flags, LTO and -fcf-protection, the library stays within the same limits of added instructions" {
+@test "built with a package's hardening flags and LTO, the library adds at most 4 instructions to KVM_RUN, and at most 12 to other forwarded ioctls" {
   build_with CFLAGS='-O2 -g -flto=auto -ffat-lto-objects -fstack-protector-strong -fstack-clash-protection -fcf-protection'
   assert_cheap
 }
 
-@test "built with clang, the library stays within the same limits of added instructions" {
+@test "built with clang, the library adds at most 4 instructions to KVM_RUN, and at most 12 to other forwarded ioctls" {
   build_with CC=clang
   assert_cheap
 }
 
-@test "every shipped program and library builds with -O3 and with -O0 without a warning" {
+@test "make builds every shipped program and library without a compiler warning, both with -O3 and with -O0" {
   build_with CFLAGS=-O3
   assert_cheap
   rm -r "$BATS_TEST_TMPDIR/build"
   build_with CFLAGS=-O0
 }
 
-@test "the library is marked as compatible with shadow stacks, and its ioctl does not begin with endbr64" {
+@test "the library is marked as compatible with shadow stacks (SHSTK), and the library's function ioctl does not begin with endbr64" {
   readelf -nW "$shim" | grep -q 'x86 feature: .*SHSTK'
   [[ $(objdump -d --disassemble=ioctl "$shim" | grep -A1 '<ioctl>:' | tail -n 1) != *endbr64* ]]
 }

@@ -8,20 +8,20 @@ setup() {
   cd "$repo" || exit
 }
 
-@test "make help lists every target with a line about it" {
+@test "make help lists every target of the Makefiles with a description" {
   run -0 make -s help
   targets=$(sed -n 's/^\.PHONY: //p' Makefile packaging/*.mk test/*.mk | tr ' ' '\n' | grep -v '[$()]' | sort)
   [ "$(awk 'NF > 2 { print $1 }' <<<"$output" | sort)" = "$targets" ]
 }
 
-@test "make points to make help for an unknown target, and to scripts/setup for a missing header" {
+@test "if a target is unknown, make refers to make help; if a header is missing, make refers to scripts/setup" {
   run -2 make -s nosuch
   [[ $output == "Makefile:"*" No rule to make target 'nosuch': make help lists the targets.  Stop." ]]
   run -2 --separate-stderr make -s BUILD="$BATS_TEST_TMPDIR/build" CPPFLAGS=-nostdinc "$BATS_TEST_TMPDIR/build/command/main.o"
   [[ ${stderr_lines[0]} == "make: <seccomp.h> is missing; run: scripts/setup build" && $stderr != *error:* ]]
 }
 
-@test "make prints a short line for each command, make V=1 prints the whole command, and make -s prints nothing" {
+@test "by default, make prints a short line for each command; make V=1 prints the whole command, and make -s prints nothing" {
   object=$BATS_TEST_TMPDIR/build/core/xstate.o
   run -0 env -u MAKEFLAGS -u MAKELEVEL make BUILD="$BATS_TEST_TMPDIR/build" "$object"
   [[ $output == "CC core/xstate.o" ]]
@@ -31,7 +31,7 @@ setup() {
   [[ -z $output ]]
 }
 
-@test "scripts/test, scripts/demo and scripts/setup print their usage for --help, and also when they refuse an unknown argument" {
+@test "scripts/test, scripts/demo and scripts/setup print their usage for --help, and also if an argument is unknown" {
   for script in test demo setup; do
     run -0 "scripts/$script" --help
     [[ ${lines[0]} == "usage: scripts/$script"* ]]
@@ -45,7 +45,7 @@ setup() {
   [[ ${lines[0]} == "scripts/setup: unknown purpose: nosuch" ]]
 }
 
-@test "a test suite refuses to run if the test programs are older than their sources" {
+@test "if the test programs are older than their sources, a test suite refuses to run, and names the remedy make test-programs" {
   mkdir -p "$BATS_TEST_TMPDIR/build/test"
   ln -s "$vmm" "$BATS_TEST_TMPDIR/build/test/vmm"
   touch -d 2000-01-01 "$BATS_TEST_TMPDIR/build/test/made"
@@ -55,7 +55,7 @@ setup() {
   [[ $output == *"the build is stale ("*" is newer): run: make test-programs"* && $output != *$'\n'"ok "* ]]
 }
 
-@test "test/run prints its usage for --help, and also when it refuses wrong options" {
+@test "test/run prints its usage for --help, and also if the options are wrong or no test file is given" {
   run -0 test/run --help
   [ "${lines[0]}" = "usage: test/run [--parallel | --kernel KERNEL] FILE.bats..." ]
   for arguments in '' --kernel '--kernel fixed' --paralel '--parallel --kernel' "--kernel fixed --parallel"; do
@@ -65,7 +65,7 @@ setup() {
   done
 }
 
-@test "if the test programs or bats are missing, test/run names the remedy in one line" {
+@test "if the test programs or bats are missing, test/run prints one line with the command that remedies this" {
   BUILD=$BATS_TEST_TMPDIR run -2 test/run test/core.bats
   [ "$output" = "test/run: there is no $BATS_TEST_TMPDIR/test/vmm; run: scripts/setup build test && make test-programs" ]
   mkdir "$BATS_TEST_TMPDIR/bin"
@@ -74,7 +74,7 @@ setup() {
   [ "$output" = "test/run: there is no bats; run: scripts/setup build test" ]
 }
 
-@test "if packages for the tests are missing, make check names the command that installs them, in one line" {
+@test "if packages for the tests are missing, make check prints a line with the command that installs the packages" {
   run -2 --separate-stderr make check CC=/nonexistent/cc
   [ "${stderr_lines[0]}" = "make check: packages are missing; run: scripts/setup build test" ]
 }
@@ -101,7 +101,7 @@ EOF
   export PATH=$bin
 }
 
-@test "with dnf, scripts/setup installs the packages of all purposes in one call, and names a package that dnf does not know" {
+@test "on a system with dnf, scripts/setup installs all requested packages in one dnf call, and names a package that dnf does not know" {
   purposes=$(scripts/setup --help | sed -nE 's/^([a-z]+)  +.*/\1/p')
   real=$PATH
   fake_fedora

@@ -42,15 +42,15 @@ assert_storm_agrees() {
 
 # ---- many threads ----
 
-@test "if 64 threads create, restore and close vCPUs of the fake KVM at once, no payload is trimmed wrongly, and no report is torn" {
+@test "if 64 threads create, restore and close vCPUs of a fake KVM at once, the library trims each payload correctly and writes only whole reports" {
   assert_storm_agrees LD_PRELOAD="$shim $standin" DEVICE=/dev/null
 }
 
-@test "if 64 threads create, restore and close vCPUs of real KVM at once, no payload is trimmed wrongly, and no report is torn" {
+@test "if 64 threads create, restore and close vCPUs of real KVM at once, the library trims each payload correctly and writes only whole reports" {
   assert_storm_agrees LD_PRELOAD="$shim"
 }
 
-@test "the test with many threads fails without the library, so it can find a wrong trim" {
+@test "without the library, the test program with many threads finds mismatches, which shows that it would notice a wrong trim" {
   run timeout 60 env LD_PRELOAD="$standin" DEVICE=/dev/null "$build/test/storm" 4 2
   ((status == 1)) || fail "exit status $status" "$output"
   [[ $output =~ mismatches=[1-9] ]] || fail "$output"
@@ -58,7 +58,7 @@ assert_storm_agrees() {
 
 # ---- the log ----
 
-@test "if the log's disk is full, reports go to stderr, and go to the log again when the disk has space" {
+@test "if the log's disk is full, a VMM's reports go to stderr; after space is freed, the next VMM's reports go to the log" {
   run --separate-stderr timeout 60 unshare "$own_mounts" bash -euc '
     mount -t tmpfs -o size=8k none "$1"
     export LD_PRELOAD="$2 $3" XSAVESHIM_LOG=$1/log DEVICE=/dev/null
@@ -76,18 +76,18 @@ assert_storm_agrees() {
   assert_reported "$event"
 }
 
-@test "a VMM that starts with a closed stderr loads its trimmed payload and runs on" {
+@test "if a VMM starts with stderr closed, the library still trims the payload, and the VMM runs on" {
   run timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null bash -c 'exec "$@" 2>&-' - "$vmm" "${restore[@]}"
   assert_printed "$restored"
 }
 
-@test "if a VMM closes stderr before its restore, the library trims the payload and writes no report" {
+@test "if a VMM closes stderr before it loads a payload, the library still trims the payload, and writes no report" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 fd 2 close vcpu 0 set-xsave 0x207
   assert_printed "$restored"
   assert_no_report
 }
 
-@test "a disk image that takes over the descriptor number of stderr or the log never gets a report" {
+@test "if a disk image gets the descriptor number of stderr or of the library's log, the library writes no report into the disk image" {
   local target
   for target in stderr "$work/log" syslog; do
     rm -f "$work"/disk* && : >"$work/disk"
@@ -102,7 +102,7 @@ assert_storm_agrees() {
   [[ ! -s $work/disk2 ]] || fail "in the disk image:" "$(cat "$work/disk2")"
 }
 
-@test "if a vCPU's descriptor number now refers to another file, the library does not change the payload, report or end the VMM" {
+@test "after a vCPU's descriptor number is closed or refers to another file, the library does not trim or report a payload through this number" {
   need_kvm
   run_shimmed XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 close file /dev/null set-xsave 0x7 close set-xsave 0x7
   assert_printed 'set-xsave 0x7: ENOTTY xstate_bv=0x7 rest=same' 'set-xsave 0x7: EBADF xstate_bv=0x7 rest=same'
@@ -110,7 +110,7 @@ assert_storm_agrees() {
   assert_no_report
 }
 
-@test "a VMM that ignores SIGPIPE runs on if its stderr is a pipe without a reader" {
+@test "if a VMM ignores SIGPIPE and its stderr is a pipe without a reader, the library still trims, and the VMM runs on" {
   run timeout 60 bash -c 'trap "" PIPE; exec 4> >(exit 0); wait $!; exec env "${@:2}" 2>&4 4>&-' - \
     "" LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}"
   assert_printed "$restored"
@@ -130,7 +130,7 @@ writes_to_stderr() {
   [[ $(cat "/proc/$vmm_pid/syscall") == '1 0x2 '* ]]
 }
 
-@test "if stderr is a full pipe, a restore waits until a reader empties the pipe, and no report is lost" {
+@test "if stderr is a full pipe, a KVM_SET_XSAVE that the library reports waits until a reader empties the pipe, and no report is lost" {
   full_pipe
   env LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}" >"$work/out" 2>"$work/pipe" 3>&- 5<&- &
   vmm_pid=$!
@@ -142,14 +142,14 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "the library refuses a FIFO as its log, because SIGPIPE would end the VMM if the reader went, and reports go to stderr" {
+@test "the library does not use a FIFO as its log, because SIGPIPE could end the VMM, and writes its reports to stderr" {
   full_pipe
   run_shimmed_standin XSAVESHIM_LOG="$work/pipe" "${restore[@]}"
   assert_printed "$restored"
   assert_reported "level=error event=log target=$work/pipe error=\"Not a regular file\" using=stderr" "$event"
 }
 
-@test "if syslogd is stopped and its socket is full, reports go to stderr, and the VMM does not wait" {
+@test "if syslogd is stopped and its socket is full, the library writes reports to stderr, and the VMM does not wait" {
   local restores=()
   mkdir "$work/dev"
   touch "$work/dev/null"
@@ -171,7 +171,7 @@ writes_to_stderr() {
 
 # ---- settings ----
 
-@test "200 settings files with random bytes cause error reports and do no other harm" {
+@test "if the settings file has random bytes, the library still trims payloads, and writes only whole reports of printable text (200 files)" {
   local files=$((200 / slow))
   ((files == 200)) || echo "# $files files in place of 200: XSTEST_SLOW=$slow" >&3
   mkdir "$work/etc"
@@ -191,7 +191,7 @@ writes_to_stderr() {
 
 # ---- resources ----
 
-@test "if the VMM has no descriptor left for another vCPU, the library still trims the payload of an existing vCPU and reports it" {
+@test "if the VMM has no free descriptor number left, the library still trims an existing vCPU's payload, and reports the trim in its log" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -202,7 +202,7 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "if no descriptor is left for the log, the library reports that on stderr, and writes all reports there" {
+@test "if no descriptor number is left for the log, the library writes an error and all reports to stderr" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -240,17 +240,17 @@ assert_reports() { # ERRNO
     "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=$1 xstate_bv=0x7 reason=not-the-payload"
 }
 
-@test "if KVM fails an ioctl with ENOSYS, the VMM gets ENOSYS, the library learns nothing, and a failed restore is reported" {
+@test "if a KVM ioctl fails with ENOSYS, the VMM gets ENOSYS, and the library learns no CPUID table from the failed ioctl" {
   assert_answers ENOSYS
   assert_reports ENOSYS
 }
 
-@test "if KVM fails an ioctl with EINTR, the VMM gets EINTR, the library learns nothing, and a failed restore is reported" {
+@test "if a KVM ioctl fails with EINTR, the VMM gets EINTR, and the library learns no CPUID table from the failed ioctl" {
   assert_answers EINTR
   assert_reports EINTR
 }
 
-@test "if KVM_SET_XSAVE fails with EIO, EBADF or ENOTTY, the payload is unchanged, nothing is reported, and the VMM runs on" {
+@test "if KVM_SET_XSAVE fails with EIO, EBADF or ENOTTY, the VMM's payload stays unchanged, and the library reports nothing and does not end the VMM" {
   local error
   for error in EIO EBADF ENOTTY; do
     assert_answers "$error"
@@ -283,7 +283,7 @@ waits_for_supervisor() {
   waits_in seccomp 16 "$vmm_pid" # system call 16 is ioctl
 }
 
-@test "while the supervisor is stopped, KVM_SET_XSAVE waits and other calls do not, and the report comes when the supervisor continues" {
+@test "while the supervisor is stopped, KVM_SET_XSAVE waits and KVM_RUN does not; when the supervisor continues, it trims and reports the payload" {
   start_supervised get-xsave run set-xsave 0x1000000000000207
   kill -STOP "$supervisor"
   wait_for $((20 * slow)) is_stopped "$supervisor"
@@ -317,7 +317,7 @@ oom_kill() { # PID
   grep -qx 'oom_kill 2' "$group/memory.events"
 }
 
-@test "after the OOM killer has ended the supervisor, KVM_SET_XSAVE fails with ENOSYS, and the VMM's other calls work" {
+@test "with XSAVESHIM_REFUSED=report, after the OOM killer has ended the supervisor, KVM_SET_XSAVE fails with ENOSYS, while KVM_RUN still works" {
   start_supervised get-xsave run set-xsave 0x207
   oom_kill "$supervisor"
   echo >&"$in"
@@ -326,7 +326,7 @@ oom_kill() { # PID
   grep -qx 'set-xsave 0x207: ENOSYS xstate_bv=0x207 rest=same' "$work/out"
 }
 
-@test "if the supervisor may not read the VMM's memory, the payload is unchanged, and KVM_SET_CPUID2 and KVM_SET_XSAVE are reported" {
+@test "if the supervisor may not read the VMM's memory, it does not trim the payload, and reports that for KVM_SET_CPUID2 and KVM_SET_XSAVE" {
   local public
   need_kvm
   make_public "$build/xsaveshim" "$vmm"

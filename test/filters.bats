@@ -118,7 +118,7 @@ assert_not_killed() { # VMM STEP...
   assert_ended end
 }
 
-@test "without xsaveshim, each VMM restores and saves under its own seccomp filter" {
+@test "without xsaveshim, imitations of Firecracker, Cloud Hypervisor and StratoVirt restore and save under these VMMs' own seccomp filters" {
   local name
   for name in "${vmms[@]}"; do
     assert_not_killed "$name" set-xsave=0x7 set-xcrs=0x7 save
@@ -126,14 +126,14 @@ assert_not_killed() { # VMM STEP...
   done
 }
 
-@test "Firecracker's seccomp filter kills a VMM that makes a system call such as getpid or newfstatat when it saves" {
+@test "if the VMM makes an additional system call such as getpid or newfstatat during a save, Firecracker's seccomp filter kills the VMM" {
   local call
   for call in getpid newfstatat statx read readlink kcmp fcntl dup openat socket,1,2 connect sendto poll prctl kill,0,0 tgkill mmap futex; do
     assert_killed firecracker set-xsave=0x7 save "call=$call"
   done
 }
 
-@test "Cloud Hypervisor's seccomp filter kills a VMM that calls kcmp or opens an Internet socket when it restores" {
+@test "if the VMM calls kcmp or opens an Internet socket during a restore, Cloud Hypervisor's seccomp filter kills the VMM" {
   local call
   assert_not_killed cloud-hypervisor call=socket,1,2 set-xsave=0x7 call=getpid call=fcntl,2,3
   for call in kcmp pidfd_open dup3 getppid readlinkat process_vm_readv ppoll socket,2,2; do
@@ -141,7 +141,7 @@ assert_not_killed() { # VMM STEP...
   done
 }
 
-@test "StratoVirt's seccomp filter kills a VMM that calls KVM_GET_CPUID2, or calls fcntl or futex with unusual arguments" {
+@test "if the VMM calls KVM_GET_CPUID2, or calls fcntl or futex with unusual arguments, StratoVirt's seccomp filter kills the VMM" {
   local call
   assert_not_killed stratovirt call=fcntl,2,1 call=fcntl,2,1030,9 call=futex,0,129 set-xsave=0x7 call=getpid
   assert_killed stratovirt set-xsave=0x7 get-cpuid2
@@ -192,7 +192,7 @@ each_mode() { # COMMAND VMM
   each_mode assert_every_log stratovirt
 }
 
-@test "under each VMM's seccomp filter, the library reports refused control registers and a refused MSR" {
+@test "under the seccomp filters of three VMMs, the library reports control registers and an MSR that KVM refuses" {
   local name refused="notice:refused-state:KVM_SET_SREGS notice:refused-state:KVM_SET_MSRS"
   for name in "${vmms[@]}"; do
     run_filtered library "$name" 0x7 set-cr4=0x8000000000000000 set-xsave="$leaky" set-xcrs=0x7 set-msr=0xc0ffee00 save
@@ -235,12 +235,12 @@ has_full_log() { # MODE VMM
   assert_restored syslog "$@" XSAVESHIM_LOG="$log" close=2
 }
 
-@test "under each VMM's seccomp filter, reports go to syslog if descriptor 2 is closed, or now refers to /dev/null or a disk image" {
+@test "under the seccomp filters of three VMMs, reports go to syslog if standard error is closed, or replaced by /dev/null or a disk image" {
   listen
   each loses_stderr
 }
 
-@test "under each VMM's seccomp filter, if the log has reached RLIMIT_FSIZE, reports go to standard error or else to syslog, without SIGXFSZ" {
+@test "under the seccomp filters of three VMMs, if the log has reached RLIMIT_FSIZE, reports go to standard error or, if that is closed, to syslog" {
   listen
   each has_full_log
 }
@@ -259,7 +259,7 @@ starts_without_stderr() { # MODE VMM
   done
 }
 
-@test "under each VMM's seccomp filter, reports go to syslog if the VMM starts without standard error or with /dev/null as standard error" {
+@test "under the seccomp filters of three VMMs, reports go to syslog if the VMM starts without standard error or with /dev/null as standard error" {
   listen
   each starts_without_stderr
 }
@@ -285,7 +285,7 @@ syslogd_restarts() { # MODE VMM
   assert_reported_in syslog "$(trims "$@")"
 }
 
-@test "under each VMM's seccomp filter, reports reach a syslogd that has restarted" {
+@test "under the seccomp filters of three VMMs, reports reach a syslogd that restarted between KVM_SET_CPUID2 and KVM_SET_XSAVE" {
   each syslogd_restarts
 }
 
@@ -318,7 +318,7 @@ full_pipe_with_a_reader() { # MODE VMM
   assert_reported_in stderr "$(trims "$@")"
 }
 
-@test "under each VMM's seccomp filter, no report is lost if standard error is a full pipe" {
+@test "under the seccomp filters of three VMMs, no report is lost if standard error is a full pipe that a reader empties later" {
   each full_pipe_with_a_reader
 }
 
@@ -336,7 +336,7 @@ sets_xcrs() { # MODE VMM
   assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS"
 }
 
-@test "under each VMM's seccomp filter, the library reports a refused KVM_SET_XCRS, and the library and the supervisor report lost state" {
+@test "under the seccomp filters of three VMMs, the library reports that KVM refuses an XCR0, and both the library and the supervisor report lost state" {
   each sets_xcrs
 }
 
@@ -356,11 +356,11 @@ aborts() { # MODE VMM
   assert_aborts "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS" "$@" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
 }
 
-@test "under each VMM's seccomp filter, XSAVESHIM_REFUSED=abort ends the VMM if KVM refuses its payload or if state is lost" {
+@test "under the seccomp filters of three VMMs, XSAVESHIM_REFUSED=abort ends the VMM if KVM refuses a payload, or if guest state is lost" {
   each aborts
 }
 
-@test "under a seccomp filter that allows KVM_GET_CPUID2, the library can add FP and SSE to the CPUID of a guest without XSAVE" {
+@test "if a VMM's seccomp filter allows KVM_GET_CPUID2, the library can load FP and SSE on a kernel that refuses them for guests without XSAVE" {
   local name
   for name in firecracker cloud-hypervisor; do
     run_filtered bare "$name" KERNEL_STRICT=1 none set-xsave=0x3

@@ -32,7 +32,7 @@ assert_kernel_is_silent() {
   [[ -z $output ]] || fail "the kernel says:" "$output"
 }
 
-@test "if 64 threads load payloads at once, the host mode trims each payload, and counts each call as seen or as missed" {
+@test "if 64 threads load XSAVE payloads at once, the host mode trims every payload, and its counts add up to the number of calls" {
   local crowd_said counts rounds=$((3000 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   enable
@@ -49,7 +49,7 @@ assert_kernel_is_silent() {
 }
 
 # Each enable and each disable makes the kernel patch instructions while the guest's vCPU and other threads execute them.
-@test "if the host mode is repeatedly enabled and disabled under load, a running guest stays intact, and the kernel logs nothing" {
+@test "if the host mode is enabled and disabled many times under load, a running guest keeps its registers, and the kernel logs nothing unexpected" {
   local round rounds=$((100 / ${XSTEST_SLOW:-1}))
   before=$(dmesg | wc -l)
   guest_start guest

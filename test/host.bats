@@ -25,7 +25,7 @@ teardown() {
 
 is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
-@test "the enabled host mode trims the payloads that any VMM loads, and the disabled host mode trims none" {
+@test "the host mode trims the XSAVE payload that a VMM loads only as long as the host mode is enabled" {
   assert_loads 0x207
   XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the host mode ignores XSAVESHIM_* variables
   [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
@@ -41,7 +41,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_loads 0x207
 }
 
-@test "the JSON of xsaveshim host status matches its schema, whether the host mode is enabled or not" {
+@test "whether the host mode is enabled or not, the output of xsaveshim host status --json matches its JSON schema" {
   local all
   all=$(host status --json) || true # status fails, because the host mode is not enabled
   enable --refused=abort
@@ -51,7 +51,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
     fail "$all"
 }
 
-@test "with trim=none or trim=save the host mode does not change the payloads that VMMs load, and with trim=none it counts those that it would trim" {
+@test "with the setting trim=none or trim=save, the host mode does not change a payload that a VMM loads; with trim=none, the count would_trim rises" {
   enable --trim=none
   assert_status 0 'active: the programs counted the calls of a VM'
   assert_loads 0x207
@@ -61,7 +61,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_loads 0x207
 }
 
-@test "a second enable of the host mode applies the new settings, and every payload that a VMM loads meanwhile is trimmed" {
+@test "while a second xsaveshim host enable applies new settings, the host mode still trims every payload that a VMM loads" {
   local loader
   enable
   while :; do "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207; done >"$BATS_TEST_TMPDIR/loads" 3>&- &
@@ -78,7 +78,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $(find /sys/fs/bpf -path '*/xsaveshim/entry' -o -name 'xsaveshim-new' -o -name 'xsaveshim-old') == /sys/fs/bpf/xsaveshim/entry ]]
 }
 
-@test "a second enable of the host mode without options keeps the active settings, and an option changes only its own setting" {
+@test "if the host mode is already enabled, xsaveshim host enable keeps each setting for which no option is given" {
   enable --trim=none --refused=abort
   enable
   [[ $output == "xsaveshim host: enabled: trim=none refused=abort" ]]
@@ -86,7 +86,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   [[ $output == "xsaveshim host: enabled: trim=save refused=abort" ]]
 }
 
-@test "a second enable of the host mode keeps the total counts and the counts of each vCPU, and every call is counted exactly once" {
+@test "after a second xsaveshim host enable, the host mode's total counts and the counts of each vCPU continue from their previous values" {
   local pid
   enable
   mkfifo "$BATS_TEST_TMPDIR/in"
@@ -104,7 +104,7 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "two simultaneous enables of the host mode both succeed, and leave one set of BPF programs" {
+@test "if xsaveshim host enable runs twice at the same time, both runs succeed, and only one set of BPF programs stays loaded" {
   "$build/xsaveshim" host enable >"$BATS_TEST_TMPDIR/first" 2>&1 3>&- &
   enable --trim=both
   wait $!
@@ -112,7 +112,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
-@test "after SIGTERM at any time during an enable, and a later status, the host mode is either fully enabled or leaves no pinned BPF object" {
+@test "if SIGTERM ends xsaveshim host enable at any moment, the next xsaveshim host status leaves either all BPF pins in place or none" {
   local i enabler
   for i in {1..12}; do
     "$build/xsaveshim" host enable >/dev/null 2>&1 3>&- &
@@ -129,7 +129,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   done
 }
 
-@test "host status repairs what a killed enable left: it moves a complete set of BPF pins into place, and removes an incomplete set" {
+@test "after a killed xsaveshim host enable, host status moves a complete set of BPF pins into /sys/fs/bpf/xsaveshim, and removes an incomplete set" {
   enable
   mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
   assert_status 0 "$is_active"
@@ -143,7 +143,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_no_pins
 }
 
-@test "a second enable keeps the replaced fentry and fexit programs pinned until the host mode is disabled, even programs of an earlier version" {
+@test "a second xsaveshim host enable keeps the replaced fentry and fexit programs pinned, even those of an earlier version, and host disable unpins them" {
   enable
   if [[ ! -e /sys/fs/bpf/xsaveshim/again ]]; then # without the BTF of KVM's module, the host mode has no fentry or fexit program
     enable
@@ -158,7 +158,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_no_pins
 }
 
-@test "the host mode unpins replaced BPF programs 10 minutes after their replacement, and not earlier" {
+@test "xsaveshim host status unpins BPF programs that were replaced more than 10 minutes ago, and keeps programs pinned that were replaced later" {
   enable
   mkdir /sys/fs/bpf/xsaveshim-retired-{-700,9999999}-1-1-0
   assert_status 0 "$is_active"
@@ -166,7 +166,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   rmdir /sys/fs/bpf/xsaveshim-retired-9999999-1-1-0
 }
 
-@test "if no BPF program saw a vCPU's call end, the host mode counts a missed exit when the vCPU is destroyed" {
+@test "if the BPF programs saw a vCPU ioctl begin but not end, the host mode counts a missed exit when the vCPU is destroyed" {
   local pid
   enable
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x3
@@ -188,7 +188,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   wait_for 20 assert_counts seen=2 missed_exits=1 under_way=0
 }
 
-@test "if the host mode's programs are pinned in another bpffs instance, status says that the mode is active, and disable fails" {
+@test "if the host mode's BPF programs are pinned in another bpffs instance, xsaveshim host status says that they are active, and host disable fails" {
   enable
   mount -t bpf -o mode=0700 bpf /sys/fs/bpf
   assert_status 0 "active, pinned elsewhere: *"
@@ -198,7 +198,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_loads 0x3
 }
 
-@test "with kernel.ftrace_enabled=0 the host mode is inactive and cannot be enabled" {
+@test "after sysctl kernel.ftrace_enabled=0, an enabled host mode becomes inactive, and xsaveshim host enable fails" {
   enable
   sysctl -q kernel.ftrace_enabled=0
   assert_status 1 'inactive: *sysctl kernel.ftrace_enabled=1'
@@ -207,20 +207,20 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   sysctl -q kernel.ftrace_enabled=1
 }
 
-@test "neither a plain user nor root without CAP_SYS_ADMIN can enable the host mode" {
+@test "xsaveshim host enable fails for a plain user, for root without CAP_SYS_ADMIN, and for the root of a user namespace" {
   make_public "$build"/xsaveshim{,-host}
   build=$public assert_cannot_enable 2 'run this as root' setpriv --reuid 65534 --clear-groups
   assert_cannot_enable 2 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
   assert_cannot_enable 2 'this is root of a user namespace alone: *' unshare --user --map-root-user
 }
 
-@test "without the kernel's BTF, or without a bpffs, the host mode cannot be enabled" {
+@test "if the kernel's BTF is missing, or no bpffs is mounted, xsaveshim host enable fails and names what is missing" {
   local hiding=(unshare --mount sh -c 'mount -t tmpfs none "$0" && exec "$@"')
   assert_cannot_enable 2 '*/sys/kernel/btf/vmlinux*' "${hiding[@]}" /sys/kernel/btf
   assert_cannot_enable 1 '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
-@test "if other users may write to /sys/fs/bpf, enable and disable of the host mode fail, and delete no file of these users" {
+@test "if other users may write to /sys/fs/bpf, xsaveshim host enable and disable fail, and delete nothing behind these users' symbolic links" {
   chmod 1777 /sys/fs/bpf
   mkdir /sys/fs/bpf/other
   ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-old
@@ -239,7 +239,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   rmdir /sys/fs/bpf/other/{entry,exit} /sys/fs/bpf/other
 }
 
-@test "a second enable of the host mode applies the new settings even if an earlier command left its directory in /sys/fs/bpf" {
+@test "if a directory /sys/fs/bpf/xsaveshim-old is left over, a second xsaveshim host enable still applies the new settings" {
   enable --trim=both
   mkdir -p /sys/fs/bpf/xsaveshim-old/other
   enable --trim=none
@@ -249,7 +249,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   rmdir /sys/fs/bpf/xsaveshim-retired-*-0-*
 }
 
-@test "xsaveshim host refuses a wrong option, command or argument with a message that names it" {
+@test "xsaveshim host exits with 2 on a wrong option value, command or argument, and its error message names the wrong word" {
   run --separate-stderr host enable --trim=all
   [[ $status == 2 && ${stderr_lines[0]} == "xsaveshim host: --trim takes one of restore,save,both,none, not 'all'" ]]
   run --separate-stderr host stop
@@ -258,7 +258,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   [[ $status == 2 && ${stderr_lines[0]} == "xsaveshim host: unexpected argument 'now'" ]]
 }
 
-@test "host watch reports payloads that were trimmed or that KVM refused, but not those of the host mode's self-test" {
+@test "xsaveshim host watch reports a VMM's trimmed and refused payloads, but not the payloads of the host mode's self-test" {
   start_watch
   enable
   wait_for 20 watch_reported event=active
@@ -270,7 +270,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
 }
 
-@test "if a VMM ends before host watch starts, the report of its event still has its guest's name, the event's time and the VMM's start time" {
+@test "if a VMM ends before xsaveshim host watch starts, watch still reports the VMM's event with guest name, event time and VMM start time" {
   enable
   # The test VMM exits at -name, because it does not know this step.
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
@@ -279,7 +279,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   watch_reported ' comm=vmm vm=honest .*time=20..-..-..T..:..:..Z started=20..-..-..T..:..:..Z ioctl=' || fail "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-@test "if another process holds the host mode's lock, enable and disable fail and name that process, while status and watch still work" {
+@test "if another process holds the host mode's lock file, xsaveshim host disable fails and names that process, but host status and watch still work" {
   enable
   perl -e 'use Fcntl; open(LOCK, "+>", "/run/xsaveshim-host.lock") or die;
     my $lock = pack("ssx4qqix4", F_WRLCK, 0, 0, 0, 0); fcntl(LOCK, F_SETLK, $lock) or die;
@@ -296,7 +296,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   unset holder
 }
 
-@test "the host mode reports a vCPU's event if the event has a new xfeature, else at its 10th, 100th ... time; each vCPU has its own count" {
+@test "for each vCPU, the host mode reports the first trim, a trim of a new xfeature, and otherwise only the 10th, 100th ... trim" {
   local hundred=()
   for _ in {1..99}; do hundred+=(set-xsave 0x203); done
   enable
@@ -341,7 +341,7 @@ set_groups_parts() {
   bpftool map update id "$map" key 0 0 0 0 value $value $(printf '%d %d 0 0 %d %d 0 0' $(($1 % 256)) $(($1 / 256)) $(($2 % 256)) $(($2 / 256)))
 }
 
-@test "if one user's VMMs cause too many reports, those of another user still fit into the host mode's ring, and lost reports are counted" {
+@test "if one user's VMMs cause too many reports, the host mode drops and counts the excess, but still reports events of another user's VMMs" {
   local flooding
   make_public "$vmm"
   enable
@@ -360,7 +360,7 @@ set_groups_parts() {
   wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
 }
 
-@test "one user gets only a part of the host mode's table of vCPUs; each event of a vCPU without a place is reported, and a destroyed vCPU frees its place" {
+@test "if one user's vCPUs exceed the user's share of the host mode's vCPU table, the host mode reports every event of the excess vCPUs" {
   make_public "$vmm"
   enable
   set_groups_parts 2 100
@@ -376,7 +376,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 9))'
 }
 
-@test "if no BPF program saw a vCPU's end, the host mode still reports the first event of a new vCPU at the same kernel address" {
+@test "if the host mode did not see a vCPU being destroyed, it still reports the first trim of a new vCPU at the same kernel address" {
   enable
   rm -f /sys/fs/bpf/xsaveshim/{gone,made}
   wait_for 30 eval '! bpftool prog show | grep -qE "xsaveshim_(gone|made)"'
@@ -385,7 +385,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 10))'
 }
 
-@test "only one host watch can run; it reports when the host mode becomes inactive or active; the host mode stays active if watch is killed" {
+@test "xsaveshim host watch reports when the host mode becomes inactive or active, and if watch is killed, the host mode still trims" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
@@ -402,7 +402,7 @@ set_groups_parts() {
   assert_loads 0x3
 }
 
-@test "host watch tests the host mode with a VM on SIGHUP but not while nothing changes, and reports within seconds that function tracing is off" {
+@test "xsaveshim host watch runs the host mode's self-test soon after SIGHUP, and reports within seconds that sysctl kernel.ftrace_enabled was set to 0" {
   probe_calls() { bpftool -j map dump name counts | jq '.[] | (.formatted // .) | select(.key == 13) | .value'; }
   local before
   enable
@@ -418,7 +418,7 @@ set_groups_parts() {
   sysctl -q kernel.ftrace_enabled=1
 }
 
-@test "if the host mode cannot write to a payload's memory, it reports this, and the VMM gets KVM's result for the untrimmed payload" {
+@test "if the host mode cannot write to the memory of a VMM's payload, it reports this, and KVM answers the VMM as without the host mode" {
   local kind before after
   for kind in readonly copied absent split userfaultfd; do
     before+=$("$build/test/pages" "$kind")$'\n'
@@ -433,7 +433,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -oE "event=(not-trimmed|refused) .*pid=[0-9]*" "$BATS_TEST_TMPDIR/watch" | sort -u -t= -k4 | wc -l) == 5))'
 }
 
-@test "with refused=abort the host mode ends a VMM whose payload KVM refuses, and no other VMM" {
+@test "with the setting refused=abort, the host mode kills a VMM whose payload KVM refuses with EINVAL, and kills no other VMM" {
   enable --refused=abort
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x203
   ((status == 0))
@@ -446,7 +446,7 @@ set_groups_parts() {
   assert_counts killed=1
 }
 
-@test "the host mode reports a KVM_SET_XCRS that KVM refuses, and one that enables an xfeature which the host mode has dropped" {
+@test "the host mode reports event=refused if KVM refuses KVM_SET_XCRS, and event=lost if KVM_SET_XCRS enables an xfeature that the host mode dropped" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
@@ -461,7 +461,7 @@ set_groups_parts() {
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XCRS vcpu=0 errno=EINVAL xcr0=0x7 reason=guest-lacks:avx'
 }
 
-@test "the active host mode trims a static VMM's payload; the supervisor and the library trim the payload of their VMM before the host mode sees it" {
+@test "the host mode trims a static VMM's payload, but finds nothing to trim in payloads that the supervisor or the library has already trimmed" {
   enable
   run --separate-stderr "$build/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
@@ -473,7 +473,7 @@ set_groups_parts() {
   assert_counts trimmed=1
 }
 
-@test "while the host mode is active, xsaveshim status shows mode=host for a VMM without another mode" {
+@test "while the host mode is active, xsaveshim status shows the mode host for a VMM that has neither the library nor the supervisor" {
   local pid
   mkfifo "$BATS_TEST_TMPDIR/in"
   "$vmm" create 0 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &

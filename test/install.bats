@@ -13,7 +13,7 @@ files() {
   (cd "$root" && find . -type f -printf '%m %p\n' | sort -k2)
 }
 
-@test "make install puts the library where the loader searches, puts the other files under PREFIX, and writes the directories' names into them" {
+@test "make install puts the library into LIBDIR and other files under PREFIX, and writes these two directories into the files that name them" {
   make -s install DESTDIR="$root"
   libdir=usr/lib/$(gcc -print-multiarch)
   [[ -d /$libdir && $(stat -c %a "$root/$libdir/libxsaveshim.so") == 644 ]]
@@ -53,7 +53,7 @@ in_temporary_root() { # COMMAND
     eval "$2"' - "$BATS_TEST_TMPDIR" "$1"
 }
 
-@test "after make install under /usr/local the loader finds the library by its name; after make uninstall the loader does not find it" {
+@test "after make install PREFIX=/usr/local, the loader finds the library by its name; after make uninstall, the loader no longer finds the library" {
   in_temporary_root '
     make -s install PREFIX=/usr/local
     /sbin/ldconfig -p | grep -o "/usr/local/.*/libxsaveshim.so"
@@ -79,7 +79,7 @@ make_enabled_image() { # LIBRARY
     >"$root/etc/systemd/system/libvirtd.service.d/xsaveshim.conf"
 }
 
-@test "make uninstall removes libvirtd's systemd drop-in if it names the removed library, and keeps it if it names another library" {
+@test "make uninstall removes a systemd drop-in of libvirtd that preloads the removed library, and keeps a drop-in that preloads another library" {
   make_enabled_image "/usr/lib/$(gcc -print-multiarch)/libxsaveshim.so"
   make -s uninstall DESTDIR="$root"
   [ -z "$(files)" ]
@@ -88,7 +88,7 @@ make_enabled_image() { # LIBRARY
   [ "$(files)" = "644 ./etc/systemd/system/libvirtd.service.d/xsaveshim.conf" ]
 }
 
-@test "if make uninstall cannot remove libvirtd's systemd drop-in, it removes no file and prints the reason" {
+@test "if make uninstall cannot remove libvirtd's systemd drop-in, make uninstall prints the reason and removes no file at all" {
   make_enabled_image "/usr/lib/$(gcc -print-multiarch)/libxsaveshim.so"
   before=$(files)
   unshare=(unshare -m)

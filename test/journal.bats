@@ -18,7 +18,7 @@ teardown() {
 # Prints xsaveshim's messages in the journal that have this priority or a higher one.
 messages_of() { host journalctl --quiet --output=cat --identifier=xsaveshim --priority="$1"; } # PRIORITY
 
-@test "journalctl -p err shows the event refused, -p notice also shows the event trim, and no message begins with the program's name" {
+@test "journalctl -p err shows the library's report of a refused payload, and journalctl -p notice also shows the report of a trim" {
   host env LD_PRELOAD="/srv/libxsaveshim.so /srv/standin.so" DEVICE=/dev/null XSAVESHIM_LOG=syslog XSAVESHIM_LOG_LEVEL=debug \
     XSAVESHIM_REFUSED=report /srv/vmm create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x3,xcomp_bv=1
   host journalctl --quiet --sync
@@ -32,7 +32,7 @@ messages_of() { host journalctl --quiet --output=cat --identifier=xsaveshim --pr
 }
 
 # Which event `xsaveshim host watch` reports depends on this machine's KVM and kernel: inactive or state-unknown.
-@test "a report of xsaveshim host watch is a journal entry with a priority, the field XSAVESHIM_EVENT and an identifier of the event" {
+@test "xsaveshim host watch writes a report into the journal as an entry with a priority, the field XSAVESHIM_EVENT, and a MESSAGE_ID" {
   local event
   host systemctl start xsaveshim-host-watch
   wait_for 60 eval '[[ $(messages_of err) ]]'

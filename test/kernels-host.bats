@@ -34,11 +34,11 @@ inside() {
 # ioctl by a kretprobe.
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
-@test "host.bats, the suite of the host mode, passes on the testbed's fixed kernel" {
+@test "host.bats, the test suite of the host mode, passes on a kernel that neither leaks xfeatures nor refuses leaked xfeatures" {
   assert_passes fixed test/host.bats
 }
 
-@test "host.bats, the suite of the host mode, passes on Debian's kernel if the BTF of KVM's module is missing" {
+@test "host.bats, the test suite of the host mode, passes on Debian's kernel even if the BTF of KVM's module is missing" {
   assert_passes debian "${no_module_btf[@]}" test/host.bats
 }
 
@@ -47,20 +47,20 @@ crowd_result() { # NAME KERNEL
     'each load trimmed or reported, the guest intact, nothing in the kernel log'
 }
 
-@test "host-crowd.bats, the host mode's test under load, passes on Debian's kernel with preempt=full" {
+@test "host-crowd.bats, the host mode's test under load, passes on Debian's kernel booted with preempt=full" {
   assert_passes --cpus 2 --append preempt=full debian test/host-crowd.bats
   crowd_result host-crowd-full "Debian's kernel, which preempts itself"
 }
 
 # Debian's Linux 7.2 does not know preempt=none, and uses preempt=lazy instead.
-@test "host-crowd.bats, the host mode's test under load, passes on Debian's kernel with preempt=none and without the BTF of KVM's module" {
+@test "host-crowd.bats, the host mode's test under load, passes on Debian's kernel booted with preempt=none, without the BTF of KVM's module" {
   assert_passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
 # The kernel preempts the program within bpf(2), which reads the map. Until this call ends, the kernel skips the BPF programs of all
 # kprobes on that CPU.
-@test "while a program reads a large BPF map on a kernel with preempt=full, the host mode leaves at most 2 % of the payloads untrimmed, and counts them" {
+@test "while a program reads a large BPF map under preempt=full, the host mode trims at least 98 % of payloads, and counts the rest as not_trimmed" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
     mount -t tracefs tracefs /sys/kernel/tracing
@@ -74,7 +74,7 @@ crowd_result() { # NAME KERNEL
   ((untrimmed <= 14 && BASH_REMATCH[4] == untrimmed)) || fail "$output"
 }
 
-@test "if the host mode's kretprobe missed the exit of one save, a later save does not change the buffer of the first save" {
+@test "if the host mode's kretprobe missed the end of one KVM_GET_XSAVE, a later KVM_GET_XSAVE does not change the buffer of the first call" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -85,7 +85,7 @@ crowd_result() { # NAME KERNEL
 kretprobe" ]] || fail "$output" "$stderr"
 }
 
-@test "40 threads that hang in a vCPU ioctl do not make the host mode miss the exits of other VMMs' calls" {
+@test "while 40 threads hang in a vCPU ioctl, the host mode still sees the end of another VMM's vCPU ioctl" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -99,7 +99,7 @@ kretprobe" ]] || fail "$output" "$stderr"
 [\"kretprobe\",40,0]" ]] || fail "$output" "$stderr"
 }
 
-@test "on a kernel that is locked down, enabling the host mode fails with a message that says so" {
+@test "if the kernel is locked down, xsaveshim host enable fails, and the message names the lockdown mode" {
   local mode
   for mode in integrity confidentiality; do
     inside --append "lockdown=$mode" fixed '"$0/xsaveshim" host enable'
@@ -110,7 +110,7 @@ kretprobe" ]] || fail "$output" "$stderr"
   done
 }
 
-@test "the host mode cannot be enabled without KVM's module, and is inactive after the module was unloaded and loaded again" {
+@test "while KVM's modules are not loaded, xsaveshim host enable fails; after KVM's modules were reloaded, an enabled host mode is inactive" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable && rmmod kvm_amd kvm || echo "rmmod failed"
@@ -126,7 +126,7 @@ xsaveshim host: cannot be enabled: KVM is not loaded: modprobe kvm_amd; if that 
     fail "$output" "$stderr"
 }
 
-@test "if the module kvm is loaded but kvm_amd is not, enabling the host mode waits for kvm_amd" {
+@test "if the module kvm is loaded but kvm_amd is not yet, xsaveshim host enable waits for kvm_amd, and then succeeds" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     rmmod kvm_amd
@@ -137,7 +137,7 @@ xsaveshim host: cannot be enabled: KVM is not loaded: modprobe kvm_amd; if that 
   [[ $output == " enabled" ]] || fail "$output" "$stderr"
 }
 
-@test "a kernel that refuses leaked xfeatures refuses a static VMM's payload without the host mode, and accepts it with the host mode" {
+@test "a kernel that refuses leaked xfeatures refuses a static VMM's payload, but accepts the payload once the host mode is enabled" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '
     restore() { "$0/test/vmm-static" create 0 cpuid 0xd=0x3 set-xsave 0x207 | tail -n 1; }
@@ -151,7 +151,7 @@ set-xsave 0x207: 0 xstate_bv=0x3 rest=same" ]] || fail "$output" "$stderr"
     'refused without it, loaded with it'
 }
 
-@test "on a kernel that refuses even FP and SSE, the host mode with refused=abort lets the library load them, and ends a VMM without the library at its next call" {
+@test "on a kernel that refuses even FP and SSE, refused=abort makes the host mode kill a VMM without the library, but not a VMM with the library" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected-strict '
     "$0/xsaveshim" host enable --refused=abort >/dev/null
@@ -166,7 +166,7 @@ get-xsave: 0
 1" ]] || fail "$output" "$stderr"
 }
 
-@test "for 20,000 random CPUID tables and payloads, the host mode clears exactly those bits of XSTATE_BV that the table does not allow, and changes nothing else" {
+@test "with 20,000 random CPUID tables and payloads, the host mode clears exactly the XSTATE_BV bits that the vCPU's table does not allow, and changes nothing else" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '"$0/xsaveshim" host enable && "$0/test/oracle" payload 20000 "$1"' "$seed"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output" "$stderr"
@@ -194,7 +194,7 @@ helper_with() {
   make -s -C "$tree" BUILD=build build/xsaveshim-host
 }
 
-@test "test/oracle finds each bug that was put into the host mode on purpose, within 1,000 random CPUID tables" {
+@test "the test program test/oracle finds each deliberate bug in the host mode within 1,000 random CPUID tables" {
   local bug
   for bug in "${!helper_bugs[@]}"; do helper_with "$bug"; done
   # shellcheck disable=SC2016 # the inner shell's
@@ -211,7 +211,7 @@ helper_with() {
 }
 
 # Counts the instructions that the whole emulated machine executes for a call, and writes the counts to results/host-cost.
-@test "the host mode adds no instruction to KVM_RUN and to ioctls of files that are not vCPUs, and at most 1,000 to a vCPU ioctl that it does not watch" {
+@test "the host mode adds no instruction to KVM_RUN or to ioctls outside KVM, and at most 1,000 to a vCPU ioctl that it does not watch" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --icount debian '
     measure() { "$0/test/callcost" | sed "s/^/$1 /"; }
@@ -234,7 +234,7 @@ helper_with() {
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
 
-@test "the installed systemd units are not enabled at first; they enable the host mode before libvirtd, log its reports, keep its options, and notice a manual disable" {
+@test "xsaveshim-host.service enables the host mode before libvirtd, with options from /etc/default/xsaveshim-host, and xsaveshim-host-watch.service logs trims to the journal" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's
@@ -280,7 +280,7 @@ trim=restore refused=report
 inactive: it is not enabled" ]] || fail "$output" "$stderr"
 }
 
-@test "systemd restarts xsaveshim-host-watch.service if watch hangs, and systemd-analyze rates the unit's exposure at 5.0 or less" {
+@test "if xsaveshim host watch hangs, systemd restarts xsaveshim-host-watch.service; systemd-analyze security rates this unit's exposure at 5.0 or less" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   run systemd-analyze security --offline=yes --threshold=50 "$BATS_TEST_TMPDIR/stage/usr/lib/systemd/system/xsaveshim-host-watch.service"
   ((status == 0)) || fail "$output"

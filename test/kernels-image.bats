@@ -28,7 +28,7 @@ make_bundles() { # DIRECTORY
   buildah rm "$container" >/dev/null
 }
 
-@test "two builds of the image are equal bit for bit, and kubectl renders the DaemonSet, of which one variant disables the host mode at its end" {
+@test "two builds of the container image are equal bit for bit, and the DaemonSet's variant disable-at-exit adds only the disabling of the host mode" {
   local first
   make -s image BUILD="$build" >/dev/null
   first=$(sha256sum "$build"/xsaveshim-*.oci.tar)
@@ -40,7 +40,7 @@ make_bundles() { # DIRECTORY
   diff <(pods base) <(pods disable-at-exit | sed '/lifecycle:/,/- disable/d')
 }
 
-@test "from inside a container the image enables the host mode, which trims what a static VMM in another container saves and which stays when the container is killed" {
+@test "the host mode that one container enables trims what a VMM in another container saves, even after the host mode's watch container is killed" {
   make -s image BUILD="$build" >/dev/null
   make_bundles "$BATS_TEST_TMPDIR"
   mkdir -p "$BATS_TEST_TMPDIR/vmm/rootfs/dev"

@@ -68,7 +68,7 @@ assert_trips() { # WAY TRIPS
   done
 }
 
-@test "without xsaveshim, on a kernel that refuses leaked xfeatures, a leaky Linux guest panics while QEMU up to 8.1 prints nothing; later QEMUs exit" {
+@test "without xsaveshim, a Linux guest moved from a leaky kernel to one that refuses leaked xfeatures panics in QEMU up to 8.1; later QEMUs exit" {
   if qemu_exits_on_refusal; then
     assert_came_to affected bare 1 booted1 dies exits 0
   else
@@ -76,15 +76,15 @@ assert_trips() { # WAY TRIPS
   fi
 }
 
-@test "with the library, Linux guests with one vCPU and with two make ten round trips between a kernel that leaks xfeatures and one that refuses them, and compute only right results" {
+@test "with the library, a Linux guest computes correctly through ten round trips between a kernel that leaks xfeatures and one that refuses them" {
   assert_trips library $trips
 }
 
-@test "with the supervisor, Linux guests make two round trips between a kernel that leaks xfeatures and one that refuses them, and compute only right results" {
+@test "with the supervisor, a Linux guest computes correctly through two round trips between a kernel that leaks xfeatures and one that refuses them" {
   assert_trips supervised 2
 }
 
-@test "Linux guests make two round trips between a kernel that leaks xfeatures and one that refuses them, with the host mode once on each, and compute only right results" {
+@test "with the host mode on either kernel, a Linux guest computes correctly after a move from a kernel that leaks xfeatures to one that refuses them" {
   local vcpus
   for vcpus in 1 2; do
     assert_came_to affected host "$vcpus" "booted$vcpus" "host$vcpus-1" works "$vcpus"

@@ -84,7 +84,7 @@ trim=restore refused=report
 inactive
 inactive'
 
-@test "installing the Debian package enables nothing; an upgrade replaces the host mode's programs, leaves no payload untrimmed and keeps the settings; a removal disables the host mode" {
+@test "installing the Debian package enables nothing, upgrading it replaces the active host mode's BPF programs without an untrimmed payload, and removing it disables the host mode" {
   host_with_packages '
     install() { debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb; }
     reinstall() { install; }
@@ -93,7 +93,7 @@ inactive'
   [[ $output == "$upgraded_and_removed" ]] || fail "$output" "$stderr"
 }
 
-@test "installing the RPM enables nothing; an upgrade replaces the host mode's programs, leaves no payload untrimmed and keeps the settings; a removal disables the host mode" {
+@test "installing the RPM package enables nothing, upgrading it replaces the active host mode's BPF programs without an untrimmed payload, and removing it disables the host mode" {
   host_with_packages '
     install() { fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"; }
     reinstall() { fedora --nodeps -U --replacepkgs "/srv/xsaveshim*-0.1.0-*.rpm"; }

@@ -68,7 +68,7 @@ teardown_file() {
   } >"$build/results/pairs.md"
 }
 
-@test "for every pair of hosts, xsaveshim pair foretells whether a moved guest is lost without the library, and that it is intact with the library" {
+@test "for every tested pair of hosts, xsaveshim pair predicts whether a guest moved without the library is lost; with the library, every guest is intact" {
   local from to answer bare wrong=() answers=()
   for from in "${sources[@]}"; do
     for to in "${destinations[@]}"; do

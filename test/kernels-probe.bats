@@ -18,19 +18,19 @@ assert_probe() {
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr"
 }
 
-@test "xsaveshim probe finds that the testbed's fixed kernel neither refuses nor leaks xfeatures" {
+@test "on a kernel that neither leaks xfeatures nor refuses leaked xfeatures, xsaveshim probe says so and exits with 0" {
   assert_probe fixed 0 accepts 0x0 clean 0 0 0x0
 }
 
-@test "xsaveshim probe finds that the testbed's leaky kernel leaks xfeatures" {
+@test "on a kernel that leaks xfeatures, xsaveshim probe says so and exits with 1" {
   assert_probe leaky 1 accepts 0x0 leaks 0 0 0x214
 }
 
-@test "xsaveshim probe finds that the testbed's affected kernel refuses xfeatures that the guest lacks" {
+@test "on a kernel that refuses xfeatures that the guest lacks, xsaveshim probe says so and exits with 1" {
   assert_probe affected 1 refuses 0x204 clean EINVAL 0 0x0
 }
 
-@test "xsaveshim probe finds that the testbed's affected-strict kernel refuses even x87 and SSE for a guest without XSAVE" {
+@test "on a kernel that refuses even x87 and SSE for a guest without XSAVE, xsaveshim probe reports both as refused" {
   assert_probe affected-strict 1 refuses 0x207 clean EINVAL EINVAL 0x0
 }
 
@@ -53,10 +53,10 @@ assert_probe_with_host_mode() {
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr" "expected:" "$expected"
 }
 
-@test "while the host mode is active, xsaveshim probe still finds that a kernel refuses leaked xfeatures, and the host mode does not count probe's calls" {
+@test "while the host mode is active, xsaveshim probe still finds that a kernel refuses leaked xfeatures, and the host mode trims none of probe's payloads" {
   assert_probe_with_host_mode affected refuses true unknown true
 }
 
-@test "while the host mode is active on a leaky kernel, xsaveshim probe says that it cannot see whether the kernel leaks" {
+@test "while the host mode is active on a kernel that leaks xfeatures, xsaveshim probe says that a leak would not be visible" {
   assert_probe_with_host_mode leaky accepts true unknown ""
 }

@@ -90,12 +90,12 @@ assert_reports() {
 
 trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 after=0x3 dropped=avx,bndcsr,pkru'
 
-@test "on the testbed's leaky kernel, the saved state of a guest without XSAVE has AVX, BNDCSR and PKRU" {
+@test "on a kernel that leaks xfeatures, the saved state of a guest without XSAVE contains AVX, BNDCSR and PKRU" {
   assert_came_to leaky save file without '0x217 ok' postmigrate intact
   assert_came_to leaky save smp2 without '0x217 ok' postmigrate intact
 }
 
-@test "on a leaky kernel savevm stops the guest if QEMU is 8.2 or later, which loads the saved state back; with the library the guest runs on" {
+@test "after savevm on a kernel that leaks xfeatures, QEMU 8.2 and later stop the guest without the library; with the library the guest runs on" {
   if qemu_exits_on_refusal; then
     assert_came_to leaky save disk without '0x217 ok' internal-error stopped
   else
@@ -104,51 +104,51 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_came_to leaky save diskshimmed with '0x217 ok' running intact
 }
 
-@test "without the library, a kernel that refuses leaked xfeatures refuses the payload of the leaky kernel's guest, and the guest is lost" {
+@test "without the library, a guest saved on a kernel that leaks xfeatures is lost on a kernel that refuses leaked xfeatures" {
   assert_lost affected file without '0x217 EINVAL'
 }
 
-@test "with the library, the leaky kernel's guest runs on intact on a kernel that refuses leaked xfeatures" {
+@test "with the library, a guest saved on a kernel that leaks xfeatures runs on intact on a kernel that refuses leaked xfeatures" {
   assert_came_to affected restore file with '0x3 ok' running intact
   assert_reports affected file with "level=notice $trimmed"
 }
 
-@test "on a kernel that refuses leaked xfeatures, a guest restored from a leaky savevm snapshot is lost without the library, and intact with it" {
+@test "on a kernel that refuses leaked xfeatures, the guest of a leaky kernel's savevm snapshot is lost without the library, and intact with the library" {
   assert_lost affected disk without '0x217 EINVAL'
   assert_came_to affected restore disk with '0x3 ok' running intact
 }
 
-@test "on a kernel that refuses leaked xfeatures, both vCPUs of a leaky guest are lost without the library, and intact with it" {
+@test "on a kernel that refuses leaked xfeatures, a leaky kernel's guest with two vCPUs is lost without the library, and intact with the library" {
   assert_both_lost affected
   assert_came_to affected restore smp2 with '0x3 ok, 0x3 ok' running intact
   assert_reports affected smp2 with "level=notice $trimmed" "level=notice ${trimmed/vcpu=0/vcpu=1}"
 }
 
-@test "with XSAVESHIM_TRIM=none the library drops nothing and reports the xfeatures that it would drop, and the guest is lost" {
+@test "with XSAVESHIM_TRIM=none the library only reports the leaked xfeatures that it would drop, so KVM refuses the payload and the guest is lost" {
   assert_lost affected file observing '0x217 EINVAL'
   [[ $(head -n 1 "$out/affected-file-observing.reports") == *" event=would-trim "*" after=0x217 dropped=avx,bndcsr,pkru" ]]
   [[ $(tail -n 1 "$out/affected-file-observing.reports") == *" event=refused "*" reason=host-lacks:bndcsr;guest-lacks:avx,bndcsr,pkru" ]]
 }
 
-@test "with XSAVESHIM_TRIM=save the leaky kernel's snapshot is clean: a kernel that refuses leaked xfeatures restores it without the library" {
+@test "if QEMU saves a guest on a leaky kernel with XSAVESHIM_TRIM=save, a kernel that refuses leaked xfeatures restores the guest without the library" {
   assert_came_to leaky save clean saving '0x3 ok' postmigrate intact
   assert_came_to affected restore clean without '0x3 ok' running intact
 }
 
-@test "on the fixed kernel, whose KVM does not support the leaked BNDCSR, the leaky guest is lost without the library, and intact with it" {
+@test "if KVM does not support the xfeature BNDCSR, a guest with leaked BNDCSR is lost without the library, and intact with the library" {
   assert_lost fixed file without '0x217 EINVAL'
   assert_came_to fixed restore file with '0x3 ok' running intact
   assert_reports fixed file with "level=notice $trimmed"
 }
 
-@test "on a kernel that refuses even FP and SSE, the library loads them under a temporarily widened CPUID, and the guest is intact" {
+@test "on a kernel that refuses even FP and SSE for a guest without XSAVE, the library temporarily sets a wider CPUID, and the guest is intact" {
   assert_lost affected-strict file without '0x217 EINVAL'
   assert_came_to affected-strict restore file with '0x3 EINVAL, 0x3 ok' running intact
   assert_reports affected-strict file with "level=notice $trimmed" \
     "level=notice event=load-widened ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x3 guest_xcr0=0x0"
 }
 
-@test "if the host mode is enabled on the leaky kernel while QEMU runs, a kernel that refuses leaked xfeatures restores the saved guests without xsaveshim" {
+@test "if the host mode is enabled on a leaky kernel while QEMU runs, QEMU's later save loads without xsaveshim on a kernel that refuses leaked xfeatures" {
   assert_came_to leaky save cleanhost host '0x3 ok' postmigrate intact
   assert_came_to affected restore cleanhost without '0x3 ok' running intact
   assert_came_to leaky save cleanhost-smp2 host '0x3 ok' postmigrate intact
@@ -157,22 +157,22 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_came_to affected restore diskcleanhost without '0x3 ok' running intact
 }
 
-@test "with the host mode on a leaky source, a live migration to a kernel that refuses leaked xfeatures succeeds without xsaveshim there" {
+@test "with the host mode on the leaky source, a live migration to a kernel that refuses leaked xfeatures succeeds without xsaveshim on the destination" {
   assert_came_to leaky send live host '0x3 ok' postmigrate intact
   assert_came_to affected receive live without '0x3 ok' running intact
 }
 
-@test "with the host mode on a kernel that refuses leaked xfeatures, a QEMU without the library restores the leaky guests" {
+@test "with the host mode on a kernel that refuses leaked xfeatures, QEMU without the library restores a leaky kernel's guests intact" {
   assert_came_to affected restore file host '0x3 ok' running intact
   assert_came_to affected restore smp2 host '0x3 ok, 0x3 ok' running intact
   assert_came_to affected restore disk host '0x3 ok' running intact
 }
 
-@test "the host mode also trims for a QEMU that was already waiting with -incoming defer when the host mode was enabled" {
+@test "if the host mode is enabled while QEMU already waits with -incoming defer, the host mode trims the payload that QEMU then loads" {
   assert_came_to affected restore file waiting '0x3 ok' running intact
 }
 
-@test "on the fixed kernel and on Debian's, whose KVMs do not support the leaked BNDCSR, the leaky guest is lost without the host mode, and intact with it" {
+@test "if KVM does not support the xfeature BNDCSR, a guest with leaked BNDCSR is lost without the host mode, and intact with the host mode" {
   assert_came_to fixed restore file host '0x3 ok' running intact
   assert_both_lost fixed
   assert_came_to fixed restore smp2 host '0x3 ok, 0x3 ok' running intact

@@ -26,7 +26,7 @@ run_state_test() { # KERNEL [LD_PRELOAD]
   assert_pass_on affected test/qemu.bats
 }
 
-@test "kvm.bats, which tests the library on real KVM, passes on the testbed's fixed kernel" {
+@test "kvm.bats, which tests the library on real KVM, passes on a kernel that neither leaks xfeatures nor refuses leaked xfeatures" {
   assert_pass_on fixed test/kvm.bats
 }
 
@@ -38,11 +38,11 @@ run_state_test() { # KERNEL [LD_PRELOAD]
   assert_pass_on affected test/kvm.bats
 }
 
-@test "kvm.bats, which tests the library on real KVM, passes on a kernel that refuses even FP and SSE" {
+@test "kvm.bats, which tests the library on real KVM, passes on a kernel that refuses even FP and SSE for a guest without XSAVE" {
   assert_pass_on affected-strict test/kvm.bats
 }
 
-@test "with the library, KVM's selftest state_test passes on every testbed kernel" {
+@test "with the library, KVM's selftest state_test passes on kernels that leak xfeatures, that refuse leaked xfeatures, or that do neither" {
   local kernel
   for kernel in fixed leaky affected affected-strict; do
     run_state_test "$kernel" "$shim"
@@ -51,7 +51,7 @@ run_state_test() { # KERNEL [LD_PRELOAD]
 }
 
 # Since Linux 6.6 state_test also loads a payload into a vCPU with an empty CPUID table. Affected kernels refuse this payload.
-@test "without the library, KVM's selftest state_test fails on a kernel that refuses leaked xfeatures, if the selftest restores into a vCPU with an empty CPUID table" {
+@test "if KVM's selftest state_test restores into a vCPU with an empty CPUID table, it fails without the library on a kernel that refuses leaked xfeatures" {
   run_state_test affected
   if grep -q 'regardless of guest CPUID' "$state_test.c"; then
     [[ $status != 0 && $output != *SKIP* && $output == *KVM_SET_XSAVE* ]] || fail "exit status $status" "$output"

@@ -71,7 +71,7 @@ assert_exit() {
   nothing_runs_in "$TMPDIR" || fail "something still runs"
 }
 
-@test "test/kernels/build builds each testbed kernel once, from the source with that kernel's own change, and a later run builds nothing" {
+@test "test/kernels/build applies each testbed kernel's own patch, builds each kernel once, and builds nothing in a later run" {
   fake_source
   assert_builds leaky
   assert_builds
@@ -85,7 +85,7 @@ assert_exit() {
   diff "$work/made" <(printf '%s\n' -leaky -fixed -affected -affected-strict)
 }
 
-@test "if a testbed kernel cannot be built, test/kernels/build exits with 1, names the reason, and builds the other kernels" {
+@test "if one testbed kernel cannot be built, test/kernels/build names the reason, still builds the other kernels, and exits with 1" {
   fake_source
   assert_does_not_build "*no kernel is called 'fixd'; there are: fixed leaky affected affected-strict" fixd
   XSTEST_KERNEL_SOURCE=$work/none.tar.xz assert_does_not_build "*there is no kernel source $work/none.tar.xz: install *" fixed
@@ -101,7 +101,7 @@ assert_exit() {
   assert_does_not_build "*CONFIG_SECURITY_YAMA=y was not accepted*" fixed
 }
 
-@test "a kernel build that SIGTERM interrupts exits with 143 and leaves no process behind, and a later build succeeds" {
+@test "if SIGTERM interrupts test/kernels/build, it exits with 143 and leaves no process behind, and a later build succeeds" {
   local status=0
   fake_source
   touch "$work/hold"
@@ -117,7 +117,7 @@ assert_exit() {
   grep -q 'u64 supported_xcr0 = vcpu->arch.guest_supported_xcr0 |' "$output"
 }
 
-@test "test/kernels/run passes on the output, the error output and the exit status of a command in the testbed kernel" {
+@test "test/kernels/run prints the standard output and standard error of its command in the testbed kernel, and exits with the command's status" {
   head -c 300000 /dev/urandom >"$work/bytes"
   timeout 300 "$runner" fixed -- sh -c 'cat "$1"; tac "$1" >/dev/stderr; exit 7' sh "$work/bytes" >"$work/out" 2>"$work/err" || status=$?
   ((status == 7))
@@ -127,7 +127,7 @@ assert_exit() {
   assert_exit 127 fixed -- no-such-command
 }
 
-@test "a command in a testbed kernel finds the host's files, its directory, arguments and settings, and writes to the host only in XSTEST_OUT" {
+@test "a command that test/kernels/run runs in a testbed kernel sees the host's files, but only what it writes to the directory XSTEST_OUT reaches the host" {
   mkdir "$work/shared, and odd"
   echo old >"$work/file"
   cd "$work"
@@ -139,7 +139,7 @@ assert_exit() {
   [[ $(<file) == old && $(<"$work/shared, and odd/result") == kept ]]
 }
 
-@test "test/kernels/run exits with 124 if its command exceeds the time limit, and does not wait for the command's background processes" {
+@test "test/kernels/run exits with 124 when its command exceeds the time limit, and does not wait for processes that the command left in the background" {
   SECONDS=0
   assert_exit 124 --timeout 40 fixed -- sh -c 'echo started; sleep 100'
   ((SECONDS < 100))
@@ -147,7 +147,7 @@ assert_exit() {
   assert_exit 0 --timeout 60 fixed -- sh -c 'sleep 1000 & setsid sleep 1000 & echo done'
 }
 
-@test "test/kernels/run soon exits with 125 if the testbed kernel dies or does not come up" {
+@test "if the testbed kernel dies or does not boot, test/kernels/run exits with 125 and says so" {
   assert_exit 125 fixed -- busybox reboot -f
   [[ $stderr == *"kernel fixed died while it ran: busybox reboot -f" ]]
   fake_source
@@ -174,7 +174,7 @@ ASM
   [[ $stderr == *"kernel fixed did not come up within 3 s" ]]
 }
 
-@test "test/kernels/run exits with 128 plus the signal's number if a signal interrupts it, and leaves no file and no process behind" {
+@test "if SIGTERM or SIGINT interrupts test/kernels/run, it exits with 128 plus the signal's number, and leaves no file and no process behind" {
   local signal status
   for signal in TERM INT; do
     mkdir "$work/out-$signal"

@@ -25,34 +25,34 @@ find_lacking_bit() {
   fail "this host's KVM supports every bit that could be leaked: $supported"
 }
 
-@test "without the library, KVM refuses a leaky payload and loads nothing of it" { assert_bare_refusal; }
-@test "with the library, a leaky payload loads, and the guest gets the same registers as from a clean payload" { assert_trimmed_restore; }
-@test "after KVM_SET_CPUID, or KVM_SET_CPUID2 with an empty table, the library also trims the payload" { assert_v1_and_empty_tables; }
-@test "if KVM accepted no CPUID table for a vCPU, the library does not change the vCPU's payload, and reports KVM's refusal" { assert_untrimmed_without_table; }
-@test "the library keeps an xfeature that the guest's CPUID enumerates, even if the host's KVM does not support it" { assert_enumerated_kept; }
-@test "in a VM with two vCPUs, each vCPU's payload is trimmed to the xfeatures of that vCPU's own CPUID table" { assert_vcpus_apart; }
-@test "if a new vCPU gets a closed vCPU's descriptor number, the library forgets the closed vCPU's CPUID table" { assert_reused_number; }
-@test "the library trims a payload that is loaded on another thread or in a signal handler" { assert_trimmed_from thread signal; }
-@test "the library trims a payload at any alignment, even at the end of readable memory, and changes only XSTATE_BV" { assert_any_alignment; }
-@test "with the library, KVM still answers EFAULT if a payload's address is NULL, in the first page or in the kernel's half" { assert_bad_addresses; }
-@test "a clean payload loads from read-only memory, because the library does not write to it" { assert_read_only_payload; }
-@test "if KVM refuses a payload for its XCOMP_BV, a reserved byte or its MXCSR, the library's report names that reason" { assert_reasons; }
-@test "the library trims payloads that a program loads from .preinit_array, or from a constructor that runs before the library's" { assert_early_calls; }
-@test "if a program opens another library with dlopen, the payloads that this other library loads are trimmed, too" { assert_dlopened_library_served; }
-@test "after the first vCPU's CPUID table, the library adds no system call when a second vCPU is restored and run" { assert_no_system_call run run; }
-@test "a trim with its report adds two system calls: one fstat and one write" { assert_system_calls_of_a_trim; }
+@test "without the library, KVM refuses a payload with a leaked xfeature, and the vCPU's state does not change" { assert_bare_refusal; }
+@test "with the library, KVM loads a payload with a leaked xfeature, and the vCPU gets the same state as from a clean payload" { assert_trimmed_restore; }
+@test "if the VMM calls KVM_SET_CPUID, or KVM_SET_CPUID2 with an empty table, the library trims the vCPU's payload by that table" { assert_v1_and_empty_tables; }
+@test "if KVM accepted no CPUID table for a vCPU, the library does not change the vCPU's payload, and reports that KVM refuses this payload" { assert_untrimmed_without_table; }
+@test "if the guest's CPUID enumerates an xfeature, the library keeps it in the payload, even if the host's KVM does not support it" { assert_enumerated_kept; }
+@test "in a VM with two vCPUs, the library trims each vCPU's payload to the xfeatures in that vCPU's own CPUID table" { assert_vcpus_apart; }
+@test "if a new vCPU gets a closed vCPU's descriptor number, the library does not apply the closed vCPU's CPUID table to the new vCPU" { assert_reused_number; }
+@test "the library trims a payload that the VMM loads on a second thread or in a signal handler" { assert_trimmed_from thread signal; }
+@test "the library can trim a payload at any alignment, even directly before unreadable memory, and changes only its XSTATE_BV" { assert_any_alignment; }
+@test "if a payload's address is NULL, in the first page or in kernel space, the library does not crash, and KVM answers EFAULT" { assert_bad_addresses; }
+@test "the library never writes to a payload that needs no trim, so that the VMM can load this payload from read-only memory" { assert_read_only_payload; }
+@test "if KVM refuses a payload because of a bad XCOMP_BV, reserved byte or MXCSR, the library's report names that reason" { assert_reasons; }
+@test "the library trims a payload that a program loads in a .preinit_array function, or in a constructor that runs before the library's own" { assert_early_calls; }
+@test "if a program opens a second library with dlopen, xsaveshim's library trims the payloads that this second library loads" { assert_dlopened_library_served; }
+@test "after the VMM has set the first vCPU's CPUID table, the library adds no system call when a second vCPU is restored and run" { assert_no_system_call run run; }
+@test "to trim a payload and report the trim, the library adds only two system calls, an fstat and a write" { assert_system_calls_of_a_trim; }
 
-@test "the guest runs before and after its trimmed payload is loaded" {
+@test "the guest runs before the VMM loads a payload that the library trims, and still runs afterwards" {
   shimmed "${guest[@]}" run set-xsave "$(leaky)" run
   assert_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same"
   [[ $(count_printed 'run: 0 exit=hlt') == 2 ]]
 }
 
-@test "if eight threads set CPUID tables and load payloads at once, each payload is trimmed by its own vCPU's table" {
+@test "if eight threads set CPUID tables and load payloads at once, the library trims each payload by its own vCPU's table" {
   timeout 120 env XSAVESHIM_LOG=none LD_PRELOAD="$shim" "$build/test/threads"
 }
 
-@test "a payload through a duplicated vCPU descriptor is trimmed by the CPUID table that KVM_GET_CPUID2 returns" {
+@test "if the VMM loads a payload through a duplicated vCPU descriptor, the library trims the payload by the CPUID table that KVM_GET_CPUID2 returns" {
   local kvms allowed
   # on some hosts, KVM_GET_CPUID2 returns a table that differs from the VMM's table
   bare "${guest[@]}" get-cpuid none
@@ -64,7 +64,7 @@ find_lacking_bit() {
   assert_reported "$(leaky_report '?' "$allowed")" "$(leaky_report '?' "$allowed")"
 }
 
-@test "a process that did not create the VM gets KVM's EIO for a payload, and the library reports nothing" {
+@test "if a process that did not create the VM loads a payload, it gets KVM's EIO, and the library reports nothing" {
   shimmed "${guest[@]}" fork set-xsave 0x3
   assert_printed 'set-xsave 0x3: EIO xstate_bv=0x3 rest=same'
   shimmed "${guest[@]}" exec set-xsave "$(leaky)"
@@ -81,14 +81,14 @@ find_lacking_bit() {
   [[ $(grep -c 'event=' <<<"$stderr") == 2 ]]
 }
 
-@test "the library handles an ioctl request whose upper 32 bits are set like the same request without these bits" {
+@test "if the upper 32 bits of an ioctl's request number are set, the library ignores these bits and still trims the payload" {
   shimmed wide "${guest[@]}" set-xsave "$(leaky)" get-xsave dup set-xsave "$(leaky)"
   [[ $(count_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same") == 2 ]]
 }
 
 # On a kernel that refuses FP and SSE for a guest without XSAVE, the library adds FP and SSE to the guest's CPUID, loads the
 # payload, and then sets the guest's own CPUID again.
-@test "a thread with a stack of 16 KiB can load the payload of a guest without XSAVE" {
+@test "with the library, a thread whose stack has only 16 KiB can load the payload of a guest without XSAVE" {
   shimmed create 0 cpuid 0x1=0x1 small-thread set-xsave 0x3
   assert_printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
 }
@@ -101,7 +101,7 @@ keeps_the_table() {
   grep -q '^get-cpuid none: .* 0xd.0=0x3' <<<"$output"
 }
 
-@test "before the payload, the library reports an XCR0 that KVM refuses, and keeps the xfeatures of an XCR0 that KVM accepts" {
+@test "if the VMM sets an XCR0 before the payload, the library reports KVM's refusal or, if KVM accepts the XCR0, keeps the XCR0's xfeatures" {
   local keeps=false
   ! keeps_the_table || keeps=true
   shimmed create 0 cpuid "$table" set-xcrs 0x7 set-xsave 0x7
@@ -114,7 +114,7 @@ keeps_the_table() {
   fi
 }
 
-@test "after a trimmed payload, the library reports an XCR0 with the dropped xfeature as refused or, if KVM accepts it, as lost state" {
+@test "if the VMM sets an XCR0 with an xfeature that the library dropped, the library reports KVM's refusal or, if KVM accepts, lost state" {
   local keeps=false
   ! keeps_the_table || keeps=true
   shimmed create 0 cpuid "$table" set-xsave 0x7 set-xcrs 0x7
@@ -129,7 +129,7 @@ keeps_the_table() {
   fi
 }
 
-@test "if KVM leaks nothing, KVM_GET_XSAVE and KVM_GET_XSAVE2 return the same with and without the library" {
+@test "if KVM leaks no xfeature, KVM_GET_XSAVE and KVM_GET_XSAVE2 return the same payloads with and without the library" {
   local without
   bare size "${guest[@]}" set-xsave 0x3 get-xsave get-xsave2
   without=$output
@@ -143,13 +143,13 @@ keeps_the_table() {
   assert_printed "set-xsave $(leaky): EINVAL xstate_bv=$(leaky) rest=same" "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same"
 }
 
-@test "a program can open the library with dlopen, and the library still trims after dlclose" {
+@test "if a program opens the library with dlopen and calls its ioctl, the library trims payloads, even after dlclose" {
   run timeout 60 env XSAVESHIM_LOG=none "$build/test/dlopen" "$shim"
   [[ $output == *$'library: 0 xstate_bv=0x3\nlibrary closed: 0 xstate_bv=0x3\nprogram: '* ]] || fail "$output"
   [[ $output == *xstate_bv=0x7 ]] # the program itself still calls libc's ioctl, so its payload is not trimmed
 }
 
-@test "umockdev's preloaded library works behind xsaveshim's library" {
+@test "the library trims if umockdev's library follows in LD_PRELOAD" {
   behind=libumockdev-preload.so.0
   ldconfig -p | grep -q "$behind" || fail "$behind is not installed (Debian: umockdev)"
   shimmed "${guest[@]}" set-xsave "$(leaky)" run

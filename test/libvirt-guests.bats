@@ -65,12 +65,12 @@ assert_loses_registers() { # virsh ARGUMENT...
   run -1 trim_in_guest_log
 }
 
-@test "without the library, virsh reports a leaky saved domain as restored although its registers are lost, or QEMU 8.2 and later exits" {
+@test "without the library, virsh restore of an image with leaked xfeatures succeeds although the guest's registers are lost; with QEMU 8.2 or later, virsh restore fails" {
   ensure_disabled
   assert_loses_registers virsh restore /srv/leaky.save
 }
 
-@test "without the library, a domain starts from a leaky managed save without its registers and the save is deleted, or QEMU 8.2 and later exits and the save is kept" {
+@test "without the library, virsh start of a leaky managed save loses the guest's registers and deletes the save; with QEMU 8.2 or later, virsh start fails" {
   ensure_disabled
   host cp /srv/managed.save "$managed_save"
   assert_loses_registers virsh start guest
@@ -81,7 +81,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   fi
 }
 
-@test "a domain whose XML has <qemu:env> with LD_PRELOAD, or the <emulator> of docs/libvirt.md, gets the library without xsaveshim-libvirt enable" {
+@test "a domain whose XML sets LD_PRELOAD in <qemu:env>, or has the <emulator> of docs/libvirt.md, is restored intact without xsaveshim-libvirt enable" {
   ensure_disabled
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   printf '#!/bin/sh\nexec env LD_PRELOAD=libxsaveshim.so /usr/bin/qemu-system-x86_64 "$@"\n' |
@@ -99,7 +99,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   done
 }
 
-@test "xsaveshim-libvirt enable and disable leave running domains as they are, and apply to domains that start afterwards" {
+@test "xsaveshim-libvirt enable and disable do not affect running domains, only domains that start afterwards" {
   ensure_disabled
   host virsh -q start guest
   before=$(guest_pid)
@@ -122,7 +122,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   run -1 guest_has_library
 }
 
-@test "after xsaveshim-libvirt enable, a domain starts intact from a leaky managed save" {
+@test "after xsaveshim-libvirt enable, virsh start restores a domain intact from a managed save that has leaked xfeatures" {
   ensure_enabled
   host cp /srv/managed.save "$managed_save"
   host virsh start guest
@@ -130,7 +130,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   assert_trim_in_guest_log
 }
 
-@test "after xsaveshim-libvirt enable, a leaky saved domain is restored intact in libvirt's stock sandbox and mount namespace, as an unprivileged user" {
+@test "after xsaveshim-libvirt enable, virsh restores a domain with leaked xfeatures intact, under libvirt's default seccomp sandbox, mount namespace and unprivileged user" {
   run -1 host grep -vE '^[[:space:]]*(#|$)' /etc/libvirt/qemu.conf
   ensure_enabled
   host virsh -q restore /srv/leaky.save
@@ -145,7 +145,7 @@ assert_loses_registers() { # virsh ARGUMENT...
 }
 
 # The test sets reserved bits in the saved MXCSR, so KVM refuses the payload even after the library has trimmed it.
-@test "if KVM refuses even the trimmed payload, virsh reports the failure, and the save file is kept" {
+@test "if KVM refuses a saved domain's payload even after the library has trimmed it, virsh restore fails, and libvirt keeps the save file" {
   ensure_enabled
   # QEMU saves MXCSR directly behind a20_mask, which is all ones
   perl -0777 -pe '$n = s/\xff{4}\x00\x00\x1f\x80/\xff\xff\xff\xff\xff\xff\x1f\x80/g; $n == 1 or die "no MXCSR found\n"' \
@@ -177,7 +177,7 @@ judge_image() { # IMAGE
   run host bash -euc "cd /srv/judge; $commands"
 }
 
-@test "the commands of docs/snapshots.md show that a leaky saved image is poisoned and that a clean image is clean, and change neither image" {
+@test "the commands of docs/snapshots.md tell a saved image with leaked xfeatures from a clean image, and change neither image" {
   ensure_disabled
   host virsh -q start guest
   host virsh -q save guest /srv/clean.save
@@ -220,7 +220,7 @@ descriptors_with_library() {
   done'
 }
 
-@test "if the settings file has mistakes, libvirtd with the library neither opens the log nor prints reports, and a domain writes its reports to the log" {
+@test "if /etc/xsaveshim.conf has mistakes, the library in a domain's QEMU reports them to the log file, and the library in libvirtd stays silent" {
   ensure_disabled
   configure_log
   host xsaveshim-libvirt enable
@@ -245,7 +245,7 @@ descriptors_with_library() {
   unconfigure_log
 }
 
-@test "a settings file that domains may not read is reported in the domain's log, and the domain is restored intact" {
+@test "if a domain may not read /etc/xsaveshim.conf, the library reports this in the domain's log, and the domain is still restored intact" {
   ensure_enabled
   host chmod 600 /etc/xsaveshim.conf
   host virsh -q restore /srv/leaky.save
@@ -256,7 +256,7 @@ descriptors_with_library() {
     /var/log/libvirt/qemu/guest.log
 }
 
-@test "xsaveshim-libvirt status names a running domain that was started with XSAVESHIM_TRIM=none, even if the settings file has changed since" {
+@test "if a domain was started with XSAVESHIM_TRIM=none, xsaveshim-libvirt status calls the domain not protected, even if the settings file has changed since" {
   ensure_enabled
   echo XSAVESHIM_TRIM=none | host tee -a /etc/xsaveshim.conf >/dev/null
   host virsh -q start guest
@@ -292,7 +292,7 @@ prepare_kolla() {
 
 in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
 
-@test "in OpenStack Kolla's container with the volumes of docs/other-hosts.md, a leaky managed save starts intact, and the host's xsaveshim status shows it as protected" {
+@test "with the volumes of docs/other-hosts.md, libvirtd in a container like OpenStack Kolla's starts a domain intact from a leaky managed save" {
   ensure_disabled
   prepare_kolla
   start_kolla "${volumes[@]}"
@@ -305,7 +305,7 @@ in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
   [[ $output =~ $(guest_pid)\ +1\ +yes\ +library\ +guest\ .*refused=abort ]] || fail "$output"
 }
 
-@test "in OpenStack Kolla's container without the volumes of docs/other-hosts.md, a leaky saved domain loses its registers" {
+@test "without the volumes of docs/other-hosts.md, libvirtd in a container like OpenStack Kolla's cannot restore a leaky saved domain intact" {
   ensure_disabled
   start_kolla
   assert_loses_registers virsh restore /srv/leaky.save
@@ -325,7 +325,7 @@ start_destination() { # PORT
   host systemctl start libvirtd-tcp.socket
 }
 
-@test "a leaky guest that one libvirtd migrates to another, as with OpenStack nova, arrives intact if xsaveshim-libvirt enable ran only on the destination" {
+@test "if xsaveshim-libvirt enable ran only on the destination, a guest that libvirtd migrates live from a leaky host arrives intact" {
   local source_dir=$host_dir port=$((20000 + RANDOM % 10000))
   ensure_disabled
   start_leaky_guest

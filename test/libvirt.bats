@@ -97,7 +97,7 @@ assert_daemon_lacks_library() {
   run -1 host grep -qz libxsaveshim "/proc/$(daemon_pid)/environ"
 }
 
-@test "xsaveshim-libvirt enable leaves no probe domain, a second enable changes and restarts nothing, and disable restores every file" {
+@test "xsaveshim-libvirt disable restores every file that enable changed, and a second enable changes no file and does not restart libvirtd" {
   before=$(list_files "$host_root")
   host xsaveshim-libvirt enable
   assert_no_probe_left
@@ -114,7 +114,7 @@ assert_daemon_lacks_library() {
   assert_unchanged "$host_root" "$before"
 }
 
-@test "of two simultaneous runs of xsaveshim-libvirt enable, the second waits for the first, and both succeed" {
+@test "if xsaveshim-libvirt enable runs twice at the same time, the second run waits for the first, and both succeed" {
   hold_domains
   start_held_enable first
   start_enable second
@@ -126,7 +126,7 @@ assert_daemon_lacks_library() {
   assert_no_probe_left
 }
 
-@test "if a signal ends xsaveshim-libvirt enable, or its whole session, enable undoes all its changes and leaves no probe domain" {
+@test "if a signal interrupts xsaveshim-libvirt enable or its whole session, the command undoes all its changes, and removes its temporary probe domain" {
   before=$(list_files "$host_root")
   hold_domains
   for signal in "kill -TERM" "kill -HUP" "pkill -TERM --session" "pkill -INT --session"; do
@@ -144,7 +144,7 @@ assert_daemon_lacks_library() {
   done
 }
 
-@test "a signal to a second xsaveshim-libvirt enable undoes nothing that the first enable did" {
+@test "if SIGTERM ends a second xsaveshim-libvirt enable, the changes of the first enable stay in place" {
   hold_domains
   host xsaveshim-libvirt enable
   enabled=$(list_files "$host_root")
@@ -158,7 +158,7 @@ assert_daemon_lacks_library() {
   assert_no_probe_left
 }
 
-@test "xsaveshim-libvirt disable destroys the probe domain that a killed enable left behind" {
+@test "xsaveshim-libvirt disable destroys the temporary probe domain that a killed xsaveshim-libvirt enable left behind" {
   before=$(list_files "$host_root")
   hold_domains
   start_held_enable killed
@@ -170,7 +170,7 @@ assert_daemon_lacks_library() {
   assert_unchanged "$host_root" "$before"
 }
 
-@test "even if libvirtd does not restart, xsaveshim-libvirt disable removes everything, and names libvirtd" {
+@test "if libvirtd fails to restart, xsaveshim-libvirt disable still restores every file, and says that libvirtd did not restart" {
   before=$(list_files "$host_root")
   host xsaveshim-libvirt enable
   echo 'no such setting' | host tee -a /etc/libvirt/libvirtd.conf
@@ -179,7 +179,7 @@ assert_daemon_lacks_library() {
   assert_unchanged "$host_root" "$before"
 }
 
-@test "make uninstall runs xsaveshim-libvirt disable first, so that later domains do not preload a missing library" {
+@test "make uninstall runs xsaveshim-libvirt disable, so that libvirt domains that start later do not preload the deleted library" {
   host mkdir /srv/tree
   tar -C "$repo" -c Makefile README.md NEWS.md SECURITY.md LICENSE command completions docs etc libvirt man packaging test |
     host tar -C /srv/tree -x
@@ -192,7 +192,7 @@ assert_daemon_lacks_library() {
   run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
 }
 
-@test "with --dry-run, xsaveshim-libvirt enable and disable print their commands and change nothing" {
+@test "with --dry-run, xsaveshim-libvirt enable and disable print the commands that they would run, and change no file" {
   before=$(list_files "$host_root")
   run -0 host xsaveshim-libvirt enable --dry-run
   [[ $output == *"[#] install "*"/$drop_in"*"[#] systemctl daemon-reload"*"would start the paused domain"* ]]
@@ -204,7 +204,7 @@ assert_daemon_lacks_library() {
   assert_unchanged "$host_root" "$before"
 }
 
-@test "xsaveshim-libvirt status shows whether libvirtd is enabled, and which domains have the library" {
+@test "xsaveshim-libvirt status shows whether xsaveshim is enabled for libvirtd, and which running domains have loaded the library" {
   host virsh -q define /srv/guest/guest.xml
   host virsh -q start guest
   run -1 host xsaveshim-libvirt status
@@ -224,7 +224,7 @@ assert_status_fails() { # MESSAGE
   [[ $output == *"$1"* ]] || fail "expected: $1" "$output"
 }
 
-@test "xsaveshim-libvirt status names a libvirt daemon that was started before the drop-in with LD_PRELOAD was installed" {
+@test "if libvirtd was started before its drop-in with LD_PRELOAD was installed, xsaveshim-libvirt status fails and says that libvirtd lacks the library" {
   host systemctl start libvirtd
   host xsaveshim-libvirt enable --root /
   host systemctl daemon-reload
@@ -233,7 +233,7 @@ assert_status_fails() { # MESSAGE
   host xsaveshim-libvirt status
 }
 
-@test "xsaveshim-libvirt status fails if domains cannot load the library or read the settings file, or if the settings switch trimming off" {
+@test "if libvirt domains cannot load the library or read /etc/xsaveshim.conf, or if this file turns trimming off, xsaveshim-libvirt status fails and says so" {
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   snippet=/etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim
   host xsaveshim-libvirt enable
@@ -269,7 +269,7 @@ plain_xml() { # NAME [LD_PRELOAD]
   echo "</domain>"
 }
 
-@test "xsaveshim-libvirt status names a domain that lacks the library because its XML sets LD_PRELOAD, and names a remedy that helps" {
+@test "if a libvirt domain lacks the library because its XML sets LD_PRELOAD, xsaveshim-libvirt status names the domain and a remedy that helps" {
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   host xsaveshim-libvirt enable
   plain_xml own /usr/lib/test/leak.so | host virsh -q create --paused /dev/stdin
@@ -279,7 +279,7 @@ plain_xml() { # NAME [LD_PRELOAD]
   host xsaveshim-libvirt status
 }
 
-@test "xsaveshim-libvirt status names a domain of qemu:///session that lacks the library, and names a remedy that helps" {
+@test "if a domain of qemu:///session lacks the library, xsaveshim-libvirt status names the domain and a remedy that helps" {
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   host useradd --create-home tester
   host install -d -o tester -m 700 /run/user/tester
@@ -305,7 +305,7 @@ break_qemu() {
   host chmod 755 /usr/bin/qemu-system-x86_64
 }
 
-@test "xsaveshim-libvirt enable undoes all its changes if its probe domain cannot load the library, or does not start" {
+@test "if the temporary probe domain of xsaveshim-libvirt enable does not start, or cannot load the library, enable fails and undoes all its changes" {
   before=$(list_files "$host_root")
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   host chmod 600 "$library"
@@ -323,7 +323,7 @@ break_qemu() {
   assert_no_probe_left
 }
 
-@test "if the probe domain of a second xsaveshim-libvirt enable does not start, the second enable undoes only its own changes" {
+@test "if a second xsaveshim-libvirt enable cannot start its temporary probe domain, it undoes its own changes, and those of the first enable stay" {
   host xsaveshim-libvirt enable
   enabled=$(list_files "$host_root")
   daemon=$(daemon_pid)
@@ -341,7 +341,7 @@ break_qemu() {
   [[ $(daemon_pid) == "$daemon" ]]
 }
 
-@test "if the library was installed again in another directory, xsaveshim-libvirt enable switches to that library" {
+@test "after the library is installed in another directory, a second xsaveshim-libvirt enable makes libvirtd preload the newly installed library" {
   host xsaveshim-libvirt enable
   make -s -C "$repo" install BUILD="$build" LIBDIR=/usr/lib/moved DESTDIR="$BATS_TEST_TMPDIR/moved"
   tar -C "$BATS_TEST_TMPDIR/moved" -c usr | host tar -C / -x
@@ -352,7 +352,7 @@ break_qemu() {
   host xsaveshim-libvirt status
 }
 
-@test "xsaveshim-libvirt enable refuses to run without root, systemd, virsh, the library or libvirt's units, and if a foreign drop-in has its file name" {
+@test "if xsaveshim-libvirt enable lacks root rights, systemd, virsh, the library or a libvirt unit, it changes no file, and prints reason and remedy" {
   as=(setpriv --reuid nobody --clear-groups)
   assert_refused "cannot write to /etc" "run this as root"
   as=(unshare --mount sh -c 'mount -t tmpfs none /run/systemd; exec "$@"' without-systemd)
@@ -373,7 +373,7 @@ break_qemu() {
   assert_refused "neither a libvirtd.service nor a virtqemud.service" "libvirt-daemon-system"
 }
 
-@test "xsaveshim-libvirt enable refuses a library outside /usr/lib unless AppArmor's policy lets domains map the library" {
+@test "if AppArmor does not let domains map a library outside /usr/lib, xsaveshim-libvirt enable changes no file, and prints a command that helps" {
   make -s -C "$repo" install BUILD="$build" PREFIX=/usr/local DESTDIR="$BATS_TEST_TMPDIR/local"
   tar -C "$BATS_TEST_TMPDIR/local" -c usr | host tar -C / -x
   library=/$(cd "$host_root" && find usr/local -name libxsaveshim.so)
@@ -385,7 +385,7 @@ break_qemu() {
   host "${as[@]}" xsaveshim-libvirt status
 }
 
-@test "xsaveshim-libvirt enable refuses a library outside /usr/lib if SELinux is on" {
+@test "if SELinux is on and the library is outside /usr/lib, xsaveshim-libvirt enable changes no file, and suggests an installation in /usr" {
   make -s -C "$repo" install BUILD="$build" PREFIX=/opt DESTDIR="$BATS_TEST_TMPDIR/local"
   tar -C "$BATS_TEST_TMPDIR/local" -c opt | host tar -C / -x
   host rm /etc/apparmor.d/abstractions/libvirt-qemu
@@ -411,7 +411,7 @@ preload() { # FILE VALUE
   host systemctl daemon-reload
 }
 
-@test "xsaveshim-libvirt enable refuses to replace an administrator's LD_PRELOAD, but accepts an LD_PRELOAD that also has the library" {
+@test "if an administrator's LD_PRELOAD for libvirtd lacks the library, xsaveshim-libvirt enable fails; if that LD_PRELOAD has the library, enable succeeds" {
   host systemctl start libvirtd
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   as=()
@@ -430,7 +430,7 @@ preload() { # FILE VALUE
   host xsaveshim-libvirt status
 }
 
-@test "xsaveshim-libvirt enable refuses to replace an LD_PRELOAD in systemd's environment or in libvirtd's" {
+@test "if systemd's environment or the running libvirtd's environment has another LD_PRELOAD, xsaveshim-libvirt enable fails and names that environment" {
   as=()
   host systemctl set-environment LD_PRELOAD=/usr/lib/test/leak.so
   host systemctl start libvirtd
@@ -439,7 +439,7 @@ preload() { # FILE VALUE
   assert_refused "already has an LD_PRELOAD, from /proc/$(daemon_pid)/environ" "remove it"
 }
 
-@test "xsaveshim-libvirt --version prints the version, a wrong argument is named in the message, and status says that it needs root" {
+@test "xsaveshim-libvirt --version prints the version, and with a wrong argument xsaveshim-libvirt exits with 2 and names the argument" {
   run -0 host xsaveshim-libvirt --version
   [[ $output == "xsaveshim-libvirt $(sed -n 's/^VERSION := //p' "$repo/Makefile")" ]]
   run -2 host xsaveshim-libvirt
@@ -456,7 +456,7 @@ preload() { # FILE VALUE
   [[ $output == *"--root needs a directory, and '/nowhere' is none"* ]]
 }
 
-@test "systemd-analyze verify accepts the drop-ins that xsaveshim-libvirt installs for libvirtd.service and virtqemud.service" {
+@test "systemd-analyze verify accepts the drop-ins that xsaveshim-libvirt enable installs for libvirtd.service and virtqemud.service" {
   # Debian has no virtqemud.service, so the test installs a fake unit. The drop-in is the real one.
   printf '[Unit]\nDescription=QEMU daemon\n[Service]\nType=notify\nExecStart=/usr/sbin/libvirtd --timeout 120\n' |
     host tee /lib/systemd/system/virtqemud.service
@@ -488,7 +488,7 @@ preload() { # FILE VALUE
   [[ $preprocessed == *"/etc/xsaveshim.conf r,"* ]]
 }
 
-@test "xsaveshim-libvirt keeps AppArmor's local file if it is a symbolic link; if it is missing, enable creates it and disable removes it" {
+@test "xsaveshim-libvirt disable leaves AppArmor's local file for libvirt as it was before enable, whether it was a symbolic link or missing" {
   local_file=/etc/apparmor.d/local/abstractions/libvirt-qemu
   # In later versions of libvirt, AppArmor's abstraction includes a directory. The test deletes this line, so that enable needs the
   # local file.
@@ -515,7 +515,7 @@ preload() { # FILE VALUE
   assert_unchanged "$host_root" "$before"
 }
 
-@test "xsaveshim-libvirt enable and disable with --root change an image of a host, and nothing outside the image" {
+@test "with --root, xsaveshim-libvirt enable and disable change only an image of a host, not the host on which they run" {
   image=$BATS_TEST_TMPDIR/image
   make -s -C "$repo" install BUILD="$build" DESTDIR="$image"
   mkdir -p "$image"/usr/lib/systemd/system "$image"/etc/apparmor.d/{abstractions,local/abstractions}

@@ -56,7 +56,7 @@ assert_metric() { # LINE...
   assert_metric "xsaveshim_vmm_protected{vm=$name,pid=\"$vmm_pid\",state=\"unprotected\"} 0"
 }
 
-@test "xsaveshim metrics adds up the event counts of all running VMMs, and adds the counts of a supervisor of two VMMs only once" {
+@test "xsaveshim metrics adds up the event counts of all running VMMs, and counts the events of a supervisor of two VMMs only once" {
   one="$vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
   start_vmm 2 "$build/xsaveshim" run --supervise -- sh -c "exec 4<&0; $one <&4 & $one"
   print_metrics
@@ -67,7 +67,7 @@ assert_metric() { # LINE...
   assert_metric 'xsaveshim_vmms{state="protected"} 3' 'xsaveshim_vmm_events{event="trimmed"} 3' 'xsaveshim_vmm_events{event="refused"} 1'
 }
 
-@test "xsaveshim metrics shows the host mode's state and counts, and shows the host mode as inactive while kprobes are disabled" {
+@test "xsaveshim metrics shows whether the host mode is enabled and active, and shows it as enabled but inactive while kprobes are disabled" {
   # shellcheck disable=SC1091
   reason=$(. "$repo/test/host.bash" && unmet_requirement)
   [[ ! $reason ]] || skip "$reason"

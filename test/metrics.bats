@@ -23,7 +23,7 @@ teardown() {
   promtool test rules "$repo/test/prometheus/alerts.test.yml"
 }
 
-@test "xsaveshim metrics prints every metric that an alert rule reads, and xsaveshim(1) explains exactly the printed metrics" {
+@test "xsaveshim metrics prints every metric that an alert rule reads, and xsaveshim(1) explains every printed metric and no other" {
   printed=$(sed -nE 's/.*(begin_metric|print_single|print_xfeatures)\("([a-z_]+)".*/xsaveshim_\2/p' "$repo/command/metrics.c" | sort -u)
   [[ $(wc -l <<<"$printed") -ge 11 ]] || fail "$printed"
   diff <(echo "$printed") <(grep -oE '^\.It Li xsaveshim_.*' "$repo/man/xsaveshim.1" | grep -oE 'xsaveshim_[a-z_]+' | sort -u)
@@ -31,7 +31,7 @@ teardown() {
   [[ -z $(comm -13 <(echo "$printed") "$BATS_TEST_TMPDIR/read") ]] || fail "$(<"$BATS_TEST_TMPDIR/read")"
 }
 
-@test "every alert rule refers to a manual page, and to a part that this page has" {
+@test "every alert rule names a manual page, and a subsection or list item that exists on this page" {
   grep -c 'alert:' "$rules" | diff - <(grep -c 'manual:' "$rules")
   while read -r page section part; do
     for word in ${part//and /}; do
@@ -40,7 +40,7 @@ teardown() {
   done < <(sed -nE 's/.*manual: "([a-z]+)\(([1-8])\), (.*)"/\1 \2 \3/p' "$rules")
 }
 
-@test "xsaveshim-metrics.service replaces the metrics file by a rename and has few rights, and make install does not enable its timer" {
+@test "after make install, xsaveshim-metrics.timer is not enabled, and xsaveshim-metrics.service, if started, replaces the metrics file by a rename" {
   need_libvirt_host
   make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/installed"
   mkdir -p "$BATS_TEST_TMPDIR/installed${prom%/*}" "$BATS_TEST_TMPDIR/installed/srv/textfile"
@@ -79,7 +79,7 @@ teardown() {
   [[ $(sha1sum <"$host_root$prom") == "$before" ]]
 }
 
-@test "xsaveshim metrics --output replaces a file by a rename, and with --interval it does so again and again" {
+@test "xsaveshim metrics --output=FILE --interval=1 replaces FILE again and again, each time by a rename" {
   local file=$BATS_TEST_TMPDIR/xsaveshim.prom before pid
   "$build/xsaveshim" metrics --output="$file" --interval=1 3>&- &
   pid=$!
@@ -91,7 +91,7 @@ teardown() {
   [[ $(tail -n 1 <&9) == "xsaveshim_last_success_timestamp_seconds "* ]]
 }
 
-@test "xsaveshim metrics refuses --interval without --output and without a number of seconds, and names a file that it cannot write" {
+@test "xsaveshim metrics prints an error for --interval without --output, for a wrong number of seconds, and for a file that cannot be written" {
   run --separate-stderr -2 "$build/xsaveshim" metrics --interval=5
   [[ ${stderr_lines[0]} == "xsaveshim metrics: --interval needs --output" ]]
   for interval in 0 -1 5s ''; do

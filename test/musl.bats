@@ -28,33 +28,33 @@ trimmed() { # VCPU
   echo "level=notice event=trim ioctl=KVM_SET_XSAVE vcpu=$1 fd=* xstate_bv=0x207 allowed=0x7 after=0x7 dropped=pkru"
 }
 
-@test "built with musl-gcc, the library depends only on musl's libc and exports only ioctl" {
+@test "built with musl-gcc, the library depends only on musl's libc and exports only the symbol ioctl" {
   [[ $(readelf -dW "$shim" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p') == libc.so ]]
   [[ $(nm -D --defined-only "$shim") =~ ^[0-9a-f]+\ T\ ioctl$ ]]
   readelf -lW "$vmm" | grep -q 'Requesting program interpreter: .*ld-musl'
 }
 
-@test "the library trims the payloads of a program that is linked with musl" {
+@test "with musl, the library trims a program's KVM_SET_XSAVE payloads, even through a duplicated descriptor and in a forked child" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread fork set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
   assert_reported "$(trimmed 0)" "$(trimmed '?')"
 }
 
-@test "the library handles ioctl requests from musl, which are ints, like those from glibc" {
+@test "with musl, whose ioctl() takes the request as an int, the library recognizes KVM's requests and trims the payloads" {
   run_shimmed_standin XSAVESHIM_TRIM=both STANDIN_LEAK=0x200 wide create 0 dup cpuid 0xd=0x7 vcpu 0 get-cpuid none \
     set-xsave 0x207 get-xsave get-xsave2
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   [[ $(grep -cE '^get-xsave2?: 0 xstate_bv=0x7 ' <<<"$output") == 2 ]]
 }
 
-@test "with musl, a payload that is loaded before the library's constructor runs is trimmed" {
+@test "with musl, the library trims a payload even if a program loads the payload before the library's constructor has run" {
   run --separate-stderr timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin $build/test/constructor.so" \
     "$build/test/preinit"
   assert_printed 'constructor: 0 xstate_bv=0x3' 'main: 0 xstate_bv=0x3'
 }
 
-@test "with musl, other preloaded libraries in front of and behind xsaveshim still get the ioctl calls" {
+@test "with musl, ioctl calls still reach other preloaded libraries in front of and behind xsaveshim's library" {
   cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/front.so"
   cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/behind.so"
   run_standin LD_PRELOAD="$BATS_TEST_TMPDIR/front.so $shim $BATS_TEST_TMPDIR/behind.so $standin" \
@@ -63,11 +63,11 @@ trimmed() { # VCPU
   [[ $stderr == $'front.so: xstate_bv=0x207\nbehind.so: xstate_bv=0x7' ]]
 }
 
-@test "with musl, if eight threads load payloads at once, each payload is trimmed by its own vCPU's CPUID table" {
+@test "with musl, if eight threads load payloads at once, the library trims each payload according to the CPUID table of the payload's vCPU" {
   timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG=none STANDIN_SUPPORTED=0xff LD_PRELOAD="$shim $standin" \
     "$build/test/threads"
 }
 
-@test "with musl, the library adds at most 4 instructions to KVM_RUN, and at most 12 to any other ioctl that it only passes on" {
+@test "with musl, the library adds at most 4 instructions to the ioctl KVM_RUN, and at most 12 to any other ioctl that is only forwarded" {
   assert_cheap
 }

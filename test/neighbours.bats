@@ -56,15 +56,15 @@ assert_goes_unnoticed() { # PROGRAMS COMMAND...
   assert_settings_read_once "$1"
 }
 
-@test "even with a bad settings file, the library in true(1) writes nothing, opens no log and keeps no descriptor open" {
+@test "even with a bad settings file, the library preloaded into true(1) writes nothing, opens no log and keeps no descriptor open" {
   assert_goes_unnoticed 1 /bin/true
 }
 
-@test "even with a bad settings file, the library in a shell and its children writes nothing, opens no log and keeps no descriptor open" {
+@test "even with a bad settings file, the library preloaded into a shell and its children writes nothing, opens no log and keeps no descriptor open" {
   assert_goes_unnoticed 4 bash -c 'echo out; echo error >&2; /bin/true | cat; ls /proc/self/fd'
 }
 
-@test "even with a bad settings file, the library in Python and ten children writes nothing, opens no log and keeps no descriptor open" {
+@test "even with a bad settings file, the library preloaded into Python and ten child processes writes nothing, opens no log and keeps no descriptor open" {
   assert_goes_unnoticed 6 /usr/bin/python3 -c '
 import os, subprocess
 print(os.listdir("/proc/self/fd"), flush=True)

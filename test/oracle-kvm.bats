@@ -23,19 +23,19 @@ assert_agrees() {
   result "oracle-$1" "KVM as the oracle: $1 kernel" "100,000 random CPUID tables, ${BASH_REMATCH[1]} of which KVM refused" '0 mismatches'
 }
 
-@test "on a fixed kernel, KVM_SET_XCRS accepts the guest XCR0 that the core computes from each of 100,000 random CPUID tables" {
+@test "for each of 100,000 random CPUID tables, the testbed kernel fixed enforces in KVM_SET_XCRS the guest XCR0 that xsaveshim computes" {
   assert_agrees fixed 'what the host supports'
 }
 
-@test "on an affected kernel, KVM_SET_XSAVE accepts the xfeatures that the core allows for each of 100,000 random CPUID tables" {
+@test "for each of 100,000 random CPUID tables, KVM_SET_XSAVE on the testbed kernel affected accepts exactly the host's xfeatures that xsaveshim allows" {
   assert_agrees affected "the guest's XCR0, FP and SSE"
 }
 
-@test "on the kernel affected-strict, KVM_SET_XSAVE accepts the XCR0 that the core computes from each of 100,000 random CPUID tables" {
+@test "for each of 100,000 random CPUID tables, KVM_SET_XSAVE on the testbed kernel affected-strict accepts exactly the host's xfeatures in xsaveshim's guest XCR0" {
   assert_agrees affected-strict "the guest's XCR0"
 }
 
-@test "within 1,000 tables, the comparison with KVM finds each bug put into the core, except an ignored EDX, which the second model finds" {
+@test "within 1,000 random CPUID tables, the comparison with KVM detects each planted bug, except an ignored EDX, which the test's second model detects" {
   local bug
   for bug in "${!bugs[@]}"; do oracle_with "$bug"; done
   judged_by affected bash -c '
@@ -51,7 +51,7 @@ assert_agrees() {
   result oracle-bugs 'the oracle itself' "${#bugs[@]} bugs put into the core (${!bugs[*]})" 'each caught within 1,000 tables'
 }
 
-@test "on an affected kernel, the library clears exactly the XSTATE_BV bits that are not allowed in 20,000 random payloads" {
+@test "on the testbed kernel affected, the library clears in 20,000 random payloads exactly the XSTATE_BV bits that the guest may not have" {
   judged_by affected env LD_PRELOAD="$shim" XSAVESHIM_LOG=none XSAVESHIM_REFUSED=report "$build/test/oracle" payload 20000 "$seed"
   ((status == 0)) || fail "exit status $status" "$output"
   [[ $output == *'payloads=20000 mismatches=0'* ]] || fail "$output"

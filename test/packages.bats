@@ -64,17 +64,17 @@ contents() {
 
 run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive "$@"; }
 
-@test "lintian finds nothing in the Debian packages" {
+@test "lintian reports no error and no warning about the Debian packages" {
   run -0 lintian --allow-root --fail-on error,warning "$deb" "${deb/xsaveshim_/xsaveshim-host_}"
   [[ -z $output ]]
 }
 
-@test "rpmlint finds nothing in the RPMs and their spec" {
+@test "rpmlint reports no error and no warning about the RPMs and their spec file" {
   run -0 rpmlint --ignore-unused-rpmlintrc -r "$repo/packaging/rpm/xsaveshim.rpmlintrc" "$rpm" "${rpm/xsaveshim-0/xsaveshim-host-0}" "$BATS_FILE_TMPDIR/xsaveshim.spec"
   [[ $output == *" 0 errors, 0 warnings"* ]]
 }
 
-@test "two builds of one commit in different directories give the same archive and the same Debian packages, bit for bit" {
+@test "two builds of one commit in different directories give the same source archive and the same Debian packages, bit for bit" {
   mkdir "$BATS_TEST_TMPDIR/clone"
   tar -C "$repo" --exclude=./.git --exclude=./build -c . | tar -C "$BATS_TEST_TMPDIR/clone" --no-same-owner -x
   cd "$BATS_TEST_TMPDIR/clone"
@@ -107,7 +107,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   [[ $output == *"commit the changed files first"* && ! -e third ]]
 }
 
-@test "the Debian package installs in a new Debian, and purging it leaves nothing behind" {
+@test "the Debian package can be installed in a minimal Debian, and purging the package leaves no file behind" {
   new_debian
   before=$(contents)
   cp "$deb" "$root/package.deb"
@@ -129,7 +129,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   diff <(echo "$before") <(contents)
 }
 
-@test "removing and reinstalling the Debian package keeps changed settings" {
+@test "removing and reinstalling the Debian package keeps a changed settings file" {
   new_debian
   cp "$deb" "$newer" "$root/"
   run_debian dpkg -i "/$(basename "$deb")"
@@ -141,7 +141,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   grep -qx XSAVESHIM_LOG_LEVEL=debug "$root/etc/xsaveshim.conf"
 }
 
-@test "the packages depend on the libraries that the command needs" {
+@test "the Debian package and the RPM depend on libjansson and libseccomp, which the command xsaveshim needs" {
   depends=$(dpkg-deb -f "$deb" Depends)
   [[ $depends == *libc6*libjansson4*libseccomp2* ]]
   requires=$(rpm -qp --requires "$rpm")
@@ -149,7 +149,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
 }
 
 # Debian's rpm can install the files and run the scripts, but cannot check dependencies on Fedora's packages.
-@test "the RPM installs its files, and erasing it keeps a changed settings file and leaves nothing else" {
+@test "erasing the RPM leaves no file behind, except that a changed settings file is kept as xsaveshim.conf.rpmsave" {
   new_debian
   mkdir "$root/usr/share/licenses" # in Fedora, the package "filesystem" has this directory
   before=$(contents)
@@ -172,7 +172,7 @@ boot_with_packages() {
   boot_host "$BATS_TEST_TMPDIR/packages"
 }
 
-@test "installing the Debian package enables nothing in libvirt, an upgrade leaves domains running, and a removal also runs xsaveshim-libvirt disable" {
+@test "libvirt's domains run on while the Debian package is upgraded or removed, and the removal disables the library for libvirt" {
   boot_with_packages
   host systemctl start libvirtd
   daemon=$(host systemctl show -P MainPID libvirtd)
@@ -210,7 +210,7 @@ boot_with_packages() {
   run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
 }
 
-@test "the Debian package and its drop-in for libvirtd can be removed even if libvirtd cannot restart" {
+@test "even if libvirtd cannot restart, removing the Debian package succeeds, and also removes the package's systemd drop-in for libvirtd" {
   boot_with_packages
   host dpkg -i "/$(basename "$deb")"
   host xsaveshim-libvirt enable

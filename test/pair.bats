@@ -41,7 +41,7 @@ make_hosts() {
   host unknown - - - -
 }
 
-@test "xsaveshim pair answers yes, with-xsaveshim or unknown, and names the modes of xsaveshim with which the guests load" {
+@test "xsaveshim pair answers whether one host's guests load on another host: yes, only with the named modes of xsaveshim, or unknown" {
   local all='["library","supervisor","host-mode-on-to","host-mode-on-from"]'
   make_hosts
   assert_pair clean affected 0 'answer="yes"' 'by=[]' 'only_guests_without_xsave=false'
@@ -54,7 +54,7 @@ make_hosts() {
   assert_pair unknown unknown 2 'answer="unknown"'
 }
 
-@test "xsaveshim pair names the xfeatures that the destination lacks, and the xfeatures that a VMM must request (AMX)" {
+@test "xsaveshim pair names the xfeatures that the destination host lacks, and the xfeatures for which a VMM must request permission (AMX)" {
   make_hosts
   assert_pair leaky small 3 'answer="with-xsaveshim"' 'no_if_shown={"mask":"0x200","names":["pkru"]}' \
     'refused={"mask":"0x200","names":["pkru"]}'
@@ -63,7 +63,7 @@ make_hosts() {
   assert_pair amx clean 3 'no_if_shown={"mask":"0x60000","names":["xtilecfg","xtiledata"]}'
 }
 
-@test "the text of xsaveshim pair begins with the two hosts' names, and says that it judges only xfeatures" {
+@test "the text that xsaveshim pair prints begins with the two hosts' names, and says that the command judges only xfeatures" {
   make_hosts
   pair leaky.json small.json
   [[ $status == 3 && ${lines[0]} == "leaky -> small: xfeatures alone are judged: CPU flags, MSRs and the TSC are not compared" &&
@@ -72,13 +72,13 @@ make_hosts() {
     $output == *$'\nno if shown        pkru: choose a CPU model without them' ]] || fail "$(outcome)"
 }
 
-@test "if xsaveshim pair gets only one file, it takes this host as the destination" {
+@test "if xsaveshim pair gets only one host's JSON file, it takes the host on which it runs as the destination" {
   make_hosts
   pair --json leaky.json
   [[ $status == [0123] && $(jq -r .from <<<"$output") == leaky && $(jq -r .to <<<"$output") == "$(uname -n)" ]] || fail "$(outcome)"
 }
 
-@test "xsaveshim pair --matrix has one row for all hosts with the same answers, and judges 400 hosts within a second" {
+@test "xsaveshim pair --matrix prints one row for all hosts with the same answers, and judges 400 hosts within a second of CPU time" {
   local i used
   make_hosts
   for ((i = 0; i < 200; i++)); do
@@ -115,12 +115,12 @@ make_hosts() {
   ((status == 2))
 }
 
-@test "all JSON that xsaveshim pair printed in this suite is valid by its schema" {
+@test "all JSON that xsaveshim pair printed in this suite is valid against schemas/pair.schema.json" {
   assert_collected_valid pair
   [[ $(jq 'has("groups")' "$BATS_FILE_TMPDIR/json" | sort -u) == $'false\ntrue' ]]
 }
 
-@test "the schema of xsaveshim pair rejects JSON that has a missing key, an extra key, or a wrong value" {
+@test "schemas/pair.schema.json rejects JSON that lacks a key, or that has an extra key or a wrong value" {
   local change json
   make_hosts
   pair --json leaky.json small.json

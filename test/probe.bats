@@ -57,7 +57,7 @@ with_device() {
 
 as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
 
-@test "xsaveshim probe and a test VMM find the same leaks and the same refusals of this host's KVM" {
+@test "xsaveshim probe and a test VMM agree on whether this host's KVM leaks xfeatures, and on whether it refuses xfeatures" {
   local refuses='' source=clean
   need_xfeature
   run_vmm create 0 cpuid none set-xsave "$xfeature" set-xsave 0x3
@@ -74,7 +74,7 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
   [[ $status == $([[ $refuses || $source == leaks ]] && echo 1 || echo 0) ]]
 }
 
-@test "xsaveshim probe tries every xfeature, and lists as always refused only xfeatures that KVM does not support" {
+@test "xsaveshim probe lists every xfeature as accepted, refused or always refused, and lists no xfeature that KVM supports as always refused" {
   local supported
   probe
   supported=$(jq -r .kvm_supported_xcr0.mask <<<"$output")
@@ -83,7 +83,7 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
     $(jq -r .destination.always_refuses.mask <<<"$output")) == 0xe02ff)) || fail "$output"
 }
 
-@test "xsaveshim probe shows the kernel's release, the xfeatures that the CPU has enabled, and the xfeatures that KVM supports" {
+@test "xsaveshim probe shows the kernel's release, the xfeatures in the host's XCR0, and the xfeatures that KVM supports" {
   local supported
   supported=$("$vmm" supported | sed -n 's/.* xcr0=//p')
   probe
@@ -104,7 +104,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   perl -e 'open($kvm, "+<", "/dev/kvm") or die; $size = ioctl($kvm, 0xae03, 208); print $size > 4096 ? $size + 0 : 4096'
 }
 
-@test "xsaveshim probe shows the size of a payload, and the xfeatures that the kernel permits a process to give to guests" {
+@test "xsaveshim probe shows the size of KVM's XSAVE payload, and the xfeatures that the kernel permits a process to give to guests" {
   local permitted size
   permitted=$(permitted_by_kernel)
   size=$(payload_size_by_kvm)
@@ -117,14 +117,14 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   grep -qx 'permitted       0x602e7 (x87,sse,avx,opmask,zmm_hi256,hi16_zmm,pkru,xtilecfg,xtiledata)' <<<"$output"
 }
 
-@test "in probe's JSON permitted_xcr0 is null if the kernel lacks ARCH_GET_XCOMP_GUEST_PERM; payload_size is null if no VM can be created" {
+@test "if the kernel lacks ARCH_GET_XCOMP_GUEST_PERM, xsaveshim probe's permitted_xcr0 is null; if KVM cannot create a VM, probe's payload_size is null" {
   probe_quirk QUIRK_PERMITTED=0
   assert_answers "$status" .permitted_xcr0=null
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
   assert_answers 2 .payload_size=null
 }
 
-@test "the text that xsaveshim probe prints agrees with its JSON" {
+@test "the text of xsaveshim probe has the same answers and masks as the JSON of xsaveshim probe --json" {
   probe
   json=$output
   run --separate-stderr timeout "$patience" "$command" probe
@@ -144,36 +144,36 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
     `'[["answer","leaks","reason"],["answer","accepts","refuses","always_refuses","reason"],["trims_saved","trims_loaded"]]' ]] || fail "$output"
 }
 
-@test "if KVM refuses an xfeature that the guest's CPUID lacks, xsaveshim probe answers that this host refuses xfeatures as a destination" {
+@test "if KVM refuses an xfeature that the guest's CPUID lacks, xsaveshim probe answers that this host, as a migration's destination, refuses xfeatures" {
   need_xfeature
   probe_quirk QUIRK_REFUSE="$xfeature"
   assert_answers 1 .destination.answer=refuses ".destination.refuses.mask=$xfeature" .affected=true
 }
 
-@test "if KVM refuses x87 and SSE for a guest without XSAVE, xsaveshim probe answers that this host refuses both as a destination" {
+@test "if KVM refuses x87 and SSE for a guest without XSAVE, xsaveshim probe answers that this host, as a migration's destination, refuses both" {
   probe_quirk QUIRK_REFUSE=0x3
   assert_answers 1 .destination.answer=refuses '(.destination.refuses.names[0:2] | tojson)=["x87","sse"]' .affected=true
 }
 
-@test "xsaveshim probe lists an xfeature that KVM does not support as always refused, and does not call the host affected" {
+@test "if KVM refuses an xfeature that KVM does not support, xsaveshim probe lists it as always refused, and does not call the host affected" {
   need_xfeature
   probe_quirk QUIRK_SUPPORTED=0x7 QUIRK_ALWAYS_REFUSE=0x200
   assert_answers 0 .destination.answer=accepts .destination.refuses.mask=0x0 .affected=false
   (($(jq -r .destination.always_refuses.mask <<<"$output") & 0x200))
 }
 
-@test "if KVM_GET_XSAVE returns xfeatures that the guest does not have, xsaveshim probe answers that KVM leaks, and names them" {
+@test "if KVM_GET_XSAVE returns xfeatures that the guest does not have, xsaveshim probe answers that this host leaks, and names these xfeatures" {
   probe_quirk QUIRK_LEAK=0x214
   assert_answers 1 .source.answer=leaks .source.leaks.mask=0x214 '(.source.leaks.names | tojson)=["avx","bndcsr","pkru"]' .affected=true
 }
 
-@test "if KVM refuses even an xfeature that the guest has, xsaveshim probe answers unknown for the source and for the destination" {
+@test "if KVM refuses even an xfeature that the guest has, xsaveshim probe answers 'unknown' for this host as a source and as a destination" {
   need_xfeature
   probe_quirk QUIRK_ALWAYS_REFUSE="$xfeature"
   assert_answers 2 .destination.answer=unknown .destination.accepts=null .source.answer=unknown .source.leaks=null .affected=null
 }
 
-@test "if KVM changes the CPUID table that probe sets, probe's answers are unknown, except that probe still reports a refusal" {
+@test "if KVM changes the CPUID table that xsaveshim probe sets, probe answers 'unknown', but still reports that KVM refuses an xfeature" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_LEAK="$xfeature"
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .source.leaks=null
@@ -182,7 +182,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 1 .destination.answer=refuses .source.answer=unknown .affected=true
 }
 
-@test "if KVM supports only x87 and SSE, probe's answers are unknown, except that probe still reports a refusal of x87 and SSE" {
+@test "if KVM supports only x87 and SSE, xsaveshim probe answers 'unknown', but still reports that KVM refuses x87 and SSE" {
   probe_quirk QUIRK_SUPPORTED=0x3
   assert_answers 2 .kvm_supported_xcr0.mask=0x3 .destination.answer=unknown .source.answer=unknown
   [[ $(jq -r .source.reason <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
@@ -190,13 +190,13 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 1 .destination.answer=refuses .source.answer=unknown .affected=true
 }
 
-@test "if KVM does not save an xfeature that the guest has, xsaveshim probe answers that it is unknown whether KVM leaks" {
+@test "if KVM does not save an xfeature that the guest has, xsaveshim probe answers 'unknown' to the question whether KVM leaks" {
   need_xfeature
   probe_quirk QUIRK_HIDE="$xfeature"
   assert_answers 2 .destination.answer=accepts .source.answer=unknown .affected=null
 }
 
-@test "if the guest of xsaveshim probe cannot run, it is unknown whether KVM leaks, but probe still answers whether KVM refuses" {
+@test "if the test guest of xsaveshim probe cannot run, probe does not answer whether KVM leaks, but still answers whether KVM refuses xfeatures" {
   need_xfeature
   probe_quirk QUIRK_FAIL=0x80:5 # KVM_RUN, EIO
   assert_answers 2 .destination.answer=accepts .source.answer=unknown
@@ -205,27 +205,27 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 2 .destination.answer=accepts .source.answer=unknown
 }
 
-@test "if KVM cannot create a VM, xsaveshim probe answers unknown for source and destination, and names KVM_CREATE_VM in the reason" {
+@test "if KVM cannot create a VM, xsaveshim probe answers 'unknown' for this host, as a source and as a destination, and names KVM_CREATE_VM's error" {
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null
   [[ $(jq -r .source.reason <<<"$output") == "KVM_CREATE_VM: Device or resource busy: "* ]]
 }
 
-@test "the answers of xsaveshim probe stay the same if libxsaveshim.so is preloaded into probe" {
+@test "if libxsaveshim.so is preloaded into xsaveshim probe, the command gives the same answers as without the library" {
   probe
   bare=$(jq 'del(.time)' <<<"$output")
   probe LD_PRELOAD="$shim" XSAVESHIM_TRIM=both XSAVESHIM_LOG_LEVEL=debug
   [[ $(jq 'del(.time)' <<<"$output") == "$bare" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
-@test "without /dev/kvm xsaveshim probe exits with 2 and names the kernel module to load" {
+@test "if /dev/kvm does not exist, xsaveshim probe exits with 2, and names the kernel modules of which one must be loaded" {
   run --separate-stderr unshare --mount sh -c "mount -t tmpfs none /dev && exec '$command' probe --json"
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null .kvm_supported_xcr0=null
   [[ $(jq -r .destination.reason <<<"$output") == "no /dev/kvm: load the module kvm_intel or kvm_amd"* ]]
   [[ $(jq -r .source.reason <<<"$output") == "no /dev/kvm: "* ]]
 }
 
-@test "if the user may not open /dev/kvm, xsaveshim probe says to run it as root or as a member of the group of /dev/kvm" {
+@test "if the user may not open /dev/kvm, xsaveshim probe advises to run the command as root or as a member of the group of /dev/kvm" {
   run --separate-stderr with_device "${kvm_device[@]}" 0600 root "${as_nobody[@]}" "$command" probe --json
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null \
     ".source.reason=no permission to open /dev/kvm: run this as root"
@@ -246,14 +246,14 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   [[ $(jq 'del(.time)' <<<"$output") == "$root" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
-@test "when xsaveshim probe has ended, none of its processes is left, and so no VM" {
+@test "when xsaveshim probe ends, it leaves no process behind, and thus no VM" {
   # in a new PID namespace, /proc shows no unrelated process
   run --separate-stderr timeout "$patience" unshare --pid --fork --mount-proc bash -c \
     '"$0" probe >/dev/null; status=$?; echo "$status" /proc/[0-9]*' "$command"
   [[ $output =~ ^[012]\ /proc/1$ ]] || fail "$output"
 }
 
-@test "xsaveshim probe exits with 2 and prints its usage for an argument that it does not know" {
+@test "for an unknown argument, xsaveshim probe prints its usage and exits with 2" {
   local word
   for word in --jsonn now; do
     run --separate-stderr "$command" probe "$word"
@@ -261,6 +261,6 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   done
 }
 
-@test "all JSON that xsaveshim probe printed in this suite is valid by its schema" {
+@test "all JSON that xsaveshim probe printed in this suite is valid against schemas/probe.schema.json" {
   assert_collected_valid probe
 }

@@ -73,14 +73,14 @@ assert_ends() { # ALERT
   wait_for $((2 * patience)) has_no_result "ALERTS{alertname=\"$1\"}" || fail "$1 does not end" "$(query ALERTS)"
 }
 
-@test "Prometheus gets this host's metrics, as xsaveshim metrics printed them, from the node exporter" {
+@test "Prometheus gets from the node exporter the metrics that xsaveshim metrics printed on this host" {
   write_metrics
   assert_query "xsaveshim_build_info{version=\"$("$build/xsaveshim" --version | cut -d' ' -f2)\"} == 1"
   assert_query "time() - xsaveshim_last_success_timestamp_seconds < 60"
   [[ $(query 'xsaveshim_vmms' | wc -l) == 3 ]]
 }
 
-@test "the alert for an unprotected VMM fires on a host whose KVM refuses leaked payloads, and ends when no VMM is unprotected" {
+@test "if a VMM is unprotected and the host's KVM refuses xfeatures, the alert for an unprotected VMM fires, and ends when no VMM is unprotected" {
   unprotected='xsaveshim_vmm_protected{vm="guest",pid="7",state="unprotected"} 0'
   refuses='xsaveshim_probe_refuses{xfeature="avx"} 1'
   write_metrics "$unprotected"
@@ -92,14 +92,14 @@ assert_ends() { # ALERT
   assert_ends XsaveshimVmmUnprotected
 }
 
-@test "the alert for outdated metrics fires if the metrics are two hours old, and ends when new metrics arrive" {
+@test "if the metrics are two hours old, the alert for outdated metrics fires, and ends when new metrics arrive" {
   write_metrics "xsaveshim_last_success_timestamp_seconds $(($(date +%s) - 7200))"
   assert_fires XsaveshimNoScan
   write_metrics
   assert_ends XsaveshimNoScan
 }
 
-@test "the alert for an inactive host mode fires if the host mode is enabled but inactive, and ends when the host mode is active" {
+@test "if the host mode is enabled but inactive, the alert for an inactive host mode fires, and ends when the host mode is active again" {
   write_metrics 'xsaveshim_host_enabled 1' 'xsaveshim_host_active 1'
   assert_query 'xsaveshim_host_enabled == 1'
   has_no_result 'ALERTS{alertname="XsaveshimHostModeInactive"}'
@@ -109,7 +109,7 @@ assert_ends() { # ALERT
   assert_ends XsaveshimHostModeInactive
 }
 
-@test "the alerts for corrupted guests and for missed calls fire when the host mode's counts of refused and missed calls rise, and end later" {
+@test "if the host mode's counts of refused calls and missed calls rise, the alerts for corrupted guests and for missed calls fire, and later end" {
   refused='xsaveshim_host_calls_total{outcome="refused"}' missed='xsaveshim_host_calls_total{outcome="missed_exits"}'
   write_metrics "$refused 3" "$missed 2"
   assert_query "$refused == 3"

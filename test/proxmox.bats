@@ -127,7 +127,7 @@ assert_trim_in_journal() {
   wait_for "$patience" journal_has xsaveshim "^level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "
 }
 
-@test "with the Proxmox wrapper of docs/other-hosts.md, an incoming guest is intact, the journal has the trim's report, and xsaveshim status shows the guest as protected" {
+@test "with the Proxmox wrapper of docs/other-hosts.md, a guest that migrates in from a leaky host is intact, and the journal has the library's trim report" {
   local process
   from_page dpkg-divert
   migrate_in
@@ -145,7 +145,7 @@ assert_trim_in_journal() {
   assert_status 0 yes library
 }
 
-@test "without the Proxmox wrapper of docs/other-hosts.md, an incoming leaky guest is lost" {
+@test "without the Proxmox wrapper of docs/other-hosts.md, a guest that migrates in from a leaky host is lost" {
   if qemu_exits_on_refusal; then
     start_leaky_source
     await_migration
@@ -159,7 +159,7 @@ assert_trim_in_journal() {
   fi
 }
 
-@test "a drop-in for Proxmox's pvedaemon gives the library to the guests that pvedaemon starts, but not to incoming guests" {
+@test "a systemd drop-in with LD_PRELOAD for Proxmox's pvedaemon gives the library to guests that pvedaemon starts, but not to guests that migrate in" {
   local library
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   start_101 "${pvedaemon[@]}" "--setenv=LD_PRELOAD=$library" --
@@ -169,7 +169,7 @@ assert_trim_in_journal() {
   assert_status 1 NO none
 }
 
-@test "if QEMU loads a snapshot when Proxmox starts it, the trim's report is in the journal with XSAVESHIM_LOG=syslog, and in the task's output otherwise" {
+@test "if Proxmox starts QEMU with -loadvm, the library's trim report goes to the journal with XSAVESHIM_LOG=syslog, otherwise to the output of Proxmox's task" {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   start_leaky_source -drive "if=none,format=qcow2,file=$work/disk.qcow2"
   guest_hmp source "savevm running"
@@ -188,7 +188,7 @@ assert_trim_in_journal() {
   assert_guest_intact 101
 }
 
-@test "without XSAVESHIM_LOG=syslog, if QEMU's standard error leads to the journal, the report of an incoming guest's trim is in the journal under xsaveshim's name" {
+@test "if XSAVESHIM_LOG is unset and QEMU's standard error is a socket of the journal, the journal has the library's trim report under the identifier xsaveshim" {
   from_page dpkg-divert
   host rm /etc/xsaveshim.conf
   migrate_in LD_PRELOAD=/srv/journal.so JOURNAL=/run/systemd/journal/stdout
@@ -199,7 +199,7 @@ assert_trim_in_journal() {
   run ! journal_has QEMU event=
 }
 
-@test "the commands of docs/other-hosts.md that undo the Proxmox wrapper restore every file, and a running guest keeps the library" {
+@test "the commands of docs/other-hosts.md that undo the Proxmox wrapper restore /usr/bin/kvm, and a guest that already runs keeps the library" {
   from_page dpkg-divert
   start_101 "${pvedaemon[@]}" --
   has_library
@@ -221,7 +221,7 @@ package() { # VERSION
   dpkg-deb --build "$tree" "$work/101/$1.deb" >/dev/null
 }
 
-@test "the Proxmox wrapper of /usr/bin/kvm outlives an upgrade of the package that contains /usr/bin/kvm" {
+@test "after an upgrade of the package that contains /usr/bin/kvm, the Proxmox wrapper of docs/other-hosts.md is still installed as /usr/bin/kvm" {
   package 1
   package 2
   host dpkg --force-overwrite -i /srv/101/1.deb >/dev/null

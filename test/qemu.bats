@@ -94,14 +94,14 @@ session_of() { # PID
   cut -d ' ' -f 6 "/proc/$1/stat"
 }
 
-@test "a guest restored from a leaky savevm snapshot loses its registers without the library, and keeps them with it" {
+@test "a guest restored from a savevm snapshot with leaked xfeatures loses its registers without the library, and keeps its registers with the library" {
   load_disk() { guest_start "$@" -- "${disk[@]}" -loadvm leaky; }
   save_leaky_to_disk
   assert_cured load_disk
 }
 
 # Upstream KVM's KVM_SET_XCRS refuses an xfeature that the guest's CPUID lacks. PVM, a variant of KVM, accepts such an xfeature.
-@test "a guest that has enabled AVX is restored intact if its CPUID has AVX; otherwise the library reports the loss, or ends QEMU with XSAVESHIM_REFUSED=abort" {
+@test "if a guest has enabled AVX but the destination's CPUID lacks AVX, the library reports the loss, and with XSAVESHIM_REFUSED=abort ends QEMU" {
   leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
   save_leaky_to_file -- -cpu qemu64,+xsave,+avx
 
@@ -123,7 +123,7 @@ session_of() { # PID
   grep -qE 'level=error event=(refused|lost) .* ioctl=KVM_SET_XCRS' "$work/ended/stderr"
 }
 
-@test "a guest migrated live from a leaky host loses its registers without the library and keeps them with it" {
+@test "a guest that migrates live from a leaky host loses its registers without the library, and keeps its registers with the library" {
   start_leaky source
   await_migration bare
   guest_qmp source migrate "{\"uri\": \"unix:$work/bare/socket\"}"
@@ -136,7 +136,7 @@ session_of() { # PID
   assert_trims "$work/shimmed/stderr"
 }
 
-@test "all four vCPUs of a leaky guest saved to a file lose their registers without the library and keep them with it" {
+@test "all four vCPUs of a guest restored from a file with leaked xfeatures lose their registers without the library, and keep them with the library" {
   load_file() { guest_restore "$1" "$work/image" "${@:2}"; }
   guest_vcpus=4
   save_leaky_to_file
@@ -150,7 +150,7 @@ session_of() { # PID
   fi
 }
 
-@test "the library trims in a QEMU with the seccomp sandbox that libvirt uses" {
+@test "if QEMU runs in the seccomp sandbox that libvirt uses, the library still trims the payload, and the restored guest is intact" {
   load_in_sandbox() {
     guest_start "$@" -- -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny "${disk[@]}" -loadvm leaky
   }
@@ -159,7 +159,7 @@ session_of() { # PID
   grep -q '^Seccomp:[[:space:]]*2$' "/proc/$(<"$work/shimmed/pid")/status"
 }
 
-@test "in a QEMU that daemonizes, the library trims, and writes its reports to the file that XSAVESHIM_LOG names" {
+@test "if QEMU runs with -daemonize, the library trims the payload, and writes its report to the file that XSAVESHIM_LOG names" {
   save_leaky_to_disk
   guest_start shimmed "LD_PRELOAD=$shim" "XSAVESHIM_LOG=$work/log" -- "${disk[@]}" -loadvm leaky \
     -daemonize -pidfile "$work/shimmed/pid"
@@ -188,21 +188,21 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   echo "^(<29>)?xsaveshim: level=notice event=trim $1pid=$daemon ioctl=KVM_SET_XSAVE vcpu=0 fd=[0-9]+ .* dropped=$leaked_name$"
 }
 
-@test "if QEMU has daemonized before it loads the payload, the library reports the trim in syslog, with the daemon's pid" {
+@test "if QEMU has daemonized before it loads the payload, the library reports the trim to syslog, with the daemon's pid" {
   restore_daemonized env "LD_PRELOAD=$shim"
   [[ $(grep -cE "$(trim_of_daemon '')" "$messages") == 1 && $(grep -c . "$messages") == 1 ]]
   run ! grep xsaveshim "$work/daemon/stderr"
 }
 
 # The supervisor writes to standard error as long as QEMU's parent keeps standard error open, and afterwards to syslog.
-@test "if a supervised QEMU has daemonized before it loads the payload, the supervisor reports the trim once, with the daemon's pid" {
+@test "if QEMU under the supervisor has daemonized before it loads the payload, the supervisor reports the trim exactly once, with the daemon's pid" {
   restore_daemonized "$build/xsaveshim" run --supervise --
   [[ $(grep -hcE "$(trim_of_daemon 'via=supervisor ')" "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]
   [[ $(grep -hc 'xsaveshim:' "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]
 }
 
 # Each time the guest reads the port, QEMU gets a payload from KVM and loads this payload back.
-@test "if a guest on a leaky host causes 10,000 trims by reading VMware's port for ever, the library writes at most 6 reports" {
+@test "if a guest on a leaky host causes 10,000 trims by endless reads of the VMware port, the library writes at most 6 reports" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
   # on a busy host, a read of the port takes a millisecond or more
   XSTEST_SLOW=$((3 * ${XSTEST_SLOW:-1})) guest_wait flood "the 10,000th trim is reported" \
@@ -214,7 +214,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   grep -qE "^xsaveshim: level=notice event=trim .* dropped=$leaked_name count=10000$" "$work/flood/stderr"
 }
 
-@test "with XSAVESHIM_TRIM=save, QEMU on a leaky host writes a snapshot that can be restored without the library" {
+@test "with the library and XSAVESHIM_TRIM=save, QEMU on a leaky host writes a snapshot that QEMU without the library restores intact" {
   guest_start untrimmed "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}"
   assert_guest_intact untrimmed
   guest_save untrimmed "$work/untrimmed.image"
@@ -230,7 +230,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   run ! grep -v ' ok$' "$work/observed"
 }
 
-@test "with XSAVESHIM_TRIM=none the library drops nothing, and reports which xfeatures it would drop and why KVM refused the payload" {
+@test "with XSAVESHIM_TRIM=none the library only reports which xfeatures it would drop, and why KVM refused the untrimmed payload" {
   save_leaky_to_file
   guest_restore observed "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none
   assert_guest_lost observed
@@ -243,7 +243,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
 }
 
 # The payload has an MXCSR bit that no CPU has. So KVM refuses the payload even after the library has trimmed it.
-@test "if KVM refuses the payload of a live migration, XSAVESHIM_REFUSED=abort makes the migration fail, and the guest runs on at the source" {
+@test "if KVM refuses a live migration's payload, the library with XSAVESHIM_REFUSED=abort ends the destination's QEMU, and the guest can run on at the source" {
   local return_path
   for return_path in true false; do
     start_leaky "source-$return_path" LEAK_MXCSR=0x10000
@@ -264,7 +264,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   assert_guest_intact source-false
 }
 
-@test "a guest with AVX keeps AVX when the leaked xfeature is dropped, and without a leak the library reports nothing" {
+@test "when the library drops a leaked xfeature, a guest whose CPUID has AVX keeps AVX; if no xfeature leaked, the library reports nothing" {
   # x-force-features forces XSAVE, because some KVMs give XSAVE to guests but do not report it
   local avx=(-cpu "qemu64,x-force-features=on,+xsave,+avx")
   save_leaky_to_file -- "${avx[@]}"
@@ -278,7 +278,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   run ! grep xsaveshim "$work/again/stderr"
 }
 
-@test "if KVM refuses a guest's control registers, the library reports them" {
+@test "if KVM refuses a guest's control registers in KVM_SET_SREGS, the library reports the refused values" {
   local line pattern
   guest_start source -- -cpu qemu64,+smep
   assert_guest_intact source

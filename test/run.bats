@@ -57,7 +57,7 @@ assert_help() {
   (($(wc -l <<<"$output") < 24 && $(wc -L <<<"$output") <= 80)) || fail "this does not fit on a screen:" "$output"
 }
 
-@test "the help of xsaveshim and of each subcommand fits on a screen, and names the commands, the options and the exit statuses" {
+@test "xsaveshim --help lists the subcommands, a subcommand's --help gives the exit statuses, and each help text fits on a screen of 24 lines" {
   local word
   assert_help
   for word in run probe pair status metrics settings host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
@@ -148,7 +148,7 @@ assert_help() {
   done
 }
 
-@test "xsaveshim run searches PATH as a shell does: an empty entry is the current directory, and files that cannot be executed are skipped" {
+@test "like a shell, xsaveshim run takes an empty entry of PATH as the current directory, and skips files in PATH that cannot be executed" {
   mkdir "$work/one" "$work/two"
   touch "$work/one/tool"
   script "$work/two/tool" '#!/bin/sh' 'echo "two: $0"'
@@ -163,7 +163,7 @@ assert_help() {
   done
 }
 
-@test "xsaveshim run gives a dynamic VMM or a script the library; a static VMM or a VMM with musl's loader gets a supervisor" {
+@test "xsaveshim run preloads the library into a dynamic glibc VMM or a script, and starts a static VMM or a musl VMM under a supervisor" {
   run_command run --log-level=debug -- "$vmm" mark a
   assert_mode library dynamic "$vmm"
   script "$work/script" '#!/bin/sh'
@@ -177,7 +177,7 @@ assert_help() {
   assert_mode supervisor other-loader "$work/musl"
 }
 
-@test "xsaveshim run --supervise gives even a dynamic VMM or a script a supervisor" {
+@test "xsaveshim run --supervise starts even a dynamic VMM or a script under a supervisor" {
   run_command run --log-level=debug --supervise -- "$vmm" mark a
   assert_mode supervisor requested "$vmm"
   script "$work/script" '#!/bin/sh'
@@ -191,7 +191,7 @@ print_preload() { # prints a shell command that prints the VMM's LD_PRELOAD
   printf %s 'echo "$LD_PRELOAD"'
 }
 
-@test "if the library is in the directory of xsaveshim, run names its path in LD_PRELOAD, before the libraries that are there already" {
+@test "if the library is in the directory of the xsaveshim command, xsaveshim run puts the library's path in front of the libraries in LD_PRELOAD" {
   run_command run -- sh -c "$(print_preload)"
   [[ $output == "$shim" ]]
   run_command LD_PRELOAD= run -- sh -c "$(print_preload)"
@@ -200,7 +200,7 @@ print_preload() { # prints a shell command that prints the VMM's LD_PRELOAD
   [[ $output == "$shim:$standin $build/test/chain.so" ]]
 }
 
-@test "if the library is installed where the loader searches, xsaveshim run names it in LD_PRELOAD without a directory" {
+@test "if the library is in a directory that the loader searches, xsaveshim run names the library in LD_PRELOAD without a directory" {
   mkdir "$work/bin" "$work/lib"
   cp "$xsaveshim" "$work/bin"
   cp "$shim" "$work/lib"
@@ -230,7 +230,7 @@ print_preload() { # prints a shell command that prints the VMM's LD_PRELOAD
   assert_line 125 "xsaveshim run: $public/lib/libxsaveshim.so: Permission denied"
 }
 
-@test "if the path of the library has a space, xsaveshim run prints an error, because LD_PRELOAD cannot name this path" {
+@test "if the library's path has a space, so that LD_PRELOAD cannot name it, xsaveshim run prints an error and does not start the VMM" {
   mkdir "$work/a b"
   cp "$xsaveshim" "$shim" "$work/a b/"
   xsaveshim="$work/a b/xsaveshim"
@@ -248,7 +248,7 @@ print_preload() { # prints a shell command that prints the VMM's LD_PRELOAD
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
 }
 
-@test "the options of xsaveshim run override XSAVESHIM_ variables of the environment, and become the VMM's settings" {
+@test "xsaveshim run passes its options to the VMM as XSAVESHIM_ environment variables, in place of the values that the caller has set" {
   run_command XSAVESHIM_TRIM=none XSAVESHIM_LOG=syslog run --trim=both --refused=abort --log="$work/log" \
     --log-level=debug -- sh -c 'env | grep -E "^XSAVESHIM_(TRIM|REFUSED|LOG)" | sort'
   [[ $output == "XSAVESHIM_LOG=$work/log
@@ -260,7 +260,7 @@ XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   [[ $output == XSAVESHIM_TRIM=none ]]
 }
 
-@test "a bad value of XSAVESHIM_TRIM is reported once: by the library when a process sets a CPUID table, or by the supervisor" {
+@test "if XSAVESHIM_TRIM has a bad value, the library prints one report when the VMM sets a CPUID table, and a supervisor prints one report" {
   run_command XSAVESHIM_TRIM=sometimes run -- true
   ((status == 0))
   assert_no_report
@@ -273,13 +273,13 @@ XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   [[ $(grep -c 'event=setting via=supervisor .* value=sometimes' <<<"$stderr") == 1 ]]
 }
 
-@test "if the log cannot be opened, the VMM's library reports this once, and xsaveshim run does not report it" {
+@test "if the log file cannot be opened, the library in the VMM reports this once, and the command xsaveshim run does not" {
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run --log=/nonexistent/log --log-level=debug -- "$vmm" create 0 cpuid 0xd=0x7
   ((status == 0))
   [[ $(grep -c ' event=log ' <<<"$stderr") == 1 ]] || fail "$(outcome)"
 }
 
-@test "xsaveshim run does not create the log file; the VMM's library creates it when the VMM sets a CPUID table" {
+@test "xsaveshim run does not create the log file; the library in the VMM creates the file when the VMM sets a CPUID table" {
   run_command run --log="$work/log" -- true
   ((status == 0))
   [[ ! -e $work/log ]]
@@ -292,7 +292,7 @@ assert_warning() { # FILE WHY    checks that the only output is run's warning ab
   assert_line 0 "xsaveshim run: warning: $1 $2, so its loader will ignore LD_PRELOAD: as root, use --supervise"
 }
 
-@test "for a setuid or setgid VMM xsaveshim run warns that the loader will ignore the library, and advises --supervise" {
+@test "if the VMM's file is setuid or setgid, xsaveshim run warns that the loader will ignore LD_PRELOAD, and advises --supervise" {
   need_root
   cp "/bin/true" "$work/tool"
   chown nobody:nogroup "$work/tool"
@@ -308,7 +308,7 @@ assert_warning() { # FILE WHY    checks that the only output is run's warning ab
   assert_line 0 '' # root gains no privileges from root's own setuid file
 }
 
-@test "for a VMM with file capabilities xsaveshim run warns that the loader will ignore the library, and the loader does ignore it" {
+@test "if the VMM's file has capabilities, the loader ignores LD_PRELOAD, and xsaveshim run warns of this" {
   local as_nobody=(setpriv --reuid nobody --clear-groups)
   need_root
   make_public "$xsaveshim" "$shim"
@@ -327,7 +327,7 @@ assert_warning() { # FILE WHY    checks that the only output is run's warning ab
 
 # ---- the process ----
 
-@test "the VMM has the pid, the descriptors and the working directory of xsaveshim run, and gets its arguments unchanged" {
+@test "a VMM that xsaveshim run starts has the pid, the descriptors and the working directory of xsaveshim run, and gets the arguments unchanged" {
   local option
   script "$work/tell" '#!/bin/bash' 'echo "pid $$: $#: $*"; cat; cat <&7; pwd; ls -l /proc/self/fd | wc -l; echo error >&2'
   cd "$work"

@@ -28,33 +28,33 @@ assert_trims_in() {
     fail "$(outcome)"
 }
 
-@test "a program built with ASan works if LD_PRELOAD has ASan's runtime in front of the library" {
+@test "if LD_PRELOAD lists ASan's runtime in front of the library, the library trims the payloads of a program built with ASan" {
   assert_trims_in address "$(gcc -print-file-name=libasan.so) $shim $standin"
 }
 
-@test "a program built with ASan works with the library in front of ASan's runtime if ASAN_OPTIONS has verify_asan_link_order=0" {
+@test "with ASAN_OPTIONS=verify_asan_link_order=0, the library trims the payloads of an ASan program even if the library is loaded before ASan's runtime" {
   assert_trims_in address "$shim $standin" ASAN_OPTIONS=verify_asan_link_order=0
 }
 
-@test "a program built with ASan refuses to start with the library in front of ASan's runtime" {
+@test "by default, a program built with ASan refuses to start if the library is loaded before ASan's runtime" {
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim" DEVICE=/dev/null "$BATS_FILE_TMPDIR/address" create 0
   ((status != 0))
   [[ $stderr == *'runtime does not come first'* ]]
 }
 
-@test "a program that has ASan linked statically works with the library" {
+@test "the library trims the payloads of a program that has ASan's runtime linked statically" {
   assert_trims_in address-static "$shim $standin"
 }
 
-@test "a program built with UBSan works with the library" {
+@test "the library trims the payloads of a program built with UBSan" {
   assert_trims_in undefined "$shim $standin"
 }
 
-@test "a program built with TSan works with the library" {
+@test "the library trims the payloads of a program built with TSan" {
   assert_trims_in thread "$shim $standin"
 }
 
-@test "a program built with LSan works with the library, which leaks no memory" {
+@test "the library trims the payloads of a program built with LSan, and LSan reports no leak" {
   assert_trims_in leak "$shim $standin"
 }
 
@@ -66,14 +66,14 @@ in_memcheck() { # LD_PRELOAD STEP...
   [[ ! -s $BATS_TEST_TMPDIR/said ]] || fail "$(<"$BATS_TEST_TMPDIR/said")"
 }
 
-@test "under valgrind, the library makes no bad memory access when it learns CPUID tables, trims payloads and calls KVM_GET_CPUID2" {
+@test "valgrind finds no error while the library reads CPUID tables, trims payloads and calls KVM_GET_CPUID2" {
   in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207,shift=4 \
     get-xsave get-xsave2 cpuid none set-xsave 0x207 cpuid-v1 0xd=0x7 dup set-xsave 0x207 thread set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   [[ $(grep -c ' event=trim ' <<<"$stderr") == 3 ]] || fail "$(outcome)"
 }
 
-@test "under valgrind, the library makes no bad memory access when it reports refused payloads and bad settings" {
+@test "valgrind finds no error while the library reports refused payloads and bad settings" {
   export XSAVESHIM_REFUSED=report XSAVESHIM_TRIM=wrong XSAVESHIM_LOG=/does/not/exist XSAVESHIM_LOG_LEVEL=debug
   in_memcheck "$shim $standin" supported create 0 cpuid 0xd=0x17 set-xsave 0x13 \
     create 1 cpuid 0xd=0x7 set-xsave 0x3,xcomp_bv=1 create 2 cpuid 0xd=0x7 set-xsave 0x3,reserved=7 \

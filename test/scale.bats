@@ -15,25 +15,25 @@ scaled() {
   first=${BASH_REMATCH[1]} last=${BASH_REMATCH[2]} shim_kib=${BASH_REMATCH[3]} process_kib=${BASH_REMATCH[4]}
 }
 
-@test "the library trims the payloads of 1,024 vCPUs in one VM, and the last restores take less than twice the time of the first" {
+@test "the library trims the payloads of 1,024 vCPUs in one VM, and the last restores take less than twice as long as the first" {
   scaled vcpus 1024
   [[ $(grep -c ' event=trim ' "$BATS_TEST_TMPDIR/log") == 1024 ]]
   [[ $(grep -o ' vcpu=[0-9]*' "$BATS_TEST_TMPDIR/log" | sort -u | wc -l) == 1024 ]]
   ((last < 2 * first)) || fail "$output"
 }
 
-@test "for 1,024 vCPUs the library needs two pages of memory, and one more if the vCPUs' entries do not start at a page boundary" {
+@test "if no payload of 1,024 vCPUs needs a trim, the library's memory grows by at least 8 and at most 20 KiB" {
   scaled vcpus 1024 0x3
   # The first call on each code path uses up to two further pages.
   ((shim_kib >= 8 && shim_kib <= 20)) || fail "$output"
 }
 
-@test "if payloads of 1,024 vCPUs are trimmed, the library needs one more page of memory for every 42 of these vCPUs" {
+@test "if the library trims the payloads of 1,024 vCPUs, the library's memory grows by at least 8 and at most 120 KiB" {
   scaled vcpus 1024
   ((shim_kib >= 8 && shim_kib <= 20 + 100)) || fail "$output"
 }
 
-@test "the library trims the payloads of 2,000 short-lived VMs, and its memory does not grow" {
+@test "while a process creates and closes 2,000 VMs one after another, the library trims their payloads, and the library's memory does not grow" {
   scaled vms 2000
   [[ $(grep -c ' event=trim ' "$BATS_TEST_TMPDIR/log") == 4000 ]]
   ((shim_kib == 0)) || fail "$output"
@@ -41,7 +41,7 @@ scaled() {
   ((last < 2 * first)) || fail "$output"
 }
 
-@test "one supervisor trims the payloads of 2,000 VMMs, and the last restores take less than twice the time of the first" {
+@test "one supervisor trims the payloads of 2,000 VMM processes, and the last restores take less than twice as long as the first" {
   need_kvm
   # Most systems have a soft limit of 1024 descriptors. The VMMs run on one CPU, because with two CPUs the time of a restore depends
   # on the CPU that the scheduler picks for the supervisor.
@@ -52,7 +52,7 @@ scaled() {
   ((BASH_REMATCH[2] < 2 * BASH_REMATCH[1])) || fail "$output"
 }
 
-@test "a supervisor that may have 64 descriptors trims the payloads of 200 VMMs that run at the same time" {
+@test "even if RLIMIT_NOFILE is 64, one supervisor trims the payloads of 200 VMMs that run at the same time" {
   need_kvm
   run bash -c 'ulimit -n 64; exec timeout 60 "$@"' - "$build/xsaveshim" run --supervise --log=none -- "$build/test/many" 200
   [[ $status == 0 && $output == trimmed=200\ * ]] || fail "exit status $status" "$output"

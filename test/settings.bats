@@ -55,22 +55,22 @@ assert_trim() { # SET-XSAVE GET-XSAVE EVENTS SOURCE [SETTING]
     fail "expected these events: $3" "$(outcome)"
 }
 
-@test "XSAVESHIM_TRIM=restore, the default, trims the payload that the VMM restores" {
+@test "with XSAVESHIM_TRIM=restore, the default, the library trims the payloads that the VMM restores, but not the payloads that the VMM saves" {
   assert_trim "0 xstate_bv=0x7" 0x207 trim:KVM_SET_XSAVE default
   from_both XSAVESHIM_TRIM restore assert_trim "0 xstate_bv=0x7" 0x207 trim:KVM_SET_XSAVE
 }
 
-@test "XSAVESHIM_TRIM=save trims the payload that the VMM saves, and only reports the leaked xfeatures of a payload that the VMM restores" {
+@test "with XSAVESHIM_TRIM=save, the library trims payloads that the VMM saves, and only reports the leaked xfeatures of payloads that the VMM restores" {
   from_both XSAVESHIM_TRIM save assert_trim "EINVAL xstate_bv=0x207" 0x7 \
     "would-trim:KVM_SET_XSAVE trim:KVM_GET_XSAVE"
 }
 
-@test "XSAVESHIM_TRIM=both trims the payloads that the VMM saves and restores" {
+@test "with XSAVESHIM_TRIM=both, the library trims both the payloads that the VMM saves and the payloads that the VMM restores" {
   from_both XSAVESHIM_TRIM both assert_trim "0 xstate_bv=0x7" 0x7 \
     "trim:KVM_SET_XSAVE trim:KVM_GET_XSAVE"
 }
 
-@test "XSAVESHIM_TRIM=none changes no payload and reports the xfeatures that would be dropped" {
+@test "with XSAVESHIM_TRIM=none, the library changes no payload, and reports the xfeatures that it would drop" {
   from_both XSAVESHIM_TRIM none assert_trim "EINVAL xstate_bv=0x207" 0x207 \
     "would-trim:KVM_SET_XSAVE would-trim:KVM_GET_XSAVE"
   run_private XSAVESHIM_TRIM=none STANDIN_ANSWER=KVM_SET_XSAVE=0 "${trim_steps[@]}"
@@ -96,12 +96,12 @@ assert_abort() { # SOURCE [SETTING]
   assert_reported "$refusal action=abort"
 }
 
-@test "with XSAVESHIM_REFUSED=report the VMM runs on after a refusal" {
+@test "with XSAVESHIM_REFUSED=report, the library reports a payload that KVM refuses, and the VMM runs on" {
   unset XSAVESHIM_REFUSED
   from_both XSAVESHIM_REFUSED report assert_report
 }
 
-@test "XSAVESHIM_REFUSED=abort, the default, reports a refusal and then ends the VMM" {
+@test "with XSAVESHIM_REFUSED=abort, the default, the library reports a payload that KVM refuses, and then ends the VMM" {
   unset XSAVESHIM_REFUSED
   assert_abort default
   from_both XSAVESHIM_REFUSED abort assert_abort
@@ -131,7 +131,7 @@ assert_file() { # SOURCE [SETTING]
   assert_reported "$trimmed" "$refusal"
 }
 
-@test "XSAVESHIM_LOG=stderr, the default, sends reports to stderr" {
+@test "with XSAVESHIM_LOG=stderr, the default, the library writes its reports to stderr" {
   assert_stderr default
   from_both XSAVESHIM_LOG stderr assert_stderr
 }
@@ -140,18 +140,18 @@ assert_file() { # SOURCE [SETTING]
   from_both XSAVESHIM_LOG none assert_silent
 }
 
-@test "XSAVESHIM_LOG=/a/path appends reports to that file" {
+@test "if XSAVESHIM_LOG is an absolute path, the library appends its reports to that file" {
   from_both XSAVESHIM_LOG "$log" assert_file
 }
 
-@test "a new log file has mode 0600, even if the umask is 0" {
+@test "the library creates its log file with mode 0600, even if the umask is 0" {
   umask 0
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   [[ $(stat -c %a "$log") == 600 ]]
 }
 
 # The library also opens the log read-only and maps a page of it, so that no other file gets the inode number of a deleted log.
-@test "a log file is opened once for writing, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
+@test "the library opens its log file only once for writing, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
   local opened
   run --separate-stderr timeout 60 strace -f -qq -e trace=openat,open -o "$BATS_TEST_TMPDIR/trace" \
     -E LD_PRELOAD="$shim $standin" -E DEVICE=/dev/null -E XSAVESHIM_LOG="$log" \
@@ -162,7 +162,7 @@ assert_file() { # SOURCE [SETTING]
   [[ $opened == *O_APPEND* && $opened == *O_CLOEXEC* && $opened == *O_NOFOLLOW* && $opened == *0600* ]]
 }
 
-@test "programs that the VMM starts do not inherit the descriptor of the log file" {
+@test "programs that the VMM executes do not inherit the library's descriptor of the log file" {
   local fd close_on_exec=02000000
   mkfifo "$BATS_TEST_TMPDIR/in"
   exec 5<>"$BATS_TEST_TMPDIR/in"
@@ -178,7 +178,7 @@ assert_file() { # SOURCE [SETTING]
   unset vmm_pid
 }
 
-@test "after the log is deleted, a new disk image gets neither the inode number of the log nor a report" {
+@test "after the library's log file is deleted, a new disk image gets neither the inode number of the log nor a report" {
   local inode disk=$BATS_TEST_TMPDIR/disk
   mkfifo "$BATS_TEST_TMPDIR/in"
   exec 5<>"$BATS_TEST_TMPDIR/in"
@@ -197,7 +197,7 @@ assert_file() { # SOURCE [SETTING]
   grep -q 'event=trim' "$BATS_TEST_TMPDIR/out"
 }
 
-@test "if the log is a symbolic link, the library does not open it, reports that on stderr, and writes all reports there" {
+@test "if the log's path is a symbolic link, the library does not follow the link, and writes an error and all reports to stderr" {
   : >"$BATS_TEST_TMPDIR/target"
   ln -s target "$log"
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
@@ -206,7 +206,7 @@ assert_file() { # SOURCE [SETTING]
   assert_reported "level=error event=log target=$log error=\"Too many levels of symbolic links\" using=stderr" "$trimmed"
 }
 
-@test "if a log file cannot be opened, the library reports the failure on stderr, and writes all reports there" {
+@test "if the library cannot open its log file, it writes this error and all reports to stderr" {
   run_private XSAVESHIM_LOG=/nonexistent/log "${trim_steps[@]}"
   assert_trimmed
   assert_reported 'level=error event=log target=/nonexistent/log error="No such file or directory" using=stderr' "$trimmed"
@@ -215,20 +215,20 @@ assert_file() { # SOURCE [SETTING]
   assert_reported "level=error event=log target=$BATS_TEST_TMPDIR error=\"Is a directory\" using=stderr" "$trimmed"
 }
 
-@test "if the log file is a FIFO, the VMM does not wait for the FIFO's reader, and reports go to stderr" {
+@test "if the log file is a FIFO, the VMM does not wait for a reader, and the library writes its reports to stderr" {
   mkfifo "$log"
   run_private XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   assert_trimmed
   [[ $stderr == *"event=log pid="*" target=$log "*"$(printf '\nxsaveshim: level=notice event=trim ')"* ]] || fail "$(outcome)"
 }
 
-@test "if the log file is a device, the library refuses it, and reports go to stderr" {
+@test "if the log file is a device, the library does not use it, and writes an error and all reports to stderr" {
   run_private XSAVESHIM_LOG=/dev/full "${trim_steps[@]}"
   assert_trimmed
   assert_reported 'level=error event=log target=/dev/full error="Not a regular file" using=stderr' "$trimmed"
 }
 
-@test "if the VMM starts without stderr, the library does not write to a file that gets descriptor 2" {
+@test "if the VMM starts without stderr and opens a file as descriptor 2, the library writes no report to that file" {
   : >"$log"
   run_private_without_stderr() {
     privately timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" file "$log" \
@@ -251,7 +251,7 @@ assert_syslog() { # SOURCE [SETTING]
     "<29>xsaveshim: $trimmed<27>xsaveshim: $refusal" ]] || fail "$(cat "$messages")"
 }
 
-@test "XSAVESHIM_LOG=syslog sends reports to /dev/log" {
+@test "with XSAVESHIM_LOG=syslog, the library sends its reports to /dev/log" {
   listen
   assert_syslog environment XSAVESHIM_LOG=syslog
   conf XSAVESHIM_LOG=syslog
@@ -259,7 +259,7 @@ assert_syslog() { # SOURCE [SETTING]
   assert_syslog file
 }
 
-@test "with XSAVESHIM_LOG=syslog but no /dev/log, the library reports that on stderr, and writes all reports there" {
+@test "with XSAVESHIM_LOG=syslog but no /dev/log, the library writes an error and all reports to stderr" {
   mkdir "$dev"
   run_private XSAVESHIM_LOG=syslog "${trim_steps[@]}"
   assert_trimmed
@@ -275,20 +275,20 @@ assert_level() { # EVENTS SOURCE [SETTING]
     fail "expected these events: $1" "$(outcome)"
 }
 
-@test "with XSAVESHIM_LOG_LEVEL=notice, the default, trims and refusals are reported" {
+@test "with XSAVESHIM_LOG_LEVEL=notice, the default, the library reports trims, and payloads that KVM refuses" {
   assert_level "notice:trim error:refused" default
   from_both XSAVESHIM_LOG_LEVEL notice assert_level "notice:trim error:refused"
 }
 
-@test "with XSAVESHIM_LOG_LEVEL=error only refusals are reported" {
+@test "with XSAVESHIM_LOG_LEVEL=error, the library reports payloads that KVM refuses, but no trims" {
   from_both XSAVESHIM_LOG_LEVEL error assert_level "error:refused"
 }
 
-@test "with XSAVESHIM_LOG_LEVEL=debug the library also reports each CPUID table that it learns" {
+@test "with XSAVESHIM_LOG_LEVEL=debug, the library also reports each CPUID table that it learns from the VMM's calls" {
   from_both XSAVESHIM_LOG_LEVEL debug assert_level "debug:learn notice:trim error:refused"
 }
 
-@test "the report of a CPUID table names the vCPU, the guest's XCR0 and the allowed xfeatures" {
+@test "the library's report of a CPUID table names the vCPU, the guest's XCR0 and the xfeatures that the vCPU's payloads may keep" {
   run_private XSAVESHIM_LOG_LEVEL=debug create 0 cpuid 0xd=0x204 create 1 cpuid-v1 none dup cpuid 0xd=0x7 \
     create 2 dup cpuid 0xd=0x7 vcpu 2 get-cpuid none
   ((status == 0))
@@ -309,14 +309,14 @@ assert_level() { # EVENTS SOURCE [SETTING]
   assert_reported "$trimmed" "$refusal"
 }
 
-@test "a setting in /etc/xsaveshim.conf, another setting in the environment, and the defaults of the others apply together" {
+@test "if one setting is in /etc/xsaveshim.conf and another in the environment, the library applies both, and uses the defaults of all others" {
   conf XSAVESHIM_TRIM=both
   run_private XSAVESHIM_LOG_LEVEL=debug create 0 cpuid 0xd=0x7 set-xsave 0x207 get-xsave
   assert_trimmed
   [[ $output == *'get-xsave: 0 xstate_bv=0x7 '* && $stderr == *event=learn* ]] || fail "$(outcome)"
 }
 
-@test "the settings file may have comments, blank lines, white space and no final newline, and the last value of a setting counts" {
+@test "the library reads a settings file with comments, blank lines and white space, and uses the last of several values of a setting" {
   printf '%s' $'# the shim\'s\n\n  \t\n#XSAVESHIM_LOG=none\n \tXSAVESHIM_LOG_LEVEL =  error\t\r\n' \
     $'XSAVESHIM_TRIM=none\n  # indented\nXSAVESHIM_TRIM = restore' >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
@@ -324,7 +324,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
   assert_reported "$refusal"
 }
 
-@test "the library does not report an empty or missing settings file, but reports a directory in place of the file" {
+@test "the library accepts an empty or missing settings file without a report, but reports an error if the settings file is a directory" {
   : >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_reported "$trimmed"
@@ -342,7 +342,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
     "$trimmed"
 }
 
-@test "a settings file that the VMM may not read is reported, and the defaults are used" {
+@test "if the VMM's user may not read the settings file, the library reports that and uses the defaults" {
   local unprivileged=(setpriv --bounding-set=-all --inh-caps=-all)
   conf XSAVESHIM_TRIM=none
   chmod 0 "$etc/xsaveshim.conf"
@@ -355,13 +355,13 @@ assert_level() { # EVENTS SOURCE [SETTING]
     "$trimmed"
 }
 
-@test "if the settings file is a FIFO, the VMM does not wait for the FIFO's writer" {
+@test "if the settings file is a FIFO, the VMM does not wait for a writer, and the library uses the defaults" {
   mkfifo "$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_reported "$trimmed"
 }
 
-@test "a settings file that is too large is reported, and the defaults are used" {
+@test "if the settings file is too large, the library reports that and uses the defaults" {
   { echo XSAVESHIM_TRIM=none; printf '#%01000d\n' {1..20}; } >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_trimmed
@@ -388,7 +388,7 @@ assert_bad() {
     `accepted=${accepted[$1]}" "$trimmed" "$refusal"
 }
 
-@test "if a setting does not accept its value, the library reports the value and uses the default" {
+@test "if a setting has an invalid value, the library reports the value and uses the setting's default" {
   local value
   cd "$BATS_TEST_TMPDIR"
   for value in foo Save saved 'restore,save'; do from_both XSAVESHIM_TRIM "$value" assert_bad TRIM "$value"; done
@@ -408,24 +408,24 @@ assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
     "$trimmed" "$refusal action=abort"
 }
 
-@test "if XSAVESHIM_REFUSED does not accept its value, the library reports the value and uses abort" {
+@test "if XSAVESHIM_REFUSED has an invalid value, the library reports the value and uses abort" {
   unset XSAVESHIM_REFUSED
   from_both XSAVESHIM_REFUSED exit assert_bad_refused exit
   from_both XSAVESHIM_REFUSED '' assert_bad_refused '""'
 }
 
-@test "if a value in the environment is bad, the library uses the default, not the value in the settings file" {
+@test "if a setting's value in the environment is invalid, the library uses the default, even if the settings file has a valid value" {
   conf XSAVESHIM_TRIM=none
   assert_bad TRIM foo environment XSAVESHIM_TRIM=foo
 }
 
-@test "a bad value with a newline and an escape character cannot forge a report or break the report's line" {
+@test "if an invalid value has a newline and an escape character, the library's report of this value is still a single line without them" {
   run_private XSAVESHIM_TRIM=$'x\nxsaveshim: level=error event="forged\e[31m' "${trim_steps[@]}"
   assert_trimmed
   [[ $(wc -l <<<"$stderr") == 2 && $stderr != *$'\e'* && $stderr != *'"forged'* ]] || fail "$(outcome)"
 }
 
-@test "the library reports a bad value of XSAVESHIM_TRIM in the log that XSAVESHIM_LOG names" {
+@test "the library reports an invalid value of XSAVESHIM_TRIM in the log that XSAVESHIM_LOG names" {
   run_private XSAVESHIM_TRIM=foo XSAVESHIM_LOG="$log" "${trim_steps[@]}"
   assert_no_report
   grep -q ' event=setting pid=[0-9]* source=environment key=XSAVESHIM_TRIM value=foo ' "$log"
@@ -433,7 +433,7 @@ assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
 
 unknown="using=nothing-of-it accepted=XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL"
 
-@test "the report of an unknown key lists the accepted keys, and the report of a line without KEY=value has the line's number" {
+@test "if the settings file has an unknown key or a line without KEY=value, the library reports the line's number and ignores the line" {
   conf '# settings' XSAVESHIM_TRIMM=none XSAVESHIM_TRIM garbage
   run_private "${trim_steps[@]}"
   assert_trimmed
@@ -444,7 +444,7 @@ unknown="using=nothing-of-it accepted=XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM
     "$trimmed"
 }
 
-@test "the report of an unknown variable XSAVESHIM_... in the environment lists the accepted variables" {
+@test "if the environment has an unknown variable XSAVESHIM_..., the library reports this variable and lists the accepted ones" {
   run_private XSAVESHIM_MODE=save XSAVESHIM_TRIMM=none "${trim_steps[@]}"
   assert_trimmed
   assert_reported "level=error event=setting source=environment key=XSAVESHIM_TRIMM value=none $unknown" \
@@ -469,7 +469,7 @@ assert_shown() { # STATUS LINE...
   [[ $status == "$1" && $output == "$(printf '%s\n' "${@:2}")" ]] || fail "expected exit status $1 and:" "${@:2}" "$(outcome)"
 }
 
-@test "xsaveshim settings shows each setting with its source, and exits with 0 if there is no problem" {
+@test "the command xsaveshim settings shows the value and the source of each setting, and exits with 0 if there is no problem" {
   unset XSAVESHIM_REFUSED
   show
   assert_shown 0 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=abort  (default)" \
@@ -480,7 +480,7 @@ assert_shown() { # STATUS LINE...
     "XSAVESHIM_LOG=/var/log/a  (/etc/xsaveshim.conf, line 3)" "XSAVESHIM_LOG_LEVEL=notice  (default)"
 }
 
-@test "xsaveshim settings shows the problems of the settings file and of the environment, and exits with 1" {
+@test "if the settings file or the environment has errors, the command xsaveshim settings lists them and exits with 1" {
   unset XSAVESHIM_REFUSED
   conf garbage $'XSAVESHIM_LOG=a\eb' XSAVESHIM_TRIMM=none
   XSAVESHIM_LOG_LEVEL=loud show

@@ -13,28 +13,28 @@ setup() {
 
 # ---- tests that kvm.bats repeats on real KVM ----
 
-@test "without the library, the fake KVM refuses a leaky payload and loads nothing of it" { assert_bare_refusal; }
-@test "with the library, a leaky payload loads, and the vCPU gets the same state as from a clean payload" { assert_trimmed_restore; }
-@test "after KVM_SET_CPUID, or KVM_SET_CPUID2 with an empty table, the library also trims the payload" { assert_v1_and_empty_tables; }
-@test "if KVM accepted no CPUID table for a vCPU, the library does not change the vCPU's payload, and reports KVM's refusal" { assert_untrimmed_without_table; }
-@test "the library keeps an xfeature that the guest's CPUID enumerates, even if the host's KVM does not support it" { assert_enumerated_kept; }
-@test "in a VM with two vCPUs, each vCPU's payload is trimmed to the xfeatures of that vCPU's own CPUID table" { assert_vcpus_apart; }
-@test "if a new vCPU gets a closed vCPU's descriptor number, the library forgets the closed vCPU's CPUID table" { assert_reused_number; }
-@test "the library trims a payload that is loaded on another thread, in a signal handler or in a forked child" {
+@test "without the library, the tests' fake KVM refuses a payload with a leaked xfeature, and the vCPU's state does not change" { assert_bare_refusal; }
+@test "with the library, KVM loads a payload with a leaked xfeature, and the vCPU gets the same state as from a clean payload" { assert_trimmed_restore; }
+@test "if the VMM calls KVM_SET_CPUID, or KVM_SET_CPUID2 with an empty table, the library trims the vCPU's payload by that table" { assert_v1_and_empty_tables; }
+@test "if KVM accepted no CPUID table for a vCPU, the library does not change the vCPU's payload, and reports that KVM refuses this payload" { assert_untrimmed_without_table; }
+@test "if the guest's CPUID enumerates an xfeature, the library keeps it in the payload, even if the host's KVM does not support it" { assert_enumerated_kept; }
+@test "in a VM with two vCPUs, the library trims each vCPU's payload to the xfeatures in that vCPU's own CPUID table" { assert_vcpus_apart; }
+@test "if a new vCPU gets a closed vCPU's descriptor number, the library does not apply the closed vCPU's CPUID table to the new vCPU" { assert_reused_number; }
+@test "the library trims a payload that the VMM loads on a second thread, in a signal handler or in a forked child" {
   assert_trimmed_from thread signal "fork thread" "thread fork" "thread signal"
 }
-@test "the library trims a payload at any alignment, even at the end of readable memory, and changes only XSTATE_BV" { assert_any_alignment; }
-@test "if a payload's address is NULL, in the first page or in the kernel's half, the library passes it to KVM, which answers EFAULT" { assert_bad_addresses; }
-@test "a clean payload loads from read-only memory, because the library does not write to it" { assert_read_only_payload; }
-@test "if KVM refuses a payload for its XCOMP_BV, a reserved byte or its MXCSR, the library's report names that reason" { assert_reasons; }
-@test "the library trims payloads that a program loads from .preinit_array, or from a constructor that runs before the library's" { assert_early_calls; }
-@test "if a program opens another library with dlopen, the payloads that this other library loads are trimmed, too" { assert_dlopened_library_served; }
-@test "after the first vCPU's CPUID table, the library adds no system call to the restore of a second vCPU" { assert_no_system_call cpuid-v1 0xd=0x3 ioctl 0xae80; }
-@test "a trim with its report adds two system calls: one fstat and one write" { assert_system_calls_of_a_trim; }
+@test "the library can trim a payload at any alignment, even directly before unreadable memory, and changes only its XSTATE_BV" { assert_any_alignment; }
+@test "if a payload's address is NULL, in the first page or in kernel space, the library does not crash, and the fake KVM answers EFAULT" { assert_bad_addresses; }
+@test "the library never writes to a payload that needs no trim, so that the VMM can load this payload from read-only memory" { assert_read_only_payload; }
+@test "if KVM refuses a payload because of a bad XCOMP_BV, reserved byte or MXCSR, the library's report names that reason" { assert_reasons; }
+@test "the library trims a payload that a program loads in a .preinit_array function, or in a constructor that runs before the library's own" { assert_early_calls; }
+@test "if a program opens a second library with dlopen, xsaveshim's library trims the payloads that this second library loads" { assert_dlopened_library_served; }
+@test "after the VMM has set the first vCPU's CPUID table, the library adds no system call to the restore of a second vCPU" { assert_no_system_call cpuid-v1 0xd=0x3 ioctl 0xae80; }
+@test "to trim a payload and report the trim, the library adds only two system calls, an fstat and a write" { assert_system_calls_of_a_trim; }
 
 # ---- which xfeatures the library drops, and what it reports ----
 
-@test "if the guest's CPUID lacks an xfeature, the library clears its bit in the VMM's buffer, and KVM gets only the trimmed payload" {
+@test "if a payload has an xfeature that the guest's CPUID lacks, the library clears the xfeature's bit in XSTATE_BV before KVM gets the payload" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   assert_vcpu_calls <<-EOF
@@ -43,13 +43,13 @@ setup() {
 	EOF
 }
 
-@test "the report of a trim names the dropped xfeatures, and a later trim that drops a new xfeature is reported, too" {
+@test "the library reports a vCPU's first trim with the dropped xfeatures' names, and reports again when a later trim drops a new xfeature" {
   run_shimmed_standin create 3 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x217 set-xsave 0x207 set-xsave 0x3
   assert_printed 'set-xsave 0x217: 0 xstate_bv=0x3 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   assert_reported "$(trim_report 3 0x207 0x3 0x3 avx,pkru)" "$(trim_report 3 0x217 0x3 0x3 avx,bndcsr,pkru) count=2"
 }
 
-@test "if the same trim repeats, the library reports it again the 10th, 100th and 1,000th time, with the count" {
+@test "if the library drops the same xfeature of a vCPU 1,005 times, it reports only the 1st, 10th, 100th and 1,000th trim" {
   local restores=() report
   report=$(trim_report 0 0x207 0x7 0x7 pkru)
   for _ in {1..1005}; do restores+=(set-xsave 0x207); done
@@ -58,7 +58,7 @@ setup() {
   assert_reported "$report" "$report count=10" "$report count=100" "$report count=1000"
 }
 
-@test "if a new vCPU gets a closed vCPU's descriptor number, the library reports the new vCPU's first trim" {
+@test "if a new vCPU gets a closed vCPU's descriptor number, the library reports an equal trim again, as the new vCPU's first trim" {
   local report
   report=$(trim_report 0 0x207 0x7 0x7 pkru)
   run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207 close create 1 cpuid 0xd=0x7 set-xsave 0x207
@@ -66,14 +66,14 @@ setup() {
   assert_reported "$report" "$(trim_report 1 0x207 0x7 0x7 pkru)"
 }
 
-@test "each report of a trim or a refusal has the VMM's pid" {
+@test "in each report of a trim or of a payload that KVM refused, the field pid is the VMM's process ID" {
   run_shimmed_standin pid create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x7,xcomp_bv=1
   [[ $(grep -cE ' event=(trim|refused) pid=[0-9]+ ioctl=' <<<"$stderr") == 2 ]] || fail "$(outcome)"
   [[ $(sed -nE 's/.* pid=([0-9]+) .*/\1/p' <<<"$stderr" | sort -u) == "$(sed -n 's/^pid: //p' <<<"$output")" ]] ||
     fail "$(outcome)"
 }
 
-@test "the report of a trim lists every dropped xfeature by its name, or by its bit number if it has no name" {
+@test "the library's report of a trim lists every dropped xfeature by name, or by bit number if the xfeature has no name" {
   run_shimmed_standin create 0 cpuid none set-xsave 0xffffffffffffffff
   assert_printed 'set-xsave 0xffffffffffffffff: 0 xstate_bv=0x3 rest=same'
   assert_reported "$(trim_report 0 0xffffffffffffffff 0x3 0x3 "avx,bndregs,bndcsr,opmask,zmm_hi256,hi16_zmm,pt,pkru,pasid,`
@@ -89,7 +89,7 @@ setup() {
   done
 }
 
-@test "the library keeps each bit from 2 to 63 of XSTATE_BV if the guest's CPUID enumerates the xfeature, and clears it otherwise" {
+@test "for each bit from 2 to 63 of XSTATE_BV, the library keeps the bit if the guest's CPUID enumerates that xfeature, and clears it otherwise" {
   local bit mask kept=() dropped=()
   for bit in {2..63}; do
     printf -v mask '0x%x' $((1 << bit | 3))
@@ -111,7 +111,7 @@ state_report() { # CALL REST
   echo "level=notice event=refused-state ioctl=$1 vcpu=0 fd=* $2"
 }
 
-@test "if KVM_SET_MSRS stops at an MSR, the library reports that MSR and its value, once for each MSR" {
+@test "if KVM_SET_MSRS stops before an MSR that KVM refuses, the library reports that MSR and its value, only once for each MSR" {
   run_shimmed_standin STANDIN_ANSWER=KVM_SET_MSRS=1 create 0 cpuid 0xd=0x3 set-msrs 0x10=1,0x4b564d00=0x17,0x11 \
     set-msrs 0x10=1,0x4b564d00=0x17,0x11 set-msrs 0x10=1,0x277=0xffffffffffffffff set-msrs 0x10
   assert_printed 'set-msrs 0x10=1,0x4b564d00=0x17,0x11: 1' 'set-msrs 0x10: 1'
@@ -119,7 +119,7 @@ state_report() { # CALL REST
     "$(state_report KVM_SET_MSRS 'msr=0x277 value=0xffffffffffffffff set=1 of=2 count=3')"
 }
 
-@test "if KVM refuses KVM_SET_SREGS or KVM_SET_SREGS2, the library reports the register values that the VMM passed" {
+@test "if KVM refuses KVM_SET_SREGS or KVM_SET_SREGS2, the library reports the CR0, CR4, EFER and APIC base that the VMM passed" {
   run_shimmed_standin STANDIN_ANSWER=KVM_SET_SREGS=EINVAL,KVM_SET_SREGS2=EINVAL create 0 cpuid 0xd=0x3 \
     set-sregs 0x80050033,0x3406f0,0xd01,0xfee00900 set-sregs2 0x1,0x2,0x3,0x4
   assert_printed 'set-sregs 0x80050033,0x3406f0,0xd01,0xfee00900: EINVAL' 'set-sregs2 0x1,0x2,0x3,0x4: EINVAL'
@@ -134,7 +134,7 @@ KVM_SET_DEBUGREGS 0x4080aea2
 KVM_SET_LAPIC 0x4400ae8f
 KVM_SET_NESTED_STATE 0x4080aebf'
 
-@test "if KVM refuses another call that sets vCPU state, the library reports it with its errno, and one counter counts all such calls" {
+@test "if KVM refuses a call such as KVM_SET_CPUID2 or KVM_SET_LAPIC, the library reports the call, the errno and the count of refused calls so far" {
   local steps=() expected=("$(state_report KVM_SET_CPUID2 errno=E2BIG)") answers=KVM_SET_CPUID2=E2BIG name number
   while read -r name number; do
     steps+=(ioctl "$number")
@@ -147,7 +147,7 @@ KVM_SET_NESTED_STATE 0x4080aebf'
   assert_reported "${expected[@]}"
 }
 
-@test "the library reports neither vCPU state that KVM accepts nor failures with EBADF, ENOTTY or EIO, and keeps KVM's errno" {
+@test "if KVM_SET_MSRS or KVM_SET_SREGS succeeds, or fails with EBADF, ENOTTY or EIO, the library reports nothing and returns KVM's result" {
   local answer
   run_shimmed_standin STANDIN_ANSWER=KVM_SET_MSRS=2,KVM_SET_SREGS=0,KVM_SET_VCPU_EVENTS=0 create 0 cpuid 0xd=0x3 \
     set-msrs 0x10=1,0x11=2 set-sregs 0x1 ioctl 0x4040aea0
@@ -160,7 +160,7 @@ KVM_SET_NESTED_STATE 0x4080aebf'
   done
 }
 
-@test "if KVM refuses MSRs or SREGS, XSAVESHIM_REFUSED=abort does not end the VMM; before a CPUID table or at level error no report comes" {
+@test "if KVM refuses MSRs or SREGS, XSAVESHIM_REFUSED=abort does not end the VMM, and XSAVESHIM_LOG_LEVEL=error suppresses the report" {
   local state=(set-sregs 0x1 set-msrs 0x10)
   run_shimmed_standin XSAVESHIM_REFUSED=abort STANDIN_ANSWER=KVM_SET_SREGS=EINVAL,KVM_SET_MSRS=0 create 0 cpuid 0xd=0x3 "${state[@]}"
   assert_printed 'set-msrs 0x10: 0'
@@ -189,24 +189,24 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_cpuid cpuid 0xd.0=0xe7,0xd.0=0x7 0xe7
 }
 
-@test "the library uses an entry of leaf 0xD without KVM_CPUID_FLAG_SIGNIFCANT_INDEX, whatever its index" {
+@test "the library takes the guest's XCR0 from a CPUID entry of leaf 0xD without the flag KVM_CPUID_FLAG_SIGNIFCANT_INDEX, whatever the entry's index" {
   assert_cpuid cpuid 0xd:1=0x7,0xd.0=0xe7 0x7
   assert_cpuid cpuid 0xd:62=0xe7 0xe7
   assert_cpuid cpuid 0xd.1=0xffff,0xd:0=0x7 0x7
 }
 
-@test "if the CPUID table has no entry of leaf 0xD, index 0, the library trims the payload to FP and SSE" {
+@test "if the CPUID table has no entry of leaf 0xD, index 0, the library trims everything but FP and SSE from the payload" {
   assert_cpuid cpuid none 0x3
   assert_cpuid cpuid 0x1=0xffff 0x3
   assert_cpuid cpuid 0xd.1=0xffff,0xd.2=0xffff 0x3
   assert_cpuid cpuid 0x8000000d=0xffff,0xe=0xffff,0xc=0xffff 0x3
 }
 
-@test "the library finds leaf 0xD even as the last of a CPUID table's 256 entries" {
+@test "the library finds leaf 0xD even if it is the last of 256 entries in the CPUID table" {
   assert_cpuid cpuid "$(printf '0x%x=0xffff,' {256..510})0xd.0=0x7" 0x7
 }
 
-@test "in a table that KVM_SET_CPUID sets, the library uses the first entry of leaf 0xD" {
+@test "if the VMM sets the CPUID table with KVM_SET_CPUID, whose entries have no index, the library uses the first entry of leaf 0xD" {
   assert_cpuid cpuid-v1 0xd=0x7,0xd=0xe7 0x7
   assert_cpuid cpuid-v1 0x1=0xffff,0xd=0xe7,0xd=0x7 0xe7
   assert_cpuid cpuid-v1 "$(printf '0x%x=0xffff,' {256..510})0xd=0x7" 0x7
@@ -214,7 +214,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_cpuid cpuid-v1 none 0x3
 }
 
-@test "if the VMM sets a vCPU's CPUID table several times, the library trims by the latest table" {
+@test "if the VMM sets a vCPU's CPUID table several times, the library trims the vCPU's payloads by the latest table" {
   run_shimmed_standin create 0 cpuid 0xd=0x3 set-xsave 0x207 cpuid 0xd=0x207 set-xsave 0x207 \
     cpuid-v1 0xd=0x7 set-xsave 0x217
   assert_reported "$(trim_report 0 0x207 0x3 0x3 avx,pkru)" "$(trim_report 0 0x217 0x7 0x7 bndcsr,pkru) count=2"
@@ -228,7 +228,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
 	EOF
 }
 
-@test "if KVM_SET_CPUID or KVM_SET_CPUID2 fails, the library ignores its table and trims as before" {
+@test "if KVM refuses a CPUID table, the library ignores that table, and trims by the vCPU's earlier table or, without one, not at all" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 cpuid-too-many 0xd=0x207 cpuid-null set-xsave 0x207
   assert_printed 'cpuid-too-many 0xd=0x207: E2BIG' 'cpuid-null: EFAULT' 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   run_shimmed_standin create 0 cpuid-too-many 0xd=0x7 cpuid-null set-xsave 0x207
@@ -237,18 +237,18 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_printed 'cpuid-v1 0xd=0x7: EINVAL' 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
 }
 
-@test "if a CPUID table is in memory that cannot be read, the VMM gets KVM's EFAULT" {
+@test "if KVM_SET_CPUID2 gets an unreadable address, the library does not crash, and the VMM gets KVM's EFAULT" {
   run_shimmed_standin create 0 cpuid-at 0x10000 cpuid 0xd=0x7 cpuid-at 0xffff800000000000 set-xsave 0x207
   assert_printed 'cpuid-at 0x10000: EFAULT' 'cpuid-at 0xffff800000000000: EFAULT' 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
 }
 
-@test "if a pthread_cancel is pending, KVM_SET_CPUID2 still returns, even when the library opens its log in that call" {
+@test "if a thread has a pending pthread_cancel, the thread's KVM_SET_CPUID2 still returns, even if the library opens its log during that call" {
   run_vmm LD_PRELOAD="$shim" XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" file /dev/null cpuid-cancelled 0xd=0x3
   assert_printed 'cpuid-cancelled 0xd=0x3: returned'
   [[ -e $BATS_TEST_TMPDIR/log ]] || fail "the log was not opened"
 }
 
-@test "if a vCPU has no CPUID table, the library calls KVM_GET_CPUID2 before the vCPU's payload is loaded, and trims nothing" {
+@test "if a vCPU has no CPUID table, the library calls KVM_GET_CPUID2 before it passes on KVM_SET_XSAVE, and trims nothing" {
   run_shimmed_standin create 0 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
   assert_no_report
@@ -265,7 +265,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_reported "$(trim_report 0 0x207 0x7 0x7 pkru)" "$(trim_report 2 0x207 0x3 0x3 avx,pkru)"
 }
 
-@test "the report of a trim has the vCPU's id, even an id as high as 4095" {
+@test "the library's report of a trim has the id of the vCPU, even an id as high as 4095" {
   run_shimmed_standin create 4095 cpuid none set-xsave 0x7
   assert_reported "$(trim_report 4095 0x7 0x3 0x3 avx)"
 }
@@ -276,7 +276,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_no_report
 }
 
-@test "if the VMM loads payloads through a duplicated vCPU descriptor, the library calls KVM_GET_CPUID2 before each of them" {
+@test "if the VMM loads payloads through a duplicated vCPU descriptor, the library gets the CPUID table by KVM_GET_CPUID2 before each load" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 dup set-xsave 0x207 set-xsave 0x7
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
   assert_reported "$(trim_report '?' 0x207 0x7 0x7 pkru)"
@@ -289,7 +289,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
 	EOF
 }
 
-@test "if the VMM sets the CPUID table through a duplicated descriptor, a payload through that duplicate needs no KVM_GET_CPUID2" {
+@test "if the VMM sets the CPUID table through a duplicated vCPU descriptor, the library trims a payload through that duplicate without a KVM_GET_CPUID2" {
   run_shimmed_standin create 0 dup cpuid 0xd=0x7 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   assert_vcpu_calls <<-EOF
@@ -298,19 +298,19 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
 	EOF
 }
 
-@test "a CPUID table that was set through a duplicated descriptor also applies to a payload through the original descriptor" {
+@test "if the VMM sets the CPUID table through a duplicated vCPU descriptor, the library also uses this table for payloads through the original descriptor" {
   run_shimmed_standin create 0 dup cpuid 0xd=0x7 vcpu 0 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   assert_reported "$(trim_report 0 0x207 0x7 0x7 pkru)"
 }
 
-@test "if a vCPU has no CPUID table, the library does not trim a payload through a duplicate of the vCPU's descriptor" {
+@test "if a vCPU has no CPUID table, the library does not trim a payload that the VMM loads through a duplicate of the vCPU's descriptor" {
   run_shimmed_standin create 0 dup set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
   assert_no_report
 }
 
-@test "the library trims a payload that a forked child or a new program after exec loads through an inherited vCPU descriptor" {
+@test "the library trims a payload that a forked child, or a program started by exec, loads through an inherited vCPU descriptor" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 fork set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   assert_reported "$(trim_report 0 0x207 0x7 0x7 pkru)"
@@ -319,7 +319,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_reported "$(trim_report '?' 0x207 0x7 0x7 pkru)"
 }
 
-@test "if a vCPU's descriptor is 65536 or higher, the library calls KVM_GET_CPUID2 before each payload" {
+@test "if a vCPU's descriptor number is 65536 or higher, the library gets the CPUID table by KVM_GET_CPUID2 before each load of a payload" {
   local number lowest
   run_standin create 0
   lowest=${output#create 0: }
@@ -334,7 +334,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   done
 }
 
-@test "if the library's KVM_GET_CPUID2 fails, the payload is unchanged, and the VMM gets the errno of its own KVM_SET_XSAVE" {
+@test "if the library's KVM_GET_CPUID2 fails, the library does not trim the payload, and the VMM gets the result of its own KVM_SET_XSAVE" {
   local error
   for error in EIO E2BIG EPERM ENOSYS; do
     run_shimmed_standin STANDIN_ANSWER="KVM_GET_CPUID2=$error" create 0 dup set-xsave 0x207
@@ -344,7 +344,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   done
 }
 
-@test "if the VMM calls KVM_GET_CPUID2 for a vCPU whose CPUID table the library does not know, the library learns the table" {
+@test "if the VMM calls KVM_GET_CPUID2 for a vCPU whose CPUID table the library does not know, the library learns the table from KVM's answer" {
   run_shimmed_standin create 0 dup cpuid 0xd=0x7 vcpu 0 get-cpuid none set-xsave 0x207 get-cpuid none
   assert_printed 'get-cpuid none: 0 nent=1 0xd.0=0x7' 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   assert_vcpu_calls <<-EOF
@@ -362,7 +362,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_vcpu_calls <<<'KVM_GET_CPUID2 vcpu=0'
 }
 
-@test "the library ignores the old entries that KVM_GET_CPUID2 of Linux up to 6.4 leaves in the VMM's buffer" {
+@test "the library ignores old entries that remain in the VMM's buffer after KVM_GET_CPUID2 on Linux up to 6.4, which does not update nent" {
   run_shimmed_standin STANDIN_KEEPS_NENT=1 create 0 get-cpuid 0xd=0x3 set-xsave 0x207
   [[ $output == *'get-cpuid 0xd=0x3: 0 nent=256 0xd.0=0x3'* ]] # this is the VMM's old entry of leaf 0xD
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
@@ -371,14 +371,14 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "the library can read a vCPU's CPUID table with KVM_GET_CPUID2 of Linux up to 6.4, which does not write nent back" {
+@test "on Linux up to 6.4, whose KVM_GET_CPUID2 does not update nent, the library still reads the vCPU's CPUID table correctly" {
   run_shimmed_standin STANDIN_KEEPS_NENT=1 create 0 dup set-xsave 0x207 cpuid 0xd=0x7 dup set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
 }
 
 # ---- calls that pass unchanged ----
 
-@test "if a descriptor is not a vCPU, the library does not write to the VMM's buffer" {
+@test "if KVM_SET_XSAVE or KVM_GET_XSAVE is called on a descriptor that is not a vCPU, the library does not change the VMM's buffer" {
   local steps
   for steps in "fd -1" "fd 1000" "fd 65535" "fd 65536" "fd 2147483647" "fd -2147483648" "file /dev/null" \
     "create 0 cpuid 0xd=0x3 fd 3" "create 0 cpuid 0xd=0x3 fd 4"; do
@@ -392,7 +392,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   done
 }
 
-@test "the library passes every other ioctl of a vCPU to KVM unchanged, and adds no call of its own" {
+@test "the library passes a vCPU ioctl that it does not handle to KVM unchanged, and adds no call of its own" {
   local number request steps=() expected=()
   for number in {0..255}; do
     for request in $((0xae00 + number)) $((0x5000ae00 + number)) $((0x4008ae00 + number)) $((0xc008ae00 + number)); do
@@ -412,7 +412,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_no_report
 }
 
-@test "the VMM gets the result and the errno of KVM's call unchanged" {
+@test "for each ioctl that the library handles, the VMM gets KVM's result and errno unchanged" {
   local answer
   for answer in EINVAL EINTR EIO ENOSYS EFAULT ENXIO EAGAIN ENOMEM EPERM EBADF 7; do
     run_shimmed_standin STANDIN_ANSWER="$(printf "%s=$answer," KVM_SET_CPUID2 KVM_SET_CPUID KVM_GET_CPUID2 \
@@ -425,7 +425,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   done
 }
 
-@test "a call that succeeds leaves errno unchanged, even if the library failed to write its report" {
+@test "a successful ioctl leaves the VMM's errno unchanged, even if the library failed to write a report during the ioctl" {
   run --separate-stderr bash -c 'exec "$@" 2>/dev/full' - timeout 60 env LD_PRELOAD="$shim $standin" STANDIN_LEAK=0x200 \
     XSAVESHIM_TRIM=both XSAVESHIM_LOG_LEVEL=debug "$vmm" supported create 0 cpuid 0xd=0x7 set-xsave 0x207 get-xsave \
     get-cpuid none dup set-xsave 0x207
@@ -453,13 +453,13 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
 
 # ---- payloads that KVM refuses ----
 
-@test "the report of a refused payload names the xfeatures that KVM's answer to KVM_GET_SUPPORTED_CPUID lacks" {
+@test "if KVM refuses a payload, the library's report names the payload's xfeatures that KVM_GET_SUPPORTED_CPUID did not list" {
   run_shimmed_standin STANDIN_SUPPORTED=0x203 supported create 0 cpuid 0xd=0x207 set-xsave 0x207
   assert_printed 'set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   assert_reported "$(refused_report 0x207 host-lacks:avx)"
 }
 
-@test "if the VMM never called KVM_GET_SUPPORTED_CPUID, the report of a refused payload names the xfeatures that the host's CPU lacks" {
+@test "if KVM refuses a payload and the VMM never called KVM_GET_SUPPORTED_CPUID, the library's report names the payload's xfeatures that the host's CPU lacks" {
   run_shimmed_standin STANDIN_SUPPORTED=0x7 create 0 cpuid 0xd=0x4000000000000007 set-xsave 0x4000000000000007
   assert_reported "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=EINVAL xstate_bv=0x4000000000000007 `
     `reason=host-lacks:bit62"
@@ -475,19 +475,19 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
     "$(refused_report 0x7 'host-lacks:avx;xcomp-bv:0x1;reserved-bytes;mxcsr:0x10000')"
 }
 
-@test "if nothing in a refused payload explains KVM's refusal, the report has reason=unknown" {
+@test "if KVM refuses a payload and nothing in the payload explains why, the library's report has reason=unknown" {
   run_shimmed_standin STANDIN_ANSWER=KVM_SET_XSAVE=EINVAL create 0 cpuid 0xd=0x7 set-xsave 0x7
   assert_reported "$(refused_report 0x7 unknown)"
 }
 
-@test "with XSAVESHIM_TRIM=none, the report of a refused payload names the xfeatures that the guest lacks" {
+@test "if KVM refuses a payload under XSAVESHIM_TRIM=none, the library's report names the payload's xfeatures that the guest's CPUID lacks" {
   run_shimmed_standin XSAVESHIM_TRIM=none supported create 0 cpuid 0xd=0x7 set-xsave 0x207
   assert_printed 'set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   assert_reported "level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x207 `
     `dropped=pkru" "$(refused_report 0x207 guest-lacks:pkru)"
 }
 
-@test "if KVM_SET_XSAVE fails with another errno than EINVAL, the report has that errno and does not blame the payload" {
+@test "if KVM_SET_XSAVE fails with EINTR or ENOSYS, the library's report has that errno and says that the payload is not the reason" {
   local error
   for error in EINTR ENOSYS; do
     run_shimmed_standin STANDIN_ANSWER="KVM_SET_XSAVE=$error" create 0 cpuid 0xd=0x7 set-xsave 0x7
@@ -496,7 +496,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   done
 }
 
-@test "if KVM refuses FP and SSE for a guest without XSAVE, the library adds them to the CPUID, loads the payload and resets the CPUID" {
+@test "if KVM refuses FP and SSE for a guest without XSAVE, the library adds both to the guest's CPUID only while it loads the payload" {
   run_shimmed_standin STANDIN_STRICT=1 create 0 cpuid 0x1=0x1 set-xsave 0x203 get-cpuid none
   assert_printed 'set-xsave 0x203: 0 xstate_bv=0x3 rest=same' 'get-cpuid none: 0 nent=1'
   assert_reported "$(trim_report 0 0x203 0x3 0x3 pkru)" \
@@ -512,7 +512,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
 	EOF
 }
 
-@test "if the library cannot add FP and SSE to the CPUID of a guest without XSAVE, it reports KVM's refusal and returns EINVAL" {
+@test "if the library cannot add FP and SSE to the CPUID of a guest without XSAVE, it reports and returns KVM's EINVAL" {
   run_shimmed_standin STANDIN_STRICT=1 STANDIN_ANSWER=KVM_GET_CPUID2=EIO create 0 cpuid 0x1=0x1 set-xsave 0x3
   assert_printed 'set-xsave 0x3: EINVAL xstate_bv=0x3 rest=same'
   assert_reported "$(refused_report 0x3 guest-lacks:x87,sse)"
@@ -520,7 +520,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
 
 # ---- payloads that the VMM saves ----
 
-@test "with XSAVESHIM_TRIM=restore or none, the library does not change what KVM_GET_XSAVE and KVM_GET_XSAVE2 return" {
+@test "with XSAVESHIM_TRIM=restore or none, the library does not change the payloads that KVM_GET_XSAVE and KVM_GET_XSAVE2 return" {
   local trim
   for trim in restore none; do
     run_shimmed_standin STANDIN_LEAK=0x200 XSAVESHIM_TRIM=$trim XSAVESHIM_LOG=none create 0 cpuid 0xd=0x7 \
@@ -530,7 +530,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   done
 }
 
-@test "with XSAVESHIM_TRIM=save or both, the library trims what KVM_GET_XSAVE and KVM_GET_XSAVE2 return, and changes nothing else" {
+@test "with XSAVESHIM_TRIM=save or both, the library trims the payloads that KVM_GET_XSAVE and KVM_GET_XSAVE2 return, and changes only XSTATE_BV" {
   local trim line rest
   run_standin STANDIN_LEAK=0x200 create 0 cpuid 0xd=0x7 set-xsave 0x7 get-xsave
   line=$(grep '^get-xsave: 0 xstate_bv=0x207 rest=' <<<"$output")
@@ -561,7 +561,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
 
 # ---- XCR0 and the setting XSAVESHIM_REFUSED ----
 
-@test "if KVM refuses KVM_SET_XCRS, the library reports which xfeatures of its XCR0 the guest or the host lacks" {
+@test "if KVM_SET_XCRS fails, the library reports which xfeatures of the new XCR0 the guest's CPUID or the host lacks" {
   run_shimmed_standin supported create 0 cpuid 0xd=0x3 set-xcrs 0x7
   assert_printed 'set-xcrs 0x7: EINVAL'
   assert_reported "$(xcr0_report refused 'errno=EINVAL xcr0=0x7 reason=guest-lacks:avx')"
@@ -569,7 +569,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_reported "$(xcr0_report refused 'errno=EINVAL xcr0=0x7 reason=host-lacks:avx;guest-lacks:avx')"
 }
 
-@test "by default a refused payload with a known reason ends the VMM with exit status 1, and the report has action=abort" {
+@test "by default, if KVM refuses a payload for a known reason, the library reports action=abort and ends the VMM" {
   unset XSAVESHIM_REFUSED
   run_shimmed_standin supported create 0 cpuid 0xd=0x17 set-xsave 0x17 set-xsave 0x3
   ((status == 1)) || fail "$(outcome)"
@@ -577,7 +577,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   [[ $output != *'set-xsave 0x3'* ]] || fail "$(outcome)"
 }
 
-@test "XSAVESHIM_REFUSED=abort does not end the VMM if KVM_SET_XSAVE fails with EINVAL for no known reason, or with another errno" {
+@test "if KVM_SET_XSAVE fails with EINVAL for no known reason, or with another errno, XSAVESHIM_REFUSED=abort does not end the VMM" {
   local error
   for error in EINVAL EINTR ENOMEM ENOSYS; do
     run_shimmed_standin XSAVESHIM_REFUSED=abort STANDIN_ANSWER=KVM_SET_XSAVE=$error create 0 cpuid 0xd=0x7 set-xsave 0x7
@@ -586,7 +586,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   done
 }
 
-@test "with XSAVESHIM_TRIM=none, XSAVESHIM_REFUSED=abort ends the VMM only for a reason other than untrimmed xfeatures" {
+@test "with XSAVESHIM_TRIM=none, XSAVESHIM_REFUSED=abort ends the VMM for a bad XCOMP_BV, but not if untrimmed xfeatures are the only reason for KVM's refusal" {
   run_shimmed_standin XSAVESHIM_REFUSED=abort XSAVESHIM_TRIM=none supported create 0 cpuid 0xd=0x7 set-xsave 0x207 \
     set-xsave 0x217 set-xcrs 0x207 set-xsave 0x217,xcomp_bv=1 set-xsave 0x3
   ((status == 1)) || fail "$(outcome)"
@@ -597,7 +597,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
     'reason=host-lacks:bndcsr;guest-lacks:bndcsr,pkru;xcomp-bv:0x1 action=abort' ]] || fail "$(outcome)"
 }
 
-@test "XSAVESHIM_REFUSED=abort ends the VMM if KVM refuses KVM_SET_XCRS, or accepts an XCR0 with an xfeature that was dropped before" {
+@test "if KVM_SET_XCRS fails, or sets an XCR0 with an xfeature that the library dropped before, XSAVESHIM_REFUSED=abort ends the VMM" {
   run_shimmed_standin XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 set-xcrs 0x7
   ((status == 1)) || fail "$(outcome)"
   run_shimmed_standin XSAVESHIM_REFUSED=abort STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x7
@@ -605,20 +605,20 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   [[ $stderr == *' event=lost '* ]] || fail "$(outcome)"
 }
 
-@test "if KVM accepts an XCR0 before the payload, the library keeps the xfeatures of that XCR0, even if a smaller CPUID table follows" {
+@test "after KVM has accepted an XCR0, the library keeps the XCR0's xfeatures in later payloads, even if a later CPUID table lacks these xfeatures" {
   run_shimmed_standin STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xcrs 0x7 set-xsave 0x207 cpuid 0xd=0x3 set-xsave 0x7
   assert_printed 'set-xcrs 0x7: 0' 'set-xsave 0x207: EINVAL xstate_bv=0x7 rest=same'
   [[ $stderr == *' xstate_bv=0x207 allowed=0x7 after=0x7 dropped=pkru'* ]] || fail "$(outcome)"
   [[ $stderr != *dropped=avx* ]] || fail "$(outcome)"
 }
 
-@test "if KVM accepts an XCR0 with an xfeature that the library dropped before, the library reports the lost state" {
+@test "if KVM accepts an XCR0 with an xfeature that the library dropped from the payload before, the library reports the xfeature's state as lost" {
   run_shimmed_standin STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xsave 0x207 set-xcrs 0x7
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same' 'set-xcrs 0x7: 0'
   assert_reported "$(trim_report 0 0x207 0x3 0x3 avx,pkru)" "$(xcr0_report lost 'xcr0=0x7 lost=avx')"
 }
 
-@test "an XCR0 within the guest's CPUID causes no report, even if the library dropped another xfeature before" {
+@test "if KVM_SET_XCRS sets only xfeatures of the guest's CPUID, the library reports no lost state, even if it dropped another xfeature before" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x7 set-xcrs 0x7 set-xcrs 0x1
   assert_printed 'set-xcrs 0x7: 0' 'set-xcrs 0x1: 0'
   assert_no_report
@@ -626,14 +626,14 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_reported "$(trim_report 0 0x207 0x7 0x7 pkru)"
 }
 
-@test "if a clean payload follows a trimmed one, a later XCR0 with the dropped xfeature is not reported as lost state" {
+@test "if the VMM loads a clean payload after a trimmed one, the library reports no lost state for a later XCR0 with the dropped xfeature" {
   run_shimmed_standin STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xsave 0x3 set-xcrs 0x7
   assert_reported "$(trim_report 0 0x7 0x3 0x3 avx)"
 }
 
 # ---- threads, constructors, other libraries ----
 
-@test "if eight threads set CPUID tables and load payloads at once, each payload is trimmed by its own vCPU's table, and no report is torn" {
+@test "if eight threads set CPUID tables and load payloads at once, the library trims each payload correctly, and writes only whole reports" {
   local log=$BATS_TEST_TMPDIR/log report='level=notice event=trim pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=[0-7] fd=[0-9]+'
   timeout 60 env DEVICE=/dev/null XSAVESHIM_LOG="$log" LD_PRELOAD="$shim $standin" STANDIN_SUPPORTED=0xff \
     "$build/test/threads"
@@ -643,7 +643,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   ((status == 1)) || fail "torn: $output"
 }
 
-@test "a trim that happens before the library's constructor runs is reported and follows the settings" {
+@test "if a payload is loaded before the library's constructor has run, the library already follows its settings and reports the trim" {
   run --separate-stderr timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin $build/test/constructor.so" \
     "$vmm" ioctl 0
   assert_printed 'constructor: 0 xstate_bv=0x3'
@@ -653,14 +653,14 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   assert_printed 'constructor: EINVAL xstate_bv=0x7'
 }
 
-@test "if a program's first ioctl comes before libc has the environment, the environment's settings still apply to later calls" {
+@test "if a program calls ioctl before libc has initialized the environment, the library still applies the environment's settings to later ioctls" {
   run --separate-stderr timeout 60 env DEVICE=/dev/null XSAVESHIM_TRIM=none XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" \
     LD_PRELOAD="$shim $standin" "$build/test/preinit"
   assert_printed 'main: EINVAL xstate_bv=0x7'
   grep -q ' event=would-trim ' "$BATS_TEST_TMPDIR/log"
 }
 
-@test "if the library opened its log before libc had the environment, it opens the log again and closes the earlier descriptors" {
+@test "if the library opened its log before libc had initialized the environment, it opens the log again later, and closes the earlier descriptors" {
   local opened closed
   listen
   run --separate-stderr privately timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin" \
@@ -672,7 +672,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a paylo
   ((opened >= 2 && opened - closed == 1)) || fail "$opened opened, $closed closed" "$(<"$BATS_TEST_TMPDIR/trace")"
 }
 
-@test "of two other preloaded libraries, the one in front of xsaveshim sees the VMM's payload, and the one behind sees the trimmed one" {
+@test "in LD_PRELOAD, a library in front of xsaveshim's library sees the untrimmed payload, and a library behind it sees the trimmed payload" {
   cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/front.so"
   cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/behind.so"
   run_standin LD_PRELOAD="$BATS_TEST_TMPDIR/front.so $shim $BATS_TEST_TMPDIR/behind.so $standin" \

@@ -89,33 +89,33 @@ save_in_image() { # leaky|clean
   sha256sum disk.qcow2 >originals
 }
 
-@test "the recipe for a QEMU stream in a file finds the leaked xfeature of a poisoned stream, and does not change the file" {
+@test "the recipe of docs/snapshots.md for a QEMU stream in a file finds the xfeature that leaked into the stream, and does not change the file" {
   save_stream leaky
   follow "$(recipe "QEMU, a stream in a file")" || qemu_exits_on_refusal
   assert_judged poisoned
 }
 
-@test "the recipe for a QEMU stream in a file judges that a clean stream is clean" {
+@test "the recipe of docs/snapshots.md for a QEMU stream in a file finds no leaked xfeature in a clean stream" {
   save_stream clean
   follow "$(recipe "QEMU, a stream in a file")"
   assert_judged clean
 }
 
-@test "the recipe for QEMU's savevm finds the leaked xfeature of a poisoned snapshot, and does not change the disk image" {
+@test "the recipe of docs/snapshots.md for QEMU's savevm finds the xfeature that leaked into the snapshot, and does not change the disk image" {
   save_in_image leaky
   snapshot=before
   follow "$(recipe "QEMU, savevm")" || qemu_exits_on_refusal
   assert_judged poisoned
 }
 
-@test "the recipe for QEMU's savevm judges that a clean snapshot is clean" {
+@test "the recipe of docs/snapshots.md for QEMU's savevm finds no leaked xfeature in a clean snapshot" {
   save_in_image clean
   snapshot=before
   follow "$(recipe "QEMU, savevm")"
   assert_judged clean
 }
 
-@test "a poisoned QEMU stream is clean after QEMU has loaded and saved it with the library, and then restores without the library" {
+@test "if QEMU with the library loads a stream with a leaked xfeature and saves it again, the new stream restores intact without the library" {
   save_stream leaky
   follow "$(recipe "QEMU, a stream in a file" | sed 's/XSAVESHIM_TRIM=none/XSAVESHIM_TRIM=both/')" 'migrate "exec:cat >clean.state"'
   sha256sum --quiet -c originals
@@ -130,7 +130,7 @@ save_in_image() { # leaky|clean
   assert_guest_intact bare
 }
 
-@test "a poisoned savevm snapshot is clean after QEMU has loaded and saved it with the library, and then restores without the library" {
+@test "if QEMU with the library loads a savevm snapshot with a leaked xfeature and saves it again, the new snapshot restores intact without the library" {
   save_in_image leaky
   snapshot=before
   follow "$(recipe "QEMU, savevm" | sed 's/XSAVESHIM_TRIM=none/XSAVESHIM_TRIM=both/')" "savevm clean"

@@ -139,7 +139,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows the mode and the number of vCPUs of a VMM with the library and of a VMM without the library" {
+@test "xsaveshim status shows each VMM's number of vCPUs, and the mode 'library' or 'none' if the VMM has the library or lacks it" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 3; preloaded=$pid
     start "$idle" 2; bare=$pid
@@ -157,7 +157,7 @@ line_of() {
   in_world
 }
 
-@test "if all VMMs are protected, xsaveshim status prints only the table of the VMMs" {
+@test "if all VMMs are protected, xsaveshim status prints only the table of the VMMs, and no advice below the table" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1
     start LD_PRELOAD="$shim" XSAVESHIM_TRIM=both "$idle" 1
@@ -168,7 +168,7 @@ line_of() {
   in_world
 }
 
-@test "if access to a process's /proc files hangs for a second, xsaveshim status skips the process, names it, and inspects the others" {
+@test "if access to a process's /proc files hangs, xsaveshim status skips and names this process, and inspects the other processes" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 1
     start "$idle" 0; hanging=$pid
@@ -186,7 +186,7 @@ line_of() {
   in_world
 }
 
-@test "if access to the /proc files of 40 processes hangs, xsaveshim status ends after 30 seconds and names the processes that it did not inspect" {
+@test "if access to the /proc files of 40 processes hangs, xsaveshim status stops after 30 seconds, and names the processes that it did not inspect" {
   scenario() {
     start IDLE_CHILDREN=40 "$idle" 0
     mapfile -t children < <(ps --ppid "$pid" -o pid= | tr -d " ")
@@ -214,7 +214,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status finds the vCPUs of a thread that has its own file descriptor table, and of a VMM whose main thread has ended" {
+@test "xsaveshim status finds a VMM's vCPUs even if only one thread's own descriptor table has them, or if the VMM's main thread has ended" {
   scenario() {
     local where
     for where in IDLE_THREAD IDLE_END; do
@@ -256,7 +256,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows a VMM as unprotected if XSAVESHIM_TRIM is none or save, so that its library trims no restored payload" {
+@test "if a VMM's library trims no restored payload because XSAVESHIM_TRIM is none or save, xsaveshim status shows the VMM as unprotected" {
   scenario() {
     for trim in none save; do
       start LD_PRELOAD="$shim" XSAVESHIM_TRIM="$trim" "$idle" 1
@@ -268,7 +268,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows a VMM's settings from its environment, and otherwise from the settings file in its mount namespace" {
+@test "xsaveshim status shows a VMM's settings from the VMM's environment, or else from the settings file in the VMM's mount namespace" {
   # the settings file is a symbolic link, and its target exists only in the VMM's mount namespace
   scenario() {
     start LD_PRELOAD="$shim" XSAVESHIM_LOG_LEVEL=error XSAVESHIM_LOG=/a/b XSAVESHIM_TRIM=bad unshare --mount sh -c "
@@ -311,7 +311,7 @@ line_of() {
   in_world
 }
 
-@test "if the caller of xsaveshim status may not read a VMM's memory, the VMM's settings are unknown and the exit status is 2" {
+@test "if the user who runs xsaveshim status may not read a VMM's memory, the command shows the VMM's protection and settings as unknown" {
   scenario() {
     start "${as_nobody[@]}" env LD_PRELOAD="$shim" "$idle" 1
     install -m 000 /dev/null "$work/world/closed"
@@ -325,7 +325,7 @@ line_of() {
   in_world
 }
 
-@test "if xsaveshim status cannot read the record that the library keeps in the VMM's memory, the VMM's protection is unknown" {
+@test "if xsaveshim status does not find the record that the library keeps in a VMM's memory, status shows the VMM's protection as unknown" {
   scenario() {
     mkdir "$work/other"
     sed "s/xsaveshimrecord/xsaveshimRECORD/" "$shim" >"$work/other/libxsaveshim.so"
@@ -342,7 +342,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows a VMM as 'bypassed' and unprotected if it has the library but makes its system calls without libc" {
+@test "if a VMM has the library but makes its system calls without libc, xsaveshim status shows the VMM as 'bypassed' and unprotected" {
   scenario() {
     start LD_PRELOAD="$shim" IDLE_RAW=1 "$idle" 1
     assert_mode 1 bypassed false
@@ -356,7 +356,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status counts a vCPU once, even if the VMM also holds the descriptor of the vCPU's statistics" {
+@test "xsaveshim status counts each vCPU only once, even if the VMM also has an open descriptor of the vCPU's statistics" {
   scenario() {
     start IDLE_STATS=1 "$idle" 3
     [[ $(find "/proc/$pid/fd" -lname "anon_inode:kvm-vcpu-stats:*" | wc -l) == 3 ]] || fail "no statistics"
@@ -379,7 +379,7 @@ line_of() {
   in_world
 }
 
-@test "if the library's file was replaced or removed, xsaveshim status shows the VMM as protected and the library as replaced" {
+@test "if the file of a running VMM's library was replaced or removed, xsaveshim status shows the VMM as still protected, and the library as replaced" {
   scenario() {
     for change in "cp -f --remove-destination $shim $work/libxsaveshim.so" "rm $work/libxsaveshim.so"; do
       cp "$shim" "$work/libxsaveshim.so"
@@ -398,7 +398,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows the mode 'none' for a VMM whose preloaded library is not named libxsaveshim.so" {
+@test "if a VMM's preloaded copy of the library is not named libxsaveshim.so, xsaveshim status shows the mode 'none' for the VMM" {
   scenario() {
     cp "$shim" "$work/not-libxsaveshim.so"
     start LD_PRELOAD="$work/not-libxsaveshim.so" "$idle" 1
@@ -408,7 +408,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows a VMM's name from QEMU's option -name or Firecracker's option --id, else the program's name" {
+@test "xsaveshim status takes a VMM's name from QEMU's option -name or Firecracker's option --id, and otherwise shows the name of the VMM's program" {
   scenario() {
     name_is() {
       start "$idle" 1 "${@:2}"
@@ -452,7 +452,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status prints valid JSON even if a VMM's name is not UTF-8" {
+@test "xsaveshim status prints valid JSON even if a VMM's name is not valid UTF-8" {
   scenario() {
     start "$idle" 1 -name "$(printf "a\xff\xfe\nb")"
     assert_status 1
@@ -461,7 +461,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status lists a VMM even if its program name imitates the fields that /proc shows for an ended process or a kernel thread" {
+@test "xsaveshim status lists a VMM even if the name of the VMM's program imitates the fields of an ended process in /proc/PID/stat" {
   scenario() {
     cp "$idle" "$work/world/) Z 0 0 0 0 0 0"
     start "$work/world/) Z 0 0 0 0 0 0" 1
@@ -473,7 +473,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status reads a VMM's name from a command line of any length, and shortens a long name" {
+@test "xsaveshim status finds a VMM's name even behind a megabyte of other arguments, and shortens the name to at most 255 bytes" {
   scenario() {
     mapfile -t many < <(seq -f "%0100000g" 12)
     long=$(printf "%0300d" 7)
@@ -484,7 +484,7 @@ line_of() {
   in_world
 }
 
-@test "if xsaveshim status may not inspect some processes, it counts them and does not say that all VMMs are protected" {
+@test "if the user who runs xsaveshim status may not inspect some processes, the command counts them, and does not say that all VMMs are protected" {
   scenario() {
     start "$idle" 1
     # starts a process whose child is a zombie
@@ -513,7 +513,7 @@ line_of() {
   in_world
 }
 
-@test "if /proc hides other users' processes (hidepid=2), xsaveshim status counts them as one process that it may not inspect" {
+@test "if /proc hides other users' processes (hidepid=2), xsaveshim status counts all hidden processes as one process that was not inspected" {
   scenario() {
     mount -o remount,hidepid=2 /proc
     start "$idle" 1
@@ -523,7 +523,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows root and a QEMU's owner whether the QEMU has the library, a supervisor, or neither" {
+@test "if root or a QEMU's owner runs xsaveshim status, the command shows whether this QEMU has the library, a supervisor, or neither" {
   scenario() {
     local -A pids
     for owner in root nobody; do
@@ -557,7 +557,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows a VMM as unprotected after the VMM's supervisor was killed" {
+@test "after a VMM's supervisor and the supervisor's guardian process were killed, xsaveshim status shows the VMM as unprotected" {
   scenario() {
     start "$command" run --supervise -- "$idle" 2
     assert_status 0
@@ -569,7 +569,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows the mode 'supervisor' also for a VMM whose parent process has ended" {
+@test "xsaveshim status shows the mode 'supervisor' for a supervised VMM even if the VMM's parent process has ended" {
   scenario() {
     "$command" run --supervise -- sh -c "$idle 1 <&9 9<&- >$work/said & echo \$!" >"$work/pid"
     pid=$(<"$work/pid")
@@ -580,7 +580,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows a VMM as unprotected if the VMM's supervisor runs with --trim=none" {
+@test "if a VMM's supervisor runs with --trim=none, xsaveshim status shows the VMM as unprotected" {
   scenario() {
     start "$command" run --supervise --trim=none -- "$idle" 1
     assert_status 1
@@ -589,7 +589,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status recognizes a supervisor that runs as the VMM's user, or as root if the VMM has changed its user" {
+@test "xsaveshim status recognizes a VMM's supervisor if the supervisor runs as the VMM's user, or if it runs as root and the VMM does not" {
   scenario() {
     start "${as_nobody[@]}" "$command" run --supervise -- "$idle" 1
     assert_mode 0 supervisor true
@@ -634,7 +634,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows the mode 'none' for a VMM without a seccomp filter, even if an xsaveshim process holds the VMM's pidfd" {
+@test "if a VMM has no seccomp filter, xsaveshim status shows the mode 'none' for the VMM, even if an xsaveshim process holds the VMM's pidfd" {
   scenario() {
     start "$idle" 1; vmm=$pid
     start "$pretender" "$vmm" -- "$command" status
@@ -643,7 +643,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status recognizes a supervisor whose program file was replaced or removed, but not a supervisor that runs from another file" {
+@test "xsaveshim status recognizes a supervisor whose file xsaveshim was replaced or removed, but not one that runs another, still existing copy of xsaveshim" {
   scenario() {
     mkdir "$work/old"
     cp "$command" "$work/old/xsaveshim"
@@ -663,7 +663,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows the mode 'supervisor' only for the VMM whose pidfd a supervisor holds" {
+@test "of two VMMs with a supervisor's seccomp filter, xsaveshim status shows the mode 'supervisor' only for the VMM whose pidfd a supervisor holds" {
   scenario() {
     start_orphan; vmm=$pid
     start "$command" run --supervise -- "$idle" 1
@@ -674,7 +674,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows the mode 'none' for a VMM if another program than xsaveshim holds the VMM's pidfd and a seccomp listener" {
+@test "if a program other than xsaveshim holds a VMM's pidfd and a seccomp listener, xsaveshim status shows the mode 'none' for the VMM" {
   scenario() {
     start_orphan; vmm=$pid
     start "$pretender" "$vmm"
@@ -716,7 +716,7 @@ line_of() {
 eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7 set-xsave "0x3,xcomp_bv=1" set-msrs "0x10,0xc0ffee00=1"
   mark ready pause)
 
-@test "xsaveshim status counts each VMM's trims, its skipped trims under XSAVESHIM_TRIM=none, refused payloads, lost states and refused MSRs" {
+@test "xsaveshim status shows each VMM's counts of trims, of trims that XSAVESHIM_TRIM=none prevented, of refused payloads and MSRs, and of losses of guest state" {
   scenario() {
     local counts=".vmms[] | select(.pid == \$pid) | [.counts_of, .counts.trimmed, .counts.would_trim, .counts.refused, .counts.lost, .counts.refused_state] | @tsv"
     start LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report XSAVESHIM_LOG=none "$standins/vmm" "${eventful[@]}"
@@ -730,7 +730,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "xsaveshim status shows the counts of a supervisor as one sum over all VMMs of this supervisor, and marks the sum as such" {
+@test "for each VMM of a supervisor, xsaveshim status shows the sum of the counts of all this supervisor's VMMs, with an asterisk" {
   scenario() {
     local one="$standins/vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
     start "$command" run --supervise --refused=report -- "$standins/vmm" "${eventful[@]}"
@@ -750,7 +750,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "if a VMM's log does not take reports, xsaveshim status shows where the reports go instead" {
+@test "if reports cannot go to the log that a VMM's settings name, xsaveshim status shows where the reports go instead" {
   scenario() {
     local log=$work/world/log
     in_use_is() { # EXIT-STATUS LOG LOG-IN-USE
@@ -789,7 +789,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "xsaveshim status names libvirt's unprotected VMMs in a line of their own, which says to run xsaveshim-libvirt enable" {
+@test "xsaveshim status names the unprotected VMMs of libvirt in a separate line, which advises to run xsaveshim-libvirt enable" {
   scenario() {
     start "$idle" 1 -chardev socket,id=charmonitor,fd=21,server=on,wait=off; libvirts=$pid
     start "$idle" 1 -name socket,id=charmonitor; other=$pid
@@ -864,7 +864,7 @@ vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost vmms.0.counts.
   in_world
 }
 
-@test "xsaveshim status accepts --json, --check and --help, and exits with 2 for any other argument" {
+@test "for --help, xsaveshim status prints its usage and exits with 0; for an unknown argument, it prints its usage and exits with 2" {
   run --separate-stderr "$command" status --help
   [[ $status == 0 && $output == 'usage: xsaveshim status [--json | --check]'* ]]
   for word in --jsonn now; do
@@ -873,7 +873,7 @@ vmms.0.counts.would_trim vmms.0.counts.refused vmms.0.counts.lost vmms.0.counts.
   done
 }
 
-@test "all JSON that xsaveshim status printed in this suite is valid by its schema, and has each mode and each kind of unknown value" {
+@test "all JSON that xsaveshim status printed in this suite is valid against schemas/status.schema.json, and every mode and every verdict occurs in it" {
   local shapes
   assert_collected_valid status
   shapes=$(jq -rs '[.[].vmms[] | .mode, "protected=\(.protected)", "counts_of=\(.counts_of)", "settings=\(.settings | type)",

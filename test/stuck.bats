@@ -49,7 +49,7 @@ assert_answered() { # [ERROR]
   assert_answered
 }
 
-@test "if the file system of the supervisor's log hangs, the supervisor still serves a VMM that has nothing to report" {
+@test "if writes to the supervisor's log file hang, the supervisor still serves a VMM whose calls cause no report" {
   make_public "$build/xsaveshim" "$static"
   cp "$static" "$public/unreadable"
   chmod 711 "$public/unreadable" # the supervisor may not read the memory of the VMM that runs this file, and reports that
@@ -63,7 +63,7 @@ assert_answered() { # [ERROR]
   assert_answered
 }
 
-@test "after the supervisor was killed, a VMM's watched calls fail at once, even if the report about the supervisor's death hangs" {
+@test "after the supervisor is killed, a supervised process's KVM_SET_XSAVE fails at once with ENOSYS, even if the report of the supervisor's death hangs" {
   make_public "$build/xsaveshim" "$static"
   # shellcheck disable=SC2016
   with_hangfs write 'exec "$0" run --supervise --log="$mnt/file" -- bash -c "$@"' "$public/xsaveshim" '

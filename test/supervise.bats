@@ -56,7 +56,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
 
 # ---- which xfeatures the supervisor drops ----
 
-@test "KVM refuses the leaky payloads of a static VMM's two threads, and the supervisor trims each to its vCPU's XCR0, so that KVM accepts it" {
+@test "the supervisor trims the payloads of a static VMM's two threads to each vCPU's XCR0, so that KVM no longer refuses these payloads" {
   local program
   local steps=("${guest[@]}" create 1 cpuid 0xd=0x3 thread vcpu 0 set-xsave "$leaky" thread vcpu 1 set-xsave "$leaky")
   for program in "$static" "$musl"; do
@@ -79,7 +79,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "at any alignment, the supervisor passes a clean payload without a report, and changes only XSTATE_BV of a leaky payload" {
+@test "at any alignment of the payload, the supervisor changes only the XSTATE_BV of a leaky payload, and nothing in a clean payload" {
   local shift clean=() steps=()
   for shift in 0 1 2 3 4 7 508 3577 3581 3583; do clean+=(set-xsave "0x7,shift=$shift") steps+=(set-xsave "$leaky,shift=$shift"); done
   supervised "${guest[@]}" "${clean[@]}"
@@ -99,7 +99,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   done
 }
 
-@test "the supervisor keeps an xfeature that the guest's CPUID enumerates and KVM lacks, and reports KVM's refusal in advance" {
+@test "if the guest's CPUID enumerates an xfeature that KVM lacks, the supervisor keeps the xfeature, and reports in advance that KVM will refuse the payload" {
   printf -v shown '%#x' $((leaked | 7))
   supervised create 0 cpuid "0xd=$shown" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
@@ -107,7 +107,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
     `foreseen=yes reason=host-lacks:$leaked_name"
 }
 
-@test "the supervisor reports a payload that no kernel accepts before KVM refuses the payload" {
+@test "if a payload has a bad XCOMP_BV, reserved byte or MXCSR, the supervisor reports the reason before KVM refuses the payload" {
   supervised create 5 cpuid 0xd=0x7 set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff
   assert_printed 'set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff: EINVAL xstate_bv=0x3 rest=same'
   [[ $(wc -l <<<"$stderr") == 1 ]]
@@ -118,14 +118,14 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=refused*"vcpu=0 "* ]]
 }
 
-@test "the supervisor learns the guest's XCR0 from KVM_SET_CPUID, too, and reads the same entry of leaf 0xD as KVM" {
+@test "the supervisor learns the guest's XCR0 also from KVM_SET_CPUID, and uses the same entry of leaf 0xD as KVM does" {
   supervised create 0 cpuid-v1 0x1,0xd=0x7,0xd=0x3 set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   supervised create 0 cpuid 0xd.1=0x7,0xd.0=0x3 set-xsave 0x7
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "with XSAVESHIM_TRIM=none the supervisor changes no payload, and reports the xfeatures that it would drop" {
+@test "with XSAVESHIM_TRIM=none, the supervisor changes no payload, and reports the xfeatures that it would drop" {
   supervised XSAVESHIM_TRIM=none "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(sed -n 1p <<<"$stderr") == *event=would-trim*" after=$leaky dropped=$leaked_name" ]] || fail "$(outcome)"
@@ -135,13 +135,13 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
 
 # ---- XCR0 (KVM_SET_XCRS) ----
 
-@test "if the VMM sets an XCR0 before the payload, the supervisor keeps the XCR0's xfeatures, even those that the guest's CPUID lacks" {
+@test "if the VMM calls KVM_SET_XCRS before KVM_SET_XSAVE, the supervisor keeps the XCR0's xfeatures, even those that the guest's CPUID lacks" {
   supervised create 0 cpuid 0xd=0x3 set-xcrs 0x7 set-xsave "$leaky"
   [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "if the VMM sets an XCR0 with a dropped xfeature, the supervisor reports lost state, and XSAVESHIM_REFUSED=abort ends the VMM" {
+@test "if the VMM sets an XCR0 with an xfeature that the supervisor dropped, the supervisor reports lost state and, under XSAVESHIM_REFUSED=abort, ends the VMM" {
   local lost="level=error event=lost via=supervisor ioctl=KVM_SET_XCRS vcpu=0 fd=* xcr0=0x7 foreseen=yes lost=avx"
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 set-xsave 0x7
   [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
@@ -152,7 +152,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   assert_reported "$(trim_report 0 0x3 0x7)" "$lost action=abort"
 }
 
-@test "the supervisor does not report lost state for an XCR0 that has no dropped xfeature, or that cannot be read" {
+@test "if the XCR0 of a KVM_SET_XCRS has no dropped xfeature or cannot be read, the supervisor reports no lost state" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x7 set-xsave "$leaky" set-xcrs 0x7 set-xcrs-at 0x1000
   assert_printed 'set-xcrs-at 0x1000: EFAULT'
   assert_reported "$(trim_report)"
@@ -164,7 +164,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
 
 # ---- how often an event is reported ----
 
-@test "the supervisor reports a vCPU's trim the 1st, 10th, 100th and 1,000th time, and reports another event or a new xfeature at once" {
+@test "the supervisor reports a vCPU's 1st, 10th, 100th and 1,000th trim, and also each trim that drops a new xfeature" {
   local steps=() i
   printf -v other '%#x' $((leaky | 1 << 62))
   for ((i = 0; i < 1000; i++)); do steps+=(set-xsave "$leaky"); done
@@ -176,7 +176,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
       `dropped=$leaked_name,bit62 count=1001"
 }
 
-@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor reports the new vCPU's first trim" {
+@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor reports an equal trim again, as the new vCPU's first trim" {
   supervised "${guest[@]}" set-xsave "$leaky" set-xsave "$leaky" vm close create 0 cpuid 0xd=0x7 set-xsave "$leaky"
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_reported "$(trim_report)" "$(trim_report)"
@@ -184,13 +184,13 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
 
 # ---- CPUID tables that KVM may have refused ----
 
-@test "the supervisor ignores a CPUID table that KVM cannot accept, because the table is too long or cannot be read" {
+@test "if a CPUID table is too long or cannot be read, so that KVM refuses it, the supervisor ignores the table" {
   supervised create 0 cpuid-too-many 0xd=0x3 cpuid-null set-xsave 0x7
   assert_printed 'cpuid-too-many 0xd=0x3: E2BIG' 'cpuid-null: EFAULT' 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
   assert_no_report
 }
 
-@test "if a VMM sets a second CPUID table, which KVM may refuse, the supervisor also keeps the first table's xfeatures, and reports that" {
+@test "after a second CPUID table, which KVM may have refused, the supervisor still keeps the first table's xfeatures in payloads, and reports what it keeps" {
   local steps=() i
   for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
   supervised "${guest[@]}" run cpuid 0xd=0x3 set-xsave 0x7
@@ -203,7 +203,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
     "level=notice event=not-trimmed via=supervisor ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x7 $kept count=10"
 }
 
-@test "if the VMM sets a CPUID table with more xfeatures, the supervisor trims later payloads by that table" {
+@test "if the VMM sets a second CPUID table that has more xfeatures than the first, the supervisor trims later payloads by the second table" {
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same
@@ -212,7 +212,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 
 # ---- which vCPU a descriptor refers to ----
 
-@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor ignores the closed vCPU's CPUID table" {
+@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor does not apply the closed vCPU's CPUID table to the new vCPU" {
   # The second VM is created before the first vCPU is closed, so that the new vCPU gets the first vCPU's number.
   supervised create 0 cpuid 0xd=0x3 vm close create 0 set-xsave 0x7
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
@@ -222,21 +222,21 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "the supervisor distinguishes two vCPUs that have the same id in two VMs" {
+@test "if vCPUs of two VMs have the same id, the supervisor trims each vCPU's payload by that vCPU's own CPUID table" {
   supervised create 0 cpuid 0xd=0x3 dup-to 20 vm create 0 cpuid 0xd=0x7 set-xsave 0x7 fd 20 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same
 set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
 }
 
-@test "the supervisor trims a payload through a duplicated descriptor by the CPUID table of the duplicated vCPU" {
+@test "if the VMM loads a payload through a duplicated vCPU descriptor, the supervisor trims the payload by that vCPU's CPUID table" {
   supervised "${guest[@]}" dup set-xsave "$leaky" dup-to 900 set-xsave "$leaky"
   ((status == 0))
   [[ $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 2 ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "if dup2 puts a vCPU on the descriptor number of another vCPU, the supervisor trims by the CPUID table of the duplicated vCPU" {
+@test "if dup2 makes vCPU A's descriptor number refer to vCPU B, the supervisor trims payloads through this number by vCPU B's CPUID table" {
   local second
   supervised create 0 create 1
   second=$(sed -n 's/^create 1: //p' <<<"$output")
@@ -245,7 +245,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "if dup2 puts a vCPU on the descriptor of another VM's vCPU with the same id, the supervisor allows the xfeatures of both vCPUs" {
+@test "if dup2 makes a vCPU's descriptor number refer to another VM's vCPU with the same id, the supervisor keeps both vCPUs' xfeatures in payloads" {
   local first second
   supervised create 0 vm create 0
   { read -r first; read -r second; } < <(sed -n 's/^create 0: //p' <<<"$output")
@@ -254,7 +254,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
 }
 
-@test "if a descriptor is not a vCPU, the supervisor does not write to the VMM's buffer" {
+@test "if KVM_SET_XSAVE is called on a descriptor that is not a vCPU, the supervisor does not change the VMM's buffer" {
   local file
   touch "$work/file"
   for file in /dev/kvm /dev/null "$work/file"; do
@@ -265,14 +265,14 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "a forked child that uses its parent's vCPU gets EIO from KVM, and the child's own vCPU is trimmed by its own CPUID table" {
+@test "if a forked child creates its own vCPU, the supervisor trims this vCPU's payload by this vCPU's CPUID table, not by the parent's" {
   supervised create 0 cpuid 0xd=0x3 fork set-xsave 0x7 vm create 0 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: EIO xstate_bv=0x7 rest=same
 set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 }
 
-@test "the supervisor also trims a payload that is loaded after exec, in a forked child, on another thread or in a signal handler" {
+@test "the supervisor trims a payload that the VMM loads after exec, in a forked child, on a second thread or in a signal handler" {
   local how
   for how in fork thread signal exec; do
     supervised file /dev/null "$how" "${guest[@]}" set-xsave "$leaky"
@@ -281,7 +281,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "the supervisor keeps apart the vCPUs of several VMMs in one process tree, whether the VMMs run in turn or at the same time" {
+@test "if one supervisor serves several VMMs, in turn or at the same time, it trims each VMM's payload by that VMM's own CPUID table" {
   local script='vmm=$0
     "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x7 >"$1/first"
     "$vmm" create 0 cpuid 0xd=0x7 set-xsave 0x7 >"$1/second"
@@ -298,7 +298,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $(cat "$work"/[2468] | grep -cx 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same') == 8 ]]
 }
 
-@test "if eight threads load payloads at once, with and without signals, the supervisor trims each payload to its vCPU's XCR0" {
+@test "if eight threads load payloads at once, even while they get signals, the supervisor trims each payload to its vCPU's XCR0" {
   local mode rounds=$((1000 / slow))
   for mode in '' interrupted; do
     # shellcheck disable=SC2086 # no word or one
@@ -309,7 +309,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "a signal to the VMM does not interrupt a KVM_SET_XSAVE that the supervisor is handling" {
+@test "if the VMM gets a signal while the supervisor handles a KVM_SET_XSAVE, the call is not interrupted and succeeds" {
   start_hanging vcpu "$leaky"
   kill -USR1 "$pid"
   resume
@@ -319,7 +319,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 
 # ---- which process makes a call ----
 
-@test "if a process shares the VMM's descriptors but not its memory, KVM answers EIO, and the supervisor does not trim, report or end anything" {
+@test "if a process shares the VMM's descriptors but not the VMM's memory, the supervisor leaves the process's KVM_SET_XSAVE to KVM, which answers EIO" {
   local mode
   supervised "${guest[@]}" helper set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EIO xstate_bv=$leaky rest=same"
@@ -331,13 +331,13 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "the supervisor trims a payload that a child loads if the child shares the VMM's memory, as after vfork" {
+@test "if a child process shares the VMM's memory, as after vfork, the supervisor trims the payload that the child loads" {
   supervised "${guest[@]}" vfork set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   assert_reported "$(trim_report)"
 }
 
-@test "in a report, pid= is the pid of the process that made the call, as the supervisor's PID namespace numbers it" {
+@test "in the supervisor's reports, the field pid is the calling process's ID in the supervisor's own PID namespace" {
   local pids
   run --separate-stderr "$xsaveshim" run --supervise -- sh -c '"$@"; "$@"; true' sh "$static" pid "${guest[@]}" set-xsave "$leaky"
   pids=$(sed -n 's/^pid: //p' <<<"$output")
@@ -360,7 +360,7 @@ start_hanging() {
   wait_for $((10 * slow)) waits_in seccomp 16 "$pid" # ioctl()
 }
 
-@test "if reading one VMM's payload hangs, the supervisor still serves the other VMMs" {
+@test "if a read of one VMM's payload hangs, the supervisor still trims the payloads of other VMMs" {
   local i
   mkfifo "$work/never"
   exec {in}<>"$work/never"
@@ -379,7 +379,7 @@ start_hanging() {
   [[ $status == 0 && $(grep -cx "set-xsave $leaky: 0 xstate_bv=0x7 rest=same" <<<"$output") == 10 ]] || fail "$(outcome)"
 }
 
-@test "if a descriptor is not a vCPU, the supervisor does not read the payload, so a payload that hangs its readers delays nobody" {
+@test "if KVM_SET_XSAVE is called on a descriptor that is not a vCPU, the supervisor does not read the payload, because the read could hang" {
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- "$build/test/hang" nothing "$leaky" <&"$in"
@@ -387,7 +387,7 @@ start_hanging() {
   assert_no_report
 }
 
-@test "if a VMM dies during its call and another process gets its pid, XSAVESHIM_REFUSED=abort does not end the other process" {
+@test "if a VMM dies during KVM_SET_XSAVE and a new process gets the VMM's pid, XSAVESHIM_REFUSED=abort does not end the new process" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr timeout $((60 * slow)) unshare --pid --fork --kill-child --mount-proc bash -c '
     mkfifo "$4/in" "$4/other"
@@ -410,7 +410,7 @@ start_hanging() {
 
 # ---- the VMM's memory ----
 
-@test "if a payload's address is bad, the supervisor leaves the call to KVM, which answers EFAULT" {
+@test "if a payload's address is NULL or otherwise invalid, the supervisor leaves the call to KVM, which answers EFAULT" {
   local address
   for address in 0 0x1000 0x7ffffffff000 0x800000000000 0xffff888000000000 0xffffffffffffffff; do
     supervised "${guest[@]}" set-xsave-at "$address" set-xsave 0x7
@@ -419,7 +419,7 @@ start_hanging() {
   done
 }
 
-@test "the supervisor trims a payload in read-only memory, and a payload in a private file mapping without a change to the file" {
+@test "the supervisor can trim a payload in read-only memory or in a private mapping of a file, and does not change the file" {
   supervised "${guest[@]}" set-xsave "$leaky,readonly"
   assert_printed "set-xsave $leaky,readonly: 0 xstate_bv=0x7 rest=same"
   assert_reported "$(trim_report)"
@@ -428,7 +428,7 @@ start_hanging() {
   assert_reported "$(trim_report 0 0x3)"
 }
 
-@test "the supervisor does not change a payload in a file that is mapped shared and read-only, and reports that" {
+@test "if a payload is in a shared read-only mapping of a file, the supervisor does not trim it, and reports that it could not" {
   run_mapped shared
   [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(outcome)"
   [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ reason=memory-not-writable\ error= ]] ||
@@ -466,7 +466,7 @@ snapshot_file() {
   done
 }
 
-@test "a supervised process cannot start a second supervisor, and a message says why" {
+@test "if a process that already has a supervisor calls xsaveshim run --supervise, the command fails and says why" {
   run --separate-stderr "$xsaveshim" run --supervise -- "$xsaveshim" run --supervise -- "$static" mark a
   [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
   [[ $stderr == 'xsaveshim run: cannot supervise: this process already has a supervisor, '*': start the VMM outside it' ]]
@@ -474,7 +474,7 @@ snapshot_file() {
 
 # ---- QEMU ----
 
-@test "under the supervisor and with the library, real QEMU restores a leaky snapshot, and the guest is intact" {
+@test "with the supervisor or the library, QEMU restores a snapshot that has a leaked xfeature, and the guest runs on intact" {
   local mode
   local -A how=([supervisor]=--supervise [library]='')
   # shellcheck source=test/qemu.bash
@@ -499,7 +499,7 @@ snapshot_file() {
 
 # ---- settings ----
 
-@test "xsaveshim run refuses --trim=save and --trim=both for a static VMM before the VMM starts" {
+@test "for a static VMM, xsaveshim run refuses --trim=save and --trim=both, and does not start the VMM" {
   local option
   for option in --trim=save --trim=both; do
     run --separate-stderr "$xsaveshim" run "$option" -- "$static" mark started
@@ -508,7 +508,7 @@ snapshot_file() {
   done
 }
 
-@test "with XSAVESHIM_TRIM=save or both, xsaveshim run warns and starts a static VMM, and the supervisor trims the VMM's restores" {
+@test "with XSAVESHIM_TRIM=save or both, xsaveshim run starts a static VMM with a warning, and the supervisor trims the payloads that the VMM restores" {
   local mode
   for mode in both save; do
     run --separate-stderr env XSAVESHIM_TRIM="$mode" "$xsaveshim" run -- "$static" "${guest[@]}" set-xsave "$leaky"
@@ -523,7 +523,7 @@ snapshot_file() {
   done
 }
 
-@test "if /proc shows another PID namespace, the VMM is not started, because the supervisor could read another process's memory" {
+@test "if /proc shows another PID namespace, xsaveshim run does not start the VMM, because the supervisor could read the wrong process's memory" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr unshare --pid --fork "$xsaveshim" run --supervise -- "$static" mark started
   [[ $status == 125 && -z $output ]] || fail "$(outcome)"
@@ -532,7 +532,7 @@ snapshot_file() {
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "if KVM would refuse a payload, XSAVESHIM_REFUSED=abort reports that and ends the VMM before KVM gets the call" {
+@test "with XSAVESHIM_REFUSED=abort, the supervisor reports a payload that KVM would refuse, and ends the VMM before KVM gets the call" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid "0xd=$leaky" set-xsave 0x7 set-xsave "$leaky" mark late
   ((status == 128 + 9)) || fail "$(outcome)"
   [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x7 rest=same'* && $output != *"set-xsave $leaky"* ]] || fail "$(outcome)"
@@ -541,7 +541,7 @@ snapshot_file() {
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "with XSAVESHIM_TRIM=none, XSAVESHIM_REFUSED=abort ends a supervised VMM only for a reason other than untrimmed xfeatures" {
+@test "with XSAVESHIM_TRIM=none, XSAVESHIM_REFUSED=abort ends a supervised VMM for a bad XCOMP_BV, but not if untrimmed xfeatures are the only reason" {
   supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $stderr == *event=would-trim*event=refused* && $stderr != *action=* ]] || fail "$(outcome)"
@@ -549,14 +549,14 @@ snapshot_file() {
   [[ $status == $((128 + 9)) && $stderr == *event=would-trim*event=refused*action=abort* ]] || fail "$(outcome)"
 }
 
-@test "XSAVESHIM_REFUSED=abort also ends the VMM if the same refusal was reported before, and reports it again" {
+@test "when XSAVESHIM_REFUSED=abort ends the VMM, the supervisor reports the refused payload, even if it has reported the same refusal before" {
   # The first refusal does not end the VMM, because the vCPU has no CPUID table yet.
   supervised XSAVESHIM_REFUSED=abort create 0 set-xsave "$leaky" cpuid "0xd=$leaky" set-xsave "$leaky" mark late
   [[ $status == $((128 + 9)) && $output != *mark* ]] || fail "$(outcome)"
   [[ $(wc -l <<<"$stderr") == 2 && $(sed -n 2p <<<"$stderr") == *event=refused*action=abort*count=2 ]] || fail "$(outcome)"
 }
 
-@test "the supervisor writes to the log that XSAVESHIM_LOG names, and only reports of the level that XSAVESHIM_LOG_LEVEL names" {
+@test "the supervisor writes its reports to the log that XSAVESHIM_LOG names, and omits the reports below XSAVESHIM_LOG_LEVEL" {
   supervised XSAVESHIM_LOG="$work/log" "${guest[@]}" set-xsave "$leaky"
   assert_no_report
   grep -q "event=trim via=supervisor .*dropped=$leaked_name$" "$work/log"
@@ -603,7 +603,7 @@ field() { # PID NAME    prints the field NAME of /proc/PID/status
   sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"
 }
 
-@test "a supervised VMM has no additional child, pending signal or descriptor" {
+@test "a VMM under the supervisor has the same children, signals, descriptors and environment as without the supervisor" {
   local look bare
   # If a helper process ended, its SIGCHLD would stay pending, because the VMM blocks SIGCHLD. An orphaned helper would become the
   # VMM's child, because the VMM is a subreaper (prctl 36).
@@ -641,7 +641,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait "$pid"
 }
 
-@test "SIGINT, SIGHUP, SIGTERM and other signals to the supervisor do not end it" {
+@test "if the supervisor gets SIGINT, SIGHUP or SIGTERM, it does not end, and still trims the VMM's payload" {
   local signal
   start "${guest[@]}" pause set-xsave "$leaky"
   for signal in INT QUIT HUP TERM TSTP PIPE USR1 USR2 ALRM CHLD; do kill "-$signal" "$supervisor"; done
@@ -665,7 +665,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   done
 }
 
-@test "when QEMU becomes a daemon, the supervisor closes standard error, so that a reader of it does not wait until the VM ends" {
+@test "when QEMU becomes a daemon, the supervisor also closes standard error, so that the reader of a pipe is not kept waiting" {
   local qemu
   command -v qemu-system-x86_64 >/dev/null || skip "QEMU is not installed"
   timeout $((60 * slow)) "$xsaveshim" run --supervise -- qemu-system-x86_64 -accel kvm -machine pc -nodefaults -display none -S \
@@ -679,7 +679,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-@test "the supervisor keeps standard error open as long as a process that it serves has standard error open" {
+@test "the supervisor keeps standard error open only as long as some process that it serves has standard error open" {
   mkfifo "$work/stderr" "$work/in"
   exec {in}<>"$work/in"
   timeout $((60 * slow)) cat "$work/stderr" >"$work/err" 3>&- &
@@ -704,7 +704,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -q "event=trim .*dropped=$leaked_name$" "$log"
 }
 
-@test "the supervisor ends when the last process that it serves ends, and thus closes standard error" {
+@test "when the last process that the supervisor serves ends, the supervisor ends, too, and thus closes standard error" {
   start "${guest[@]}" fork pause
   kill -KILL "$pid"
   wait "$pid" || true
@@ -716,7 +716,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -q '^mark' "$work/piped"
 }
 
-@test "with XSAVESHIM_REFUSED=report, kill -9 of the supervisor makes KVM_SET_XSAVE fail with ENOSYS, and the VMM's other calls work" {
+@test "with XSAVESHIM_REFUSED=report, after kill -9 of the supervisor, KVM_SET_XSAVE fails with ENOSYS, while KVM_GET_XSAVE and KVM_RUN still work" {
   start "${guest[@]}" get-xsave pause set-xsave "$leaky" set-xsave 0x7 get-xsave run
   kill -KILL "$supervisor"
   wait_for $((10 * slow)) none_left "xsaveshim run --supervise -- $static mark $work"
@@ -729,7 +729,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   [[ $(grep -c "event=supervisor-died via=supervisor pid=$pid supervisor=$supervisor$" "$work/err") == 1 ]] || fail "$(<"$work/err")"
 }
 
-@test "after kill -9 of the supervisor, XSAVESHIM_REFUSED=abort lets the VMM run on, and ends it at its next KVM_SET_XSAVE" {
+@test "with XSAVESHIM_REFUSED=abort, after kill -9 of the supervisor, the VMM runs on, and is ended at its next KVM_SET_XSAVE" {
   local died
   export XSAVESHIM_REFUSED=abort
   start "${guest[@]}" pause get-xsave run create 1 pause vcpu 0 set-xsave 0x7 mark late
@@ -749,7 +749,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-@test "if the supervisor dies during a VMM's call, XSAVESHIM_REFUSED=abort ends the VMM, but does not end a process without a vCPU" {
+@test "if the supervisor dies, XSAVESHIM_REFUSED=abort ends a VMM that waits in KVM_SET_XSAVE, but not a process that has no vCPU" {
   export XSAVESHIM_REFUSED=abort
   start_stopped_call
   kill -KILL "$supervisor"
@@ -763,14 +763,14 @@ anon_inode:seccomp notify" ]] || fail "$output"
   grep -qx 'set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same' "$work/out"
 }
 
-@test "with XSAVESHIM_REFUSED=report, kill -9 of the supervisor makes a waiting KVM_SET_XSAVE fail with ENOSYS, and the VMM does not hang" {
+@test "with XSAVESHIM_REFUSED=report, if kill -9 ends the supervisor while a KVM_SET_XSAVE waits for the supervisor, the call fails with ENOSYS" {
   start_stopped_call
   kill -KILL "$supervisor"
   wait "$pid"
   grep -qx "set-xsave 0x7: ENOSYS xstate_bv=0x7 rest=same" "$work/out"
 }
 
-@test "if a VMM is killed while its call waits for the supervisor, the supervisor does not hang and ends, too" {
+@test "if a VMM is killed while its KVM_SET_XSAVE waits for the supervisor, the supervisor does not hang, but ends, too" {
   start_stopped_call
   kill -KILL "$pid"
   wait "$pid" || true
@@ -827,7 +827,7 @@ make_public() {
   show_privileges=(sh -c 'grep ^NoNewPrivs /proc/self/status; exec "$@"' sh)
 }
 
-@test "under the supervisor, root's VMM runs without no_new_privs so that a jailer can change users, and a plain user's VMM runs with it" {
+@test "a supervised VMM runs without no_new_privs if root starts it, so that a jailer can change users, and with no_new_privs otherwise" {
   make_public
   local outside inside expected
   for expected in 0 1; do
@@ -840,7 +840,7 @@ make_public() {
   done
 }
 
-@test "if the supervisor may not read a VMM's memory, it passes the VMM's calls to KVM untrimmed and reports each of them" {
+@test "if the supervisor may not read a VMM's memory, it passes KVM_SET_CPUID2 and KVM_SET_XSAVE to KVM unchanged, and reports both calls" {
   make_public
   chmod 711 "$public/vmm-static" # the supervisor may not read the memory of a program whose file it may not read
   run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \

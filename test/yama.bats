@@ -26,7 +26,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
     fail "$(outcome)"
 }
 
-@test "under Yama's ptrace_scope 0 and 1, a plain user's supervisor trims the payloads of the VMM's threads, also after an exec" {
+@test "under Yama's ptrace_scope 0 and 1, a plain user's supervisor trims the payloads of each thread of the VMM, even after an exec" {
   in_testbed '
     for level in 0 1; do
       echo $level >$scope
@@ -41,7 +41,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
   [[ $(grep -c 'event=trim via=supervisor .*dropped=avx,bndcsr,pkru$' <<<"$stderr") == 4 ]] || fail "$(outcome)"
 }
 
-@test "under ptrace_scope 1, a plain user's supervisor cannot trim if the started process forks the VMM, and reports the VMM's calls" {
+@test "under Yama's ptrace_scope 1, a plain user's supervisor cannot trim the payload of a VMM that the supervised command forks, and reports that" {
   in_testbed '
     echo 1 >$scope
     $as_nobody $xsaveshim run --supervise -- sh -c "$static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
@@ -50,7 +50,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
     fail "$(outcome)"
 }
 
-@test "under ptrace_scope 2, xsaveshim run refuses to supervise a plain user's VMM and says why, and still supervises root's VMM" {
+@test "under Yama's ptrace_scope 2, xsaveshim run refuses to supervise a VMM for a plain user and says why, but supervises VMMs for root" {
   in_testbed '
     echo 2 >$scope
     $as_nobody $xsaveshim run -- $static mark started
@@ -62,7 +62,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
   assert_trimmed 2
 }
 
-@test "under ptrace_scope 1, a plain user's xsaveshim status cannot read the settings of the user's own VMM, and root's status can" {
+@test "under Yama's ptrace_scope 1, a plain user's xsaveshim status cannot read even this user's own VMM's settings, but root's xsaveshim status can" {
   in_testbed '
     echo 1 >$scope
     mkfifo /tmp/stdin && exec 9<>/tmp/stdin

@@ -9,8 +9,8 @@
 //
 // The VMM may close a descriptor of the log, and another file may then get the descriptor's number.
 // So before each write, the log checks that the descriptor's file still has the same device and
-// inode number. While the log is open, the log keeps the inode alive, so that no other file gets
-// the inode's number. The log does not write into a deleted file. If a line would make the file
+// inode number. While the log is open, it keeps the file's inode in use, so that no other file gets
+// the same inode number. The log does not write into a deleted file. If a line would make the file
 // exceed the process's RLIMIT_FSIZE, the log does not write the line, because the kernel would send
 // SIGXFSZ to the process.
 //
@@ -33,8 +33,8 @@ enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 // The number that stands for the target in *log.in_use.
 #define LOG_IN_USE(target) ((uint32_t)(target) + 1)
 
-// At most LOG_OPENERS threads can open the log at the same time. In any further thread, log_open
-// returns without opening the log.
+// At most LOG_OPENERS threads can try to open the log. In any further thread, log_open returns
+// false without opening the log.
 #define LOG_OPENERS 64
 
 // A descriptor and the file that the descriptor refers to. fd is -1 if there is no file.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Judges a pair of hosts: if the first host saves a guest, can the second host load the guest? The
-// answer considers the xfeatures of the hosts, and no other differences between them. The answer
-// holds for guests whose CPUID shows only xfeatures that both hosts support.
+// answer considers no differences between the hosts except their xfeatures. The answer holds for
+// guests whose CPUID shows only xfeatures that both hosts support.
 //
 // pair_judge is a pure function, so it is thread- and async-signal-safe.
 #ifndef XSAVESHIM_PAIR_H

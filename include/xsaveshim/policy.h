@@ -35,8 +35,8 @@ struct vcpu {
 	uint64_t guest_xcr0; // the XCR0 in the guest's CPUID; 0 unless knowledge is VCPU_XCR0
 
 	// The bits outside guest_xcr0 that KVM_SET_XCRS has set. enabled_xcr0 is nearly always 0,
-	// because KVM accepts bits outside guest_xcr0 only if the kernel has changed the CPUID
-	// table that the VMM set.
+	// because KVM accepts bits outside guest_xcr0 only if KVM has changed the CPUID table that
+	// the VMM set.
 	uint64_t enabled_xcr0;
 };
 
@@ -82,8 +82,8 @@ policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, ui
 	return result;
 }
 
-// Returns the xfeatures in xcr0 that are not allowed yet. The caller adds them to enabled_xcr0,
-// because the guest uses them. xcr0: the XCR0 that KVM_SET_XCRS passes.
+// Returns the xfeatures in xcr0 that the vCPU's payload may not have yet. The caller adds them to
+// enabled_xcr0, because the guest uses them. xcr0: the XCR0 that KVM_SET_XCRS passes.
 static inline uint64_t policy_joins(struct vcpu vcpu, uint64_t xcr0)
 {
 	return xcr0 & ~policy_allowed(vcpu);
@@ -136,7 +136,7 @@ static inline bool policy_always_refused(struct refusal refusal)
 	       refusal.reserved_bytes || refusal.mxcsr;
 }
 
-// Returns true if it is known why KVM refused the call.
+// Returns true if xsaveshim knows why KVM refused the call.
 static inline bool policy_is_diagnosed(struct refusal refusal)
 {
 	return policy_always_refused(refusal) || refusal.guest_lacks;
@@ -154,7 +154,7 @@ policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct hos
 	};
 
 	policy_diagnose_host(&refusal, bv, host);
-	// The kernel checks MXCSR only if it loads an xfeature that uses MXCSR.
+	// From Linux 5.16 on, the kernel checks MXCSR only if it loads FP, SSE or AVX.
 	if (bv & (XFEATURE_FPSSE | XFEATURE_AVX))
 		refusal.mxcsr = payload.mxcsr & host.mxcsr_reserved;
 	// Few kernels refuse a payload because of FP or SSE. So FP and SSE count as a reason only
@@ -188,8 +188,8 @@ bool policy_is_no_vcpu(int error);
 uint64_t policy_refused_xfeatures(struct refusal refusal);
 
 // Returns true if XSAVESHIM_REFUSED=abort ends the VMM after KVM has failed a call with EINVAL. The
-// VMM runs on if no reason for the failure is known. The VMM also runs on if KVM refused only
-// xfeatures that the guest lacks, and if the settings forbid xsaveshim to drop them.
+// VMM runs on if xsaveshim knows no reason for the failure. The VMM also runs on if KVM refused
+// only xfeatures that the guest lacks and that the settings forbid xsaveshim to drop.
 bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
 
 // Returns true if KVM refused only FP and SSE, as Linux 5.17 to 5.19.11 does for a guest whose

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The record holds the settings and the event counts that `xsaveshim status` shows. Each
 // supervisor, and each VMM that has loaded the library, has a record in its memory. `xsaveshim
-// status`, which runs in another process, reads the record from this memory. To find the record, it
-// searches the writable data of the library, or of the supervisor's program, for the record's
-// magic.
+// status`, which runs in another process, reads the record from this memory. To find the record,
+// `xsaveshim status` searches the writable data of the library, or of the supervisor's program, for
+// RECORD_MAGIC.
 //
 // All functions are thread- and async-signal-safe.
 #ifndef XSAVESHIM_RECORD_H
@@ -58,8 +58,9 @@ static inline void record_event(struct xsaveshim_record *record, enum record_cou
 }
 
 // Reads the settings from a copy of another process's record. log_path: a copy of the text that the
-// record's log_path points to. The function does not trust the bytes of either copy. Returns false
-// if the record has another version, or if its settings are not valid.
+// record's log_path points to. The function does not trust the copies, because a hostile process
+// may have written them. Returns false if the record has another version, or if its settings are
+// not valid.
 bool record_settings(const struct xsaveshim_record *record, const char log_path[PATH_MAX],
 		     struct settings *settings);
 

@@ -42,7 +42,7 @@ struct vcpu_slot {
 //
 // The first vcpus_set or vcpus_create for a descriptor gives the descriptor a slot. The
 // descriptor's number keeps the slot after close(2), because the library does not see close(2). If
-// the kernel later gives the number to another vCPU, this vCPU gets the slot.
+// the kernel later gives the number to another vCPU, this vCPU gets the same slot.
 struct vcpus {
 	_Atomic uint16_t slot_of[VCPUS_MAX]; // the slot's index plus one, or 0, and HAS_HISTORY
 	_Atomic unsigned int slots_given;
@@ -51,12 +51,13 @@ struct vcpus {
 	struct vcpu_slot slots[VCPUS_SLOTS]; // not touched before an event or an unusual XCR0
 };
 
-// Returns the entry of the vCPU behind fd. The knowledge is VCPU_UNKNOWN if fd has no slot.
+// Returns what the table says about the vCPU behind fd. The knowledge is VCPU_UNKNOWN if fd has no
+// slot.
 struct vcpu vcpus_get(const struct vcpus *vcpus, int fd);
 
 // Replaces the entry of the vCPU behind fd. Does nothing if no slot is left, or if fd is not below
-// VCPUS_MAX. A vCPU without a slot stays VCPU_UNKNOWN, so the library queries KVM at each call for
-// this vCPU.
+// VCPUS_MAX. A vCPU without a slot stays VCPU_UNKNOWN, so the library queries KVM for the CPUID
+// table at each KVM_SET_XSAVE of this vCPU.
 void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu);
 
 // Notes that fd is a new vCPU with this id. Forgets the entry and the events of an earlier vCPU
@@ -64,8 +65,8 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu);
 void vcpus_create(struct vcpus *vcpus, int fd, int id);
 
 // Counts an event of the vCPU. bits has the same meaning as in rate_limit_allows. Returns how often
-// the event has happened, or 0 if the rate limit forbids a report. A descriptor without a slot may
-// share its counters with another descriptor.
+// the event has happened, or 0 if the rate limit forbids a report. If fd has no slot (an element of
+// vcpus.slots), another vCPU may use the same counters.
 uint32_t vcpus_count(struct vcpus *vcpus, int fd, enum vcpu_event event, uint64_t bits);
 
 // Returns the xfeatures that the library dropped from the vCPU's latest payload, or 0 if fd has no

@@ -67,6 +67,6 @@ struct settings settings_with(enum setting setting, const char *value)
 	struct settings settings;
 
 	settings_init(&settings);
-	same("taken", settings_set(&settings, setting, value), true);
+	same("setting accepted", settings_set(&settings, setting, value), true);
 	return settings;
 }

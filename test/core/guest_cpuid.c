@@ -74,8 +74,8 @@ static void xcr0_of_entry_256(void)
 	struct kvm_cpuid_entry2 table[GUEST_CPUID_MAX_ENTRIES] = {
 		[GUEST_CPUID_MAX_ENTRIES - 1] = SUBLEAF(0, 0x7)};
 
-	same("all 256", guest_cpuid_xcr0(table, GUEST_CPUID_MAX_ENTRIES), 0x7);
-	same("the first 255", guest_cpuid_xcr0(table, GUEST_CPUID_MAX_ENTRIES - 1), 0);
+	same("XCR0, 256 entries", guest_cpuid_xcr0(table, GUEST_CPUID_MAX_ENTRIES), 0x7);
+	same("XCR0, 255 entries", guest_cpuid_xcr0(table, GUEST_CPUID_MAX_ENTRIES - 1), 0);
 }
 
 static void xcr0_of_an_unaligned_table(void)
@@ -96,7 +96,7 @@ static void xcr0_of_v1(void)
 	};
 
 	same("guest XCR0", guest_cpuid_v1_xcr0(table, COUNT(table)), UINT64_C(0x100000007));
-	same("without the leaf", guest_cpuid_v1_xcr0(table, 1), 0);
+	same("XCR0 without leaf 0xD", guest_cpuid_v1_xcr0(table, 1), 0);
 }
 
 static void count_is_nent(void)
@@ -137,7 +137,7 @@ static void check_widening(struct guest_cpuid table, uint64_t xfeatures,
 	same("widened", guest_cpuid_widen(&table, xfeatures, &change), true);
 	same("difference", memcmp(&table, expected, sizeof(table)), 0);
 	guest_cpuid_put_back(&table, &change);
-	same("difference, put back", memcmp(&table, &before, sizeof(table)), 0);
+	same("difference after put_back", memcmp(&table, &before, sizeof(table)), 0);
 }
 
 static void widen_adds_to_the_first(void)
@@ -172,37 +172,41 @@ static void widen_a_full_table(void)
 	same("widened", guest_cpuid_widen(&table, XFEATURE_FPSSE, &change), false);
 	same("difference", memcmp(&table, &before, sizeof(table)), 0);
 	table.entries[GUEST_CPUID_MAX_ENTRIES - 1] = (struct kvm_cpuid_entry2)SUBLEAF(0, 0);
-	same("widened, with the leaf in the last place",
+	same("widened, with leaf 0xD in the last entry",
 	     guest_cpuid_widen(&table, XFEATURE_FPSSE, &change), true);
 	same("nent", table.nent, GUEST_CPUID_MAX_ENTRIES);
 }
 
 const struct test_case guest_cpuid_cases[] = {
-	{"if a CPUID table is empty or lacks leaf 0xD, the guest's XCR0 is 0",
+	{"if a CPUID table is empty or lacks leaf 0xD, xsaveshim takes 0 as the guest's XCR0",
 	 xcr0_without_the_leaf},
-	{"EAX and EDX of leaf 0xD, index 0, are the 64 bits of the guest's XCR0",
+	{"xsaveshim reads the guest's XCR0 from EAX (low half) and EDX (high half) of CPUID leaf 0xD, index 0",
 	 xcr0_of_subleaf_0},
-	{"an entry of leaf 0xD with a significant index other than 0 is skipped",
+	{"to find the guest's XCR0, xsaveshim skips CPUID entries of leaf 0xD with KVM_CPUID_FLAG_SIGNIFCANT_INDEX and an index other than 0",
 	 xcr0_ignores_other_subleaves},
-	{"an entry of leaf 0xD whose index is not significant is the guest's XCR0",
+	{"a CPUID entry of leaf 0xD without KVM_CPUID_FLAG_SIGNIFCANT_INDEX gives the guest's XCR0, whatever index the entry has",
 	 xcr0_of_a_flat_entry},
-	{"of several entries of leaf 0xD, the first is the guest's XCR0, even if its value is 0",
+	{"if several CPUID entries of leaf 0xD can give the guest's XCR0, xsaveshim uses the first, even if the first gives 0",
 	 xcr0_of_the_first},
-	{"KVM_CPUID_FLAG_SIGNIFCANT_INDEX is the only flag of a CPUID entry that matters",
+	{"of a CPUID entry's flags, xsaveshim considers only KVM_CPUID_FLAG_SIGNIFCANT_INDEX",
 	 xcr0_ignores_other_flags},
-	{"the 256th entry of a CPUID table is read, and no entry after the table's end",
+	{"xsaveshim reads every entry of a CPUID table, even the 256th, and reads nothing after the last entry",
 	 xcr0_of_entry_256},
-	{"a CPUID table may lie at an odd address", xcr0_of_an_unaligned_table},
-	{"in a KVM_SET_CPUID table, the first entry of leaf 0xD is the guest's XCR0", xcr0_of_v1},
-	{"if KVM_GET_CPUID2 writes nent back, nent is the number of entries", count_is_nent},
-	{"if KVM_GET_CPUID2 does not change nent, the table ends with the last entry in use",
+	{"xsaveshim reads the guest's XCR0 correctly from a CPUID table at an odd address",
+	 xcr0_of_an_unaligned_table},
+	{"in a KVM_SET_CPUID table, whose entries have no index, the first entry of leaf 0xD gives the guest's XCR0",
+	 xcr0_of_v1},
+	{"if KVM_GET_CPUID2 updates nent, xsaveshim takes nent as the number of CPUID entries",
+	 count_is_nent},
+	{"if KVM_GET_CPUID2 leaves nent unchanged, xsaveshim counts the CPUID entries up to the last one that is not all zeroes",
 	 count_ends_at_the_last_entry},
-	{"a CPUID table has at most 256 entries, whatever its nent says", count_is_at_most_256},
-	{"to add xfeatures to a CPUID table, only the entry of leaf 0xD that KVM uses is changed",
+	{"xsaveshim counts at most 256 entries in a table from KVM_GET_CPUID2, even if nent is larger",
+	 count_is_at_most_256},
+	{"to add xfeatures to a CPUID table, xsaveshim changes only the entry of leaf 0xD from which KVM reads the guest's XCR0",
 	 widen_adds_to_the_first},
-	{"to add xfeatures to a CPUID table without leaf 0xD, the leaf is appended",
+	{"to add xfeatures to a CPUID table without leaf 0xD, xsaveshim appends an entry of this leaf",
 	 widen_appends_the_leaf},
-	{"a full CPUID table without leaf 0xD cannot be widened, and stays unchanged",
+	{"if a full CPUID table of 256 entries lacks leaf 0xD, xsaveshim cannot add xfeatures and leaves the table unchanged",
 	 widen_a_full_table},
 	{NULL, NULL},
 };

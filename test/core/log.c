@@ -96,11 +96,11 @@ static void file_size_limit(void)
 	must(fd >= 0 && !setrlimit(RLIMIT_FSIZE, &limit), "RLIMIT_FSIZE");
 	open_log_at(&log, SCRATCH "/log");
 	report_one(&log);
-	same("the first line on standard error", was_written(caught), false);
+	same("first line on standard error", was_written(caught), false);
 	report_one(&log);
 	same("the second line on standard error", was_written(caught), true);
 	must(!fstat(fd, &status), "fstat");
-	same("one whole line", status.st_size > 100 && status.st_size < 200, true);
+	same("the file has one whole line", status.st_size > 100 && status.st_size < 200, true);
 	// Resets the limit, because this process may write larger files later, such as coverage
 	// data.
 	limit.rlim_cur = limit.rlim_max;
@@ -118,10 +118,10 @@ static void deleted_file(void)
 	open_log_at(&log, SCRATCH "/log");
 	must(!rename(SCRATCH "/log", SCRATCH "/log.1"), "rename");
 	report_one(&log);
-	same("renamed: line on standard error", was_written(caught), false);
+	same("after rename: line on standard error", was_written(caught), false);
 	must(!unlink(SCRATCH "/log.1"), "unlink");
 	report_one(&log);
-	same("deleted: line on standard error", was_written(caught), true);
+	same("after unlink: line on standard error", was_written(caught), true);
 	must(!close(log.slots[0].file.fd), "close");
 	file = fopen("/proc/self/maps", "re");
 	must(file != NULL, "/proc/self/maps");
@@ -149,7 +149,7 @@ static void deleted_stderr(void)
 			must(!unlink(names[i]), "unlink");
 		report_one(&log);
 		same("datagram", got_datagram(server), names[i] != NULL);
-		same("size", lseek(fd, 0, SEEK_END) > 0, names[i] == NULL);
+		same("line in standard error's file", lseek(fd, 0, SEEK_END) > 0, names[i] == NULL);
 		close(server);
 	}
 }
@@ -195,9 +195,9 @@ static void report_to_syslog(void)
 		same_text("datagram", read_text(server), rows[i].expected);
 	}
 	close(server);
-	same_text("standard error, while syslog is there", read_text(caught), "");
+	same_text("standard error while syslogd runs", read_text(caught), "");
 	report_one(&log);
-	same("the line, after syslog has gone", strlen(read_text(caught)) > 0, true);
+	same("line on standard error without syslogd", strlen(read_text(caught)) > 0, true);
 	server = serve_syslog();
 	report_one(&log);
 	same("datagram, after syslogd has restarted", got_datagram(server), true);
@@ -227,7 +227,7 @@ static void open_without_stderr(void)
 	unlink(path);
 	same("the next file that is opened", (uint64_t)other, STDERR_FILENO);
 	report_one(&log);
-	same("its size", fstat(other, &status) ? 1 : (uint64_t)status.st_size, 0);
+	same("size of that file", fstat(other, &status) ? 1 : (uint64_t)status.st_size, 0);
 }
 
 static void open_none(void)
@@ -258,12 +258,12 @@ static void open_a_file(void)
 	}
 	must(!stat(SCRATCH "/log", &status), SCRATCH "/log");
 	same("mode", status.st_mode & 07777, 0600);
-	same("two lines of the same length", (uint64_t)status.st_size % 2, 0);
-	same("appended", status.st_size > 200, true);
+	same("size of two equal lines, modulo 2", (uint64_t)status.st_size % 2, 0);
+	same("the file has both lines", status.st_size > 200, true);
 	open_log_at(&log, SCRATCH "/log");
 	fd = log.slots[0].file.fd;
-	same("out of the way", fd >= 1000, true);
-	same("closed by exec", (uint64_t)fcntl(fd, F_GETFD), FD_CLOEXEC);
+	same("descriptor is 1000 or higher", fd >= 1000, true);
+	same("descriptor flags", (uint64_t)fcntl(fd, F_GETFD), FD_CLOEXEC);
 }
 
 static void open_a_link(void)
@@ -278,7 +278,7 @@ static void open_a_link(void)
 	same_text("line", read_text(caught),
 		  "xsaveshim: level=error event=log target=" SCRATCH
 		  "/log error=\"Too many levels of symbolic links\" using=stderr\n");
-	same("a file where the link leads", access(SCRATCH "/elsewhere", F_OK) == 0, false);
+	same("the link's target exists", access(SCRATCH "/elsewhere", F_OK) == 0, false);
 }
 
 static void open_syslog_socket(void)
@@ -307,18 +307,18 @@ static void note_where(void)
 	log_init(&log, settings.log, settings.log_path, settings.log_level);
 	log.in_use = &in_use;
 	report_open_log(&log, &settings);
-	same("open", in_use, LOG_IN_USE(LOG_PATH));
+	same("in_use after open", in_use, LOG_IN_USE(LOG_PATH));
 	report_one(&log);
-	same("written", in_use, LOG_IN_USE(LOG_PATH));
+	same("in_use after a line", in_use, LOG_IN_USE(LOG_PATH));
 	must(!unlink(SCRATCH "/log"), "unlink");
 	report_one(&log);
-	same("deleted", in_use, LOG_IN_USE(LOG_STDERR));
+	same("in_use after unlink", in_use, LOG_IN_USE(LOG_STDERR));
 	close(STDERR_FILENO);
 	report_one(&log);
-	same("without standard error", in_use, LOG_IN_USE(LOG_SYSLOG));
+	same("in_use without standard error", in_use, LOG_IN_USE(LOG_SYSLOG));
 	close(server);
 	report_one(&log);
-	same("without syslogd", in_use, LOG_IN_USE(LOG_NONE));
+	same("in_use without syslogd", in_use, LOG_IN_USE(LOG_NONE));
 }
 
 static void note_where_from_the_start(void)
@@ -338,7 +338,7 @@ static void note_where_from_the_start(void)
 		log_init(&log, settings.log, settings.log_path, LOG_LEVEL_NOTICE);
 		log.in_use = &in_use;
 		report_open_log(&log, &settings);
-		same("fallback", in_use, LOG_IN_USE(fallback));
+		same("in_use at the start", in_use, LOG_IN_USE(fallback));
 		close(server);
 	}
 }
@@ -450,7 +450,7 @@ static void open_by_many_threads(void)
 		pthread_join(threads[i], &result);
 		winners += result != NULL;
 	}
-	same("winners", winners, 1);
+	same("threads that opened the log", winners, 1);
 	// The log opens two descriptors: its file, and a socket for syslog. The log opens the
 	// socket even if no syslogd runs, because a syslogd may start later.
 	same("descriptors", open_descriptors() - before, 2);
@@ -468,7 +468,7 @@ static void stderr_becomes_null(void)
 	must(dup2(null, STDERR_FILENO) >= 0, "dup2");
 	report_one(&log);
 	same("datagram", got_datagram(server), true);
-	same_text("where standard error was", read_text(caught), "");
+	same_text("text in the old standard error", read_text(caught), "");
 }
 
 static void stderr_is_null_from_the_start(void)
@@ -523,42 +523,45 @@ static void numbers_taken_over(void)
 }
 
 const struct test_case log_cases[] = {
-	{"a report for which the log would exceed RLIMIT_FSIZE goes to standard error, without a SIGXFSZ",
+	{"if a report would make the log file exceed RLIMIT_FSIZE, the report goes to standard error, and the process gets no SIGXFSZ",
 	 file_size_limit},
-	{"a renamed log file still gets reports; a deleted one gets none, and its inode stays in use",
+	{"a renamed log file still gets reports; if the log file is deleted, reports go to standard error, and xsaveshim keeps the inode allocated",
 	 deleted_file},
-	{"if standard error is a deleted file, reports go to syslog; if it is a memfd, they go there",
+	{"if standard error is a file that was deleted, reports go to syslog; if standard error is a memfd, reports go to the memfd",
 	 deleted_stderr},
-	{"a log that is not a regular file is refused, and a report on standard error says so",
+	{"if XSAVESHIM_LOG names a FIFO, xsaveshim refuses the FIFO, and writes the error and all reports to standard error",
 	 no_regular_file},
-	{"if /dev/log is a stream socket, each report ends with a NUL", stream_syslog},
-	{"a syslogd that starts after the log was opened still gets the reports",
+	{"if /dev/log is a stream socket, xsaveshim ends each report with a NUL byte",
+	 stream_syslog},
+	{"if syslogd starts only after xsaveshim has opened its log, syslogd still gets the reports",
 	 syslog_starts_later},
-	{"if the log's disk is full, a report goes to standard error, and errno does not change",
+	{"if the log file's disk is full, a report goes to standard error, and the caller's errno does not change",
 	 report_to_a_full_disk},
-	{"syslog gets each report with its priority, and without a syslogd standard error gets them",
+	{"with XSAVESHIM_LOG=syslog, syslogd gets each report with the priority of its level; while no syslogd runs, reports go to standard error",
 	 report_to_syslog},
-	{"the default log is standard error", open_stderr},
-	{"if a process starts without standard error, no report goes to its descriptor 2",
+	{"with XSAVESHIM_LOG=stderr, reports go to standard error", open_stderr},
+	{"if a process starts with standard error closed, xsaveshim writes no report to a file that later gets descriptor 2",
 	 open_without_stderr},
-	{"XSAVESHIM_LOG=none opens and writes nothing", open_none},
-	{"reports are appended to the log file, which has mode 0600 and a high close-on-exec descriptor",
+	{"with XSAVESHIM_LOG=none, xsaveshim opens no log and writes no report", open_none},
+	{"xsaveshim creates the log file with mode 0600, appends reports, and keeps the file open as a close-on-exec descriptor above 999",
 	 open_a_file},
-	{"a log file that is a symbolic link is refused, and a report on standard error says so",
+	{"if XSAVESHIM_LOG names a symbolic link, xsaveshim does not follow the link, and reports the error on standard error",
 	 open_a_link},
-	{"XSAVESHIM_LOG=syslog writes to the socket /dev/log", open_syslog_socket},
-	{"without /dev/log, XSAVESHIM_LOG=syslog uses standard error and reports that",
+	{"with XSAVESHIM_LOG=syslog, reports go to the socket /dev/log", open_syslog_socket},
+	{"with XSAVESHIM_LOG=syslog, if /dev/log does not exist, xsaveshim reports the error on standard error, which it uses instead",
 	 open_without_syslog},
-	{"the log file is not created before log_open() is called", open_later},
-	{"the log remembers where its latest report went", note_where},
-	{"if the log cannot be opened, it remembers its fallback before the first report",
+	{"log_init() does not create the log file; log_open() creates the file", open_later},
+	{"after each report, xsaveshim records whether the report went to the log file, to standard error, to syslog or nowhere",
+	 note_where},
+	{"if the log file cannot be opened, xsaveshim records before the first report where the reports will go instead",
 	 note_where_from_the_start},
-	{"if many threads open the same log, one succeeds, and the others leave no descriptor open",
+	{"if eight threads open the same log at once, one thread succeeds, and the other threads leave no descriptor open",
 	 open_by_many_threads},
-	{"if standard error becomes /dev/null, the reports go to syslog", stderr_becomes_null},
-	{"if standard error is /dev/null from the start, the reports go to syslog",
+	{"with XSAVESHIM_LOG=stderr, if standard error becomes /dev/null while the log is open, reports go to syslog",
+	 stderr_becomes_null},
+	{"with XSAVESHIM_LOG=stderr, if standard error is /dev/null from the start, reports go to syslog",
 	 stderr_is_null_from_the_start},
-	{"if another file gets the log's descriptor number, no report goes to that file",
+	{"if the VMM reuses the log's descriptor number for another file, xsaveshim writes no report to that file",
 	 numbers_taken_over},
 	{NULL, NULL},
 };

@@ -76,7 +76,7 @@ static void check_pair(struct pair_host from, struct pair_host to)
 	same("needs permission", got.needs_permission,
 	     to.destination_known ? from.supported & to.supported & XFEATURE_XTILE : 0);
 	for (unsigned int by = 1; by <= PAIR_BY_HOST_MODE_ON_FROM; by <<= 1)
-		same("by", (got.by & by) != 0,
+		same("mode that helps", (got.by & by) != 0,
 		     expected == PAIR_WITH_XSAVESHIM && all_load(from, to, 0, by));
 	same("refused", got.refused, expected == PAIR_WITH_XSAVESHIM ? refused : 0);
 	same("only guests without XSAVE", got.only_guests_without_xsave,
@@ -125,16 +125,16 @@ static void equal_hosts(void)
 				 .supported = XFEATURE_AVX,
 				 .leaks = XFEATURE_AVX};
 
-	same("a leaky host loads its own", pair_judge(host, host).answer, PAIR_YES);
+	same("hosts that leak AVX", pair_judge(host, host).answer, PAIR_YES);
 	host.refuses = XFEATURE_AVX;
-	same("and not if it refuses", pair_judge(host, host).answer, PAIR_WITH_XSAVESHIM);
-	same("by each mode", pair_judge(host, host).by, 15);
+	same("hosts that leak and refuse AVX", pair_judge(host, host).answer, PAIR_WITH_XSAVESHIM);
+	same("modes that help", pair_judge(host, host).by, 15);
 }
 
 const struct test_case pair_cases[] = {
-	{"for each pair of hosts, xsaveshim pair answers like a model that tries to load every guest",
+	{"for each of over 100,000 pairs of hypothetical hosts, xsaveshim pair answers like a model that tries to load every guest",
 	 every_pair},
-	{"a leaky host loads its own guests, unless it refuses the xfeatures that it leaks",
+	{"for two equal hosts that leak AVX, xsaveshim pair answers that guests load, but only with xsaveshim if the hosts refuse leaked AVX",
 	 equal_hosts},
 	{NULL, NULL},
 };

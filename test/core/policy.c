@@ -140,7 +140,7 @@ static void diagnose_guest(void)
 {
 	same_refusal("pkru", diagnose((struct head){0x207, 0, 0x1f80, 0}, avx_guest, 0x2e7),
 		     (struct refusal){.guest_lacks = 0x200});
-	same_refusal("nothing known of the guest",
+	same_refusal("a guest of which nothing is known",
 		     diagnose((struct head){0x207, 0, 0x1f80, 0}, unknown, 0x2e7),
 		     (struct refusal){0});
 	same_refusal("no CPUID yet",
@@ -164,7 +164,7 @@ static void diagnose_mxcsr(void)
 		same_refusal("x87, sse or avx",
 			     diagnose((struct head){xstate_bv, 0, 0x80001f80, 0}, avx_guest, 0x7),
 			     (struct refusal){.mxcsr = 0x80000000});
-	same_refusal("none of them", diagnose((struct head){0, 0, 0x80001f80, 0}, avx_guest, 0x7),
+	same_refusal("XSTATE_BV of 0", diagnose((struct head){0, 0, 0x80001f80, 0}, avx_guest, 0x7),
 		     (struct refusal){0});
 }
 
@@ -172,14 +172,14 @@ static void diagnose_fpsse(void)
 {
 	struct vcpu none = {VCPU_XCR0, 0, 0, 0};
 
-	same_refusal("alone", diagnose((struct head){0x3, 0, 0x1f80, 0}, none, 0x207),
+	same_refusal("FP and SSE alone", diagnose((struct head){0x3, 0, 0x1f80, 0}, none, 0x207),
 		     (struct refusal){.guest_lacks = 0x3});
 	same_refusal("beside pkru", diagnose((struct head){0x203, 0, 0x1f80, 0}, none, 0x207),
 		     (struct refusal){.guest_lacks = 0x200});
-	same_refusal("beside a host's lack",
+	same_refusal("beside a bit that host and guest lack",
 		     diagnose((struct head){0x103, 0, 0x1f80, 0}, none, 0x7),
 		     (struct refusal){.host_lacks = 0x100, .guest_lacks = 0x100});
-	same_refusal("beside a lack of the host's alone",
+	same_refusal("beside a bit that only the host lacks",
 		     diagnose((struct head){0x103, 0, 0x1f80, 0},
 			      (struct vcpu){VCPU_XCR0, 0, 0x100, 0}, 0x7),
 		     (struct refusal){.host_lacks = 0x100});
@@ -203,7 +203,7 @@ static void widen_when(void)
 	same("pkru",
 	     policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){.guest_lacks = 0x200}),
 	     false);
-	same("nothing known", policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){0}), false);
+	same("no reason", policy_refused_fpsse_alone(TRIM_RESTORE, (struct refusal){0}), false);
 }
 
 static void abort_when(void)
@@ -242,9 +242,9 @@ static void diagnose_permission(void)
 {
 	struct vcpu amx = {VCPU_XCR0, 0, 0x60007, 0};
 
-	same_refusal("the CPU has it", diagnose((struct head){0x60007, 0, 0x1f80, 0}, amx, 0x7),
+	same_refusal("AMX in the CPU", diagnose((struct head){0x60007, 0, 0x1f80, 0}, amx, 0x7),
 		     (struct refusal){.not_permitted = 0x60000});
-	same_refusal("no CPU has it",
+	same_refusal("AMX that the CPU does not have",
 		     policy_diagnose_xcr0(0x60007, amx, (struct host_caps){0x7, 0x7, 0}),
 		     (struct refusal){.host_lacks = 0x60000});
 	same_refusal("PKRU needs no permission",
@@ -264,7 +264,7 @@ static void diagnose_an_xcr0(void)
 	same_refusal("a guest without XSAVE",
 		     policy_diagnose_xcr0(0x3, (struct vcpu){VCPU_XCR0, 0, 0, 0}, host),
 		     (struct refusal){.guest_lacks = 0x2});
-	same_refusal("a bit that nobody has", policy_diagnose_xcr0(0x107, avx_guest, host),
+	same_refusal("a bit that host and guest lack", policy_diagnose_xcr0(0x107, avx_guest, host),
 		     (struct refusal){.host_lacks = 0x100, .guest_lacks = 0x100});
 }
 
@@ -272,14 +272,14 @@ static void xcr0_that_joins(void)
 {
 	struct vcpu vcpu = {VCPU_XCR0, 0, 0x3, 0};
 
-	same("within the CPUID", policy_joins(avx_guest, 0x7), 0);
-	same("beyond it", policy_joins(vcpu, 0x7), 0x4);
+	same("joins: XCR0 within the CPUID", policy_joins(avx_guest, 0x7), 0);
+	same("joins: XCR0 beyond the CPUID", policy_joins(vcpu, 0x7), 0x4);
 	vcpu.enabled_xcr0 = 0x4;
 	same("allowed", policy_allowed(vcpu), 0x7);
-	same("joined already", policy_joins(vcpu, 0x7), 0);
-	same("no CPUID yet", policy_joins((struct vcpu){VCPU_NO_CPUID, 0, 0, 0}, 0x7), 0);
-	same("lost", policy_lost(0x204, 0x7), 0x4);
-	same("not used by the guest", policy_lost(0x200, 0x7), 0);
+	same("joins: XCR0 set before", policy_joins(vcpu, 0x7), 0);
+	same("joins: no CPUID yet", policy_joins((struct vcpu){VCPU_NO_CPUID, 0, 0, 0}, 0x7), 0);
+	same("lost: AVX dropped, AVX set", policy_lost(0x204, 0x7), 0x4);
+	same("lost: PKRU dropped, not set", policy_lost(0x200, 0x7), 0);
 }
 
 static void errors_of_no_vcpu(void)
@@ -291,36 +291,39 @@ static void errors_of_no_vcpu(void)
 }
 
 const struct test_case policy_cases[] = {
-	{"a guest is allowed the xfeatures of its XCR0, and always FP and SSE",
+	{"in an XSAVE payload, xsaveshim allows the xfeatures of the guest's XCR0, and always FP and SSE",
 	 allowed_is_xcr0_fp_sse},
-	{"if a vCPU's XCR0 is not known, it is allowed every xfeature", allowed_without_xcr0},
-	{"a trim never drops an xfeature that the guest's CPUID enumerates",
+	{"in the XSAVE payload of a guest whose XCR0 is unknown, xsaveshim allows every xfeature",
+	 allowed_without_xcr0},
+	{"if the guest's CPUID enumerates an xfeature, a trim keeps the xfeature in the XSAVE payload",
 	 trim_keeps_what_cpuid_has},
-	{"a second trim of the same payload changes nothing", trim_twice},
-	{"XSAVESHIM_TRIM selects whether saved payloads, restored payloads, both or none are trimmed",
+	{"if xsaveshim trims the same XSAVE payload twice, the second trim changes nothing",
+	 trim_twice},
+	{"XSAVESHIM_TRIM selects whether xsaveshim trims restored XSAVE payloads, saved ones, both or neither",
 	 trim_settings},
-	{"if a vCPU's XCR0 is not known, its payload is never trimmed", trim_only_what_is_known},
-	{"xfeatures that the host lacks, except FP and SSE, are a reason for KVM's refusal",
+	{"xsaveshim never trims the XSAVE payload of a guest whose XCR0 is unknown",
+	 trim_only_what_is_known},
+	{"if KVM refuses an XSAVE payload, xsaveshim gives as a reason the payload's xfeatures that the host lacks, except FP and SSE",
 	 diagnose_host},
-	{"xfeatures that the guest lacks are a reason for KVM's refusal if the guest's XCR0 is known",
+	{"if KVM refuses an XSAVE payload and the guest's XCR0 is known, xsaveshim gives as a reason the payload's xfeatures that the guest lacks",
 	 diagnose_guest},
-	{"if XCOMP_BV or a reserved byte is not 0, that is a reason for KVM's refusal",
+	{"if KVM refuses an XSAVE payload whose XCOMP_BV or a reserved byte is not 0, xsaveshim gives that field as a reason",
 	 diagnose_header},
-	{"a bad MXCSR is a reason for KVM's refusal only if the payload has FP, SSE or AVX",
+	{"if KVM refuses an XSAVE payload, xsaveshim gives a bad MXCSR as a reason only if XSTATE_BV has FP, SSE or AVX",
 	 diagnose_mxcsr},
-	{"FP and SSE are a reason for KVM's refusal only if there is no other reason",
+	{"if KVM refuses an XSAVE payload, xsaveshim gives the guest's lack of FP and SSE as the reason only if there is no other reason",
 	 diagnose_fpsse},
-	{"the library adds xfeatures to a guest's CPUID only for FP and SSE, and only if it trims restores",
+	{"the library adds xfeatures to a guest's CPUID only if KVM refused only FP and SSE, and if XSAVESHIM_TRIM is restore or both",
 	 widen_when},
-	{"if the host has AMX but the process may not use it, the reason for KVM's refusal is the permission",
+	{"if the host has AMX but the process may not use AMX, xsaveshim gives the missing permission as the reason for KVM's refusal",
 	 diagnose_permission},
-	{"XSAVESHIM_REFUSED=abort ends the VMM only for a known reason other than untrimmed xfeatures",
+	{"XSAVESHIM_REFUSED=abort ends the VMM after a refused payload, unless the reason is unknown, or is xfeatures that XSAVESHIM_TRIM left in the payload",
 	 abort_when},
-	{"the reasons for a refused XCR0 are the xfeatures that the guest or the host lacks",
+	{"if KVM refuses an XCR0, xsaveshim gives as the reason the xfeatures in this XCR0 that the guest or the host lacks",
 	 diagnose_an_xcr0},
-	{"the xfeatures of an XCR0 that KVM accepted are allowed from then on; those already dropped are lost",
+	{"if KVM accepts an XCR0 with further xfeatures, xsaveshim allows them from then on, and counts those already dropped as lost",
 	 xcr0_that_joins},
-	{"EBADF, ENOTTY and EIO mean that the descriptor is not a vCPU of this process",
+	{"if an ioctl fails with EBADF, ENOTTY or EIO, xsaveshim concludes that the file descriptor is not a vCPU of this process",
 	 errors_of_no_vcpu},
 	{NULL, NULL},
 };

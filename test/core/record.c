@@ -18,7 +18,7 @@ static void record_keeps(void)
 	settings_set(&in, SETTING_LOG, "/a/log");
 	settings_set(&in, SETTING_LOG_LEVEL, "debug");
 	record_publish(&record, &in);
-	same("read", record_settings(&record, record.log_path, &out), true);
+	same("settings are valid", record_settings(&record, record.log_path, &out), true);
 	for (enum setting setting = 0; setting < SETTINGS; setting++)
 		same_text(settings_key(setting), settings_text(&out, setting),
 			  settings_text(&in, setting));
@@ -44,7 +44,7 @@ static void record_has_log(void)
 	struct settings none = settings_with(SETTING_LOG, "none");
 	enum log_target target;
 
-	same("not open", record_log_in_use(&record, &target), false);
+	same("an unpublished record has an open log", record_log_in_use(&record, &target), false);
 	record_publish(&record, &none);
 	same("log=none is open", record_log_in_use(&record, &target), true);
 	same("log=none", target, LOG_NONE);
@@ -54,9 +54,9 @@ static void record_has_log(void)
 		same("target", target, used);
 	}
 	record.log_in_use = LOG_IN_USE(LOG_PATH) + 1;
-	same("too large", record_log_in_use(&record, &target), false);
+	same("log_in_use too large by one", record_log_in_use(&record, &target), false);
 	record.log_in_use = UINT32_MAX;
-	same("the largest", record_log_in_use(&record, &target), false);
+	same("log_in_use of all ones", record_log_in_use(&record, &target), false);
 }
 
 static void record_of_another_version(void)
@@ -65,11 +65,11 @@ static void record_of_another_version(void)
 	const char path[PATH_MAX] = "";
 	struct settings settings;
 
-	same("not published", record_settings(&record, path, &settings), false);
+	same("record that was not published", record_settings(&record, path, &settings), false);
 	record.version = RECORD_VERSION + 1;
-	same("newer", record_settings(&record, path, &settings), false);
+	same("record of a newer version", record_settings(&record, path, &settings), false);
 	record.version = RECORD_VERSION;
-	same("this one", record_settings(&record, path, &settings), true);
+	same("record of this version", record_settings(&record, path, &settings), true);
 }
 
 static void record_of_any_bytes(void)
@@ -84,25 +84,26 @@ static void record_of_any_bytes(void)
 	record.version = RECORD_VERSION;
 	for (enum setting setting = 0; setting < SETTINGS; setting++) {
 		record.values[setting] = largest[setting] + 1;
-		same("too large by one", record_settings(&record, path, &settings), false);
+		same("value too large by one", record_settings(&record, path, &settings), false);
 		record.values[setting] = UINT32_MAX;
-		same("too large", record_settings(&record, path, &settings), false);
+		same("value of all ones", record_settings(&record, path, &settings), false);
 		record.values[setting] = largest[setting];
-		same("the largest", record_settings(&record, path, &settings), true);
+		same("the largest value", record_settings(&record, path, &settings), true);
 		same(settings_key(setting), settings.values[setting], largest[setting]);
 	}
 	same("length of the path", strlen(settings.log_path), sizeof(settings.log_path) - 1);
 }
 
 const struct test_case record_cases[] = {
-	{"the record that xsaveshim status reads keeps the settings and whether a vCPU was seen",
+	{"the record that the library keeps in memory for xsaveshim status has the settings, and says whether the VMM used a vCPU",
 	 record_keeps},
-	{"the record that xsaveshim status reads counts each kind of event", record_counts},
-	{"the record that xsaveshim status reads says where reports go if the log is open",
+	{"the record in memory that xsaveshim status reads has a count for each kind of event",
+	 record_counts},
+	{"once the log is open, the record in memory that xsaveshim status reads says where the reports go",
 	 record_has_log},
-	{"xsaveshim status takes no settings from a record that is empty or has another version",
+	{"if the record in a VMM's memory is empty or has another version, xsaveshim status takes no settings from the record",
 	 record_of_another_version},
-	{"xsaveshim status refuses a record with a value out of range, and cuts a log path without an end",
+	{"xsaveshim status refuses the record in a VMM's memory if a setting is out of range, and cuts a log path without a NUL",
 	 record_of_any_bytes},
 	{NULL, NULL},
 };

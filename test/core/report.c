@@ -140,11 +140,11 @@ static void report_levels(void)
 		struct log log = piped_log(level);
 
 		report_refused(&log, restore_call, EINVAL, 0x3, (struct refusal){0}, 1);
-		same("error", strlen(read_text(report_pipe[0])) > 0, expected[level][0]);
+		same("error line", strlen(read_text(report_pipe[0])) > 0, expected[level][0]);
 		report_trim(&log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 1);
-		same("notice", strlen(read_text(report_pipe[0])) > 0, expected[level][1]);
+		same("notice line", strlen(read_text(report_pipe[0])) > 0, expected[level][1]);
 		report_learn(&log, restore_call);
-		same("debug", strlen(read_text(report_pipe[0])) > 0, expected[level][2]);
+		same("debug line", strlen(read_text(report_pipe[0])) > 0, expected[level][2]);
 	}
 }
 
@@ -206,8 +206,8 @@ static void report_the_longest(void)
 	line = read_text(report_pipe[0]);
 	for (const char *c = line; *c; c++)
 		bits += *c == ',';
-	same("names", bits, 64);
-	same("whole", strlen(line) > 7 && !strcmp(line + strlen(line) - 7, ",bit63\n"), true);
+	same("number of names", bits, 64);
+	same("last name", strlen(line) > 7 && !strcmp(line + strlen(line) - 7, ",bit63\n"), true);
 }
 
 static void report_cut(void)
@@ -225,7 +225,7 @@ static void report_cut(void)
 	report_send(&line);
 	text = read_text(report_pipe[0]);
 	same("length", strlen(text), sizeof(line.text));
-	same("newlines", strchr(text, '\n') == text + strlen(text) - 1, true);
+	same("only newline is the last byte", strchr(text, '\n') == text + strlen(text) - 1, true);
 }
 
 static void report_bad_settings(void)
@@ -256,9 +256,9 @@ static void report_many_bad_settings(void)
 	settings_apply_file(&settings, text, strlen(text), "file");
 	report_settings(&log, &settings);
 	lines = read_text(report_pipe[0]);
-	same("the eighth", strstr(lines, "line=8 ") != NULL, true);
-	same("the ninth", strstr(lines, "line=9 ") != NULL, false);
-	same("the rest", strstr(lines, "event=setting further-problems=3\n") != NULL, true);
+	same("problem 8 is reported", strstr(lines, "line=8 ") != NULL, true);
+	same("problem 9 is reported", strstr(lines, "line=9 ") != NULL, false);
+	same("further problems", strstr(lines, "event=setting further-problems=3\n") != NULL, true);
 }
 
 static void lines_name_the_process(void)
@@ -291,28 +291,35 @@ static void report_xcr0(void)
 }
 
 const struct test_case report_cases[] = {
-	{"a trim is reported in one line, which names the dropped xfeatures", report_a_trim},
-	{"if XSAVESHIM_TRIM forbids a trim, it is reported as event=would-trim",
+	{"xsaveshim reports a trim in one line that names the dropped xfeatures", report_a_trim},
+	{"if an XSAVE payload has xfeatures that the guest lacks, but XSAVESHIM_TRIM forbids the trim, xsaveshim reports event=would-trim",
 	 report_a_would_be_trim},
-	{"a payload without leaked xfeatures causes no report", report_no_trim},
-	{"the report of a refusal names each reason", report_a_refusal},
-	{"if XSAVESHIM_REFUSED=abort ends the VMM, the last report has action=abort",
+	{"if an XSAVE payload has only xfeatures that the guest may use, xsaveshim reports nothing",
+	 report_no_trim},
+	{"if KVM refuses an XSAVE payload, xsaveshim's report names each reason for the refusal",
+	 report_a_refusal},
+	{"if an event ends the VMM because of XSAVESHIM_REFUSED=abort, the report of the event has action=abort",
 	 report_an_abort},
-	{"if KVM fails a payload with another errno than EINVAL, the report does not blame the payload",
+	{"if KVM_SET_XSAVE fails with an errno other than EINVAL, the report has the errno's name and reason=not-the-payload",
 	 report_other_errors},
-	{"at log level debug, a new vCPU and its XCR0 are reported", report_what_was_learned},
-	{"each log level includes the reports of the more severe levels", report_levels},
-	{"a value in a report is quoted if logfmt could not parse it without quotes",
+	{"at log level debug, xsaveshim reports each new vCPU, and the guest's XCR0 from each CPUID table that the VMM sets",
+	 report_what_was_learned},
+	{"at each log level, xsaveshim writes the reports of this level and of the more severe levels",
+	 report_levels},
+	{"xsaveshim puts a value in a report between quotes if a logfmt parser could not read the bare value",
 	 report_quotes},
-	{"a report can have the least and the greatest number", report_numbers},
-	{"the names of all 64 xfeatures fit into the line of a report", report_the_longest},
-	{"a report that is too long is cut, and still ends with a newline", report_cut},
-	{"each bad setting is reported in one line, with the value that is used instead",
+	{"xsaveshim writes the least and the greatest 32-bit integer, and the greatest 64-bit mask, correctly into a report",
+	 report_numbers},
+	{"xsaveshim does not cut a report that names all 64 xfeatures", report_the_longest},
+	{"if a report is longer than its buffer, xsaveshim cuts the text, and still ends the line with a newline",
+	 report_cut},
+	{"xsaveshim reports each bad setting in one line, with the value that xsaveshim uses instead",
 	 report_bad_settings},
-	{"the first eight bad settings are reported, and the further ones are counted",
+	{"if there are more than eight bad settings, xsaveshim reports the first eight, and only the number of the others",
 	 report_many_bad_settings},
-	{"each report has the pid of its process and the count of its event",
+	{"a report of the supervisor has the pid of the VMM process, and says how often the event has happened",
 	 lines_name_the_process},
-	{"a refused XCR0 and lost state are each reported in one line", report_xcr0},
+	{"if KVM refuses an XCR0, or if a trim dropped state that the guest uses, xsaveshim reports that in one line",
+	 report_xcr0},
 	{NULL, NULL},
 };

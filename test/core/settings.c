@@ -101,7 +101,7 @@ static void settings_refuse(void)
 	for (enum setting setting = 0; setting < SETTINGS; setting++)
 		for (size_t i = 0; i < COUNT(bad); i++)
 			same(bad[i], settings_set(&settings, setting, bad[i]), false);
-	same("a path, elsewhere", settings_set(&settings, SETTING_TRIM, "/path"), false);
+	same("a path for XSAVESHIM_TRIM", settings_set(&settings, SETTING_TRIM, "/path"), false);
 }
 
 static void settings_longest_path(void)
@@ -279,7 +279,7 @@ static void environment_long_key(void)
 	same("problems", settings.problems, 1);
 	same("cut key", strlen(settings.problem[0].key), sizeof(settings.problem[0].key) - 1);
 	settings_apply_environment(&settings, NULL);
-	same("problems of no environment", settings.problems, 1);
+	same("problems, environment NULL", settings.problems, 1);
 }
 
 static void write_file(const char *path, const char *text, size_t size)
@@ -333,7 +333,7 @@ static void load_size_limit(void)
 	memcpy(text, "XSAVESHIM_TRIM=both", 19);
 	write_file(SCRATCH "/conf", text, SETTINGS_FILE_MAX + 1);
 	settings_load_file(&settings, SCRATCH "/conf");
-	same("problems beyond it", settings.problems, 1);
+	same("problems above the limit", settings.problems, 1);
 	same_text("value", settings.problem[0].value, "too large");
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
 }
@@ -351,37 +351,42 @@ static void load_fifo(void)
 }
 
 const struct test_case settings_cases[] = {
-	{"the defaults of the settings are TRIM=restore, REFUSED=abort, LOG=stderr and LOG_LEVEL=notice",
+	{"the defaults are XSAVESHIM_TRIM=restore, XSAVESHIM_REFUSED=abort, XSAVESHIM_LOG=stderr and XSAVESHIM_LOG_LEVEL=notice",
 	 settings_defaults},
-	{"each setting accepts each of its values", settings_values},
-	{"each named field of struct settings is the value of the same setting", settings_fields},
-	{"a setting has the same name as a variable, as a command-line option and in JSON",
+	{"each setting, such as XSAVESHIM_TRIM, accepts all of its values", settings_values},
+	{"in struct settings, each named field, such as trim, is the same variable as the setting's element of the array values",
+	 settings_fields},
+	{"a setting's variable gives its command-line option and its JSON key: XSAVESHIM_LOG_LEVEL becomes log-level and log_level",
 	 settings_names},
-	{"a setting refuses a value that it does not know", settings_refuse},
-	{"the path of a log may have at most 4095 characters", settings_longest_path},
-	{"a settings file may have comments, white space, and values with equals signs",
+	{"xsaveshim refuses a value that the setting does not have, for example Restore instead of restore",
+	 settings_refuse},
+	{"xsaveshim accepts a log path of 4095 characters, and refuses a path of 4096",
+	 settings_longest_path},
+	{"a settings file may have comments, white space around names and values, and equals signs in values",
 	 file_lines},
-	{"if a settings file has two lines for one setting, the last line counts",
+	{"if a settings file has two lines for one setting, xsaveshim uses the last line",
 	 file_last_line_wins},
-	{"each bad line of a settings file is recorded as a problem, with its line number",
+	{"for each bad line of a settings file, xsaveshim records a problem with the line number",
 	 file_problems},
-	{"a settings file with a zero byte is recorded as a problem and is not applied",
+	{"if a settings file has a zero byte, xsaveshim records one problem and uses nothing from the file",
 	 file_zero_bytes},
-	{"a settings file that is one long line is recorded as one problem, and a long key or value is cut",
+	{"if a settings file is one very long bad line, xsaveshim records one problem, and shortens a long key or value in the record",
 	 file_hostile},
-	{"a bad line of a settings file is one problem, whatever its length", file_line_lengths},
-	{"the environment overrides the settings file", environment_over_file},
-	{"for a bad value in the environment the default is used, and an unknown variable is a problem",
+	{"a bad line of a settings file counts as one problem, whether or not the line fits into xsaveshim's buffer",
+	 file_line_lengths},
+	{"if the environment and the settings file have different values for a setting, xsaveshim uses the environment's value",
+	 environment_over_file},
+	{"xsaveshim records a bad value and an unknown XSAVESHIM_ variable in the environment as problems, and replaces the bad value by the default",
 	 environment_problems},
-	{"if an unknown variable in the environment has a very long name, the name is cut",
+	{"if an unknown XSAVESHIM_ variable in the environment has a very long name, xsaveshim records the problem with a shortened name",
 	 environment_long_key},
-	{"a setting comes from the environment, or else from the settings file, or else from the defaults",
+	{"xsaveshim takes each setting from the environment, or else from the settings file, or else from the defaults",
 	 load_everything},
-	{"a missing settings file is accepted, and a settings file that cannot be read is a problem",
+	{"xsaveshim records no problem if the settings file is missing, but records one if the file cannot be read",
 	 load_no_file},
-	{"a settings file of more than 16 KiB is recorded as a problem and is not applied",
+	{"if a settings file is larger than 16 KiB, xsaveshim records one problem and uses nothing from the file",
 	 load_size_limit},
-	{"if the settings file is a FIFO, xsaveshim does not wait for the FIFO's writer",
+	{"if the settings file is a FIFO, xsaveshim does not wait until a process opens the FIFO for writing",
 	 load_fifo},
 	{NULL, NULL},
 };

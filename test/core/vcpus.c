@@ -27,7 +27,7 @@ static const struct vcpu unknown = {VCPU_UNKNOWN, VCPU_ID_UNKNOWN, 0, 0};
 static void vcpus_start_unknown(void)
 {
 	for (int fd = -1; fd <= VCPUS_MAX; fd++)
-		same_vcpu("a descriptor inside", vcpus_get(&vcpus, fd), unknown);
+		same_vcpu("an untouched descriptor", vcpus_get(&vcpus, fd), unknown);
 }
 
 static void vcpus_keep(void)
@@ -49,10 +49,10 @@ static void vcpus_keep(void)
 
 	for (size_t i = 0; i < COUNT(kept); i++) {
 		vcpus_set(&vcpus, 14, kept[i]);
-		same_vcpu("as set", vcpus_get(&vcpus, 14), kept[i]);
+		same_vcpu("fd 14", vcpus_get(&vcpus, 14), kept[i]);
 	}
-	same_vcpu("the one before", vcpus_get(&vcpus, 13), unknown);
-	same_vcpu("the one after", vcpus_get(&vcpus, 15), unknown);
+	same_vcpu("fd 13", vcpus_get(&vcpus, 13), unknown);
+	same_vcpu("fd 15", vcpus_get(&vcpus, 15), unknown);
 }
 
 static void vcpus_ends(void)
@@ -72,7 +72,7 @@ static void vcpus_outside(void)
 
 	for (size_t i = 0; i < COUNT(outside); i++) {
 		vcpus_set(&vcpus, outside[i], (struct vcpu){VCPU_XCR0, 1, 0x7, 0});
-		same_vcpu("outside", vcpus_get(&vcpus, outside[i]), unknown);
+		same_vcpu("a descriptor out of range", vcpus_get(&vcpus, outside[i]), unknown);
 	}
 	vcpus_start_unknown();
 }
@@ -93,7 +93,7 @@ static void vcpus_beyond_the_slots(void)
 		same("dropped", vcpus_dropped(&vcpus, 3 * fd), has_slot ? 0x200 : 0);
 		same_vcpu("the next descriptor", vcpus_get(&vcpus, 3 * fd + 1), unknown);
 	}
-	same("events", vcpus_count(&vcpus, 3 * VCPUS_SLOTS, VCPU_EVENT_TRIM, 0x200), 1);
+	same("without a slot", vcpus_count(&vcpus, 3 * VCPUS_SLOTS, VCPU_EVENT_TRIM, 0x200), 1);
 }
 
 static void vcpus_count_events(void)
@@ -105,13 +105,13 @@ static void vcpus_count_events(void)
 		uint32_t count = vcpus_count(&vcpus, 14, VCPU_EVENT_TRIM, i == 11 ? 0x4 : 0x200);
 
 		if (count) {
-			same("reported", count, next < COUNT(reported) ? reported[next] : 0);
+			same("event number", count, next < COUNT(reported) ? reported[next] : 0);
 			next++;
 		}
 	}
-	same("times reported", next, COUNT(reported));
-	same("another event", vcpus_count(&vcpus, 14, VCPU_EVENT_LOST, 0x200), 1);
-	same("another vCPU", vcpus_count(&vcpus, 15, VCPU_EVENT_TRIM, 0x200), 1);
+	same("number of reports", next, COUNT(reported));
+	same("count of another event", vcpus_count(&vcpus, 14, VCPU_EVENT_LOST, 0x200), 1);
+	same("count of another vCPU", vcpus_count(&vcpus, 15, VCPU_EVENT_TRIM, 0x200), 1);
 }
 
 static void vcpus_forget(void)
@@ -122,12 +122,12 @@ static void vcpus_forget(void)
 		vcpus_count(&vcpus, 14, VCPU_EVENT_REFUSED, 0x200);
 	same("dropped", vcpus_dropped(&vcpus, 14), 0x200);
 	vcpus_create(&vcpus, 14, 7);
-	same_vcpu("created", vcpus_get(&vcpus, 14), (struct vcpu){VCPU_NO_CPUID, 7, 0, 0});
+	same_vcpu("a new vCPU", vcpus_get(&vcpus, 14), (struct vcpu){VCPU_NO_CPUID, 7, 0, 0});
 	same("what a new vCPU has dropped", vcpus_dropped(&vcpus, 14), 0);
 	same("the first event of a new vCPU", vcpus_count(&vcpus, 14, VCPU_EVENT_REFUSED, 0x200),
 	     1);
 	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
-	same_vcpu("with its table", vcpus_get(&vcpus, 14),
+	same_vcpu("a new vCPU with a CPUID table", vcpus_get(&vcpus, 14),
 		  (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
 }
 
@@ -135,28 +135,30 @@ static void counters_never_overflow(void)
 {
 	struct rate_limit limit = {0x200, UINT32_MAX - 1};
 
-	same("before the last", rate_limit_allows(&limit, 0x200), false);
-	same("after it", rate_limit_allows(&limit, 0x200), false);
+	same("reported at the maximum", rate_limit_allows(&limit, 0x200), false);
+	same("reported after the maximum", rate_limit_allows(&limit, 0x200), false);
 	same("count", limit.count, UINT32_MAX);
-	same("a new bit", rate_limit_allows(&limit, 0x1), true);
+	same("reported with a new bit", rate_limit_allows(&limit, 0x1), true);
 	limit = (struct rate_limit){0, 999999999};
-	same("the thousand millionth", rate_limit_allows(&limit, 0), true);
+	same("reported at 1,000,000,000", rate_limit_allows(&limit, 0), true);
 }
 
 const struct test_case vcpus_cases[] = {
-	{"at first the vCPU table knows no descriptor", vcpus_start_unknown},
-	{"the vCPU table keeps each value that is set for a descriptor, and other descriptors do not change",
+	{"at first, the library's vCPU table knows nothing about any file descriptor",
+	 vcpus_start_unknown},
+	{"the library's vCPU table returns the value that was stored for a file descriptor, and the neighbouring descriptors stay unknown",
 	 vcpus_keep},
-	{"the first and the last descriptor of the vCPU table do not share an entry", vcpus_ends},
-	{"a descriptor outside the vCPU table stays unknown, and does not change the table",
+	{"the library's vCPU table can store an entry for the lowest file descriptor, 0, and for the highest, 65535",
+	 vcpus_ends},
+	{"the library's vCPU table stores nothing for a file descriptor that is negative or above 65535",
 	 vcpus_outside},
-	{"the vCPU table has slots for 4,096 vCPUs, and any further vCPU stays unknown",
+	{"the library's vCPU table has space for 4,096 vCPUs, and knows nothing about any further vCPU",
 	 vcpus_beyond_the_slots},
-	{"an event of a vCPU is reported the 1st, 10th, 100th and 1,000th time, and when it has a new xfeature",
+	{"the library reports the 1st, 10th, 100th and 1,000th event of a kind on a vCPU, and each event with a new xfeature",
 	 vcpus_count_events},
-	{"a new vCPU with a closed vCPU's descriptor number starts without that vCPU's data and counts",
+	{"if a new vCPU gets the descriptor number of a closed vCPU, the library discards the closed vCPU's data and event counts",
 	 vcpus_forget},
-	{"the counter of an event stops at its maximum, and an event with a new xfeature is still reported",
+	{"after an event's 32-bit count has reached its maximum, the count stays there, and xsaveshim still reports an event with a new xfeature",
 	 counters_never_overflow},
 	{NULL, NULL},
 };

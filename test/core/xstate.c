@@ -58,12 +58,12 @@ static void payload_reserved(void)
 {
 	unsigned char payload[XSTATE_HEAD_SIZE] = {0};
 
-	same("all 0", xstate_reserved_used(payload), false);
+	same("reserved bytes that are all 0", xstate_reserved_used(payload), false);
 	memset(payload, 0xff, 528);
-	same("the bytes before", xstate_reserved_used(payload), false);
+	same("other bytes are not 0", xstate_reserved_used(payload), false);
 	for (size_t i = 528; i < 576; i++) {
 		payload[i] = 0x80;
-		same("a byte of 528 to 575", xstate_reserved_used(payload), true);
+		same("one reserved byte is not 0", xstate_reserved_used(payload), true);
 		payload[i] = 0;
 	}
 }
@@ -80,7 +80,7 @@ static void xfeature_names(void)
 			same_text("name", xfeature_name(bit) ? xfeature_name(bit) : "none",
 				  expected[bit]);
 		else
-			same("a bit without a name", xfeature_name(bit) != NULL, false);
+			same("a bit above 19 has a name", xfeature_name(bit) != NULL, false);
 	}
 }
 
@@ -96,7 +96,7 @@ static void host_features(void)
 	fclose(cpuinfo);
 	same("FP and SSE", xstate_host_xcr0() & XFEATURE_FPSSE, XFEATURE_FPSSE);
 	same("AVX", xstate_host_xcr0() & XFEATURE_AVX, avx ? XFEATURE_AVX : 0);
-	same("bit 63, which XCR0 never has", xstate_host_xcr0() >> 63, 0);
+	same("bit 63 of the host's XCR0", xstate_host_xcr0() >> 63, 0);
 }
 
 static void host_mxcsr(void)
@@ -105,9 +105,9 @@ static void host_mxcsr(void)
 	uint32_t initial = 0x1f80;
 	uint32_t most = ~reserved;
 
-	same("the initial value's bits", reserved & initial, 0);
+	same("reserved bits of the initial MXCSR", reserved & initial, 0);
 	// Bit 17 may be supported, because it is the misaligned exception mask of AMD's CPUs.
-	same("the upper half", reserved & 0xfffd0000, 0xfffd0000);
+	same("reserved upper half of MXCSR", reserved & 0xfffd0000, 0xfffd0000);
 	// If the CPU reserves a bit of `most`, ldmxcsr faults, and a signal ends the test.
 	__asm__ volatile("ldmxcsr %0" : : "m"(most));
 	__asm__ volatile("ldmxcsr %0" : : "m"(initial));
@@ -123,26 +123,31 @@ static void xcrs_words(void)
 	uint64_t xcr0 = 0;
 
 	memcpy(bytes + 1, &xcrs, sizeof(xcrs));
-	same("found", xstate_xcrs_xcr0(bytes + 1, &xcr0), true);
+	same("XCR0 found", xstate_xcrs_xcr0(bytes + 1, &xcr0), true);
 	same("the first entry for XCR0", xcr0, 0x207);
 	xcrs.nr_xcrs = 1;
-	same("without one", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
+	same("XCR0 found without an entry", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
 	xcrs.nr_xcrs = KVM_MAX_XCRS + 1;
-	same("too many", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
+	same("XCR0 found in too many entries", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
 	xcrs.nr_xcrs = 3;
 	xcrs.flags = 1;
-	same("flags, which KVM refuses", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
+	same("XCR0 found with flags set", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
 }
 
 const struct test_case xstate_cases[] = {
-	{"XSTATE_BV, XCOMP_BV and MXCSR are read correctly at any alignment of the payload",
+	{"xsaveshim reads XSTATE_BV, XCOMP_BV and MXCSR correctly from an XSAVE payload at an odd address",
 	 payload_words},
-	{"to set XSTATE_BV, only its 8 bytes of the payload are changed", payload_set_bv},
-	{"a payload with any of its 48 reserved bytes set is recognized, and other bytes do not matter",
+	{"when xsaveshim sets XSTATE_BV in an XSAVE payload, only the 8 bytes of XSTATE_BV change",
+	 payload_set_bv},
+	{"xsaveshim detects each nonzero byte among the 48 reserved bytes of an XSAVE header, and ignores the bytes before them",
 	 payload_reserved},
-	{"the xfeatures 0 to 19 have names, and higher bits have none", xfeature_names},
-	{"the host's XCR0 has FP and SSE, and has AVX if /proc/cpuinfo shows avx", host_features},
-	{"this CPU loads every MXCSR bit that the core does not take for reserved", host_mxcsr},
-	{"if KVM_SET_XCRS has several entries for XCR0, the first one counts", xcrs_words},
+	{"xsaveshim has names for the xfeatures 0 to 19, and no names for higher bits",
+	 xfeature_names},
+	{"xsaveshim finds FP and SSE in this host's XCR0, and finds AVX exactly if /proc/cpuinfo lists avx",
+	 host_features},
+	{"this CPU can load an MXCSR value with every bit set except the bits that xsaveshim counts as reserved",
+	 host_mxcsr},
+	{"if the argument of KVM_SET_XCRS has several entries for XCR0, xsaveshim uses the first",
+	 xcrs_words},
 	{NULL, NULL},
 };
