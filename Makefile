@@ -3,7 +3,7 @@ VERSION := 0.2.0
 
 PREFIX ?= /usr
 # The dynamic loader searches the default LIBDIR, so LD_PRELOAD can name the library without a path. LIBDIR ends in
-# lib/x86_64-linux-gnu on Debian, and in lib64 on Fedora. clang does not print Debian's name, so the Makefile also checks which
+# lib/x86_64-linux-gnu on Debian, and in lib64 on Fedora. Not every clang prints x86_64-linux-gnu, so the Makefile also checks which
 # directory exists.
 MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
@@ -27,8 +27,8 @@ WARNINGS = -Wall -Wextra -Wpedantic $(WERROR) -Wshadow -Wvla -Wstrict-prototypes
 CPPFLAGS += -Iinclude -I. -D_GNU_SOURCE= -DXSAVESHIM_VERSION='"$(VERSION)"'
 COMPILE = $(CC) -std=gnu11 $(CPPFLAGS) $(CFLAGS) $(WARNINGS) -MMD -MP
 
-# A recipe that begins with $(call show,CC) prints a line such as "CC core/log.o". With V=1 it prints the command instead, and with
-# -s it prints nothing.
+# A recipe that begins with $(call show,CC) prints a line such as "CC core/log.o". With V=1, make prints the command instead; with
+# -s, make prints nothing.
 SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
 show = $(if $(V),,@$(if $(SILENT),,echo '$1 $(patsubst $(BUILD)/%,%,$@)' &&))
 
@@ -42,8 +42,7 @@ HOST := $(if $(and $(shell command -v clang),$(shell command -v bpftool)),$(BUIL
 all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host mode (the default)
 	$(if $(HOST),,@echo 'make: the host mode (xsaveshim host) is not built, because clang or bpftool is missing; run: scripts/setup build')
 
-# make checks once that the needed packages' headers are installed, because otherwise the compiler would fail at each file that
-# includes them.
+# make first checks that these headers are installed, because otherwise the compiler would fail at each file that includes them.
 HEADERS := seccomp.h jansson.h $(if $(HOST),bpf/libbpf.h)
 $(BUILD)/headers:
 	@mkdir -p $(@D)
@@ -55,8 +54,8 @@ $(BUILD)/headers:
 
 .DELETE_ON_ERROR:
 
-# `make -B` runs this rule for each source file, too. For an existing file the rule does nothing. For any other target it prints "No
-# rule to make target", because debhelper looks for these words.
+# `make -B` runs this rule for each source file, too. For an existing file the rule does nothing. For any other target the rule
+# prints "No rule to make target", because debhelper looks for these words.
 .DEFAULT:
 	$(if $(wildcard $@),@:,$(error No rule to make target '$@': make help lists the targets))
 
@@ -65,7 +64,7 @@ help: ## print these lines
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 # The library's functions do not begin with endbr64, because endbr64 would add an instruction to each ioctl. With LTO, the linker
-# would add endbr64 again. With -fcf-protection=return, a process that has a shadow stack keeps it when it loads the library.
+# would add endbr64 again. With -fcf-protection=return, a process can load the library and keep its shadow stack.
 LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
 # An ioctl that the library only passes on runs no code of these objects, so they are optimized for size.

@@ -23,7 +23,7 @@ static int cannot_execute(const char *path)
 }
 
 // Searches the directories of PATH as execvp does. An empty entry in PATH means the current
-// directory. If a file cannot be executed (EACCES), the search goes on.
+// directory. A file that cannot be executed (EACCES) does not end the search.
 static int search_path(char path[PATH_MAX], const char *name)
 {
 	const char *directory = getenv("PATH");

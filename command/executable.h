@@ -20,8 +20,8 @@ struct executable {
 	enum executable_kind kind;
 };
 
-// Finds the file of a command as execvp does. Returns 0 on success, and ENOENT if there is no such
-// command. Returns another errno if the file cannot be executed or read.
+// Finds the file that execvp would start for this name. Returns 0 on success, and ENOENT if there
+// is no such file. Returns another errno if the file cannot be executed or read.
 int executable_find(struct executable *executable, const char *name);
 
 // Returns "is setuid", "is setgid" or "has file capabilities" if the program gains privileges when

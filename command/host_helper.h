@@ -12,16 +12,16 @@
 
 #define HOST_HELPER "xsaveshim-host"
 
-// Replaces this process by the helper program, as exec does. Returns only on failure, and sets
-// errno. ENOENT means that the helper program is not installed.
+// Replaces this process by the helper program. Returns only on failure, and sets errno: to ENOENT
+// if the helper program is not installed.
 void host_helper_execute(char **argv);
 
-// Returns the JSON that `xsaveshim host status --json` prints. Returns NULL if the caller is not
+// Returns the JSON that `xsaveshim host status --json` prints. Returns NULL if this user is not
 // root, or if the helper program is not installed.
 json_t *host_helper_status(void);
 
 // If the host mode is active, sets `trim` and `refused` in the settings to the host mode's values,
-// and returns true. Returns false if the host mode is not active, the caller is not root, or the
+// and returns true. Returns false if the host mode is not active, this user is not root, or the
 // helper program is not installed.
 bool host_helper_query(struct settings *settings);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // `xsaveshim status` forks a worker process, which inspects all processes one by one and sends its
-// findings back. If the worker sleeps for a second and sends nothing, a file in the inspected
-// process's /proc directory blocks the worker. A new worker goes on with the next process.
+// findings back. If the worker sleeps and sends nothing for a second, a file in a process's /proc
+// directory has blocked the worker, and a new worker goes on with the next process.
 //
 // The library serves a VMM if the VMM has mapped the library, and if the library's record
 // (xsaveshim/record.h) in the VMM's memory says that the library has seen a vCPU. A supervisor
@@ -64,8 +64,8 @@ static void send_supervision(const struct supervision *supervision)
 	send_message(FOUND_SUPERVISION);
 }
 
-// Replaces the worker's standard streams by /dev/null. Otherwise, a blocked worker would keep open
-// a pipe to which `xsaveshim status` prints, and the pipe's reader would wait for the worker.
+// Replaces the worker's standard streams by /dev/null. Otherwise, if `xsaveshim status` prints to a
+// pipe, a blocked worker would keep the pipe open, and the pipe's reader would wait.
 static void close_inherited(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -123,8 +123,8 @@ static bool is_running(pid_t worker)
 	return rest && !strncmp(rest, ") R", 3);
 }
 
-// Receives the worker's next message. Returns false if no message comes in time, or if the worker
-// has ended.
+// Receives the worker's next message. Returns false if the worker is blocked or has ended, or if
+// the time `end` has come.
 static bool receive_message(pid_t worker, long end)
 {
 	struct pollfd ready = {.fd = channel, .events = POLLIN};
@@ -161,7 +161,7 @@ static void add_supervision(void)
 	supervisions[supervision_count++] = message.supervision;
 }
 
-// Starts a worker, and receives its findings until a process blocks the worker, or until the time
+// Starts a worker, and receives its findings until the worker ends or is blocked, or until the time
 // `end`. Returns how many processes the worker has inspected.
 static size_t inspect_some(struct inspection *inspection, const pid_t *pids, size_t count, long end)
 {
@@ -214,8 +214,8 @@ static pid_t *list_processes(size_t *count)
 }
 
 // Accepts a supervisor only if it runs as root or as the VMM's user, because any user can hold a
-// pidfd of any process. Checks all user ids, because a set-uid program keeps the real user id of
-// the user that started the program.
+// pidfd of any process. Checks all four user ids of the supervisor, because a set-uid program keeps
+// the real user id of the user that started the program.
 static bool serves(const struct supervision *supervision, const struct vmm *vmm)
 {
 	const uid_t *uids = supervision->supervisor_uids;
@@ -264,8 +264,8 @@ bool inspect_processes(struct inspection *inspection)
 			add_not_inspected(inspection, pids[next++],
 					  now_ms() < end ? NO_ANSWER : NO_TIME);
 	}
-	// If process 1 is missing, /proc is mounted with hidepid=2 and hides every process that the
-	// caller may not inspect.
+	// If /proc has no process 1, /proc is mounted with hidepid=2, and hides every process that
+	// this user may not inspect.
 	if (access("/proc/1", F_OK))
 		add_not_inspected(inspection, 1, NOT_PERMITTED);
 	for (size_t i = 0; i < inspection->vmm_count; i++) {

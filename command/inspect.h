@@ -15,7 +15,7 @@
 // Why a process was not inspected.
 enum obstruction {
 	NOT_PERMITTED, // this user may not inspect the process
-	NO_ANSWER,     // a file in the process's /proc directory blocked the reader
+	NO_ANSWER,     // reading a file in the process's /proc directory blocked
 	NO_TIME,       // the inspection of other processes took 30 seconds
 };
 
@@ -31,13 +31,13 @@ struct inspection {
 	size_t not_inspected_count;
 };
 
-// Inspects every process. Skips a process if a file in its /proc directory blocks the reader for a
-// second. After 30 seconds, skips all remaining processes. If /proc cannot be read, sets errno and
-// returns false.
+// Inspects every process. Skips a process if reading a file in the process's /proc directory blocks
+// for a second. After 30 seconds, skips all remaining processes. If /proc cannot be read, sets
+// errno and returns false.
 bool inspect_processes(struct inspection *inspection);
 
-// Returns true if xsaveshim is known to trim the VMM's payloads of KVM_SET_XSAVE (to clear the bits
-// of xfeatures that the guest lacks).
+// Returns true if xsaveshim certainly trims the payloads that this VMM passes to KVM_SET_XSAVE:
+// clears the bits of xfeatures that the guest lacks.
 bool inspect_is_protected(const struct vmm *vmm);
 
 #endif

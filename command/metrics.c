@@ -18,7 +18,7 @@
 #include "host_helper.h"
 #include "subcommand_json.h"
 
-// While this symbolic link exists, systemd enables the host mode at boot.
+// If this symbolic link exists, systemd enables the host mode at boot.
 #define ENABLED_AT_BOOT "/etc/systemd/system/multi-user.target.wants/xsaveshim-host.service"
 
 struct label {
@@ -100,7 +100,7 @@ static const char *protection_of(const json_t *vmm)
 }
 
 // Returns true if an earlier VMM in the list has the same supervisor. A supervisor counts for all
-// its VMMs together, so a sum must include its counts only once.
+// its VMMs together, so a sum must include these counts only once.
 static bool is_counted_already(const json_t *vmms, size_t index)
 {
 	json_t *supervisor = json_object_get(json_array_get(vmms, index), "supervisor");
@@ -223,7 +223,7 @@ static void print_all(void)
 		err(1, "cannot write the metrics");
 }
 
-// Replaces the file by a rename, so that nobody reads a file that is not complete.
+// Writes a new file and renames the new file to `path`, so that nobody reads an incomplete file.
 static void write_file(const char *path)
 {
 	char *new_path;

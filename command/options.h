@@ -13,12 +13,12 @@ struct run_options {
 
 // Parses the options of `xsaveshim run`. After the call, argv[optind] names the VMM. Puts each
 // setting of the command line into the environment, from which settings_load() and the library read
-// it. Ends the program after --help or an error.
+// the settings. Ends the program if the command line has --help or an error.
 struct run_options options_parse_run(int argc, char **argv);
 
-// Parses the options --json, --help and, if check is not NULL, --check. Returns -1 if the
-// subcommand is to go on. If the subcommand is to end, prints the help or an error, and returns the
-// exit status.
+// Parses the options --json, --help and, if check is not NULL, --check. If the command line has
+// --help or an error, prints the help or the error, and returns the exit status. Otherwise returns
+// -1.
 int options_parse_output(int argc, char **argv, const char *help, bool *json, bool *check);
 
 #endif

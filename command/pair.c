@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim pair: reads the JSON output of `xsaveshim probe` from several hosts. Judges whether one
-// host can load the guests that another host saved.
+// xsaveshim pair: reads the JSON output of `xsaveshim probe` from several hosts. Judges whether
+// guests that one host saved load on another host.
 #include "command.h"
 
 #include <err.h>
@@ -52,14 +52,14 @@ static const struct {
 
 #define BY_NAMES (sizeof(by_names) / sizeof(by_names[0]))
 
-// Hosts whose probes had the same results.
+// Hosts for which `xsaveshim probe` had the same results.
 struct group {
 	struct pair_host host;
 	json_t *names;
 };
 
-// Reads the mask of xfeatures from the JSON object with this key. Returns false if the key's value
-// is null.
+// Finds the JSON object with this key, and reads the object's mask of xfeatures. Returns false if
+// the key's value is null.
 static bool read_mask(const char *file, json_t *json, const char *key, uint64_t *mask)
 {
 	json_t *object = json_object_get(json, key);

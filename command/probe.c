@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // xsaveshim probe: makes experiments with a VM that has one page of memory and one vCPU. The
 // experiments show which xfeatures KVM saves for a guest that does not have them (a leak), and
-// which xfeatures KVM refuses to load for this guest. The VM ends with this process.
+// which xfeatures KVM refuses to load for such a guest. The VM ends with this process.
 #include "command.h"
 
 #include <errno.h>
@@ -40,8 +40,8 @@
 	"KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
-// The experiments load these xfeatures: all user-space xfeatures that the Intel SDM defines. x87
-// and SSE are loaded together.
+// The experiments load all user-space xfeatures that the Intel SDM defines, x87 and SSE together
+// and each other xfeature alone.
 #define XFEATURES_TRIED (XFEATURE_FPSSE | UINT64_C(0xe02fc))
 
 #define GUEST_PAGE 4096
@@ -100,7 +100,7 @@ struct names {
 	char text[512];
 };
 
-// Sets an answer if it is still PENDING.
+// Sets the answer's finding and reason if the finding is still PENDING.
 __attribute__((format(printf, 3, 4))) static void
 set_answer(struct answer *answer, enum finding finding, const char *format, ...)
 {
@@ -191,7 +191,7 @@ static void *map(size_t size, int fd)
 		    fd, 0);
 }
 
-// Creates a guest whose memory is full of HLT instructions.
+// Creates a VM whose memory is full of HLT instructions.
 static bool create_guest(struct probe *probe, struct vm *guest)
 {
 	struct kvm_userspace_memory_region memory = {
@@ -367,9 +367,9 @@ static void judge_destination(struct probe *probe, const struct probe_vm *vm,
 	probe->tried = answer->finding != UNKNOWN;
 }
 
-// Reads which xfeatures this process may give to guests. A process needs a permission for some
-// xfeatures, such as AMX. Without the permission, KVM does not report AMX as supported. Linux
-// before 5.17 does not have ARCH_GET_XCOMP_GUEST_PERM.
+// Reads which xfeatures this process may give to guests. For some xfeatures, such as AMX, a process
+// needs the kernel's permission. Without the permission, KVM does not report AMX as supported.
+// Linux before 5.17 does not have ARCH_GET_XCOMP_GUEST_PERM.
 static void query_permitted(struct probe *probe)
 {
 	uint64_t available;
@@ -381,8 +381,8 @@ static void query_permitted(struct probe *probe)
 }
 
 // Finds out whether the host mode trims the payloads that VMMs load and save. Only root can read
-// the host mode's settings. For other users, the function assumes that the host mode trims saved
-// payloads if it trims loaded payloads.
+// the host mode's settings. If this user is not root, the function assumes that a host mode that
+// trims loaded payloads also trims saved payloads.
 static void probe_host_mode(struct probe *probe, const struct probe_vm *vm, uint64_t guest_xcr0)
 {
 	uint64_t allowed = allowed_by(guest_xcr0);

@@ -35,7 +35,7 @@ bool proc_status_uids(const char *status, uid_t uids[PROC_UIDS]);
 bool proc_status_is_filtered(const char *status);
 
 // If the text of a file in /proc/PID/fdinfo describes a pidfd, returns the pid of the pidfd's
-// process, or -1 if that process has exited. If the text describes another descriptor, returns 0.
+// process, or -1 if that process has exited. For another kind of descriptor, returns 0.
 pid_t proc_fdinfo_pid(const char *fdinfo);
 
 #endif

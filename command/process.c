@@ -86,9 +86,9 @@ static void read_record(struct image *image, int proc_dirfd, uint64_t start, uin
 	close(memory);
 }
 
-// Finds the process's mappings of a file with this name, and reads the record in them. If the
-// mappings cannot be read, sets errno and returns false. If the process has just exited, it has no
-// mappings, and errno is ESRCH.
+// Finds the process's mappings of a file with this name, and reads the record (xsaveshim/record.h)
+// in these mappings. If the mappings cannot be read, sets errno and returns false. If the process
+// has just exited, errno is ESRCH.
 static bool find_image(struct image *image, int proc_dirfd, const char *name)
 {
 	int fd = openat(proc_dirfd, "maps", O_RDONLY | O_CLOEXEC);
@@ -139,8 +139,8 @@ static void inspect_descriptor(const char *link, struct descriptors *descriptors
 		descriptors->listener = true;
 }
 
-// Inspects the descriptors of a thread. Returns false if the caller may not inspect them. If the
-// thread does not exist any more, finds no descriptors and returns true.
+// Inspects the descriptors of a thread. Returns false if this user may not inspect the thread. If
+// the thread does not exist any more, finds no descriptors and returns true.
 static bool inspect_descriptors(int proc_dirfd, struct descriptors *descriptors)
 {
 	int fd = openat(proc_dirfd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -186,9 +186,9 @@ static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX
 	return true;
 }
 
-// Returns true if the process executes the same file as this process, or a removed file of the same
-// name. An upgrade of xsaveshim removes the file that running supervisors execute. Sets `name` to
-// the name of the file that the process executes.
+// Returns true if the process executes the same file as this process. Also accepts a removed file
+// of the same name, because an upgrade of xsaveshim removes the file that running supervisors
+// execute. Sets `name` to the name of the file that the process executes.
 static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 {
 	char own_name[PATH_MAX];
@@ -204,7 +204,7 @@ static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 	       own.st_dev == other.st_dev && own.st_ino == other.st_ino;
 }
 
-// Calls the visitor for each process whose pidfd the supervisor holds.
+// Calls visitor->supervision for each process whose pidfd the supervisor holds.
 static void visit_pidfds(int proc_dirfd, struct supervision *supervision,
 			 const struct process_visitor *visitor)
 {
@@ -262,7 +262,7 @@ static bool holds_no_files(int task_dirfd)
 }
 
 // Inspects a thread, and adds the number of vCPU descriptors that the thread holds to vmm->vcpus.
-// Returns false if the caller may not inspect the thread.
+// Returns false if this user may not inspect the thread.
 static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process_visitor *visitor)
 {
 	struct descriptors descriptors;
@@ -278,8 +278,8 @@ static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process
 }
 
 // Returns true if the thread tid shares its descriptor table with one of the listed threads. If the
-// kernel does not have kcmp(), the function returns true, because nearly all threads of a process
-// share one table.
+// kernel does not have kcmp(), the function returns true, because the threads of nearly all
+// processes share one table.
 static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -292,7 +292,7 @@ static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 }
 
 // For each descriptor table other than the main thread's, inspects one thread that uses the table.
-// If the main thread has ended, it has no table, and the function inspects another thread.
+// A main thread that has ended has no table.
 static bool inspect_threads(struct vmm *vmm, int proc_dirfd, const struct process_visitor *visitor)
 {
 	int fd = openat(proc_dirfd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Inspects one process, which may be a VMM or a supervisor. A file in the process's /proc directory
-// may block the caller for ever, and even SIGKILL may not end the caller. Therefore, only a worker
+// Inspects one process, which may be a VMM or a supervisor. Reading a file in the process's /proc
+// directory may block for ever, and even SIGKILL may not end the reader. Therefore, only a worker
 // process (inspect.c) may call process_inspect().
 #ifndef XSAVESHIM_PROCESS_H
 #define XSAVESHIM_PROCESS_H
@@ -67,7 +67,7 @@ struct process_visitor {
 
 // Inspects the process. If the process is a VMM, calls visitor->vmm. If the process is a
 // supervisor, calls visitor->supervision for each process whose pidfd the supervisor holds. Returns
-// false if the caller may not inspect the process.
+// false if this user may not inspect the process.
 bool process_inspect(pid_t pid, const struct process_visitor *visitor);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM with the library if the VMM's loader can load the library.
-// Otherwise starts the VMM under a supervisor.
+// xsaveshim run: starts a VMM. A script or a VMM whose dynamic loader (ld.so) can load the library
+// gets the library. Any other VMM gets a supervisor.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -58,7 +58,7 @@ static bool has_our_loader(const struct executable *vmm)
 }
 
 // Returns the library's path if this command runs from a build tree. Otherwise, returns the name by
-// which the loader finds the installed library.
+// which the dynamic loader finds the installed library.
 static const char *library_name(void)
 {
 	static char path[PATH_MAX];
@@ -73,8 +73,9 @@ static const char *library_name(void)
 	return LIBRARY;
 }
 
-// If one of the loader's directories has the library, but this user may not read the library, ends
-// the program with a message. The loader's own message would say that the library does not exist.
+// If a directory that the dynamic loader searches has the library, but this user may not read the
+// library, ends the program with a message. The loader itself would say that the library does not
+// exist.
 static void check_permission(void)
 {
 	void *self = dlopen(NULL, RTLD_NOW);
@@ -93,8 +94,8 @@ static void check_permission(void)
 	free(info);
 }
 
-// Loads the library into this process as a test, because the loader starts a VMM even if the loader
-// cannot preload the library.
+// Loads the library into this process as a test, because a dynamic loader that cannot preload the
+// library starts the VMM without the library.
 static void check_library(const char *name)
 {
 	char *error = dlopen(name, RTLD_NOW | RTLD_LOCAL) ? NULL : strdup(dlerror());
@@ -137,8 +138,7 @@ static void preload_library(const struct settings *settings, const struct execut
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
 		return;
-	// This process does not report wrong settings, or a log that cannot be opened, because the
-	// library in the VMM reports them.
+	// Wrong settings, and a log that cannot be opened, are reported by the library in the VMM.
 	log.pid = getpid();
 	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");

@@ -115,14 +115,14 @@ static bool is_replaced(const struct vmm *vmm)
 	return has_library(vmm) && vmm->library.replaced;
 }
 
-// Returns false in the host mode, which counts only for all VMMs together.
+// Returns false in the host mode, which counts the events of all VMMs together.
 static bool has_counts(const struct vmm *vmm)
 {
 	return vmm->state.known && vmm->mode != MODE_HOST;
 }
 
-// Returns where the VMM's library or supervisor writes reports. Returns NULL if that is unknown, or
-// if the log is not open.
+// Returns where the VMM's library or supervisor writes reports. Returns NULL if the place is
+// unknown, or if the log is not open.
 static const char *log_in_use(const struct vmm *vmm)
 {
 	static struct settings settings;
@@ -375,7 +375,8 @@ static bool has_refused_state(const struct vmm *vmm)
 	return has_counts(vmm) && vmm->state.counts[RECORD_REFUSED_STATE];
 }
 
-// The checks of `xsaveshim status --check`. The checks with the worst status come first.
+// The checks of `xsaveshim status --check`. The first one that applies to a VMM decides the exit
+// status.
 static const struct check {
 	int status;
 	vmm_test *applies;
@@ -401,7 +402,7 @@ static int check_status(const struct inspection *inspection)
 }
 
 // Returns true if an earlier VMM in the list has the same supervisor. A supervisor counts for all
-// its VMMs together, so a sum must include its counts only once.
+// its VMMs together, so a sum must include these counts only once.
 static bool is_counted_already(const struct inspection *inspection, size_t index)
 {
 	const struct vmm *vmms = inspection->vmms;

@@ -161,7 +161,7 @@ static struct log_file open_log_file(const char *path, const char **error)
 	return no_file();
 }
 
-// Maps a page of a regular file with PROT_NONE. While the page is mapped, the kernel keeps the
+// Maps a page of a regular file with PROT_NONE. As long as the page is mapped, the kernel keeps the
 // file's inode even if the file is deleted. So no other file can get the same inode number.
 static void *pin(const char *path, struct log_file file)
 {
@@ -237,7 +237,6 @@ static void note_in_use(const struct log *log, enum log_target target)
 		atomic_store_explicit(log->in_use, LOG_IN_USE(target), memory_order_relaxed);
 }
 
-// Returns the first fallback that the log can use with these files.
 static enum log_target fallback(const struct log *log, const struct log_files *files)
 {
 	if (log->target != LOG_STDERR && log->standard_error.fd >= 0)
@@ -323,8 +322,8 @@ static bool write_stderr(const struct log *log, char *line, size_t length)
 
 // Sends a priority and then the line to /dev/log. The priority stands for the facility daemon and
 // the severity notice, err or debug (RFC 3164, 4.1.1). On a stream socket, each line ends with a
-// NUL. If syslogd has started or restarted after log_open, the socket has no peer. So the second
-// sendmsg(2) passes the address of /dev/log.
+// NUL. If syslogd has started or restarted after log_open, the socket has no peer. So if the first
+// sendmsg(2) fails, a second one passes the address of /dev/log.
 static bool send_line(const struct log_files *files, enum log_level level, char *line,
 		      size_t length)
 {

@@ -63,7 +63,6 @@ static void add_xfeatures(struct report_line *line, uint64_t xfeatures)
 			add(line, "bit");
 			add_number(line, bit, 10);
 		}
-		// Add a comma after each name except the last.
 		if (bit < 63 && xfeatures >> (bit + 1))
 			add(line, ",");
 	}
@@ -244,8 +243,8 @@ static void report_refusal(const struct log *log, struct vcpu_call call, int err
 
 	report_begin(&line, log, LOG_LEVEL_ERROR, "refused");
 	report_vcpu_call(&line, call);
-	// If xsaveshim writes the report before the kernel makes the call (log->foresees), there is
-	// no errno yet.
+	// If xsaveshim writes the report before the kernel executes the call (log->foresees), there
+	// is no errno yet.
 	if (!log->foresees)
 		report_errno(&line, error);
 	report_hex(&line, key, value);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Writes to systemd's journal by the native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
-// Values of fields contain no newline, because report_text() replaces control characters.
+// The value of a field never contains a newline, because report_text() replaces control characters.
 #include "journal.h"
 
 #include <stdint.h>

@@ -28,7 +28,7 @@ static const char *tracefs(void)
 		       : "/sys/kernel/tracing";
 }
 
-// Adds a kprobe event to tracefs, or removes a kprobe event.
+// Adds or removes a kprobe event in tracefs.
 static bool write_definition(const char *definition)
 {
 	char path[64];

@@ -3,9 +3,9 @@
 //
 // Each running call of kvm_arch_vcpu_ioctl() uses one instance of the kretprobe. If no instance is
 // free, the kernel skips the BPF program for this call. By default, a kretprobe has two instances
-// for each CPU, and at least 10. A dozen threads that hang in an ioctl could use all 10 instances,
-// and the BPF program would not see the exits of other calls. User space gets more instances only
-// if it creates the kretprobe as an event of tracefs.
+// for each CPU, and at least 10. Ten threads that hang in an ioctl of a vCPU could use all 10, and
+// the BPF program would miss the exits of other calls. User space can choose the number of
+// instances only for a kretprobe that is a tracefs event.
 #ifndef XSAVESHIM_HOST_KRETPROBE_H
 #define XSAVESHIM_HOST_KRETPROBE_H
 
@@ -13,11 +13,11 @@
 
 #include <bpf/libbpf.h>
 
-// If the program cannot be attached, returns NULL and sets errno. Without tracefs, the kretprobe
-// has the default number of instances.
+// If the program cannot be attached, returns NULL and sets errno. If tracefs is missing, the
+// kretprobe has the default number of instances.
 struct bpf_link *kretprobe_attach(const struct bpf_program *program);
 
-// Returns for how many calls no instance of the kretprobe was free.
+// Returns for how many calls no instance of xsaveshim's kretprobe was free.
 uint64_t kretprobe_misses(void);
 
 // Removes the tracefs events of xsaveshim that no BPF link uses.

@@ -27,16 +27,16 @@
 #define NAME_PREFIX "xsaveshim_"
 #define ENTRY_PROGRAM NAME_PREFIX "entry"
 
-// The tables of vCPUs and of marks, and the ring buffer, are larger on a host with more CPUs,
-// because such a host runs more vCPUs.
+// On a host with more CPUs, the maps vcpu_states, marks and events are larger, because the host
+// runs more vCPUs.
 #define VCPUS_PER_CPU 512
 #define MOST_VCPUS 262144
 #define RING_PER_CPU 16384
 
 #define COUNTS_SIZE (HOST_COUNTS * sizeof(uint64_t))
 
-// A kernel that preempts its own code sometimes skips a BPF program. So the self-test is repeated
-// until it succeeds once, at most CHECK_TRIES times.
+// A kernel that preempts its own code sometimes skips a BPF program. So loader_check() repeats the
+// self-test until a self-test succeeds, but at most CHECK_TRIES times.
 #define CHECK_TRIES 20
 #define GONE_TRIES 100
 #define DETACHED_TRIES 600
@@ -429,14 +429,14 @@ static int write_settings(int fd, struct host_settings settings)
 	return 0;
 }
 
-// Returns true if the kernel preempts its own code. If the kernel's preemption mode cannot be read,
-// returns true if the kernel was built with support for such a mode.
+// Returns true if the kernel preempts its own code. If the active preemption mode cannot be read,
+// returns true if the kernel's version text contains PREEMPT.
 static bool kernel_preempts_itself(void)
 {
 	struct utsname kernel;
 	char modes[64];
 
-	// In the file's text, such as "none voluntary (full) lazy", brackets mark the active mode.
+	// In a text such as "none voluntary (full) lazy", parentheses mark the active mode.
 	if (read_file(AT_FDCWD, "/sys/kernel/debug/sched/preempt", modes, sizeof(modes)) > 0)
 		return strstr(modes, "(full)") || strstr(modes, "(lazy)");
 	uname(&kernel);
@@ -473,7 +473,7 @@ static int open_map(uint32_t program, const char *name)
 	return found;
 }
 
-// Makes only the set of BPF programs with this number (generation) count calls and report events.
+// From now on, only the set of BPF programs with this generation number counts and reports.
 static void claim(int counts_fd, uint64_t generation)
 {
 	uint64_t *memory = map_memory(counts_fd, COUNTS_SIZE, PROT_READ | PROT_WRITE);
@@ -484,8 +484,7 @@ static void claim(int counts_fd, uint64_t generation)
 	munmap(memory, COUNTS_SIZE);
 }
 
-// Makes the pinned BPF programs count and report again after new programs have failed to replace
-// them.
+// Makes the pinned BPF programs count and report again after an attempt to replace them has failed.
 static void claim_for_pinned(void)
 {
 	struct attachment attachment;
@@ -518,10 +517,9 @@ static bool is_alike(const struct bpf_map *map, int fd)
 	       info.map_flags == bpf_map__map_flags(map);
 }
 
-// If each new map has the type and the sizes of the old map, makes the new BPF programs use the
-// maps of the old programs. With shared maps, the counts continue, and no report is lost or written
-// twice. If the old programs saw the entry of a call, the new programs recognise the call at its
-// exit. Returns false if the maps cannot be shared.
+// Makes the new BPF programs use the maps of the old programs. Returns false if an old map differs
+// from the new map in its type or sizes. With shared maps, the counts continue, and no report is
+// lost or written twice. The new programs recognise calls whose entry the old programs saw.
 static bool share_maps(const struct programs *new, uint32_t old)
 {
 	struct bpf_map *const maps[] = {new->maps.counts, new->maps.vcpu_states, new->maps.marks,
@@ -629,9 +627,9 @@ static int attach(struct set *set)
 	return 0;
 }
 
-// Pins the fentry and fexit programs before it attaches them. Without the pins, the kernel would
-// free these programs together with their links if a signal killed this process. The kernel can
-// crash if it frees such a program that early: see retire.h.
+// Pins the fentry and fexit programs before it attaches them. If a signal killed this process, the
+// kernel would free programs without pins at once. The kernel can crash if it frees an fentry or
+// fexit program that early: see retire.h.
 static int load_and_attach(struct set *set, struct host_settings settings)
 {
 	const struct programs *programs = set->skeleton;
@@ -688,8 +686,8 @@ static const char *check_and_pin(const struct set *set, struct host_settings set
 	loader_close(&attachment);
 	if (check.state != HOST_ACTIVE)
 		return check.reason;
-	// Blocks all signals, so that only SIGKILL can end this process after it has pinned the
-	// first link and before pins_replace() returns.
+	// Blocks all signals, so that only SIGKILL can end this process between the first pin of a
+	// link and the return of pins_replace().
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &before);
 	error = pin_links(set);
@@ -724,8 +722,8 @@ const char *loader_enable(struct host_settings settings, bool *forgets)
 	error = load_and_attach(&set, settings);
 	reason = error ? failure(warning[0] ? warning : "the kernel refuses the programs", error)
 		       : check_and_pin(&set, settings);
-	// After a failure, pins the new links, too, because a pinned link keeps its program
-	// attached until retire() detaches it safely.
+	// After a failure, pins the new links, so that the new programs stay attached until
+	// retire() detaches them safely.
 	if (reason) {
 		claim_for_pinned();
 		pin_links(&set);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Loads, attaches, pins, finds and checks the host mode's BPF programs. A function that returns a
-// text returns NULL on success, and on failure one line that gives the reason. The next call
-// overwrites this line.
+// Loads, attaches, pins, finds and checks the host mode's BPF programs. A function that returns
+// const char * returns NULL on success, and on failure one line that gives the reason. The next
+// failure may overwrite this line.
 #ifndef XSAVESHIM_HOST_LOADER_H
 #define XSAVESHIM_HOST_LOADER_H
 
@@ -11,8 +11,8 @@
 #include "programs.h"
 #include "selftest.h"
 
-// Describes the attached BPF programs. If the programs are not pinned in this bpffs instance, the
-// loader finds them by name, because pins in other instances are not visible here.
+// Describes the attached BPF programs. The loader finds programs without pins in this bpffs
+// instance by their names, because pins in other instances are not visible here.
 struct attachment {
 	uint32_t program; // the id of xsaveshim_entry; 0: the programs are not attached
 	bool pinned;	  // the programs are pinned in this bpffs instance
@@ -30,45 +30,45 @@ struct host_check {
 	char reason[400];
 };
 
-// Takes the lock that a process must hold while it changes the host mode's BPF programs. Waits at
-// most this number of seconds for another process to release the lock. loader_unlock() or the end
-// of this process releases the lock.
+// Takes the lock that a process must hold while it changes the host mode's BPF programs. If another
+// process holds the lock, waits at most this number of seconds. loader_unlock() or the end of this
+// process releases the lock.
 const char *loader_lock(unsigned int seconds);
 void loader_unlock(void);
 
-// Cleans up after an `xsaveshim host` command that was killed. The caller must hold the lock.
+// Cleans up after an `xsaveshim host` command that was killed. Call loader_lock() first.
 void loader_clean_up(void);
 
-// Loads and attaches this version's BPF programs, and checks that they work. If BPF programs are
-// already pinned, the new programs replace them. If loader_enable fails, it leaves the pinned
-// programs as they were. Sets *forgets to true if the new programs cannot use the old programs'
-// maps, so that the old counts and the old table of vCPUs are lost. The caller must hold the lock.
+// Loads and attaches this version's BPF programs, checks that they work, and replaces programs that
+// are already pinned. If loader_enable fails, the pinned programs stay as they were. Sets *forgets
+// to true if the new programs cannot use the maps of the replaced programs: then the old counts and
+// the old table of vCPUs are lost. Call loader_lock() first.
 const char *loader_enable(struct host_settings settings, bool *forgets);
 
-// Removes the BPF programs, and waits until a self-test shows that they no longer clear bits of
-// XSTATE_BV. The caller must hold the lock.
+// Detaches the BPF programs, and waits until a self-test shows that they no longer clear bits of a
+// payload's XSTATE_BV. Call loader_lock() first.
 const char *loader_disable(const struct attachment *attachment);
 
 // Finds the BPF programs that are pinned in this bpffs instance. If none are pinned here, finds any
-// attached programs of xsaveshim. Returns false if no programs are attached. The caller must call
-// loader_close() even then.
+// attached programs of xsaveshim. Returns false if no programs are attached. Call loader_close()
+// even then.
 bool loader_find(struct attachment *attachment);
 void loader_close(struct attachment *attachment);
 
-// Runs the self-test, and checks that the attached BPF programs do what their settings say.
+// Runs the self-test, and tells whether the attached BPF programs do what their settings say.
 struct host_check loader_check(const struct attachment *attachment);
 
 // Returns how many BPF programs of xsaveshim are attached.
 unsigned int loader_links(void);
 
-// Returns how often the kernel has skipped one of xsaveshim's BPF programs. The kernel counts how
+// Returns how often the kernel has skipped any of xsaveshim's BPF programs. The kernel counts how
 // often it skips fentry, fexit and kretprobe programs. From Linux 6.12 on, the kernel also counts
 // how often it skips kprobe programs. If the kernel skips one program, another program may still
 // see the entry or the exit of the same call.
 uint64_t loader_skipped(void);
 
 // Reads the counts of the attached BPF programs. Returns false if no programs are attached, or if
-// another version of xsaveshim has loaded them.
+// another version of xsaveshim has loaded the programs.
 bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COUNTS]);
 
 #endif

@@ -77,7 +77,7 @@ static void set_from(struct settings *settings, const struct host_settings *acti
 	settings->refused = active->abort ? REFUSED_ABORT : REFUSED_REPORT;
 }
 
-// Sets given[S] to true for each setting S that an option names.
+// Sets given[S] to true if an option on the command line sets the setting S.
 static bool parse_settings(int argc, char **argv, struct settings *settings, bool *given)
 {
 	static const struct option options[] = {
@@ -104,7 +104,7 @@ static bool parse_settings(int argc, char **argv, struct settings *settings, boo
 	return optind == argc;
 }
 
-// A setting that no option names keeps the value that it has in the attached BPF programs.
+// If no option sets a setting, keeps the value that the attached BPF programs use.
 static void keep_active(struct settings *settings, const bool *given)
 {
 	struct settings active = *settings;
@@ -152,10 +152,9 @@ static int enable(int argc, char **argv)
 
 // ---- disable ----
 
-// After a user has run `xsaveshim host disable`, stops the systemd unit, because systemd would
-// still call the unit active. If systemd itself runs `disable` to stop or restart the unit, the
-// unit is no longer active. This function does not stop an inactive unit, because a second job
-// would replace systemd's own job.
+// Stops the systemd unit after a user's `xsaveshim host disable`, because systemd would still call
+// the unit active. If systemd itself runs `disable` to stop or restart the unit, the unit is no
+// longer active. Then this function does nothing, because a second job would replace systemd's job.
 static void stop_unit(void)
 {
 	char shell[] = "sh", option[] = "-c",
@@ -246,8 +245,8 @@ static uint64_t under_way(const struct status *status)
 	       counts[HOST_COUNT_EXITS] - counts[HOST_COUNT_MISSED_EXITS];
 }
 
-// Returns true if no watched call is running, and if the BPF programs have trimmed every payload
-// that they had to trim since `enable`.
+// Returns true if the BPF programs have trimmed every payload that they had to trim since `enable`,
+// and if no call that they watch is running.
 static bool is_clean(const struct status *status)
 {
 	const uint64_t *counts = status->counts;

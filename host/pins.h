@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The pins of the host mode's BPF programs in the bpffs. Each set of programs has its own directory
-// in the bpffs. The directory's name is NEW_PINS before the set is in use, PINS while the set is in
-// use, and OLD_PINS after another set has replaced it.
+// The pins of the host mode's BPF programs in the BPF file system (bpffs). Each set of programs has
+// its own directory there, named NEW_PINS before the set is in use, then PINS, and OLD_PINS after
+// another set has replaced the set.
 #ifndef XSAVESHIM_HOST_PINS_H
 #define XSAVESHIM_HOST_PINS_H
 
@@ -15,32 +15,32 @@
 
 enum pin { PIN_ENTRY, PIN_AGAIN, PIN_EXIT, PIN_EXIT2, PIN_GONE, PIN_MADE, PIN_COUNT };
 
-// The names of the pins, in the order in which retire() removes the pins. The link of the program
-// at the entry of kvm_arch_vcpu_ioctl() is pinned last and removed first. So if a directory has the
-// pin of this link, the directory has a complete set of pins. retire() detaches the programs at the
-// entry before the programs at the exit.
+// The names of the pins, in the order in which retire() removes the pins. The link of
+// xsaveshim_entry is pinned last and removed first. So a directory that has the pin of this link
+// has a complete set of pins. retire() detaches the programs at the entry before the programs at
+// the exit.
 extern const struct pin_names {
 	const char *link;
 	const char *program; // the pin of the program itself; NULL: only the link has a pin
 } pin_names[PIN_COUNT];
 
-// Returns the path of a pin. The next call overwrites the path.
+// Returns the path of the pin with this name. The next call overwrites the path.
 const char *pin_path(const char *directory, const char *name);
 
 // Returns true if the directory has a complete set of pins. Returns false if the directory is a
 // symbolic link, or belongs to a user other than root.
 bool pins_are_complete(const char *directory);
 
-// Returns one line that says why programs cannot be pinned safely in the bpffs, or NULL if they
-// can. A user who may write to the bpffs could replace xsaveshim's directories by symbolic links.
+// Returns NULL if programs can be pinned safely in the bpffs, and otherwise one line that says why
+// not. A user who may write to the bpffs could replace xsaveshim's directories by symbolic links.
 const char *pins_problem(void);
 
-// Renames the directories, so that the new set of programs becomes the current set. On failure,
-// returns false and sets errno, and the old set stays the current set.
+// Renames PINS to OLD_PINS and NEW_PINS to PINS, so that the new set of programs becomes the
+// current set. On failure, keeps the current set, sets errno and returns false.
 bool pins_replace(void);
 
-// Cleans up after an `xsaveshim host` command that was killed. If the new set of programs is
-// complete, makes the new set the current set. Retires all other sets.
+// Cleans up after an `xsaveshim host` command that was killed. If NEW_PINS has a complete set of
+// pins, this set becomes the current set. Retires all other sets.
 void pins_clean_up(void);
 
 #endif

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-// The host mode is BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(). The ioctls by
-// which any VMM loads or saves a vCPU's XSAVE state (a payload) go through kvm_arch_vcpu_ioctl(),
-// and KVM_RUN does not. KVM holds the vCPU's mutex while kvm_arch_vcpu_ioctl() runs.
+// The host mode consists of BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(). Every
+// ioctl by which a VMM loads or saves a vCPU's XSAVE state (a payload) goes through this function.
+// KVM_RUN does not. KVM holds the vCPU's mutex while kvm_arch_vcpu_ioctl() runs.
 //
-// The programs trim a payload: they clear the bits of XSTATE_BV for xfeatures that the guest does
-// not have. They read the guest's CPUID table from KVM's memory, so they keep no copies of CPUID
-// tables. If two sets of programs are attached, the set that runs first trims a payload, and the
-// other set finds nothing left to trim.
+// The programs trim a payload: in its XSTATE_BV, they clear the bits of xfeatures that the guest
+// does not have. The programs read the guest's CPUID table from KVM's memory, so they keep no copy
+// of the table. While a new set of programs replaces an old set, both are attached: one set trims a
+// payload, and the other finds nothing left to trim.
 #include <linux/bpf.h>
 #include <linux/kvm.h>
 #include <linux/ptrace.h>
@@ -27,21 +27,21 @@
 #define SIGKILL 9
 #define PAGE_SIZE 4096UL
 
-// The smallest sizes of the BPF maps below. On a host with many CPUs, the loader enlarges the
-// tables of vCPUs and of marks.
+// The initial sizes of the BPF maps below. On a host with many CPUs, host/loader.c enlarges the
+// maps vcpu_states and marks.
 #define MAX_VCPUS 16384
 #define MAX_MARKS 65536
 #define MAX_GROUPS 8192
 
-// systemd puts each user, service and VM into a cgroup at this level of the hierarchy. Only root
+// systemd gives each user, service and VM a cgroup at this level of the cgroup hierarchy. Only root
 // can create cgroups at this level.
 #define GROUP_LEVEL 2
 
-// The rate limit of reports uses this one bit for all xfeatures that this host does not support,
-// because a VMM can invent dozens of xfeatures.
+// In rate_limit_allows(), this one bit stands for all xfeatures that this host does not support.
+// Otherwise a VMM could cause dozens of reports by invented xfeatures.
 #define OTHER_XFEATURES (UINT64_C(1) << 63)
 
-// The programs use these members of the kernel's structures. When libbpf loads the programs, it
+// The programs use these members of the kernel's structures. When libbpf loads the programs, libbpf
 // fills in each member's offset in the running kernel.
 struct file {
 	void *private_data;
@@ -73,8 +73,8 @@ struct task_struct {
 	uint64_t start_boottime;
 } __attribute__((preserve_access_index));
 
-// The kernel's struct pt_regs, with the kernel's own names of the registers. libbpf ignores the
-// suffix ___kernel.
+// The kernel's struct pt_regs, with the kernel's own names of the registers. When libbpf looks for
+// the struct in the kernel, libbpf ignores the suffix ___kernel.
 struct pt_regs___kernel {
 	unsigned long bx, cx, dx, si, di;
 } __attribute__((preserve_access_index));
@@ -114,18 +114,18 @@ struct call {
 	uint32_t ioctl;
 };
 
-// The programs keep a vcpu_state for each vCPU that had an event, such as a trimmed payload, or
-// that has an empty CPUID table.
+// The programs keep a vcpu_state for each vCPU that has caused an event (such as a trimmed
+// payload), or that has an empty CPUID table.
 struct vcpu_state {
 	uint64_t vm;	// the number of the vCPU's VM: see vm_of()
-	uint64_t group; // the group of processes whose budget counts this vCPU
+	uint64_t group; // the group whose budget (see below) counts this vCPU
 	struct rate_limit rate_limits[HOST_EVENT_KINDS];
-	uint64_t dropped; // the xfeatures that the programs dropped from the vCPU's last payload
+	uint64_t dropped; // the xfeatures dropped from the payload that KVM loaded last
 	bool empty_table; // the vCPU's CPUID table has no entries
-	bool to_end;	  // KVM refused only FP and SSE: see end_unrescued_vmm()
+	bool to_end;	  // the VMM may have to be killed: see end_unrescued_vmm()
 };
 
-// How much of the table of vCPUs and of the ring buffer a group of processes uses. A group is the
+// How much of the map vcpu_states and of the ring buffer a group of processes uses. A group is all
 // processes of one user, service or VM.
 struct budget {
 	uint32_t vcpus;
@@ -137,7 +137,7 @@ struct budget {
 enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_EXIT = 4, BY_EXIT2 = 8 };
 
 // A mark describes a watched call (see is_watched()) that has entered KVM. If no program sees the
-// call's exit, the mark stays until the vCPU's next watched call or the vCPU's end.
+// call's exit, the mark stays until the vCPU's next watched call, or until KVM destroys the vCPU.
 struct mark {
 	uint64_t thread;
 	unsigned long arg;
@@ -152,9 +152,9 @@ struct {
 	__uint(max_entries, 1024 * 1024);
 } events SEC(".maps");
 
-// User space reads the counts and the settings through mmap(2). It avoids bpf(2), because the
-// kernel skips all kprobe programs on a CPU while a thread is preempted in a bpf(2) call for a map
-// on that CPU.
+// User space reads the counts and the settings through mmap(2), not bpf(2). If a thread is
+// preempted in a bpf(2) call for a map, the kernel skips all kprobe programs on that CPU until the
+// call ends.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -180,8 +180,8 @@ struct {
 
 // The table of vCPUs. The key is the address of a vCPU's struct kvm_vcpu. When KVM destroys the
 // vCPU, the program xsaveshim_gone removes the entry. If the kernel skips xsaveshim_gone, the entry
-// stays. get_state() does not return such an entry for a later vCPU at the same address, because
-// the entry's `vm` is another VM's number.
+// stays. If a later vCPU has the same address, get_state() ignores the old entry, because the
+// entry's `vm` is the number of the earlier VM.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VCPUS);
@@ -198,10 +198,10 @@ struct {
 	__type(value, struct mark);
 } marks SEC(".maps");
 
-// True if two programs watch the exits of calls: xsaveshim_exit and xsaveshim_exit2.
+// True if two programs watch the exit of kvm_arch_vcpu_ioctl(): xsaveshim_exit and xsaveshim_exit2.
 const volatile bool exits_twice;
 
-// The address of KVM's file operations for vCPUs, which is in the f_op of every vCPU's file.
+// KVM's struct file_operations for vCPUs. The f_op of each vCPU's struct file points to it.
 void *vcpu_operations;
 
 static __always_inline void count(enum host_count what)
@@ -251,11 +251,10 @@ static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
 	       first.ecx == PROBE_VM_ECX && first.edx == PROBE_VM_EDX;
 }
 
-// Returns a number that differs between VMs. The upper half is the inode number of the VM's
-// directory in debugfs, because no later directory gets the same inode number. The lower half is
-// the pid of the process that created the VM, because some kernels have no debugfs. Two vCPUs of
-// the same VM never have the same address, so the VM's number and a vCPU's address identify the
-// vCPU.
+// Returns a number that identifies the vCPU's VM. The upper half is the inode number of the VM's
+// directory in debugfs, which no later directory gets. The lower half is the pid of the process
+// that created the VM, for kernels without debugfs. Two vCPUs of the same VM never have the same
+// address, so the VM's number and a vCPU's address identify the vCPU.
 static __always_inline uint64_t vm_of(struct kvm_vcpu *vcpu)
 {
 	struct kvm *kvm = BPF_CORE_READ(vcpu, kvm);
@@ -273,8 +272,8 @@ static __always_inline uint64_t current_group(void)
 	return cgroup ? cgroup : UINT64_C(1) << 63 | (uint32_t)bpf_get_current_uid_gid();
 }
 
-// Finds or creates the budget of a group of processes. Returns NULL if the map of budgets has no
-// place. If the map is full, the kernel replaces budgets that no call has used for a long time.
+// Finds or creates the budget of a group of processes, or returns NULL. If the map of budgets is
+// full, the kernel replaces budgets that no call has used for a long time.
 static __always_inline struct budget *get_budget(uint64_t group)
 {
 	struct budget *budget = bpf_map_lookup_elem(&budgets, &group);
@@ -308,9 +307,9 @@ static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
 	return state && state->vm == vm_of(vcpu) ? state : 0;
 }
 
-// Finds or creates the state of a vCPU. Returns NULL if the table of vCPUs is full, or if the group
-// of processes has used up its share of the table. A vCPU without a place in the table has no rate
-// limit, so only the group's share of the ring buffer limits the vCPU's reports.
+// Finds or creates the vCPU's entry in the table of vCPUs. Returns NULL if the table is full, or if
+// the calling process's group (see struct budget) has used up its share of the table. Only the
+// group's share of the ring buffer limits the reports of a vCPU without an entry.
 static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -332,11 +331,11 @@ static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 
 // Computes the guest's XCR0 by the same rule as guest_cpuid_xcr0(). KVM stores the CPUID tables of
 // KVM_SET_CPUID and of KVM_SET_CPUID2 in the same form. In KVM's memory, an empty CPUID table looks
-// like a missing table. So `empty_table` in the vCPU's vcpu_state says whether the table is empty.
+// like a missing table. So on_cpuid_taken() notes empty tables.
 //
-// read_vcpu is not static, so that the BPF verifier checks it only once, and not for each of its
-// callers. The verifier does not let a function that is not static take a pointer to struct
-// kvm_vcpu, so read_vcpu takes the address as a number.
+// read_vcpu is a global function, because the BPF verifier checks a global function only once, but
+// a static function at each call. A global function must not take a pointer to struct kvm_vcpu, so
+// read_vcpu takes the address as a number.
 int read_vcpu(uint64_t address, struct vcpu *vcpu);
 
 __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
@@ -377,8 +376,8 @@ __noinline int read_vcpu(uint64_t address, struct vcpu *vcpu)
 // ---- reports ----
 
 // Reserves a place in the ring buffer for a report. Returns NULL if the ring buffer is full, or if
-// the group of processes has used up its share of the ring buffer. Only a vCPU's first report of
-// each kind may use the last free quarter of the ring buffer.
+// the calling process's group has used up its share of the ring buffer. If the ring buffer is more
+// than three quarters full, accepts only a vCPU's first report of each kind.
 static __always_inline struct host_event *reserve_event(bool is_first)
 {
 	uint64_t waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
@@ -400,9 +399,9 @@ static __always_inline struct host_event *reserve_event(bool is_first)
 	return event;
 }
 
-// Puts the process's command line, name and start time into the report now, because another process
-// may have the same pid when `xsaveshim host watch` reads the report. If a page of the command line
-// is absent, the read fails without a page fault, so no process can delay this program.
+// Describes the VMM in the report, because another process may have the VMM's pid when `xsaveshim
+// host watch` reads the report. If a page of the VMM's command line is not in memory, the read
+// fails without a page fault, so no VMM can delay this program.
 static __always_inline void read_process(struct host_event *event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -420,8 +419,8 @@ static __always_inline void read_process(struct host_event *event)
 		// page is absent.
 		if (size > in_page)
 			size = in_page;
-		// The mask below shows the BPF verifier an upper bound of the size. This line keeps
-		// the compiler from removing the mask.
+		// The mask below shows the BPF verifier an upper bound of the size. barrier_var()
+		// keeps the compiler from removing the mask.
 		barrier_var(size);
 		size &= sizeof(event->command_line) - 1;
 		if (bpf_probe_read_user(event->command_line, size, (void *)start))
@@ -430,8 +429,8 @@ static __always_inline void read_process(struct host_event *event)
 	event->command_line_size = size;
 }
 
-// Begins a report. Returns NULL if the vCPU's rate limit forbids the report, or if reserve_event()
-// finds no place for the report.
+// Reserves a report, and fills in what reports of all kinds have. Returns NULL if the vCPU's rate
+// limit forbids the report, or if reserve_event() finds no place.
 static __always_inline struct host_event *
 begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
 	    struct vcpu_state *state, uint64_t bits)
@@ -468,9 +467,9 @@ static __always_inline bool read_bv(const struct call *call, uint64_t *bv)
 	return !bpf_probe_read_user(bv, sizeof(*bv), at(call, XSTATE_BV_OFFSET));
 }
 
-// Writes either all bytes of XSTATE_BV or none. XSTATE_BV can cross a page boundary, and perhaps
-// only one of the two pages is writable. So write_bv writes to each page separately, and undoes the
-// first write if the second write fails.
+// Writes either all bytes of the payload's XSTATE_BV or none. XSTATE_BV can cross a page boundary,
+// and perhaps only one of the two pages is writable. So write_bv writes to each page separately,
+// and undoes the first write if the second write fails.
 static __always_inline int write_bv(const struct call *call, uint64_t old, uint64_t bv)
 {
 	unsigned long address = call->arg + XSTATE_BV_OFFSET;
@@ -552,8 +551,8 @@ is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *tri
 	return trim->after != trim->xstate_bv;
 }
 
-// Runs after KVM has accepted a payload. If the payload's page was absent at the call's entry, the
-// programs could not read the payload. KVM has faulted the page in since then.
+// Runs after KVM has loaded a payload. If the payload's page was not in memory at the call's entry,
+// the programs could not read the payload then, but can read it now.
 static __always_inline void on_xsave_loaded(const struct call *call, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -594,9 +593,9 @@ static __always_inline struct payload_parts read_parts(const struct call *call)
 	return parts;
 }
 
-// With --refused=abort, ends the VMM if it is known why KVM refused the call. If KVM refused only
-// FP and SSE, lets the VMM go on until the vCPU's next watched call. libxsaveshim.so in the VMM may
-// load FP and SSE in another way: see end_unrescued_vmm().
+// With --refused=abort, kills the VMM if the reason why KVM refused the call is known. If KVM
+// refused only FP and SSE, spares the VMM until the vCPU's next watched call, because
+// libxsaveshim.so in the VMM may load FP and SSE in another way: see end_unrescued_vmm().
 static __always_inline void
 end_refused_vmm(int error, struct refusal refusal, struct vcpu_state *state)
 {
@@ -668,8 +667,8 @@ static __always_inline void on_xcrs_refused(const struct call *call, int error)
 	}
 }
 
-// Runs after KVM has accepted an XCR0. If the XCR0 enables an xfeature that the programs dropped
-// from the vCPU's payload, the guest has lost the state of this xfeature.
+// Runs after KVM_SET_XCRS has set the guest's XCR0. If the XCR0 enables an xfeature that the
+// programs dropped from the vCPU's payload, the guest has lost the state of this xfeature.
 static __always_inline void on_xcrs_taken(const struct call *call)
 {
 	struct kvm_vcpu *kvm_vcpu = call->vcpu;
@@ -710,8 +709,8 @@ static __always_inline bool is_of(const struct mark *mark, const struct call *ca
 	       mark->arg == call->arg;
 }
 
-// No program saw the exit of the marked call, so it is unknown whether KVM accepted the call's
-// payload.
+// Counts a call whose exit no program saw. Sets the vCPU's `dropped` to 0, because it is unknown
+// whether KVM loaded the call's payload.
 static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -721,14 +720,14 @@ static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct m
 		state->dropped = 0;
 }
 
-// Returns true if a program has seen the call's exit. If two programs watch the exits, the other
-// program may still see the same exit.
+// Returns true if a program has seen the marked call's exit. If two programs watch exits, the
+// second program may see this exit later.
 static __always_inline bool has_left(const struct mark *mark)
 {
 	return mark->programs & (BY_EXIT | BY_EXIT2);
 }
 
-// Finds or makes the mark of this call. Returns NULL if the table of marks is full.
+// Finds or makes the mark of a call that enters KVM. Returns NULL if the table of marks is full.
 static __always_inline struct mark *mark_entry(const struct call *call, enum program program)
 {
 	struct kvm_vcpu *vcpu = call->vcpu;
@@ -750,8 +749,8 @@ static __always_inline struct mark *mark_entry(const struct call *call, enum pro
 	return bpf_map_lookup_elem(&marks, &vcpu);
 }
 
-// If this call has a mark, copies the mark. Returns false if the other of the two programs at the
-// exit has already handled the call's exit.
+// Runs at a call's exit, and copies the call's mark if there is one. Returns false if two programs
+// watch exits, and the other program has already handled this exit.
 static __always_inline bool take_mark(const struct call *call, enum program program,
 				      struct mark *copy)
 {
@@ -784,8 +783,8 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 }
 
 // If KVM refuses only FP and SSE, libxsaveshim.so in the VMM widens the guest's CPUID table with
-// KVM_SET_CPUID2, and then repeats KVM_SET_XSAVE. This function ends a VMM that first makes any
-// other watched call for the vCPU.
+// KVM_SET_CPUID2, and then repeats KVM_SET_XSAVE. This function kills a VMM that makes another
+// watched call for the vCPU instead.
 static __always_inline void end_unrescued_vmm(const struct call *call)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -797,8 +796,8 @@ static __always_inline void end_unrescued_vmm(const struct call *call)
 		end_vmm();
 }
 
-// Returns true if the programs only trim this vCPU's payloads, and make no mark and no report. A
-// vCPU is quiet if it belongs to a probe VM (shared/probe_vm.h), or if a newer set of programs is
+// Returns true if this set of programs only trims this vCPU's payloads, and makes no mark and no
+// report. The vCPU then belongs to a probe VM (shared/probe_vm.h), or a newer set of programs is
 // attached.
 static __always_inline bool is_quiet(struct kvm_vcpu *vcpu, bool counts_probe, enum host_count what)
 {
@@ -866,7 +865,7 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 }
 
 // noinline makes xsaveshim_entry use few registers. xsaveshim_entry saves each register that it
-// uses, and for most calls it does nothing else.
+// uses, and does little else for calls that are not watched.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -880,8 +879,8 @@ static __noinline int enter_watched(struct pt_regs *ctx)
 }
 
 // This program is attached to a kprobe, because the kernel never preempts a kprobe's program. With
-// preempt=full, the kernel can preempt a thread in an fentry program. Meanwhile it skips this
-// fentry program for all other threads on that CPU.
+// preempt=full, the kernel can preempt a thread in an fentry program. Until the thread continues,
+// the kernel skips the fentry program for all other threads on that CPU.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
@@ -889,7 +888,7 @@ int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 }
 
 // While a thread is preempted in a bpf(2) call for a map, the kernel skips xsaveshim_entry on that
-// CPU, and xsaveshim_again does its work.
+// CPU, and xsaveshim_again does the work of xsaveshim_entry.
 SEC("fentry/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
 {
@@ -921,16 +920,16 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 }
 
 // While a thread is preempted in xsaveshim_exit, the kernel skips xsaveshim_exit for all other
-// threads on that CPU. xsaveshim_exit2 sees the exits of these threads, unless another thread is
-// preempted in xsaveshim_exit2.
+// threads on that CPU. xsaveshim_exit2 sees the exits of these threads' calls, unless another
+// thread is preempted in xsaveshim_exit2.
 SEC("fexit/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned long arg, long result)
 {
 	return leave_file(file, ioctl, arg, result, BY_EXIT2);
 }
 
-// Returns the vCPU's file behind a descriptor of this process. Returns NULL if the descriptor no
-// longer belongs to a vCPU, because another thread has closed it during the call.
+// Returns the struct file of this process's descriptor fd. Returns NULL if fd is no longer a vCPU's
+// descriptor, because another thread has closed fd during the ioctl.
 static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t fd)
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
@@ -950,9 +949,9 @@ static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int re
 	return file ? leave_file(file, ioctl, arg, result, BY_EXIT) : 0;
 }
 
-// Watches the exits of calls if KVM's module has no BTF. A kretprobe's program does not get the
-// arguments of the function, so this program reads the arguments of the thread's ioctl(2) system
-// call.
+// Watches the exit of kvm_arch_vcpu_ioctl() if KVM's module has no BTF. A kretprobe's program does
+// not get the function's arguments, so this program reads the arguments of the thread's ioctl(2)
+// system call.
 SEC("kretprobe/kvm_arch_vcpu_ioctl")
 int BPF_KRETPROBE(xsaveshim_ret, int result)
 {

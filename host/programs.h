@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The interface between the host mode's BPF programs and the command `xsaveshim host`, which loads
-// them. The command writes the settings. The BPF programs write events and counts.
+// The interface between the host mode's BPF programs and the command `xsaveshim host`. The command
+// loads the programs and writes their settings. The programs write events and counts.
 #ifndef XSAVESHIM_HOST_PROGRAMS_H
 #define XSAVESHIM_HOST_PROGRAMS_H
 
@@ -12,7 +12,7 @@
 // The size of the XSAVE header: 64 bytes.
 #define HOST_HEADER_SIZE (XSTATE_HEAD_SIZE - XSTATE_BV_OFFSET)
 
-// The type of the BPF program that watches the exits of calls.
+// The type of the BPF program at the exit of kvm_arch_vcpu_ioctl().
 enum host_exit { HOST_EXIT_FEXIT, HOST_EXIT_KRETPROBE };
 
 // The members before `caps` must never change, because a new version of xsaveshim reads them from
@@ -23,12 +23,12 @@ struct host_settings {
 	bool abort;    // --refused=abort: end a VMM whose payload KVM refuses
 	struct host_caps caps;
 	uint64_t generation;	// the number of this set of programs: see HOST_COUNT_GENERATION
-	uint32_t group_vcpus;	// how many places in the table of vCPUs a group of processes has
+	uint32_t group_vcpus;	// how many entries of vcpu_states a group of processes may use
 	uint32_t group_reports; // how many reports of a group may wait in the ring buffer
 };
 
 enum host_event_kind {
-	HOST_EVENT_TRIM,	 // a program trimmed a payload, or would if --trim allowed it
+	HOST_EVENT_TRIM,	 // a program trimmed a payload, or --trim forbade the trim
 	HOST_EVENT_NOT_TRIMMED,	 // a program could not write to a payload's memory
 	HOST_EVENT_REFUSED,	 // KVM_SET_XSAVE failed
 	HOST_EVENT_XCR0_REFUSED, // KVM_SET_XCRS failed
@@ -39,12 +39,12 @@ enum host_event_kind {
 #define HOST_COMMAND_LINE_SIZE 256
 
 struct host_event {
-	// A comment such as REFUSED means that only HOST_EVENT_REFUSED uses this member.
+	// A member with the comment REFUSED is only for HOST_EVENT_REFUSED, and so on.
 	uint32_t kind;
 	uint32_t ioctl;
 	uint32_t pid;	 // the VMM's pid in the initial pid namespace
 	int32_t error;	 // REFUSED, XCR0_REFUSED: the call's errno
-	uint32_t count;	 // how often this kind of event has happened on this vCPU
+	uint32_t count;	 // how often the vCPU has had this kind of event
 	uint32_t mxcsr;	 // REFUSED
 	uint64_t cgroup; // the id of the VMM's cgroup (version 2)
 	struct vcpu vcpu;
@@ -59,8 +59,8 @@ struct host_event {
 	unsigned char header[HOST_HEADER_SIZE];	   // REFUSED
 };
 
-// The programs count the entries and the exits of KVM_SET_XSAVE, KVM_GET_XSAVE, KVM_GET_XSAVE2 and
-// KVM_SET_XCRS. They count the calls for a probe's vCPU (shared/probe_vm.h) separately.
+// The programs count the entries and the exits of the ioctls KVM_SET_XSAVE, KVM_GET_XSAVE,
+// KVM_GET_XSAVE2 and KVM_SET_XCRS. Calls for a probe VM (shared/probe_vm.h) have separate counts.
 enum host_count {
 	HOST_COUNT_ENTRIES,
 	HOST_COUNT_MISSED_ENTRIES, // exits of calls whose entry no program saw

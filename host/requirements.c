@@ -18,8 +18,8 @@
 
 #define LOCKDOWN "/sys/kernel/security/lockdown"
 #define FTRACE "/proc/sys/kernel/ftrace_enabled"
-// The kernel creates this file together with KVM's device. /dev/kvm does not prove that KVM is
-// loaded, because a distribution may create it without a driver.
+// The kernel creates this file together with KVM's device. The file /dev/kvm does not prove that
+// KVM is loaded, because a distribution may create /dev/kvm without KVM's driver.
 #define DEVICE "/sys/class/misc/kvm"
 #define DEVICE_TRIES 50
 #define DEVICE_PAUSE_NS 200000000

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Checks the requirements of the host mode's BPF programs. Each function returns NULL if this
-// kernel and this process meet the requirements. Otherwise the function returns one line that says
-// what is missing and what to do. The next call overwrites that line.
+// Checks whether this kernel and this process meet the host mode's requirements. Each function
+// returns NULL if nothing is missing, and otherwise one line that says what is missing and what to
+// do. The next call overwrites that line.
 #ifndef XSAVESHIM_HOST_REQUIREMENTS_H
 #define XSAVESHIM_HOST_REQUIREMENTS_H
 
 #include <stdbool.h>
 
-// Sets *is_final to true if a later try would fail, too. If the module kvm is loaded, waits up to
+// Sets *is_final to true if a later call would fail, too. If the module kvm is loaded, waits up to
 // 10 seconds for the module kvm_intel or kvm_amd.
 const char *missing_requirement(bool *is_final);
 

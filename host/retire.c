@@ -47,7 +47,7 @@ static uint64_t key_of_link(const char *path, uint32_t *program)
 }
 
 // Returns the key of the BPF trampoline of a pinned program whose link is gone. Returns 0 on Linux
-// before 6.0, because these kernels do not tell the key.
+// before 6.0, because these kernels do not tell user space the key.
 static uint64_t key_of_program(const char *path)
 {
 	struct bpf_prog_info info = {0};
@@ -91,8 +91,8 @@ static int64_t seconds_since_boot(void)
 	return now.tv_sec;
 }
 
-// Removes the pins of all sets of BPF programs that were retired at least RELEASE_SECONDS ago, and
-// of all retired sets whose trampoline has this key.
+// Removes the pins of retired sets of BPF programs: of each set that was retired at least
+// RELEASE_SECONDS ago, and of each set whose trampoline has this key.
 static void release(uint64_t key)
 {
 	DIR *directory = opendir(BPFFS);
@@ -151,8 +151,8 @@ static bool has_image(uint64_t key)
 	return found;
 }
 
-// Waits until /proc/kallsyms lists no image of the trampoline. Reads the file several times,
-// because a name can be missing from one reading while the kernel removes another name.
+// Waits some seconds until /proc/kallsyms lists no image of the trampoline. Reads the file several
+// times, because one reading can miss a name while the kernel removes another name.
 static bool wait_for_end_of_images(uint64_t key)
 {
 	int without = 0;
@@ -185,8 +185,8 @@ void retire(const char *directory)
 	snprintf(retired, sizeof(retired), BPFFS "/" RETIRED "%" PRId64 "-%" PRIu64 "-%d-%u",
 		 seconds_since_boot(), key, getpid(), number++);
 	rename(directory, retired);
-	// While another set of programs is attached, the traced function always has an image, so it
-	// would be useless to wait until the function has none.
+	// As long as another set of programs is attached, the traced function has an image, so it
+	// would be useless to wait.
 	if (key && images_are_listed() && !pins_are_complete(PINS) && wait_for_end_of_images(key))
 		release(key);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Creates a small VM, and finds out whether the XSAVE state that it loads and saves (the payload)
-// keeps xfeatures that the VM's guest lacks.
+// Creates a small VM, loads and saves its XSAVE state (a payload), and finds out whether the
+// payloads keep xfeatures that the VM's guest lacks.
 #ifndef XSAVESHIM_HOST_SELFTEST_H
 #define XSAVESHIM_HOST_SELFTEST_H
 
@@ -12,7 +12,7 @@
 
 struct selftest {
 	uint64_t xfeature;  // an xfeature that the guest lacks
-	bool cleared;	    // KVM_SET_XSAVE left the payload without the xfeature's bit
+	bool cleared;	    // after KVM_SET_XSAVE, the payload lacked the xfeature's bit
 	bool returned;	    // KVM_GET_XSAVE returned an xfeature that the guest lacks
 	uint64_t supported; // the xfeatures that KVM supports
 	char problem[160];  // why the self-test failed

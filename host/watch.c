@@ -53,7 +53,7 @@ struct conditions {
 struct watcher {
 	struct log log;
 	struct host_caps host;
-	uint32_t program; // the id of the program whose reports the watcher reads; 0: none
+	uint32_t program; // the id of xsaveshim_entry of the set that is watched; 0: none
 	struct ring_buffer *ring;
 	struct conditions conditions;
 	time_t checked;
@@ -87,7 +87,7 @@ static void unescape(char *text)
 			byte = strtoul(digits, &end, 16);
 		}
 		// Leaves \x00 as it is, because a zero byte would end the text. A unit's name never
-		// has \x00, but a cgroup that systemd did not name may have \x00.
+		// has \x00, but the name of a cgroup that systemd did not create may have \x00.
 		*to++ = end == digits + 2 && byte ? (char)byte : *text;
 		text += end == digits + 2 && byte ? 4 : 1;
 	}
@@ -250,7 +250,7 @@ static void report_state(struct watcher *watcher, const struct host_check *check
 
 // ---- the programs ----
 
-// If other BPF programs are attached than before, makes the watcher read their reports.
+// If a new set of BPF programs is attached, makes the watcher read the reports of this set.
 static void follow(struct watcher *watcher, const struct attachment *attachment)
 {
 	if (watcher->program == attachment->program)
@@ -263,8 +263,8 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
-// The BPF programs' tables and ring buffer have limited sizes. Reports how many reports, events and
-// calls found no place there since this function last ran.
+// Reports how many reports, events and calls found no place in the BPF programs' ring buffer and
+// tables since this function last ran.
 static void report_overload(struct watcher *watcher)
 {
 	static const struct {

@@ -4,7 +4,7 @@
 #ifndef XSAVESHIM_HOST_WATCH_H
 #define XSAVESHIM_HOST_WATCH_H
 
-// Returns only on failure. The result is the exit status.
+// Returns the exit status, and returns only on failure.
 int watch(void);
 
 #endif

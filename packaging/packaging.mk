@@ -6,8 +6,8 @@ PACKAGED := Makefile README.md NEWS.md CONTRIBUTING.md SECURITY.md LICENSE comma
 PACKAGE_DIR = $(abspath $(BUILD))/$@-package
 PACKAGE_TREE = $(PACKAGE_DIR)/xsaveshim-$(VERSION)
 CLEAN_ENV := env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u BUILD -u VERSION
-# On Debian, rpm's database does not have the build dependencies, because apt installed them. rpm's script brp-compress begins with
-# #!/bin/sh, but needs bash.
+# --nodeps: on Debian, apt installs the build dependencies, so rpm's database does not have them. rpm's script brp-compress begins
+# with #!/bin/sh, but needs bash.
 RPM_ON_DEBIAN := --nodeps --define '__brp_compress bash /usr/lib/rpm/brp-compress %{?_prefix}'
 
 define make_tree
@@ -35,9 +35,9 @@ rpm: ## build the RPM
 	@mv $(PACKAGE_DIR)/RPMS/*/*.rpm $(BUILD)/
 	@rm -r $(PACKAGE_DIR)
 
-# The image has nothing but the command and the host mode's helper, which are static here. `xsaveshim run` is left out, because a
-# static program cannot check that the loader finds the library. The linker warns that a static program may not know the names of
-# users and groups: the programs then print numbers.
+# The image has only the programs xsaveshim and xsaveshim-host, both static. `xsaveshim run` is left out, because a static program
+# cannot check that the loader finds the library. --no-warnings: the linker would warn that a static program may not find the names
+# of users and groups. The programs then print numbers.
 IMAGE = $(BUILD)/xsaveshim-$(VERSION).oci.tar
 STATIC_LINK = $(CC) $(CFLAGS) $(LDFLAGS) -static -Wl,--no-warnings
 

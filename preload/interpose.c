@@ -35,8 +35,8 @@ typedef int ioctl_fn(int fd, unsigned long request, ...);
 // The largest number of MSRs that KVM takes in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
 #define KVM_MSRS_MAX 256
 
-// Marks a function that is rarely called. The compiler optimises such a function for size, and does
-// not add the function's large buffer to its callers' stack frames.
+// Marks a function that is rarely called. The compiler optimises the function for size and does not
+// inline it. So the function's large buffer takes no space in the stack frames of its callers.
 #define OUT_OF_LINE __attribute__((noinline, cold))
 
 static ioctl_fn start_and_call;
@@ -70,9 +70,9 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// Processes that are not VMMs, such as libvirtd and shells, may also load the library, and must not
-// notice it. So the library opens its log only when the process sets its first CPUID table or
-// causes its first report. open_log leaves errno as it was.
+// Processes that are not VMMs, such as libvirtd and shells, may also load the library, and the
+// library must not disturb them. So the library opens its log only when the process sets a vCPU's
+// CPUID table or causes a report.
 static void open_log(void)
 {
 	int saved = errno;
@@ -84,14 +84,13 @@ static void open_log(void)
 	errno = saved;
 }
 
-// Initialises the library, as a constructor or in an earlier call of ioctl().
+// Initialises the library. Runs as a constructor, or earlier, if another constructor calls ioctl().
 __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
 
 	if (next_ioctl != start_and_call)
 		return;
-	// RTLD_NEXT also finds the ioctl() of another interposing library.
 	next_ioctl = __extension__(ioctl_fn *) dlsym(RTLD_NEXT, "ioctl");
 	if (!next_ioctl)
 		next_ioctl = raw_ioctl;
@@ -101,7 +100,7 @@ __attribute__((constructor)) static void start(void)
 	settings_load(&settings);
 	record_publish(&record, &settings);
 	// If a program calls ioctl() from its .preinit_array, start() runs more than once. So close
-	// the log that an earlier start() may have opened.
+	// the log, which may have been opened since an earlier start().
 	log_close(&report_log);
 	log_init(&report_log, settings.log, settings.log_path, settings.log_level);
 	report_log.in_use = &record.log_in_use;
@@ -119,8 +118,8 @@ static int start_and_call(int fd, unsigned long request, ...)
 	va_end(arguments);
 	start();
 	next = next_ioctl;
-	// While a program's .preinit_array runs, libc has no environment, from which start() reads
-	// settings. So the next call of ioctl() must run start() again.
+	// While a program's .preinit_array runs, environ is NULL, so start() cannot read the
+	// settings in the environment. So the next call of ioctl() must run start() again.
 	if (!environ)
 		next_ioctl = start_and_call;
 	return next(fd, request, argument);
@@ -151,8 +150,8 @@ static bool query_cpuid(int fd, struct guest_cpuid *table)
 	return !result;
 }
 
-// Queries KVM for the vCPU's CPUID table. Returns vcpu with the knowledge and the guest XCR0 that
-// follow from this table.
+// Queries KVM for the vCPU's CPUID table. Returns vcpu with the knowledge and the guest XCR0 from
+// this table, or unchanged if KVM fails the query.
 OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 {
 	struct guest_cpuid table;
@@ -164,10 +163,10 @@ OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 	return vcpu;
 }
 
-// A descriptor that the library does not know may still be a vCPU: a duplicate, or a descriptor
-// from another process. If the VMM sets a vCPU's CPUID table through a duplicate, the library does
-// not know the table under the vCPU's other descriptors. So if the library knows no table for a
-// descriptor, it queries KVM each time and does not store the answer.
+// A descriptor that the library does not know may still refer to a vCPU: it may be a duplicate, or
+// come from another process. If the VMM sets a vCPU's CPUID table through a duplicate, the library
+// does not know the table for the vCPU's other descriptors. So if the library knows no table for a
+// descriptor, the library queries KVM each time and does not store the answer.
 static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
@@ -203,8 +202,8 @@ static void report_trimmed(struct vcpu_call call, enum vcpu_event event, struct 
 	report_trim(&report_log, call, trim, count);
 }
 
-// The calls that load vCPU state, except KVM_SET_XSAVE and KVM_SET_XCRS. The library reports when
-// KVM refuses one of these calls, but never changes a call's argument.
+// The ioctls that load vCPU state, except KVM_SET_XSAVE and KVM_SET_XCRS. The library reports when
+// KVM refuses one of these ioctls, but never changes an argument.
 static const struct {
 	unsigned int command;
 	// ioctl_name is an array, because a pointer would need a relocation.
@@ -267,7 +266,7 @@ static void report_registers(struct report_line *line, const void *argument)
 }
 
 // Returns a bit that stands for the refused call or for the refused MSR. The rate limit allows a
-// report if the bit is new.
+// report if no earlier refusal had this bit.
 static uint64_t state_bit(size_t call, struct state_refusal refusal)
 {
 	if (!refusal.msrs)
@@ -277,7 +276,7 @@ static uint64_t state_bit(size_t call, struct state_refusal refusal)
 
 // The function reads the call's argument only if KVM failed the call with EINVAL, or set only some
 // of the MSRs. In these two cases, KVM has read the argument, so the argument is readable. The
-// function reports nothing while the log is not open. The VMM's first KVM_SET_CPUID or
+// function reports nothing as long as the log is not open. The VMM's first KVM_SET_CPUID or
 // KVM_SET_CPUID2 opens the log.
 OUT_OF_LINE static void handle_refused_state(int fd, struct state_refusal refusal)
 {
@@ -321,8 +320,8 @@ static int set_state(int fd, unsigned long request, void *argument)
 }
 
 // KVM sets the MSRs one after the other, stops at the first MSR that KVM refuses, and returns the
-// number of MSRs that it has set. Another thread of the VMM may have changed nmsrs after KVM read
-// it, so the function ignores an nmsrs above KVM_MSRS_MAX.
+// number of MSRs that it has set. Another thread of the VMM may have changed the field nmsrs after
+// KVM read nmsrs, so the function ignores a value above KVM_MSRS_MAX.
 static int set_msrs(int fd, unsigned long request, void *argument)
 {
 	int result = set_state(fd, request, argument);
@@ -433,10 +432,10 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 
 enum widened { WIDENED_NOT, WIDENED_LOADED, WIDENED_STUCK };
 
-// Sets a CPUID table that also enumerates the missing xfeatures, loads the payload, and sets the
-// guest's own CPUID table again. KVM accepts a changed CPUID table only before the vCPU's first
-// KVM_RUN. The function is out of line, so that its table of 10 KiB is no longer on the stack when
-// the library writes a report.
+// Sets a copy of the guest's CPUID table that also enumerates the missing xfeatures, loads the
+// payload, and sets the guest's own table again. KVM accepts a changed CPUID table only before the
+// vCPU's first KVM_RUN. The function is out of line, so that its table of 10 KiB is no longer on
+// the stack when the library writes a report.
 OUT_OF_LINE static enum widened
 load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t missing)
 {
@@ -473,8 +472,7 @@ OUT_OF_LINE static void report_widened(struct vcpu_call call, enum widened widen
 }
 
 // Loads a payload that KVM refuses because the guest's CPUID does not enumerate FP or SSE. missing:
-// those of these two xfeatures that the guest's CPUID lacks. Returns true if KVM has loaded the
-// payload.
+// those of FP and SSE that the guest's CPUID lacks. Returns true if KVM has loaded the payload.
 static bool load_widened(struct vcpu_call call, unsigned long request, void *payload,
 			 uint64_t missing)
 {
@@ -508,8 +506,8 @@ static _Noreturn void end_vmm(void)
 }
 
 // Handles a payload that KVM refused. If KVM refused only FP and SSE, sets a CPUID table that
-// enumerates them, and tries to load the payload again. If the payload is still not loaded, reports
-// that KVM refused it. Returns the result of the VMM's KVM_SET_XSAVE.
+// enumerates them, and tries to load the payload again. If KVM refuses the payload again, reports
+// the refusal. Returns the result of the VMM's KVM_SET_XSAVE.
 OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long request, void *payload,
 				      int result)
 {
@@ -562,10 +560,10 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 	return result;
 }
 
-// Handles an XCR0 that KVM accepted from KVM_SET_XCRS. The guest had this XCR0 when the VMM saved
-// the guest. If the library dropped an xfeature of this XCR0 from the payload, the xfeature's state
-// is lost. In later payloads of the vCPU, the library allows all xfeatures of this XCR0, even those
-// that the guest's CPUID does not enumerate.
+// Handles an XCR0 that the VMM has set with KVM_SET_XCRS. The guest had this XCR0 when the VMM
+// saved the guest. If the library dropped an xfeature of this XCR0 from the payload, the xfeature's
+// state is lost. In later payloads of the vCPU, the library allows all xfeatures of this XCR0, even
+// those that the guest's CPUID does not enumerate.
 OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
@@ -603,8 +601,8 @@ OUT_OF_LINE static void handle_xcr0_refused(struct vcpu_call call, uint64_t xcr0
 		end_vmm();
 }
 
-// Only the errno EINVAL means that KVM refused the XCR0. After EFAULT, for example, KVM could not
-// read the argument, so the library must not read it either.
+// Only the errno EINVAL means that KVM refused the XCR0. EFAULT, for example, means that KVM could
+// not read the argument, so the library must not read the argument either.
 static int set_xcrs(int fd, unsigned long request, void *argument)
 {
 	struct vcpu_call call = {.ioctl_name = "KVM_SET_XCRS", .fd = fd};
@@ -626,14 +624,14 @@ static int set_xcrs(int fd, unsigned long request, void *argument)
 	return result;
 }
 
-// The requests that the library watches. The index is the last byte of a request's number. The
+// The requests that the library watches. The index is the lowest byte of a request's number. The
 // library uses a table because a switch would need more instructions for the requests that the
 // library does not watch.
 static const struct {
 	unsigned int command;
 	int (*handle)(int fd, unsigned long request, void *argument);
 } watched[256] = {
-	// This row matches no request, because the last byte of UINT32_MAX is not 0.
+	// This row matches no request, because the lowest byte of UINT32_MAX is not 0.
 	[0] = {UINT32_MAX, NULL},
 	[_IOC_NR(KVM_CREATE_VCPU)] = {KVM_CREATE_VCPU, create_vcpu},
 	[_IOC_NR(KVM_SET_CPUID)] = {KVM_SET_CPUID, set_cpuid},
@@ -666,9 +664,9 @@ __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void
 }
 
 // The function that VMMs call as ioctl(). This assembly code needs four instructions for KVM_RUN,
-// and clang's code for a C function would need five. The caller of a variadic function passes the
-// number of vector registers in %al, here 0. The function's C name is not ioctl(), because
-// <sys/ioctl.h> declares ioctl() with other parameters.
+// and clang's code for a C function would need five. The caller of a variadic function passes in
+// %al how many vector registers hold arguments, here 0. The function's C name is not ioctl(),
+// because <sys/ioctl.h> declares ioctl() with other parameters.
 static_assert(KVM_RUN == 0xae80, "the first instruction compares with this number");
 
 __attribute__((naked, visibility("default"))) int

@@ -6,10 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// Copies the guest's name from a VMM's command line, from the argument of QEMU's option -name or of
-// Firecracker's option --id. Cuts a name that is longer than name_size - 1 bytes. cmdline points to
-// size bytes in the format of /proc/PID/cmdline, and these bytes may have any content. Returns
-// false if the command line has no name or an empty name.
+// Copies the guest's name from the argument of QEMU's option -name or of Firecracker's option --id.
+// Cuts a name that is longer than name_size - 1 bytes. The size bytes at cmdline come from
+// /proc/PID/cmdline, and need not be valid. Returns false if the command line has no name or an
+// empty name.
 bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_t name_size);
 
 // Returns true if the command line belongs to a QEMU that libvirt has started.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// `xsaveshim probe` and the host mode's self-test create this VM to see how KVM and the host mode
-// treat xfeatures that a guest does not have. The functions bypass libc's ioctl(), so that a
-// preloaded libxsaveshim.so does not see the VM. The VM's CPUID table begins with an entry by which
-// the host mode's BPF programs recognise the VM (host/programs.bpf.c).
+// `xsaveshim probe` and the host mode's self-test create a probe VM to see how KVM and the host
+// mode treat xfeatures that a guest lacks. The functions bypass libc's ioctl(), so that a preloaded
+// libxsaveshim.so does not see the VM. The VM's CPUID table begins with an entry by which the host
+// mode's BPF programs recognise the VM (host/programs.bpf.c).
 //
-// A payload is the buffer that KVM_SET_XSAVE loads and KVM_GET_XSAVE saves. A bool function that
-// fails returns false and sets errno. The VM ends when its descriptors are closed.
+// A payload is the buffer that KVM_SET_XSAVE loads and KVM_GET_XSAVE saves. On failure, a function
+// that returns bool returns false and sets errno. KVM destroys the VM when its descriptors are
+// closed.
 #ifndef XSAVESHIM_PROBE_VM_H
 #define XSAVESHIM_PROBE_VM_H
 
@@ -14,8 +15,8 @@
 #include <stdint.h>
 
 // The first entry of the VM's CPUID table. The entry is for leaf 0x40000000, in which a hypervisor
-// names itself. If a vCPU has this entry, the host mode does not report the vCPU's events, and does
-// not end the process that owns the vCPU.
+// names itself. If a vCPU's table begins with this entry, the host mode reports no events of the
+// vCPU, and never kills its VMM.
 #define PROBE_VM_LEAF 0x40000000
 #define PROBE_VM_EBX 0x76617378 // "xsav"
 #define PROBE_VM_ECX 0x69687365 // "eshi"
@@ -37,23 +38,23 @@ bool probe_vm_supported(const struct probe_vm *vm, uint64_t *xcr0);
 // Allocates the VM's payload with the size that KVM uses.
 bool probe_vm_make_payload(struct probe_vm *vm);
 
-// Sets a CPUID table that gives the guest only the xfeatures in xcr0. If xcr0 is 0, the guest's
-// CPUID table has no leaf 0xD.
+// Sets the vCPU's CPUID table so that the guest has only the xfeatures in xcr0. If xcr0 is 0, the
+// table has no leaf 0xD.
 bool probe_vm_set_guest_xcr0(const struct probe_vm *vm, uint64_t xcr0);
 
 // Computes the guest's xfeatures from the CPUID table that KVM returns, because KVM may have
 // changed the table that probe_vm_set_guest_xcr0() set.
 bool probe_vm_get_guest_xcr0(const struct probe_vm *vm, uint64_t *xcr0);
 
-// Sets the payload's XSTATE_BV, and fills its components with bytes other than zero, because the
-// kernel may take a component of zeroes for the component's initial state.
+// Sets the payload's XSTATE_BV. Fills the payload's components with bytes other than zero, because
+// the kernel may take a component of zeroes for the initial state.
 void probe_vm_fill_payload(const struct probe_vm *vm, uint64_t xstate_bv);
 
-// Loads a payload with this XSTATE_BV into the vCPU. KVM may refuse the payload. Returns the
-// payload's XSTATE_BV after the call, because the host mode may have cleared bits of XSTATE_BV.
+// Loads a payload with this XSTATE_BV into the vCPU, and ignores a refusal by KVM. Returns the
+// payload's XSTATE_BV after the load, because the host mode may have cleared bits.
 uint64_t probe_vm_load(const struct probe_vm *vm, uint64_t xstate_bv);
 
-// Saves the vCPU's XSAVE state into the payload, and reads the payload's XSTATE_BV.
+// Saves the vCPU's XSAVE state into the payload. Sets *xstate_bv to the payload's XSTATE_BV.
 bool probe_vm_save(const struct probe_vm *vm, uint64_t *xstate_bv);
 
 #endif

@@ -16,8 +16,8 @@
 //                                                  with the filter has exited
 //
 // The VMM's process forks the supervisor before it loads the filter, so that the filter does not
-// apply to the supervisor. The supervisor's parent exits at once, so that the VMM has no child that
-// the VMM itself did not fork.
+// apply to the supervisor. The supervisor's parent exits at once, so that the supervisor is not a
+// child of the VMM.
 #include "attach.h"
 
 #include <err.h>
@@ -58,8 +58,8 @@ static int receive_number(int socket)
 }
 
 // Closes all inherited descriptors except the socket and standard error. Standard error stays open,
-// because the supervisor may write its reports to it. Also leaves the VMM's working directory,
-// because otherwise the directory's file system could not be unmounted.
+// because the supervisor may write its reports to standard error. Also leaves the VMM's working
+// directory, because otherwise the directory's file system could not be unmounted.
 static void close_inherited(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -111,8 +111,8 @@ static int copy_listener(pid_t vmm, int number)
 }
 
 // Asks the kernel never to kill the supervisor for lack of memory. The supervisor needs little
-// memory, and without the supervisor every later restore would fail. The kernel accepts -1000 only
-// from a process with CAP_SYS_RESOURCE.
+// memory, and without the supervisor every later restore would fail. The kernel accepts the value
+// -1000 only from a process with CAP_SYS_RESOURCE.
 static void escape_oom_killer(void)
 {
 	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -162,7 +162,7 @@ static int move_above_stdio(int fd)
 
 // Forks the supervisor from a child that exits at once. The kernel then makes the nearest ancestor
 // that is a subreaper (prctl(2)) the supervisor's new parent. The VMM's process must not become the
-// new parent, so it is not a subreaper until the child has exited.
+// new parent. So if this process is a subreaper, it stops being one until the child has exited.
 static void start_supervisor(int socket, const struct settings *settings, const char *program,
 			     const char *reason)
 {

@@ -69,13 +69,14 @@ struct sock_fprog filter_make(void)
 
 // filter_load does not use libseccomp, because libseccomp before 2.6 cannot set WAIT_KILLABLE_RECV.
 // With this flag, only a fatal signal interrupts a call whose notification the supervisor has
-// received. filter_load sets no_new_privs only if the kernel demands it, because no_new_privs
-// disables set-user-ID programs, and may keep a security module from confining the VMM.
+// received. filter_load sets no_new_privs only if the kernel otherwise refuses the filter, because
+// no_new_privs disables set-user-ID programs, and may keep a security module from confining the
+// VMM.
 int filter_load(const struct sock_fprog *filter)
 {
-	// Without SPEC_ALLOW, Linux before 5.16 slows the process down, because the kernel turns on
-	// mitigations of speculative execution attacks for a process with a filter. These
-	// mitigations are for sandboxes, and this filter is not a sandbox.
+	// Without SPEC_ALLOW, Linux before 5.16 turns on mitigations of speculative execution
+	// attacks, which slow the process down. These mitigations are for sandboxes, and this
+	// filter is not a sandbox.
 	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
 			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 

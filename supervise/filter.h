@@ -11,8 +11,9 @@
 // Returns the filter. Its instructions are in static memory.
 struct sock_fprog filter_make(void);
 
-// Puts the calling process under the filter for good. The process must have only one thread.
-// Returns the listener: the descriptor at which the kernel's notifications arrive.
+// Loads the filter into the calling process, which can never remove the filter. The process must
+// have only one thread. Returns the listener: the descriptor at which the kernel's notifications
+// arrive.
 int filter_load(const struct sock_fprog *filter);
 
 #endif

@@ -24,7 +24,7 @@
 #include "reports.h"
 #include "xsaveshim/report.h"
 
-// The number of slots. A thread of the supervisor needs a slot to receive notifications.
+// The number of slots. Each thread of the supervisor receives its notifications in a slot.
 #define SLOTS 32768
 
 // The kernel's PID_MAX_LIMIT.
@@ -85,7 +85,7 @@ static bool is_owner(pid_t pid)
 }
 
 // Reports that the supervisor has died. If ioctl_name is not NULL, also reports that the guardian
-// ends the process because it made this ioctl. A child of the guardian writes the line, because the
+// ends the process because of this ioctl. A child of the guardian writes the line, because the
 // write may block while VMMs wait for the guardian's answers.
 static void report_death(pid_t process, const char *ioctl_name)
 {
@@ -117,8 +117,8 @@ static const char *name_of(unsigned int request)
 }
 
 // If the guardian must end the process that made the call, returns a pidfd of this process.
-// Otherwise, returns -1. Opens the pidfd, and then checks that the process still waits for the
-// answer to its call. So the pidfd does not refer to a later process with the same pid.
+// Otherwise, returns -1. After opening the pidfd, checks that the process still waits in its call.
+// Without this check, the pidfd could refer to a later process with the same pid.
 static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 {
 	struct caller caller = {.tid = (pid_t)notification->pid,
@@ -138,8 +138,8 @@ static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 	return pidfd;
 }
 
-// Ends the VMM that made the call, or makes the call fail with ENOSYS. The kernel also fails a
-// watched call with ENOSYS if no process has the listener open.
+// Ends the process that made the call, if open_victim returns its pidfd. Otherwise, makes the call
+// fail with ENOSYS, as the kernel does if no process has the listener open.
 static void answer(const struct seccomp_notif *notification)
 {
 	struct seccomp_notif_resp response = {.id = notification->id, .error = -ENOSYS};

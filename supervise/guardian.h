@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT
 // The guardian is a small process that acts when the supervisor dies.
 //
-// Without a supervisor, a VMM's KVM_SET_XSAVE fails with ENOSYS. If the VMM ignores this failure,
-// as QEMU up to 8.1 does, the guest runs on without its state. So the guardian reports that the
-// supervisor has died.
+// After the supervisor's death, a VMM's KVM_SET_XSAVE fails with ENOSYS. If the VMM ignores this
+// failure, as QEMU up to 8.1 does, the guest runs on without its saved state. So the guardian
+// reports that the supervisor has died.
 //
 // With XSAVESHIM_REFUSED=report, the guardian exits after this report. The exit closes the last
 // copy of the listener, the descriptor at which the kernel's notifications arrive. From then on,
 // every ioctl that the supervisor watched fails with ENOSYS.
 //
 // With XSAVESHIM_REFUSED=abort, the guardian keeps the listener. An owner is a process that has
-// created a vCPU. When the supervisor dies, the guardian ends each owner whose watched call for a
-// vCPU has no answer yet. Later, the guardian ends each owner that makes a watched call for a vCPU.
-// Every other watched call fails with ENOSYS. The guardian does not end an owner that calls
-// KVM_CREATE_VCPU, because no VMM ignores its failure.
+// created a vCPU. The guardian ends each owner that waits in a watched ioctl when the supervisor
+// dies, or that later makes a watched ioctl. All other watched ioctls fail with ENOSYS. The
+// guardian does not end an owner that calls KVM_CREATE_VCPU, because no VMM ignores a failure of
+// KVM_CREATE_VCPU.
 //
-// The guardian reads no file of another process except /proc/TID/status, because no process can
-// make this read block.
+// Of the files in another process's /proc directory, the guardian reads only /proc/TID/status,
+// because no process can make this read block.
 #ifndef XSAVESHIM_GUARDIAN_H
 #define XSAVESHIM_GUARDIAN_H
 
@@ -32,12 +32,12 @@ void guardian_start(int listener, const struct settings *settings, pid_t vmm, in
 
 // Returns a slot: memory in which a thread of the supervisor receives its notifications. Returns
 // NULL if all slots are in use. The guardian searches the slots for unanswered notifications, so
-// the thread must set a notification's id to 0 after answering it. Thread-safe.
+// the thread must set a notification's id to 0 after it has answered the notification. Thread-safe.
 struct seccomp_notif *guardian_claim_slot(void);
 void guardian_return_slot(struct seccomp_notif *slot);
 
-// Returns an array that has a bit for each pid. The bit is 1 if the process is an owner. The
-// supervisor keeps the bits up to date.
+// Returns an array with a bit for each pid: 1 if the process is an owner. The supervisor keeps the
+// bits up to date.
 unsigned char *guardian_owners(void);
 
 // Makes the guardian close its copy of standard error.

@@ -38,10 +38,9 @@ static const struct settings *settings;
 static struct tracked *tracked;
 static struct xsaveshim_record *record;
 
-// The capabilities of this host. If the supervisor cannot query KVM, host.xfeatures is the CPU's
-// XCR0. The supervisor cannot see whether a VMM has the permission to use AMX, so host.xcr0 stays
-// 0. This does no harm, because KVM accepts a CPUID table with AMX only from a VMM that has this
-// permission.
+// If the supervisor cannot query KVM, host.xfeatures is the CPU's XCR0. The supervisor cannot see
+// whether a VMM has the permission to use AMX, so host.xcr0 stays 0. This does no harm, because KVM
+// accepts a CPUID table with AMX only from a VMM that has this permission.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -89,11 +88,11 @@ static void report_not_readable(struct call *call)
 	reports_end();
 }
 
-// Takes the lock of the tracked vCPUs, and returns the call's vCPU. Call lock_vcpu after reading
-// the calling thread's memory. In two cases, lock_vcpu returns NULL and does not take the lock. In
-// the first case, the thread shares no memory with a process that has created a vCPU, so KVM will
-// fail the call with EIO. In the second case, the thread no longer waits for the answer to its
-// call, so the memory that the supervisor has read may be another process's.
+// Takes the lock of the tracked vCPUs, and returns the vCPU that the call is for. Call lock_vcpu
+// after reading the calling thread's memory. In two cases, returns NULL and does not take the lock.
+// First, the thread shares no memory with a process that has created a vCPU, so KVM will fail the
+// call with EIO. Second, the thread no longer waits for the answer to its call, so the memory that
+// the supervisor has read may be another process's.
 static struct tracked_vcpu *lock_vcpu(struct call *call)
 {
 	call->owner = tracked_owner(tracked, &call->caller);
@@ -113,9 +112,9 @@ static uint32_t count(struct tracked_vcpu *vcpu, enum tracked_event event, uint6
 
 // ---- the end of a VMM ----
 
-// Ends the VMM, because its guest would otherwise run on without the saved state. Opens the pidfd,
-// and then checks that the VMM still waits for the answer to its call. So the pidfd does not refer
-// to a later process with the same pid.
+// Ends the VMM, because its guest would otherwise run on without the saved state. After opening the
+// pidfd, checks that the VMM still waits in its ioctl. Without this check, the pidfd could refer to
+// a later process with the same pid.
 static void end_vmm(const struct call *call)
 {
 	pid_t tid = call->caller.tid;
@@ -189,10 +188,9 @@ static void before_set_cpuid2(struct call *call)
 
 // ---- KVM_SET_XSAVE ----
 
-// Writes the trimmed XSTATE_BV into the VMM's payload. Returns 0 or an errno. Opens the memory of
-// the VMM's thread, and then checks that the thread still waits for the answer to its call. So the
-// function writes to this thread's memory, even if the kernel later gives the tid to another
-// thread.
+// Writes the trimmed XSTATE_BV into the VMM's payload. Returns 0 or an errno. After opening the
+// memory of the VMM's thread, checks that the thread still waits in its ioctl. Without this check,
+// the memory could belong to a later thread with the same tid.
 static int write_payload(const struct call *call, struct trim_result trim)
 {
 	int memory = remote_memory_open(call->caller.tid);
@@ -281,9 +279,9 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 	reports_end();
 }
 
-// Notes the events of a payload whose XSTATE_BV is now trim.after. The payload counts as refused
-// only if every kernel refuses it. KVM may have refused the vCPU's latest CPUID table. So the
-// payload does not count as refused if it has xfeatures that only an earlier CPUID table has.
+// Counts the events of a payload whose XSTATE_BV is now trim.after. The payload counts as refused
+// only if KVM refuses the payload whatever xfeatures the guest has. Xfeatures that only an earlier
+// CPUID table has are no reason, because KVM may have refused the latest table.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {
@@ -353,11 +351,11 @@ static void before_set_xsave(struct call *call)
 
 // ---- KVM_SET_XCRS ----
 
-// KVM_SET_XCRS passes the XCR0 that the guest had enabled when the VMM saved the guest. If the
-// supervisor dropped an xfeature of this XCR0 from the payload, the xfeature's state is lost. In
-// later payloads of the vCPU, the supervisor allows the other xfeatures of this XCR0, even those
-// that the guest's CPUID does not enumerate. The supervisor does not see whether KVM_SET_XCRS
-// succeeds, and assumes that it does.
+// With KVM_SET_XCRS, the VMM passes the XCR0 that the guest had enabled when the VMM saved the
+// guest. If the supervisor dropped an xfeature of this XCR0 from the payload, the xfeature's state
+// is lost. In later payloads of the vCPU, the supervisor allows the other xfeatures of this XCR0,
+// even those that the guest's CPUID does not enumerate. The supervisor cannot see whether
+// KVM_SET_XCRS succeeds, and assumes success.
 static void before_set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};
@@ -404,7 +402,7 @@ const struct watched_ioctl watched[WATCHED] = {
 };
 
 // Handles a call for a vCPU. If the descriptor is not a vCPU, the supervisor does not read the
-// memory of the thread that made the call, because the read may block.
+// calling thread's memory, because the read may block.
 static void handle_vcpu_call(struct call *call, void (*handle)(struct call *call))
 {
 	call->vcpu_id = remote_vcpu_id(call->caller.tid, call->fd);

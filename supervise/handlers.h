@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The supervisor's handlers of the ioctls that the supervisor watches. A handler runs before the
-// kernel makes the VMM's call.
+// kernel executes the VMM's ioctl.
 //
 // The handlers follow the same rules as the library (include/xsaveshim/policy.h). But the
-// supervisor does not see the result of a call. So the supervisor reports in advance that KVM will
-// refuse a payload.
+// supervisor does not see the result of an ioctl. So the supervisor reports in advance that KVM
+// will refuse a payload.
 #ifndef XSAVESHIM_HANDLERS_H
 #define XSAVESHIM_HANDLERS_H
 
@@ -26,14 +26,14 @@ struct watched_ioctl {
 
 extern const struct watched_ioctl watched[WATCHED];
 
-// Call handlers_init once, before the first notification. The arguments must stay valid until the
-// supervisor ends.
+// Call handlers_init once, before the first notification. The listener and the objects behind the
+// pointers must stay valid until the supervisor ends.
 void handlers_init(int listener, const struct settings *settings, struct tracked *tracked,
 		   struct xsaveshim_record *record);
 
 // Handles a notification: learns the vCPU's CPUID table, trims the vCPU's payload, or writes a
-// report. The calling function must then answer the notification, so that the kernel makes the
-// VMM's call. Thread-safe.
+// report. The calling function must then answer the notification, so that the kernel executes the
+// VMM's ioctl. Thread-safe.
 void handle_notification(const struct seccomp_notif *notification);
 
 #endif

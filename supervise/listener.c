@@ -28,8 +28,8 @@
 // The stack size of a thread, which may read a CPUID table of 10 KiB onto its stack.
 #define STACK_SIZE (256 << 10)
 
-// A thread that has answered a notification exits if, with this thread, more than IDLE_MAX threads
-// would wait for a notification.
+// A thread that has answered a notification exits if at least IDLE_MAX other threads wait for a
+// notification.
 #define IDLE_MAX 4
 
 static int listener;
@@ -50,9 +50,9 @@ static void set_events(int operation, int fd, uint32_t flags)
 		fail();
 }
 
-// Receives a notification into the slot. Returns false if no notification was received. Because of
-// EPOLLONESHOT, epoll wakes only one of the threads that wait for the listener. This thread
-// receives the notification, and then lets epoll wake the next thread.
+// Receives a notification into the slot. Returns false on failure. Because of EPOLLONESHOT, epoll
+// wakes only one of the threads that wait for the listener. This thread receives the notification,
+// and then lets epoll wake the next thread.
 static bool receive(struct seccomp_notif *slot)
 {
 	struct epoll_event event;
@@ -68,7 +68,8 @@ static bool receive(struct seccomp_notif *slot)
 		_exit(0); // the last process with the filter has exited
 	memset(slot, 0, sizeof(*slot));
 	is_received = !seccomp_notify_receive(listener, slot);
-	// ENOENT: the calling thread was killed before the supervisor received the notification.
+	// ENOENT: the thread that made the ioctl was killed before the supervisor received the
+	// notification.
 	if (!is_received && errno != ENOENT && errno != EINTR)
 		fail();
 	set_events(EPOLL_CTL_MOD, listener, EPOLLONESHOT);
@@ -77,9 +78,9 @@ static bool receive(struct seccomp_notif *slot)
 
 static void start_thread(void);
 
-// Answers one notification. After every answer, the kernel makes the VMM's call. A VMM can block
-// the thread that handles its call for as long as the VMM wants. So if no other thread waits for a
-// notification, this thread starts another thread before it handles the call.
+// Answers one notification. After every answer, the kernel executes the VMM's ioctl. A VMM can
+// block the thread that handles the VMM's ioctl for as long as the VMM wants. So if no other thread
+// waits for a notification, this thread starts another thread before handling the ioctl.
 static void serve_one(struct seccomp_notif *slot)
 {
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
@@ -139,7 +140,7 @@ void listener_serve(int fd, struct tracked *owners)
 	set_events(EPOLL_CTL_ADD, listener, EPOLLONESHOT);
 	set_events(EPOLL_CTL_ADD, tracked->exits, 0);
 	// Ignore an error, because this flag only makes answers faster, and Linux before 6.6 does
-	// not have it.
+	// not know the flag.
 	ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	idle = 1;
 	slot = guardian_claim_slot();

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Reads and writes another process's memory, and examines another process's descriptors. Tells
-// whether two threads share memory, and whether two descriptors refer to the same open file.
+// Reads and writes another process's memory, and examines another process's descriptors.
 //
 // tid is any thread of the process. A function that fails returns -1 or false and sets errno: ESRCH
 // if the thread has exited, EPERM or EACCES if this process may not access the thread, EFAULT if
-// the memory is not mapped. The functions keep no state and are thread-safe.
+// the memory is not mapped. The functions are thread-safe.
 //
-// The other process can block most remote_ functions for as long as it wants. For example, it can
-// provide its memory by userfaultfd or FUSE, or be slow in exec. So never call a remote_ function
-// while you hold a lock.
+// The other process can block most remote_ functions for as long as it wants. For example, the
+// process can provide its memory by userfaultfd or FUSE, or stay in execve(2). So never call a
+// remote_ function while you hold a lock.
 #ifndef XSAVESHIM_REMOTE_H
 #define XSAVESHIM_REMOTE_H
 
@@ -23,7 +22,7 @@ bool remote_read(pid_t tid, uint64_t address, void *to, size_t size);
 // Opens the thread's memory for remote_memory_write. The returned descriptor refers to the memory
 // of the program that the thread runs now, even if the thread later executes another program. Call
 // caller_waits after remote_memory_open. If caller_waits returns true, the descriptor refers to the
-// memory of the program that made the call.
+// memory of the program that waits in the watched ioctl.
 int remote_memory_open(pid_t tid);
 
 // Writes size bytes and closes the descriptor memory. Like a debugger, remote_memory_write also
@@ -36,7 +35,7 @@ bool remote_memory_write(int memory, uint64_t address, const void *from, size_t 
 // not a vCPU.
 int remote_vcpu_id(pid_t tid, int fd);
 
-// Finds the pids of the thread's process and of its parent process.
+// Finds the pids of the thread's process and of this process's parent.
 bool remote_process(pid_t tid, pid_t *process, pid_t *parent);
 
 // Returns true if two threads share their memory, as threads of one process do. Returns false if
@@ -47,9 +46,8 @@ bool remote_shares_memory(pid_t tid, pid_t other);
 // kernel cannot tell.
 bool remote_same_file(pid_t tid, int fd, int other_fd);
 
-// Returns true if fd of the process is closed, if fd of the process and own_fd of this process
-// refer to different open files, or if the process has exited. Returns false if the kernel cannot
-// tell.
+// Returns true if the process has exited or closed fd, or if its fd and this process's own_fd refer
+// to different open files. Returns false if the kernel cannot tell.
 bool remote_has_another_file(pid_t pid, int fd, int own_fd);
 
 // A thread that is blocked in a watched ioctl until the supervisor answers the thread's
@@ -61,8 +59,8 @@ struct caller {
 };
 
 // Returns true if the caller is still blocked in its ioctl. Call caller_waits after each access to
-// the caller's process, because the caller may have exited, and another process may have got its
-// tid. caller_waits never blocks.
+// the caller's process, because the caller may have exited, and another thread may have got the
+// caller's tid. caller_waits never blocks.
 bool caller_waits(const struct caller *caller);
 
 #endif

@@ -15,8 +15,8 @@
 #include "guardian.h"
 #include "remote.h"
 
-// Within FIRST_CHECK_MS after a notification, the supervisor checks whether a VMM has standard
-// error open. Each further interval between checks is twice as long as the one before.
+// Within FIRST_CHECK_MS after a seccomp notification, the supervisor checks whether a VMM still has
+// standard error open. Each further interval between checks is twice as long as the one before.
 #define FIRST_CHECK_MS 100
 #define LAST_INTERVAL_MS (INT64_C(1) << 30)
 
@@ -27,7 +27,7 @@
 static struct tracked *tracked;
 static pid_t first_process;
 
-// The mutex guards the following variables. Both condition variables use the monotonic clock.
+// The mutex lock guards the following variables. Both condition variables use the monotonic clock.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t check_wanted;
 static pthread_cond_t check_done;
@@ -60,8 +60,8 @@ static void plan_check(int64_t after_ms)
 }
 
 // Returns true if the VMM's process or an owner (a process that has created a vCPU) still has
-// standard error open. Also returns true while there is no owner, because a later owner may have
-// standard error open.
+// standard error open. Also returns true as long as there is no owner, because a later owner may
+// have standard error open.
 static bool is_in_use(void)
 {
 	pid_t *pids;
@@ -78,7 +78,7 @@ static bool is_in_use(void)
 	return found;
 }
 
-// Closes standard error. The log then writes to its fallback instead of standard error.
+// Closes standard error. The log then writes to its fallback.
 static void release(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -145,7 +145,7 @@ void stderr_check_soon(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// stderr_check_now does not wait if a check that an earlier report requested is still not done.
+// stderr_check_now does not wait if a check for an earlier report is still not done.
 void stderr_check_now(void)
 {
 	int64_t deadline = now_ms() + REPORT_WAIT_MS;

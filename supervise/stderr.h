@@ -5,10 +5,11 @@
 // standard error, too, because ssh or a script may wait until every process has closed the stream.
 // The kernel does not tell the supervisor when the VMM closes a descriptor. So a thread of the
 // supervisor checks whether the VMM's process or an owner (a process that has created a vCPU) still
-// has standard error open. The thread checks soon after each notification, and then at growing
-// intervals. If a process makes the check block, only the checking thread waits.
+// has standard error open. The thread checks soon after each seccomp notification, and then at
+// growing intervals. If a process makes the check block, only the checking thread waits.
 //
-// All functions except stderr_start are thread-safe.
+// Any thread may call stderr_check_soon at any time. Only one thread at a time may call the other
+// functions.
 #ifndef XSAVESHIM_STDERR_H
 #define XSAVESHIM_STDERR_H
 
@@ -20,17 +21,16 @@
 // thread cannot start, the program ends with a message.
 void stderr_start(struct tracked *tracked, pid_t vmm);
 
-// Makes the thread check soon. Call stderr_check_soon after each notification, because a VMM that
-// makes watched calls may soon become a daemon.
+// Makes the thread check standard error soon. Call stderr_check_soon after each notification,
+// because a VMM that makes watched calls may soon become a daemon.
 void stderr_check_soon(void);
 
-// Makes the thread check now, and waits at most a second for the end of the check. The check closes
-// the supervisor's standard error if neither the VMM's process nor an owner has it open. Only one
-// thread at a time may call stderr_check_now.
+// Makes the thread check standard error now, and waits at most a second for the end of the check.
+// The check closes the supervisor's standard error if there are owners, and if neither an owner nor
+// the VMM's process has standard error open.
 void stderr_check_now(void);
 
 // If standard error is a full pipe, waits at most a second until a reader has read from the pipe.
-// Only one thread at a time may call stderr_wait_writable.
 void stderr_wait_writable(void);
 
 #endif

@@ -26,7 +26,7 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors)
 	tracked->pidfd_limit = (int)(descriptors - descriptors / 8);
 }
 
-// ---- processes: the caller of each function holds the lock ----
+// ---- processes (call these functions with the lock held) ----
 
 // Returns the index of the first tracked process whose pid is not below this pid.
 static size_t index_of(const struct tracked *tracked, pid_t pid)
@@ -258,16 +258,16 @@ uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64
 // ---- vCPUs ----
 
 // A vCPU whose descriptor a function checks without holding the lock. After the check, the function
-// takes the lock and finds the vCPU again by its serial, unless another thread has removed the
-// vCPU.
+// takes the lock and searches for the vCPU by the vCPU's serial, because another thread may have
+// removed the vCPU.
 struct candidate {
 	uint64_t serial;
 	int fd;
 	bool matches; // true if the vCPU is one that the function searches for
 };
 
-// Lists the owner's vCPUs that have this id and a descriptor other than fd. Returns the number of
-// candidates. The calling function must free *candidates.
+// Sets *candidates to the owner's vCPUs that have this id and a descriptor other than fd. Returns
+// the number of candidates. The calling function must free *candidates.
 static size_t list_candidates(struct tracked *tracked, pid_t owner, int id, int fd,
 			      struct candidate **candidates)
 {
@@ -329,8 +329,8 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 	free(candidates);
 }
 
-// Makes the supervisor also allow for vcpu the xfeatures that the supervisor allows for other,
-// because the descriptor may refer to either vCPU.
+// Makes the supervisor allow for vcpu also the xfeatures of other, because the descriptor may refer
+// to either vCPU.
 static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)

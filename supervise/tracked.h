@@ -2,36 +2,36 @@
 // The supervised processes that have created vCPUs, and what the supervisor knows about these
 // vCPUs.
 //
-// The kernel notifies the supervisor before the kernel makes a VMM's call, and never tells the
-// supervisor how the call ended. So the supervisor itself must answer the following questions:
+// The kernel notifies the supervisor before the kernel executes a VMM's ioctl, and never tells the
+// supervisor how the ioctl ended. So the supervisor itself must answer the following questions:
 //
-// - Which process owns the vCPU? KVM accepts a call for a vCPU only from a process that shares
+// - Which process owns the vCPU? KVM accepts an ioctl on a vCPU only from a process that shares
 //   memory with the creator of the VM. A process becomes an owner with its first KVM_CREATE_VCPU. A
-//   process that shares an owner's memory, such as a vfork() child, counts as that owner. Any other
-//   process has no owner, for example a child that has only inherited the descriptors. If a process
-//   without an owner makes a call for a vCPU, KVM fails the call with EIO.
+//   process that shares an owner's memory, such as a vfork() child, belongs to that owner. Any
+//   other process has no owner, for example a child that has only inherited the descriptors. If a
+//   process without an owner makes an ioctl on a vCPU, KVM fails the ioctl with EIO.
 // - Which vCPU is behind a descriptor? The supervisor identifies a vCPU by the owner, by the
 //   descriptor, and by the vCPU's id in /proc/PID/fd. A VMM may close a vCPU's descriptor. The
 //   kernel may then give the descriptor's number to a vCPU that has the same id in another VM.
-//   Before the kernel creates this vCPU, the supervisor sees a KVM_CREATE_VCPU with this id. The
-//   supervisor then forgets the owner's vCPUs with this id whose descriptors are closed. The
-//   supervisor misses a descriptor that the VMM closes in the microseconds between the supervisor's
-//   check and the creation of the vCPU.
+//   Before the kernel creates this vCPU, the supervisor sees a KVM_CREATE_VCPU with this id. At
+//   this moment, the supervisor forgets each of the owner's vCPUs that has this id, if the vCPU's
+//   descriptor is closed. The supervisor misses a descriptor that the VMM closes in the
+//   microseconds between the supervisor's check and the creation of the vCPU.
 // - Is a descriptor a duplicate? kcmp() says whether two descriptors refer to the same open file.
-//   With dup2(), a VMM may give a duplicate the number of another known vCPU's descriptor. In this
-//   case, the supervisor allows the xfeatures of both vCPUs.
+//   With dup2(), a VMM may replace a vCPU's descriptor by a duplicate of another vCPU's descriptor.
+//   In this case, the supervisor allows the xfeatures of both vCPUs.
 // - Did KVM accept the CPUID table? The supervisor does not know. So the supervisor allows the
 //   xfeatures of every CPUID table that the VMM passed for the vCPU. The guest never has more
 //   xfeatures than the supervisor allows. If the guest has fewer, KVM decides whether to accept the
 //   payload.
 // - Has the owner exited, so that another process may have the owner's pid? The supervisor learns
-//   of the exit from a pidfd.
+//   of the exit from the owner's pidfd.
 //
 // All functions except tracked_init are thread-safe, because a lock guards the data. A VMM can
 // block a supervisor's thread that accesses the VMM's process. So no function accesses another
-// process while the function holds the lock. If a function has accessed a thread's process, and the
-// thread no longer waits for the answer to its call, the function does nothing more. If no memory
-// can be allocated, the program ends.
+// process while the function holds the lock. After an access to a caller's process, a function goes
+// on only if the caller (remote.h) still waits for the supervisor's answer. If no memory can be
+// allocated, the program ends.
 #ifndef XSAVESHIM_TRACKED_H
 #define XSAVESHIM_TRACKED_H
 
@@ -45,7 +45,7 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/rate_limit.h"
 
-// The rate-limited events of a vCPU. Each event has its own counter.
+// The rate-limited events of a vCPU.
 enum tracked_event {
 	TRACKED_TRIM,
 	TRACKED_NOT_WRITABLE,
@@ -83,41 +83,43 @@ struct tracked {
 	size_t process_count;
 	uint64_t serials; // how many serials were given to vCPUs
 	int exits;	  // an epoll descriptor: readable if a process with a pidfd has exited
-	int pidfd_limit;  // every pidfd is below pidfd_limit; higher numbers have other uses
-	// A thread's latest known owner. The index is the tid modulo TRACKED_THREADS.
+	int pidfd_limit;  // every pidfd is below pidfd_limit; higher numbers are for other uses
+	// The latest known owners of threads. The index is a thread's tid modulo TRACKED_THREADS.
 	struct {
 		pid_t tid;
 		pid_t owner;
 	} threads[TRACKED_THREADS];
-	struct rate_limit not_readable; // the rate limit of callers without an owner
+	struct rate_limit not_readable; // for callers (remote.h) without an owner
 	// A bit for each pid: 1 if the process is an owner. The guardian reads owner_bits.
 	// owner_bits is NULL if there is no guardian.
 	unsigned char *owner_bits;
 };
 
-// Initialises tracked without processes. descriptors: how many descriptors this process may have.
+// Initialises *tracked without processes. descriptors: how many descriptors this process may have.
 void tracked_init(struct tracked *tracked, unsigned long descriptors);
 
 // Forgets the processes that have exited. Call tracked_forget_exited before each search for an
 // owner or a vCPU, because a new process may have the pid of an exited process.
 void tracked_forget_exited(struct tracked *tracked);
 
-// Returns the pid of the owner whose memory the caller shares, or 0 if the caller has no owner.
+// Returns the pid of the owner that shares the memory of the thread caller->tid, or 0 if no owner
+// does.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller);
 
-// Makes the caller's process an owner, unless the caller already has an owner. Call
-// tracked_add_owner before the kernel creates a vCPU for the caller. Returns the pid of the
-// caller's owner, or 0 if the caller no longer waits for the supervisor's answer.
+// Makes the process of the thread caller->tid an owner, unless the thread already has an owner.
+// Call tracked_add_owner before the kernel creates a vCPU for the thread. Returns the pid of the
+// thread's owner, or 0 if the thread no longer waits for the supervisor's answer.
 pid_t tracked_add_owner(struct tracked *tracked, const struct caller *caller);
 
-// Forgets the owner's vCPUs with this id whose descriptors the caller's process has closed.
+// Forgets each of the owner's vCPUs that has this id, if the process of the thread caller->tid has
+// closed the vCPU's descriptor.
 void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct caller *caller,
 			   int id);
 
-// Takes the lock, and returns the owner's vCPU that has this id, and to which the caller's fd
-// refers. If the supervisor does not know the vCPU, adds it as VCPU_NO_CPUID. The returned pointer
-// is valid until tracked_unlock. If the caller no longer waits for the supervisor's answer, returns
-// NULL and does not take the lock.
+// Takes the lock, and returns the vCPU to which the descriptor fd of the thread caller->tid refers.
+// id: the vCPU's id. If the supervisor does not know the vCPU, adds the vCPU as VCPU_NO_CPUID. The
+// returned pointer is valid until tracked_unlock. If the thread no longer waits for the
+// supervisor's answer, returns NULL and does not take the lock.
 struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
 				       const struct caller *caller, int fd, int id);
 void tracked_unlock(struct tracked *tracked);
@@ -125,9 +127,9 @@ void tracked_unlock(struct tracked *tracked);
 // Adds the xfeatures of one more CPUID table to the vCPU. The calling thread must hold the lock.
 void tracked_add_table(struct tracked_vcpu *vcpu, uint64_t guest_xcr0);
 
-// Counts a call for which the supervisor cannot read the caller's memory. owner is 0 if the caller
-// has no owner. bits has the same meaning as in rate_limit_allows. Returns how often the owner's
-// memory was not readable, or 0 if the rate limit forbids a report.
+// Counts a watched ioctl of a process that the supervisor cannot access. owner: the pid of the
+// process's owner, or 0. bits has the same meaning as in rate_limit_allows. Returns the number of
+// these ioctls so far, or 0 if the rate limit forbids a report.
 uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64_t bits);
 
 // Returns the number of owners. Sets *pids to an array of the owners' pids. The calling function

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# Tests the Ansible collection over ssh on three hosts. Each host is systemd as PID 1 in namespaces, with this machine's libvirtd
-# and QEMU. The tests share the hosts, and run in this order: the plan, a roll-out that stops, a roll-out that succeeds, and the
-# roll-back. `make lint` runs ansible-lint.
+# Tests the Ansible collection over ssh on three hosts. Each host is a set of namespaces, with systemd as PID 1 and this machine's
+# libvirtd and QEMU. The tests share the hosts, and run in this order: the plan, a roll-out that stops, a roll-out that succeeds,
+# and the roll-back.
 
 load lib
 load libvirt
@@ -25,7 +25,7 @@ boot_fleet() {
   local port=$((20000 + RANDOM % 10000)) name
   ssh-keygen -q -t ed25519 -N '' -f "$BATS_FILE_TMPDIR/key"
   mkdir -p "$BATS_FILE_TMPDIR/stage"/{srv,root,var/lib/prometheus/node-exporter}
-  # bash reads .bashrc for each command over ssh. An empty .bashrc is needed, because this machine's own .bashrc may be slow.
+  # bash reads .bashrc for each command over ssh. The hosts get an empty .bashrc, because this machine's own .bashrc may be slow.
   : >"$BATS_FILE_TMPDIR/stage/root/.bashrc"
   cp "$BATS_FILE_TMPDIR/key" "$BATS_FILE_TMPDIR/key.pub" "$BATS_FILE_TMPDIR/stage/srv/"
   echo '[xsaveshim]' >"$BATS_FILE_TMPDIR/hosts"
@@ -68,12 +68,12 @@ play() { # STATUS PLAYBOOK [ARGUMENT...]
     -e '{"xsaveshim_serial": [1, 1, 1]}' "${@:3}" 3>&-
 }
 
-# Checks that the last playbook's summary has these counts for host NAME.
+# Checks that in the last playbook's summary, the line of host NAME matches PATTERN.
 assert_recap() { # NAME PATTERN
   grep -qE "^$1 +: .*$2" <<<"$output" || fail "expected of $1: $2" "$output"
 }
 
-# Prints the current host's packages, and its files whose names contain xsaveshim.
+# Prints the packages and files of the host that `on` chose, if their names contain xsaveshim.
 traces() {
   host sh -c 'find /etc /usr /var/cache /var/lib/dpkg/info /var/lib/prometheus /var/lib/systemd -name "*xsaveshim*" ! -path "/usr/share/man/*/index.db" | sort; dpkg-query -W "xsaveshim*" 2>/dev/null' || true
 }

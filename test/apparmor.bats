@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Tests the library in libvirt domains that AppArmor confines. A bats inside a testbed kernel runs the tests, with this machine's
-# AppArmor policy, libvirtd and QEMU. A bats outside reads the results. The tests share one libvirt host.
+# Tests the library in libvirt domains that AppArmor confines. A second bats runs the tests in an emulated machine, with this
+# machine's AppArmor policy, libvirtd and QEMU. The outer bats only reads the results. The tests share one libvirt host.
 
 load lib
 load libvirt
@@ -51,17 +51,17 @@ assert_guest_confined() {
   [[ $(host cat "/proc/$(guest_pid)/attr/current") == "libvirt-5ca1ab1e-0000-4000-8000-0123456789ab (enforce)" ]]
 }
 
-# Succeeds if the kernel has logged that AppArmor denied the guest this file. The kernel logs denials with a delay.
+# Succeeds if the kernel has logged that AppArmor denied the domain's QEMU access to PATH. The kernel logs denials with a delay.
 denied() { # PATH
   dmesg | grep -F 'apparmor="DENIED"' | grep -F "profile=\"libvirt-5ca1ab1e" | grep -qF "name=\"$1\""
 }
 
-# Writes /etc/xsaveshim.conf as it was installed, with these lines appended.
+# Writes /etc/xsaveshim.conf: the installed file's text, and then each LINE.
 set_settings() { # LINE...
   { cat "$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"; printf '%s\n' "$@"; } | host tee /etc/xsaveshim.conf >/dev/null
 }
 
-# Installs xsaveshim a second time, in /opt. `in_opt xsaveshim-libvirt` runs the command of that installation.
+# Installs xsaveshim a second time, in /opt. `in_opt xsaveshim-libvirt` runs the command in /opt.
 install_in_opt() {
   make -s -C "$repo" install BUILD="$build" PREFIX=/opt DESTDIR="$BATS_FILE_TMPDIR/opt"
   tar -C "$BATS_FILE_TMPDIR/opt" -c opt | host tar -C / -x

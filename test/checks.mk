@@ -48,9 +48,9 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/* include/xsaveshim/* 
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS)) ## run every fuzzer, FUZZ_SECONDS in all
 	@test/fuzz/run $(if $(FUZZ_RUNS),$(FUZZ_RUNS)x,$(FUZZ_SECONDS)) $(FUZZ) $(RESULTS)/fuzz.rows $(FUZZERS)
 
-# `make sanitize` runs these suites with a library and test programs that are built with ASan and UBSan, and then with TSan. It
-# leaves out suites that inspect built files (elf, install, packages), that run programs without a sanitizer (QEMU in demo, libvirt
-# and qemu; musl), or that measure times and memory (scale).
+# `make sanitize` runs these suites with a library and test programs that are built with ASan and UBSan, and then with TSan. The
+# lists leave out suites that inspect built files (elf, install, packages), that run programs without a sanitizer (demo, libvirt,
+# qemu, musl), or that measure times and memory (scale).
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
@@ -64,7 +64,6 @@ sanitize: ## run suites under ASan and UBSan, and under TSan (5 minutes)
 	run $(BUILD)/thread-command thread command $(RESULTS)/sanitize-supervisor.rows test/supervise.bats; \
 	test -z "$$failed"
 
-# `make bench` measures the costs of xsaveshim and of its alternatives.
 BENCH_ROUNDS ?= 31
 BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcount scale vmm standin.so)
 
@@ -99,12 +98,12 @@ TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-re
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
 # Ansible finds a collection by the names of its directories. One check of ansible-lint is off, because it rejects a collection that
-# supports Debian 12's Ansible, as ours does.
+# supports Debian 12's Ansible.
 COLLECTIONS := $(abspath $(BUILD))/ansible_collections/xsaveshim
 
-# If one tool fails, the other tools still run. Two warnings of gcc's -fanalyzer are off because they are false. They concern
-# descriptors that close_range() closes in supervise/attach.c, and the naked function in preload/interpose.c, which returns by its
-# own assembly.
+# If one tool fails, the other tools still run. Two warnings of gcc's -fanalyzer are off because they are false. These warnings
+# concern descriptors that close_range() closes in supervise/attach.c, and the naked function in preload/interpose.c, which returns
+# by its own assembly.
 .PHONY: lint
 lint: $(BUILD)/host/programs.skel.h ## run every static analyser, and check the format
 	@check() { echo "$$@"; "$$@" || failed=yes; }; failed=; \

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Unit tests of the core, the code in core/ that all modes share. Each test runs the case of build/test/core that has the test's
-# title.
+# Unit tests of the core, the code in core/ that all modes share. For each test, the program build/test/core has a case with the
+# same title.
 
 load lib
 

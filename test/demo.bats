@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Tests of scripts/demo, which shows a guest that is lost without the library and intact with it. The tests also check
-# scripts/demo's messages on a host that cannot run the demo.
+# Tests of scripts/demo, which shows a guest that is lost without the library and intact with the library. Also checks the messages
+# of scripts/demo on a host that cannot run the demo.
 # bats file_tags=kvm
 
 load lib

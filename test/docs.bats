@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Checks that the manual pages and the installed settings file name exactly the events, settings and xfeatures of the code. Only one
-# page may explain each event, setting or exit status. Also checks that links lead to files and headings that exist, and that
+# Checks that the manual pages and the installed settings file name exactly the events, settings and xfeatures of the code. Also
+# checks that only one page explains an event, a setting or an exit status, that links lead to existing files and headings, and that
 # examples are valid.
 
 load lib
@@ -9,9 +9,9 @@ setup() {
   cd "$repo" || return
 }
 
-# Prints the names of all events that the code reports. A name is a string literal in a call of report_begin() or of another
-# function that has a parameter "event". Or it is in an array that such a call indexes. If a call has no name, the script prints the
-# whole call, so that the comparison with the manual fails.
+# Prints the names of all events that the code reports. A call of report_begin(), or of another function with a parameter "event",
+# has the name as a string literal, or takes the name from an array. If the script finds no name in a call, it prints the whole
+# call, so that the comparison with the manual fails.
 events_of_the_code() {
   mapfile -t sources < <(find . -path './[^.]*.c' ! -path './build*' ! -path './test/*')
   # shellcheck disable=SC2016 # perl's own variables

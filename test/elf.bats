@@ -57,7 +57,7 @@ dynamic() { # TAG
 @test "in a program without vCPUs, at most 16 KiB of the library's .bss are resident in memory" {
   local smaps rss
   smaps=$(env LD_PRELOAD="$shim" cat /proc/self/smaps)
-  # the anonymous mapping that directly follows the library's mappings is its .bss
+  # the anonymous mapping that directly follows the library's mappings is the library's .bss
   rss=$(awk '/^[0-9a-f]+-[0-9a-f]+ / { bss = last ~ /libxsaveshim/ && NF == 5; last = $0 } bss && /^Rss:/ { print $2 }' \
     <<<"$smaps")
   [[ $rss =~ ^[0-9]+$ ]] || fail "no .bss found" "$smaps"

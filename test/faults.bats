@@ -23,7 +23,7 @@ teardown() {
 }
 
 # assert_storm_agrees NAME=VALUE...    runs test/vmm/storm.c with 64 threads. Checks that every outcome agrees with storm.c's model,
-# that the library reports each vCPU's first trim, and that no report is torn.
+# that the library reports each vCPU's first trim, and that every report is a whole line.
 assert_storm_agrees() {
   local rounds=$((20 / slow)) restores trims trimmed
   ((rounds == 20)) || echo "# $rounds rounds in place of 20: XSTEST_SLOW=$slow" >&3
@@ -125,7 +125,6 @@ full_pipe() {
   true
 }
 
-# Succeeds if the VMM is in a write() to descriptor 2.
 writes_to_stderr() {
   [[ $(cat "/proc/$vmm_pid/syscall") == '1 0x2 '* ]]
 }
@@ -298,8 +297,8 @@ waits_for_supervisor() {
     `allowed=0x7 after=0x7 dropped=pkru,bit60"
 }
 
-# Makes the OOM killer end the process PID: another process in its cgroup fills the cgroup's memory. Without memory cgroups, sends
-# SIGKILL to PID.
+# Makes the OOM killer end the process PID: another process fills the memory of PID's cgroup. Without memory cgroups, sends SIGKILL
+# to PID.
 oom_kill() { # PID
   if ((EUID != 0)) || ! grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
     echo "# no memory cgroups here: SIGKILL in place of the OOM killer" >&3
@@ -330,7 +329,7 @@ oom_kill() { # PID
   local public
   need_kvm
   make_public "$build/xsaveshim" "$vmm"
-  chmod 711 "$public/vmm" # the supervisor may not read the memory of a program whose file it may not read
+  chmod 711 "$public/vmm" # the supervisor may read a VMM's memory only if it may read the VMM's program file
   # shellcheck disable=SC2046 # two numbers
   mknod -m 666 "$public/kvm" c $((0x$(stat -c %t /dev/kvm))) $((0x$(stat -c %T /dev/kvm)))
   run --separate-stderr timeout 60 env DEVICE="$public/kvm" setpriv --reuid nobody --regid nogroup --clear-groups \

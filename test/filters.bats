@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
 # Tests the library and the supervisor under the seccomp filters of real VMMs. test/vmm/filtered.c imitates each VMM: it makes the
-# VMM's calls in their order, under the VMM's filter. The filter kills the process at a system call that it does not allow.
+# VMM's system calls in the VMM's order. The VMM's filter kills the process at each system call that the filter does not allow.
 
 load lib
 
@@ -11,11 +11,11 @@ log=$BATS_TEST_TMPDIR/log
 disk=$BATS_TEST_TMPDIR/disk
 pipe=$BATS_TEST_TMPDIR/pipe
 killed_by_sigsys=159
-full= # if set, the log is full: it has 1 KiB, and the VMM's RLIMIT_FSIZE is 1 KiB
+full= # if set, the log file is full: it has 1 KiB, and the VMM's RLIMIT_FSIZE is 1 KiB
 
 # The guest has FP, SSE and AVX, and the restored payload has an xfeature that this host's KVM lacks. When the VMM saves, KVM leaks
-# another xfeature, so the library reports a second trim. The tests need this second report, because Firecracker has not yet
-# installed its filter at the first report.
+# another xfeature, so the library reports a second trim. The tests need this second report, because Firecracker installs its filter
+# only after the first report.
 setup() {
   need_no_settings_file
   need_kvm
@@ -69,7 +69,7 @@ assert_ended() { # LINE...
   done
 }
 
-# Reads reports from standard input and prints their events in order, such as "notice:trim:KVM_SET_XSAVE".
+# Prints the events of the reports on standard input, in order, such as "notice:trim:KVM_SET_XSAVE".
 events() {
   grep -oE 'level=[a-z]+ event=[a-z-]+ [^:]*ioctl=[A-Z0-9_]+' | sed -E 's/level=([a-z]+) event=([a-z-]+) .*ioctl=/\1:\2:/' | xargs
 }
@@ -78,7 +78,7 @@ syslog_has() { # EVENTS
   [[ $(tr '<' '\n' <"$messages" | events) == "$1" ]]
 }
 
-# Checks that the first argument's log has reports of exactly EVENTS, and that the other logs are empty.
+# Checks that the given log has reports of exactly EVENTS, and that the other logs are empty.
 assert_reported_in() { # stderr|syslog|file|none EVENTS
   local place text
   for place in stderr syslog file; do
@@ -209,7 +209,7 @@ each() { # COMMAND    runs COMMAND for both modes and each VMM
   for name in "${vmms[@]}"; do each_mode "$1" "$name"; done
 }
 
-assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    checks that the VMM restores, and that log PLACE has the reports
+assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    checks that the VMM restores, and that PLACE gets the reports
   local place=$1 mode=$2 name=$3 environment=()
   shift 3
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -218,7 +218,7 @@ assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    checks that 
   assert_reported_in "$place" "$(trims "$mode" "$name")"
 }
 
-# When StratoVirt becomes a daemon, it points descriptor 2 at /dev/null before KVM_CREATE_VM. QEMU points descriptor 2 there after
+# When StratoVirt becomes a daemon, StratoVirt points descriptor 2 at /dev/null before KVM_CREATE_VM. QEMU does so after
 # KVM_SET_CPUID2.
 loses_stderr() { # MODE VMM
   assert_restored syslog "$@" close=2
@@ -330,7 +330,7 @@ sets_xcrs() { # MODE VMM
   assert_reported_in none ""
   run_filtered "$@" 0x7 set-xsave=0x7 "set-xcrs=$leaky"
   assert_ended "set-xcrs=$leaky: EINVAL" end
-  [[ $1 == supervisor ]] || assert_reported_in stderr error:refused:KVM_SET_XCRS # the supervisor does not see the results of calls
+  [[ $1 == supervisor ]] || assert_reported_in stderr error:refused:KVM_SET_XCRS # the supervisor does not see ioctls' results
   run_filtered "$@" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
   assert_ended 'set-xsave=0x7: 0 xstate_bv=0x3' 'set-xcrs=0x7: 0' end
   assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS"

@@ -24,8 +24,8 @@ teardown() {
   host disable >/dev/null
 }
 
-# Checks that the kernel has logged nothing since the test began, except about BPF programs that write memory, about delays on a
-# busy host, and about VMs.
+# Checks that the kernel has logged nothing since the test began, except messages about BPF programs that write memory, delays on a
+# busy host, and VMs.
 assert_kernel_is_silent() {
   run grep -vE -e 'bpf_probe_write_user|callbacks suppressed|bpf_get_probe_write_proto|hrtimer: interrupt took' \
     -e 'rcu_tasks_wait_gp|user requested TSC rate|kvm.*(unhandled|ignored|supported)|SEV|cgroup|systemd' <(dmesg | tail -n "+$((before + 1))")

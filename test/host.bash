@@ -51,7 +51,7 @@ assert_counts() { # NAME=NUMBER...    checks these counts of `host status --json
   done
 }
 
-# Loads a payload with AVX and PKRU, which the guest lacks, and checks the payload's XSTATE_BV afterwards.
+# Loads a payload with AVX and PKRU, which the guest lacks, and checks the payload's XSTATE_BV after the load.
 assert_loads() { # XSTATE_BV
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207
   [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(outcome)"
@@ -77,7 +77,6 @@ assert_watch_reported() { # EVENT LINE...
 # Prints the directories in which replaced BPF programs stay pinned.
 retired() { find /sys/fs/bpf -name 'xsaveshim-retired-*'; }
 
-# Sets unmet to the reason why the host mode's tests cannot run on this machine, if there is one.
 find_unmet_requirement() {
   unmet=$(unmet_requirement)
   export unmet

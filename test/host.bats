@@ -175,7 +175,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   "$vmm" create 0 cpuid 0xd=0x3 pause set-xsave 0x3 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &
   pid=$!
   wait_for 20 grep -q cpuid "$BATS_TEST_TMPDIR/out"
-  # when their pins are removed, the kernel detaches the BPF programs at the ioctl's exit
+  # unpins the BPF programs that run at the end of an ioctl, so that the kernel detaches them
   rm -f /sys/fs/bpf/xsaveshim/exit{,2}
   wait_for 30 eval '! host status | grep -q ^active'
   echo >>"$BATS_TEST_TMPDIR/in"
@@ -272,7 +272,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
 
 @test "if a VMM ends before xsaveshim host watch starts, watch still reports the VMM's event with guest name, event time and VMM start time" {
   enable
-  # The test VMM exits at -name, because it does not know this step.
+  # The test VMM exits at -name, which is not one of its steps.
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
   start_watch
   wait_for 20 watch_reported event=trim
@@ -322,8 +322,8 @@ vcpus() { # NUMBER TIMES
   done
 }
 
-# Runs a command as another user. The host mode limits how much each group of processes may use. In the root cgroup, where the tests
-# run, each user's processes are a group.
+# Runs a command as another user. The host mode limits how many vCPUs and reports each group of processes may have. In the root
+# cgroup, where the tests run, each user's processes are a group.
 other_group() {
   chmod 666 /dev/kvm
   setpriv --reuid 65534 --clear-groups "$@"

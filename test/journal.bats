@@ -31,7 +31,7 @@ messages_of() { host journalctl --quiet --output=cat --identifier=xsaveshim --pr
   run ! grep -v '^level=' <<<"$output"
 }
 
-# Which event `xsaveshim host watch` reports depends on this machine's KVM and kernel: inactive or state-unknown.
+# `xsaveshim host watch` reports inactive or state-unknown, depending on this machine's KVM and kernel.
 @test "xsaveshim host watch writes a report into the journal as an entry with a priority, the field XSAVESHIM_EVENT, and a MESSAGE_ID" {
   local event
   host systemctl start xsaveshim-host-watch

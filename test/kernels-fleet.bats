@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# The fleet's parts that need the host mode, with systemd in namespaces, in a testbed kernel: the hardened unit of the metrics, and the
-# playbook evacuate.
+# Tests two fleet tools that need the host mode: the unit xsaveshim-metrics.service and the playbook evacuate.yml. They run under
+# systemd in namespaces, in a testbed kernel.
 
 load lib
 

@@ -9,12 +9,12 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    runs SUITE in a testbed kernel, and checks that all its tests pass and
+# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    runs SUITE in a testbed kernel, and checks that every test passes and
 # none is skipped
 assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
-  # PATH begins with the directory of bats' internal programs, whose program bats must not run here.
+  # bats puts the directory of its internal programs first in PATH. The `bats` in that directory must not run here.
   run env PATH="${PATH#"${BATS_LIBEXEC:+$BATS_LIBEXEC:}"}" timeout -k 30 900 test/kernels/run --timeout 850 "${options[@]}" "$1" -- \
     env XSTEST_SLOW=10 BUILD="$build" "${@:2:$#-2}" bats --formatter tap "${!#}"
   if ((status != 0)) || grep -qE '^not ok|# skip' <<<"$output" || ! grep -q '^ok ' <<<"$output"; then
@@ -30,8 +30,8 @@ inside() {
   run --separate-stderr timeout 600 test/kernels/run --timeout 500 "${options[@]}" "$1" -- bash -c "$2" "$build" "${@:3}"
 }
 
-# Runs a command for which KVM's module has no BTF, as on Proxmox's 5.15. Without this BTF, the host mode watches the exit of KVM's
-# ioctl by a kretprobe.
+# Runs a command on a system where KVM's module has no BTF, as on Proxmox's kernel 5.15. Without this BTF, the host mode uses a
+# kretprobe to run at the end of KVM's ioctl.
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
 @test "host.bats, the test suite of the host mode, passes on a kernel that neither leaks xfeatures nor refuses leaked xfeatures" {
@@ -58,8 +58,8 @@ crowd_result() { # NAME KERNEL
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
-# The kernel preempts the program within bpf(2), which reads the map. Until this call ends, the kernel skips the BPF programs of all
-# kprobes on that CPU.
+# The kernel may preempt the program in the middle of a bpf(2) call that reads the BPF map. Until the call ends, the kernel skips
+# the BPF programs of all kprobes on that CPU.
 @test "while a program reads a large BPF map under preempt=full, the host mode trims at least 98 % of payloads, and counts the rest as not_trimmed" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
@@ -173,8 +173,8 @@ get-xsave: 0
   result oracle-host 'KVM as the oracle: the host mode' '20,000 random payloads, each with a random CPUID table, on the affected kernel' '0 mismatches'
 }
 
-# Bugs of the host mode that the oracle must find. Each entry has a source file, and the sed script that puts the bug into this
-# file.
+# Bugs of the host mode that the program test/oracle must find. Each entry has a source file, and the sed script that puts the bug
+# into this file.
 declare -gA helper_bugs=(
   [index-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/1/'
   [flag-ignored]='include/xsaveshim/guest_cpuid.h s/(!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || entry->index == 0)/entry->index == 0/'
@@ -210,7 +210,7 @@ helper_with() {
   result oracle-host-bugs 'the oracle itself: the host mode' "${#helper_bugs[@]} bugs put into the host mode (${!helper_bugs[*]})" 'each caught within 1,000 tables'
 }
 
-# Counts the instructions that the whole emulated machine executes for a call, and writes the counts to results/host-cost.
+# Counts the instructions that the whole machine executes for a system call, and writes the counts to results/host-cost.
 @test "the host mode adds no instruction to KVM_RUN or to ioctls outside KVM, and at most 1,000 to a vCPU ioctl that it does not watch" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --icount debian '

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# The container image of the host mode and its DaemonSet, in a testbed kernel whose KVM leaks xfeatures. runc runs the containers
-# that the DaemonSet describes, as Kubernetes would. No test has a cluster.
+# Tests the container image of the host mode and its DaemonSet, in a testbed kernel whose KVM leaks xfeatures. There is no
+# Kubernetes cluster: runc runs the containers that the DaemonSet describes.
 
 load lib
 
@@ -55,7 +55,7 @@ make_bundles() { # DIRECTORY
       .linux.resources.devices = [{allow: true, access: \"rwm\"}] | .mounts += [{destination: \"/dev/kvm\", type: \"bind\",
       source: \"/dev/kvm\", options: [\"bind\"]}]" config.json >new && mv new config.json)
     start vmm <steps >saved & exec 5>steps
-    # Waits until the VMM has saved its guest once more.
+    # Waits until the VMM has saved its guest the given number of times.
     saves() { for _ in {1..200}; do (($(grep -c ^get-xsave: saved) == $1)) && return; sleep 0.1; done; echo "no save $1"; }
     saves 1
     start enable

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
 # Moves a Linux guest, whose processes always compute with vector registers (test/guest/load.c), between two testbed kernels:
-# "leaky", which leaks xfeatures, and "affected", which refuses leaked xfeatures. The two machines run at the same time and share
-# the snapshots. The guest itself boots the testbed's kernel "fixed".
+# "leaky", which leaks xfeatures, and "affected", which refuses leaked xfeatures. The two emulated machines run at the same time and
+# share the snapshots. The guest itself boots the testbed's kernel "fixed".
 
 load lib
 load qemu
 
 trips=10
 
-# leg WAY VCPUS NUMBER    prints one leg of a trip (a restore and a save) as an argument DEED of test/kernels/load. Odd legs lead to
-# the affected kernel, even legs to the leaky kernel.
+# leg WAY VCPUS NUMBER    prints one leg of a trip as an argument DEED of test/kernels/load. In a leg, a host restores the guest and
+# saves it again. Odd legs lead to the affected kernel, even legs to the leaky kernel.
 leg() {
   local from=$1$2-$(($3 - 1))
   (($3 > 1)) || from=booted$2
   echo "$1:$2:$from:$1$2-$3"
 }
 
-# legs_of WAY TRIPS FIRST    prints the legs FIRST, FIRST + 2 and so on, each for one vCPU and for two
+# legs_of WAY TRIPS FIRST    prints the legs FIRST, FIRST + 2 and so on, each for one vCPU and for two vCPUs
 legs_of() {
   local number vcpus
   for ((number = $3; number <= 2 * $2; number += 2)); do
@@ -31,7 +31,7 @@ travels_on() { # KERNEL DEED...
     2>"$out/$1.stderr" || { echo "the $1 host failed:" && cut -c1-300 "$out/$1.stderr" && echo; } | sed 's/^/# /' >&3
 }
 
-# A leg that fails writes no row, so the test that looks for this row fails.
+# Only a leg that succeeds writes a row of results. Each test looks for its rows.
 setup_file() {
   local affected
   cd "$repo" || return

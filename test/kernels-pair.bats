@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
 # Compares the forecasts of `xsaveshim pair` with what real KVMs do. `xsaveshim probe` runs on two hosts. The first host saves a
-# guest, and the second host restores the guest, without the library and with it. A host is a testbed kernel on an emulated CPU with
-# or without PKRU. teardown_file writes the table "pairs" of docs/testing.md.
+# guest, and the second host restores the guest, without and with the library. Each host is an emulated machine, with or without
+# PKRU, that runs a testbed kernel. teardown_file writes the table "pairs" of docs/testing.md.
 
 load lib
 load qemu
@@ -22,7 +22,7 @@ on() { # HOST DEED...
     "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
-# On a host that is in both lists, probe runs twice and gives the same answers.
+# On a host that is both a source and a destination, `xsaveshim probe` runs twice, with the same answers.
 play() {
   local host from restores=()
   for from in "${sources[@]}"; do restores+=("restore:from-$from:without" "restore:from-$from:with"); done
@@ -34,7 +34,7 @@ play() {
   done
 }
 
-# A host that fails writes no rows, so the test that looks for these rows fails.
+# Only a host that succeeds writes rows of results. The test looks for all rows.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -42,7 +42,7 @@ setup_file() {
   play || { echo "a host failed:" && cat "$out/stderr"; } | sed 's/^/# /' >&3
 }
 
-# Sets answer to the answer of `xsaveshim pair`, for a guest without XSAVE.
+# Sets answer to what `xsaveshim pair` answers for a guest without XSAVE.
 judge() { # FROM TO
   answer=$("$build/xsaveshim" pair --json "$out/$1.json" "$out/$2.json" | jq -r .result.answer)
 }

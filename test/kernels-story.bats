@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Shows the bug and its cure on testbed kernels that really leak xfeatures or really refuse leaked xfeatures. The guest checks its
-# own registers. QEMU saves the guest on the kernel "leaky", and restores the guest on the other kernels: without xsaveshim, with
-# the library, and with the host mode. teardown_file writes the table "kernels" of docs/testing.md.
+# Shows how guests are lost, and how xsaveshim prevents that, on kernels that really leak xfeatures or really refuse leaked
+# xfeatures. The guest checks its own registers. QEMU saves the guest on the kernel "leaky", and restores the guest on the other
+# kernels: without xsaveshim, with the library, and with the host mode. teardown_file writes the table "kernels" of docs/testing.md.
 
 load lib
 load qemu
@@ -15,7 +15,7 @@ on() {
     timeout 600 "$repo/test/kernels/run" --timeout 500 "${options[@]}" "$1" -- "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
-# The source and the destination run at the same time, with a virtio serial line between them.
+# The source's and the destination's emulated machines run at the same time, with a virtio serial line between them.
 migrates_live() {
   local receiver
   on --link "$BATS_FILE_TMPDIR/line,server=on" affected receive:live:without &
@@ -35,7 +35,7 @@ whole_story() {
     migrates_live
 }
 
-# If a part of whole_story fails, it writes no rows, so the tests that look for these rows fail.
+# Only a part of whole_story that succeeds writes rows of results. Each test looks for its rows.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out

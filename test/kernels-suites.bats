@@ -50,7 +50,8 @@ run_state_test() { # KERNEL [LD_PRELOAD]
   done
 }
 
-# Since Linux 6.6 state_test also loads a payload into a vCPU with an empty CPUID table. Affected kernels refuse this payload.
+# Since Linux 6.6 state_test also loads a payload into a vCPU with an empty CPUID table. Kernels that refuse leaked xfeatures refuse
+# this payload.
 @test "if KVM's selftest state_test restores into a vCPU with an empty CPUID table, it fails without the library on a kernel that refuses leaked xfeatures" {
   run_state_test affected
   if grep -q 'regardless of guest CPUID' "$state_test.c"; then

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Tests test/kernels/build with a fake kernel source that takes no time to build, and test/kernels/run with a real kernel.
+# Tests test/kernels/build with a fake kernel source that builds at once, and test/kernels/run with a real kernel.
 
 # bats file_tags=testbed
 
@@ -18,9 +18,8 @@ teardown() {
   [[ ! ${background:-} ]] || kill -KILL -- "-$background" 2>/dev/null || true
 }
 
-# Makes a fake kernel source. Its vmlinux is the concatenation of the files that test/kernels/changes changes. Each build adds a
-# line to $work/made. If $work/hold exists, a build waits until $work/go exists. A script that only copies its input takes the place
-# of objcopy.
+# Makes a fake kernel source. Its vmlinux is the concatenation of the files that test/kernels/changes edits. Each build adds a line
+# to $work/made. If $work/hold exists, a build waits until $work/go exists. The fake objcopy only copies its input.
 fake_source() {
   mkdir "$work/bin"
   printf '#!/bin/sh\ncp "$2" "$3"\n' >"$work/bin/objcopy"

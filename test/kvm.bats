@@ -93,8 +93,8 @@ find_lacking_bit() {
   assert_printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
 }
 
-# Returns true if this host's KVM keeps the CPUID leaf 0xD that the VMM sets. PVM, a variant of KVM, rewrites the leaf, and its
-# KVM_SET_XCRS uses the rewritten leaf.
+# Returns true if this host's KVM keeps the CPUID leaf 0xD that the VMM sets. PVM, a variant of KVM, rewrites the leaf, and then
+# checks XCR0 against the rewritten leaf.
 table=0x0=0xd,0x1=0x0/0x4000000,0xd.0=0x3
 keeps_the_table() {
   bare create 0 cpuid "$table" get-cpuid none

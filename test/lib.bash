@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Functions that the suites share; `load lib` sources this file. $build is the directory in which `make test-programs` has built.
+# Functions that the suites share; `load lib` sources this file. `make test-programs` has built the programs in $build.
 
 bats_require_minimum_version 1.5.0
 
@@ -45,7 +45,7 @@ wait_for() {
 }
 
 # Returns true if a process waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols does not show the
-# function, so on such a kernel returns true if the process waits in SYSTEM-CALL (a number).
+# function. On such a kernel, returns true if the process waits in SYSTEM-CALL (a number).
 waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   if [[ -e /proc/$3/wchan ]]; then
     grep -q "$1" "/proc/$3/wchan"
@@ -54,8 +54,8 @@ waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   fi
 }
 
-# Returns true if all threads of PID are stopped. When kill returns, some threads may still run: the kernel delivers SIGSTOP to one
-# thread, which then stops the other threads.
+# Returns true if all threads of PID are stopped. When `kill -STOP` returns, some threads may still run: the kernel delivers SIGSTOP
+# to one thread, which stops the others.
 is_stopped() { # PID
   ! grep -L $'^State:\tT' "/proc/$1"/task/*/status | grep -q .
 }
@@ -68,8 +68,8 @@ make_public() { # FILE...
   cp "$@" "$public/"
 }
 
-# Skips a test if this host's /etc/xsaveshim.conf has settings, because the library reads them. test/run hides this file, but only
-# for root.
+# Skips a test if this host's /etc/xsaveshim.conf has settings, because the library reads them. If root runs test/run, test/run
+# hides this file.
 need_no_settings_file() {
   [[ ! -s /etc/xsaveshim.conf ]] ||
     skip "xsaveshim is installed here, and its /etc/xsaveshim.conf gets into this test: run scripts/test as root, or move it away"
@@ -145,8 +145,8 @@ run_shimmed_standin() {
   run_standin LD_PRELOAD="$shim $standin" "$@"
 }
 
-# Python is slow in the testbed's emulated machines. So a suite collects the JSON of all its tests, and its last test validates all
-# this JSON at once.
+# Python is slow in the testbed's emulated machines. So a suite collects the JSON of all its tests, and the last test validates all
+# of the JSON at once.
 collect_json() { # JSON...
   jq -ce . <<<"$*" >>"$BATS_FILE_TMPDIR/json"
 }
@@ -161,7 +161,7 @@ assert_collected_valid() { # SCHEMA
   validate "$1" <"$BATS_FILE_TMPDIR/json"
 }
 
-# Prints the exit status and the output of the last `run`, for the message of a failed assertion.
+# Prints the exit status and the output of the last `run`, for a failure's message.
 outcome() {
   printf '%s\n' "exit status: $status" "--- output:" "$output" "--- stderr:" "$stderr"
   [[ ! -e $calls ]] || { echo "--- calls:"; cat "$calls"; }
@@ -194,7 +194,8 @@ assert_vcpu_calls() {
   diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(outcome)"
 }
 
-# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other ioctl request that it only passes on.
+# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other ioctl request that the library only passes
+# on.
 assert_cheap() {
   run --separate-stderr timeout 120 "$build/test/stepcount" "$shim"
   ((status == 0)) || fail "$stderr" || return

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Restores libvirt's domains that were saved on a leaky host (whose KVM adds xfeatures that guests never had), with the library and
-# without it. The host is systemd as PID 1 in namespaces, with this machine's libvirtd, QEMU and KVM, and with stock settings. The
-# tests share the host and the saved images.
+# Restores libvirt domains, with and without the library. The domains were saved on a leaky host, whose KVM adds xfeatures that
+# guests never had. The test host is a set of namespaces, with systemd as PID 1, this machine's libvirtd, QEMU and KVM, and stock
+# settings. The tests share the host and the saved images.
 
 load lib
 load libvirt
@@ -22,7 +22,7 @@ setup_file() {
   managed_save_leaky
 }
 
-# Saves a leaky guest by `virsh managedsave`, and moves the save file to /srv/managed.save.
+# Saves a guest with leaked xfeatures by `virsh managedsave`, and moves the save file to /srv/managed.save.
 managed_save_leaky() {
   start_leaky_guest
   host touch /srv/leaking
@@ -160,7 +160,6 @@ assert_loses_registers() { # virsh ARGUMENT...
   [[ $output == *"error: Failed to start domain 'guest'"* ]]
   [[ -s $host_root$managed_save ]]
 
-  # Without the library, QEMU's version alone decides what becomes of the guest.
   host xsaveshim-libvirt disable
   host rm "$managed_save" /var/log/libvirt/qemu/guest.log
   assert_loses_registers virsh restore /srv/unloadable.save
@@ -194,8 +193,8 @@ judge_image() { # IMAGE
 
 domains_log=/var/log/xsaveshim/domains.log
 
-# Writes a settings file with mistakes. It names a log file in a directory that belongs to the domains' user. libvirtd's own stderr
-# goes to /srv/libvirtd.err.
+# Writes a settings file with mistakes. This file names a log file in a directory of the user that domains run as. Sends libvirtd's
+# own stderr to /srv/libvirtd.err.
 configure_log() {
   host install -d -o libvirt-qemu -g libvirt-qemu -m 700 "$(dirname "$domains_log")"
   printf '%s\n' XSAVESHIM_REFUSED=abort "XSAVESHIM_LOG=$domains_log" XSAVESHIM_TRIM=everything 'no such setting' |
@@ -212,7 +211,7 @@ unconfigure_log() {
   host systemctl daemon-reload
 }
 
-# Prints the name and the open files of each process of the host that has the library, except QEMU processes.
+# Prints the name and the open files of each process on the host that has loaded the library, except QEMU processes.
 descriptors_with_library() {
   host sh -c 'for maps in $(grep -l libxsaveshim /proc/[0-9]*/maps 2>/dev/null); do
     process=${maps%/maps}
@@ -280,7 +279,8 @@ stop_kolla() {
   host systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
 }
 
-# Runs the command of docs/other-hosts.md that writes the preload file, and sets volumes to the volumes that the page names.
+# Runs the command of docs/other-hosts.md that writes the preload file, and sets the variable volumes to the volumes that the page
+# names.
 prepare_kolla() {
   local section command
   section=$(sed -n '/^## OpenStack/,/^## KubeVirt/p' "$repo/docs/other-hosts.md")

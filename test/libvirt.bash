@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Boots a libvirt host for tests: systemd as PID 1 in namespaces (test/tools/systemd-ns), with this machine's libvirt and QEMU, and
-# the canary guest (test/guest/canary.S) as a domain. Without /dev/kvm the domain is of type qemu. A suite calls `load lib` first.
-# The directory $host_dir has the host's state. If a suite's tests share one host, the suite sets host_dir to a directory in
+# Boots a libvirt host for tests: namespaces (test/tools/systemd-ns) with systemd as PID 1, this machine's libvirt and QEMU, and the
+# canary guest (test/guest/canary.S) as a domain. Without /dev/kvm the domain is of type qemu. A suite calls `load lib` first. The
+# directory $host_dir has the host's state. If a suite's tests share one host, the suite sets host_dir to a directory in
 # $BATS_FILE_TMPDIR.
 
 host_dir=$BATS_TEST_TMPDIR/host
@@ -101,7 +101,7 @@ printed_more() { # SIZE-BEFORE LETTERS
   (($(tail -c "+$(($1 + 1))" "$serial" | tr -cd "$2" | wc -c) >= 3))
 }
 
-# Checks that the running guest now prints this letter and no other.
+# Checks that the guest now prints only this letter: T if its canary is intact, X if the canary is lost.
 assert_guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")
@@ -109,8 +109,8 @@ assert_guest_prints() { # T|X
   tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" || fail "the guest printed other letters than $1"
 }
 
-# Starts a guest with leak.so. While /srv/leaking exists, leak.so adds an xfeature that this host's KVM refuses to the state that
-# libvirt saves.
+# Starts a guest with leak.so. As long as /srv/leaking exists, leak.so adds to the saved state an xfeature that this host's KVM
+# refuses.
 start_leaky_guest() {
   host virsh -q define /srv/guest/leaky.xml
   host virsh -q start guest
@@ -118,8 +118,8 @@ start_leaky_guest() {
   assert_guest_prints T
 }
 
-# Saves a leaky guest as /srv/leaky.save. The domain XML in this image does not preload leak.so. Afterwards the domain is defined
-# and stopped.
+# Saves a guest with a leaked xfeature as /srv/leaky.save. The domain XML in this image does not preload leak.so. Afterwards the
+# domain is defined and stopped.
 save_leaky() {
   start_leaky_guest
   host touch /srv/leaking
@@ -130,7 +130,6 @@ save_leaky() {
 
 qemu_exits_on_refusal() { (. "$repo/test/qemu.bash" && qemu_exits_on_refusal); }
 
-# Succeeds if the running guest's log reports that the library trimmed a payload.
 trim_in_guest_log() {
   host grep "^xsaveshim: level=notice event=trim pid=$(guest_pid) ioctl=KVM_SET_XSAVE vcpu=0 " /var/log/libvirt/qemu/guest.log
 }

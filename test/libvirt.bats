@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# Tests the command xsaveshim-libvirt. Each test boots a host: systemd as PID 1 in namespaces, with this machine's libvirtd and
-# QEMU. The tests do not need KVM.
+# Tests the command xsaveshim-libvirt. Each test boots a host: a set of namespaces, with systemd as PID 1 and this machine's
+# libvirtd and QEMU. The tests do not need KVM.
 
 load lib
 load libvirt
@@ -64,7 +64,7 @@ start_enable() { # NAME
   } 3>&- &
 }
 
-# Starts xsaveshim-libvirt enable, and returns when libvirt delays the start of enable's probe domain.
+# Starts xsaveshim-libvirt enable, and returns as soon as libvirt is delaying the start of enable's probe domain.
 start_held_enable() { # NAME
   rm -f "$host_root/srv/held"
   touch "$host_root/srv/hold"
@@ -260,7 +260,7 @@ assert_status_fails() { # MESSAGE
   host xsaveshim-libvirt status
 }
 
-# Prints the XML of a domain without devices. The XML sets LD_PRELOAD if the second argument gives a value.
+# Prints the XML of a domain without devices. With a second argument, the XML sets LD_PRELOAD.
 plain_xml() { # NAME [LD_PRELOAD]
   echo "<domain type='$domain_type' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>$1</name>
     <memory unit='MiB'>16</memory><os><type arch='x86_64'>hvm</type></os>
@@ -480,7 +480,7 @@ preload() { # FILE VALUE
   host apparmor_parser --skip-kernel-load --skip-cache <<<"$profile"
   host xsaveshim-libvirt disable
 
-  # In later versions of libvirt, AppArmor's abstraction ends with this line.
+  # In libvirt 9.1 and later, AppArmor's abstraction ends with this line.
   host sed -i '$ainclude if exists <abstractions/libvirt-qemu.d>' /etc/apparmor.d/abstractions/libvirt-qemu
   host xsaveshim-libvirt enable
   [[ ! -s $host_root/etc/apparmor.d/local/abstractions/libvirt-qemu ]]
@@ -490,8 +490,8 @@ preload() { # FILE VALUE
 
 @test "xsaveshim-libvirt disable leaves AppArmor's local file for libvirt as it was before enable, whether it was a symbolic link or missing" {
   local_file=/etc/apparmor.d/local/abstractions/libvirt-qemu
-  # In later versions of libvirt, AppArmor's abstraction includes a directory. The test deletes this line, so that enable needs the
-  # local file.
+  # In libvirt 9.1 and later, AppArmor's abstraction includes a directory. The test deletes the include line, so that enable needs
+  # the local file.
   host sed -i '/<abstractions\/libvirt-qemu\.d>/d' /etc/apparmor.d/abstractions/libvirt-qemu
   host mkdir -p /srv/managed "$(dirname "$local_file")"
   echo '# by the administrator' | host tee /srv/managed/libvirt-qemu

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Tests of what `xsaveshim metrics` prints about running VMMs, about a KVM that refuses leaked payloads, and about an active host
-# mode. prometheus.bats gives similar lines to Prometheus.
+# Tests what `xsaveshim metrics` prints about running VMMs, a KVM that refuses leaked xfeatures, and an active host mode.
 
 load lib
 
@@ -16,7 +15,7 @@ teardown() {
   for vmm_pid in "${vmm_pids[@]}"; do kill "$vmm_pid" || true; done
 }
 
-# Starts COMMAND, and waits until each of its VMMs has printed "ready". Sets vmm_pid.
+# Starts COMMAND, and waits until VMMS processes have printed "ready". Sets vmm_pid.
 start_vmm() { # VMMS COMMAND...
   [[ -e $BATS_TEST_TMPDIR/stdin ]] || mkfifo "$BATS_TEST_TMPDIR/stdin"
   : >"$BATS_TEST_TMPDIR/said"
@@ -28,7 +27,7 @@ start_vmm() { # VMMS COMMAND...
 
 is_ready() { (($(grep -c ready "$BATS_TEST_TMPDIR/said") >= $1)); } # VMMS
 
-# Writes the metrics to a file, and checks the file by promtool if promtool is installed.
+# Writes the metrics to a file, and checks the file with promtool if that is installed.
 print_metrics() { # [VARIABLE=VALUE...]
   metrics=$BATS_TEST_TMPDIR/metrics
   env "$@" "$build/xsaveshim" metrics >"$metrics"

@@ -85,7 +85,7 @@ teardown() {
   pid=$!
   wait_for $((20 * ${XSTEST_SLOW:-1})) test -e "$file"
   before=$(stat -c %i "$file")
-  exec 9<"$file" # keeps the inode number from being used again
+  exec 9<"$file" # as long as this is open, no new file gets the inode number
   wait_for $((20 * ${XSTEST_SLOW:-1})) eval '[[ $(stat -c %i "$file") != "$before" ]]'
   kill "$pid"
   [[ $(tail -n 1 <&9) == "xsaveshim_last_success_timestamp_seconds "* ]]

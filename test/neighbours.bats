@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# If a daemon has LD_PRELOAD, each program that it starts loads the library, even a program that is not a VMM. Such programs must
-# not notice the library.
+# Tests that programs other than VMMs do not notice the library. If a daemon has LD_PRELOAD, each program that the daemon starts
+# loads the library.
 
 load lib
 
@@ -21,8 +21,8 @@ traced() {
   ((status == 0)) || fail "exit status $status" "$output"
 }
 
-# Prints a sorted list of the system calls that have an effect outside the process. Omits pids and addresses, because they differ
-# between runs.
+# Prints a sorted list of the system calls that have an effect outside the process. Omits pids and addresses, which differ between
+# runs.
 effects() { # NAME
   local calls='write|writev|pwrite64|pwritev2?|sendto|sendmsg|sendmmsg|socket|socketpair|connect|bind|dup[23]?|fcntl|pipe2?|eventfd2'
   calls+='|memfd_create|openat|open|creat|mkdir|mknod|rename|unlink|ftruncate|kill|tgkill|getpid|prctl|rt_sigaction|ioctl'
@@ -30,7 +30,7 @@ effects() { # NAME
     sed -E 's/0x[0-9a-f]+/ADDRESS/g; s/^(write\([0-9]+), .*/\1/; s/= [0-9]+$/= NUMBER/; s/\(([0-9]+), F_/(FD, F_/' | sort
 }
 
-# Checks that in each program the library reads its settings file once, and then inspects only standard error and RLIMIT_FSIZE.
+# Checks that in each program the library reads the settings file once, and then inspects only standard error and RLIMIT_FSIZE.
 assert_settings_read_once() { # PROGRAMS
   local file calls programs=0 loads
   for file in "$BATS_TEST_TMPDIR"/shimmed.*; do

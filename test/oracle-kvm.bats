@@ -11,14 +11,14 @@ judged_by() {
   run timeout 900 "$repo/test/kernels/run" --timeout 800 "$1" -- "${@:2}"
 }
 
-# assert_agrees KERNEL XFEATURES    checks that this kernel's KVM and the core find the same XCR0 in each table. XFEATURES
+# assert_agrees KERNEL XFEATURES    checks that this kernel's KVM and the core find the same XCR0 in each CPUID table. XFEATURES
 # says which xfeatures the kernel's KVM_SET_XSAVE accepts.
 assert_agrees() {
   judged_by "$1" "$build/test/oracle" cpuid 100000 "$seed"
   ((status == 0)) || fail "exit status $status" "$output" || return
   [[ $output == *"KVM_SET_XSAVE takes $2"$'\n'* ]] || fail "this KVM does not take $2:" "$output" || return
   [[ $output =~ tables=100000\ refused-by-kvm=([0-9]+)\ mismatches=0 ]] || fail "$output" || return
-  # KVM must accept most tables, and must refuse some, to show that a refused table changes nothing.
+  # KVM must accept most tables, but also refuse some: the oracle also checks that a refused table changes nothing.
   ((BASH_REMATCH[1] > 0 && BASH_REMATCH[1] < 20000)) || fail "$output" || return
   result "oracle-$1" "KVM as the oracle: $1 kernel" "100,000 random CPUID tables, ${BASH_REMATCH[1]} of which KVM refused" '0 mismatches'
 }

@@ -10,7 +10,7 @@ make_package() { # deb|rpm VERSION
     { cat "$BATS_FILE_TMPDIR/log" >&2; return 1; }
 }
 
-# Sets base to a tarball of a new Debian with the libraries that the package needs. The tarball stays outside the work tree.
+# Sets base to a tarball of a new Debian with the libraries that the package needs. The tarball is in a cache outside the work tree.
 make_base() {
   local cache=${XSTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xsaveshim} suite new
   # shellcheck disable=SC1091
@@ -148,7 +148,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   [[ $requires == *libjansson.so.4* && $requires == *libseccomp.so.2* ]]
 }
 
-# Debian's rpm can install the files and run the scripts, but cannot check dependencies on Fedora's packages.
+# Debian's rpm can install the RPM's files and run its scripts, but cannot check dependencies on Fedora's packages.
 @test "erasing the RPM leaves no file behind, except that a changed settings file is kept as xsaveshim.conf.rpmsave" {
   new_debian
   mkdir "$root/usr/share/licenses" # in Fedora, the package "filesystem" has this directory

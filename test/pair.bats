@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Tests of `xsaveshim pair`, which tells whether the guests of one host load on another. They check its answers about two hosts, its
-# table of many hosts, and its errors about wrong files. The tests need no KVM.
+# Tests of `xsaveshim pair`, which tells whether the guests of one host load on another. The tests cover the answers about two
+# hosts, the table of many hosts, and the errors about wrong files, and need no KVM.
 
 load lib
 

@@ -13,7 +13,7 @@ setup() {
   kvm_device=($((16#$(stat -c %t /dev/kvm))) $((16#$(stat -c %T /dev/kvm))))
 }
 
-# probe [VARIABLE=VALUE]...    runs `xsaveshim probe --json` by bats' `run`; $output is JSON
+# probe [VARIABLE=VALUE]...    runs `xsaveshim probe --json` with bats' `run`; $output is JSON
 probe() {
   run --separate-stderr timeout "$patience" env "$@" "$command" probe --json
 }
@@ -95,8 +95,8 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
   (((host >> 9 & 1) == $(grep -qw ospke /proc/cpuinfo && echo 1 || echo 0)))
 }
 
-# Prints the mask of the xfeatures that the kernel permits for guests, in decimal, or nothing if the kernel does not know this
-# arch_prctl().
+# Prints the mask of the xfeatures that the kernel permits for guests, in decimal, or nothing if the kernel does not know
+# ARCH_GET_XCOMP_GUEST_PERM.
 permitted_by_kernel() { # ARCH_GET_XCOMP_GUEST_PERM
   perl -e '$mask = "\0" x 8; print unpack("Q", $mask) if syscall(158, 0x1024, $mask) == 0'
 }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
 # In these tests a real Prometheus gets the metrics of this host from a real node exporter, and each alert fires and ends. The tests
-# share one Prometheus. So that no test waits for minutes, the copy of the alert rules has `for: 0s`, and looks back 20 seconds
-# instead of an hour. This host may have no VMM, no active host mode, and a KVM that refuses nothing. So the tests add metrics for
-# these cases; metrics-kvm.bats checks that `xsaveshim metrics` prints such lines.
+# share one Prometheus. So that no test waits for minutes, the tests' copy of the alert rules has `for: 0s`, and looks back 20
+# seconds instead of an hour. This host may have no VMM, no active host mode, and a KVM that refuses nothing. So the tests add
+# metrics of other hosts; metrics-kvm.bats checks that `xsaveshim metrics` prints such lines.
 
 load lib
 
@@ -43,8 +43,7 @@ teardown_file() {
   for file in *.pid; do [[ ! -e $file ]] || kill "$(<"$file")" || true; done
 }
 
-# Writes this host's metrics as xsaveshim-metrics.service does. Each ADDED-LINE replaces the line of the same metric, if there is
-# one.
+# Writes this host's metrics as xsaveshim-metrics.service does. If there is a line of the same metric, ADDED-LINE replaces it.
 write_metrics() { # [ADDED-LINE...]
   local prom=$BATS_FILE_TMPDIR/textfile/xsaveshim.prom line
   "$build/xsaveshim" metrics >"$prom.new"
@@ -55,7 +54,6 @@ write_metrics() { # [ADDED-LINE...]
   mv "$prom.new" "$prom"
 }
 
-# Prints the results of a query to Prometheus.
 query() { # PROMQL
   curl -sf --get "$url/api/v1/query" --data-urlencode "query=$1" | jq -c '.data.result[]'
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Tests the commands of docs/other-hosts.md for Proxmox VE. The host is systemd as PID 1 in namespaces, with this machine's QEMU and
-# KVM. The script test/standins/proxmox imitates `qm start`. The tests share the host, and each test undoes its changes to the
-# host's files.
+# Tests the commands of docs/other-hosts.md for Proxmox VE. The host is a set of namespaces, with systemd as PID 1 and this
+# machine's QEMU and KVM. The script test/standins/proxmox imitates `qm start`. The tests share the host, and each test undoes its
+# changes to the host's files.
 
 load lib
 load qemu
@@ -78,7 +78,7 @@ machine=(-machine 'pc,accel=kvm' -cpu qemu64 -m 32 -bios /srv/canary.bin -smp 1 
 pvedaemon=(systemd-run --quiet --pipe --wait --collect --unit=pvedaemon)
 sshd=(env -i USER=root HOME=/root SHELL=/bin/bash PATH=/usr/sbin:/usr/bin:/sbin:/bin 'SSH_CONNECTION=192.0.2.1 40000 192.0.2.2 22')
 
-# Starts guest 101, and sets output to the output of the task that starts it. $migratedfrom is the node from which the guest
+# Starts guest 101, and sets output to the output of the task that starts the guest. $migratedfrom is the node from which the guest
 # migrates.
 start_101() { # BY... -- [QEMU-ARGUMENT...]
   local by=()
@@ -99,7 +99,7 @@ await_migration() { # [VARIABLE=VALUE]...
   migratedfrom=node1 start_101 "${sshd[@]}" "$@" -- -incoming unix:/run/qemu-server/101.migrate -S
 }
 
-# Migrates a guest from a leaky host to this host.
+# Migrates a guest to this host from a host whose KVM leaks xfeatures.
 migrate_in() { # [VARIABLE=VALUE]...
   start_leaky_source
   await_migration "$@"

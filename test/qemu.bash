@@ -101,9 +101,9 @@ assert_guest_intact() { # NAME
   fi
 }
 
-# Checks that the guest is lost because KVM refused its payload. QEMU 8.2 and later exit with a message. Earlier versions report
-# that the guest runs, but the first vCPU has lost its canary. (The other vCPUs never start, because the state that makes them
-# runnable is lost, too.)
+# Checks that the guest is lost because KVM refused its payload. QEMU 8.2 and later exit with a message. Earlier QEMUs report that
+# the guest runs, but the first vCPU has lost its canary. (The other vCPUs never start, because the state that makes them runnable
+# is lost, too.)
 assert_guest_lost() { # NAME
   if qemu_exits_on_refusal; then
     assert_guest_exits "$1" 1 && grep -q 'Failed to set XSAVE: Invalid argument' "$work/$1/stderr"
@@ -141,7 +141,7 @@ guest_qmp() {
   printf '%s\n' "$answer"
 }
 
-# read_answer FD ID    appends the part of a line that has arrived to $answer; returns true if the line with ID is complete
+# read_answer FD ID    appends to $answer what has arrived of a line; returns true if the line with ID is complete
 read_answer() {
   local part
   while IFS= read -r -t 0.1 -u "$1" part; do

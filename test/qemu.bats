@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Tests the library under real QEMU and KVM. The guest checks its own registers. When QEMU saves the guest, leak.so imitates a leaky
-# host: it adds an xfeature that this host's KVM does not support. QEMU then restores the guest here, without the library and with
-# it.
+# host: it adds to the saved state an xfeature that this host's KVM does not support. QEMU then restores the guest, without and with
+# the library.
 
 # bats file_tags=kvm
 
@@ -32,7 +32,7 @@ start_leaky() {
   assert_guest_intact "$name"
 }
 
-# Sets disk to QEMU's arguments for a new disk, which keeps savevm's snapshots.
+# Sets disk to QEMU's arguments for a new disk, to which savevm can save snapshots.
 create_disk() {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   disk=(-drive "if=none,format=qcow2,file=$work/disk.qcow2")
@@ -51,7 +51,7 @@ save_leaky_to_file() { # [-- QEMU-ARGUMENT...]
   guest_stop source
 }
 
-# await_migration NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    starts a destination that listens on $work/NAME/socket
+# await_migration NAME [VAR=VALUE]... [-- QEMU-ARGUMENT...]    starts a QEMU that awaits a migration on $work/NAME/socket
 await_migration() {
   local name=$1
   shift
@@ -79,7 +79,7 @@ assert_trims() {
   done
 }
 
-# assert_cured COMMAND...    checks that the leaky guest is lost without the library, and intact with it. COMMAND NAME
+# assert_cured COMMAND...    checks that the leaky guest is lost without the library, and intact with the library. COMMAND NAME
 # [VAR=VALUE]... restores the guest.
 assert_cured() {
   "$@" bare
@@ -201,10 +201,10 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   [[ $(grep -hc 'xsaveshim:' "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]
 }
 
-# Each time the guest reads the port, QEMU gets a payload from KVM and loads this payload back.
+# Each time the guest reads VMware's I/O port, QEMU gets a payload from KVM and loads this payload back.
 @test "if a guest on a leaky host causes 10,000 trims by endless reads of the VMware port, the library writes at most 6 reports" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
-  # on a busy host, a read of the port takes a millisecond or more
+  # on a busy host, a read of the I/O port takes a millisecond or more
   XSTEST_SLOW=$((3 * ${XSTEST_SLOW:-1})) guest_wait flood "the 10,000th trim is reported" \
     grep -qs ' count=10000$' "$work/flood/stderr"
   guest_stop flood
@@ -242,7 +242,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   [[ $(grep -c '^xsaveshim:' "$work/observed/stderr") == 2 ]]
 }
 
-# The payload has an MXCSR bit that no CPU has. So KVM refuses the payload even after the library has trimmed it.
+# The payload has an MXCSR bit that no CPU has. So KVM refuses even the trimmed payload.
 @test "if KVM refuses a live migration's payload, the library with XSAVESHIM_REFUSED=abort ends the destination's QEMU, and the guest can run on at the source" {
   local return_path
   for return_path in true false; do
@@ -256,7 +256,8 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
     [[ ! -s $work/destination-$return_path/serial.0 ]]
   done
 
-  # Only with a return path does the source notice the failure. Without a return path, the guest runs on after the QMP command cont.
+  # With a return path, the source notices that the migration failed. Without a return path, the guest runs on after the QMP command
+  # cont.
   guest_wait source-true "the migration has failed" migration_is source-true failed
   guest_wait source-false "the migration has ended" migration_is source-false completed
   guest_qmp source-false cont
@@ -265,7 +266,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
 }
 
 @test "when the library drops a leaked xfeature, a guest whose CPUID has AVX keeps AVX; if no xfeature leaked, the library reports nothing" {
-  # x-force-features forces XSAVE, because some KVMs give XSAVE to guests but do not report it
+  # x-force-features is needed because some KVMs give XSAVE to guests but do not report XSAVE to QEMU
   local avx=(-cpu "qemu64,x-force-features=on,+xsave,+avx")
   save_leaky_to_file -- "${avx[@]}"
   guest_restore restored "$work/image" "LD_PRELOAD=$shim" -- "${avx[@]}"

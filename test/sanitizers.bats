@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Tests the library in programs that are built with a sanitizer, whose runtime interposes ioctl, too, and under valgrind.
+# Tests the library under valgrind, and in programs that are built with a sanitizer. A sanitizer's runtime interposes ioctl, too.
 
 load lib
 
@@ -16,8 +16,8 @@ sanitized() { # NAME FLAG...
     "$BATS_TEST_DIRNAME/vmm/vmm.c"
 }
 
-# assert_trims_in NAME LD_PRELOAD [VARIABLE=VALUE]...    checks trims through a vCPU's descriptor, through its duplicate, and on
-# another thread
+# assert_trims_in NAME LD_PRELOAD [VARIABLE=VALUE]...    checks trims through a vCPU's descriptor, through a duplicate of this
+# descriptor, and on another thread
 assert_trims_in() {
   run --separate-stderr timeout 60 env "${@:3}" LD_PRELOAD="$2" DEVICE=/dev/null "$BATS_FILE_TMPDIR/$1" \
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
@@ -58,7 +58,7 @@ assert_trims_in() {
   assert_trims_in leak "$shim $standin"
 }
 
-# Runs the test VMM under valgrind, which writes to its log only if it finds an error.
+# Runs the test VMM under valgrind. valgrind logs only errors.
 in_memcheck() { # LD_PRELOAD STEP...
   run --separate-stderr timeout 120 env LD_PRELOAD="$1" DEVICE=/dev/null valgrind -q --leak-check=full \
     --log-file="$BATS_TEST_TMPDIR/memcheck.%p" "$vmm" "${@:2}"

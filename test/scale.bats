@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# xsaveshim's cost for a vCPU or a VM must not depend on how many of them exist or have existed.
+# xsaveshim's cost for a vCPU or a VM must not depend on how many vCPUs and VMs exist or have existed.
 
 load lib
 
-# scaled vcpus|vms COUNT [XSTATE_BV]    runs build/test/scale. Sets `first` and `last` (the ns of the first and the last
-# restores), and `shim_kib` and `process_kib` (how far the memory of the library and of the process grew).
+# scaled vcpus|vms COUNT [XSTATE_BV]    runs build/test/scale. Sets `first` and `last` (median ns of the first and the last quarter
+# of the restores), and `shim_kib` and `process_kib` (how far the memory of the library and of the process grew).
 scaled() {
   run timeout 600 env LD_PRELOAD="$shim" XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" "$build/test/scale" "$@"
   ((status == 0)) || fail "exit status $status" "$output" || return
@@ -24,7 +24,7 @@ scaled() {
 
 @test "if no payload of 1,024 vCPUs needs a trim, the library's memory grows by at least 8 and at most 20 KiB" {
   scaled vcpus 1024 0x3
-  # The first call on each code path uses up to two further pages.
+  # The first call on each code path touches up to two further pages of the library.
   ((shim_kib >= 8 && shim_kib <= 20)) || fail "$output"
 }
 

@@ -4,8 +4,8 @@
 
 load lib
 
-# With XSAVESHIM_REFUSED=report, the VMM runs on after KVM has refused a payload. The tests of the default, abort, unset the
-# variable.
+# With XSAVESHIM_REFUSED=report, the VMM runs on after KVM has refused a payload. Tests that need the default value, abort, unset
+# the variable.
 setup() {
   export XSAVESHIM_REFUSED=report
   log=$BATS_TEST_TMPDIR/log
@@ -150,7 +150,8 @@ assert_file() { # SOURCE [SETTING]
   [[ $(stat -c %a "$log") == 600 ]]
 }
 
-# The library also opens the log read-only and maps a page of it, so that no other file gets the inode number of a deleted log.
+# The library also opens the log read-only and maps a page of the log. So if the log is deleted, no other file gets the log's inode
+# number.
 @test "the library opens its log file only once for writing, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
   local opened
   run --separate-stderr timeout 60 strace -f -qq -e trace=openat,open -o "$BATS_TEST_TMPDIR/trace" \
@@ -377,7 +378,7 @@ declare -gA accepted=(
   [LOG_LEVEL]="notice,error,debug"
 )
 
-# assert_bad KEY REPORTED-VALUE SOURCE [SETTING]    checks that the bad value is reported and the default is used
+# assert_bad KEY REPORTED-VALUE SOURCE [SETTING]    checks that the library reports the bad value and uses the default
 assert_bad() {
   local where=$3
   [[ $where != /* ]] || where+=" line=1"

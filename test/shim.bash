@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Tests that two suites share: shim.bats runs the library (the shim) in front of a fake KVM, and kvm.bats runs it on real KVM. A
-# suite sources this file after lib.bash, and sets
+# Tests that two suites share: shim.bats runs the library (the shim) in front of a fake KVM, and kvm.bats runs the library on real
+# KVM. A suite sources this file after lib.bash, and sets
 #   behind   the libraries to preload after the shim; if there are any, the suite also exports DEVICE
 #   lacking  an xfeature bit that KVM does not support, and lacking_name, its name
 

@@ -173,7 +173,7 @@ KVM_SET_NESTED_STATE 0x4080aebf'
 
 # ---- CPUID tables ----
 
-assert_cpuid() { # STEP LIST TRIMMED    checks that the table LIST trims a payload with XSTATE_BV 0xffff to TRIMMED
+assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, XSTATE_BV 0xffff is trimmed to TRIMMED
   run_shimmed_standin STANDIN_SUPPORTED=0xffffffffffffffff XSAVESHIM_LOG=none create 0 "$1" "$2" set-xsave 0xffff
   assert_printed "$1 $2: 0" "set-xsave 0xffff: 0 xstate_bv=$3 rest=same"
 }

@@ -15,9 +15,9 @@ setup() {
   need_kvm
 }
 
-# in_world    as root, runs the test's function `scenario` in new PID and mount namespaces. The scenario sees no other processes,
-# and everybody may open /dev/kvm there. If a command of the scenario fails, the test fails. When the scenario ends, the kernel
-# kills the processes that the scenario has started.
+# in_world    as root, runs the test's function `scenario` in new PID and mount namespaces. The scenario sees no other processes. In
+# its namespaces, every user may open /dev/kvm. If a command of the scenario fails, the test fails. When the scenario ends, the
+# kernel kills the processes that the scenario has started.
 in_world() {
   {
     declare -p build command idle pretender shim standins work eventful BATS_FILE_TMPDIR ${manual+manual}
@@ -49,7 +49,7 @@ start_world() {
   cp "$pretender" "$work/world/xsaveshim"
 }
 
-# start [VARIABLE=VALUE]... COMMAND...    starts COMMAND, and waits until it has printed "ready" into the file $said; sets $pid
+# start [VARIABLE=VALUE]... COMMAND...    starts COMMAND, and waits until COMMAND has printed "ready" into the file $said; sets $pid
 start() {
   said=$(mktemp -p "$work")
   env "$@" <&9 >"$said" &
@@ -60,7 +60,7 @@ start() {
   done
 }
 
-# start_qemu NAME COMMAND...    runs QEMU by COMMAND, and waits until QEMU has two vCPUs; sets $pid
+# start_qemu NAME COMMAND...    runs QEMU through COMMAND, and waits until QEMU has two vCPUs; sets $pid
 start_qemu() {
   local name=$1
   shift
@@ -78,8 +78,8 @@ stop() {
   wait "$pid" || true
 }
 
-# kill_supervisor    kills the only supervisor and its guardian, the process that takes over if the supervisor dies. The command
-# `find` fails if a process ends meanwhile, so its exit status is ignored.
+# kill_supervisor    kills the only supervisor and its guardian, the process that takes over if the supervisor dies. If a process
+# ends meanwhile, `find` fails, so the exit status of `find` is ignored.
 kill_supervisor() {
   local process processes
   processes=$({ find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" 2>/dev/null || true; } | cut -d / -f 3)
@@ -96,14 +96,14 @@ start_orphan() {
   kill_supervisor
 }
 
-# assert_mode STATUS MODE PROTECTED    checks the exit status of `xsaveshim status`, and that it shows this mode and this protection
-# for the only VMM
+# assert_mode STATUS MODE PROTECTED    checks the exit status of `xsaveshim status`, and the mode and the protection that the
+# command shows for the only VMM
 assert_mode() {
   assert_status "$1"
   assert_json ".vmms[] | [.mode, .protected] | @json" "[\"$2\",$3]"
 }
 
-# assert_status STATUS [COMMAND...]    runs `xsaveshim status`, by COMMAND, and checks its exit status; sets $text and $json
+# assert_status STATUS [COMMAND...]    runs `xsaveshim status` through COMMAND, and checks the exit status; sets $text and $json
 assert_status() {
   local expected=$1 result=0
   shift
@@ -203,7 +203,7 @@ line_of() {
 
 @test "xsaveshim status inspects 5,000 idle processes within 2 seconds" {
   scenario() {
-    # on a small machine, the default pid_max allows fewer processes
+    # on a small machine, the default pid_max may allow fewer than 10,000 processes
     (($(</proc/sys/kernel/pid_max) > 10000)) || echo 32768 >/proc/sys/kernel/pid_max
     start IDLE_CHILDREN=5000 LD_PRELOAD="$shim" "$idle" 1
     start=${EPOCHREALTIME/./}
@@ -367,7 +367,8 @@ line_of() {
 }
 
 @test "xsaveshim status shows a VMM's settings without opening the VMM's settings file" {
-  # The settings file is a FIFO with a writer. If `xsaveshim status` opened it, the writer would end before cat reads it.
+  # The settings file is a FIFO with a writer. If `xsaveshim status` opened the FIFO, the writer would end before cat reads the
+  # FIFO.
   scenario() {
     start LD_PRELOAD="$shim" unshare --mount sh -c "
       mount -t tmpfs none /etc && mkfifo /etc/xsaveshim.conf && exec \"$idle\" 1"
@@ -446,7 +447,7 @@ line_of() {
     run_of_text=$(tr -d "\n -~" <<<"$text")
     [[ ! $run_of_text ]] || fail "$text"
     [[ $(wc -l <<<"$text") == 3 ]] || fail "$text"
-    # a terminal may also show the JSON
+    # a terminal may also show the JSON, so the JSON must not have escape characters
     [[ ! $(tr -d "\n -~\177" <<<"$json") ]] || fail "$json"
   }
   in_world
@@ -654,7 +655,7 @@ line_of() {
     rm "$work/old/xsaveshim"
     assert_mode 0 supervisor true
     stop
-    # a process whose removed file was not called xsaveshim does not count as a supervisor
+    # if the deleted program file of a process was not called xsaveshim, the process does not count as a supervisor
     cp "$command" "$work/old/other"
     start "$work/old/other" run --supervise -- "$idle" 1
     rm "$work/old/other"
@@ -698,7 +699,7 @@ line_of() {
 }
 
 @test "xsaveshim status does not show a protected VMM as unprotected while the VMM ends" {
-  # when a VMM ends, the kernel frees the VMM's memory before it closes the descriptors; this takes a while if the guest is large
+  # when a VMM ends, the kernel first frees the VMM's memory, and then closes the descriptors; with a large guest this takes a while
   scenario() {
     for ((i = 0; i < 3; i++)); do
       start LD_PRELOAD="$shim" IDLE_MIB=256 "$idle" 1
@@ -744,7 +745,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
     assert_json ".vmms | map(.supervisor) | unique | length" 1
     [[ $(grep -cE " supervisor +vmm +2\*( +0\*){4} +trim=" <<<"$text") == 2 ]] || fail "$text"
     grep -q "^\*: counted for all VMMs of the same supervisor together$" <<<"$text"
-    # --check adds up the counts of all supervisors, and counts each supervisor only once
+    # --check adds each supervisor's counts only once, even if the supervisor has two VMMs
     [[ $("$command" status --check) == *" | vmms=2 "*" trimmed=2 would_trim=0 refused=0 lost=0 refused_state=0" ]]
   }
   in_world

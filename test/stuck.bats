@@ -29,22 +29,22 @@ with_hangfs() { # write|flush SCRIPT ARGUMENT...
     bash -c "$@"' - "$public" "$build/test/hangfs" "$@"
 }
 
-# Checks that a VMM's KVM_SET_XSAVE, which waits for the supervisor, has returned ERROR.
+# Checks that the supervisor has let a VMM's KVM_SET_XSAVE go on: the call has returned ERROR.
 assert_answered() { # [ERROR]
   [[ $status == 0 && $output == *"set-xsave 0x7: ${1-ENOTTY} "* ]] || fail "$(outcome)"
 }
 
 @test "if a process of one supervised VMM hangs in its exec, the supervisor still serves the other VMMs" {
   make_public "$build/xsaveshim" "$static"
-  # The perl process makes a watched call, so the supervisor takes it for an owner of vCPUs. Then its exec closes a file, and this
-  # close hangs. All other processes have closed standard error. So the supervisor checks whether the perl process still has
-  # standard error open, and this check hangs, too.
+  # The perl process makes an ioctl that the supervisor watches, so the supervisor takes perl for a VMM. Then the exec of perl
+  # closes a file, and this close hangs. All other processes have closed standard error. So the supervisor checks whether the perl
+  # process still has standard error open, and this check hangs, too.
   # shellcheck disable=SC2016 # another shell expands it
   with_hangfs flush 'exec "$0" run --supervise -- bash -c "$@"' "$public/xsaveshim" '
     exec 2>/dev/null
     perl -e "ioctl(STDIN, 0xae41, 0); open(FILE, q(<), q($mnt/file)) or die; exec q(true)" </dev/null &
     until grep -qx hangs "$messages"; do kill -0 $! || exit; sleep 0.02; done
-    sleep 0.5 # the supervisor makes this check after 0.1 s without a call
+    sleep 0.5 # the supervisor checks standard error after 0.1 s without a call
     exec timeout 10 "$0" file /dev/null set-xsave 0x7' "$public/vmm-static"
   assert_answered
 }

@@ -213,7 +213,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 # ---- which vCPU a descriptor refers to ----
 
 @test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor does not apply the closed vCPU's CPUID table to the new vCPU" {
-  # The second VM is created before the first vCPU is closed, so that the new vCPU gets the first vCPU's number.
+  # The second VM is created before the first vCPU is closed, so that the new vCPU gets the first vCPU's descriptor number.
   supervised create 0 cpuid 0xd=0x3 vm close create 0 set-xsave 0x7
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
@@ -365,7 +365,7 @@ start_hanging() {
   mkfifo "$work/never"
   exec {in}<>"$work/never"
   run --separate-stderr timeout $((20 * slow)) "$xsaveshim" run --supervise -- bash -c '
-    set -m # each VMM has a process group of its own, with the process that provides the payload
+    set -m # each VMM and the process that provides its payload are a process group
     for ((i = 0; i < 10; i++)); do
       "$1" vcpu "$3" >"$4/$i" &
       hanging+=($!)
@@ -570,8 +570,8 @@ snapshot_file() {
 
 # ---- how the supervisor starts and ends ----
 
-# start STEP...    starts a supervised VMM and waits for its first step `pause`. Sets `pid` (of the VMM), `supervisor` (its pid) and
-# `in` (the descriptor to which `resume` writes).
+# start STEP...    starts a supervised VMM and waits for its first step `pause`. Sets `pid` (of the VMM), `supervisor` (a pid, too)
+# and `in` (the descriptor to which `resume` writes).
 start() {
   mkfifo "$work/in"
   exec {in}<>"$work/in"
@@ -605,8 +605,8 @@ field() { # PID NAME    prints the field NAME of /proc/PID/status
 
 @test "a VMM under the supervisor has the same children, signals, descriptors and environment as without the supervisor" {
   local look bare
-  # If a helper process ended, its SIGCHLD would stay pending, because the VMM blocks SIGCHLD. An orphaned helper would become the
-  # VMM's child, because the VMM is a subreaper (prctl 36).
+  # If `xsaveshim run` had a helper process that ended, SIGCHLD would stay pending, because the VMM blocks SIGCHLD. An orphaned
+  # helper would become the VMM's child, because the VMM is a subreaper (prctl 36).
   local blocked=(perl -MPOSIX -e
     'syscall(157, 36, 1, 0, 0, 0); sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
   for look in 'grep -E ^(Sig[PBIC]|Shd|Umask) /proc/self/status' 'ls /proc/self/fd' 'cat /proc/thread-self/children' env; do
@@ -684,7 +684,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   exec {in}<>"$work/in"
   timeout $((60 * slow)) cat "$work/stderr" >"$work/err" 3>&- &
   reader=$!
-  # while the first VMM runs, the shell has standard error open
+  # as long as the first VMM runs, the shell has standard error open
   "$xsaveshim" run --supervise -- bash -c '"$@" 2>/dev/null; exec "$@" 2>/dev/null' bash "$static" mark "$work" \
     "${guest[@]}" pause set-xsave "$leaky" <"$work/in" >"$work/out" 2>"$work/stderr" 3>&- &
   pid=$!
@@ -815,7 +815,7 @@ start_stopped_call() {
 
 # ---- users ----
 
-# Makes a KVM device that everybody may open, and copies of the programs that everybody may execute.
+# Makes a KVM device that everybody may open, and copies of programs that everybody may run.
 make_public() {
   [[ $EUID == 0 ]] || skip "only root can make a device"
   public=$(mktemp -d /tmp/xsaveshim-supervise.XXXXXX)
@@ -842,7 +842,7 @@ make_public() {
 
 @test "if the supervisor may not read a VMM's memory, it passes KVM_SET_CPUID2 and KVM_SET_XSAVE to KVM unchanged, and reports both calls" {
   make_public
-  chmod 711 "$public/vmm-static" # the supervisor may not read the memory of a program whose file it may not read
+  chmod 711 "$public/vmm-static" # the supervisor may read a VMM's memory only if it may read the VMM's program file
   run --separate-stderr env DEVICE="$public/kvm" "${nobody[@]}" "$public/xsaveshim" run --supervise -- \
     sh -c 'exec "$@"' sh "$public/vmm-static" "${guest[@]}" set-xsave "$leaky"
   assert_printed "cpuid 0xd=0x7: 0" "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"

@@ -11,7 +11,7 @@ GUESTS := $(patsubst test/guest/%.S,$(BUILD)/test/%.bin,$(wildcard test/guest/*.
 STATIC := $(if $(findstring -fsanitize,$(CFLAGS)),,$(addprefix $(BUILD)/test/,vmm-static vmm-musl load))
 TEST_COMPILE = $(COMPILE) -Itest/include
 
-# The file "made" has the time of the last build. test/stale compares the times of the sources with it.
+# The file "made" has the time of the last build. test/stale compares this time with the times of the sources.
 .PHONY: test-programs
 test-programs: all $(TEST_NAMES:%=$(BUILD)/test/%) $(GUESTS) $(STATIC) ## build what the suites run
 	@touch $(BUILD)/test/made

@@ -26,9 +26,9 @@ struct guest_cpuid {
 	struct kvm_cpuid_entry2 entries[GUEST_CPUID_MAX_ENTRIES];
 };
 
-// Returns true if a KVM_SET_CPUID2 entry holds the guest's XCR0 in EDX:EAX. Such an entry has CPUID
-// function 0xD, and an index that is 0 or not significant. If a table has several such entries, KVM
-// uses the first one. guest_cpuid_enumerates_xcr0 uses no libc, so that BPF programs can also call
+// Returns true if an entry of a KVM_SET_CPUID2 table holds the guest's XCR0 in EDX:EAX. An entry
+// does so if it has function 0xD, and an index that is 0 or not significant. If several entries of
+// a table hold an XCR0, KVM uses the first one. The function uses no libc, so BPF programs can call
 // it.
 static inline bool guest_cpuid_enumerates_xcr0(const struct kvm_cpuid_entry2 *entry)
 {
@@ -40,17 +40,17 @@ static inline bool guest_cpuid_enumerates_xcr0(const struct kvm_cpuid_entry2 *en
 // have bits of xfeatures that this host lacks. entries: an array of nent struct kvm_cpuid_entry2.
 uint64_t guest_cpuid_xcr0(const void *entries, uint32_t nent);
 
-// Returns the guest XCR0 of a KVM_SET_CPUID table, or 0 if no entry holds an XCR0. The entries have
-// no index, so KVM uses the first entry with function 0xD. entries: an array of nent struct
-// kvm_cpuid_entry.
+// Returns the guest XCR0 of a KVM_SET_CPUID table, or 0 if no entry holds an XCR0. Entries of
+// KVM_SET_CPUID have no index, so KVM uses the first entry with function 0xD. entries: an array of
+// nent struct kvm_cpuid_entry.
 uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent);
 
 // Returns the number of entries that KVM_GET_CPUID2 wrote into a table. Because Linux up to 6.4
 // does not write nent back, guest_cpuid_count counts the entries up to the last one that is not all
-// zeroes. So the caller must fill all entries with zeroes before KVM_GET_CPUID2.
+// zeroes. So fill all entries with zeroes before you call KVM_GET_CPUID2.
 uint32_t guest_cpuid_count(const struct guest_cpuid *table);
 
-// The values of a CPUID table before guest_cpuid_widen changed them.
+// The parts of a CPUID table that guest_cpuid_widen changed, with their earlier values.
 struct guest_cpuid_change {
 	uint32_t nent;
 	uint32_t index; // the index of the changed or appended entry

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The log writes xsaveshim's reports, one line each, to a target: standard error, syslog or a file.
-// If the target does not take a line, the log tries two fallbacks: standard error, then syslog. If
-// both fail, the line is lost.
+// If the log cannot write a line to the target, the log tries two fallbacks: standard error, then
+// syslog. If both fallbacks fail, the line is lost.
 //
 // A log is set up in two steps. log_init notes which file standard error is, because the VMM may
 // replace standard error before the log writes its first line. log_open opens the target and the
@@ -9,15 +9,16 @@
 //
 // The VMM may close a descriptor of the log, and another file may then get the descriptor's number.
 // So before each write, the log checks that the descriptor's file still has the same device and
-// inode number. While the log is open, it keeps the file's inode in use, so that no other file gets
-// the same inode number. The log does not write into a deleted file. If a line would make the file
-// exceed the process's RLIMIT_FSIZE, the log does not write the line, because the kernel would send
-// SIGXFSZ to the process.
+// inode number. An open log maps a page of a regular file, so that no other file gets the same
+// inode number. The log does not write into a deleted file. If a line would make a file larger than
+// RLIMIT_FSIZE allows, the log does not write the line to this file, because the kernel would send
+// SIGXFSZ.
 //
 // All functions are thread- and async-signal-safe. No function allocates memory or takes a lock.
-// The log's only cancellation point (pthreads(7)) is poll(2), which only the supervisor calls.
-// log_write leaves errno as it was. In a VMM, log_write makes only the system calls write(2),
-// sendmsg(2) and fstat(2). The seccomp filters of all VMMs that we tested allow these three calls.
+// The log's only cancellation point (pthreads(7)) is poll(2). Only the supervisor's log calls
+// poll(2). log_write leaves errno as it was. In a VMM, log_write makes only the system calls
+// write(2), sendmsg(2) and fstat(2). The seccomp filters of all VMMs that we tested allow these
+// three calls.
 #ifndef XSAVESHIM_LOG_H
 #define XSAVESHIM_LOG_H
 
@@ -30,11 +31,11 @@
 enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
-// The number that stands for the target in *log.in_use.
+// The value of *log.in_use that stands for this target.
 #define LOG_IN_USE(target) ((uint32_t)(target) + 1)
 
 // At most LOG_OPENERS threads can try to open the log. In any further thread, log_open returns
-// false without opening the log.
+// false.
 #define LOG_OPENERS 64
 
 // A descriptor and the file that the descriptor refers to. fd is -1 if there is no file.
@@ -42,7 +43,7 @@ struct log_file {
 	int fd;
 	bool is_regular;
 	// True if the file had a name when the log first saw the file. The log writes to a memfd,
-	// which never has a name, but not to a file that was deleted later.
+	// which never has a name, but not to a file that has lost its name.
 	bool had_name;
 	uint64_t device;
 	uint64_t inode;
@@ -69,18 +70,18 @@ struct log {
 	const char *via;		// the value of via= in every line, or NULL
 	const struct log_field *fields; // further fields of every line, or NULL
 
-	// True if xsaveshim writes each report before the kernel makes the reported call. Such a
-	// report does not say how the call ended.
+	// True if xsaveshim writes each report before the kernel executes the reported call. The
+	// report then does not say how the call ended.
 	bool foresees;
 
 	// True if the log calls poll(2) before each write, and tries a fallback if the write would
-	// block. Only the supervisor sets polls, because a VMM's seccomp filter may kill the VMM at
-	// a poll(2).
+	// block. Only the supervisor sets polls, because a VMM's seccomp filter may kill a VMM that
+	// calls poll(2).
 	bool polls;
 
 	// If in_use is not NULL, the log stores in *in_use where the log's lines go. The value is
 	// LOG_IN_USE of the target or fallback that takes the lines, or LOG_IN_USE(LOG_NONE) if the
-	// latest line was lost. The log stores nothing until it is open.
+	// latest line was lost. Before log_open, the log stores nothing.
 	_Atomic uint32_t *in_use;
 
 	// If send is not NULL, the log first passes each line to send. The log writes the line
@@ -91,13 +92,13 @@ struct log {
 	uint64_t file_size_limit;
 	struct log_file standard_error;
 	_Atomic unsigned int claimed; // the number of slots that threads have claimed
-	_Atomic unsigned int opened;  // the index of the slot in use plus one; 0: not open yet
+	_Atomic unsigned int opened;  // the index of the opened slot plus one; 0: not open yet
 	struct log_files slots[LOG_OPENERS];
 };
 
-// Initialises a log without opening it. log_init makes only the system calls fstat(2) of descriptor
-// 2 and getrlimit(2). If standard error is closed or is /dev/null, the log never writes to standard
-// error.
+// Initialises a log without opening it. The only system calls of log_init are fstat(2) on
+// descriptor 2 and getrlimit(2). If standard error is closed or is /dev/null, the log never writes
+// to standard error.
 void log_init(struct log *log, enum log_target target, const char *path, enum log_level level);
 
 // Initialises a log that writes to fd. This log is open at once and has no fallback.
@@ -106,9 +107,10 @@ void log_init_fd(struct log *log, int fd, enum log_level level);
 // Returns true if the log is open. A log with the target LOG_NONE is always open.
 bool log_is_open(const struct log *log);
 
-// Opens the target and the fallbacks. Returns true if this call has opened the log. In this case,
-// *error says why the target could not be opened, or is NULL. Returns false if the log was already
-// open, or if another thread opened the log at the same time.
+// Opens the target and the fallbacks. Returns true if this call has opened the log. If the target
+// could not be opened, *error says why, and the log has only its fallbacks. Otherwise, *error is
+// NULL. Returns false if the log was already open, or if another thread opened the log at the same
+// time.
 //
 // With LOG_PATH, log_open opens the file for appending. log_open creates a missing file with mode
 // 0600, and refuses a file that is a symbolic link or not a regular file. log_open follows symbolic

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Judges a pair of hosts: if the first host saves a guest, can the second host load the guest? The
-// answer considers no differences between the hosts except their xfeatures. The answer holds for
-// guests whose CPUID shows only xfeatures that both hosts support.
+// Judges a pair of hosts: if the first host saves a guest, can the second host load the guest? Of
+// all differences between the hosts, the answer considers only their xfeatures. The answer holds
+// for guests whose CPUID shows only xfeatures that both hosts support.
 //
-// pair_judge is a pure function, so it is thread- and async-signal-safe.
+// pair_judge is pure, so it is thread- and async-signal-safe.
 #ifndef XSAVESHIM_PAIR_H
 #define XSAVESHIM_PAIR_H
 
@@ -23,7 +23,7 @@ struct pair_host {
 
 enum pair_answer { PAIR_YES, PAIR_WITH_XSAVESHIM, PAIR_UNKNOWN };
 
-// The modes of xsaveshim that make the first host's guests load on the second host.
+// The modes of xsaveshim that let the second host load the first host's guests.
 enum pair_by {
 	PAIR_BY_LIBRARY = 1,
 	PAIR_BY_SUPERVISOR = 2,
@@ -38,10 +38,10 @@ struct pair_result {
 	// If a guest's CPUID shows one of these xfeatures, the guest loads only under a VMM that
 	// has the permission to use the xfeature.
 	uint64_t needs_permission;
-	// The leaked xfeatures that the destination refuses. 0 if the leaked xfeatures are not
-	// known.
+	// The xfeatures that the first host leaks and the second host refuses. 0 if source_known is
+	// false.
 	uint64_t refused;
-	// True if pair_judge knows that all guests with XSAVE load without xsaveshim.
+	// True if pair_judge knows that guests with XSAVE load even without xsaveshim.
 	bool only_guests_without_xsave;
 	unsigned int by; // a mask of enum pair_by
 };

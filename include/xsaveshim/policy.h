@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The rules by which xsaveshim drops xfeatures from a payload, the buffer of KVM_SET_XSAVE or
-// KVM_GET_XSAVE, and by which it finds out why KVM refused a payload.
+// The rules by which xsaveshim drops xfeatures from payloads (the buffers of KVM_SET_XSAVE and
+// KVM_GET_XSAVE), and by which xsaveshim finds out why KVM refused a payload.
 //
 // All functions are pure, so they are thread- and async-signal-safe. The inline functions use no
 // libc, so that BPF programs can call them.
@@ -12,8 +12,8 @@
 
 #include "xsaveshim/xstate.h"
 
-// The payloads that xsaveshim trims: those that a VMM restores, saves, both, or none. The first
-// value is the default.
+// The payloads that xsaveshim trims: those that a VMM restores, those that a VMM saves, both, or
+// none. The first value is the default.
 enum trim { TRIM_RESTORE, TRIM_SAVE, TRIM_BOTH, TRIM_NONE };
 
 enum xsave_direction {
@@ -22,7 +22,7 @@ enum xsave_direction {
 };
 
 enum vcpu_knowledge {
-	VCPU_UNKNOWN,  // nothing is known: the descriptor may be a duplicate, or not a vCPU's
+	VCPU_UNKNOWN,  // nothing is known: the descriptor may be a duplicate, or not a vCPU
 	VCPU_NO_CPUID, // the vCPU has no CPUID table, so KVM accepts all xfeatures of the host
 	VCPU_XCR0,     // the vCPU's guest XCR0 is known
 };
@@ -40,7 +40,6 @@ struct vcpu {
 	uint64_t enabled_xcr0;
 };
 
-// The capabilities of this host.
 struct host_caps {
 	uint64_t xfeatures;	 // xfeatures that the host's KVM supports, as far as known
 	uint64_t xcr0;		 // xfeatures in the CPU's XCR0, even those that need a permission
@@ -51,7 +50,7 @@ struct host_caps {
 // ~allowed.
 struct trim_result {
 	uint64_t xstate_bv; // XSTATE_BV before trimming
-	uint64_t allowed;   // the xfeatures that the guest may have
+	uint64_t allowed;   // the xfeatures that the payload may have
 	uint64_t after;	    // XSTATE_BV after trimming; xstate_bv if the settings forbid trimming
 };
 
@@ -64,13 +63,12 @@ static inline uint64_t policy_allowed(struct vcpu vcpu)
 					   : UINT64_MAX;
 }
 
-// Returns true if the setting XSAVESHIM_TRIM makes xsaveshim trim payloads of this direction.
+// Returns true if xsaveshim trims payloads of this direction. trim: the value of XSAVESHIM_TRIM.
 static inline bool policy_trims(enum trim trim, enum xsave_direction direction)
 {
 	return trim == TRIM_BOTH || trim == (direction == XSAVE_RESTORE ? TRIM_RESTORE : TRIM_SAVE);
 }
 
-// Computes a payload's trimmed XSTATE_BV.
 static inline struct trim_result
 policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, uint64_t xstate_bv)
 {
@@ -82,16 +80,17 @@ policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, ui
 	return result;
 }
 
-// Returns the xfeatures in xcr0 that the vCPU's payload may not have yet. The caller adds them to
-// enabled_xcr0, because the guest uses them. xcr0: the XCR0 that KVM_SET_XCRS passes.
+// Returns the xfeatures of xcr0 that policy_allowed does not return yet. The calling function adds
+// these xfeatures to enabled_xcr0, because the guest uses them. xcr0: the XCR0 in the argument of
+// KVM_SET_XCRS.
 static inline uint64_t policy_joins(struct vcpu vcpu, uint64_t xcr0)
 {
 	return xcr0 & ~policy_allowed(vcpu);
 }
 
 // Returns the xfeatures whose state xsaveshim dropped although the guest had enabled them. dropped:
-// the xfeatures that xsaveshim dropped from the vCPU's payload. xcr0: the XCR0 that a later
-// KVM_SET_XCRS passes.
+// the xfeatures that xsaveshim dropped from the vCPU's payload. xcr0: the XCR0 in the argument of a
+// later KVM_SET_XCRS.
 static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 {
 	return xcr0 & dropped;
@@ -109,7 +108,7 @@ struct refusal {
 	uint32_t mxcsr;		// the payload's MXCSR bits that this CPU refuses
 };
 
-// The fields of a payload for which KVM may refuse the payload.
+// The fields of a payload that can make KVM refuse the payload.
 struct payload_parts {
 	uint64_t xstate_bv;
 	uint64_t xcomp_bv;
@@ -117,8 +116,8 @@ struct payload_parts {
 	uint32_t mxcsr;
 };
 
-// Finds the xfeatures that this host's KVM refuses for every guest, and stores them in refusal's
-// host_lacks and not_permitted.
+// Finds those of the xfeatures that this host's KVM refuses for every guest. Stores them in the
+// fields host_lacks and not_permitted of *refusal.
 static inline void
 policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
 {
@@ -128,8 +127,7 @@ policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_ca
 	refusal->host_lacks = lacking & ~refusal->not_permitted;
 }
 
-// Returns true if every kernel on this host would refuse the payload, whatever xfeatures the guest
-// has.
+// Returns true if this host's KVM refuses the payload whatever xfeatures the guest has.
 static inline bool policy_always_refused(struct refusal refusal)
 {
 	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv ||
@@ -142,7 +140,6 @@ static inline bool policy_is_diagnosed(struct refusal refusal)
 	return policy_always_refused(refusal) || refusal.guest_lacks;
 }
 
-// Finds out why KVM refused KVM_SET_XSAVE.
 static inline struct refusal
 policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct host_caps host)
 {
@@ -154,7 +151,7 @@ policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct hos
 	};
 
 	policy_diagnose_host(&refusal, bv, host);
-	// From Linux 5.16 on, the kernel checks MXCSR only if it loads FP, SSE or AVX.
+	// From Linux 5.16 on, the kernel checks MXCSR only if XSTATE_BV has FP, SSE or AVX.
 	if (bv & (XFEATURE_FPSSE | XFEATURE_AVX))
 		refusal.mxcsr = payload.mxcsr & host.mxcsr_reserved;
 	// Few kernels refuse a payload because of FP or SSE. So FP and SSE count as a reason only
@@ -168,7 +165,6 @@ policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct hos
 // kernel read them.
 struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_caps host);
 
-// Finds out why KVM refused KVM_SET_XCRS.
 static inline struct refusal
 policy_diagnose_xcr0(uint64_t xcr0, struct vcpu vcpu, struct host_caps host)
 {
@@ -187,14 +183,15 @@ bool policy_is_no_vcpu(int error);
 // Returns the xfeatures that KVM refused, or 0 if KVM refused something else, such as MXCSR.
 uint64_t policy_refused_xfeatures(struct refusal refusal);
 
-// Returns true if XSAVESHIM_REFUSED=abort ends the VMM after KVM has failed a call with EINVAL. The
-// VMM runs on if xsaveshim knows no reason for the failure. The VMM also runs on if KVM refused
-// only xfeatures that the guest lacks and that the settings forbid xsaveshim to drop.
+// Returns true if XSAVESHIM_REFUSED=abort makes xsaveshim end the VMM after KVM has failed a call
+// with EINVAL. The VMM runs on if xsaveshim knows no reason for the failure. The VMM also runs on
+// if KVM refused only xfeatures that the guest lacks and that the settings forbid xsaveshim to
+// drop.
 bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
 
 // Returns true if KVM refused only FP and SSE, as Linux 5.17 to 5.19.11 does for a guest whose
-// CPUID enumerates no XSAVE. xsaveshim must not drop FP and SSE. KVM accepts the payload while the
-// guest's CPUID leaf 0xD also enumerates refusal.guest_lacks.
+// CPUID enumerates no XSAVE. xsaveshim must not drop FP and SSE. KVM accepts the payload as long as
+// the guest's CPUID leaf 0xD also enumerates refusal.guest_lacks.
 static inline bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
 {
 	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;

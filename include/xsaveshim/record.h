@@ -36,7 +36,7 @@ enum record_count {
 struct xsaveshim_record {
 	_Alignas(16) char magic[16];
 	_Atomic uint32_t version;    // RECORD_VERSION after record_publish; 0 before
-	_Atomic uint32_t vcpu_seen;  // 1 after the VMM's first call for a vCPU; library only
+	_Atomic uint32_t vcpu_seen;  // 1 once the VMM creates or uses a vCPU; library only
 	uint32_t values[SETTINGS];   // the values of the settings; index: enum setting
 	const char *log_path;	     // the path of the log's file if the log is LOG_PATH
 	_Atomic uint32_t log_in_use; // the variable that log.in_use points to
@@ -46,7 +46,7 @@ struct xsaveshim_record {
 // Copies the settings into the record. The record keeps a pointer to settings->log_path.
 void record_publish(struct xsaveshim_record *record, const struct settings *settings);
 
-// Notes that the VMM made a call for a vCPU.
+// Notes that the VMM creates or uses a vCPU.
 static inline void record_vcpu(struct xsaveshim_record *record)
 {
 	atomic_store_explicit(&record->vcpu_seen, 1, memory_order_relaxed);
@@ -59,13 +59,13 @@ static inline void record_event(struct xsaveshim_record *record, enum record_cou
 
 // Reads the settings from a copy of another process's record. log_path: a copy of the text that the
 // record's log_path points to. The function does not trust the copies, because a hostile process
-// may have written them. Returns false if the record has another version, or if its settings are
-// not valid.
+// may have written them. Returns false if the record's version is not RECORD_VERSION, or if the
+// record's settings are not valid.
 bool record_settings(const struct xsaveshim_record *record, const char log_path[PATH_MAX],
 		     struct settings *settings);
 
-// Sets *target to where the log's lines go, according to a copy of another process's record.
-// Returns false if that process's log is not open.
+// Sets *target to where another process's log writes its lines. record: a copy of that process's
+// record. Returns false if that process's log is not open.
 bool record_log_in_use(const struct xsaveshim_record *record, enum log_target *target);
 
 #endif

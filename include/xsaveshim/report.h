@@ -15,7 +15,7 @@
 
 struct settings;
 
-// The line of a report while it is being built. The text has space for the names of all 64
+// A report's line while the line is being built. The text has space for the names of all 64
 // xfeatures. A longer text is cut.
 struct report_line {
 	const struct log *log;
@@ -33,8 +33,8 @@ struct vcpu_call {
 	bool ends_vmm; // true if XSAVESHIM_REFUSED=abort ends the VMM after this report
 };
 
-// In the following functions, the argument count is the number of times that the event has happened
-// to the vCPU. The line shows count only if count is at least 2.
+// In the following functions, count is how often the event has happened to the vCPU. The line shows
+// count only if count is at least 2.
 
 // Writes event=trim, or event=would-trim if the settings forbid xsaveshim to trim the payload.
 // Writes nothing if the payload has no xfeature to drop.
@@ -42,7 +42,7 @@ void report_trim(const struct log *log, struct vcpu_call call, struct trim_resul
 		 uint32_t count);
 
 // Writes event=refused for KVM_SET_XSAVE. error: the errno of the call, or EINVAL if log->foresees,
-// because the kernel has not made the call yet. xstate_bv: the XSTATE_BV that KVM refused.
+// because the kernel has not executed the call yet. xstate_bv: the XSTATE_BV that KVM refused.
 void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal, uint32_t count);
 
@@ -63,8 +63,8 @@ void report_learn(const struct log *log, struct vcpu_call call);
 void report_settings(const struct log *log, const struct settings *settings);
 
 // Opens the log. Writes event=log if the target could not be opened, and event=setting for each
-// problem of the settings. Does nothing if the log is already open, or if another thread opens it
-// at the same time. report_open_log is not async-signal-safe if the target cannot be opened.
+// problem of the settings. Does nothing if the log is already open, or if another thread opens the
+// log at the same time. report_open_log is not async-signal-safe if the target cannot be opened.
 void report_open_log(struct log *log, const struct settings *settings);
 
 // The following functions build the line of any other event. report_begin begins the line, and

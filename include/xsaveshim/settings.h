@@ -38,7 +38,7 @@ struct settings_problem {
 	const char *used; // the default, which replaces the value; NULL if no setting has the key
 };
 
-// The origins of a setting's value. Any other number is the number of a line of the settings file.
+// The origins of a setting's value. Any other origin is the number of a line of the settings file.
 #define ORIGIN_DEFAULT 0
 #define ORIGIN_ENVIRONMENT UINT_MAX
 
@@ -65,7 +65,7 @@ void settings_init(struct settings *settings);
 bool settings_set(struct settings *settings, enum setting setting, const char *value);
 
 // Sets one setting to the value with this number in the setting's enum. Returns false, and changes
-// nothing, if the enum has no such number.
+// nothing, if the enum has no value with this number.
 bool settings_set_number(struct settings *settings, enum setting setting, unsigned int number);
 
 // Applies the text of a settings file. The text has lines of KEY=value, and comments, which begin
@@ -75,8 +75,8 @@ bool settings_set_number(struct settings *settings, enum setting setting, unsign
 void settings_apply_file(struct settings *settings, const char *text, size_t size,
 			 const char *source);
 
-// Applies the variables of an environment, whose last element is NULL. A variable whose name begins
-// with XSAVESHIM_ counts as a problem if no setting has this name.
+// Applies the variables of an environment, an array whose last element is NULL. A variable whose
+// name begins with XSAVESHIM_ counts as a problem if no setting has this name.
 void settings_apply_environment(struct settings *settings, char *const *environment);
 
 // Reads and applies a settings file. A file that cannot be read or is too large counts as a

@@ -11,12 +11,12 @@
 
 #include "xsaveshim/policy.h"
 
-// The table has VCPUS_SLOTS slots, as many as KVM allows vCPUs in a VM. A vCPU can have a slot only
-// if its descriptor is below VCPUS_MAX.
+// The table has VCPUS_SLOTS slots, because KVM allows at most 4096 vCPUs in a VM. A vCPU can have a
+// slot only if its descriptor is below VCPUS_MAX.
 #define VCPUS_MAX 65536
 #define VCPUS_SLOTS 4096
 
-// The rate-limited events of a vCPU (rate_limit.h). Each event has its own counter.
+// The rate-limited events of a vCPU (rate_limit.h).
 enum vcpu_event {
 	VCPU_EVENT_TRIM,	 // a restored payload has xfeatures that the guest lacks
 	VCPU_EVENT_TRIM_SAVED,	 // a saved payload has xfeatures that the guest lacks
@@ -44,24 +44,24 @@ struct vcpu_slot {
 // descriptor's number keeps the slot after close(2), because the library does not see close(2). If
 // the kernel later gives the number to another vCPU, this vCPU gets the same slot.
 struct vcpus {
-	_Atomic uint16_t slot_of[VCPUS_MAX]; // the slot's index plus one, or 0, and HAS_HISTORY
+	_Atomic uint16_t slot_of[VCPUS_MAX]; // HAS_HISTORY and the slot's index plus one, or 0
 	_Atomic unsigned int slots_given;
 	_Atomic uint64_t
 		words[VCPUS_SLOTS]; // knowledge, id, and a guest XCR0 that fits into 46 bits
 	struct vcpu_slot slots[VCPUS_SLOTS]; // not touched before an event or an unusual XCR0
 };
 
-// Returns what the table says about the vCPU behind fd. The knowledge is VCPU_UNKNOWN if fd has no
-// slot.
+// Returns what the table says about the vCPU behind fd. If fd has no slot, the field knowledge is
+// VCPU_UNKNOWN.
 struct vcpu vcpus_get(const struct vcpus *vcpus, int fd);
 
-// Replaces the entry of the vCPU behind fd. Does nothing if no slot is left, or if fd is not below
-// VCPUS_MAX. A vCPU without a slot stays VCPU_UNKNOWN, so the library queries KVM for the CPUID
-// table at each KVM_SET_XSAVE of this vCPU.
+// Changes what the table says about the vCPU behind fd. Does nothing if fd has no slot and cannot
+// get one. A vCPU without a slot stays VCPU_UNKNOWN, so the library queries KVM for the CPUID table
+// at each KVM_SET_XSAVE of this vCPU.
 void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu);
 
-// Notes that fd is a new vCPU with this id. Forgets the entry and the events of an earlier vCPU
-// that had the same fd.
+// Notes that fd is a new vCPU with this id. Forgets an earlier vCPU that had the same fd, and that
+// vCPU's events.
 void vcpus_create(struct vcpus *vcpus, int fd, int id);
 
 // Counts an event of the vCPU. bits has the same meaning as in rate_limit_allows. Returns how often

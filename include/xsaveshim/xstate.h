@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Reads and writes fields of a payload, the buffer of KVM_SET_XSAVE, KVM_GET_XSAVE and
-// KVM_GET_XSAVE2, and names its xfeatures.
+// Reads and writes fields of payloads, the buffers of KVM_SET_XSAVE, KVM_GET_XSAVE and
+// KVM_GET_XSAVE2. Also names xfeatures.
 //
-// All functions are thread- and async-signal-safe and never fail. A payload may have any alignment.
-// For example, crosvm passes a vector of u32, so the payload's 64-bit words may lie on 4-byte
-// boundaries.
+// All functions are thread- and async-signal-safe. A payload may have any alignment. For example,
+// crosvm passes a vector of u32, so the payload's 64-bit words may lie on 4-byte boundaries.
 #ifndef XSAVESHIM_XSTATE_H
 #define XSAVESHIM_XSTATE_H
 
@@ -46,17 +45,17 @@ void xstate_set_bv(void *payload, uint64_t xstate_bv);
 bool xstate_reserved_used(const void *payload);
 
 // Finds the XCR0 that KVM_SET_XCRS sets. Like kvm_vcpu_ioctl_x86_set_xcrs in arch/x86/kvm/x86.c,
-// takes the first entry for XCR0. xcrs: a readable struct kvm_xcrs. Returns false if the struct has
-// no entry for XCR0, or if KVM refuses the struct.
+// the function uses the first entry for XCR0. xcrs: a readable struct kvm_xcrs. Returns false if
+// the struct has no entry for XCR0, or if KVM refuses the struct's flags or number of entries.
 bool xstate_xcrs_xcr0(const void *xcrs, uint64_t *xcr0);
 
 // Returns the name that reports use for an xfeature. bit: 0 to 63. Returns NULL if the bit has no
 // name.
 const char *xfeature_name(unsigned int bit);
 
-// Reads this CPU's XCR0 with XGETBV. This host can load only the xfeatures that are in its XCR0. If
-// the operating system has not enabled XSAVE, the result is XFEATURE_FPSSE. Source: Intel SDM vol.
-// 1, 13.2, 13.3.
+// Reads this CPU's XCR0 with XGETBV. This host can load only the xfeatures that are in this XCR0.
+// If the operating system has not enabled XSAVE, the result is XFEATURE_FPSSE. Source: Intel SDM
+// vol. 1, 13.2, 13.3.
 uint64_t xstate_host_xcr0(void);
 
 // Returns the MXCSR bits that this CPU refuses to load: Intel SDM vol. 1, 11.6.6 (MXCSR_MASK).

@@ -2,9 +2,10 @@
 // Measures how much time xsaveshim's supervisor adds to an ioctl. Several processes make the same
 // calls. The processes differ only in their seccomp filters. In each round, each process in turn
 // makes one batch of calls. Prints a table with the time of one call in ns. The column "ns" has the
-// median of a process's batches. The other two columns compare a process with the first process of
-// its group of rows. The column "added, median" has the median of the differences within a round.
-// The column "added, best" has the difference between the fastest batches.
+// median over the batches of a process. The other two columns compare a process with the first
+// process of its group of rows. In each round, the program computes the difference between the two
+// processes. The column "added, median" has the median of these differences. The column "added,
+// best" has the difference between the fastest batches of the two processes.
 //
 //	supervised build/xsaveshim
 //
@@ -12,15 +13,15 @@
 // make these calls:
 // - unrelated: an ioctl that the supervisor does not watch. Every seccomp filter adds time to each
 //   system call. Since Linux 5.11, the kernel does not run a filter that allows everything, but
-//   even such a filter adds time. A filter that compares an ioctl's request adds more time, and
-//   every supervisor needs a filter of this kind. Some VMMs install a filter of this kind
-//   themselves, and spend the same time without a supervisor, too.
-// - KVM_SET_XSAVE: the call waits for the supervisor's answer. The guest may have all xfeatures of
-//   the payload, so the supervisor changes nothing. The supervisor of the process "answered at
-//   once" gives the same answer without any work, and so shows the least time that a supervisor can
-//   add. Without /dev/kvm, the processes make this call on /dev/null. The kernel then refuses the
-//   call at once, and the supervisor does not read the payload.
-// - KVM_SET_CPUID2: this call also waits for the supervisor's answer. It needs /dev/kvm.
+//   even such a filter adds time. A filter that compares the request of each ioctl adds more time.
+//   Every supervisor needs such a filter.
+// - KVM_SET_XSAVE: the call waits for the supervisor's answer. The guest may use all xfeatures of
+//   the payload, so the supervisor changes nothing. The process "answered at once" has another
+//   supervisor, which gives the same answer without any work. This process shows the least time
+//   that a supervisor can add. Without /dev/kvm, the processes make this call on /dev/null. The
+//   kernel then refuses the call at once, and the supervisor does not read the payload.
+// - KVM_SET_CPUID2: the call also waits for the supervisor's answer. Without /dev/kvm, the
+//   processes do not make this call.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -55,8 +56,8 @@ enum kind { UNRELATED, CPUID, XSAVE };
 static const char *const kind_names[] = {"unrelated", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
 static const int calls_per_batch[] = {4000, 20, 100};
 
-// A process that makes the calls has one of these words as argv[1]. The word names the seccomp
-// filter of the process.
+// Each process that makes the calls has one of these words as argv[1]. The word names the seccomp
+// filter that the process installs.
 static char bare[] = "bare", allowing[] = "allowing", comparing[] = "comparing",
 	    answered[] = "answered";
 
@@ -89,8 +90,8 @@ static double now(void)
 	return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
-// Installs a seccomp filter. Returns the descriptor of the filter's listener if flags has
-// SECCOMP_FILTER_FLAG_NEW_LISTENER.
+// Installs a seccomp filter. If `flags` has SECCOMP_FILTER_FLAG_NEW_LISTENER, returns the
+// descriptor of the filter's listener.
 static int confine(struct sock_filter *filter, size_t length, unsigned long flags)
 {
 	struct sock_fprog program = {.len = (unsigned short)length, .filter = filter};
@@ -113,7 +114,7 @@ static void allow_everything(void)
 }
 
 // Installs a seccomp filter that returns `action` for an ioctl with this request, and allows all
-// other system calls. VMMs that need a supervisor have similar filters.
+// other system calls.
 static int compare_request(uint32_t request, uint32_t action, unsigned long flags)
 {
 	struct sock_filter filter[] = {
@@ -186,7 +187,7 @@ static void create_vcpu(void)
 }
 
 // Reads values of enum kind from standard input. For each value, makes a batch of calls of this
-// kind, and writes the mean time of one call to standard output.
+// kind, and writes the batch's mean time per call to standard output.
 static int be_vmm(const char *how)
 {
 	enum kind kind;
@@ -261,8 +262,6 @@ static double median(double *times)
 	return times[ROUNDS / 2];
 }
 
-// In each round, every process makes one batch of calls of this kind. The time added in a round is
-// the process's time minus the first process's time.
 static void compete(enum kind kind, struct vmm **vmms, size_t count)
 {
 	for (int round = 0; round < ROUNDS; round++) {

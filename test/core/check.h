@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Functions that the unit tests in test/core/ share. Each unit test file has a table of test cases
-// for one header in include/xsaveshim/.
+// Functions that the unit tests in test/core/ share. Each file of unit tests has a table of test
+// cases for one header in include/xsaveshim/.
 #ifndef TEST_CHECK_H
 #define TEST_CHECK_H
 
@@ -14,7 +14,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-// A test case's sentence is its name. In the last entry of a table, the sentence is NULL.
+// The sentence is the test case's name. The last entry of a table has the sentence NULL.
 struct test_case {
 	const char *sentence;
 	void (*check)(void);
@@ -23,14 +23,14 @@ struct test_case {
 extern const struct test_case guest_cpuid_cases[], xstate_cases[], vcpus_cases[], policy_cases[],
 	report_cases[], log_cases[], record_cases[], settings_cases[], pair_cases[];
 
-// same() and same_text() set failed to true if got differs from expected.
+// same() and same_text() set `failed` to true if `got` differs from `expected`.
 extern bool failed;
 
 void same(const char *what, uint64_t got, uint64_t expected);
 void same_text(const char *what, const char *got, const char *expected);
 
-// Ends the program if done is false, because a system call that the test case needs has failed.
-// must() is inline, so that static analysis sees the exit().
+// Checks a system call that the test case needs: ends the program if `done` is false. must() is
+// inline, so that static analysis sees the exit().
 static inline void must(bool done, const char *what)
 {
 	if (done)
@@ -47,17 +47,17 @@ struct log piped_log(enum log_level level);
 // next call of read_text() overwrites the text.
 const char *read_text(int fd);
 
-// The KVM_SET_XSAVE that most test cases pass to the report functions (report.h).
+// The KVM_SET_XSAVE call that most test cases pass to the report functions (report.h).
 extern const struct vcpu_call restore_call;
 
 // Test cases mount an empty file system over this directory. Every system has /media, and few
-// systems use it.
+// systems use /media.
 #define SCRATCH "/media"
 
-// Mounts an empty file system over the directory, in a mount namespace of this process's own.
+// Mounts an empty file system over the directory, in a mount namespace that only this process uses.
 void hide(const char *directory);
 
-// Returns the default settings, except that the given setting has this value.
+// Returns the default settings with one change: `setting` has the value `value`.
 struct settings settings_with(enum setting setting, const char *value);
 
 #endif

@@ -7,7 +7,7 @@
 #include "xsaveshim/guest_cpuid.h"
 
 // SUBLEAF() is a CPUID entry of leaf 0xD with KVM_CPUID_FLAG_SIGNIFCANT_INDEX. FLAT() is a CPUID
-// entry of leaf 0xD without this flag. OTHER() is a CPUID entry of another leaf.
+// entry of leaf 0xD without this flag. OTHER() is a CPUID entry of any other leaf.
 #define LEAF(number, significant, xcr0) \
 	{ \
 		.function = 0xd, .index = (number), .flags = (significant), \

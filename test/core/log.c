@@ -44,8 +44,8 @@ static void report_one(const struct log *log)
 	report_trim(log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 1);
 }
 
-// Binds a socket to /dev/log, as a syslogd does, and returns the socket. The caller has called
-// hide("/dev"), so other processes do not see the socket.
+// Binds a socket to /dev/log, as a syslogd does, and returns the socket. Call hide("/dev") first,
+// so that other processes do not see the socket.
 static int serve_syslog(void)
 {
 	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
@@ -451,7 +451,7 @@ static void open_by_many_threads(void)
 		winners += result != NULL;
 	}
 	same("threads that opened the log", winners, 1);
-	// The log opens two descriptors: its file, and a socket for syslog. The log opens the
+	// log_open() opens two descriptors: the log file, and a socket for syslog. It opens the
 	// socket even if no syslogd runs, because a syslogd may start later.
 	same("descriptors", open_descriptors() - before, 2);
 }
@@ -484,8 +484,8 @@ static void stderr_is_null_from_the_start(void)
 	same("datagram", got_datagram(server), true);
 }
 
-// Opens a new file, and makes every descriptor to which the log may write refer to this file.
-// Returns the first descriptor of the new file.
+// Opens a file, and makes each descriptor number to which the log may write refer to this file.
+// Returns the descriptor that open() gave the file.
 static int take_over_all(const struct log *log)
 {
 	int disk = open(SCRATCH "/disk", O_RDWR | O_CREAT | O_CLOEXEC, 0600);

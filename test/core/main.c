@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs the unit tests of xsaveshim's core, whose headers are in include/xsaveshim/. The name of a
-// test case is a sentence. `core` prints the sentences of all test cases. `core SENTENCE` runs one
-// test case.
+// Runs the unit tests of xsaveshim's core, whose headers are in include/xsaveshim/. `core` prints
+// the names of all test cases, which are sentences. `core SENTENCE` runs one test case.
 #include <stdio.h>
 #include <string.h>
 

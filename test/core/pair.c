@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Tests pair.h, which tells whether the guests of one host load on another host. For each pair of
-// simple hosts, compares pair_judge() with a model that tries to load every guest.
+// Tests pair.h, which tells whether one host can load the guests that another host saved. For each
+// pair of simplified hosts, compares the answer of pair_judge() with a model that tries to load
+// every guest.
 #include "check.h"
 #include "xsaveshim/pair.h"
 #include "xsaveshim/xstate.h"
 
-// The simple hosts know only x87, SSE and these two xfeatures.
+// The simplified hosts have no xfeatures except x87, SSE and these two.
 static const uint64_t beyond[] = {XFEATURE_AVX, XFEATURE_XTILE};
 
 #define CHOICES 4 // the number of subsets of `beyond`
@@ -25,10 +26,10 @@ static bool loads(struct pair_host to, uint64_t shown, uint64_t payload)
 	return !(payload & ~has & to.refuses);
 }
 
-// Returns true if the host `to` loads all guests of the host `from`: the guests with XSAVE, and the
-// guests without XSAVE. `by` is the mode of xsaveshim that the hosts use, or 0 without xsaveshim.
-// Every mode clears the xfeatures that `from` leaks. The library also makes KVM accept x87 and SSE
-// for a guest without XSAVE.
+// Returns true if the host `to` loads every guest of the host `from`, with or without XSAVE. `by`
+// is the mode of xsaveshim that the hosts use, or 0 without xsaveshim. Every mode clears the
+// xfeatures that `from` leaks. The library also makes KVM accept x87 and SSE for a guest without
+// XSAVE.
 static bool all_load(struct pair_host from, struct pair_host to, uint64_t leaks, unsigned int by)
 {
 	for (unsigned int choice = 0; choice < CHOICES; choice++) {
@@ -84,8 +85,9 @@ static void check_pair(struct pair_host from, struct pair_host to)
 		     (from.source_known || !(from.enabled & to.refuses)));
 }
 
-// make_host() makes a simple host from each number below HOSTS. make_host() returns false if the
-// host cannot exist, for example because it leaks an xfeature that its CPU has not enabled.
+// make_host() makes a simplified host from each number below HOSTS. make_host() returns false if
+// the host cannot exist. For example, no host leaks an xfeature that the host's CPU has not
+// enabled.
 #define HOSTS (CHOICES * CHOICES * CHOICES * CHOICES * 8)
 
 static bool make_host(unsigned int number, struct pair_host *host)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Tests record.h. The library and the supervisor each keep their settings and event counts in a
-// record, which `xsaveshim status` reads from their memory.
+// Tests record.h. xsaveshim's library and supervisor each keep their settings and event counts in a
+// struct, the record. `xsaveshim status` reads the record from the memory of the VMM or of the
+// supervisor.
 #include <limits.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Tests report.h: the text of xsaveshim's reports, such as the report of a trim.
+// Tests report.h, which writes the lines of xsaveshim's log, for example about a refused payload.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

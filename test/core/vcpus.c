@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Tests vcpus.h, the table in which the library looks up a vCPU by its file descriptor.
+// Tests vcpus.h, the table in which xsaveshim's library looks up a vCPU by the vCPU's file
+// descriptor.
 #include <stdio.h>
 
 #include "check.h"

@@ -106,7 +106,8 @@ static void host_mxcsr(void)
 	uint32_t most = ~reserved;
 
 	same("reserved bits of the initial MXCSR", reserved & initial, 0);
-	// Bit 17 may be supported, because it is the misaligned exception mask of AMD's CPUs.
+	// Ignores bit 17, because some CPUs of AMD support this bit (the misaligned exception
+	// mask).
 	same("reserved upper half of MXCSR", reserved & 0xfffd0000, 0xfffd0000);
 	// If the CPU reserves a bit of `most`, ldmxcsr faults, and a signal ends the test.
 	__asm__ volatile("ldmxcsr %0" : : "m"(most));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Feeds CPUID tables to guest_cpuid.h, which computes a guest's XCR0 from a CPUID table, and adds
-// xfeatures to a CPUID table. A table can have any bytes, any number of entries and any alignment.
+// Feeds CPUID tables to the functions of guest_cpuid.h. These functions compute a guest's XCR0 from
+// a CPUID table, and add xfeatures to a CPUID table. The tables can have any bytes, any number of
+// entries and any alignment.
 #include "fuzz.h"
 
 #include "xsaveshim/guest_cpuid.h"
@@ -36,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *table = take_rest(&input);
 	uint32_t nent = (uint32_t)(input.size / sizeof(struct kvm_cpuid_entry2));
 	// The last entry ends exactly at the end of the allocated memory, so that a sanitizer sees
-	// a read past the end. The first entry can have any alignment.
+	// a read past the last entry. The first entry can have any alignment.
 	char *entries = table + input.size - nent * sizeof(struct kvm_cpuid_entry2);
 
 	MUST(guest_cpuid_xcr0(entries, 0) == 0);

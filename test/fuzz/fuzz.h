@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Functions that the fuzzers share. The functions take numbers from the fuzzer's input, and check
-// the lines of a log. MUST() aborts the fuzzer if its condition is false.
+// Functions that the fuzzers share. MUST() aborts the fuzzer if the given condition is false.
 #ifndef TEST_FUZZ_H
 #define TEST_FUZZ_H
 
@@ -28,8 +27,8 @@ struct input {
 		} \
 	} while (0)
 
-// Takes size bytes (at most 8) from the input, and returns them as a number. If the input has fewer
-// bytes, the upper bytes of the number are 0.
+// Removes `size` bytes (at most 8) from the input, and returns them as a number. If the input has
+// fewer than `size` bytes, the upper bytes of the number are 0.
 static inline uint64_t take(struct input *input, size_t size)
 {
 	uint64_t value = 0;
@@ -53,8 +52,8 @@ static inline struct vcpu take_vcpu(struct input *input)
 	return vcpu;
 }
 
-// Returns a copy of the rest of the input. The copy ends at the end of the allocated memory, so
-// that a sanitizer sees a read past the end of the copy.
+// Returns a copy of the input's remaining bytes. The copy ends at the end of the allocated memory,
+// so that a sanitizer sees a read past the end of the copy.
 static inline void *take_rest(struct input *input)
 {
 	void *copy = malloc(input->size ? input->size : 1);
@@ -77,8 +76,8 @@ static inline struct log checked_log(void)
 	return log;
 }
 
-// Checks that each line in the log begins like a report, is shorter than 1,024 bytes, and has only
-// printable characters.
+// Checks that each line in the log begins with "xsaveshim: level=", is shorter than 1,024 bytes,
+// and has only printable characters.
 static inline void check_log(void)
 {
 	static char text[65536];

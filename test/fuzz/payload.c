@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Feeds payloads (the state that KVM_SET_XSAVE loads) to the functions that clear xfeatures in a
-// payload, find out why KVM refused a payload, and write reports.
+// payload, find out why KVM refused a payload, and write the lines of xsaveshim's log.
 #include "fuzz.h"
 
 #include "xsaveshim/xstate.h"

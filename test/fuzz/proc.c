@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Feeds any bytes to the parsers of the files in /proc/PID, because a hostile process can choose
-// the text of its own files there.
+// Feeds arbitrary bytes to the parsers of the files in /proc/PID, because a hostile process can
+// choose the text of some of these files, for example of /proc/PID/cmdline.
 #include "fuzz.h"
 
 #include "command/proc_text.h"

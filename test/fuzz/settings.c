@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Feeds any bytes to the functions that read settings from the settings file and from the
-// environment (settings.h). Checks the lines that report bad settings.
+// Feeds arbitrary bytes to the functions that read settings from the settings file and from the
+// environment (settings.h). Checks the resulting settings, and the log lines that report bad
+// settings.
 #include "fuzz.h"
 
 #include "xsaveshim/settings.h"

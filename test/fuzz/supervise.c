@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Makes the supervisor handle ioctls of hostile processes. A hostile process can change its memory
-// and its descriptors at any time. The supervisor accesses such a process only through the
-// functions of remote.h. This file replaces these functions, and the fuzzer's input decides what
-// they return.
+// Makes xsaveshim's supervisor handle ioctls of hostile processes, which can change their memory
+// and descriptors at any time. The supervisor accesses other processes only through the functions
+// of remote.h. This file replaces these functions. The fuzzer's input decides what the replacements
+// return.
 #include "../../supervise/tracked.c"
 #include "../../supervise/handlers.c"
 
@@ -16,7 +16,7 @@ static struct xsaveshim_record counting;
 static struct log report_log;
 static struct xsaveshim_record counting;
 
-// In each process of this fuzzer, the descriptors n and n + 4 are duplicates of each other.
+// In each simulated process, the descriptors n and n + 4 refer to the same file.
 static bool is_same_file(int fd, int other)
 {
 	return fd % 4 == other % 4;
@@ -91,10 +91,9 @@ int remote_memory_open(pid_t tid)
 	return fails() ? -1 : 12345;
 }
 
-// Returns true if `written` is the payload's XSTATE_BV without the xfeatures that the call's vCPU
-// must not have. The supervisor may know the vCPU under a duplicate of the call's descriptor. A
-// vCPU may have FP, SSE, the xfeatures of its CPUID tables, and the xfeatures that KVM_SET_XCRS
-// set.
+// Returns true if `written` is the payload's XSTATE_BV without the xfeatures that this vCPU's guest
+// may not use. A guest may use FP, SSE, the xfeatures of the vCPU's CPUID tables, and the xfeatures
+// that KVM_SET_XCRS set. The supervisor may know the vCPU by another descriptor of the same file.
 static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
 	for (size_t i = 0; i < owners.process_count; i++) {
@@ -134,7 +133,8 @@ int remote_vcpu_id(pid_t tid, int fd)
 	return fd % 3 + (chance() ? 0 : 1);
 }
 
-// The thread IDs 2 and 3 belong to this process, and the thread IDs 0, 1, 4 and 5 to its parent.
+// In the simulation, the threads 2 and 3 belong to this process, and the threads 0, 1, 4 and 5 to
+// this process's parent.
 static pid_t process_of(pid_t tid)
 {
 	static pid_t own, parent;
@@ -195,8 +195,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
-	// With REFUSED_ABORT, the supervisor could kill the fuzzer's parent, because the input can
-	// choose the parent as the caller.
+	// Not REFUSED_ABORT, with which the supervisor kills a process whose payload KVM would
+	// refuse. The input can choose the fuzzer's parent as this process.
 	chosen.refused = REFUSED_REPORT;
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
-# A guest that checks an SSE register of each vCPU. Every vCPU loads a known value, the canary, into xmm7. Each vCPU has its own COM
-# port (vCPU 0 has COM1 ... vCPU 3 has COM4). A vCPU prints T on its port while xmm7 has this value, and X after xmm7 has lost the
-# value. The guest sets CR4.SMEP if its CPU model has SMEP.
+# A guest that checks an SSE register of each vCPU. Every vCPU loads a known value, the canary, into xmm7, and then compares xmm7
+# with the canary for ever. After each comparison, the vCPU prints T (equal) or X (different) on its own COM port (COM1 for vCPU 0
+# ... COM4 for vCPU 3). Each vCPU sets CR4.SMEP if its CPUID has SMEP.
 #
-# The guest is a 64 KiB firmware image for QEMU's -bios, because a real BIOS would take seconds to boot the guest. The image is a
-# flat binary, and its link address does not matter.
+# The guest is a 64 KiB firmware image for QEMU's -bios, because a real BIOS would take seconds to boot the guest.
 .code16
 
 .globl start
-# F000:0000: the reset vector jumps here. The other vCPUs start here, because the start-up IPI has the vector 0xf0.
+# F000:0000: the boot vCPU's reset vector jumps here. The other vCPUs start here, because the start-up IPI has the vector 0xf0.
 start:
 	cli
 	mov	$0xf000, %ax		# DS: this image, ES: RAM
@@ -65,7 +64,7 @@ check:
 	mov	$'X', %al
 print:
 	out	%al, %dx
-	mov	$0x4000, %ecx		# the delay is short, because some hosts emulate real mode, which is slow
+	mov	$0x4000, %ecx		# a short delay, because hosts that emulate real mode are slow
 delay:
 	dec	%ecx
 	jnz	delay

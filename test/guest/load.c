@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The only program (init) of a small Linux guest. Two processes compute with SSE registers for
-// ever, and check every result. On the serial line the child prints '<' for each right result, and
-// its parent prints '>'. Each process prints '!' for a wrong result.
+// init, the only program of a small Linux guest. init and a child compute with SSE registers for
+// ever, and check every result. For each right result, the child prints '<' on the serial line, and
+// init prints '>'. Both print '!' for a wrong result.
 #include <emmintrin.h>
 #include <string.h>
 #include <unistd.h>
 
 // Under emulation, this number of steps takes a few milliseconds, so a save of the guest often
-// comes between two steps.
+// interrupts a chain of steps.
 #define STEPS 20000
 
-// Computes a chain of steps in registers. Each step depends on all earlier steps, so a lost
-// register changes the result.
+// Computes a chain of steps in registers. Each step depends on all earlier steps, so a register
+// that loses its value changes the result.
 static void run_chain(int seed, __m128i result[4])
 {
 	__m128i a = _mm_set1_epi32(seed), b = _mm_set_epi32(1, 2, 3, 4),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# A guest that reads VMware's I/O port for ever. At each read, QEMU gets the vCPU's whole state from KVM, and then sets the same
-# state again. The guest prints T on COM1 after each 1,000 reads with an answer, and X after a read without an answer.
+# A guest that reads VMware's I/O port (0x5658) for ever. At each read, QEMU gets the vCPU's whole state from KVM, and then sets the
+# same state again. The guest prints T on COM1 after each 1,000 reads that QEMU answers, and X after a read without an answer.
 #
 # Like canary.S, the guest is a 64 KiB firmware image.
 .code16

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A library that includes this file exports an ioctl(), which calls the library's on_ioctl(). Tests
-// preload such libraries.
+// A library that includes this file exports an ioctl(), which calls the on_ioctl() that the library
+// defines.
 #ifndef TEST_INTERPOSER_H
 #define TEST_INTERPOSER_H
 
@@ -9,7 +9,7 @@
 
 static int (*next_ioctl)(int fd, unsigned long request, ...);
 
-// The upper 32 bits of the request may be set, because QEMU up to 8.2 sign-extends its requests.
+// The upper 32 bits of `request` may be set, because QEMU up to 8.2 sign-extends its requests.
 static int on_ioctl(int fd, unsigned long request, void *argument);
 
 __attribute__((constructor)) static void find_next_ioctl(void)

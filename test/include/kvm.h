@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Functions and constants for test programs that call KVM. This file does not include the headers
-// in include/xsaveshim/, so that a wrong number in these headers does not become a wrong number in
-// the tests.
+// Functions and constants for test programs that call KVM. This file includes no header of
+// include/xsaveshim/, so that the tests can find a wrong constant in these headers.
 #ifndef TEST_KVM_H
 #define TEST_KVM_H
 
@@ -17,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// Debian 11's kernel headers lack KVM_GET_XSAVE2 and KVM_CAP_XSAVE2, which are new in Linux 5.17.
+// Debian 11's kernel headers lack KVM_GET_XSAVE2 and KVM_CAP_XSAVE2, which Linux 5.17 added.
 #ifndef KVM_GET_XSAVE2
 #define KVM_GET_XSAVE2 _IOR(KVMIO, 0xcf, struct kvm_xsave)
 #endif
@@ -25,14 +24,14 @@
 #define KVM_CAP_XSAVE2 208
 #endif
 
-// The offsets of the fields in a payload of KVM_SET_XSAVE (Intel SDM vol. 1, 13.4).
+// Byte offsets of the fields in a payload of KVM_SET_XSAVE (Intel SDM vol. 1, 13.4).
 #define MXCSR 24
 #define XSTATE_BV 512
 #define XCOMP_BV 520
 #define XSAVE_RESERVED 528
 #define XSAVE_EXTENDED 576
 
-// The value of MXCSR after a CPU reset. KVM refuses a payload whose MXCSR has a reserved bit set.
+// The value of MXCSR after a CPU reset.
 #define MXCSR_DEFAULT 0x1f80u
 
 #define XFEATURES_FP_SSE 3u
@@ -81,8 +80,8 @@ struct cpuid_table {
 	struct kvm_cpuid_entry2 entries[KVM_CPUID_ENTRIES_MAX];
 };
 
-// Returns the xfeatures that the guest may use if KVM_SET_CPUID2 sets this CPUID table. Like KVM,
-// reads the first entry of leaf 0xD whose index is 0 or is not significant.
+// Returns the guest's XCR0 (the xfeatures that the guest may use) if KVM_SET_CPUID2 sets this CPUID
+// table. Like KVM, reads the first entry of leaf 0xD whose index is 0 or is not significant.
 static inline uint64_t guest_xcr0_of(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
 {
 	for (uint32_t i = 0; i < nent && i < KVM_CPUID_ENTRIES_MAX; i++) {
@@ -106,9 +105,9 @@ static inline int raw_ioctl(int fd, unsigned long request, const void *argument)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// Calls libc's ioctl(). If ioctl() fails with EINTR, calls it again, because a signal can interrupt
-// KVM_CREATE_VM. If ioctl() fails with another errno, ends the program with a message that names
-// the request.
+// Calls libc's ioctl(). If ioctl() fails with EINTR, repeats the call, because a signal can
+// interrupt KVM_CREATE_VM. If ioctl() fails with another errno, ends the program with a message
+// that names the request.
 #define kvm_ioctl(fd, request, argument) kvm_ioctl_named(fd, request, argument, #request)
 
 static inline int kvm_ioctl_named(int fd, unsigned int request, const void *argument,

@@ -5,12 +5,12 @@
 #include "errnos.h"
 #include "kvm.h"
 
-/* The type of ioctl(). The second parameter is an int in musl, and an unsigned long in glibc. */
+/* The type of libc's ioctl(). `request` is an int in musl, and an unsigned long in glibc. */
 typedef __typeof__(ioctl) story_ioctl;
 
-// Creates a vCPU whose guest lacks AVX. Calls KVM_SET_XSAVE with a payload that has x87, SSE and
-// AVX. Prints "WHEN: RESULT xstate_bv=AFTER". RESULT is 0 or an errno, and AFTER is the payload's
-// XSTATE_BV after the call.
+// Creates a vCPU whose guest lacks AVX. Calls KVM_SET_XSAVE on this vCPU with a payload that has
+// x87, SSE and AVX. Prints "WHEN: RESULT xstate_bv=AFTER". RESULT is 0 or the name of an errno, and
+// AFTER is the payload's XSTATE_BV after the call.
 static inline void story_of(const char *device, const char *when, story_ioctl *call)
 {
 	static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);

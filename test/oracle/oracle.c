@@ -1,27 +1,29 @@
 // SPDX-License-Identifier: MIT
 // Checks with random data how xsaveshim's core reads CPUID tables, and which xfeatures xsaveshim's
 // library clears in a payload (the state that KVM_SET_XSAVE loads). Compares the core with KVM, and
-// with a second model in this file.
+// with an independent model in this file.
 //
 // oracle cpuid COUNT [SEED [FIRST]]
-//	Sets COUNT CPUID tables on a real vCPU. From each table, the core computes the guest's XCR0
-//	(the xfeatures that the guest may use). KVM must enforce this XCR0 in KVM_SET_XCRS and
-//	KVM_SET_XSAVE. The core must compute the same XCR0 from the table that KVM_GET_CPUID2
-//	returns. The second model must compute the same XCR0 from the table that was set.
+//	Sets COUNT random CPUID tables, one after the other, on a real vCPU. From each table, the
+//	core computes the guest's XCR0 (the xfeatures that the guest may use), and the model must
+//	compute the same XCR0. KVM must enforce this XCR0 in KVM_SET_XCRS and KVM_SET_XSAVE. From
+//	the table that KVM_GET_CPUID2 returns, the core must compute the same XCR0 again.
 // oracle kvm COUNT [SEED [FIRST]], oracle model COUNT [SEED [FIRST]]
 //	"oracle kvm" compares the core only with KVM. "oracle model" compares the core only with the
-//	second model, and does not need KVM.
+//	model, and does not need KVM.
 // oracle payload COUNT [SEED [FIRST]]
-//	Passes COUNT payloads to KVM_SET_XSAVE. xsaveshim's library must be preloaded. The library
-//	must clear those bits of XSTATE_BV that the guest may not have, and must not change any
-//	other bit of the payload.
+//	Passes COUNT payloads to KVM_SET_XSAVE. xsaveshim's library must be preloaded. In each
+//	XSTATE_BV, the library must clear the bits of the xfeatures that the guest lacks, except FP
+//	and SSE. The library must not change any other bit of the payload.
 //
-// SEED and a number determine each table and each payload, so "oracle cpuid 1 SEED NUMBER" makes
-// one table again. If the check of a table fails, the program makes the table smaller as long as
-// the check still fails, and then prints the table.
+// FIRST is the number of the first table or payload. SEED and the number determine each table and
+// each payload, so "oracle cpuid 1 SEED NUMBER" checks one table again. If the check of a table
+// fails, the program makes the table smaller as long as the check still fails, and then prints the
+// table.
 //
-// The exit status is 0 if all checks pass, 1 after a mismatch, and 2 without KVM. The exit status
-// is 3 if this KVM changes CPUID tables, because the core cannot be compared with such a KVM.
+// The exit status is 0 if all checks pass, 1 after a mismatch, and 2 if KVM is not usable. The exit
+// status is 3 if KVM changes the CPUID tables that it gets, because the core cannot be compared
+// with such a KVM.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -47,7 +49,8 @@
 #define EXIT_NO_KVM 2
 #define EXIT_NO_JUDGE 3
 
-// Groups of xfeatures. A valid XCR0 has all xfeatures of a group or none (Intel SDM vol. 1, 13.3).
+// Groups of xfeatures. A valid XCR0 has either all xfeatures of a group or none of them (Intel SDM
+// vol. 1, 13.3).
 #define XFEATURE_BND UINT64_C(0x18)
 #define XFEATURE_AVX512 UINT64_C(0xe0)
 #define XFEATURE_TILE UINT64_C(0x60000)
@@ -85,8 +88,8 @@ static void random_start(uint64_t seed, uint64_t number)
 
 // ---- tables ----
 
-// A CPUID table. If v1 is true, KVM_SET_CPUID sets the table, whose entries then have no index and
-// no flags. If v1 is false, KVM_SET_CPUID2 sets the table.
+// A CPUID table. If v1 is false, the table goes to KVM_SET_CPUID2. If v1 is true, the table goes to
+// KVM_SET_CPUID, without the index and the flags of each entry.
 struct table {
 	struct guest_cpuid v2;
 	bool v1;
@@ -194,9 +197,9 @@ static uint64_t core_xcr0(const struct table *table)
 	return guest_cpuid_xcr0(table->v2.entries, table->v2.nent);
 }
 
-// The second model computes the guest's XCR0 in another way than xsaveshim's core. The model
-// searches the table backwards, and adds up the XCR0 bit by bit. Only the model can check how the
-// core reads EDX, because KVM does not support any xfeature above bit 31 yet.
+// The model computes the guest's XCR0 in another way than xsaveshim's core: it searches the table
+// backwards, and adds up the XCR0 bit by bit. Only the model can check how the core reads EDX, the
+// upper half of the XCR0, because KVM supports no xfeature above bit 31 yet.
 static uint64_t model_xcr0(const struct table *table)
 {
 	uint64_t xcr0 = 0;
@@ -225,12 +228,12 @@ static struct {
 	uint64_t supported; // the xfeatures that this KVM supports
 	bool affected;	    // KVM_SET_XSAVE refuses xfeatures outside the guest's XCR0
 	bool strict;	    // KVM_SET_XSAVE refuses even FP and SSE outside the guest's XCR0
-	uint64_t xcr0s[64]; // all valid values of XCR0 with supported xfeatures, without AMX
+	uint64_t xcr0s[64]; // all valid XCR0 values of supported xfeatures except AMX
 	unsigned int count;
 } kvm;
 
-// Makes the system call without libc's ioctl(), so that the preloaded library does not see the
-// call.
+// Makes the system call without libc's ioctl(), so that xsaveshim's preloaded library does not see
+// the call.
 static long kvm_ioctl(int fd, unsigned int request, const void *argument)
 {
 	return syscall(SYS_ioctl, fd, request, argument);
@@ -379,7 +382,8 @@ static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
 	       disagree("the core says", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV", bv);
 }
 
-// Returns true if KVM_SET_XCRS and KVM_SET_XSAVE act as they must if the guest's XCR0 is xcr0.
+// Calls KVM_SET_XCRS and KVM_SET_XSAVE with many values. Returns true if KVM accepts exactly the
+// values that it must accept for a guest whose XCR0 is xcr0.
 static bool kvm_agrees(uint64_t xcr0)
 {
 	for (unsigned int i = 0; i < kvm.count; i++)
@@ -407,8 +411,8 @@ static bool get_cpuid2_agrees(uint64_t xcr0)
 	       disagree("the core says", xcr0, "of what KVM_GET_CPUID2 returns", answer);
 }
 
-// Sets the table on the vCPU. Returns true if KVM and the second model agree with the core. If KVM
-// refuses the table, KVM must still enforce the table that the vCPU had before.
+// Sets the CPUID table on the vCPU. Returns true if KVM and the model agree with the core. If KVM
+// refuses the table, KVM must still enforce the vCPU's previous table.
 static bool table_agrees(const struct table *table, bool *taken)
 {
 	static uint64_t xcr0;
@@ -419,8 +423,8 @@ static bool table_agrees(const struct table *table, bool *taken)
 	return kvm_agrees(xcr0) && get_cpuid2_agrees(xcr0) && core_agrees_with_model(table);
 }
 
-// Returns true if, on a new vCPU, the core disagrees with KVM or with the second model about this
-// table.
+// Returns true if the core disagrees with the model about this CPUID table, or with KVM on a new
+// vCPU that gets this table.
 static bool disagrees_alone(const struct table *table)
 {
 	bool taken;
@@ -432,8 +436,9 @@ static bool disagrees_alone(const struct table *table)
 	return set_table(table) ? !table_agrees(table, &taken) : !core_agrees_with_model(table);
 }
 
-// Removes entries from the table, and then sets values in the table to 0. Keeps a change only if
-// the core still disagrees with KVM (or with the second model, if by_model was true).
+// Makes a CPUID table smaller: tries to remove each entry, and then to set each value to 0. Keeps a
+// change only if the core still disagrees about the table with KVM (or with the model, if by_model
+// was true).
 static void shrink(struct table *table)
 {
 	bool model = by_model;
@@ -505,8 +510,8 @@ static void set_random_cpuid(int vcpu, struct table *table)
 	} while (ioctl(vcpu, KVM_SET_CPUID2, &table->v2));
 }
 
-// Closes the earlier vCPU and its VM, and creates a vCPU in a new VM. The kernel gives the numbers
-// of the closed descriptors to the new descriptors.
+// Creates a vCPU in a new VM. Before that, closes the vCPU and the VM of the previous call, so that
+// the kernel reuses their descriptor numbers.
 static int shimmed_vcpu(void)
 {
 	static int device, vm, vcpu;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A library whose constructor creates a vCPU and loads the vCPU's state. The order of the preloaded
-// libraries decides whether xsaveshim's constructor runs before this constructor.
+// A library whose constructor creates a vCPU and calls KVM_SET_XSAVE on this vCPU. The order of the
+// preloaded libraries decides whether xsaveshim's constructor runs before this constructor.
 #include <sys/ioctl.h>
 
 #include "story.h"

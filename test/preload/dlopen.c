@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// `dlopen LIBRARY` opens the library, and loads the state of three vCPUs. The first load uses the
-// ioctl() that dlsym() finds in the library or its dependencies. The second load uses the same
-// ioctl() after dlclose(). The third load uses the program's own ioctl().
+// `dlopen LIBRARY` calls dlopen(LIBRARY), and then KVM_SET_XSAVE on three vCPUs. The first
+// KVM_SET_XSAVE uses the ioctl() that dlsym() finds in LIBRARY or in LIBRARY's dependencies. The
+// second uses the same ioctl() after dlclose(). The third uses the ioctl() that the program is
+// linked with.
 #include <dlfcn.h>
 #include <sys/ioctl.h>
 

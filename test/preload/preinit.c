@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Loads the state of a vCPU before any library's constructor has run, and of another vCPU in
+// Calls KVM_SET_XSAVE on a vCPU before any library's constructor has run, and on another vCPU in
 // main().
 #include <sys/ioctl.h>
 
 #include "story.h"
 
-// Reads DEVICE from the parameter `environment`, because getenv() does not work before libc has set
-// up the environment.
+// Reads the environment variable DEVICE from the parameter `environment`, because getenv() does not
+// work before libc has set up the environment.
 static void before_all_constructors(int argc, char **argv, char **environment)
 {
 	const char *device = NULL;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Tests preload this library into `xsaveshim status`. If HANG_PIDS lists a process ID, an open() of
-// that process's directory in /proc never returns. On a real system, an open() of a file in such a
-// directory can hang. The open() hangs until somebody kills the process that called it.
+// Tests preload this library into `xsaveshim status`. If the environment variable HANG_PIDS lists a
+// process ID, an open() of /proc/PID never returns. The library simulates a system on which an
+// open() of a file in /proc/PID hangs until somebody kills the process that called open().
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>

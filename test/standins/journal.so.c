@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Makes QEMU behave like the patched QEMU of Proxmox VE. When the patched QEMU daemonizes, its
-// standard error becomes a stream into the systemd journal. Without this library, standard error
-// becomes /dev/null. The environment variable JOURNAL is the path of the journal's socket.
+// Makes QEMU behave like Proxmox VE's patched QEMU. When the patched QEMU daemonizes, its standard
+// error becomes a stream into the systemd journal instead of /dev/null. The environment variable
+// JOURNAL is the path of the journal's socket.
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +26,9 @@ static int is_dev_null(int fd)
 }
 
 // Opens a stream into the journal. The stream starts with a header of seven lines: the identifier,
-// the unit, the priority, and four switches. The switches say whether lines begin with a priority,
-// and whether journald forwards lines to syslog, to kmsg and to the console.
+// the unit, the priority, and four switches. The switches say whether each line after the header
+// begins with a priority, and whether journald forwards lines to syslog, to kmsg and to the
+// console.
 static int open_journal(void)
 {
 	static const char header[] = "QEMU\n\n3\n0\n0\n0\n0\n";

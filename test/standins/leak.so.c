@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The VMM that preloads this library sees a leaky host, whose KVM_GET_XSAVE returns xfeatures that
-// the guest lacks. The library changes KVM's answers while the file LEAK_WHILE exists.
+// Makes a host look leaky to the VMM that preloads this library: KVM_GET_XSAVE returns xfeatures
+// that the guest lacks. The library changes KVM's answers as long as the file $LEAK_WHILE exists.
 //
 //	LEAK_BITS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV. The
-//			library clears the bits while KVM_SET_XSAVE runs, so that a VMM that resumes
-//			its guest can load the payload that it saved
+//			library clears the bits while KVM_SET_XSAVE runs, so that the VMM can load a
+//			saved payload again to resume the guest
 //	LEAK_XCR0=XCR0	KVM_GET_XCRS returns this XCR0
 //	LEAK_MXCSR=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of MXCSR, as in a
-//			damaged snapshot. The library clears the bits while KVM_SET_XSAVE runs
+//			damaged snapshot. The library clears the bits before each KVM_SET_XSAVE
 #include <stdbool.h>
 
 #include "interposer.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// For each KVM_SET_XSAVE, KVM_GET_XSAVE and KVM_GET_XSAVE2, writes a line with the XSTATE_BV of the
-// payload (the XSAVE buffer) and the result into the file OBSERVE_LOG. If LD_PRELOAD lists this
-// library behind xsaveshim's library, the lines show the payloads that KVM gets. If LD_PRELOAD
-// lists this library first, the lines show the payloads that the VMM passes.
+// For each KVM_SET_XSAVE, KVM_GET_XSAVE and KVM_GET_XSAVE2, appends a line to the file
+// $OBSERVE_LOG. The line has the XSTATE_BV of the payload (the XSAVE buffer) after the call, and
+// the result. If LD_PRELOAD lists this library behind xsaveshim's library, the lines show the
+// payloads that KVM gets.
 //
 //     KVM_SET_XSAVE fd=14 xstate_bv=0x202 EINVAL
 #include "interposer.h"

@@ -2,17 +2,17 @@
 // Changes the answers that `xsaveshim probe` gets from the real KVM. This library interposes
 // syscall(), because `xsaveshim probe` calls syscall() and not ioctl().
 //
-//	QUIRK_FAIL=NUMBER:ERRNO	the ioctl whose request has this last byte (0x80: KVM_RUN) fails
+//	QUIRK_FAIL=NUMBER:ERRNO	fails the ioctl whose request ends with NUMBER (0x80 for KVM_RUN)
 //	QUIRK_SUPPORTED=XCR0	the XCR0 in the answer to KVM_GET_SUPPORTED_CPUID
 //	QUIRK_GUEST=XCR0	the XCR0 in the answer to KVM_GET_CPUID2, as if KVM rewrote tables
 //	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits if the CPUID table has no leaf 0xD
-//	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits
+//	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits of XSTATE_BV
 //	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	QUIRK_HIDE=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 clear these bits of XSTATE_BV
 //	QUIRK_EXIT=REASON	the exit reason of KVM_RUN
 //	QUIRK_PAYLOAD=BYTES	the answer to KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2)
-//	QUIRK_PERMITTED=XCR0	the answer to ARCH_GET_XCOMP_GUEST_PERM; 0: the call fails, as it
-//				does before Linux 5.17
+//	QUIRK_PERMITTED=XCR0	the answer to ARCH_GET_XCOMP_GUEST_PERM. 0: the call fails, as
+//				before Linux 5.17
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -47,9 +47,9 @@ static bool has_leaf_0xd(const struct kvm_cpuid2 *table)
 	return false;
 }
 
-// Replaces the table's leaf 0xD. If the table has no leaf 0xD, adds the leaf behind the last used
-// entry. The table may have unused entries, because KVM_GET_CPUID2 up to Linux 6.4 does not write
-// nent.
+// Replaces the table's leaf 0xD. If the table has no leaf 0xD, adds this leaf behind the last used
+// entry. The table may end with unused entries, because KVM_GET_CPUID2 up to Linux 6.4 does not
+// write nent.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // A fake KVM, the "stand-in". Tests list the stand-in behind xsaveshim's library in LD_PRELOAD
-// ("libxsaveshim.so standin.so"). The stand-in answers KVM's ioctls like a kernel that refuses
-// xfeatures that the guest lacks. Environment variables change the answers. The descriptor of a VM
-// or vCPU is a memfd that holds the state of the VM or vCPU. So duplicates, inherited descriptors
-// and reused descriptor numbers work as with KVM. The stand-in accepts KVM_CREATE_VM and
-// KVM_GET_SUPPORTED_CPUID on any descriptor, so that a test can set DEVICE=/dev/null.
+// ("libxsaveshim.so standin.so"). The stand-in's KVM_SET_XSAVE refuses xfeatures that the guest
+// lacks. The descriptor of each VM and vCPU is a memfd with the state of this VM or vCPU. So
+// duplicated descriptors, inherited descriptors and reused descriptor numbers work as with KVM.
+// KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID work on any descriptor, so that a test can set
+// DEVICE=/dev/null. Environment variables change the stand-in's answers:
 //
-//	STANDIN_LOG=PATH	appends a line for each call to this file
-//	STANDIN_ANSWER=REQUEST=EIO,...	the request does nothing and returns this errno or number
+//	STANDIN_LOG=PATH	the stand-in appends a line for each ioctl to this file
+//	STANDIN_ANSWER=REQUEST=EIO,...	this request only returns this errno or number
 //	STANDIN_SUPPORTED=MASK	the xfeatures that this host's KVM supports; default 0x207
 //	STANDIN_LEAK=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 does not write nent, like Linux up to 6.4
@@ -15,7 +15,7 @@
 //				enumerate them, like Linux from 5.17 to 5.19.11
 //	STANDIN_XCR0=MASK	KVM_SET_XCRS also accepts these bits if the guest's CPUID lacks
 //				them, like a KVM that rewrites CPUID tables
-//	STANDIN_HIGH_FDS=N	adds N to the descriptor numbers of vCPUs, even beyond RLIMIT_NOFILE
+//	STANDIN_HIGH_FDS=N	vCPUs have descriptor numbers higher by N, even beyond RLIMIT_NOFILE
 #include <inttypes.h>
 #include <stdbool.h>
 #include <sys/mman.h>
@@ -114,9 +114,9 @@ static int create(int kind, uint32_t id)
 	return kind == VCPU ? fd + high_fds() : fd;
 }
 
-// Returns true if the page at the pointer is mapped. msync(2) fails for a page that is not mapped,
-// and otherwise does nothing. The function does not call msync(2) for the first page of memory,
-// because Valgrind would complain.
+// Returns true if the page at the pointer is mapped. msync(2) with MS_ASYNC fails for a page that
+// is not mapped, and otherwise does nothing. Skips msync(2) for the first page of memory, because
+// Valgrind would complain.
 static bool is_readable(const void *pointer)
 {
 	uintptr_t page = (uintptr_t)pointer & ~(uintptr_t)4095;

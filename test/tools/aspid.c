@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // aspid PID COMMAND [ARG...]: runs COMMAND as a process with the process ID PID. Exits with 0 if
-// COMMAND exits with 0. No other process may have this ID. The program needs CAP_SYS_ADMIN in the
-// user namespace that owns the PID namespace.
+// COMMAND exits with 0, and otherwise with another status. PID must be unused. aspid needs
+// CAP_SYS_ADMIN in the user namespace that owns aspid's PID namespace.
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// The same fields as struct clone_args of Linux 5.5. The struct has another name, because
+// The same fields as struct clone_args of Linux 5.5. This struct has another name, because
 // linux/sched.h or a libc may define struct clone_args.
 struct clone3_arguments {
 	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-// A FUSE file system with one file. Each write to the file hangs, or each close of the file hangs.
+// A FUSE file system with one file. Each write to the file hangs, or each close of the file,
+// depending on the second argument.
 //
 //	hangfs DIRECTORY write|flush
 //
-// hangfs mounts the file system on DIRECTORY, for every user, and then prints "ready". The only
-// file has the name "file" and is empty. With `write` hangfs never answers a write request, and
-// with `flush` it never answers a flush request. It prints "hangs" for each of these requests. The
-// kernel sends a flush request when a process closes the file. So with `flush`, if a process has
-// the file open and close-on-exec, the process stops in the middle of its next exec. When hangfs
-// ends, the kernel fails the requests that have no answer. The program needs root and /dev/fuse.
+// hangfs mounts the file system on DIRECTORY, lets every user access the file system, and then
+// prints "ready". The only file is named "file" and is empty. With `write`, hangfs never answers
+// the kernel's write requests. With `flush`, hangfs never answers the kernel's flush requests. The
+// kernel sends a flush request when a process closes the file. So if an exec closes the file, the
+// exec hangs. hangfs prints "hangs" for each unanswered request. When hangfs ends, the kernel fails
+// these requests. hangfs needs root and /dev/fuse.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -91,7 +92,7 @@ static void serve(const struct fuse_in_header *request)
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
 	case FUSE_INTERRUPT:
-		break; // these requests have no answer
+		break; // FUSE has no answer to these requests
 	default:
 		answer(request, ENOSYS, NULL, 0);
 	}

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Prints an xfeature that this host's KVM does not support, for example "0x200 pkru". On this host
-// every kernel refuses to load a snapshot that has this xfeature. If KVM supports all candidates,
-// the program says so and exits with status 2.
+// Prints the bit and the name of an xfeature that this host's KVM does not support, for example
+// "0x200 pkru". On this host, every kernel refuses to load a payload that has this xfeature. If KVM
+// supports each of the two candidates, the program says so and exits with status 2.
 #include "kvm.h"
 
-// Real hosts have leaked these xfeatures. KVM supports PKRU only if the CPU has PKU. From Linux 5.6
-// on, KVM never supports BNDCSR.
+// Real hosts have leaked these xfeatures. KVM supports PKRU only if the CPU has PKU, and BNDCSR
+// only if the CPU has MPX.
 static const struct {
 	uint64_t bit;
 	const char *name;

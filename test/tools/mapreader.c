@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// mapreader: prints a line, and reads a BPF map of 4 MB again and again until somebody kills this
-// process. The kernel may preempt this process in the middle of a read. Until the read continues,
-// the kernel skips all BPF programs of kprobes on this CPU.
+// mapreader: prints "reading", and then reads a 4 MiB value from a BPF map again and again, until
+// somebody kills this process. The kernel may preempt this process in the middle of a read. Until
+// the read continues, the kernel skips the BPF programs of all kprobes on the CPU of this process.
 #include <linux/bpf.h>
 #include <stdint.h>
 #include <stdio.h>

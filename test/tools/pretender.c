@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// A process that has the same descriptors as an xsaveshim supervisor. Tests check whether
-// `xsaveshim status` takes this process for a supervisor.
+// A process that has the same kinds of descriptors as xsaveshim's supervisor. Tests check whether
+// `xsaveshim status` mistakes this process for a supervisor.
 //
 //	pretender PID... [-- PROGRAM ARGUMENT...]
 //
-// The process holds a seccomp listener and a pidfd of each PID. The listener's filter allows every
-// call. If there is a PROGRAM, a child inherits the listener and the pidfds, executes the program,
-// and stops before the program's first instruction. The parent prints "ready" and waits until its
-// standard input ends.
+// pretender holds a seccomp listener, whose filter allows every system call, and a pidfd of each
+// process PID. If PROGRAM is given, a child of pretender inherits the listener and the pidfds,
+// executes PROGRAM, and stops before PROGRAM's first instruction. Then pretender prints "ready" and
+// waits until standard input ends.
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -30,7 +30,7 @@ static long check(long result, const char *call)
 	return result;
 }
 
-// Clears close-on-exec, so that the child keeps the descriptor over its exec. The kernel sets
+// Clears close-on-exec, so that the child still has the descriptor after the exec. The kernel sets
 // close-on-exec for listeners and pidfds.
 static void keep_over_exec(long fd)
 {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// stepcount LIBRARY: prints how many instructions the preloaded LIBRARY adds to an ioctl:
+// stepcount LIBRARY: prints how many instructions the preloaded LIBRARY adds to each of many
+// ioctls:
 //
 //	KVM_RUN without=18 with=21 added=3
 //	0xae41 ...
 //
-// Each line is for one request that xsaveshim's library does not watch. A child makes each call
-// between two breakpoints. The program single-steps the child from the first breakpoint to the
-// second, and counts the steps. One child runs without LIBRARY, and another child preloads LIBRARY.
-// Each call has the descriptor -1, so that libc executes the same instructions each time.
+// Each line is for one request that xsaveshim's library does not watch. A child process calls
+// ioctl() between two breakpoints. stepcount single-steps the child from the first breakpoint to
+// the second, and counts the steps. One child runs without LIBRARY, and another child preloads
+// LIBRARY. Each call is on descriptor -1, so that libc executes the same instructions each time.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/ptrace.h>
@@ -45,9 +46,9 @@ static void add(unsigned long request)
 		requests[count++] = request;
 }
 
-// Lists the requests that the program counts. KVM_RUN is the first. The others are all KVM requests
-// without an argument, requests whose numbers are close to a watched request, and other requests
-// that VMMs make.
+// Lists the ioctl requests for which stepcount counts instructions. KVM_RUN is the first. The
+// others are all KVM requests without an argument, neighbours of the watched request numbers, and
+// requests from the list below.
 static void list_requests(void)
 {
 	static const unsigned long others[] = {

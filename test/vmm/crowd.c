@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // crowd THREADS ROUNDS [PAUSE]: each thread has a vCPU whose CPUID shows only FP and SSE. In each
 // round, the thread calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has AVX and PKRU, and
-// then with a payload that every KVM refuses. After a KVM_GET_XSAVE, the thread sleeps for PAUSE
-// microseconds. With ROUNDS 0 the program runs until somebody kills it. The program prints the
-// numbers of calls, and the number of rounds in which the first KVM_SET_XSAVE left AVX or PKRU in
-// the payload.
+// then with a payload that every KVM refuses. Then the thread calls KVM_GET_XSAVE, and sleeps for
+// PAUSE microseconds. With ROUNDS 0 the program runs until somebody kills it. At the end, the
+// program prints "loads=N untrimmed=N refusals=N saves=N". untrimmed is the number of rounds in
+// which the first KVM_SET_XSAVE left AVX or PKRU in the payload.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -41,7 +41,8 @@ static void *crowd(void *unused)
 		refusals += raw_ioctl(vcpu, KVM_SET_XSAVE, payload) < 0;
 		saves += !raw_ioctl(vcpu, KVM_GET_XSAVE, payload);
 		// An emulator that runs all CPUs on one thread switches to the next CPU at a PAUSE
-		// instruction. Otherwise, the emulator switches only ten times a second.
+		// instruction. Without this instruction, the emulator switches only ten times a
+		// second.
 		__builtin_ia32_pause();
 		if (pause_us)
 			usleep(pause_us);

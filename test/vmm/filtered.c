@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Restores and then saves a vCPU as one of three real VMMs does. The program makes the VMM's calls
-// in the VMM's order, and on the same threads. It installs the VMM's seccomp filter at the moment
-// when the VMM does. If the filter does not allow a system call, the kernel kills the program.
+// in the VMM's order and on the same threads, and installs the VMM's seccomp filter at the same
+// moment. If the program then makes a system call that the filter does not allow, the kernel kills
+// the program.
 //
 //	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
 //
@@ -9,17 +10,17 @@
 // the guest has no XSAVE. The program runs the steps after KVM_SET_CPUID2, and prints a line for
 // each step:
 //
-//	start			the steps before "start" run earlier: on the main thread, without a
-//				filter, while the VM does not exist yet
+//	start			the steps before "start" run on the main thread, before the program
+//				creates the VM and installs a filter
 //	set-xsave=XSTATE_BV	KVM_SET_XSAVE
 //	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with XCOMP_BV 1, which every KVM refuses
 //	set-xcrs=XCR0		KVM_SET_XCRS
 //	set-cr4=CR4		KVM_SET_SREGS
 //	set-msr=INDEX		KVM_SET_MSRS with one MSR
-//	save			KVM_GET_XSAVE for StratoVirt, KVM_GET_XSAVE2 for the others.
+//	save			KVM_GET_XSAVE for StratoVirt, KVM_GET_XSAVE2 for other VMMs.
 //				Firecracker saves on the vCPU's thread, and StratoVirt on the main
 //				thread. The steps behind "save" run on the thread that saves
-//	call=NAME[,NUMBER]...	makes this system call with these arguments
+//	call=NAME[,NUMBER]...	makes the system call NAME with these arguments
 //	get-cpuid2		KVM_GET_CPUID2
 //	close=FD		closes this descriptor
 //	open=FILE		opens FILE, which gets the lowest free descriptor number
@@ -49,8 +50,8 @@ static const struct vmm *vmm;
 static const char *guest_xcr0;
 static char **next_step;
 static int kvm, vm, vcpu;
-// The two threads of the program take turns at this barrier. They cannot use pthread_join(),
-// because it waits on a shared futex, and StratoVirt's filter allows only private futexes.
+// The program's two threads take turns at this barrier. The threads do not use pthread_join(),
+// which waits on a shared futex, because StratoVirt's filter allows only private futexes.
 static pthread_barrier_t turn;
 
 // Uses write(2), because all filters allow write(2). Some filters forbid a system call that
@@ -79,7 +80,7 @@ static void say_result(const char *step, long result)
 	say("%s: %s\n", step, result < 0 ? errno_name(errno) : "0");
 }
 
-// Installs the VMM's seccomp filter.
+// Installs the imitated VMM's seccomp filter.
 static void enter(void)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -169,7 +170,6 @@ static void get_cpuid2(const char *step)
 	say_result(step, ioctl(vcpu, KVM_GET_CPUID2, &table));
 }
 
-// Saves the vCPU's XSAVE state with the ioctl that the VMM uses.
 static void save(const char *step)
 {
 	static unsigned char payload[MAX_PAYLOAD];

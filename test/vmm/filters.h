@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Lists of the system calls and ioctls that the seccomp filters of three real VMMs allow. Each list
 // describes the filter of the thread that restores or saves a vCPU. The program filtered.c installs
-// such a list as its own filter, and the kernel kills the program at any other call.
+// one of these lists as its own seccomp filter.
 //
-// We measured the lists in November 2026. We built each VMM from its sources, and made each call in
-// this VMM, under the VMM's own filter. If we could not make a call, we copied its entry from the
-// VMM's source.
+// We measured the lists in November 2026. We built each VMM from its sources, and made each call
+// inside the VMM, under the VMM's own filter. If we could not make a call, we copied the call's
+// entry from the VMM's source.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 
@@ -21,8 +21,8 @@
 #define ANY_ARGUMENT (-1)
 
 // A system call that a filter allows. If `argument` is ANY_ARGUMENT, the filter allows the call
-// with any arguments. Otherwise, the low 32 bits of the argument with the number `argument` must be
-// `value`.
+// with any arguments. Otherwise, `argument` is the number of an argument (from 0) whose low 32 bits
+// must be `value`.
 struct allowed {
 	int syscall;
 	int argument;

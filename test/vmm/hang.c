@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// hang vcpu|nothing|child XSTATE_BV: calls KVM_SET_XSAVE, which hangs, because its payload (the
-// XSAVE buffer) is in a userfaultfd page that has no contents yet. Prints "calls PID", makes the
-// system call without libc's ioctl(), and prints the result and the XSTATE_BV. When a line arrives
-// on standard input, another process provides the page's contents. The other process may outlive
-// the caller, but ends after five minutes.
+// hang vcpu|nothing|child XSTATE_BV: calls KVM_SET_XSAVE without libc's ioctl(). The call hangs,
+// because its payload (the XSAVE buffer) is in a userfaultfd page without contents. Prints "calls
+// PID" before the call, and the result and the XSTATE_BV after the call. A child process provides
+// the page's contents when a line arrives on standard input. The child may outlive its parent, but
+// ends after five minutes.
 //	vcpu	makes the call on a vCPU whose CPUID shows FP, SSE and AVX
 //	nothing	makes the call on descriptor 0, which is not a vCPU
 //	child	makes the call in a child of the process that created the vCPU
-// SIGUSR1 interrupts the call if the kernel waits interruptibly.
+// SIGUSR1 interrupts the call if the kernel's wait is interruptible.
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/mman.h>

@@ -4,7 +4,7 @@
 // variables change the VMM:
 //
 //	IDLE_MIB	the VMM fills this number of MiB of memory
-//	IDLE_STATS	the VMM also holds each vCPU's statistics descriptor, as QEMU 10 and
+//	IDLE_STATS	the VMM also opens each vCPU's statistics descriptor, as QEMU 10 and
 //			Firecracker do
 //	IDLE_RAW	the VMM makes its KVM calls after KVM_CREATE_VM without libc's ioctl(), as
 //			Go programs do
@@ -26,7 +26,7 @@
 
 #include "kvm.h"
 
-// The headers of Debian 11 lack KVM_GET_STATS_FD, which is new in Linux 5.14.
+// Debian 11's kernel headers lack KVM_GET_STATS_FD, which Linux 5.14 added.
 #ifndef KVM_GET_STATS_FD
 #define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
 #endif
@@ -45,8 +45,8 @@ static int call_named(int fd, unsigned int request, const void *argument, const 
 	return result;
 }
 
-// Fills small pages and not huge pages, because the kernel takes longer to free small pages when
-// the VMM ends.
+// Uses small pages, not huge pages, so that the kernel takes longer to free the memory when the VMM
+// ends.
 static void fill(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

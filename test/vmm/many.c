@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// many COUNT: starts COUNT VMMs, one after the other. Each VMM is a process that runs until `many`
-// ends. Each VMM calls KVM_SET_XSAVE five times, without libc's ioctl(). The payload (the XSAVE
-// buffer) has AVX, and the vCPU does not. Prints "trimmed=N first-ns=N last-ns=N". trimmed is the
-// number of VMMs in which xsaveshim cleared AVX in all five payloads. The time of a VMM is the time
-// of its fastest KVM_SET_XSAVE. first-ns is the median time of the first 100 VMMs, and last-ns is
-// the median time of the last 100 VMMs.
+// many COUNT: starts COUNT VMMs, one after the other. Each VMM is a process that calls
+// KVM_SET_XSAVE five times, without libc's ioctl(), and then sleeps until `many` ends. The payload
+// (the XSAVE buffer) has AVX, which the guest lacks. Prints "trimmed=N first-ns=N last-ns=N".
+// trimmed is the number of VMMs in which xsaveshim cleared AVX in all five payloads. A VMM's time
+// is the time of its fastest KVM_SET_XSAVE. first-ns and last-ns are the median times of the first
+// 100 VMMs and of the last 100 VMMs.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>

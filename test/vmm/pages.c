@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // pages KIND: calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has AVX and PKRU. The
-// vCPU's CPUID shows neither. A write to the payload causes a page fault. With absent and
-// userfaultfd, a read causes a page fault, too. Prints KVM's result, and the XSTATE_BV after the
-// call. KIND is:
+// vCPU's CPUID shows neither. A write to the payload's XSTATE_BV causes a page fault. If KIND is
+// absent or userfaultfd, a read causes a page fault, too. Prints KVM's result, and the XSTATE_BV
+// after the call. KIND is:
 // - readonly: the page is read-only
-// - copied: the process shares the page with a child until one of them writes to it
-// - absent: the page belongs to a file, and the process has not touched the page yet
-// - split: a page boundary splits XSTATE_BV, and only the page with its first byte is writable
+// - copied: the process shares the page copy-on-write with a child
+// - absent: the page maps a file, and the process has not touched the page yet
+// - split: a page boundary splits XSTATE_BV, and only the first byte of XSTATE_BV is writable
 // - userfaultfd: another thread provides the page at the first read or write
 #include <linux/userfaultfd.h>
 #include <pthread.h>
@@ -72,8 +72,8 @@ static unsigned char *absent_page(void)
 	return check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), "mmap");
 }
 
-// The first byte of XSTATE_BV, which has the bit of AVX, is in a writable page. The next byte,
-// which has the bit of PKRU, is in a read-only page.
+// The first byte of XSTATE_BV, which has AVX, is writable. The second byte, which has PKRU, is
+// read-only.
 static unsigned char *split_page(void)
 {
 	unsigned char *pages = check(

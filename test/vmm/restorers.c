@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU. In each of
 // ROUNDS rounds, the thread calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has FP, SSE,
-// AVX and BIT. The thread makes the system call without libc's ioctl(). For each vCPU the program
-// prints a line "ID: N". N is the number of payloads whose XSTATE_BV was exactly the vCPU's XCR0
-// after the call. If a call fails, the program prints the error, too. With "interrupted" each
-// thread gets a signal every half millisecond, and the kernel restarts the interrupted call. With
-// "interruptible" SIGUSR1 interrupts a thread's call if the kernel waits interruptibly.
+// AVX and the xfeatures of the mask BIT. The thread makes the system call without libc's ioctl().
+// For each vCPU the program prints a line "ID: N". N is the number of payloads whose XSTATE_BV was
+// exactly the vCPU's XCR0 after the call. If a call fails, the program also prints the error. With
+// "interrupted", a timer sends each thread SIGUSR1 every half millisecond, and the kernel restarts
+// the interrupted call. With "interruptible", or without this argument, somebody else can send
+// SIGUSR1, and the kernel does not restart the interrupted call.
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -20,7 +21,7 @@ static int rounds;
 static uint64_t leaked;
 static bool interrupted;
 
-// Every vCPU has FP and SSE. Every second vCPU also has AVX.
+// The CPUID of every vCPU shows FP and SSE. The CPUID of every second vCPU also shows AVX.
 static uint64_t xcr0_of(long id)
 {
 	return id % 2 ? 7 : 3;

@@ -3,11 +3,10 @@
 //				loads a payload (an XSAVE buffer) with KVM_SET_XSAVE
 // scale vms N			does the same for N VMs with two vCPUs each, one VM after the other
 //
-// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N". first-ns is the median time of
-// the first quarter of the loads, and last-ns is the median time of the last quarter. The times are
-// CPU times of the thread. shim-kib is how many KiB the resident memory of xsaveshim's library has
-// grown, and process-kib is the same for the whole process. With vms, the growth counts from the
-// end of the first quarter. With vcpus, the growth counts from the time before the first vCPU.
+// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N". first-ns is the median CPU time
+// of a KVM_SET_XSAVE in the first quarter of the run, and last-ns in the last quarter. shim-kib
+// says by how many KiB the resident memory of xsaveshim's library has grown, and process-kib says
+// the same of the whole process. With vms, growth in the first quarter of the run does not count.
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -24,9 +23,7 @@ static long now(void)
 	return time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-// The XSTATE_BV of each payload. 7 has AVX, which the guest lacks, so 7 stands for a payload from a
-// leaky host, whose KVM_GET_XSAVE returns xfeatures that the guest lacks. 3 stands for a payload
-// from any other host.
+// The XSTATE_BV of each payload. The default, 7, has AVX, which the guest lacks.
 static uint64_t restored_bv = 7;
 
 static int make_vcpu(int vm, long id, long *time)
@@ -44,8 +41,8 @@ static int make_vcpu(int vm, long id, long *time)
 }
 
 // Returns the resident KiB of xsaveshim's library or of the whole process. The library's memory is
-// every mapping of the library's file, and the anonymous mapping directly behind such a mapping,
-// which is the library's .bss.
+// all mappings of the library's file, and its .bss, which is the anonymous mapping directly behind
+// one of them.
 static long resident(bool shim)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");

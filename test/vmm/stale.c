@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // stale ROUNDS: checks that a save (KVM_GET_XSAVE) does not change the buffer of an earlier save.
-// In each round, the program saves into a first buffer, and gives this buffer an XSTATE_BV with
-// AVX. Then the program saves into a second buffer. The guest has only FP and SSE. Each save waits
-// for its buffer's page, which another thread provides after 20 ms. Prints the number of rounds in
-// which the second save changed the first buffer's XSTATE_BV.
+// In each round, the program saves into a first buffer, sets AVX and PKRU in this buffer's
+// XSTATE_BV, and saves into a second buffer. The guest lacks AVX and PKRU. Each save waits for the
+// page of its buffer until another thread provides the page 20 ms later. Prints the number of
+// rounds in which the second save changed the first buffer's XSTATE_BV.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sys/mman.h>

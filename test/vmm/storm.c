@@ -2,11 +2,11 @@
 // storm THREADS ROUNDS: each thread creates and closes VMs and vCPUs, so that other threads get the
 // same descriptor numbers. Each thread also sets CPUID tables on some vCPUs, and loads payloads
 // (XSAVE buffers) with KVM_SET_XSAVE. The threads load some payloads through duplicated
-// descriptors, in forked children, and in the handler of a signal that arrives again and again. The
-// program computes what each load must do, and counts a mismatch if the load does something else.
-// The program prints "restores=N trims=N trimmed=N mismatches=N". `trimmed` is the number of vCPUs
-// for which xsaveshim trimmed a payload (cleared bits of its XSTATE_BV). xsaveshim's log must have
-// a report for each of these vCPUs.
+// descriptors, in forked children, and in the handler of a signal that arrives again and again. For
+// each load, the program computes the errno and the payload that must result, and counts a mismatch
+// if another errno or payload results. The program prints "restores=N trims=N trimmed=N
+// mismatches=N". `trimmed` is the number of vCPUs for which xsaveshim trimmed a payload (cleared
+// bits of its XSTATE_BV). xsaveshim's log must have a report for each of these vCPUs.
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -20,8 +20,8 @@
 
 #define MAX_THREADS 256
 #define VCPUS 3
-// The lowest number of a duplicated descriptor. All created vCPUs have lower numbers, so
-// xsaveshim's library does not know the duplicates.
+// The lowest number of a duplicated descriptor. KVM_CREATE_VCPU returns lower numbers, so
+// xsaveshim's library knows no vCPU by the number of a duplicate.
 #define DUPLICATES 3000
 
 // The counts are in shared memory, so that forked children can count, too.
@@ -46,7 +46,7 @@ struct worker {
 	pthread_t thread;
 	uint64_t random;
 	unsigned long rounds;
-	struct vcpu steady; // for the signal handler's payloads; its CPUID table never changes
+	struct vcpu steady; // the signal handler's vCPU, whose CPUID table never changes
 	unsigned char payload[sizeof(struct kvm_xsave)];
 	unsigned char handlers[sizeof(struct kvm_xsave)];
 };
@@ -85,8 +85,8 @@ static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
 }
 
 // Loads a payload and checks the result. Returns true if xsaveshim trimmed the payload. In a forked
-// child, the real KVM fails the load with EIO, and the payload must not change. The function is
-// async-signal-safe.
+// child, the real KVM fails the load with EIO, and the payload must not change. The signal handler
+// also calls this function.
 static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 {
 	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | XFEATURES_FP_SSE) : given;
@@ -127,9 +127,9 @@ static void on_signal(int number)
 }
 
 // Loads a payload through a duplicate of the vCPU's descriptor. The expected result depends on the
-// CPUID table that KVM has. This function reads the table with a system call, which bypasses the
-// library. With the fake KVM (standin.so), the read fails with ENOTTY, but the fake KVM always has
-// the table that storm set.
+// CPUID table that KVM has. This function reads the table with a direct system call, which
+// xsaveshim's library does not see. With the fake KVM (standin.so), this system call fails with
+// ENOTTY, but the fake KVM always has the table that storm set.
 static void restore_duplicate(struct vcpu vcpu)
 {
 	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Eight threads set CPUID tables and load payloads (XSAVE buffers) at the same time. Each thread
-// has its own vCPU, and changes the vCPU's guest XCR0 in every round. If the XSTATE_BV after a load
-// differs from the XCR0 of the thread's own vCPU, the program prints a line and exits with status
-// 1.
+// Eight threads, each with its own vCPU, set CPUID tables and load payloads (XSAVE buffers) at the
+// same time. In every round, each thread changes the guest XCR0 of its vCPU. If a payload's
+// XSTATE_BV after KVM_SET_XSAVE differs from this XCR0, the program prints a line and exits with
+// status 1.
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -42,8 +42,8 @@ static void *vcpu_main(void *arg)
 		if (set_xcr0(vcpu, (uint32_t)xcr0))
 			fail(id, "KVM_SET_CPUID2");
 		set_xstate_bv(payload, sent);
-		// The call may fail, because this host may lack some of the xfeatures. The test
-		// checks only the payload's XSTATE_BV.
+		// KVM_SET_XSAVE may fail, because this host may lack some of the xfeatures. The
+		// test checks only the payload's XSTATE_BV.
 		ioctl(vcpu, KVM_SET_XSAVE, payload);
 		if (get_xstate_bv(payload) != (sent & xcr0))
 			fail(id, "a payload was not trimmed to this vCPU's own mask");

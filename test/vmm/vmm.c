@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// A scriptable VMM: each argument is a step or the value of a step, and the VMM runs the steps in
-// order. For each step the VMM prints a line with the step, the ioctl's result or the name of its
-// errno, and the state of the memory that the step passed to KVM.
+// A scriptable VMM: each argument names a step, or is the value for the step before it. The VMM
+// runs the steps in order, and prints a line for each step. The line has the step, the result of
+// the step's ioctl or the name of the errno, and often more.
 //
 //	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
 //
-// `vmm` without arguments lists the steps. A build with -DRAW_IOCTL makes the system calls without
-// libc's ioctl().
+// `vmm` without arguments lists the steps. A build with -DRAW_IOCTL makes each ioctl as a system
+// call, without libc's ioctl().
 #include <inttypes.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -24,21 +24,21 @@
 
 #define PAGE 4096
 #define MAX_VCPUS 1024
-#define TOO_MANY_ENTRIES 100000 // KVM accepts up to 256 entries, before Linux 5.12 up to 80
+#define TOO_MANY_ENTRIES 100000 // KVM accepts at most 256 entries, before Linux 5.12 only 80
 #define GUEST_CODE 0x1000
 
-// Byte offsets in the payload, which is an XSAVE buffer (Intel SDM vol. 1, 13.4).
+// Byte offsets in a payload, which is an XSAVE buffer (Intel SDM vol. 1, 13.4).
 #define FCW 0
 #define ST0 32
 #define LEGACY_END 416
 #define MAX_PAYLOAD (64 * 1024)
 
-// do_ioctl() sets errno to this value, which no system call sets. If errno still has this value
-// after a call, the call did not touch errno.
+// Before each ioctl, do_ioctl() sets errno to this value, which no system call sets. If errno still
+// has this value after a call, the call did not touch errno.
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
-// The ioctl request of the running step, for functions that carry out more than one kind of step.
+// The ioctl request of the running step, for step functions that more than one step uses.
 static uint32_t request;
 static int kvm_fd = -1, vm_fd = -1, vcpu_fd = -1;
 static int vcpus[MAX_VCPUS];
@@ -54,7 +54,7 @@ static struct kvm_cpuid2 *cpuid_table;
 static unsigned char *payload_end;
 static unsigned char payload_before[MAX_PAYLOAD];
 
-// All step functions have one type, so some of them do not use their parameter.
+// All step functions have the same type, so some of them do not use their parameter.
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 static void *map(size_t size)
@@ -227,8 +227,8 @@ static void step_run(char *arg)
 
 // ---- CPUID ----
 
-// LIST is FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". `.INDEX` sets
-// KVM_CPUID_FLAG_SIGNIFCANT_INDEX, and `:INDEX` does not.
+// LIST is FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". EDX:EAX is one 64-bit number.
+// `.INDEX` sets KVM_CPUID_FLAG_SIGNIFCANT_INDEX, and `:INDEX` does not.
 static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 {
 	uint32_t count = 0;
@@ -261,7 +261,7 @@ static void step_cpuid(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID2, cpuid_table);
 }
 
-// Passes a CPUID table that ends directly in front of unreadable memory.
+// Calls KVM_SET_CPUID2 with a CPUID table that ends directly in front of unreadable memory.
 static void step_cpuid_edge(char *list)
 {
 	size_t size = 16 << 10;
@@ -326,7 +326,7 @@ static void step_cpuid_v1(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
 }
 
-// LIST is the CPUID table that the buffer holds before the call.
+// Before KVM_GET_CPUID2, the buffer holds the CPUID table LIST.
 static void step_get_cpuid(char *list)
 {
 	parse_entries(list, cpuid_table->entries);
@@ -381,7 +381,7 @@ static void protect_payload(int protection)
 		err(2, "mprotect");
 }
 
-// Prints XSTATE_BV, and compares the rest of the payload with payload_before.
+// Prints XSTATE_BV, and whether another byte of the payload differs from payload_before.
 static void print_payload(const unsigned char *payload)
 {
 	size_t i;
@@ -397,8 +397,8 @@ static void print_payload(const unsigned char *payload)
 }
 
 // SPEC is XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The payload
-// ends directly in front of unreadable memory. `shift` moves the payload to a lower address, which
-// may be unaligned.
+// ends directly in front of unreadable memory. `shift` moves the payload down by BYTES, for example
+// to an unaligned address.
 static unsigned char *make_payload(char *spec, bool *readonly)
 {
 	unsigned char *payload = payload_end - payload_size;
@@ -465,8 +465,8 @@ static void step_set_msrs(char *list)
 	print_call(vcpu_fd, KVM_SET_MSRS, &msrs);
 }
 
-// LIST is CR0,CR4,EFER,APIC_BASE. Each field is a number or empty. An empty field stands for the
-// value that KVM_GET_SREGS returns.
+// LIST is CR0,CR4,EFER,APIC_BASE. Each field is a number or empty. An empty field keeps the vCPU's
+// present value.
 static void step_set_sregs(char *list)
 {
 	struct kvm_sregs sregs = {0};
@@ -490,8 +490,8 @@ static void step_pid(char *arg)
 	printf(" %d", getpid());
 }
 
-// Makes an ioctl with any request number and the address of a payload. Prints whether the call
-// changed the payload.
+// Makes an ioctl with the given request number and the address of a payload. Prints whether the
+// call changed the payload.
 static void step_ioctl(char *other_request)
 {
 	char spec[] = "0xffffffffffffffff";
@@ -616,8 +616,8 @@ static void go_on_in_child(pid_t pid)
 static void step_fork(char *arg)
 {
 	printf("\n");
-	// Calls libc's fork() and not the system call, because only libc's fork() handles the locks
-	// that other threads hold.
+	// Calls libc's fork() and not the system call, because only libc's fork() makes libc's
+	// locks usable in the child.
 	go_on_in_child(fork());
 }
 
