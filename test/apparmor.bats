@@ -139,6 +139,9 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   run -1 guest_has_library
   denied "$library"
   assert_guest_prints T
+  host rm /etc/systemd/system/libvirtd.service.d/xsaveshim.conf
+  host systemctl daemon-reload
+  host systemctl restart libvirtd
 
   # xsaveshim-libvirt enable mistakes this comment for an AppArmor rule
   echo "# $library" | host tee -a "$local_rules" >/dev/null

@@ -155,7 +155,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 1 .destination.answer=refuses '(.destination.refuses.names[0:2] | tojson)=["x87","sse"]' .affected=true
 }
 
-@test "if KVM refuses an xfeature that KVM does not support, xsaveshim probe lists it as always refused, and does not call the host affected" {
+@test "xsaveshim probe lists an xfeature that KVM does not support under always_refuses, and does not report the host as affected because of it" {
   need_xfeature
   probe_quirk QUIRK_SUPPORTED=0x7 QUIRK_ALWAYS_REFUSE=0x200
   assert_answers 0 .destination.answer=accepts .destination.refuses.mask=0x0 .affected=false

@@ -216,7 +216,7 @@ print_preload() { # prints a shell command that prints the VMM's LD_PRELOAD
   xsaveshim=$work/xsaveshim
   run_command run -- echo started
   assert_line 125 'xsaveshim run: libxsaveshim.so: cannot open shared object file: *; is xsaveshim installed completely?'
-  echo 'not a library, and longer than the header of one: this line is' >"$work/libxsaveshim.so"
+  echo 'This line is not a library, but it is longer than the header of a library.' >"$work/libxsaveshim.so"
   run_command run -- echo started
   assert_line 125 "xsaveshim run: $work/libxsaveshim.so: *; is xsaveshim installed completely?"
 }

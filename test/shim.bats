@@ -128,7 +128,7 @@ state_report() { # CALL REST
     "$(state_report KVM_SET_SREGS2 'errno=EINVAL cr0=0x1 cr4=0x2 efer=0x3 apic_base=0x4 count=2')"
 }
 
-# KVM calls for which the test program vmm.c has no step. Each line is NAME NUMBER.
+# KVM calls that the test program vmm.c makes by their number, with its argument `ioctl NUMBER`. Each line is NAME NUMBER.
 other_state='KVM_SET_VCPU_EVENTS 0x4040aea0
 KVM_SET_DEBUGREGS 0x4080aea2
 KVM_SET_LAPIC 0x4400ae8f

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# The programs that the suites run, and the suites. The Makefile includes this file.
+# Builds the programs that the test suites run, and runs the suites. The Makefile includes this file.
 
 # make builds $(BUILD)/test/NAME from test/DIRECTORY/NAME.c, and the library NAME.so, for LD_PRELOAD, from NAME.so.c.
 TEST_DIRS := vmm preload standins tools
