@@ -21,7 +21,7 @@
 
 #define SCOPE "xfeatures alone are judged: CPU flags, MSRs and the TSC are not compared"
 
-enum { EXIT_UNKNOWN = 2, EXIT_NO_IF_SHOWN = 3 };
+enum { EXIT_UNKNOWN = 2, EXIT_NOT_ALL = 3 };
 
 static const char help[] =
 	"usage: xsaveshim pair [--json] FROM.json [TO.json]\n"
@@ -37,7 +37,8 @@ static const char help[] =
 	"  -h, --help  print this\n"
 	"\n"
 	"Exit status: 0 yes; 1 with xsaveshim; 2 unknown, or a file cannot be read;\n"
-	"3 not if the guest was shown an xfeature that TO lacks.\n";
+	"3 some guests do not, even with xsaveshim: those that were shown an xfeature that\n"
+	"TO lacks, or those without XSAVE if FROM loses their x87 and SSE state.\n";
 
 static const char *const answer_names[] = {
 	[PAIR_YES] = "yes", [PAIR_WITH_XSAVESHIM] = "with-xsaveshim", [PAIR_UNKNOWN] = "unknown"};
@@ -82,7 +83,7 @@ static struct pair_host read_host(const char *file, json_t *json)
 {
 	json_t *source = json_object_get(json, "source");
 	json_t *destination = json_object_get(json, "destination");
-	uint64_t not_permitted, refuses = 0, always_refuses = 0;
+	uint64_t not_permitted, loses = 0, refuses = 0, always_refuses = 0;
 	struct pair_host host;
 
 	if (json_integer_value(json_object_get(json, "format_version")) != OUTPUT_FORMAT_VERSION ||
@@ -90,7 +91,9 @@ static struct pair_host read_host(const char *file, json_t *json)
 		errx(EXIT_UNKNOWN,
 		     "%s: this is not the output of `xsaveshim probe --json` with format_version %d",
 		     file, OUTPUT_FORMAT_VERSION);
-	host.source_known = read_mask(file, source, "leaks", &host.leaks);
+	host.source_known = read_mask(file, source, "leaks", &host.leaks) &&
+			    read_mask(file, source, "loses", &loses);
+	host.loses = host.source_known ? loses : 0;
 	host.destination_known = read_mask(file, destination, "refuses", &refuses) &&
 				 read_mask(file, destination, "always_refuses", &always_refuses) &&
 				 read_mask(file, json, "kvm_supported_xcr0", &host.supported);
@@ -107,7 +110,7 @@ static bool is_same_host(const struct pair_host *a, const struct pair_host *b)
 	return a->source_known == b->source_known && a->destination_known == b->destination_known &&
 	       a->enabled == b->enabled && a->supported == b->supported &&
 	       a->needs_permission == b->needs_permission && a->leaks == b->leaks &&
-	       a->refuses == b->refuses;
+	       a->loses == b->loses && a->refuses == b->refuses;
 }
 
 static json_t *load_file(const char *file)
@@ -183,11 +186,13 @@ static json_t *json_by(unsigned int by)
 
 static json_t *json_result(struct pair_result result)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:b}", "answer", answer_names[result.answer],
-			 "no_if_shown", output_xfeatures(result.no_if_shown), "needs_permission",
-			 output_xfeatures(result.needs_permission), "refused",
-			 output_xfeatures(result.refused), "by", json_by(result.by),
-			 "only_guests_without_xsave", result.only_guests_without_xsave);
+	return json_pack(
+		"{s:s, s:o, s:o, s:o, s:o, s:o, s:b}", "answer", answer_names[result.answer],
+		"no_if_shown", output_xfeatures(result.no_if_shown), "lost_when_saved",
+		output_xfeatures(result.lost_when_saved), "needs_permission",
+		output_xfeatures(result.needs_permission), "refused",
+		output_xfeatures(result.refused), "by", json_by(result.by),
+		"only_guests_without_xsave", result.only_guests_without_xsave);
 }
 
 static void print_result(struct pair_result result)
@@ -206,6 +211,9 @@ static void print_result(struct pair_result result)
 	if (result.no_if_shown)
 		printf("%-18s %s: choose a CPU model without them\n", "no if shown",
 		       xfeature_list(result.no_if_shown).text);
+	if (result.lost_when_saved)
+		printf("%-18s %s of guests without XSAVE: shut them down on FROM instead\n",
+		       "lost when saved", xfeature_list(result.lost_when_saved).text);
 	if (result.needs_permission)
 		printf("%-18s %s: the VMM on TO must request them\n", "needs permission",
 		       xfeature_list(result.needs_permission).text);
@@ -213,8 +221,8 @@ static void print_result(struct pair_result result)
 
 static int exit_status(struct pair_result result)
 {
-	if (result.no_if_shown)
-		return EXIT_NO_IF_SHOWN;
+	if (result.no_if_shown || result.lost_when_saved)
+		return EXIT_NOT_ALL;
 	return result.answer == PAIR_UNKNOWN ? EXIT_UNKNOWN : result.answer == PAIR_WITH_XSAVESHIM;
 }
 
@@ -257,7 +265,7 @@ static void print_matrix(const struct group *groups, size_t count)
 	static const char *const words[] = {"yes", "with", "?"};
 
 	puts(SCOPE
-	     ".\nwith: with xsaveshim. no: not if the guest was shown an xfeature that TO lacks.\n");
+	     ".\nwith: with xsaveshim. no: some guests do not, as `xsaveshim pair` of the two says.\n");
 	for (size_t i = 0; i < count; i++) {
 		printf("%3zu:", i + 1);
 		for (size_t j = 0; j < json_array_size(groups[i].names); j++)
@@ -274,7 +282,7 @@ static void print_matrix(const struct group *groups, size_t count)
 			char cell[16];
 
 			snprintf(cell, sizeof(cell), "%s%s", words[result.answer],
-				 result.no_if_shown ? "/no" : "");
+				 result.no_if_shown || result.lost_when_saved ? "/no" : "");
 			printf(" %7s", cell);
 		}
 	}

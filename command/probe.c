@@ -72,8 +72,9 @@ struct probe {
 	uint64_t permitted;	// the xfeatures that this process may give to guests; 0: not known
 	uint64_t not_permitted; // the xfeatures for which this process lacks a permission
 	size_t payload_size;	// the size of a payload; 0: not known
-	bool saved;		// the member `leaked` is known
+	bool saved;		// the members `leaked` and `lost` are known
 	uint64_t leaked;
+	uint64_t lost;		 // x87 and SSE if KVM does not save them for a guest without XSAVE
 	bool tried;		 // the next three members are known
 	uint64_t accepts;	 // xfeatures that KVM loads even if the guest lacks them
 	uint64_t refuses;	 // supported xfeatures that KVM refuses if the guest lacks them
@@ -290,6 +291,8 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 		return;
 	}
 	probe->leaked = bv & ~allowed_by(guest_xcr0);
+	// probe_control() has loaded x87 and SSE state that is not the initial state.
+	probe->lost = control.error ? 0 : XFEATURE_FPSSE & ~bv;
 	if (probe->leaked)
 		set_answer(answer, BAD, "KVM_GET_XSAVE returned %s, which the guest does not have",
 			   xfeature_names(probe->leaked).text);
@@ -298,6 +301,10 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 	else if (!ran)
 		set_answer(answer, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)",
 			   problem);
+	else if (probe->lost)
+		set_answer(answer, BAD,
+			   "KVM_GET_XSAVE leaves out %s, which a guest without XSAVE has, too",
+			   xfeature_names(probe->lost).text);
 	else if (!control.xfeature)
 		set_answer(answer, UNKNOWN, NOTHING_TO_SHOW);
 	else if (!control.returned)
@@ -426,11 +433,18 @@ static json_t *json_xfeatures(bool known, uint64_t xfeatures)
 	return known ? output_xfeatures(xfeatures) : json_null();
 }
 
+static const char *source_name(const struct probe *probe)
+{
+	bool loses = probe->source.finding == BAD && !probe->leaked;
+
+	return loses ? "loses" : source_names[probe->source.finding];
+}
+
 static json_t *json_source(const struct probe *probe)
 {
-	return json_pack("{s:s, s:o, s:s}", "answer", source_names[probe->source.finding], "leaks",
-			 json_xfeatures(probe->saved, probe->leaked), "reason",
-			 probe->source.reason);
+	return json_pack("{s:s, s:o, s:o, s:s}", "answer", source_name(probe), "leaks",
+			 json_xfeatures(probe->saved, probe->leaked), "loses",
+			 json_xfeatures(probe->saved, probe->lost), "reason", probe->source.reason);
 }
 
 static json_t *json_destination(const struct probe *probe)
@@ -474,7 +488,7 @@ static void print_xfeatures(const char *title, uint64_t xfeatures)
 
 static const char *remedy(const struct probe *probe)
 {
-	bool refuses = probe->destination.finding == BAD, leaks = probe->source.finding == BAD;
+	bool refuses = probe->destination.finding == BAD, leaks = probe->leaked;
 
 	if (refuses && !leaks && probe->trims_loaded && !(probe->refuses & XFEATURE_FPSSE))
 		return "nothing: `xsaveshim host` is active and trims the payloads that VMMs load";
@@ -498,8 +512,7 @@ static void print_text(const struct probe *probe)
 	print_xfeatures("not permitted", probe->not_permitted);
 	if (probe->payload_size)
 		printf("%-15s %zu bytes\n", "payload", probe->payload_size);
-	printf("%-15s %s: %s\n", "as a source", source_names[probe->source.finding],
-	       probe->source.reason);
+	printf("%-15s %s: %s\n", "as a source", source_name(probe), probe->source.reason);
 	printf("%-15s %s: %s\n", "as destination", destination_names[probe->destination.finding],
 	       same ? "for the same reason" : probe->destination.reason);
 	if (probe->tried) {
@@ -509,6 +522,8 @@ static void print_text(const struct probe *probe)
 	}
 	if (verdict(probe) != UNKNOWN)
 		printf("%-15s %s\n", "what to do", remedy(probe));
+	if (probe->saved && probe->lost)
+		puts("                shut down guests without XSAVE instead of saving or migrating them");
 }
 
 static const char help[] =

@@ -7,11 +7,13 @@ struct pair_result pair_judge(struct pair_host from, struct pair_host to)
 {
 	// A host can leak at most the xfeatures that its CPU has enabled.
 	uint64_t leaks = from.source_known ? from.leaks : from.enabled;
+	// If the first host does not save x87 and SSE of guests without XSAVE, no host refuses them.
+	uint64_t lost = from.source_known ? from.loses : 0;
 	// A strict kernel refuses x87 and SSE in the KVM_SET_XSAVE payload of a guest that has no
 	// XSAVE. Of xsaveshim's modes, only the library can make a strict kernel load this payload.
-	bool is_strict = to.refuses & XFEATURE_FPSSE;
+	bool is_strict = to.refuses & XFEATURE_FPSSE & ~lost;
 	uint64_t refused = leaks & to.refuses & ~XFEATURE_FPSSE;
-	struct pair_result result = {.answer = PAIR_UNKNOWN};
+	struct pair_result result = {.answer = PAIR_UNKNOWN, .lost_when_saved = lost};
 
 	if (!to.destination_known)
 		return result;

@@ -4,8 +4,8 @@
 
 load lib
 
-# assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED    checks probe's answers on that kernel, with and without
-# the library. AVX and FPSSE are what KVM answers when a small VMM loads AVX, or FP and SSE, into a vCPU without XSAVE.
+# assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED [LOST]    checks probe's answers on that kernel, with and
+# without the library. AVX and FPSSE are what KVM answers when a small VMM loads AVX, or FP and SSE, into a vCPU without XSAVE.
 assert_probe() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
@@ -13,8 +13,8 @@ assert_probe() {
     LD_PRELOAD=$1 "$0" probe --json | jq "del(.time)" | cmp <(jq "del(.time)" /tmp/bare) - || echo "the library changed the answers"
     jq -r "[.kvm_supported_xcr0.mask, .destination.answer, .destination.refuses.mask, .source.answer] | @tsv" /tmp/bare
     "$2" create 0 cpuid none set-xsave 0x4 set-xsave 0x3 | sed -n "s/^set-xsave \([^:]*\): \([^ ]*\).*/\1 \2/p"
-    jq -r .source.leaks.mask /tmp/bare' "$build/xsaveshim" "$shim" "$vmm"
-  expected=$(printf '%s\n' "status $2" "0x207	$3	$4	$5" "0x4 $6" "0x3 $7" "$8")
+    jq -r ".source | .leaks.mask, .loses.mask" /tmp/bare' "$build/xsaveshim" "$shim" "$vmm"
+  expected=$(printf '%s\n' "status $2" "0x207	$3	$4	$5" "0x4 $6" "0x3 $7" "$8" "${9:-0x0}")
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr"
 }
 
@@ -30,8 +30,8 @@ assert_probe() {
   assert_probe affected 1 refuses 0x204 clean EINVAL 0 0x0
 }
 
-@test "on a kernel that refuses even x87 and SSE for a guest without XSAVE, xsaveshim probe reports both as refused" {
-  assert_probe affected-strict 1 refuses 0x207 clean EINVAL EINVAL 0x0
+@test "on a kernel that refuses even x87 and SSE for a guest without XSAVE, xsaveshim probe reports both as refused, and as lost when such a guest is saved" {
+  assert_probe affected-strict 1 refuses 0x207 loses EINVAL EINVAL 0x0 0x3
 }
 
 # assert_probe_with_host_mode KERNEL DESTINATION TRIMS-LOADED SOURCE AFFECTED    checks probe's answers while the host mode is

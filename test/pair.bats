@@ -6,13 +6,13 @@ load lib
 
 work=$BATS_TEST_TMPDIR
 
-# host NAME SUPPORTED LEAKS REFUSES ALWAYS-REFUSES [NOT-PERMITTED]    writes NAME.json, which is
+# host NAME SUPPORTED LEAKS REFUSES ALWAYS-REFUSES [NOT-PERMITTED] [LOSES]    writes NAME.json, which is
 # like the JSON of `xsaveshim probe` on a host; a dash means unknown
 host() {
-  jq -n --arg name "$1" --arg supported "$2" --arg leaks "$3" --arg refuses "$4" --arg always "$5" --arg not "${6:-0x0}" '
+  jq -n --arg name "$1" --arg supported "$2" --arg leaks "$3" --arg refuses "$4" --arg always "$5" --arg not "${6:-0x0}" --arg loses "${7:-0x0}" '
     def mask: if . == "-" then null else {mask: ., names: []} end;
     {format_version: 1, host: $name, host_xcr0: {mask: "0x2e7", names: []}, kvm_supported_xcr0: ($supported | mask),
-     not_permitted: ($not | mask), source: {leaks: ($leaks | mask)},
+     not_permitted: ($not | mask), source: {leaks: ($leaks | mask), loses: ($loses | mask)},
      destination: {refuses: ($refuses | mask), always_refuses: ($always | mask)}}' >"$work/$1.json"
 }
 
@@ -36,6 +36,7 @@ make_hosts() {
   host leaky 0x207 0x204 0x0 0xe00f8
   host affected 0x207 0x0 0x204 0xe00f8
   host strict 0x207 0x0 0x207 0xe00f8
+  host loser 0x207 0x0 0x207 0xe00f8 0x0 0x3
   host small 0x7 0x0 0x0 0xe02f8
   host amx 0x207 0x0 0x0 0x800f8 0x60000
   host unknown - - - -
@@ -49,6 +50,9 @@ make_hosts() {
   assert_pair leaky affected 1 'answer="with-xsaveshim"' "by=$all" 'refused={"mask":"0x204","names":["avx","pkru"]}'
   assert_pair leaky strict 1 'answer="with-xsaveshim"' 'by=["library"]' 'only_guests_without_xsave=false'
   assert_pair clean strict 1 'answer="with-xsaveshim"' 'by=["library"]' 'only_guests_without_xsave=true'
+  assert_pair loser clean 3 'answer="yes"' 'lost_when_saved={"mask":"0x3","names":["x87","sse"]}'
+  assert_pair clean loser 1 'answer="with-xsaveshim"' 'lost_when_saved={"mask":"0x0","names":[]}'
+  assert_pair loser strict 3 'answer="yes"' 'by=[]'
   assert_pair unknown affected 2 'answer="unknown"'
   assert_pair leaky unknown 2 'answer="unknown"'
   assert_pair unknown unknown 2 'answer="unknown"'
@@ -70,6 +74,8 @@ make_hosts() {
     $output == *$'\nanswer             with-xsaveshim: library, supervisor, host-mode-on-to, host-mode-on-from\n'* &&
     $output == *$'\nrefused            pkru, which FROM leaks into its guests\n'* &&
     $output == *$'\nno if shown        pkru: choose a CPU model without them' ]] || fail "$(outcome)"
+  pair loser.json clean.json
+  [[ $output == *$'\nlost when saved    x87,sse of guests without XSAVE: shut them down on FROM instead'* ]] || fail "$(outcome)"
 }
 
 @test "if xsaveshim pair gets only one host's JSON file, it takes the host on which it runs as the destination" {
@@ -85,7 +91,7 @@ make_hosts() {
     sed "s/\"leaky\"/\"leaky$i\"/" "$work/leaky.json" >"$work/leaky$i.json"
     sed "s/\"affected\"/\"affected$i\"/" "$work/affected.json" >"$work/affected$i.json"
   done
-  rm "$work"/{clean,strict,small,amx,unknown,leaky,affected}.json
+  rm "$work"/{clean,strict,loser,small,amx,unknown,leaky,affected}.json
   pair --matrix --json "$work"/*.json
   # the test measures CPU time, not the elapsed time, because other processes may use the CPU
   used=$( (TIMEFORMAT=%U && time "$build/xsaveshim" pair --matrix "$work"/*.json >/dev/null) 2>&1) || true

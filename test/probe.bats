@@ -141,7 +141,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   documented=$(sed -n '/^\.Ss probe/,/^\.Ss pair/s/^\.It Li //p' "$repo/man/xsaveshim.1")
   [[ $(jq -r 'keys_unsorted[]' <<<"$output") == "$documented" ]] || fail "the manual names" "$documented" "$output"
   [[ $(jq -c '[.source, .destination, .host_mode | keys_unsorted]' <<<"$output") == `
-    `'[["answer","leaks","reason"],["answer","accepts","refuses","always_refuses","reason"],["trims_saved","trims_loaded"]]' ]] || fail "$output"
+    `'[["answer","leaks","loses","reason"],["answer","accepts","refuses","always_refuses","reason"],["trims_saved","trims_loaded"]]' ]] || fail "$output"
 }
 
 @test "if KVM refuses an xfeature that the guest's CPUID lacks, xsaveshim probe answers that this host, as a migration's destination, refuses xfeatures" {

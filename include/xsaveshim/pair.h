@@ -12,12 +12,13 @@
 
 // The results of `xsaveshim probe` on a host. Each uint64_t is a mask of xfeatures.
 struct pair_host {
-	bool source_known;	   // true if the field leaks is known
+	bool source_known;	   // true if the fields leaks and loses are known
 	bool destination_known;	   // true if the fields refuses and supported are known
 	uint64_t enabled;	   // xfeatures that the host's CPU has enabled
 	uint64_t supported;	   // xfeatures that KVM supports, even those that need a permission
 	uint64_t needs_permission; // xfeatures that a VMM may use only with a permission
 	uint64_t leaks;		   // xfeatures that KVM saves for guests that lack them
+	uint64_t loses;		   // x87 and SSE if KVM does not save them for guests without XSAVE
 	uint64_t refuses;	   // xfeatures that KVM refuses to load for guests that lack them
 };
 
@@ -38,6 +39,9 @@ struct pair_result {
 	// If a guest's CPUID shows one of these xfeatures, the guest loads only under a VMM that
 	// has the permission to use the xfeature.
 	uint64_t needs_permission;
+	// x87 and SSE if a guest without XSAVE loses them when the first host saves the guest.
+	// xsaveshim cannot prevent this loss. 0 if source_known is false.
+	uint64_t lost_when_saved;
 	// The xfeatures that the first host leaks and the second host refuses. 0 if source_known is
 	// false.
 	uint64_t refused;

@@ -34,7 +34,9 @@ static bool all_load(struct pair_host from, struct pair_host to, uint64_t leaks,
 {
 	for (unsigned int choice = 0; choice < CHOICES; choice++) {
 		uint64_t shown = subset(choice) & from.supported & to.supported;
-		uint64_t payload = XFEATURE_FPSSE | shown | (by ? 0 : leaks);
+		uint64_t payload = shown | (by ? 0 : leaks);
+
+		payload |= XFEATURE_FPSSE & ~(shown ? 0 : from.loses);
 
 		if (by & PAIR_BY_LIBRARY)
 			payload &= ~XFEATURE_FPSSE;
@@ -74,6 +76,7 @@ static void check_pair(struct pair_host from, struct pair_host to)
 	same("answer", got.answer, expected);
 	same("no if shown", got.no_if_shown,
 	     to.destination_known ? from.supported & ~to.supported : 0);
+	same("lost when saved", got.lost_when_saved, from.loses);
 	same("needs permission", got.needs_permission,
 	     to.destination_known ? from.supported & to.supported & XFEATURE_XTILE : 0);
 	for (unsigned int by = 1; by <= PAIR_BY_HOST_MODE_ON_FROM; by <<= 1)
@@ -88,7 +91,7 @@ static void check_pair(struct pair_host from, struct pair_host to)
 // make_host() makes a simplified host from each number below HOSTS. make_host() returns false if
 // the host cannot exist. For example, no host leaks an xfeature that the host's CPU has not
 // enabled.
-#define HOSTS (CHOICES * CHOICES * CHOICES * CHOICES * 8)
+#define HOSTS (CHOICES * CHOICES * CHOICES * CHOICES * 16)
 
 static bool make_host(unsigned int number, struct pair_host *host)
 {
@@ -99,10 +102,11 @@ static bool make_host(unsigned int number, struct pair_host *host)
 		.enabled = subset(number >> 5 & 3),
 		.supported = subset(number >> 7 & 3),
 		.leaks = subset(number >> 9 & 3),
+		.loses = number >> 11 & 1 ? XFEATURE_FPSSE : 0,
 	};
 	host->needs_permission = host->supported & XFEATURE_XTILE;
 	return !((host->leaks | host->supported) & ~host->enabled) &&
-	       (host->source_known || !host->leaks);
+	       (host->source_known || !(host->leaks | host->loses));
 }
 
 static void every_pair(void)
