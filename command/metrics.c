@@ -301,10 +301,10 @@ int metrics_main(int argc, char **argv)
 		print_all();
 		return 0;
 	}
-	write_file(path);
-	while (interval) {
-		sleep(interval);
+	for (;;) {
 		write_file(path);
+		if (!interval)
+			return 0;
+		sleep(interval);
 	}
-	return 0;
 }
