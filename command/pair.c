@@ -37,8 +37,8 @@ static const char help[] =
 	"  -h, --help  print this\n"
 	"\n"
 	"Exit status: 0 yes; 1 with xsaveshim; 2 unknown, or a file cannot be read;\n"
-	"3 some guests do not, even with xsaveshim: those that were shown an xfeature that\n"
-	"TO lacks, or those without XSAVE if FROM loses their x87 and SSE state.\n";
+	"3 some guests do not, even with xsaveshim: guests that were shown an xfeature\n"
+	"that TO lacks, or guests without XSAVE if FROM loses their x87 and SSE state.\n";
 
 static const char *const answer_names[] = {
 	[PAIR_YES] = "yes", [PAIR_WITH_XSAVESHIM] = "with-xsaveshim", [PAIR_UNKNOWN] = "unknown"};
