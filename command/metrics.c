@@ -241,7 +241,7 @@ static const char help[] =
 	"Prints what probe, status and host status find on this host, in the text format\n"
 	"of Prometheus. Run it as root.\n\n"
 	"  --output=FILE        replace FILE instead of printing\n"
-	"  --interval=SECONDS   replace FILE again and again, until the end of this process\n"
+	"  --interval=SECONDS   replace FILE again every SECONDS seconds\n"
 	"  -h, --help           print this\n\n"
 	"Exit status: 0 the metrics are printed; 1 probe or status failed, or FILE cannot\n"
 	"be written; FILE then stays as it was; 2 the command line is wrong.\n";
