@@ -290,11 +290,12 @@ int metrics_main(int argc, char **argv)
 			fail_usage(argv[0]);
 		}
 	}
-	if (optind < argc || (interval && !path)) {
-		if (optind < argc)
-			warnx("unexpected argument '%s'", argv[optind]);
-		else
-			warnx("--interval needs --output");
+	if (optind < argc) {
+		warnx("unexpected argument '%s'", argv[optind]);
+		fail_usage(argv[0]);
+	}
+	if (interval && !path) {
+		warnx("--interval needs --output");
 		fail_usage(argv[0]);
 	}
 	if (!path) {

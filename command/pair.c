@@ -37,8 +37,9 @@ static const char help[] =
 	"  -h, --help  print this\n"
 	"\n"
 	"Exit status: 0 yes; 1 with xsaveshim; 2 unknown, or a file cannot be read;\n"
-	"3 some guests do not, even with xsaveshim: guests that were shown an xfeature\n"
-	"that TO lacks, or guests without XSAVE if FROM loses their x87 and SSE state.\n";
+	"3 some guests do not load intact, even with xsaveshim: guests that were shown an\n"
+	"xfeature that TO lacks, or guests without XSAVE if FROM loses their x87 and SSE\n"
+	"state.\n";
 
 static const char *const answer_names[] = {
 	[PAIR_YES] = "yes", [PAIR_WITH_XSAVESHIM] = "with-xsaveshim", [PAIR_UNKNOWN] = "unknown"};
@@ -83,8 +84,8 @@ static struct pair_host read_host(const char *file, json_t *json)
 {
 	json_t *source = json_object_get(json, "source");
 	json_t *destination = json_object_get(json, "destination");
-	uint64_t not_permitted, loses = 0, refuses = 0, always_refuses = 0;
-	struct pair_host host;
+	uint64_t not_permitted, refuses = 0, always_refuses = 0;
+	struct pair_host host = {0};
 
 	if (json_integer_value(json_object_get(json, "format_version")) != OUTPUT_FORMAT_VERSION ||
 	    !source || !destination)
@@ -92,8 +93,7 @@ static struct pair_host read_host(const char *file, json_t *json)
 		     "%s: this is not the output of `xsaveshim probe --json` with format_version %d",
 		     file, OUTPUT_FORMAT_VERSION);
 	host.source_known = read_mask(file, source, "leaks", &host.leaks) &&
-			    read_mask(file, source, "loses", &loses);
-	host.loses = host.source_known ? loses : 0;
+			    read_mask(file, source, "loses", &host.loses);
 	host.destination_known = read_mask(file, destination, "refuses", &refuses) &&
 				 read_mask(file, destination, "always_refuses", &always_refuses) &&
 				 read_mask(file, json, "kvm_supported_xcr0", &host.supported);
@@ -265,7 +265,7 @@ static void print_matrix(const struct group *groups, size_t count)
 	static const char *const words[] = {"yes", "with", "?"};
 
 	puts(SCOPE
-	     ".\nwith: with xsaveshim. no: some guests do not, as `xsaveshim pair` of the two says.\n");
+	     ".\nwith: with xsaveshim. no: some guests do not load intact; `xsaveshim pair` says which.\n");
 	for (size_t i = 0; i < count; i++) {
 		printf("%3zu:", i + 1);
 		for (size_t j = 0; j < json_array_size(groups[i].names); j++)

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+// report_begin() begins each line with this text, which the journal shows as the identifier.
 #define PREFIX "xsaveshim: "
 
 static const struct {
@@ -98,9 +99,8 @@ bool journal_send(enum log_level level, const char *line, size_t length)
 	FILE *file;
 	bool sent;
 
-	snprintf(message, sizeof(message), "%.*s", (int)length, line);
-	if (!strncmp(message, PREFIX, strlen(PREFIX)))
-		memmove(message, message + strlen(PREFIX), strlen(message + strlen(PREFIX)) + 1);
+	snprintf(message, sizeof(message), "%.*s", (int)(length - strlen(PREFIX)),
+		 line + strlen(PREFIX));
 	file = fmemopen(entry, sizeof(entry), "w");
 	if (!file)
 		return false;

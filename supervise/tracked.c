@@ -104,8 +104,8 @@ static void forget(struct tracked *tracked, struct tracked_process *process)
 	free(process);
 }
 
-// Forgets the exited processes of which the supervisor has no pidfd. The kernel does not tell the
-// supervisor when such a process exits.
+// The supervisor has no pidfd for some processes, so the kernel does not tell the supervisor when
+// they exit. Forgets those of them that have exited.
 static void
 forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_process *except)
 {

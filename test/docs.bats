@@ -56,7 +56,7 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
   assert_same_list libxsaveshim.7 "$(events_of_the_code)" "$(sed -n 's/^\.It Li event=//p' man/libxsaveshim.7 | sort)"
 }
 
-@test "xsaveshim.conf(5) lists every setting with the setting's accepted values, of which the default value is the first" {
+@test "xsaveshim.conf(5) lists every setting with the setting's accepted values, and lists the default value first" {
   assert_same_list xsaveshim.conf.5 "$(settings_of_the_code)" \
     "$(sed -n 's/^\.It Ic \([A-Z_]*\) Ns = Ns Cm /\1 /p' man/xsaveshim.conf.5 | sed 's/ | Ar / | /; s/ | /,/g')"
 }

@@ -55,23 +55,25 @@ make_bundles() { # DIRECTORY
       .linux.resources.devices = [{allow: true, access: \"rwm\"}] | .mounts += [{destination: \"/dev/kvm\", type: \"bind\",
       source: \"/dev/kvm\", options: [\"bind\"]}]" config.json >new && mv new config.json)
     start vmm <steps >saved & exec 5>steps
-    # Waits until the VMM has saved its guest the given number of times.
-    saves() { for _ in {1..200}; do (($(grep -c ^get-xsave: saved) == $1)) && return; sleep 0.1; done; echo "no save $1"; }
-    saves 1
+    wait_until() { for _ in {1..200}; do "$@" && return; sleep 0.1; done; echo "in vain: $*"; }
+    has_saved() { (($(grep -c ^get-xsave: saved) == $1)); }
+    is_active() { (($(grep -c event=active reports) == $1)); }
+    is_gone() { ! runc --root /tmp/runc list -q | grep -q "$1"; }
+    wait_until has_saved 1
     start enable
     start watch >reports &
-    for _ in {1..200}; do grep -q event=active reports && break; sleep 0.1; done
-    echo >&5; saves 2
-    start metrics & for _ in {1..200}; do [ -e /var/lib/prometheus/node-exporter/xsaveshim.prom ] && break; sleep 0.1; done
+    wait_until is_active 1
+    echo >&5; wait_until has_saved 2
+    start metrics & wait_until test -e /var/lib/prometheus/node-exporter/xsaveshim.prom
     grep ^xsaveshim_host_active /var/lib/prometheus/node-exporter/xsaveshim.prom
     runc --root /tmp/runc exec watch /bin/xsaveshim host status | head -n 1
     runc --root /tmp/runc kill watch KILL
-    for _ in {1..200}; do runc --root /tmp/runc list -q | grep -q watch || break; sleep 0.1; done
-    echo >&5; saves 3
+    wait_until is_gone watch
+    echo >&5; wait_until has_saved 3
     start watch >>reports &
-    for _ in {1..200}; do (($(grep -c event=active reports) == 2)) && break; sleep 0.1; done
+    wait_until is_active 2
     runc --root /tmp/runc exec watch /bin/xsaveshim host disable
-    echo >&5; saves 4
+    echo >&5; wait_until has_saved 4
     "$0/xsaveshim" host status | head -n 1
     grep -o "^get-xsave: 0 xstate_bv=0x[0-9a-f]*" saved
     grep -o "event=trim.*via=host.*dropped=.*" reports | head -n 1' "$build" "$BATS_TEST_TMPDIR"

@@ -218,7 +218,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   [[ $(jq 'del(.time)' <<<"$output") == "$bare" && $stderr == '' ]] || fail "$output" "$stderr"
 }
 
-@test "if /dev/kvm does not exist, xsaveshim probe exits with 2, and names the kernel modules of which one must be loaded" {
+@test "if /dev/kvm does not exist, xsaveshim probe exits with 2, and advises to load the kernel module kvm_intel or kvm_amd" {
   run --separate-stderr unshare --mount sh -c "mount -t tmpfs none /dev && exec '$command' probe --json"
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null .kvm_supported_xcr0=null
   [[ $(jq -r .destination.reason <<<"$output") == "no /dev/kvm: load the module kvm_intel or kvm_amd"* ]]

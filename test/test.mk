@@ -54,7 +54,9 @@ $(BUILD)/test/%.bin: test/guest/%.S
 
 # Suites with the bats file tag "testbed" boot their own kernels in emulated machines.
 TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
-SUITES = $(filter-out $(TESTBED_SUITES) test/ansible.bats test/kernels-fleet.bats test/kernels-image.bats,$(wildcard test/*.bats))
+# These suites take minutes, so only `make check-fleet` runs them.
+FLEET_SUITES := $(addprefix test/,ansible.bats kernels-fleet.bats kernels-image.bats)
+SUITES = $(filter-out $(TESTBED_SUITES) $(FLEET_SUITES),$(wildcard test/*.bats))
 
 .PHONY: check check-kernels check-apparmor check-fleet check-distributions
 check: ## run every suite that this machine can run (minutes)
@@ -72,7 +74,7 @@ check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed ker
 	@test/run test/apparmor.bats
 
 check-fleet: test-programs ## run the Ansible collection over ssh against three hosts in namespaces, Prometheus, and the image's containers
-	@test/run test/ansible.bats test/metrics.bats test/prometheus.bats test/kernels-fleet.bats test/kernels-image.bats
+	@test/run $(FLEET_SUITES) test/metrics.bats test/prometheus.bats
 
 DISTRIBUTIONS ?= trixie testing
 check-distributions: ## run scripts/demo and scripts/test in the Debians of DISTRIBUTIONS, made once and kept (half an hour)

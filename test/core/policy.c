@@ -140,7 +140,7 @@ static void diagnose_guest(void)
 {
 	same_refusal("pkru", diagnose((struct head){0x207, 0, 0x1f80, 0}, avx_guest, 0x2e7),
 		     (struct refusal){.guest_lacks = 0x200});
-	same_refusal("a guest of which nothing is known",
+	same_refusal("a guest whose CPUID table is unknown",
 		     diagnose((struct head){0x207, 0, 0x1f80, 0}, unknown, 0x2e7),
 		     (struct refusal){0});
 	same_refusal("no CPUID yet",
