@@ -3,8 +3,8 @@ VERSION := 0.2.0
 
 PREFIX ?= /usr
 # The dynamic loader searches the default LIBDIR, so LD_PRELOAD can name the library without a path. LIBDIR ends in
-# lib/x86_64-linux-gnu on Debian, and in lib64 on Fedora. Not every clang prints x86_64-linux-gnu, so the Makefile also checks which
-# directory exists.
+# lib/x86_64-linux-gnu on Debian, and in lib64 on Fedora. Some versions of clang print nothing for -print-multiarch, so the Makefile
+# also checks which directory exists.
 MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
@@ -54,8 +54,8 @@ $(BUILD)/headers:
 
 .DELETE_ON_ERROR:
 
-# `make -B` runs this rule for each source file, too. For an existing file the rule does nothing. For any other target the rule
-# prints "No rule to make target", because debhelper looks for these words.
+# make runs this rule for an unknown target, and `make -B` also runs it for each source file. For an existing file the rule does
+# nothing. For an unknown target it prints "No rule to make target", because debhelper looks for these words.
 .DEFAULT:
 	$(if $(wildcard $@),@:,$(error No rule to make target '$@': make help lists the targets))
 
@@ -83,7 +83,8 @@ $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
 	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
 		-Wl,--gc-sections,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
 
-# _FORTIFY_SOURCE needs an optimizing compiler, and hides calls of libc from the sanitizers.
+# HARDENING has _FORTIFY_SOURCE only if the compiler optimizes, as _FORTIFY_SOURCE requires, and never with a sanitizer, from which
+# _FORTIFY_SOURCE would hide the calls to libc's functions.
 HARDENING ?= -fstack-protector-strong $(if $(findstring -fsanitize,$(CFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
 SHARED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shared/*.c))
@@ -101,8 +102,8 @@ $(COMMAND): $(COMMAND_OBJECTS) $(CORE)
 $(BUILD)/xsaveshim-host: $(HOST_OBJECTS) $(CORE)
 	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -pie -Wl,-z,relro,-z,now -o $@ $^ -lbpf -ljansson
 
-# BTF contains the paths of the source files. -ffile-prefix-map removes the directory from these paths, so that builds in different
-# directories are identical.
+# BTF contains the paths of the source files. -ffile-prefix-map replaces the source directory in these paths, so that builds in
+# different directories are identical.
 BPF_COMPILE = clang -std=gnu11 -g -ffile-prefix-map=$(CURDIR)=xsaveshim -O2 -target bpf -mcpu=v3 -ffreestanding -D__x86_64__ \
 	-D__TARGET_ARCH_x86 -Iinclude -I. -idirafter /usr/include/$(MULTIARCH) -Wall -Wextra -Werror -Wno-unused-parameter -MMD -MP -MT $@ -MF $(@:.o=.d)
 
@@ -147,8 +148,8 @@ INSTALLED += copy:0755:$(HOST):$(LIBEXECDIR)/xsaveshim-host \
 endif
 # Directories that have only xsaveshim's files. uninstall removes them in this order, each before its parent.
 OUR_DIRS := $(DATADIR)/libvirt $(DATADIR)/prometheus $(DATADIR)/schemas $(DATADIR) $(DOCDIR)/docs $(DOCDIR)
-# The loader finds a library by its bare name if ldconfig has put it into the loader's cache. With DESTDIR, make does not run
-# ldconfig, because ldconfig would change the running system's cache.
+# The loader finds a library by its bare name if ldconfig has put the library into the loader's cache. With DESTDIR, make does not
+# run ldconfig, because ldconfig would change the running system's cache.
 LDCONFIG := PATH="$$PATH:/usr/sbin:/sbin" ldconfig
 FILL_IN := sed -e 's,@BINDIR@,$(BINDIR),' -e 's,@LIBDIR@,$(LIBDIR),' -e 's,@DATADIR@,$(DATADIR),' -e 's,@VERSION@,$(VERSION),'
 

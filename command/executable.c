@@ -123,7 +123,7 @@ const char *executable_gains(const struct executable *executable)
 	if (status.st_mode & S_ISGID && status.st_mode & S_IXGRP && status.st_gid != getegid())
 		return "is setgid";
 	// If root starts a program with file capabilities, the kernel does not set AT_SECURE
-	// (security/commoncap.c).
+	// (security/commoncap.c), so the program's loader does not ignore LD_PRELOAD.
 	if (getuid() && getxattr(executable->path, "security.capability", NULL, 0) > 0)
 		return "has file capabilities";
 	return NULL;

@@ -11,7 +11,7 @@ enum executable_kind {
 	EXECUTABLE_SCRIPT,	  // a file that begins with #!
 	EXECUTABLE_STATIC,	  // an x86-64 program without a dynamic loader
 	EXECUTABLE_OTHER_MACHINE, // an ELF file that is not for x86-64
-	EXECUTABLE_UNKNOWN,	  // neither an ELF file nor a script
+	EXECUTABLE_UNKNOWN,	  // neither a script nor a valid ELF file
 };
 
 struct executable {

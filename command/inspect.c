@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // `xsaveshim status` forks a worker process, which inspects all processes one by one and sends its
-// findings back. If the worker sleeps and sends nothing for a second, a file in a process's /proc
-// directory has blocked the worker, and a new worker goes on with the next process.
+// findings back. If the worker sleeps and sends nothing for a second, `xsaveshim status` assumes
+// that a read in the /proc directory of the inspected process blocks the worker, skips this
+// process, and starts a new worker for the remaining processes.
 //
 // The library serves a VMM if the VMM has mapped the library, and if the library's record
 // (xsaveshim/record.h) in the VMM's memory says that the library has seen a vCPU. A supervisor
@@ -64,8 +65,8 @@ static void send_supervision(const struct supervision *supervision)
 	send_message(FOUND_SUPERVISION);
 }
 
-// Replaces the worker's standard streams by /dev/null. Otherwise, if `xsaveshim status` prints to a
-// pipe, a blocked worker would keep the pipe open, and the pipe's reader would wait.
+// Replaces the worker's standard streams by /dev/null. If a blocked worker still had a pipe as its
+// stdout, the pipe's reader would wait for the end of file even after `xsaveshim status` had ended.
 static void close_inherited(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);

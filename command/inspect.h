@@ -36,8 +36,8 @@ struct inspection {
 // errno and returns false.
 bool inspect_processes(struct inspection *inspection);
 
-// Returns true if xsaveshim certainly trims the payloads that this VMM passes to KVM_SET_XSAVE:
-// clears the bits of xfeatures that the guest lacks.
+// Returns true if it is known that xsaveshim trims the payloads that this VMM passes to
+// KVM_SET_XSAVE.
 bool inspect_is_protected(const struct vmm *vmm);
 
 #endif

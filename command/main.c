@@ -14,7 +14,7 @@ static const struct subcommand {
 } subcommands[] = {
 #ifndef WITHOUT_RUN // the container image has no `run`
 	{"run", run_main, "[OPTION]... [--] VMM [ARGUMENT]...",
-	 "start a VMM and trim what it restores to what its guest has"},
+	 "start a VMM, and drop restored xfeatures that its guest lacks"},
 #endif
 	{"probe", probe_main, "[--json]", "show which xfeatures this host's KVM leaks and refuses"},
 	{"pair", pair_main, "[--matrix] [--json] HOST.json...",
@@ -22,11 +22,11 @@ static const struct subcommand {
 	{"status", status_main, "[--json]",
 	 "list the running VMMs and whether xsaveshim protects them"},
 	{"metrics", metrics_main, "[--output=FILE]",
-	 "print what the others find as metrics for Prometheus"},
+	 "print the findings of probe, status and host for Prometheus"},
 	{"settings", settings_main, "[--domain]",
 	 "show the settings in effect, where each comes from, and problems"},
 	{"host", host_main, "enable|disable|status|watch",
-	 "protect every VMM of this host, running ones too, in its kernel"},
+	 "protect all VMMs of this host, even running ones, by BPF programs"},
 };
 
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))

@@ -78,7 +78,7 @@ static void print_probe(const json_t *probe)
 	const json_t *leaks = json_object_get(source, "leaks");
 	const json_t *refuses = json_object_get(destination, "refuses");
 
-	begin_metric("probe_known", "gauge", "1 if probe could tell, by role of the host.");
+	begin_metric("probe_known", "gauge", "1 if probe has an answer for this role of the host.");
 	print_value("probe_known", "role", "source", json_is_object(leaks));
 	print_value("probe_known", "role", "destination", json_is_object(refuses));
 	print_xfeatures("probe_leaks", "Xfeatures that this host leaks into guests that it saves.",
@@ -99,8 +99,8 @@ static const char *protection_of(const json_t *vmm)
 					 : "unprotected";
 }
 
-// Returns true if an earlier VMM in the list has the same supervisor. A supervisor counts for all
-// its VMMs together, so a sum must include these counts only once.
+// Returns true if an earlier VMM in the list has the same supervisor. A supervisor counts the
+// events of all its VMMs together, so a sum must include these counts only once.
 static bool is_counted_already(const json_t *vmms, size_t index)
 {
 	json_t *supervisor = json_object_get(json_array_get(vmms, index), "supervisor");
@@ -137,7 +137,7 @@ static void print_events(const json_t *vmms)
 	for (size_t i = 0; i < json_array_size(vmms); i++)
 		if (!is_counted_already(vmms, i))
 			add_counts(sums, json_object_get(json_array_get(vmms, i), "counts"));
-	begin_metric("vmm_events", "gauge", "Counts of the running VMMs, by event.");
+	begin_metric("vmm_events", "gauge", "How often each event occurred in the running VMMs.");
 	print_counts("vmm_events", "event", sums);
 	json_decref(sums);
 }
@@ -190,7 +190,7 @@ static void print_host(json_t *host)
 	print_single("host_enabled", "gauge",
 		     "1 if the host mode's programs are pinned, or are enabled at boot.",
 		     strcmp(pinned, "no") || !access(ENABLED_AT_BOOT, F_OK));
-	begin_metric("host_active", "gauge", "1 if the host mode trims; none if that is unknown.");
+	begin_metric("host_active", "gauge", "1 if the host mode is active; missing if unknown.");
 	if (strcmp(state, "unknown"))
 		print_value("host_active", NULL, NULL, !strcmp(state, "active"));
 	begin_metric("host_calls_total", "counter", "The host mode's counts since it was enabled.");
@@ -207,8 +207,8 @@ static void print_all(void)
 	json_t *host;
 
 	if (!probe || !status)
-		errx(1, "%s failed: run it", probe ? status_title : probe_title);
-	begin_metric("build_info", "gauge", "1, with the version of xsaveshim.");
+		errx(1, "%s failed: run it to see why", probe ? status_title : probe_title);
+	begin_metric("build_info", "gauge", "Always 1; the label has the version of xsaveshim.");
 	print_value("build_info", "version", XSAVESHIM_VERSION, 1);
 	print_probe(probe);
 	print_vmms(status);
@@ -244,7 +244,7 @@ static const char help[] =
 	"  --interval=SECONDS   replace FILE again every SECONDS seconds\n"
 	"  -h, --help           print this\n\n"
 	"Exit status: 0 the metrics are printed; 1 probe or status failed, or FILE cannot\n"
-	"be written; FILE then stays as it was; 2 the command line is wrong.\n";
+	"be written (FILE then stays as it was); 2 the command line is wrong.\n";
 
 static _Noreturn void fail_usage(const char *title)
 {

@@ -16,13 +16,13 @@ enum { OPTION_SUPERVISE = SETTINGS, OPTION_HELP = 'h' };
 static void print_run_help(void)
 {
 	puts("usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n\n"
-	     "Starts a VMM and trims what it restores to what its guest has. A dynamic VMM or\n"
-	     "a script gets the library preloaded, and any other VMM gets a supervisor. The\n"
-	     "VMM keeps this process's pid, standard streams and exit status.\n\n"
-	     "  --supervise   use the supervisor: for a VMM in Go or another that calls the\n"
-	     "                kernel without libc, and for a script that starts a static VMM\n"
+	     "Starts a VMM. If the VMM restores a guest, xsaveshim drops the xfeatures that\n"
+	     "the guest lacks. A dynamic VMM or a script gets the library preloaded, and any\n"
+	     "other VMM gets a supervisor. The VMM keeps xsaveshim's pid and standard streams.\n\n"
+	     "  --supervise   use the supervisor, if the VMM calls the kernel without libc (as\n"
+	     "                a Go program may), or if a script starts a static VMM\n"
 	     "  -h, --help    print this\n\n"
-	     "Settings, which xsaveshim.conf(5) explains; each default comes first:");
+	     "Settings (see xsaveshim.conf(5)); the first value of each is the default:");
 	for (enum setting setting = 0; setting < SETTINGS; setting++)
 		printf("  --%s=%s\n", settings_option(setting), settings_accepted(setting));
 	puts("\nExit status: the VMM's; 127 if VMM is not found, 126 if it cannot be executed,\n"

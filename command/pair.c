@@ -27,19 +27,19 @@ static const char help[] =
 	"usage: xsaveshim pair [--json] FROM.json [TO.json]\n"
 	"       xsaveshim pair --matrix [--json] HOST.json...\n"
 	"\n"
-	"Judges whether guests that the host FROM saves load on the host TO, or on this\n"
-	"host. Each file is the output of `xsaveshim probe --json`. pair compares no CPU\n"
-	"flags, MSRs or TSC, but xfeatures alone, for guests that were shown only what\n"
-	"both hosts support.\n"
+	"Judges whether guests that the host FROM saves load on the host TO (without\n"
+	"TO.json: on this host). Each file is the output of `xsaveshim probe --json`.\n"
+	"pair compares only xfeatures, not CPU flags, MSRs or the TSC. The answer holds\n"
+	"for guests that were shown only xfeatures that both hosts support.\n"
 	"\n"
-	"  --matrix    judge every pair of hosts; hosts with the same answers are one\n"
+	"  --matrix    judge every pair of hosts; hosts with the same answers share a row\n"
 	"  --json      print JSON\n"
 	"  -h, --help  print this\n"
 	"\n"
-	"Exit status: 0 yes; 1 with xsaveshim; 2 unknown, or a file cannot be read;\n"
-	"3 some guests do not load intact, even with xsaveshim: guests that were shown an\n"
-	"xfeature that TO lacks, or guests without XSAVE if FROM loses their x87 and SSE\n"
-	"state.\n";
+	"Exit status: 0 the guests load; 1 they load only with xsaveshim; 2 unknown, or a\n"
+	"file cannot be read; 3 some guests do not load intact, even with xsaveshim:\n"
+	"guests that were shown an xfeature that TO lacks, or guests without XSAVE if\n"
+	"FROM loses their x87 and SSE state.\n";
 
 static const char *const answer_names[] = {
 	[PAIR_YES] = "yes", [PAIR_WITH_XSAVESHIM] = "with-xsaveshim", [PAIR_UNKNOWN] = "unknown"};
@@ -130,7 +130,7 @@ static json_t *probe_this_host(void)
 	json_t *json = subcommand_json(probe_main, argv);
 
 	if (!json)
-		errx(EXIT_UNKNOWN, "this host could not be probed: run xsaveshim probe");
+		errx(EXIT_UNKNOWN, "this host could not be probed: run xsaveshim probe to see why");
 	return json;
 }
 
@@ -265,7 +265,7 @@ static void print_matrix(const struct group *groups, size_t count)
 	static const char *const words[] = {"yes", "with", "?"};
 
 	puts(SCOPE
-	     ".\nwith: with xsaveshim. no: some guests do not load intact; `xsaveshim pair` says which.\n");
+	     ".\nwith: only with xsaveshim. no: some guests do not load intact; `xsaveshim pair` says which.\n");
 	for (size_t i = 0; i < count; i++) {
 		printf("%3zu:", i + 1);
 		for (size_t j = 0; j < json_array_size(groups[i].names); j++)

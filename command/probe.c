@@ -34,14 +34,14 @@
 
 #define DEVICE "/dev/kvm"
 #define LOAD_KVM \
-	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (in a virtual machine: nested virtualization on its host)"
+	"load the module kvm_intel or kvm_amd, with virtualization enabled in the firmware (if this is a virtual machine: with nested virtualization on its host)"
 
 #define NOTHING_TO_SHOW \
-	"KVM supports no xfeature beyond x87 and SSE on this host, so there is none to try it with"
+	"KVM supports no xfeature beyond x87 and SSE on this host, so probe has none to test"
 #define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
 
-// The experiments load all user-space xfeatures that the Intel SDM defines, x87 and SSE together
-// and each other xfeature alone.
+// The experiments load all user-space xfeatures that the Intel SDM defines: x87 and SSE together,
+// and every further xfeature alone.
 #define XFEATURES_TRIED (XFEATURE_FPSSE | UINT64_C(0xe02fc))
 
 #define GUEST_PAGE 4096
@@ -156,7 +156,8 @@ static void explain_no_device(struct probe *probe)
 	char reason[256];
 
 	if (errno == ENOENT || errno == ENXIO || errno == ENODEV) {
-		cannot_tell(probe, "no " DEVICE ": " LOAD_KVM "; to a container, pass the device");
+		cannot_tell(probe, "no " DEVICE ": " LOAD_KVM
+				   "; if this is a container, pass the device to it");
 		return;
 	}
 	if (errno != EACCES || stat(DEVICE, &device)) {
@@ -180,7 +181,7 @@ static bool open_device(struct probe *probe, struct probe_vm *vm)
 		return false;
 	}
 	if (probe_vm_ioctl(vm->kvm, KVM_GET_API_VERSION, NULL) != KVM_API_VERSION) {
-		cannot_tell(probe, DEVICE " is another device: remove it, " LOAD_KVM);
+		cannot_tell(probe, DEVICE " is not the device of KVM: remove it, " LOAD_KVM);
 		return false;
 	}
 	return probe_vm_supported(vm, &probe->kvm_xcr0) || failed(probe, "KVM_GET_SUPPORTED_CPUID");
@@ -291,13 +292,15 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 		return;
 	}
 	probe->leaked = bv & ~allowed_by(guest_xcr0);
-	// probe_control() has loaded x87 and SSE state that is not the initial state.
+	// probe_control() has loaded x87 and SSE state that is not the initial state, so KVM must
+	// return both bits.
 	probe->lost = control.error ? 0 : XFEATURE_FPSSE & ~bv;
 	if (probe->leaked)
 		set_answer(answer, BAD, "KVM_GET_XSAVE returned %s, which the guest does not have",
 			   xfeature_names(probe->leaked).text);
 	else if (probe->trims_saved)
-		set_answer(answer, UNKNOWN, "not visible while `xsaveshim host` is active");
+		set_answer(answer, UNKNOWN,
+			   "a leak is not visible while `xsaveshim host` is active");
 	else if (!ran)
 		set_answer(answer, UNKNOWN, "KVM_RUN: %s: look in the kernel's log (dmesg)",
 			   problem);
@@ -319,9 +322,9 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 	probe->saved = answer->finding != UNKNOWN;
 }
 
-// Loads each xfeature alone, and notes whether KVM accepts it or refuses it with EINVAL. If a load
-// fails with another errno, the function stops and returns that errno. Otherwise, the function
-// returns 0.
+// Loads each permitted xfeature of XFEATURES_TRIED alone, but x87 and SSE together. Notes whether
+// KVM accepts the xfeature or refuses it with EINVAL. If a load fails with another errno, stops and
+// returns that errno. Returns 0 after the last load.
 static int try_xfeatures(struct probe *probe, const struct probe_vm *vm)
 {
 	uint64_t left = XFEATURES_TRIED & ~(probe->not_permitted & ~probe->kvm_xcr0);
@@ -497,7 +500,7 @@ static const char *remedy(const struct probe *probe)
 	if (refuses)
 		return "start VMMs here with xsaveshim";
 	if (leaks)
-		return "start VMMs here with XSAVESHIM_TRIM=save, or with xsaveshim on the hosts that load their guests";
+		return "start VMMs here with xsaveshim and XSAVESHIM_TRIM=save, or use xsaveshim on the hosts that load guests of this host";
 	return "compare this host with those that guests come from: xsaveshim pair";
 }
 
@@ -530,10 +533,10 @@ static const char help[] =
 	"usage: xsaveshim probe [--json]\n"
 	"\n"
 	"Shows which xfeatures this host leaks into the guests that it saves, and which\n"
-	"it refuses from a guest that does not have them.\n"
+	"xfeatures it refuses to load for a guest that does not have them.\n"
 	"\n"
-	"Exit status: 0 it leaks none and refuses none that its KVM supports; 1 it leaks\n"
-	"or refuses some; 2 probe cannot tell.\n";
+	"Exit status: 0 this host leaks and loses no xfeatures, and refuses none that its\n"
+	"KVM supports; 1 it leaks, loses or refuses some; 2 probe cannot tell.\n";
 
 int probe_main(int argc, char **argv)
 {

@@ -27,7 +27,7 @@
 #define LISTENER_LINK "anon_inode:seccomp notify"
 #define DELETED " (deleted)"
 
-// Linux limits the arguments of a process to 6 MiB.
+// More than 6 MiB, Linux's limit for the arguments of a process.
 #define TEXT_MAX (8 << 20)
 
 // The library and the xsaveshim command each have less writable data than DATA_MAX.
@@ -186,9 +186,9 @@ static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX
 	return true;
 }
 
-// Returns true if the process executes the same file as this process. Also accepts a removed file
-// of the same name, because an upgrade of xsaveshim removes the file that running supervisors
-// execute. Sets `name` to the name of the file that the process executes.
+// Returns true if the inspected process executes the same file as this command. Also accepts a
+// removed file of the same name, because an upgrade of xsaveshim removes the file that running
+// supervisors execute. Sets `name` to the name of the file that the inspected process executes.
 static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 {
 	char own_name[PATH_MAX];
@@ -261,7 +261,7 @@ static bool holds_no_files(int task_dirfd)
 	return proc_stat_holds_no_files(text);
 }
 
-// Inspects a thread, and adds the number of vCPU descriptors that the thread holds to vmm->vcpus.
+// Inspects a thread, and adds the number of its vCPU descriptors to vmm->vcpus.
 // Returns false if this user may not inspect the thread.
 static bool inspect_thread(struct vmm *vmm, int task_dirfd, const struct process_visitor *visitor)
 {
@@ -292,7 +292,7 @@ static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 }
 
 // For each descriptor table other than the main thread's, inspects one thread that uses the table.
-// A main thread that has ended has no table.
+// If the main thread has ended, it has no table, so the remaining threads' table is inspected, too.
 static bool inspect_threads(struct vmm *vmm, int proc_dirfd, const struct process_visitor *visitor)
 {
 	int fd = openat(proc_dirfd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM. A script or a VMM whose dynamic loader (ld.so) can load the library
-// gets the library. Any other VMM gets a supervisor.
+// xsaveshim run: starts a VMM. A script gets the library, and so does a VMM whose dynamic loader
+// (ld.so) can load the library. Any other VMM gets a supervisor.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -35,7 +35,7 @@ static void find_vmm(struct executable *vmm, const char *name)
 		fail_exec(name);
 	if (vmm->kind == EXECUTABLE_OTHER_MACHINE)
 		errx(EXIT_NOT_EXECUTABLE,
-		     "%s: not an x86-64 program, and xsaveshim serves no other", vmm->path);
+		     "%s: not an x86-64 program, and xsaveshim serves only those", vmm->path);
 	if (vmm->kind == EXECUTABLE_UNKNOWN)
 		errx(EXIT_NOT_EXECUTABLE, "%s: neither an ELF program nor a script with a #! line",
 		     vmm->path);
@@ -138,7 +138,7 @@ static void preload_library(const struct settings *settings, const struct execut
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
 		return;
-	// Wrong settings, and a log that cannot be opened, are reported by the library in the VMM.
+	// Do not report wrong settings or a log that cannot be opened: the library in the VMM does.
 	log.pid = getpid();
 	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");

@@ -28,7 +28,8 @@ static const char help[] =
 	"Prints the settings in effect, where each comes from, and every problem of\n"
 	"the settings file and the environment.\n"
 	"\n"
-	"  --domain    as a libvirt domain reads them: as its user, with no environment\n"
+	"  --domain    read the settings as the user of libvirt's domains, and without\n"
+	"              the environment, as a domain does\n"
 	"  -h, --help  print this\n"
 	"\n"
 	"Exit status: 0 no problem; 1 a problem was found; 2 cannot read the settings.\n";

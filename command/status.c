@@ -250,11 +250,11 @@ static const char *obstruction_remedy(enum obstruction obstruction)
 			       ? "run this as root"
 			       : "run this with all of root's capabilities, outside of any container";
 	case NO_ANSWER:
-		return "the kernel gave no answer about them within a second, as if a file that they have mapped hung: look at them, and run this again";
+		return "the kernel gave no answer about them within a second, perhaps because they have mapped a file of a file system that hangs: look at them, and run this again";
 	case NO_TIME:
 		break;
 	}
-	return "others took 30 seconds: run this again";
+	return "other processes took 30 seconds: run this again";
 }
 
 // Prints each of the first NAMED_PIDS pids. Prints "..." once for all further pids.
@@ -282,8 +282,8 @@ static void print_not_inspected(const struct inspection *inspection, enum obstru
 	printf("): %s\n", obstruction_remedy(obstruction));
 }
 
-// Prints how many VMMs pass the test `is_named`, the text `what`, and the pids of these VMMs.
-// Returns false if no VMM passes the test.
+// Counts the VMMs for which is_named() returns true. Prints their number, the text `what`, and
+// their pids. If there are no such VMMs, prints nothing and returns false.
 static bool print_vmms(const struct inspection *inspection, vmm_test *is_named, const char *what)
 {
 	size_t named = count(inspection, is_named), printed = 0;
@@ -328,7 +328,7 @@ static void print_notes(const struct inspection *inspection)
 
 	if (print_vmms(inspection, is_other_unprotected, "not protected"))
 		puts(all_modes);
-	if (print_vmms(inspection, is_libvirts_unprotected, "of libvirt's not protected"))
+	if (print_vmms(inspection, is_libvirts_unprotected, "not protected and started by libvirt"))
 		puts(libvirt);
 	if (count(inspection, is_bypassed))
 		puts("bypassed: the VMM has the library, but calls the kernel without libc, so the library does not see its calls: restart it under `xsaveshim run --supervise`");
@@ -336,11 +336,11 @@ static void print_notes(const struct inspection *inspection)
 		printf(": %s\n",
 		       geteuid()
 			       ? "only root may read their settings: run this as root"
-			       : "their library or supervisor is of another version than this command, which cannot read its settings: restart them");
+			       : "the version of their library or supervisor is not the version of this command, so this command cannot read their settings: restart them");
 	if (count(inspection, is_replaced))
 		puts("(replaced): the library's file has been removed or replaced, and the VMM still runs with the old library");
 	if (count(inspection, has_fallen_back))
-		puts("log_in_use: the log does not take reports: they go there instead, and nowhere if it says none");
+		puts("log_in_use: the log does not take reports, so reports go to log_in_use instead (none: reports are lost)");
 	if (count(inspection, is_counted_by_supervisor))
 		puts("*: counted for all VMMs of the same supervisor together");
 	for (enum obstruction obstruction = NOT_PERMITTED; obstruction <= NO_TIME; obstruction++)
@@ -401,8 +401,8 @@ static int check_status(const struct inspection *inspection)
 	return inspection->not_inspected_count ? CHECK_UNKNOWN : CHECK_OK;
 }
 
-// Returns true if an earlier VMM in the list has the same supervisor. A supervisor counts for all
-// its VMMs together, so a sum must include these counts only once.
+// Returns true if an earlier VMM in the list has the same supervisor. A supervisor counts the
+// events of all its VMMs together, so a sum must include these counts only once.
 static bool is_counted_already(const struct inspection *inspection, size_t index)
 {
 	const struct vmm *vmms = inspection->vmms;
@@ -460,10 +460,10 @@ static int report_check(const struct inspection *inspection)
 
 static const char help[] =
 	"usage: xsaveshim status [--json | --check]\n\n"
-	"Lists the running VMMs, whether xsaveshim trims what they restore, and how\n"
-	"often it did. With --check it prints one line, as monitoring plugins do.\n\n"
-	"Exit status: 0 all VMMs are protected; 1 a VMM is not protected; 2 no\n"
-	"unprotected VMM was found, but some processes could not be inspected.\n"
+	"Lists the running VMMs, and shows for each VMM whether and how often xsaveshim\n"
+	"trims what it restores. With --check, prints one line, as monitoring plugins do.\n\n"
+	"Exit status: 0 all VMMs are protected; 1 a VMM is not protected; 2 no VMM is\n"
+	"known to be unprotected, but some processes or settings could not be read.\n"
 	"With --check: 0 ok, 1 warning, 2 critical, 3 unknown.\n";
 
 // If the host mode trims the payloads that VMMs load, sets MODE_HOST for each VMM that no other

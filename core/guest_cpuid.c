@@ -5,11 +5,11 @@
 #include <stddef.h>
 #include <string.h>
 
-static_assert(sizeof(struct kvm_cpuid2) == 8, "the header of the argument of KVM_SET_CPUID2");
-static_assert(sizeof(struct kvm_cpuid_entry2) == 40, "an entry of KVM_SET_CPUID2");
-static_assert(sizeof(struct kvm_cpuid_entry) == 24, "an entry of KVM_SET_CPUID");
+static_assert(sizeof(struct kvm_cpuid2) == 8, "the header of a CPUID table has 8 bytes");
+static_assert(sizeof(struct kvm_cpuid_entry2) == 40, "an entry of KVM_SET_CPUID2 has 40 bytes");
+static_assert(sizeof(struct kvm_cpuid_entry) == 24, "an entry of KVM_SET_CPUID has 24 bytes");
 static_assert(offsetof(struct guest_cpuid, entries) == sizeof(struct kvm_cpuid2),
-	      "struct guest_cpuid is a struct kvm_cpuid2");
+	      "struct guest_cpuid has the layout of struct kvm_cpuid2");
 
 static uint64_t edx_eax(uint32_t edx, uint32_t eax)
 {

@@ -57,8 +57,8 @@ static struct log_file file_of(int fd)
 	};
 }
 
-// Returns true if file.fd still refers to the same file, and if the log may write length bytes to
-// this file.
+// Returns true if file.fd still refers to the same file as when file_of() was called, and if the
+// log may write length bytes to this file.
 static bool can_take(struct log_file file, size_t length, uint64_t file_size_limit)
 {
 	struct stat status;
@@ -117,10 +117,10 @@ bool log_is_open(const struct log *log)
 	return atomic_load_explicit(&log->opened, memory_order_acquire);
 }
 
-// The log calls syscall() instead of open(), connect() and close(), which are cancellation points.
-// If only close() bypassed libc, ThreadSanitizer would miss that the descriptor was closed, and
-// would report a race when libc opened another file with the same number. So the log's other calls
-// on descriptors also bypass libc.
+// The log calls syscall() instead of open(), connect() and close(), which are cancellation points
+// (see write_line). If only close() bypassed libc, ThreadSanitizer would miss that the descriptor
+// was closed, and would report a race when libc opened another file with the same number. So the
+// log's other calls on descriptors also bypass libc.
 static int open_file(const char *path, int flags)
 {
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
@@ -323,7 +323,7 @@ static bool write_stderr(const struct log *log, char *line, size_t length)
 // Sends a priority and then the line to /dev/log. The priority stands for the facility daemon and
 // the severity notice, err or debug (RFC 3164, 4.1.1). On a stream socket, each line ends with a
 // NUL. If syslogd has started or restarted after log_open, the socket has no peer. So if the first
-// sendmsg(2) fails, a second one passes the address of /dev/log.
+// sendmsg(2) fails, the function calls sendmsg(2) again, with the address of /dev/log.
 static bool send_line(const struct log_files *files, enum log_level level, char *line,
 		      size_t length)
 {

@@ -5,9 +5,9 @@
 
 struct pair_result pair_judge(struct pair_host from, struct pair_host to)
 {
-	// A host can leak at most the xfeatures that its CPU has enabled.
+	// A host can leak at most the xfeatures that its kernel has enabled in XCR0.
 	uint64_t leaks = from.source_known ? from.leaks : from.enabled;
-	// If the first host does not save x87 and SSE of guests without XSAVE, no host refuses them.
+	// x87 and SSE that `from` does not save are not in the payload, so `to` cannot refuse them.
 	uint64_t lost = from.source_known ? from.loses : 0;
 	// A strict kernel refuses x87 and SSE in the KVM_SET_XSAVE payload of a guest that has no
 	// XSAVE. Of xsaveshim's modes, only the library can make a strict kernel load this payload.

@@ -5,7 +5,7 @@
 #include <string.h>
 
 static_assert(sizeof(RECORD_MAGIC) == sizeof(((struct xsaveshim_record *)0)->magic),
-	      "the magic fills its field");
+	      "RECORD_MAGIC fills the member magic");
 
 void record_publish(struct xsaveshim_record *record, const struct settings *settings)
 {

@@ -205,8 +205,8 @@ void settings_apply_environment(struct settings *settings, char *const *environm
 
 	while (environment && environment[i])
 		i++;
-	// The loop runs backwards. So if two variables have the same name, the first one overrides
-	// the second, as in getenv().
+	// The loop runs backwards. So if the environment has a variable twice, the first value
+	// takes effect, as in getenv().
 	while (i-- > 0) {
 		const char *variable = environment[i];
 		const char *value = strchr(variable, '=');

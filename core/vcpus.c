@@ -16,11 +16,11 @@
 #define XCR0_IN_SLOT 3
 
 static_assert(VCPU_UNKNOWN == 0 && VCPU_XCR0 < XCR0_IN_SLOT,
-	      "a zeroed slot knows nothing, and two bits hold the knowledge");
+	      "a zeroed word means VCPU_UNKNOWN, and XCR0_IN_SLOT is a value of its own");
 
-// In an element of slot_of, HAS_HISTORY says that the slot has a history of events. If HAS_HISTORY
-// is clear, no function reads the history, because even a read may make the kernel allocate a page
-// of memory.
+// In an element of slot_of, HAS_HISTORY says that the descriptor's slot has a history of events. If
+// HAS_HISTORY is clear, no function reads the history, because even a read may make the kernel
+// allocate a page of memory.
 #define HAS_HISTORY 0x8000
 #define NUMBER_MASK (HAS_HISTORY - 1)
 
@@ -83,7 +83,7 @@ static unsigned int take_slot(struct vcpus *vcpus, int fd)
 }
 
 // Returns the slot that has the descriptor's counters. A descriptor without a slot of its own uses
-// the counters of a slot at the end of vcpus.slots. Few vCPUs have a slot at the end, because
+// the counters of a slot at the end of vcpus.slots. Few descriptors own a slot at the end, because
 // take_slot gives out slots from the beginning of the array.
 static struct vcpu_slot *counting_slot(struct vcpus *vcpus, int fd)
 {

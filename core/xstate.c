@@ -9,7 +9,7 @@
 #include <asm/kvm.h>
 
 static_assert(XSTATE_RESERVED_OFFSET + XSTATE_RESERVED_SIZE == XSTATE_HEAD_SIZE,
-	      "the head of a payload ends where its header ends");
+	      "the head of a payload ends with the XSAVE header");
 static_assert(sizeof(struct kvm_xsave) == 4096,
 	      "a payload has at least 4096 bytes, so it has a head");
 

@@ -27,8 +27,8 @@
 #define NAME_PREFIX "xsaveshim_"
 #define ENTRY_PROGRAM NAME_PREFIX "entry"
 
-// On a host with more CPUs, the maps vcpu_states, marks and events are larger, because the host
-// runs more vCPUs.
+// The maps vcpu_states, marks and events grow with the number of CPUs, because a host with more
+// CPUs runs more vCPUs.
 #define VCPUS_PER_CPU 512
 #define MOST_VCPUS 262144
 #define RING_PER_CPU 16384
@@ -278,8 +278,8 @@ bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COU
 {
 	if (!attachment->counts)
 		return false;
-	// Reads the counts of exits before the counts of entries, so that entries minus exits is
-	// never negative (under_way() in main.c).
+	// Reads the counts of exits before the counts of entries, so that their difference is never
+	// negative: see under_way() in main.c.
 	for (uint32_t i = HOST_COUNTS; i-- > 0;)
 		counts[i] = __atomic_load_n(&attachment->counts[i], __ATOMIC_ACQUIRE);
 	return true;
@@ -307,7 +307,7 @@ static const char *why_not_called(void)
 {
 	const char *requirement = missing_tracing();
 
-	return requirement ? requirement : "KVM has been loaded again, perhaps: enable it again";
+	return requirement ? requirement : "perhaps KVM was reloaded: enable the host mode again";
 }
 
 static void check_once(struct host_check *check, const struct attachment *attachment)
@@ -328,7 +328,7 @@ static void check_once(struct host_check *check, const struct attachment *attach
 		conclude(check, HOST_INACTIVE, "it is not enabled");
 	else if (!counted || !loader_counts(attachment, after))
 		conclude(check, HOST_UNKNOWN,
-			 "the programs are another version's: enable it with this one");
+			 "another version loaded the programs: run `xsaveshim host enable` again");
 	else if (after[HOST_COUNT_PROBE_ENTRIES] - before[HOST_COUNT_PROBE_ENTRIES] <
 		 SELFTEST_CALLS)
 		conclude(check, HOST_INACTIVE,
@@ -336,7 +336,7 @@ static void check_once(struct host_check *check, const struct attachment *attach
 			 why_not_called());
 	else if (after[HOST_COUNT_PROBE_EXITS] - before[HOST_COUNT_PROBE_EXITS] < SELFTEST_CALLS)
 		conclude(check, HOST_INACTIVE,
-			 "the kernel calls no program at the calls' exits: %s",
+			 "the kernel calls no program at the exits of ioctls: %s",
 			 kretprobe_misses() > misses ? "too many threads hang in an ioctl of a vCPU"
 						     : why_not_called());
 	else if (policy_trims(trim, XSAVE_RESTORE) && !selftest->cleared)
@@ -429,8 +429,8 @@ static int write_settings(int fd, struct host_settings settings)
 	return 0;
 }
 
-// Returns true if the kernel preempts its own code. If the active preemption mode cannot be read,
-// returns true if the kernel's version text contains PREEMPT.
+// Returns true if the kernel preempts its own code. If the file with the active preemption mode
+// cannot be read, goes by the word PREEMPT in the kernel's version text.
 static bool kernel_preempts_itself(void)
 {
 	struct utsname kernel;
@@ -473,7 +473,7 @@ static int open_map(uint32_t program, const char *name)
 	return found;
 }
 
-// From now on, only the set of BPF programs with this generation number counts and reports.
+// Makes the set of BPF programs with this generation number the only set that counts and reports.
 static void claim(int counts_fd, uint64_t generation)
 {
 	uint64_t *memory = map_memory(counts_fd, COUNTS_SIZE, PROT_READ | PROT_WRITE);
@@ -517,9 +517,9 @@ static bool is_alike(const struct bpf_map *map, int fd)
 	       info.map_flags == bpf_map__map_flags(map);
 }
 
-// Makes the new BPF programs use the maps of the old programs. Returns false if an old map differs
-// from the new map in its type or sizes. With shared maps, the counts continue, and no report is
-// lost or written twice. The new programs recognise calls whose entry the old programs saw.
+// Makes the new BPF programs use the maps of the old programs. Returns false if an old map and its
+// new map differ in type, sizes or flags. With shared maps, the counts continue, no report is lost
+// or written twice, and the new programs recognise calls whose entry the old programs saw.
 static bool share_maps(const struct programs *new, uint32_t old)
 {
 	struct bpf_map *const maps[] = {new->maps.counts, new->maps.vcpu_states, new->maps.marks,
@@ -546,8 +546,8 @@ static uint32_t clamp(uint32_t value, uint32_t least, uint32_t most)
 	return value < least ? least : value > most ? most : value;
 }
 
-// Sets the sizes of the BPF maps. The processes of one user, service or VM (a group) may use a
-// quarter of the table of vCPUs, and an eighth of the ring buffer.
+// Sets the sizes of the BPF maps. All processes of one user, service or VM (a group) together may
+// use at most a quarter of the table of vCPUs, and at most an eighth of the ring buffer.
 static void size_maps(const struct programs *programs, struct host_settings *settings)
 {
 	int possible = libbpf_num_possible_cpus();
@@ -628,8 +628,8 @@ static int attach(struct set *set)
 }
 
 // Pins the fentry and fexit programs before it attaches them. If a signal killed this process, the
-// kernel would free programs without pins at once. The kernel can crash if it frees an fentry or
-// fexit program that early: see retire.h.
+// kernel would at once free each program that has no pin. The kernel can crash if it frees an
+// fentry or fexit program that early: see retire.h.
 static int load_and_attach(struct set *set, struct host_settings settings)
 {
 	const struct programs *programs = set->skeleton;

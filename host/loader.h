@@ -11,8 +11,8 @@
 #include "programs.h"
 #include "selftest.h"
 
-// Describes the attached BPF programs. The loader finds programs without pins in this bpffs
-// instance by their names, because pins in other instances are not visible here.
+// Describes the attached BPF programs. If this bpffs instance has no pins of the programs, the
+// loader finds the programs by their names, because pins in other instances are not visible here.
 struct attachment {
 	uint32_t program; // the id of xsaveshim_entry; 0: the programs are not attached
 	bool pinned;	  // the programs are pinned in this bpffs instance
@@ -31,8 +31,8 @@ struct host_check {
 };
 
 // Takes the lock that a process must hold while it changes the host mode's BPF programs. If another
-// process holds the lock, waits at most this number of seconds. loader_unlock() or the end of this
-// process releases the lock.
+// process holds the lock, waits at most this number of seconds for the lock. loader_unlock() or the
+// end of this process releases the lock.
 const char *loader_lock(unsigned int seconds);
 void loader_unlock(void);
 

@@ -39,18 +39,18 @@ static const char help[] =
 	"           enabled already, new programs with the new settings replace them;\n"
 	"           settings that no option names stay as they are\n"
 	"  disable  remove the programs\n"
-	"  status   probe KVM to see whether the programs are active, and show their counts;\n"
+	"  status   probe KVM to see if the programs are active, and show their counts;\n"
 	"           with --check, exit with 1 also if a call was missed or not trimmed\n"
 	"  watch    print the programs' reports until a signal ends it\n"
 	"\n"
 	"  --trim=WHAT       both: payloads that VMMs restore and save (default);\n"
 	"                    restore; save; none: report, but trim nothing\n"
-	"  --refused=ACTION  if KVM refuses a payload: report (default); abort: report it,\n"
-	"                    and end the VMM\n"
+	"  --refused=ACTION  if KVM refuses a payload: report (default); abort: report\n"
+	"                    it, and end the VMM\n"
 	"  -h, --help        print this\n"
 	"\n"
-	"Exit status: 0 done, or active; 1 not; 2 unknown, never on this kernel, or a\n"
-	"wrong command line.\n";
+	"Exit status: 0 done, or active; 1 failed, or inactive; 2 cannot tell, wrong\n"
+	"command line, or this kernel or this user can never enable the host mode.\n";
 
 // Each message begins with the command that the user ran, not with the name of this helper program.
 static char title[] = "xsaveshim host";
@@ -145,16 +145,17 @@ static int enable(int argc, char **argv)
 	printf("%s: enabled: trim=%s refused=%s\n", title, settings_text(&settings, SETTING_TRIM),
 	       settings_text(&settings, SETTING_REFUSED));
 	if (forgets)
-		printf("%s: the counts, and the reports that each vCPU had, begin again: the replaced programs were another version's\n",
+		printf("%s: the counts begin again at 0, and reports may be repeated: the replaced programs are of a version with different BPF maps\n",
 		       title);
 	return 0;
 }
 
 // ---- disable ----
 
-// Stops the systemd unit after a user's `xsaveshim host disable`, because systemd would still call
-// the unit active. If systemd itself runs `disable` to stop or restart the unit, the unit is no
-// longer active. Then this function does nothing, because a second job would replace systemd's job.
+// Stops the systemd unit after a user's `xsaveshim host disable`, because systemd would otherwise
+// still show the unit as active. If systemd itself runs `disable` to stop or restart the unit, the
+// unit is no longer active. Then this function does nothing, because a second job would replace
+// systemd's job.
 static void stop_unit(void)
 {
 	char shell[] = "sh", option[] = "-c",
@@ -212,15 +213,15 @@ static const struct {
 	{"seen", "calls seen at their entry", HOST_COUNT_ENTRIES},
 	{"missed_entries", "entries that no program saw", HOST_COUNT_MISSED_ENTRIES},
 	{"missed_exits", "exits that no program saw", HOST_COUNT_MISSED_EXITS},
-	{"trimmed", "trimmed", HOST_COUNT_TRIMMED},
-	{"would_trim", "would have been trimmed", HOST_COUNT_WOULD_TRIM},
-	{"not_trimmed", "could not be trimmed", HOST_COUNT_NOT_TRIMMED},
-	{"refused", "refused by KVM", HOST_COUNT_REFUSED},
-	{"lost", "lost by guests", HOST_COUNT_LOST},
+	{"trimmed", "payloads trimmed", HOST_COUNT_TRIMMED},
+	{"would_trim", "payloads that would have been trimmed", HOST_COUNT_WOULD_TRIM},
+	{"not_trimmed", "payloads that could not be trimmed", HOST_COUNT_NOT_TRIMMED},
+	{"refused", "calls refused by KVM", HOST_COUNT_REFUSED},
+	{"lost", "losses of guest state", HOST_COUNT_LOST},
 	{"killed", "VMMs ended", HOST_COUNT_KILLED},
-	{"lost_reports", "reports that nobody read", HOST_COUNT_LOST_REPORTS},
-	{"untracked", "events of vCPUs that the table has no place for", HOST_COUNT_UNTRACKED},
-	{"unmarked", "calls that the table has no place for", HOST_COUNT_UNMARKED},
+	{"lost_reports", "reports that found no place in the ring buffer", HOST_COUNT_LOST_REPORTS},
+	{"untracked", "events of vCPUs without a place in the map of vCPUs", HOST_COUNT_UNTRACKED},
+	{"unmarked", "calls without a place in the map of calls in progress", HOST_COUNT_UNMARKED},
 };
 
 #define SHOWN_COUNTS (sizeof(shown_counts) / sizeof(shown_counts[0]))
@@ -308,7 +309,7 @@ static void print_text(const struct status *status)
 		printf("%12" PRIu64 " %s\n", status->counts[shown_counts[i].count],
 		       shown_counts[i].text);
 	printf("%12" PRIu64 " calls under way\n", under_way(status));
-	printf("%12" PRIu64 " programs skipped by the kernel\n", status->skipped);
+	printf("%12" PRIu64 " times that the kernel skipped a program\n", status->skipped);
 }
 
 static int show_status(int argc, char **argv)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The pins of the host mode's BPF programs in the BPF file system (bpffs). Each set of programs has
 // its own directory there, named NEW_PINS before the set is in use, then PINS, and OLD_PINS after
-// another set has replaced the set.
+// another set has replaced it.
 #ifndef XSAVESHIM_HOST_PINS_H
 #define XSAVESHIM_HOST_PINS_H
 
@@ -40,7 +40,7 @@ const char *pins_problem(void);
 bool pins_replace(void);
 
 // Cleans up after an `xsaveshim host` command that was killed. If NEW_PINS has a complete set of
-// pins, this set becomes the current set. Retires all other sets.
+// pins, this set becomes the current set. Retires all sets except the current set.
 void pins_clean_up(void);
 
 #endif

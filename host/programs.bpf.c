@@ -38,7 +38,7 @@
 #define GROUP_LEVEL 2
 
 // In rate_limit_allows(), this one bit stands for all xfeatures that this host does not support.
-// Otherwise a VMM could cause dozens of reports by invented xfeatures.
+// With a bit for each xfeature, a VMM could cause dozens of reports by invented xfeatures.
 #define OTHER_XFEATURES (UINT64_C(1) << 63)
 
 // The programs use these members of the kernel's structures. When libbpf loads the programs, libbpf
@@ -125,8 +125,8 @@ struct vcpu_state {
 	bool to_end;	  // the VMM may have to be killed: see end_unrescued_vmm()
 };
 
-// How much of the map vcpu_states and of the ring buffer a group of processes uses. A group is all
-// processes of one user, service or VM.
+// Counts how much of the map vcpu_states and of the ring buffer a group of processes uses. A group
+// is all processes of one user, service or VM.
 struct budget {
 	uint32_t vcpus;
 	uint32_t reports; // how many of the group's reports wait in the ring buffer
@@ -252,9 +252,10 @@ static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
 }
 
 // Returns a number that identifies the vCPU's VM. The upper half is the inode number of the VM's
-// directory in debugfs, which no later directory gets. The lower half is the pid of the process
-// that created the VM, for kernels without debugfs. Two vCPUs of the same VM never have the same
-// address, so the VM's number and a vCPU's address identify the vCPU.
+// directory in debugfs, and no later directory gets the same inode number. The lower half is the
+// pid of the process that created the VM, because on kernels without debugfs the upper half is 0.
+// Two vCPUs of the same VM never have the same address, so the VM's number and a vCPU's address
+// identify the vCPU.
 static __always_inline uint64_t vm_of(struct kvm_vcpu *vcpu)
 {
 	struct kvm *kvm = BPF_CORE_READ(vcpu, kvm);
@@ -308,8 +309,9 @@ static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
 }
 
 // Finds or creates the vCPU's entry in the table of vCPUs. Returns NULL if the table is full, or if
-// the calling process's group (see struct budget) has used up its share of the table. Only the
-// group's share of the ring buffer limits the reports of a vCPU without an entry.
+// the calling process's group (see struct budget) has used up its share of the table. A vCPU
+// without an entry has no rate limit: only the group's share of the ring buffer limits the reports
+// of this vCPU.
 static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -429,8 +431,8 @@ static __always_inline void read_process(struct host_event *event)
 	event->command_line_size = size;
 }
 
-// Reserves a report, and fills in what reports of all kinds have. Returns NULL if the vCPU's rate
-// limit forbids the report, or if reserve_event() finds no place.
+// Reserves a report, and sets the members that reports of all kinds use. Returns NULL if the vCPU's
+// rate limit forbids the report, or if reserve_event() finds no place in the ring buffer.
 static __always_inline struct host_event *
 begin_event(enum host_event_kind kind, const struct call *call, struct vcpu vcpu,
 	    struct vcpu_state *state, uint64_t bits)
@@ -783,8 +785,8 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 }
 
 // If KVM refuses only FP and SSE, libxsaveshim.so in the VMM widens the guest's CPUID table with
-// KVM_SET_CPUID2, and then repeats KVM_SET_XSAVE. This function kills a VMM that makes another
-// watched call for the vCPU instead.
+// KVM_SET_CPUID2, and then repeats KVM_SET_XSAVE. This function kills a VMM whose next watched call
+// for the vCPU is not KVM_SET_XSAVE.
 static __always_inline void end_unrescued_vmm(const struct call *call)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -865,7 +867,7 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 }
 
 // noinline makes xsaveshim_entry use few registers. xsaveshim_entry saves each register that it
-// uses, and does little else for calls that are not watched.
+// uses, and for a call that is not watched, this takes most of its time.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);

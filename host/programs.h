@@ -39,7 +39,8 @@ enum host_event_kind {
 #define HOST_COMMAND_LINE_SIZE 256
 
 struct host_event {
-	// A member with the comment REFUSED is only for HOST_EVENT_REFUSED, and so on.
+	// A comment such as REFUSED names the kind of event (HOST_EVENT_REFUSED) that uses the
+	// member.
 	uint32_t kind;
 	uint32_t ioctl;
 	uint32_t pid;	 // the VMM's pid in the initial pid namespace
@@ -72,7 +73,7 @@ enum host_count {
 	HOST_COUNT_REFUSED,
 	HOST_COUNT_LOST,
 	HOST_COUNT_KILLED,
-	HOST_COUNT_LOST_REPORTS, // reports that had no place in the ring buffer
+	HOST_COUNT_LOST_REPORTS, // reports that found no place in the ring buffer
 	HOST_COUNT_UNTRACKED,	 // events of vCPUs that have no place in the table of vCPUs
 	HOST_COUNT_UNMARKED,	 // calls that have no place in the table of marks
 	HOST_COUNT_PROBE_ENTRIES,

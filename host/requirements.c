@@ -49,7 +49,7 @@ static const char *missing_privilege(void)
 	if (geteuid())
 		return "run this as root";
 	if (!strstr(content("/proc/self/uid_map"), "4294967295"))
-		return "this is root of a user namespace alone: run this outside of containers";
+		return "this user is root only in a user namespace: run this outside of containers";
 	if (!is_capable(CAP_SYS_ADMIN))
 		return "root lacks CAP_SYS_ADMIN: run this outside of containers and of units that drop it (CAP_BPF and CAP_PERFMON are not enough)";
 	return NULL;
@@ -64,7 +64,7 @@ static const char *old_kernel(void)
 	if (strverscmp(host.release, "5.15") >= 0)
 		return NULL;
 	snprintf(line, sizeof(line),
-		 "this kernel is %s, but the host mode needs 5.15: use the library here",
+		 "this kernel is %s, but the host mode needs 5.15 or later: use the library here",
 		 host.release);
 	return line;
 }
@@ -88,7 +88,7 @@ static const char *lockdown(void)
 	snprintf(
 		line, sizeof(line),
 		"this kernel is locked down (" LOCKDOWN
-		" says %s), as Secure Boot does it: no BPF program may write to a process's memory; use the library here",
+		" says %s), perhaps by Secure Boot: no BPF program may write to a process's memory; use the library here",
 		level);
 	return line;
 }

@@ -7,8 +7,8 @@
 
 #include <stdbool.h>
 
-// Sets *is_final to true if a later call would fail, too. If the module kvm is loaded, waits up to
-// 10 seconds for the module kvm_intel or kvm_amd.
+// Sets *is_final to true if every later call of missing_requirement would find the same requirement
+// missing. If the module kvm is loaded, waits up to 10 seconds for the module kvm_intel or kvm_amd.
 const char *missing_requirement(bool *is_final);
 
 // Checks only whether function tracing and kprobes are switched on, because root can switch them

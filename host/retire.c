@@ -151,8 +151,8 @@ static bool has_image(uint64_t key)
 	return found;
 }
 
-// Waits some seconds until /proc/kallsyms lists no image of the trampoline. Reads the file several
-// times, because one reading can miss a name while the kernel removes another name.
+// Waits about 5 seconds at most until /proc/kallsyms lists no image of the trampoline. Reads the
+// file several times, because one reading can miss a name while the kernel removes another name.
 static bool wait_for_end_of_images(uint64_t key)
 {
 	int without = 0;

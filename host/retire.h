@@ -4,9 +4,9 @@
 // The kernel calls the fentry and fexit programs of a traced function from machine code that the
 // kernel generates (the image of a trampoline). The kernel makes a new image each time it attaches
 // or detaches a program. The kernel can preempt a thread inside an image before the thread calls
-// the program. Before the kernel frees an image, it waits until no thread is inside the image.
-// Before Linux 7.2.10, the kernel frees a program without this wait, so a preempted thread can call
-// freed memory.
+// the program. Before the kernel frees an image, it waits until no thread is inside the image. But
+// Linux before 7.2.10 frees a program without this wait, so a preempted thread can call freed
+// memory.
 //
 // Therefore xsaveshim pins its fentry and fexit programs, and not only their links. xsaveshim pins
 // each program before it attaches the program, and keeps the pin until no thread can be in an image

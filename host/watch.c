@@ -30,7 +30,8 @@
 
 // Each check of the host mode creates a VM, which wakes udev. On a host without other VMs, this VM
 // also makes KVM switch virtualization on and off on every CPU. So the watcher checks the host mode
-// when a member of struct conditions has changed, and otherwise seldom.
+// when a member of struct conditions has changed, and otherwise only every CHECK_SECONDS
+// (INACTIVE_CHECK_SECONDS if the attached programs are not active).
 #define LOOK_SECONDS 5
 #define CHECK_SECONDS 600
 #define INACTIVE_CHECK_SECONDS 60
@@ -53,7 +54,7 @@ struct conditions {
 struct watcher {
 	struct log log;
 	struct host_caps host;
-	uint32_t program; // the id of xsaveshim_entry of the set that is watched; 0: none
+	uint32_t program; // the id of xsaveshim_entry in the watched set of programs; 0: none
 	struct ring_buffer *ring;
 	struct conditions conditions;
 	time_t checked;
@@ -263,8 +264,8 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
-// Reports how many reports, events and calls found no place in the BPF programs' ring buffer and
-// tables since this function last ran.
+// Reports how many reports, events and calls have found no place since this function last ran:
+// reports in the ring buffer, events in the table of vCPUs, calls in the table of marks.
 static void report_overload(struct watcher *watcher)
 {
 	static const struct {

@@ -4,7 +4,7 @@
 #ifndef XSAVESHIM_HOST_WATCH_H
 #define XSAVESHIM_HOST_WATCH_H
 
-// Returns the exit status, and returns only on failure.
+// Returns only if `xsaveshim host watch` fails. The returned value is the exit status.
 int watch(void);
 
 #endif

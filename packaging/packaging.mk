@@ -37,7 +37,7 @@ rpm: ## build the RPM
 
 # The image has only the programs xsaveshim and xsaveshim-host, both static. `xsaveshim run` is left out, because a static program
 # cannot check that the loader finds the library. --no-warnings: the linker would warn that a static program may not find the names
-# of users and groups. The programs then print numbers.
+# of users and groups. A program that does not find a name prints the number.
 IMAGE = $(BUILD)/xsaveshim-$(VERSION).oci.tar
 STATIC_LINK = $(CC) $(CFLAGS) $(LDFLAGS) -static -Wl,--no-warnings
 
@@ -60,7 +60,7 @@ ARCHIVE = xsaveshim-$(VERSION).tar.gz
 
 .PHONY: dist
 dist: ## make the archive of a release and its sha256
-	@git diff --quiet HEAD || { echo "make dist: commit the changed files first: the archive has only committed files" >&2; exit 1; }
+	@git diff --quiet HEAD || { echo "make dist: commit the changed files first, because the archive has only committed files" >&2; exit 1; }
 	@mkdir -p $(BUILD)
 	@git archive --prefix=xsaveshim-$(VERSION)/ HEAD | gzip -n9 >$(BUILD)/$(ARCHIVE)
 	@cd $(BUILD) && sha256sum $(ARCHIVE) >$(ARCHIVE).sha256

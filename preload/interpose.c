@@ -22,11 +22,11 @@
 #include "xsaveshim/xstate.h"
 
 static_assert(_IOC_SIZE(KVM_SET_XSAVE) == sizeof(struct kvm_xsave),
-	      "the request number gives the least size of a payload");
+	      "the size in KVM_SET_XSAVE's number is the least size of a payload");
 static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2),
-	      "the request number gives the size of the header of a CPUID table");
+	      "the size in KVM_SET_CPUID2's number is that of a CPUID table's header");
 static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries),
-	      "struct guest_cpuid is the argument of KVM_GET_CPUID2");
+	      "struct guest_cpuid has the layout of KVM_GET_CPUID2's argument");
 
 // ioctl_fn is variadic like libc's ioctl(), because the ABI requires that the caller of a variadic
 // function sets %al.
@@ -134,9 +134,9 @@ static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 		     (struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu});
 }
 
-// Reads the vCPU's CPUID table from KVM. First fills the table with zeroes for guest_cpuid_count,
-// because Linux up to 6.4 does not write nent back. Returns false if KVM fails the call, for
-// example because fd is not a vCPU's descriptor.
+// Reads the vCPU's CPUID table from KVM. Linux up to 6.4 does not write nent back, so the function
+// first fills the table with zeroes: guest_cpuid_count() then finds the last entry that KVM wrote.
+// Returns false if KVM fails the call, for example because fd is not a vCPU's descriptor.
 static bool query_cpuid(int fd, struct guest_cpuid *table)
 {
 	int saved = errno;
@@ -252,7 +252,7 @@ static void report_msr(struct report_line *line, struct state_refusal refusal)
 static_assert(offsetof(struct kvm_sregs, cr0) == offsetof(struct kvm_sregs2, cr0) &&
 		      offsetof(struct kvm_sregs, apic_base) ==
 			      offsetof(struct kvm_sregs2, apic_base),
-	      "KVM_SET_SREGS and KVM_SET_SREGS2 have the same registers");
+	      "cr0 to apic_base have the same offsets in kvm_sregs and kvm_sregs2");
 
 static void report_registers(struct report_line *line, const void *argument)
 {
@@ -321,7 +321,7 @@ static int set_state(int fd, unsigned long request, void *argument)
 
 // KVM sets the MSRs one after the other, stops at the first MSR that KVM refuses, and returns the
 // number of MSRs that it has set. Another thread of the VMM may have changed the field nmsrs after
-// KVM read nmsrs, so the function ignores a value above KVM_MSRS_MAX.
+// KVM read nmsrs, so the function ignores an nmsrs above KVM_MSRS_MAX.
 static int set_msrs(int fd, unsigned long request, void *argument)
 {
 	int result = set_state(fd, request, argument);
@@ -506,8 +506,8 @@ static _Noreturn void end_vmm(void)
 }
 
 // Handles a payload that KVM refused. If KVM refused only FP and SSE, sets a CPUID table that
-// enumerates them, and tries to load the payload again. If KVM refuses the payload again, reports
-// the refusal. Returns the result of the VMM's KVM_SET_XSAVE.
+// enumerates them, and loads the payload again. Unless this load succeeds, reports the refusal, and
+// ends the VMM if ends_vmm() says so. Returns the result of the VMM's KVM_SET_XSAVE.
 OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long request, void *payload,
 				      int result)
 {

@@ -59,7 +59,8 @@ static int receive_number(int socket)
 
 // Closes all inherited descriptors except the socket and standard error. Standard error stays open,
 // because the supervisor may write its reports to standard error. Also leaves the VMM's working
-// directory, because otherwise the directory's file system could not be unmounted.
+// directory, because the supervisor would otherwise keep the directory's file system from being
+// unmounted.
 static void close_inherited(int *socket)
 {
 	int null = open("/dev/null", O_RDWR);
@@ -91,7 +92,7 @@ static void check_proc(void)
 
 	if (readlink("/proc/self", self, sizeof(self) - 1) < 0 || atoi(self) != getpid())
 		errx(EXIT_OWN_FAILURE,
-		     "cannot supervise: /proc is not that of this PID namespace: mount it");
+		     "cannot supervise: /proc belongs to another PID namespace: mount a /proc of this PID namespace");
 }
 
 // Copies the listener from the VMM's process. pidfd_getfd() needs the same permission as a write to
@@ -162,7 +163,8 @@ static int move_above_stdio(int fd)
 
 // Forks the supervisor from a child that exits at once. The kernel then makes the nearest ancestor
 // that is a subreaper (prctl(2)) the supervisor's new parent. The VMM's process must not become the
-// new parent. So if this process is a subreaper, it stops being one until the child has exited.
+// new parent. So if the VMM's process is a subreaper, it stops being one until the child has
+// exited.
 static void start_supervisor(int socket, const struct settings *settings, const char *program,
 			     const char *reason)
 {

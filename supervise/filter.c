@@ -74,9 +74,9 @@ struct sock_fprog filter_make(void)
 // VMM.
 int filter_load(const struct sock_fprog *filter)
 {
-	// Without SPEC_ALLOW, Linux before 5.16 turns on mitigations of speculative execution
-	// attacks, which slow the process down. These mitigations are for sandboxes, and this
-	// filter is not a sandbox.
+	// Without SPEC_ALLOW, Linux before 5.16 turns on mitigations against speculative execution
+	// attacks. The mitigations slow the process down. They are for sandboxes, and this filter
+	// is not a sandbox.
 	unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW |
 			      SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
 
@@ -94,6 +94,6 @@ int filter_load(const struct sock_fprog *filter)
 	} while (true);
 	if (errno == EBUSY)
 		errx(EXIT_OWN_FAILURE,
-		     "cannot supervise: this process already has a supervisor, another xsaveshim's or a container manager's, and the kernel allows one: start the VMM outside it");
+		     "cannot supervise: this process already has a supervisor, of another xsaveshim run or of a container manager, and the kernel allows only one: start the VMM without that supervisor");
 	fail("seccomp");
 }

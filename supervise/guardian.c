@@ -226,10 +226,10 @@ void guardian_start(int fd, const struct settings *settings, pid_t vmm, int unne
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	if (pidfd < 0 || release_stderr < 0 || shared == MAP_FAILED)
-		err(EXIT_FAILURE, "the supervisor ends: no guardian");
+		err(EXIT_FAILURE, "the supervisor ends: the guardian cannot be started");
 	guardian = fork();
 	if (guardian < 0)
-		err(EXIT_FAILURE, "the supervisor ends: no guardian");
+		err(EXIT_FAILURE, "the supervisor ends: the guardian cannot be started");
 	if (!guardian) {
 		close(unneeded);
 		guard(pidfd, settings, vmm);

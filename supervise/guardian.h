@@ -10,10 +10,10 @@
 // every ioctl that the supervisor watched fails with ENOSYS.
 //
 // With XSAVESHIM_REFUSED=abort, the guardian keeps the listener. An owner is a process that has
-// created a vCPU. The guardian ends each owner that waits in a watched ioctl when the supervisor
-// dies, or that later makes a watched ioctl. All other watched ioctls fail with ENOSYS. The
-// guardian does not end an owner that calls KVM_CREATE_VCPU, because no VMM ignores a failure of
-// KVM_CREATE_VCPU.
+// created a vCPU. If an owner waits in a watched ioctl when the supervisor dies, or later makes a
+// watched ioctl, the guardian ends the owner. But an owner's KVM_CREATE_VCPU only fails with
+// ENOSYS, because no VMM ignores this failure. The watched ioctls of other processes fail with
+// ENOSYS, too.
 //
 // Of the files in another process's /proc directory, the guardian reads only /proc/TID/status,
 // because no process can make this read block.

@@ -279,9 +279,9 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 	reports_end();
 }
 
-// Counts the events of a payload whose XSTATE_BV is now trim.after. The payload counts as refused
-// only if KVM refuses the payload whatever xfeatures the guest has. Xfeatures that only an earlier
-// CPUID table has are no reason, because KVM may have refused the latest table.
+// Counts the events of a payload whose XSTATE_BV is now trim.after. Counts the payload as refused
+// only if KVM refuses it whatever xfeatures the guest has. KVM may accept a payload with xfeatures
+// that only an earlier CPUID table has, because KVM may have refused the latest table.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {

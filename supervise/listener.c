@@ -78,9 +78,9 @@ static bool receive(struct seccomp_notif *slot)
 
 static void start_thread(void);
 
-// Answers one notification. After every answer, the kernel executes the VMM's ioctl. A VMM can
-// block the thread that handles the VMM's ioctl for as long as the VMM wants. So if no other thread
-// waits for a notification, this thread starts another thread before handling the ioctl.
+// Answers one notification. After every answer, the kernel executes the VMM's ioctl. For any length
+// of time, a VMM can block the thread that handles its ioctl. So if no other thread waits for a
+// notification, this thread starts one before it handles the ioctl.
 static void serve_one(struct seccomp_notif *slot)
 {
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Reads and writes another process's memory, and examines another process's descriptors.
 //
-// tid is any thread of the process. A function that fails returns -1 or false and sets errno: ESRCH
-// if the thread has exited, EPERM or EACCES if this process may not access the thread, EFAULT if
-// the memory is not mapped. The functions are thread-safe.
+// tid names any thread of the other process. A function that fails returns -1 or false and sets
+// errno: ESRCH if the thread has exited, EPERM or EACCES if this process may not access the thread,
+// EFAULT if the memory is not mapped. The functions are thread-safe.
 //
 // The other process can block most remote_ functions for as long as it wants. For example, the
 // process can provide its memory by userfaultfd or FUSE, or stay in execve(2). So never call a
@@ -25,17 +25,18 @@ bool remote_read(pid_t tid, uint64_t address, void *to, size_t size);
 // memory of the program that waits in the watched ioctl.
 int remote_memory_open(pid_t tid);
 
-// Writes size bytes and closes the descriptor memory. Like a debugger, remote_memory_write also
-// writes to private memory that is mapped read-only. The process then gets its own copy of the
-// page, and the file behind the mapping does not change. remote_memory_write fails for shared
-// memory that is mapped read-only.
+// Writes size bytes, and closes memory, the descriptor that remote_memory_open returned. Like a
+// debugger, remote_memory_write also writes to private memory that is mapped read-only. The process
+// then gets its own copy of the page, and the file behind the mapping does not change.
+// remote_memory_write fails for shared memory that is mapped read-only.
 bool remote_memory_write(int memory, uint64_t address, const void *from, size_t size);
 
 // Returns the id of the vCPU that a descriptor refers to. Fails with ENOENT if the descriptor is
 // not a vCPU.
 int remote_vcpu_id(pid_t tid, int fd);
 
-// Finds the pids of the thread's process and of this process's parent.
+// Sets *process to the pid of the thread's process, and *parent to the pid of the parent of
+// *process.
 bool remote_process(pid_t tid, pid_t *process, pid_t *parent);
 
 // Returns true if two threads share their memory, as threads of one process do. Returns false if
@@ -46,8 +47,9 @@ bool remote_shares_memory(pid_t tid, pid_t other);
 // kernel cannot tell.
 bool remote_same_file(pid_t tid, int fd, int other_fd);
 
-// Returns true if the process has exited or closed fd, or if its fd and this process's own_fd refer
-// to different open files. Returns false if the kernel cannot tell.
+// Compares the other process's descriptor fd with the calling process's descriptor own_fd. Returns
+// true if they refer to different open files, or if the other process has exited or has closed fd.
+// Returns false if the kernel cannot tell.
 bool remote_has_another_file(pid_t pid, int fd, int own_fd);
 
 // A thread that is blocked in a watched ioctl until the supervisor answers the thread's

@@ -16,7 +16,8 @@
 #include "remote.h"
 
 // Within FIRST_CHECK_MS after a seccomp notification, the supervisor checks whether a VMM still has
-// standard error open. Each further interval between checks is twice as long as the one before.
+// standard error open. After that, each interval between two checks is twice as long as the
+// interval before it.
 #define FIRST_CHECK_MS 100
 #define LAST_INTERVAL_MS (INT64_C(1) << 30)
 
@@ -45,7 +46,8 @@ static int64_t now_ms(void)
 	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
-// Waits for the condition. Returns false if the monotonic clock has reached ms milliseconds.
+// Waits until a thread signals the condition variable, or until the monotonic clock reaches ms
+// milliseconds. In the second case, returns false.
 static bool wait_until(pthread_cond_t *condition, int64_t ms)
 {
 	struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};

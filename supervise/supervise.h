@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The supervisor is a process that drops xfeatures from the KVM_SET_XSAVE buffers of VMMs, for
-// example of static VMMs, which cannot load the library.
+// The supervisor is a process that trims the KVM_SET_XSAVE payloads of VMMs, for example of static
+// VMMs, which cannot load the library.
 //
 // The functions are not thread-safe. A function that fails ends the program with a message.
 #ifndef XSAVESHIM_SUPERVISE_H

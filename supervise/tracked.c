@@ -104,8 +104,8 @@ static void forget(struct tracked *tracked, struct tracked_process *process)
 	free(process);
 }
 
-// The supervisor has no pidfd for some processes, so the kernel does not tell the supervisor when
-// they exit. Forgets those of them that have exited.
+// Forgets each tracked process without a pidfd that has exited. Without a pidfd, the kernel does
+// not tell the supervisor of the exit.
 static void
 forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_process *except)
 {
@@ -118,8 +118,8 @@ forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_proces
 	}
 }
 
-// Stores pidfd as the process's pidfd. Closes pidfd instead if the process already has a pidfd, or
-// if the number pidfd is not below pidfd_limit. pidfd may be -1.
+// Stores pidfd as the process's pidfd. But if the process already has a pidfd, or if pidfd is not
+// below pidfd_limit, closes pidfd. pidfd may be -1.
 static void take_pidfd(struct tracked *tracked, struct tracked_process *process, int pidfd)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
@@ -263,7 +263,7 @@ uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64
 struct candidate {
 	uint64_t serial;
 	int fd;
-	bool matches; // true if the vCPU is one that the function searches for
+	bool matches; // the result of the check: true if the function searches for this vCPU
 };
 
 // Sets *candidates to the owner's vCPUs that have this id and a descriptor other than fd. Returns
@@ -329,8 +329,8 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 	free(candidates);
 }
 
-// Makes the supervisor allow for vcpu also the xfeatures of other, because the descriptor may refer
-// to either vCPU.
+// Adds the xfeatures of other to those that the supervisor allows for vcpu, because the descriptor
+// may refer to either vCPU.
 static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)

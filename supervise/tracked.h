@@ -14,9 +14,9 @@
 //   descriptor, and by the vCPU's id in /proc/PID/fd. A VMM may close a vCPU's descriptor. The
 //   kernel may then give the descriptor's number to a vCPU that has the same id in another VM.
 //   Before the kernel creates this vCPU, the supervisor sees a KVM_CREATE_VCPU with this id. At
-//   this moment, the supervisor forgets each of the owner's vCPUs that has this id, if the vCPU's
-//   descriptor is closed. The supervisor misses a descriptor that the VMM closes in the
-//   microseconds between the supervisor's check and the creation of the vCPU.
+//   this moment, the supervisor forgets each of the owner's vCPUs that has this id and a closed
+//   descriptor. The supervisor misses a descriptor that the VMM closes in the microseconds between
+//   the supervisor's check and the creation of the vCPU.
 // - Is a descriptor a duplicate? kcmp() says whether two descriptors refer to the same open file.
 //   With dup2(), a VMM may replace a vCPU's descriptor by a duplicate of another vCPU's descriptor.
 //   In this case, the supervisor allows the xfeatures of both vCPUs.
@@ -102,8 +102,8 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors);
 // owner or a vCPU, because a new process may have the pid of an exited process.
 void tracked_forget_exited(struct tracked *tracked);
 
-// Returns the pid of the owner that shares the memory of the thread caller->tid, or 0 if no owner
-// does.
+// Returns the pid of the owner that shares memory with the thread caller->tid, or 0 if there is no
+// such owner.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller);
 
 // Makes the process of the thread caller->tid an owner, unless the thread already has an owner.
@@ -111,15 +111,15 @@ pid_t tracked_owner(struct tracked *tracked, const struct caller *caller);
 // thread's owner, or 0 if the thread no longer waits for the supervisor's answer.
 pid_t tracked_add_owner(struct tracked *tracked, const struct caller *caller);
 
-// Forgets each of the owner's vCPUs that has this id, if the process of the thread caller->tid has
-// closed the vCPU's descriptor.
+// Forgets each of the owner's vCPUs that has this id and whose descriptor the process of the thread
+// caller->tid has closed.
 void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct caller *caller,
 			   int id);
 
 // Takes the lock, and returns the vCPU to which the descriptor fd of the thread caller->tid refers.
-// id: the vCPU's id. If the supervisor does not know the vCPU, adds the vCPU as VCPU_NO_CPUID. The
-// returned pointer is valid until tracked_unlock. If the thread no longer waits for the
-// supervisor's answer, returns NULL and does not take the lock.
+// id: the vCPU's id. If the supervisor does not know the vCPU, adds the vCPU with the knowledge
+// VCPU_NO_CPUID. The returned pointer is valid until tracked_unlock. If the thread no longer waits
+// for the supervisor's answer, returns NULL and does not take the lock.
 struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
 				       const struct caller *caller, int fd, int id);
 void tracked_unlock(struct tracked *tracked);

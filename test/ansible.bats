@@ -73,7 +73,7 @@ assert_recap() { # NAME PATTERN
   grep -qE "^$1 +: .*$2" <<<"$output" || fail "expected of $1: $2" "$output"
 }
 
-# Prints the packages and files of the host that `on` chose, if their names contain xsaveshim.
+# Prints the packages and files whose names contain xsaveshim, on the host that `on` chose.
 traces() {
   host sh -c 'find /etc /usr /var/cache /var/lib/dpkg/info /var/lib/prometheus /var/lib/systemd -name "*xsaveshim*" ! -path "/usr/share/man/*/index.db" | sort; dpkg-query -W "xsaveshim*" 2>/dev/null' || true
 }
@@ -95,7 +95,7 @@ traces() {
   done
 }
 
-@test "if a host cannot start a test domain of libvirt, the Ansible playbook rollout.yml fails there, and installs nothing on the hosts after it" {
+@test "if libvirt on one host cannot start a probe domain, the Ansible playbook rollout.yml fails on that host, and installs nothing on later hosts" {
   on kvm2
   host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-kept
   play 2 rollout

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
 # Tests the library in libvirt domains that AppArmor confines. A second bats runs the tests in an emulated machine, with this
-# machine's AppArmor policy, libvirtd and QEMU. The outer bats only reads the results. The tests share one libvirt host.
+# machine's AppArmor policy, libvirtd and QEMU. The first bats only reads the results of the second. The tests share one
+# libvirt host.
 
 load lib
 load libvirt
@@ -61,7 +62,7 @@ set_settings() { # LINE...
   { cat "$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"; printf '%s\n' "$@"; } | host tee /etc/xsaveshim.conf >/dev/null
 }
 
-# Installs xsaveshim a second time, in /opt. `in_opt xsaveshim-libvirt` runs the command in /opt.
+# Installs xsaveshim a second time, in /opt. `in_opt xsaveshim-libvirt` runs the xsaveshim-libvirt of this second installation.
 install_in_opt() {
   make -s -C "$repo" install BUILD="$build" PREFIX=/opt DESTDIR="$BATS_FILE_TMPDIR/opt"
   tar -C "$BATS_FILE_TMPDIR/opt" -c opt | host tar -C / -x
@@ -70,7 +71,7 @@ install_in_opt() {
 
 in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
 
-@test "after xsaveshim-libvirt enable, a domain that AppArmor confines is restored intact from an image with leaked xfeatures, and its log reports the trim" {
+@test "after xsaveshim-libvirt enable, a domain that AppArmor confines is restored intact from an image with leaked xfeatures, and the domain's log reports the trim" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt enable
   host virsh -q restore /srv/leaky.save

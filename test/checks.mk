@@ -28,8 +28,8 @@ coverage: ## measure the coverage of the core by its own tests (a minute)
 				print "| line coverage of the core | its own suite (test/core.bats) | " covered " |" >rows; \
 				exit hit < bar * all}'
 
-# The fuzzers give random input to the functions that parse untrusted input. All fuzzers together run for FUZZ_SECONDS, or each
-# fuzzer makes FUZZ_RUNS calls.
+# The fuzzers give random input to the functions that parse untrusted input. If FUZZ_RUNS is set, each fuzzer makes FUZZ_RUNS calls.
+# If FUZZ_RUNS is not set, all fuzzers together run for FUZZ_SECONDS.
 FUZZ_SECONDS ?= 60
 FUZZ_RUNS ?=
 FUZZERS := cpuid payload settings proc supervise
@@ -94,7 +94,7 @@ TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-unix.StdCLibraryFunctions,-clang-a
 TIDY_SHIPPED := $(TIDY_CHECKS),bugprone-*,performance-*,portability-*,-bugprone-easily-swappable-parameters
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-narrowing-conversions,-bugprone-suspicious-string-compare
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-result,-performance-no-int-to-ptr
-# The excluded check forbids passing an array of pointers to realloc().
+# This excluded check forbids passing an array of pointers to realloc().
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
 # Ansible finds a collection by the names of its directories. One check of ansible-lint is off, because it rejects a collection that

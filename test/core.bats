@@ -41,7 +41,7 @@ check() {
 @test "the library reports the 1st, 10th, 100th and 1,000th event of a kind on a vCPU, and each event with a new xfeature" { check; }
 @test "if a new vCPU gets the descriptor number of a closed vCPU, the library discards the closed vCPU's data and event counts" { check; }
 @test "after an event's 32-bit count has reached its maximum, the count stays there, and xsaveshim still reports an event with a new xfeature" { check; }
-@test "in an XSAVE payload, xsaveshim allows the xfeatures of the guest's XCR0, and always FP and SSE" { check; }
+@test "in an XSAVE payload, xsaveshim always allows FP and SSE, and also allows the xfeatures of the guest's XCR0" { check; }
 @test "in the XSAVE payload of a guest whose XCR0 is unknown, xsaveshim allows every xfeature" { check; }
 @test "if the guest's CPUID enumerates an xfeature, a trim keeps the xfeature in the XSAVE payload" { check; }
 @test "if xsaveshim trims the same XSAVE payload twice, the second trim changes nothing" { check; }
@@ -49,14 +49,14 @@ check() {
 @test "xsaveshim never trims the XSAVE payload of a guest whose XCR0 is unknown" { check; }
 @test "if KVM refuses an XSAVE payload, xsaveshim gives as a reason the payload's xfeatures that the host lacks, except FP and SSE" { check; }
 @test "if KVM refuses an XSAVE payload and the guest's XCR0 is known, xsaveshim gives as a reason the payload's xfeatures that the guest lacks" { check; }
-@test "if KVM refuses an XSAVE payload whose XCOMP_BV or a reserved byte is not 0, xsaveshim gives that field as a reason" { check; }
+@test "if KVM refuses an XSAVE payload in which XCOMP_BV or a reserved byte is not 0, xsaveshim gives that field as a reason" { check; }
 @test "if KVM refuses an XSAVE payload, xsaveshim gives a bad MXCSR as a reason only if XSTATE_BV has FP, SSE or AVX" { check; }
 @test "if KVM refuses an XSAVE payload, xsaveshim gives the guest's lack of FP and SSE as the reason only if there is no other reason" { check; }
-@test "the library adds xfeatures to a guest's CPUID only if KVM refused only FP and SSE, and if XSAVESHIM_TRIM is restore or both" { check; }
+@test "the library adds xfeatures to a guest's CPUID only if KVM refused nothing but FP and SSE, and only with XSAVESHIM_TRIM=restore or both" { check; }
 @test "if the host has AMX but the process may not use AMX, xsaveshim gives the missing permission as the reason for KVM's refusal" { check; }
-@test "XSAVESHIM_REFUSED=abort ends the VMM after a refused payload, unless the reason is unknown, or is xfeatures that XSAVESHIM_TRIM left in the payload" { check; }
+@test "XSAVESHIM_REFUSED=abort ends the VMM after a refused payload, unless the reason is unknown, or XSAVESHIM_TRIM left the refused xfeatures in the payload" { check; }
 @test "if KVM refuses an XCR0, xsaveshim gives as the reason the xfeatures in this XCR0 that the guest or the host lacks" { check; }
-@test "if KVM accepts an XCR0 with further xfeatures, xsaveshim allows them from then on, and counts those already dropped as lost" { check; }
+@test "if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows them from then on, and counts as lost those that a trim has dropped" { check; }
 @test "if an ioctl fails with EBADF, ENOTTY or EIO, xsaveshim concludes that the file descriptor is not a vCPU of this process" { check; }
 @test "xsaveshim reports a trim in one line that names the dropped xfeatures" { check; }
 @test "if an XSAVE payload has xfeatures that the guest lacks, but XSAVESHIM_TRIM forbids the trim, xsaveshim reports event=would-trim" { check; }
@@ -66,7 +66,7 @@ check() {
 @test "if KVM_SET_XSAVE fails with an errno other than EINVAL, the report has the errno's name and reason=not-the-payload" { check; }
 @test "at log level debug, xsaveshim reports each new vCPU, and the guest's XCR0 from each CPUID table that the VMM sets" { check; }
 @test "at each log level, xsaveshim writes the reports of this level and of the more severe levels" { check; }
-@test "xsaveshim puts a value in a report between quotes if a logfmt parser could not read the bare value" { check; }
+@test "in a report, xsaveshim puts quotes around a value that a logfmt parser could not read without quotes" { check; }
 @test "xsaveshim writes the least and the greatest 32-bit integer, and the greatest 64-bit mask, correctly into a report" { check; }
 @test "xsaveshim does not cut a report that names all 64 xfeatures" { check; }
 @test "if a report is longer than its buffer, xsaveshim cuts the text, and still ends the line with a newline" { check; }
@@ -91,7 +91,7 @@ check() {
 @test "with XSAVESHIM_LOG=syslog, if /dev/log does not exist, xsaveshim reports the error on standard error, which it uses instead" { check; }
 @test "log_init() does not create the log file; log_open() creates the file" { check; }
 @test "after each report, xsaveshim records whether the report went to the log file, to standard error, to syslog or nowhere" { check; }
-@test "if the log file cannot be opened, xsaveshim records before the first report where the reports will go instead" { check; }
+@test "if the log file cannot be opened, xsaveshim records where reports will go instead, even before the first report" { check; }
 @test "if eight threads open the same log at once, one thread succeeds, and the other threads leave no descriptor open" { check; }
 @test "with XSAVESHIM_LOG=stderr, if standard error becomes /dev/null while the log is open, reports go to syslog" { check; }
 @test "with XSAVESHIM_LOG=stderr, if standard error is /dev/null from the start, reports go to syslog" { check; }
@@ -99,19 +99,19 @@ check() {
 @test "the record that the library keeps in memory for xsaveshim status has the settings, and says whether the VMM used a vCPU" { check; }
 @test "the record in memory that xsaveshim status reads has a count for each kind of event" { check; }
 @test "once the log is open, the record in memory that xsaveshim status reads says where the reports go" { check; }
-@test "if the record in a VMM's memory is empty or has another version, xsaveshim status takes no settings from the record" { check; }
-@test "xsaveshim status refuses the record in a VMM's memory if a setting is out of range, and cuts a log path without a NUL" { check; }
+@test "if the record in a VMM's memory is empty, or has another version than xsaveshim status expects, xsaveshim status takes no settings from the record" { check; }
+@test "xsaveshim status refuses the record in a VMM's memory if a setting is out of range, and shortens a log path that lacks a NUL" { check; }
 @test "the defaults are XSAVESHIM_TRIM=restore, XSAVESHIM_REFUSED=abort, XSAVESHIM_LOG=stderr and XSAVESHIM_LOG_LEVEL=notice" { check; }
 @test "each setting, such as XSAVESHIM_TRIM, accepts all of its values" { check; }
 @test "in struct settings, each named field, such as trim, is the same variable as the setting's element of the array values" { check; }
-@test "a setting's variable gives its command-line option and its JSON key: XSAVESHIM_LOG_LEVEL becomes log-level and log_level" { check; }
+@test "a setting's option and JSON key have the name of the setting's variable: XSAVESHIM_LOG_LEVEL becomes --log-level and log_level" { check; }
 @test "xsaveshim refuses a value that the setting does not have, for example Restore instead of restore" { check; }
 @test "xsaveshim accepts a log path of 4095 characters, and refuses a path of 4096" { check; }
 @test "a settings file may have comments, white space around names and values, and equals signs in values" { check; }
 @test "if a settings file has two lines for one setting, xsaveshim uses the last line" { check; }
 @test "for each bad line of a settings file, xsaveshim records a problem with the line number" { check; }
 @test "if a settings file has a zero byte, xsaveshim records one problem and uses nothing from the file" { check; }
-@test "if a settings file is one very long bad line, xsaveshim records one problem, and shortens a long key or value in the record" { check; }
+@test "if a settings file is one very long bad line, xsaveshim records one problem, in which it shortens a long key or value" { check; }
 @test "a bad line of a settings file counts as one problem, whether or not the line fits into xsaveshim's buffer" { check; }
 @test "if the environment and the settings file have different values for a setting, xsaveshim uses the environment's value" { check; }
 @test "xsaveshim records a bad value and an unknown XSAVESHIM_ variable in the environment as problems, and replaces the bad value by the default" { check; }
@@ -120,5 +120,5 @@ check() {
 @test "xsaveshim records no problem if the settings file is missing, but records one if the file cannot be read" { check; }
 @test "if a settings file is larger than 16 KiB, xsaveshim records one problem and uses nothing from the file" { check; }
 @test "if the settings file is a FIFO, xsaveshim does not wait until a process opens the FIFO for writing" { check; }
-@test "for each of over 100,000 pairs of hypothetical hosts, xsaveshim pair answers like a model that tries to load every guest" { check; }
-@test "for two equal hosts that leak AVX, xsaveshim pair answers that guests load, but only with xsaveshim if the hosts refuse leaked AVX" { check; }
+@test "for each of over 100,000 pairs of hypothetical hosts, xsaveshim pair gives the same answer as a model that tries to load every guest" { check; }
+@test "for two equal hosts that leak AVX, xsaveshim pair answers yes; if the hosts also refuse leaked AVX, the answer is with-xsaveshim" { check; }

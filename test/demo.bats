@@ -23,8 +23,8 @@ run_demo_after() { # COMMAND [WRAPPER...]
   ((status == 0))
   [[ -z $stderr ]]
   ((${#lines[@]} <= 16))
-  local without=${output#*2. It is restored here, without the library.} with
-  with=${without#*3. It is restored here, with LD_PRELOAD=libxsaveshim.so.}
+  local without=${output#*2. The guest is restored here, without libxsaveshim.so.} with
+  with=${without#*3. The guest is restored here, with LD_PRELOAD=libxsaveshim.so.}
   without=${without%%3. *}
   [[ $without =~ "KVM answered:"\ +KVM_SET_XSAVE\ .*\ EINVAL$'\n' ]]
   if qemu_exits_on_refusal; then

@@ -49,7 +49,7 @@ EOF_C
 
 assert_same_list() { # WHERE EXPECTED ACTUAL
   [[ $2 ]] || fail "nothing was found in the code to compare with $1" || return
-  diff <(printf '%s\n' "$2") <(printf '%s\n' "$3") || fail "$1 differs from the code: < is the code's, > is there"
+  diff <(printf '%s\n' "$2") <(printf '%s\n' "$3") || fail "$1 differs from the code: < is the code's, > is $1's"
 }
 
 @test "libxsaveshim(7) explains every event that the code reports, and no other" {

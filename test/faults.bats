@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm,cpus:2
-# Tests with races between threads, and with faults such as a full disk or a dead supervisor. No VMM may hang, and no report may be
-# lost.
+# Tests the library and the supervisor in races between threads, and after faults such as a full disk or a dead supervisor.
 
 load lib
 
@@ -34,7 +33,7 @@ assert_storm_agrees() {
   ((restores >= 500 * rounds && trims >= 400 * rounds && trimmed >= 100 * rounds)) || fail "$output" || return
   run grep -cE '^xsaveshim: level=notice event=trim pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=[0-2?] fd=[0-9]+ [a-z0-9_=, ]*$' \
     "$work/log"
-  ((output >= trimmed && output <= trims)) || fail "$trims trims of $trimmed vCPUs, $output reports of them" || return
+  ((output >= trimmed && output <= trims)) || fail "$trims trims of $trimmed vCPUs, but $output reports of trims" || return
   run grep -vE '^xsaveshim: level=(notice event=trim|error event=refused) [^:]*(reason=[a-z-]*(:[a-z0-9_,]*)?)?( count=[0-9]+)?$' \
     "$work/log"
   [[ -z $output ]] || fail "torn lines:" "$output"
@@ -50,7 +49,7 @@ assert_storm_agrees() {
   assert_storm_agrees LD_PRELOAD="$shim"
 }
 
-@test "without the library, the test program with many threads finds mismatches, which shows that it would notice a wrong trim" {
+@test "without the library, the test program storm reports mismatches, so storm would notice a payload that the library trims wrongly" {
   run timeout 60 env LD_PRELOAD="$standin" DEVICE=/dev/null "$build/test/storm" 4 2
   ((status == 1)) || fail "exit status $status" "$output"
   [[ $output =~ mismatches=[1-9] ]] || fail "$output"
@@ -129,7 +128,7 @@ writes_to_stderr() {
   [[ $(cat "/proc/$vmm_pid/syscall") == '1 0x2 '* ]]
 }
 
-@test "if stderr is a full pipe, a KVM_SET_XSAVE that the library reports waits until a reader empties the pipe, and no report is lost" {
+@test "if stderr is a full pipe, the VMM waits in KVM_SET_XSAVE until a reader empties the pipe, and the library's report is not lost" {
   full_pipe
   env LD_PRELOAD="$shim $standin" DEVICE=/dev/null "$vmm" "${restore[@]}" >"$work/out" 2>"$work/pipe" 3>&- 5<&- &
   vmm_pid=$!
@@ -141,7 +140,7 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "the library does not use a FIFO as its log, because SIGPIPE could end the VMM, and writes its reports to stderr" {
+@test "if XSAVESHIM_LOG names a FIFO, which could end the VMM by SIGPIPE, the library writes its reports to stderr instead" {
   full_pipe
   run_shimmed_standin XSAVESHIM_LOG="$work/pipe" "${restore[@]}"
   assert_printed "$restored"
@@ -212,8 +211,8 @@ writes_to_stderr() {
 
 # ---- ioctls that fail ----
 
-# Makes each ioctl that the library handles fail with ERRNO, one ioctl after the other. Checks that the VMM gets ERRNO, and that the
-# library learns nothing from the failed ioctl.
+# Makes KVM_SET_CPUID2, KVM_GET_CPUID2, KVM_CREATE_VCPU and KVM_GET_XSAVE fail with ERRNO, one after the other. Checks that the VMM
+# gets ERRNO, and that the library learns nothing from the failed ioctl.
 assert_answers() { # ERRNO
   local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_CPUID2=$1" STANDIN_SUPPORTED=0x3 "${restore[@]}"
@@ -325,7 +324,7 @@ oom_kill() { # PID
   grep -qx 'set-xsave 0x207: ENOSYS xstate_bv=0x207 rest=same' "$work/out"
 }
 
-@test "if the supervisor may not read the VMM's memory, it does not trim the payload, and reports that for KVM_SET_CPUID2 and KVM_SET_XSAVE" {
+@test "if the supervisor may not read the VMM's memory, it does not trim the payload, and reports event=not-trimmed for KVM_SET_CPUID2 and for KVM_SET_XSAVE" {
   local public
   need_kvm
   make_public "$build/xsaveshim" "$vmm"

@@ -10,7 +10,7 @@ unmet_requirement() {
   if [[ $EUID != 0 ]]; then
     echo "not root"
   elif [[ ! -e $build/xsaveshim-host ]]; then
-    echo "xsaveshim-host was not built: that takes clang and bpftool"
+    echo "xsaveshim-host was not built: its build needs clang and bpftool"
   elif [[ ! -e /sys/bus/event_source/devices/kprobe ]]; then
     echo "this kernel has no kprobes"
   elif grep -qF -e '[integrity]' -e '[confidentiality]' /sys/kernel/security/lockdown; then

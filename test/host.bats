@@ -25,7 +25,7 @@ teardown() {
 
 is_active='active: * was cleared from a payload of a VM whose guest lacks it'
 
-@test "the host mode trims the XSAVE payload that a VMM loads only as long as the host mode is enabled" {
+@test "while the host mode is enabled, it trims the XSAVE payload that a VMM loads; before and after that time, it does not" {
   assert_loads 0x207
   XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort enable # the host mode ignores XSAVESHIM_* variables
   [[ $output == "xsaveshim host: enabled: trim=both refused=report" ]]
@@ -188,7 +188,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   wait_for 20 assert_counts seen=2 missed_exits=1 under_way=0
 }
 
-@test "if the host mode's BPF programs are pinned in another bpffs instance, xsaveshim host status says that they are active, and host disable fails" {
+@test "if a second bpffs mount hides the host mode's pinned BPF programs, xsaveshim host status says that the programs are active, and host disable fails" {
   enable
   mount -t bpf -o mode=0700 bpf /sys/fs/bpf
   assert_status 0 "active, pinned elsewhere: *"
@@ -211,7 +211,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   make_public "$build"/xsaveshim{,-host}
   build=$public assert_cannot_enable 2 'run this as root' setpriv --reuid 65534 --clear-groups
   assert_cannot_enable 2 'root lacks CAP_SYS_ADMIN: *' setpriv --bounding-set -sys_admin
-  assert_cannot_enable 2 'this is root of a user namespace alone: *' unshare --user --map-root-user
+  assert_cannot_enable 2 'this user is root only in a user namespace: *' unshare --user --map-root-user
 }
 
 @test "if the kernel's BTF is missing, or no bpffs is mounted, xsaveshim host enable fails and names what is missing" {
@@ -360,6 +360,25 @@ set_groups_parts() {
   wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
 }
 
+@test "if three quarters of the host mode's ring buffer are full, the host mode accepts only the first report of each kind about a vCPU" {
+  local fill lost
+  make_public "$vmm"
+  enable
+  fill=$(($(bpftool -j map show name events | jq '[.] | flatten | .[0].max_entries') / 400)) # a report has more than 400 bytes
+  set_groups_parts 1 65535
+  # The table has no place for the user's second vCPU, so the host mode tries to report each of its trims.
+  # shellcheck disable=SC2046 # words
+  run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 create 1 cpuid 0xd=0x3 $(printf 'set-xsave 0x203 %.0s' $(seq "$fill"))
+  lost=$(host status --json | jq .counts.lost_reports)
+  ((lost > fill / 4)) || fail "$lost of $fill reports were lost"
+  other_group "$public/vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207
+  assert_counts lost_reports="$lost"
+  start_watch
+  wait_for 60 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == fill - lost))'
+  wait_for 20 eval '(($(grep -c "event=trim .* xstate_bv=0x207" "$BATS_TEST_TMPDIR/watch") == 2))'
+  wait_for 20 watch_reported "event=overload via=host lost_reports=$lost"
+}
+
 @test "if one user's vCPUs exceed the user's share of the host mode's vCPU table, the host mode reports every event of the excess vCPUs" {
   make_public "$vmm"
   enable
@@ -402,7 +421,7 @@ set_groups_parts() {
   assert_loads 0x3
 }
 
-@test "xsaveshim host watch runs the host mode's self-test soon after SIGHUP, and reports within seconds that sysctl kernel.ftrace_enabled was set to 0" {
+@test "xsaveshim host watch runs the host mode's self-test soon after SIGHUP, and reports event=inactive within seconds after sysctl kernel.ftrace_enabled=0" {
   probe_calls() { bpftool -j map dump name counts | jq '.[] | (.formatted // .) | select(.key == 13) | .value'; }
   local before
   enable
@@ -418,7 +437,7 @@ set_groups_parts() {
   sysctl -q kernel.ftrace_enabled=1
 }
 
-@test "if the host mode cannot write to the memory of a VMM's payload, it reports this, and KVM answers the VMM as without the host mode" {
+@test "if the host mode cannot write to the memory of a VMM's payload, it reports this, and KVM gives the VMM the same answer as without the host mode" {
   local kind before after
   for kind in readonly copied absent split userfaultfd; do
     before+=$("$build/test/pages" "$kind")$'\n'

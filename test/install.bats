@@ -13,7 +13,7 @@ files() {
   (cd "$root" && find . -type f -printf '%m %p\n' | sort -k2)
 }
 
-@test "make install puts the library into LIBDIR and other files under PREFIX, and writes these two directories into the files that name them" {
+@test "make install puts the library into LIBDIR and other files under PREFIX, and the installed files refer to these directories" {
   make -s install DESTDIR="$root"
   libdir=usr/lib/$(gcc -print-multiarch)
   [[ -d /$libdir && $(stat -c %a "$root/$libdir/libxsaveshim.so") == 644 ]]
@@ -42,7 +42,7 @@ files() {
 # Runs COMMAND with temporary overlays on /etc, /usr/local, /opt and /var/cache, so that `make install` without DESTDIR leaves the
 # host unchanged.
 in_temporary_root() { # COMMAND
-  [[ $EUID == 0 ]] || skip "only root can write into copies of root's directories"
+  [[ $EUID == 0 ]] || skip "not root: only root can write into overlays on /etc and /usr/local"
   # shellcheck disable=SC2016 # the inner shell expands these variables
   run -0 unshare -m bash -ec '
     mount -t tmpfs tmpfs "$1"

@@ -120,7 +120,7 @@ kretprobe" ]] || fail "$output" "$stderr"
     rmmod kvm_amd kvm
     "$0/xsaveshim" host enable 2>&1' "${no_module_btf[@]}"
   [[ $output == "xsaveshim host: enabled: trim=both refused=report
-inactive: the programs are attached, but the kernel does not call them: KVM has been loaded again, perhaps: enable it again
+inactive: the programs are attached, but the kernel does not call them: perhaps KVM was reloaded: enable the host mode again
 xsaveshim host: disabled
 xsaveshim host: cannot be enabled: KVM is not loaded: modprobe kvm_amd; if that fails, the kernel's log says why (dmesg)" ]] ||
     fail "$output" "$stderr"
@@ -190,7 +190,7 @@ helper_with() {
   mkdir "$tree"
   cp -r Makefile core command include host preload shared supervise test packaging "$tree"
   sed -i "$change" "$tree/$file"
-  [[ $(diff "$file" "$tree/$file" | grep -c '^>') == 1 ]] || fail "the bug $1 no longer applies exactly once" || return
+  [[ $(diff "$file" "$tree/$file" | grep -c '^>') == 1 ]] || fail "the sed script of the bug $1 does not change exactly one line" || return
   make -s -C "$tree" BUILD=build build/xsaveshim-host
 }
 

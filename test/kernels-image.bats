@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# Tests the container image of the host mode and its DaemonSet, in a testbed kernel whose KVM leaks xfeatures. There is no
-# Kubernetes cluster: runc runs the containers that the DaemonSet describes.
+# Tests the host mode's container image and DaemonSet, in a testbed kernel whose KVM leaks xfeatures. There is no Kubernetes
+# cluster: runc runs the containers that the DaemonSet describes.
 
 load lib
 
@@ -15,7 +15,7 @@ setup() {
 
 pods() { kubectl kustomize "deploy/kubernetes/$1" 2>/dev/null; } # base|disable-at-exit
 
-# Writes the root of the image's containers, and for each container of the DaemonSet a bundle for runc.
+# For each container of the DaemonSet, writes a bundle for runc, with the container image as the root file system.
 make_bundles() { # DIRECTORY
   local container root name
   container=$(buildah from --quiet "oci-archive:$(echo "$build"/xsaveshim-*.oci.tar)")
@@ -28,7 +28,7 @@ make_bundles() { # DIRECTORY
   buildah rm "$container" >/dev/null
 }
 
-@test "two builds of the container image are equal bit for bit, and the DaemonSet's variant disable-at-exit adds only the disabling of the host mode" {
+@test "two builds of the container image are equal bit for bit, and the DaemonSet's variant disable-at-exit adds only a preStop hook that disables the host mode" {
   local first
   make -s image BUILD="$build" >/dev/null
   first=$(sha256sum "$build"/xsaveshim-*.oci.tar)
@@ -40,7 +40,7 @@ make_bundles() { # DIRECTORY
   diff <(pods base) <(pods disable-at-exit | sed '/lifecycle:/,/- disable/d')
 }
 
-@test "the host mode that one container enables trims what a VMM in another container saves, even after the host mode's watch container is killed" {
+@test "the host mode that one container enables trims the payloads that a VMM in another container saves, even after the host mode's watch container is killed" {
   make -s image BUILD="$build" >/dev/null
   make_bundles "$BATS_TEST_TMPDIR"
   mkdir -p "$BATS_TEST_TMPDIR/vmm/rootfs/dev"

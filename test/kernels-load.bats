@@ -17,7 +17,7 @@ leg() {
   echo "$1:$2:$from:$1$2-$3"
 }
 
-# legs_of WAY TRIPS FIRST    prints the legs FIRST, FIRST + 2 and so on, each for one vCPU and for two vCPUs
+# legs_of WAY TRIPS FIRST    prints every second leg of TRIPS round trips, from leg FIRST on, each for one vCPU and for two vCPUs
 legs_of() {
   local number vcpus
   for ((number = $3; number <= 2 * $2; number += 2)); do

@@ -22,8 +22,8 @@ setup_file() {
 }
 
 # host_with_packages SCRIPT    runs the script in a testbed kernel. In the script, `host` runs a command in a separate system
-# (test/tools/systemd-ns), which has the packages in /srv. `load` starts a VMM that loads payloads without a pause. `untrimmed` ends
-# this VMM, and prints the payloads that were not trimmed.
+# (test/tools/systemd-ns), which has the packages in /srv. `load` starts one VMM after the other, and each VMM loads three payloads.
+# `untrimmed` ends this loop, and prints the payloads that were not trimmed.
 host_with_packages() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr timeout 900 "$repo/test/kernels/run" --timeout 850 fixed -- bash -c '
@@ -39,8 +39,8 @@ host_with_packages() {
       grep -v " xstate_bv=0x3 " /tmp/loads
       [ "$(wc -l </tmp/loads)" -gt 10 ] || echo "only $(wc -l </tmp/loads) loads"
     }
-    # dpkg uses a new, empty database. Under emulation, dpkg takes minutes to read the database of this machine, which also has
-    # triggers.
+    # dpkg uses a new, empty database. Under emulation, dpkg would take minutes to read the database of this machine and to run the
+    # triggers in it.
     debian() { host dpkg --admindir=/srv/dpkg --force-depends --force-unsafe-io "$@" >/dev/null; }
     # The rpm of Debian 12 needs --force-debian, which later versions do not have.
     ! rpm --force-debian --version >/dev/null 2>&1 || force=--force-debian
@@ -53,7 +53,7 @@ host_with_packages() {
     eval "$2"' "$repo" "$packages" "$1"
 }
 
-# A script for host_with_packages. Each test defines the functions that it calls: install, reinstall, upgrade and remove.
+# A script for host_with_packages. Each test defines the functions that the script calls: install, reinstall, upgrade and remove.
 # shellcheck disable=SC2016 # for the inner shell
 upgrade_and_remove='
   install

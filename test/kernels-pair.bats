@@ -7,7 +7,7 @@
 load lib
 load qemu
 
-# With XSTEST_PAIRS=all the suite tests every ordered pair of eight hosts (half an hour), otherwise 12 pairs.
+# The suite tests 16 pairs of hosts. With XSTEST_PAIRS=all, it tests every ordered pair of eight hosts (half an hour).
 sources=(leaky leaky-nopku fixed affected-strict)
 destinations=(fixed fixed-nopku affected affected-strict)
 if [[ ${XSTEST_PAIRS-} == all ]]; then
@@ -42,7 +42,7 @@ setup_file() {
   play || { echo "a host failed:" && cat "$out/stderr"; } | sed 's/^/# /' >&3
 }
 
-# Sets answer to what `xsaveshim pair` answers for a guest without XSAVE.
+# Sets the variable answer to the answer of `xsaveshim pair` for a guest without XSAVE.
 judge() { # FROM TO
   answer=$("$build/xsaveshim" pair --json "$out/$1.json" "$out/$2.json" |
     jq -r '.result | if .lost_when_saved.mask != "0x0" then "lost-when-saved" else .answer end')

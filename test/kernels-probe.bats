@@ -5,7 +5,7 @@
 load lib
 
 # assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED [LOST]    checks probe's answers on that kernel, with and
-# without the library. AVX and FPSSE are what KVM answers when a small VMM loads AVX, or FP and SSE, into a vCPU without XSAVE.
+# without the library. AVX and FPSSE are KVM's answers when a small VMM loads AVX, or FP and SSE, into a vCPU without XSAVE.
 assert_probe() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '

@@ -35,7 +35,7 @@ whole_story() {
     migrates_live
 }
 
-# Only a part of whole_story that succeeds writes rows of results. Each test looks for its rows.
+# Only a DEED that succeeds writes a row of results. Each test looks for its rows.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -148,7 +148,7 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
     "level=notice event=load-widened ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x3 guest_xcr0=0x0"
 }
 
-@test "if the host mode is enabled on a leaky kernel while QEMU runs, QEMU's later save loads without xsaveshim on a kernel that refuses leaked xfeatures" {
+@test "if the host mode is enabled on a leaky kernel while QEMU runs, a guest that QEMU saves later loads without xsaveshim on a kernel that refuses leaked xfeatures" {
   assert_came_to leaky save cleanhost host '0x3 ok' postmigrate intact
   assert_came_to affected restore cleanhost without '0x3 ok' running intact
   assert_came_to leaky save cleanhost-smp2 host '0x3 ok' postmigrate intact

@@ -126,7 +126,7 @@ assert_exit() {
   assert_exit 127 fixed -- no-such-command
 }
 
-@test "a command that test/kernels/run runs in a testbed kernel sees the host's files, but only what it writes to the directory XSTEST_OUT reaches the host" {
+@test "a command that test/kernels/run runs in a testbed kernel sees the host's files, but of the files that it writes, only those in the directory XSTEST_OUT reach the host" {
   mkdir "$work/shared, and odd"
   echo old >"$work/file"
   cd "$work"

@@ -101,7 +101,7 @@ keeps_the_table() {
   grep -q '^get-cpuid none: .* 0xd.0=0x3' <<<"$output"
 }
 
-@test "if the VMM sets an XCR0 before the payload, the library reports KVM's refusal or, if KVM accepts the XCR0, keeps the XCR0's xfeatures" {
+@test "if KVM refuses an XCR0, the library reports this; if KVM accepts the XCR0, the library keeps the XCR0's xfeatures in a later payload" {
   local keeps=false
   ! keeps_the_table || keeps=true
   shimmed create 0 cpuid "$table" set-xcrs 0x7 set-xsave 0x7
@@ -114,7 +114,7 @@ keeps_the_table() {
   fi
 }
 
-@test "if the VMM sets an XCR0 with an xfeature that the library dropped, the library reports KVM's refusal or, if KVM accepts, lost state" {
+@test "if the VMM sets an XCR0 with an xfeature that the library dropped, the library reports that KVM refuses the XCR0, or that state is lost" {
   local keeps=false
   ! keeps_the_table || keeps=true
   shimmed create 0 cpuid "$table" set-xsave 0x7 set-xcrs 0x7
@@ -149,7 +149,7 @@ keeps_the_table() {
   [[ $output == *xstate_bv=0x7 ]] # the program itself still calls libc's ioctl, so its payload is not trimmed
 }
 
-@test "the library trims if umockdev's library follows in LD_PRELOAD" {
+@test "the library trims even if LD_PRELOAD names umockdev's library after it" {
   behind=libumockdev-preload.so.0
   ldconfig -p | grep -q "$behind" || fail "$behind is not installed (Debian: umockdev)"
   shimmed "${guest[@]}" set-xsave "$(leaky)" run

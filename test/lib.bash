@@ -34,7 +34,7 @@ assert_row() { # FILE CELL...
   grep -qxF -- "$row" "$1" || fail "expected: $row" "$(cat "$1")"
 }
 
-# wait_for SECONDS COMMAND...    waits until COMMAND succeeds
+# wait_for SECONDS COMMAND...    waits until COMMAND succeeds, at most SECONDS
 wait_for() {
   local end=$((SECONDS + $1))
   shift
@@ -44,8 +44,8 @@ wait_for() {
   done
 }
 
-# Returns true if a process waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols does not show the
-# function. On such a kernel, returns true if the process waits in SYSTEM-CALL (a number).
+# Returns true if the process PID waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols does not
+# show the function. On such a kernel, returns true if the process waits in SYSTEM-CALL (a number).
 waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   if [[ -e /proc/$3/wchan ]]; then
     grep -q "$1" "/proc/$3/wchan"
@@ -72,7 +72,7 @@ make_public() { # FILE...
 # hides this file.
 need_no_settings_file() {
   [[ ! -s /etc/xsaveshim.conf ]] ||
-    skip "xsaveshim is installed here, and its /etc/xsaveshim.conf gets into this test: run scripts/test as root, or move it away"
+    skip "the library would read this host's /etc/xsaveshim.conf: run scripts/test as root, or move that file away"
 }
 
 need_no_installed_library() {

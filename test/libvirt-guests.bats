@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Restores libvirt domains, with and without the library. The domains were saved on a leaky host, whose KVM adds xfeatures that
-# guests never had. The test host is a set of namespaces, with systemd as PID 1, this machine's libvirtd, QEMU and KVM, and stock
-# settings. The tests share the host and the saved images.
+# Restores libvirt domains, with and without the library. The domains were saved with leak.so, which imitates a leaky host: a
+# host whose KVM adds xfeatures that guests never had. The test host is a set of namespaces, with systemd as PID 1, this machine's
+# libvirtd, QEMU and KVM, and stock settings. The tests share the test host and the saved images.
 
 load lib
 load libvirt
@@ -65,12 +65,12 @@ assert_loses_registers() { # virsh ARGUMENT...
   run -1 trim_in_guest_log
 }
 
-@test "without the library, virsh restore of an image with leaked xfeatures succeeds although the guest's registers are lost; with QEMU 8.2 or later, virsh restore fails" {
+@test "without the library, virsh restore of an image with leaked xfeatures fails with QEMU 8.2 or later; with earlier QEMUs it succeeds, but the guest's registers are lost" {
   ensure_disabled
   assert_loses_registers virsh restore /srv/leaky.save
 }
 
-@test "without the library, virsh start of a leaky managed save loses the guest's registers and deletes the save; with QEMU 8.2 or later, virsh start fails" {
+@test "without the library, virsh start of a leaky managed save fails with QEMU 8.2 or later; with earlier QEMUs it deletes the save and loses the guest's registers" {
   ensure_disabled
   host cp /srv/managed.save "$managed_save"
   assert_loses_registers virsh start guest
@@ -171,7 +171,7 @@ judge_image() { # IMAGE
   local commands
   commands=$(sed -n '/^## libvirt/,/^## /p' "$repo/docs/snapshots.md" | sed -n '/^```$/,/^```$/{/^```$/!p}' |
     sed "s|guest\.save|$1|; s|GUEST|guest|g")
-  [[ $commands ]] || fail "the page has no commands for libvirt" || return
+  [[ $commands ]] || fail "docs/snapshots.md has no commands for libvirt" || return
   host sh -c "rm -rf /srv/judge /var/log/libvirt/qemu/guest.log; mkdir /srv/judge"
   run host bash -euc "cd /srv/judge; $commands"
 }
@@ -211,7 +211,7 @@ unconfigure_log() {
   host systemctl daemon-reload
 }
 
-# Prints the name and the open files of each process on the host that has loaded the library, except QEMU processes.
+# Prints the name and the open files of each process of the host, except QEMU, if the process has loaded the library.
 descriptors_with_library() {
   host sh -c 'for maps in $(grep -l libxsaveshim /proc/[0-9]*/maps 2>/dev/null); do
     process=${maps%/maps}
@@ -255,7 +255,7 @@ descriptors_with_library() {
     /var/log/libvirt/qemu/guest.log
 }
 
-@test "if a domain was started with XSAVESHIM_TRIM=none, xsaveshim-libvirt status calls the domain not protected, even if the settings file has changed since" {
+@test "if a domain was started with XSAVESHIM_TRIM=none, xsaveshim-libvirt status says that the domain is not protected, even if the settings file has changed since" {
   ensure_enabled
   echo XSAVESHIM_TRIM=none | host tee -a /etc/xsaveshim.conf >/dev/null
   host virsh -q start guest
@@ -287,7 +287,7 @@ prepare_kolla() {
   command=$(grep '^echo .* | sudo tee ' <<<"$section")
   host sh -c "${command/sudo /}" >/dev/null
   mapfile -t volumes < <(sed -n 's/^ *- "\(.*:ro\)"$/\1/p' <<<"$section")
-  ((${#volumes[@]} == 3)) || fail "the page has other volumes: ${volumes[*]}"
+  ((${#volumes[@]} == 3)) || fail "docs/other-hosts.md does not name three volumes: ${volumes[*]}"
 }
 
 in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }

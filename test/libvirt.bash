@@ -79,8 +79,7 @@ XML
 
 guest_pid() { cat "$host_root/run/libvirt/qemu/guest.pid"; }
 
-# If libvirt's daemon has just started and still reconnects to the domain, `virsh destroy` may fail because the domain is already
-# gone.
+# `virsh destroy` may end the domain and still fail, if libvirt's daemon has just started and is reconnecting to the domain.
 restart_guest() {
   host virsh -q destroy guest || true
   wait_for $((10 * ${XSTEST_SLOW:-1})) guest_is_off

@@ -332,7 +332,7 @@ break_qemu() {
   [[ $output == *"could not be proven; no file was changed"* ]] || fail "$output"
   assert_unchanged "$host_root" "$enabled"
 
-  # This AppArmor snippet has the text of an older version, so the second enable replaces it.
+  # This AppArmor snippet has the text of an older version, so the next enable replaces it.
   echo '# xsaveshim-libvirt enable' | host tee /etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim
   before=$(list_files "$host_root")
   run -1 host xsaveshim-libvirt enable
@@ -418,7 +418,7 @@ preload() { # FILE VALUE
   for file in /etc/systemd/system/libvirtd.service.d/other.conf /etc/systemd/system/service.d/other.conf \
     /run/systemd/system/libvirtd.service.d/zz.conf /etc/default/libvirtd /srv/environment; do
     preload "$file" /usr/lib/test/leak.so
-    assert_refused "already has an LD_PRELOAD, from $file" "first in that one"
+    assert_refused "already has an LD_PRELOAD, from $file" "first in that LD_PRELOAD"
     run -1 host xsaveshim-libvirt status
     [[ $output == *"libvirtd.service: NOT enabled: $file sets LD_PRELOAD"* ]] || fail "$output"
     [[ $file == /srv/environment ]] || host rm "$file"
@@ -430,7 +430,7 @@ preload() { # FILE VALUE
   host xsaveshim-libvirt status
 }
 
-@test "if systemd's environment or the running libvirtd's environment has another LD_PRELOAD, xsaveshim-libvirt enable fails and names that environment" {
+@test "if systemd's environment or the running libvirtd's environment has an LD_PRELOAD without the library, xsaveshim-libvirt enable fails and names that environment" {
   as=()
   host systemctl set-environment LD_PRELOAD=/usr/lib/test/leak.so
   host systemctl start libvirtd

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Tests what `xsaveshim metrics` prints about running VMMs, a KVM that refuses leaked xfeatures, and an active host mode.
+# Tests what `xsaveshim metrics` prints about running VMMs, about a KVM that leaks and refuses xfeatures, and about the host mode.
 
 load lib
 
@@ -15,7 +15,7 @@ teardown() {
   for vmm_pid in "${vmm_pids[@]}"; do kill "$vmm_pid" || true; done
 }
 
-# Starts COMMAND, and waits until VMMS processes have printed "ready". Sets vmm_pid.
+# Starts COMMAND, which starts VMMS VMMs, and waits until each VMM has printed "ready". Sets vmm_pid to COMMAND's pid.
 start_vmm() { # VMMS COMMAND...
   [[ -e $BATS_TEST_TMPDIR/stdin ]] || mkfifo "$BATS_TEST_TMPDIR/stdin"
   : >"$BATS_TEST_TMPDIR/said"
@@ -27,7 +27,7 @@ start_vmm() { # VMMS COMMAND...
 
 is_ready() { (($(grep -c ready "$BATS_TEST_TMPDIR/said") >= $1)); } # VMMS
 
-# Writes the metrics to a file, and checks the file with promtool if that is installed.
+# Writes the metrics to a file and, if promtool is installed, checks the file with promtool.
 print_metrics() { # [VARIABLE=VALUE...]
   metrics=$BATS_TEST_TMPDIR/metrics
   env "$@" "$build/xsaveshim" metrics >"$metrics"
@@ -55,7 +55,7 @@ assert_metric() { # LINE...
   assert_metric "xsaveshim_vmm_protected{vm=$name,pid=\"$vmm_pid\",state=\"unprotected\"} 0"
 }
 
-@test "xsaveshim metrics adds up the event counts of all running VMMs, and counts the events of a supervisor of two VMMs only once" {
+@test "xsaveshim metrics adds up the event counts of all running VMMs; if one supervisor serves two VMMs, its counts are added only once" {
   one="$vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
   start_vmm 2 "$build/xsaveshim" run --supervise -- sh -c "exec 4<&0; $one <&4 & $one"
   print_metrics

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# Tests of the alert rules for Prometheus, by promtool, and of xsaveshim-metrics.service, which writes the metrics. The service runs
-# under a systemd that has namespaces of its own.
+# Tests the alert rules for Prometheus with promtool. Also tests xsaveshim-metrics.service, which writes the metrics, under a
+# systemd that has namespaces of its own.
 
 load lib
 load libvirt
@@ -23,7 +23,7 @@ teardown() {
   promtool test rules "$repo/test/prometheus/alerts.test.yml"
 }
 
-@test "xsaveshim metrics prints every metric that an alert rule reads, and xsaveshim(1) explains every printed metric and no other" {
+@test "xsaveshim metrics prints every metric that an alert rule reads, and xsaveshim(1) explains exactly the metrics that the command prints" {
   printed=$(sed -nE 's/.*(begin_metric|print_single|print_xfeatures)\("([a-z_]+)".*/xsaveshim_\2/p' "$repo/command/metrics.c" | sort -u)
   [[ $(wc -l <<<"$printed") -ge 11 ]] || fail "$printed"
   diff <(echo "$printed") <(grep -oE '^\.It Li xsaveshim_.*' "$repo/man/xsaveshim.1" | grep -oE 'xsaveshim_[a-z_]+' | sort -u)
@@ -85,7 +85,7 @@ teardown() {
   pid=$!
   wait_for $((20 * ${XSTEST_SLOW:-1})) test -e "$file"
   before=$(stat -c %i "$file")
-  exec 9<"$file" # as long as this is open, no new file gets the inode number
+  exec 9<"$file" # as long as this descriptor is open, no new file gets the old file's inode number
   wait_for $((20 * ${XSTEST_SLOW:-1})) eval '[[ $(stat -c %i "$file") != "$before" ]]'
   kill "$pid"
   [[ $(tail -n 1 <&9) == "xsaveshim_last_success_timestamp_seconds "* ]]

@@ -54,7 +54,7 @@ trimmed() { # VCPU
   assert_printed 'constructor: 0 xstate_bv=0x3' 'main: 0 xstate_bv=0x3'
 }
 
-@test "with musl, ioctl calls still reach other preloaded libraries in front of and behind xsaveshim's library" {
+@test "with musl, ioctl calls still reach libraries that are preloaded in front of and behind xsaveshim's library" {
   cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/front.so"
   cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/behind.so"
   run_standin LD_PRELOAD="$BATS_TEST_TMPDIR/front.so $shim $BATS_TEST_TMPDIR/behind.so $standin" \
@@ -68,6 +68,6 @@ trimmed() { # VCPU
     "$build/test/threads"
 }
 
-@test "with musl, the library adds at most 4 instructions to the ioctl KVM_RUN, and at most 12 to any other ioctl that is only forwarded" {
+@test "with musl, the library adds at most 4 instructions to the ioctl KVM_RUN, and at most 12 to any other ioctl that the library only forwards" {
   assert_cheap
 }

@@ -21,8 +21,8 @@ traced() {
   ((status == 0)) || fail "exit status $status" "$output"
 }
 
-# Prints a sorted list of the system calls that have an effect outside the process. Omits pids and addresses, which differ between
-# runs.
+# Prints a sorted list of the traced system calls that the library must not add to a program. Omits pids and addresses, which differ
+# between runs.
 effects() { # NAME
   local calls='write|writev|pwrite64|pwritev2?|sendto|sendmsg|sendmmsg|socket|socketpair|connect|bind|dup[23]?|fcntl|pipe2?|eventfd2'
   calls+='|memfd_create|openat|open|creat|mkdir|mknod|rename|unlink|ftruncate|kill|tgkill|getpid|prctl|rt_sigaction|ioctl'

@@ -27,8 +27,8 @@ oracle_with() {
     "$tree"/core/{guest_cpuid,policy,xstate}.c
 }
 
-# Checks the oracle's output on standard input. The oracle must have found a mismatch, and must have cut the mismatching CPUID table
-# down to one or two entries.
+# Reads the oracle's output from standard input, and checks the output. The oracle must have found a mismatch, and must have cut the
+# mismatching CPUID table down to one or two entries.
 assert_caught() {
   local said
   said=$(cat)

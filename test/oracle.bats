@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# For random CPUID tables, the core (the code in core/ that all modes share) must compute the same guest XCR0 as the oracle's own
+# For random CPUID tables, the core (the code in core/ that all modes share) must compute the same guest XCR0 as the oracle's second
 # model. In random payloads, the library must change only XSTATE_BV. oracle-kvm.bats compares the core with KVM.
 
 load lib

@@ -148,7 +148,7 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   [[ $requires == *libjansson.so.4* && $requires == *libseccomp.so.2* ]]
 }
 
-# Debian's rpm can install the RPM's files and run its scripts, but cannot check dependencies on Fedora's packages.
+# Debian's rpm can install the RPM's files and run the RPM's scripts, but cannot check dependencies on Fedora's packages.
 @test "erasing the RPM leaves no file behind, except that a changed settings file is kept as xsaveshim.conf.rpmsave" {
   new_debian
   mkdir "$root/usr/share/licenses" # in Fedora, the package "filesystem" has this directory

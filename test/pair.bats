@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 # Tests of `xsaveshim pair`, which tells whether the guests of one host load on another. The tests cover the answers about two
-# hosts, the table of many hosts, and the errors about wrong files, and need no KVM.
+# hosts, the table of many hosts, and the errors about wrong files. They need no KVM.
 
 load lib
 
 work=$BATS_TEST_TMPDIR
 
 # host NAME SUPPORTED LEAKS REFUSES ALWAYS-REFUSES [NOT-PERMITTED] [LOSES]    writes NAME.json, which is
-# like the JSON of `xsaveshim probe` on a host; a dash means unknown
+# like the JSON of `xsaveshim probe` on a host; a dash as an argument means that the value is unknown
 host() {
   jq -n --arg name "$1" --arg supported "$2" --arg leaks "$3" --arg refuses "$4" --arg always "$5" --arg not "${6:-0x0}" --arg loses "${7:-0x0}" '
     def mask: if . == "-" then null else {mask: ., names: []} end;

@@ -48,7 +48,7 @@ need_xfeature() {
   [[ $xfeature ]] || skip "this host's KVM supports no xfeature beyond x87 and SSE"
 }
 
-# with_device MAJOR MINOR MODE GROUP COMMAND...    runs the command with another device node in place of /dev/kvm
+# with_device MAJOR MINOR MODE GROUP COMMAND...    runs COMMAND with a device node of these numbers, mode and group as /dev/kvm
 with_device() {
   unshare --mount sh -c '
     mount -t tmpfs -o mode=755 none "$0" && mknod -m "$3" "$0/kvm" c "$1" "$2" && chgrp "$4" "$0/kvm" &&
@@ -74,7 +74,7 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
   [[ $status == $([[ $refuses || $source == leaks ]] && echo 1 || echo 0) ]]
 }
 
-@test "xsaveshim probe lists every xfeature as accepted, refused or always refused, and lists no xfeature that KVM supports as always refused" {
+@test "xsaveshim probe lists every xfeature as accepted, refused or always refused; if KVM supports an xfeature, probe does not list it as always refused" {
   local supported
   probe
   supported=$(jq -r .kvm_supported_xcr0.mask <<<"$output")
@@ -155,7 +155,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 1 .destination.answer=refuses '(.destination.refuses.names[0:2] | tojson)=["x87","sse"]' .affected=true
 }
 
-@test "xsaveshim probe lists an xfeature that KVM does not support under always_refuses, and does not report the host as affected because of it" {
+@test "if KVM does not support an xfeature, xsaveshim probe lists it under always_refuses, and does not report the host as affected because of it" {
   need_xfeature
   probe_quirk QUIRK_SUPPORTED=0x7 QUIRK_ALWAYS_REFUSE=0x200
   assert_answers 0 .destination.answer=accepts .destination.refuses.mask=0x0 .affected=false
@@ -173,7 +173,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 2 .destination.answer=unknown .destination.accepts=null .source.answer=unknown .source.leaks=null .affected=null
 }
 
-@test "if KVM changes the CPUID table that xsaveshim probe sets, probe answers 'unknown', but still reports that KVM refuses an xfeature" {
+@test "if KVM changes the CPUID table that xsaveshim probe sets, probe answers 'unknown'; if KVM also refuses an xfeature, probe still reports this" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_LEAK="$xfeature"
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .source.leaks=null
@@ -182,7 +182,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 1 .destination.answer=refuses .source.answer=unknown .affected=true
 }
 
-@test "if KVM supports only x87 and SSE, xsaveshim probe answers 'unknown', but still reports that KVM refuses x87 and SSE" {
+@test "if KVM supports only x87 and SSE, xsaveshim probe answers 'unknown'; if KVM also refuses x87 and SSE, probe still reports this" {
   probe_quirk QUIRK_SUPPORTED=0x3
   assert_answers 2 .kvm_supported_xcr0.mask=0x3 .destination.answer=unknown .source.answer=unknown
   [[ $(jq -r .source.reason <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
@@ -233,10 +233,10 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 2 ".source.reason=no permission to open /dev/kvm: run this as root or as a member of the group disk"
 }
 
-@test "if another device has the name /dev/kvm, xsaveshim probe says so and exits with 2" {
+@test "if /dev/kvm is a device other than KVM's, xsaveshim probe says so and exits with 2" {
   run --separate-stderr with_device 1 3 0666 root "$command" probe --json
   assert_answers 2 .destination.answer=unknown .source.answer=unknown
-  [[ $output == *"/dev/kvm is another device"* ]]
+  [[ $output == *"/dev/kvm is not the device of KVM"* ]]
 }
 
 @test "xsaveshim probe gives every user who may open /dev/kvm the same answers as root" {

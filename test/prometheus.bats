@@ -3,7 +3,7 @@
 # In these tests a real Prometheus gets the metrics of this host from a real node exporter, and each alert fires and ends. The tests
 # share one Prometheus. So that no test waits for minutes, the tests' copy of the alert rules has `for: 0s`, and looks back 20
 # seconds instead of an hour. This host may have no VMM, no active host mode, and a KVM that refuses nothing. So the tests add
-# metrics of other hosts; metrics-kvm.bats checks that `xsaveshim metrics` prints such lines.
+# metrics that other hosts would have; metrics-kvm.bats checks that `xsaveshim metrics` prints these metrics.
 
 load lib
 
@@ -43,7 +43,8 @@ teardown_file() {
   for file in *.pid; do [[ ! -e $file ]] || kill "$(<"$file")" || true; done
 }
 
-# Writes this host's metrics as xsaveshim-metrics.service does. If there is a line of the same metric, ADDED-LINE replaces it.
+# Writes this host's metrics as xsaveshim-metrics.service does, and adds each ADDED-LINE. If the metrics already have a line with
+# the same metric and labels, ADDED-LINE replaces that line.
 write_metrics() { # [ADDED-LINE...]
   local prom=$BATS_FILE_TMPDIR/textfile/xsaveshim.prom line
   "$build/xsaveshim" metrics >"$prom.new"

@@ -169,7 +169,7 @@ assert_trim_in_journal() {
   assert_status 1 NO none
 }
 
-@test "if Proxmox starts QEMU with -loadvm, the library's trim report goes to the journal with XSAVESHIM_LOG=syslog, otherwise to the output of Proxmox's task" {
+@test "if Proxmox starts QEMU with -loadvm, the library's trim report goes to the output of Proxmox's task, or with XSAVESHIM_LOG=syslog to the journal" {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   start_leaky_source -drive "if=none,format=qcow2,file=$work/disk.qcow2"
   guest_hmp source "savevm running"
@@ -199,7 +199,7 @@ assert_trim_in_journal() {
   run ! journal_has QEMU event=
 }
 
-@test "the commands of docs/other-hosts.md that undo the Proxmox wrapper restore /usr/bin/kvm, and a guest that already runs keeps the library" {
+@test "after the commands of docs/other-hosts.md have undone the Proxmox wrapper, /usr/bin/kvm is as before, and a guest that already runs keeps the library" {
   from_page dpkg-divert
   start_101 "${pvedaemon[@]}" --
   has_library

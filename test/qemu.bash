@@ -133,7 +133,7 @@ guest_qmp() {
   local dir=$work/$1 id=$EPOCHREALTIME in out answer=
   guest_wait "$1" "its monitor" test -p "$dir/qmp.in" || return 1
   exec {in}<>"$dir/qmp.in" {out}<>"$dir/qmp.out"
-  # QMP requires qmp_capabilities first. QMP refuses a second qmp_capabilities, which does no harm.
+  # QMP requires qmp_capabilities before any other command. QMP refuses a second qmp_capabilities, and this does no harm.
   printf '{"execute": "%s", "arguments": %s, "id": "%s"}\n' qmp_capabilities '{}' hello "$2" "${3:-{\}}" "$id" >&"$in"
   guest_wait "$1" "an answer to $2" read_answer "$out" "$id"
   exec {in}>&- {out}>&-
@@ -141,7 +141,7 @@ guest_qmp() {
   printf '%s\n' "$answer"
 }
 
-# read_answer FD ID    appends to $answer what has arrived of a line; returns true if the line with ID is complete
+# read_answer FD ID    appends the part of a line that has arrived to $answer; returns true if the line with ID is complete
 read_answer() {
   local part
   while IFS= read -r -t 0.1 -u "$1" part; do
@@ -164,7 +164,7 @@ guest_hmp() {
   [[ $answer == *'"return": ""'* ]] || { echo "guest $1: $2: $answer" >&2; return 1; }
 }
 
-# guest_migrate NAME URI [completed|failed]    migrates, and waits for the migration's status
+# guest_migrate NAME URI [completed|failed]    migrates to URI, and waits until the migration has this status
 guest_migrate() {
   guest_qmp "$1" migrate "{\"uri\": \"$2\"}" >/dev/null &&
     guest_wait "$1" "migration ${3:-completed}" migration_is "$1" "${3:-completed}"

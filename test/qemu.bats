@@ -79,8 +79,8 @@ assert_trims() {
   done
 }
 
-# assert_cured COMMAND...    checks that the leaky guest is lost without the library, and intact with the library. COMMAND NAME
-# [VAR=VALUE]... restores the guest.
+# assert_cured COMMAND...    checks that the leaky guest is lost without the library, and intact with the library. COMMAND gets
+# the arguments NAME [VAR=VALUE]..., and restores the guest.
 assert_cured() {
   "$@" bare
   assert_guest_lost bare
@@ -169,8 +169,8 @@ session_of() { # PID
   [[ $(session_of "$(<"$work/shimmed/pid")") != "$(session_of $$)" ]]
 }
 
-# Restores a guest in a QEMU that daemonizes. With default settings, such a QEMU points descriptor 2 at /dev/null before it loads
-# the payload. Sets daemon to QEMU's pid.
+# Restores a guest in a QEMU that daemonizes: before QEMU loads the payload, it points descriptor 2 at /dev/null. Sets daemon to
+# QEMU's pid.
 restore_daemonized() { # LAUNCHER...
   save_leaky_to_file
   listen
@@ -256,8 +256,8 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
     [[ ! -s $work/destination-$return_path/serial.0 ]]
   done
 
-  # With a return path, the source notices that the migration failed. Without a return path, the guest runs on after the QMP command
-  # cont.
+  # With a return path, the source notices that the migration failed, and the guest runs on there. Without a return path, the guest
+  # runs on at the source only after the QMP command cont.
   guest_wait source-true "the migration has failed" migration_is source-true failed
   guest_wait source-false "the migration has ended" migration_is source-false completed
   guest_qmp source-false cont

@@ -37,7 +37,7 @@ script() { # FILE INTERPRETER-LINE [COMMAND]
 }
 
 need_root() {
-  [[ $EUID == 0 ]] || skip "only root can make such files"
+  [[ $EUID == 0 ]] || skip "only root can make the files of this test"
 }
 
 teardown() {
@@ -134,7 +134,7 @@ assert_help() {
   printf '\177ELF' >"$work/stub"
   chmod +x "$work/stub"
   run_command run -- "$work/stub"
-  assert_line 126 "xsaveshim run: $work/stub: not an x86-64 program, and xsaveshim serves no other"
+  assert_line 126 "xsaveshim run: $work/stub: not an x86-64 program, and xsaveshim serves only those"
 }
 
 @test "xsaveshim run does not execute an ELF program that is for 32 bits or for another machine than x86-64" {
@@ -144,7 +144,7 @@ assert_help() {
     # shellcheck disable=SC2059 # it is a format
     printf "${at#*:}" | dd of="$work/other" bs=1 seek="${at%:*}" conv=notrunc status=none
     run_command run -- "$work/other"
-    assert_line 126 "xsaveshim run: $work/other: not an x86-64 program, and xsaveshim serves no other"
+    assert_line 126 "xsaveshim run: $work/other: not an x86-64 program, and xsaveshim serves only those"
   done
 }
 
@@ -260,7 +260,7 @@ XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   [[ $output == XSAVESHIM_TRIM=none ]]
 }
 
-@test "if XSAVESHIM_TRIM has a bad value, the library prints one report when the VMM sets a CPUID table, and a supervisor prints one report" {
+@test "if XSAVESHIM_TRIM has a bad value, the library reports this once, when the VMM sets a CPUID table, and a supervisor reports this once, when it starts" {
   run_command XSAVESHIM_TRIM=sometimes run -- true
   ((status == 0))
   assert_no_report
@@ -273,7 +273,7 @@ XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   [[ $(grep -c 'event=setting via=supervisor .* value=sometimes' <<<"$stderr") == 1 ]]
 }
 
-@test "if the log file cannot be opened, the library in the VMM reports this once, and the command xsaveshim run does not" {
+@test "if the log file cannot be opened, the library in the VMM reports this once, and the command xsaveshim run does not report this" {
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run --log=/nonexistent/log --log-level=debug -- "$vmm" create 0 cpuid 0xd=0x7
   ((status == 0))
   [[ $(grep -c ' event=log ' <<<"$stderr") == 1 ]] || fail "$(outcome)"

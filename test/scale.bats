@@ -5,7 +5,7 @@
 load lib
 
 # scaled vcpus|vms COUNT [XSTATE_BV]    runs build/test/scale. Sets `first` and `last` (median ns of the first and the last quarter
-# of the restores), and `shim_kib` and `process_kib` (how far the memory of the library and of the process grew).
+# of the restores), and `shim_kib` and `process_kib` (by how many KiB the memory of the library and of the process grew).
 scaled() {
   run timeout 600 env LD_PRELOAD="$shim" XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" "$build/test/scale" "$@"
   ((status == 0)) || fail "exit status $status" "$output" || return
@@ -24,7 +24,7 @@ scaled() {
 
 @test "if no payload of 1,024 vCPUs needs a trim, the library's memory grows by at least 8 and at most 20 KiB" {
   scaled vcpus 1024 0x3
-  # The first call on each code path touches up to two further pages of the library.
+  # The library keeps 8 bytes for each vCPU. In addition, the first call on each code path touches new pages of the library.
   ((shim_kib >= 8 && shim_kib <= 20)) || fail "$output"
 }
 
@@ -43,8 +43,8 @@ scaled() {
 
 @test "one supervisor trims the payloads of 2,000 VMM processes, and the last restores take less than twice as long as the first" {
   need_kvm
-  # Most systems have a soft limit of 1024 descriptors. The VMMs run on one CPU, because with two CPUs the time of a restore depends
-  # on the CPU that the scheduler picks for the supervisor.
+  # On most systems, a process has a soft limit of 1024 descriptors. The VMMs run on one CPU, because with two CPUs the time of a
+  # restore depends on the CPU that the scheduler picks for the supervisor.
   run bash -c 'ulimit -Sn 1024; exec timeout 300 taskset -c 0 "$@"' - "$build/xsaveshim" run --supervise --log=none -- "$build/test/many" 2000
   ((status == 0)) || fail "exit status $status" "$output"
   echo "# $output" >&3

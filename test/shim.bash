@@ -65,7 +65,7 @@ assert_trimmed_restore() {
 assert_v1_and_empty_tables() {
   shimmed create 0 cpuid-v1 0xd=0x3 set-xsave "$(leaky)" create 1 cpuid none set-xsave "$(leaky)"
   [[ $(count_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same") == 2 ]] || fail "$(outcome)"
-  # on a kernel that refuses FP and SSE for a guest without XSAVE, the library writes one more report
+  # on a kernel that refuses FP and SSE for a guest without XSAVE, the library writes one more report, which this test ignores
   stderr=$(grep -v ' event=load-widened ' <<<"$stderr")
   assert_reported "$(leaky_report 0)" "$(leaky_report 1)"
 }
@@ -145,7 +145,7 @@ assert_reasons() {
 assert_early_calls() {
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $behind $build/test/constructor.so" LD_DEBUG=files "$build/test/preinit"
   [[ $output == $'preinit: 0 xstate_bv=0x3\nconstructor: 0 xstate_bv=0x3\nmain: 0 xstate_bv=0x3' ]] || fail "$(outcome)"
-  # checks that the other library's constructor ran before the shim's
+  # checks that the constructor of constructor.so ran before the shim's constructor
   [[ $(grep -oE 'calling init: .*/(libxsaveshim|constructor)\.so' <<<"$stderr") == *constructor.so*libxsaveshim.so ]]
 }
 

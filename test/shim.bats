@@ -58,7 +58,7 @@ setup() {
   assert_reported "$report" "$report count=10" "$report count=100" "$report count=1000"
 }
 
-@test "if a new vCPU gets a closed vCPU's descriptor number, the library reports an equal trim again, as the new vCPU's first trim" {
+@test "if a new vCPU gets a closed vCPU's descriptor number, the library reports the new vCPU's first trim, even if the closed vCPU had the same trim" {
   local report
   report=$(trim_report 0 0x207 0x7 0x7 pkru)
   run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207 close create 1 cpuid 0xd=0x7 set-xsave 0x207
@@ -111,7 +111,7 @@ state_report() { # CALL REST
   echo "level=notice event=refused-state ioctl=$1 vcpu=0 fd=* $2"
 }
 
-@test "if KVM_SET_MSRS stops before an MSR that KVM refuses, the library reports that MSR and its value, only once for each MSR" {
+@test "if KVM_SET_MSRS stops before an MSR that KVM refuses, the library reports that MSR and its value, but only once for each MSR" {
   run_shimmed_standin STANDIN_ANSWER=KVM_SET_MSRS=1 create 0 cpuid 0xd=0x3 set-msrs 0x10=1,0x4b564d00=0x17,0x11 \
     set-msrs 0x10=1,0x4b564d00=0x17,0x11 set-msrs 0x10=1,0x277=0xffffffffffffffff set-msrs 0x10
   assert_printed 'set-msrs 0x10=1,0x4b564d00=0x17,0x11: 1' 'set-msrs 0x10: 1'
@@ -128,7 +128,7 @@ state_report() { # CALL REST
     "$(state_report KVM_SET_SREGS2 'errno=EINVAL cr0=0x1 cr4=0x2 efer=0x3 apic_base=0x4 count=2')"
 }
 
-# KVM calls that the test program vmm.c makes by their number, with its argument `ioctl NUMBER`. Each line is NAME NUMBER.
+# KVM calls that the test program vmm makes by its step `ioctl NUMBER`. Each line is NAME NUMBER.
 other_state='KVM_SET_VCPU_EVENTS 0x4040aea0
 KVM_SET_DEBUGREGS 0x4080aea2
 KVM_SET_LAPIC 0x4400ae8f
@@ -141,7 +141,7 @@ KVM_SET_NESTED_STATE 0x4080aebf'
     answers+=,$name=EBUSY
     expected+=("$(state_report "$name" "errno=EBUSY count=$((${#expected[@]} + 1))")")
   done <<<"$other_state"
-  # the library reports only the 10th of the further refused calls
+  # after the first refusal of each call, the library reports only the 10th refusal in all
   expected+=("$(state_report KVM_SET_VCPU_EVENTS 'errno=EBUSY count=10')")
   run_shimmed_standin STANDIN_ANSWER="$answers" create 0 cpuid 0xd=0x3 "${steps[@]}" "${steps[@]}" ioctl 0x4040aea0 ioctl 0x4040aea0
   assert_reported "${expected[@]}"
@@ -362,7 +362,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_vcpu_calls <<<'KVM_GET_CPUID2 vcpu=0'
 }
 
-@test "the library ignores old entries that remain in the VMM's buffer after KVM_GET_CPUID2 on Linux up to 6.4, which does not update nent" {
+@test "on Linux up to 6.4, whose KVM_GET_CPUID2 does not update nent, the library ignores the old entries that remain in the VMM's buffer" {
   run_shimmed_standin STANDIN_KEEPS_NENT=1 create 0 get-cpuid 0xd=0x3 set-xsave 0x207
   [[ $output == *'get-cpuid 0xd=0x3: 0 nent=256 0xd.0=0x3'* ]] # this is the VMM's old entry of leaf 0xD
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
@@ -392,7 +392,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   done
 }
 
-@test "the library passes a vCPU ioctl that it does not handle to KVM unchanged, and adds no call of its own" {
+@test "if the library does not handle a vCPU ioctl, it passes the ioctl to KVM unchanged, and adds no call of its own" {
   local number request steps=() expected=()
   for number in {0..255}; do
     for request in $((0xae00 + number)) $((0x5000ae00 + number)) $((0x4008ae00 + number)) $((0xc008ae00 + number)); do

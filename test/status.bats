@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Tests of `xsaveshim status`, which lists the running VMMs and says whether xsaveshim protects each of them. Some of the VMMs in
-# these tests are hostile.
+# Tests of `xsaveshim status`, which lists the running VMMs and says whether xsaveshim protects each of them. Some test programs
+# try to deceive the command.
 
 load lib
 
@@ -139,7 +139,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status shows each VMM's number of vCPUs, and the mode 'library' or 'none' if the VMM has the library or lacks it" {
+@test "xsaveshim status shows each VMM's number of vCPUs, and the mode 'library' for a VMM that has the library, and 'none' for a VMM that lacks it" {
   scenario() {
     start LD_PRELOAD="$shim" "$idle" 3; preloaded=$pid
     start "$idle" 2; bare=$pid
@@ -601,7 +601,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status does not take another program named xsaveshim for a VMM's supervisor, even if that program is set-user-ID root" {
+@test "if a program other than xsaveshim has the name xsaveshim, xsaveshim status does not take it for a VMM's supervisor, even if it is set-user-ID root" {
   scenario() {
     start_orphan; vmm=$pid
     start "$work/world/xsaveshim" "$vmm"
@@ -616,7 +616,7 @@ line_of() {
 }
 
 @test "xsaveshim status takes an xsaveshim process for a VMM's supervisor only if the process runs as root or as the VMM's user" {
-  # test/tools/pretender.c stops the xsaveshim process before its first instruction, so the settings are unknown
+  # test/tools/pretender.c stops the xsaveshim process before its first instruction, so its settings are unknown
   scenario() {
     start_orphan "${as_nobody[@]}"; vmm=$pid
     start setpriv --reuid daemon --regid daemon --clear-groups "$pretender" "$vmm" -- "$command" status
@@ -644,7 +644,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status recognizes a supervisor whose file xsaveshim was replaced or removed, but not one that runs another, still existing copy of xsaveshim" {
+@test "xsaveshim status recognizes a supervisor whose program file was replaced or removed, but not a supervisor that runs a different, still existing copy of xsaveshim" {
   scenario() {
     mkdir "$work/old"
     cp "$command" "$work/old/xsaveshim"
@@ -664,7 +664,7 @@ line_of() {
   in_world
 }
 
-@test "of two VMMs with a supervisor's seccomp filter, xsaveshim status shows the mode 'supervisor' only for the VMM whose pidfd a supervisor holds" {
+@test "if two VMMs have a supervisor's seccomp filter, xsaveshim status shows the mode 'supervisor' only for the VMM whose pidfd a supervisor holds" {
   scenario() {
     start_orphan; vmm=$pid
     start "$command" run --supervise -- "$idle" 1
@@ -796,7 +796,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
     start "$idle" 1 -name socket,id=charmonitor; other=$pid
     assert_status 1
     assert_json ".vmms[] | select(.libvirt) | .pid" "$libvirts"
-    grep -q "^1 of 2 VMMs of libvirt's not protected (pid $libvirts): run .xsaveshim-libvirt enable., " <<<"$text" || fail "$text"
+    grep -q "^1 of 2 VMMs not protected and started by libvirt (pid $libvirts): run .xsaveshim-libvirt enable., " <<<"$text" || fail "$text"
     grep -q "^1 of 2 VMMs not protected (pid $other): restart them under .xsaveshim run. " <<<"$text" || fail "$text"
   }
   in_world

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# If a process or a file makes the supervisor hang, the supervisor's other VMMs must not have to wait. The tests do not need KVM,
-# because the supervisor handles each call before the kernel finds that the descriptor is not a vCPU.
+# If the supervisor's access to one process or file hangs, VMMs that have nothing to do with this access must not have to wait. The
+# tests do not need KVM, because the supervisor handles each call before the kernel finds that the descriptor is not a vCPU.
 
 load lib
 
@@ -17,8 +17,8 @@ teardown() {
   [[ ! ${public:-} ]] || rm -rf "$public"
 }
 
-# Runs a script in which $mnt/file is a file on hangfs, a file system in which each write or each close hangs. hangfs prints its
-# messages into the file $messages.
+# Runs a script in which $mnt/file is a file on hangfs, a file system in which each write (with the argument write) or each close
+# (flush) hangs. hangfs prints its messages into the file $messages.
 with_hangfs() { # write|flush SCRIPT ARGUMENT...
   run --separate-stderr timeout -k 5 60 unshare --mount --pid --fork --kill-child --mount-proc bash -c '
     export mnt=$1/mnt messages=$1/messages
@@ -36,9 +36,9 @@ assert_answered() { # [ERROR]
 
 @test "if a process of one supervised VMM hangs in its exec, the supervisor still serves the other VMMs" {
   make_public "$build/xsaveshim" "$static"
-  # The perl process makes an ioctl that the supervisor watches, so the supervisor takes perl for a VMM. Then the exec of perl
-  # closes a file, and this close hangs. All other processes have closed standard error. So the supervisor checks whether the perl
-  # process still has standard error open, and this check hangs, too.
+  # The perl process makes an ioctl that the supervisor watches, so the supervisor takes perl for a VMM. Then perl calls exec,
+  # which closes a file, and this close hangs. All other processes have closed standard error. So the supervisor checks whether the
+  # perl process still has standard error open, and this check hangs, too.
   # shellcheck disable=SC2016 # another shell expands it
   with_hangfs flush 'exec "$0" run --supervise -- bash -c "$@"' "$public/xsaveshim" '
     exec 2>/dev/null

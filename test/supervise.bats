@@ -56,7 +56,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
 
 # ---- which xfeatures the supervisor drops ----
 
-@test "the supervisor trims the payloads of a static VMM's two threads to each vCPU's XCR0, so that KVM no longer refuses these payloads" {
+@test "if two threads of a static VMM load payloads, the supervisor trims each payload to its vCPU's XCR0, so that KVM no longer refuses the payload" {
   local program
   local steps=("${guest[@]}" create 1 cpuid 0xd=0x3 thread vcpu 0 set-xsave "$leaky" thread vcpu 1 set-xsave "$leaky")
   for program in "$static" "$musl"; do
@@ -152,7 +152,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   assert_reported "$(trim_report 0 0x3 0x7)" "$lost action=abort"
 }
 
-@test "if the XCR0 of a KVM_SET_XCRS has no dropped xfeature or cannot be read, the supervisor reports no lost state" {
+@test "if the XCR0 of a KVM_SET_XCRS cannot be read, or has no xfeature that the supervisor dropped from the last payload, the supervisor reports no lost state" {
   supervised XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x7 set-xsave "$leaky" set-xcrs 0x7 set-xcrs-at 0x1000
   assert_printed 'set-xcrs-at 0x1000: EFAULT'
   assert_reported "$(trim_report)"
@@ -176,7 +176,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
       `dropped=$leaked_name,bit62 count=1001"
 }
 
-@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor reports an equal trim again, as the new vCPU's first trim" {
+@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor reports the new vCPU's first trim, even if the closed vCPU had the same trim" {
   supervised "${guest[@]}" set-xsave "$leaky" set-xsave "$leaky" vm close create 0 cpuid 0xd=0x7 set-xsave "$leaky"
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_reported "$(trim_report)" "$(trim_report)"
@@ -190,7 +190,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   assert_no_report
 }
 
-@test "after a second CPUID table, which KVM may have refused, the supervisor still keeps the first table's xfeatures in payloads, and reports what it keeps" {
+@test "after a second CPUID table, which KVM may have refused, the supervisor still keeps the first table's xfeatures in payloads, and reports the kept xfeatures that the second table lacks" {
   local steps=() i
   for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
   supervised "${guest[@]}" run cpuid 0xd=0x3 set-xsave 0x7
@@ -428,7 +428,7 @@ start_hanging() {
   assert_reported "$(trim_report 0 0x3)"
 }
 
-@test "if a payload is in a shared read-only mapping of a file, the supervisor does not trim it, and reports that it could not" {
+@test "if a payload is in a shared read-only mapping of a file, the supervisor cannot trim the payload, and reports that" {
   run_mapped shared
   [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(outcome)"
   [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ reason=memory-not-writable\ error= ]] ||
@@ -469,7 +469,7 @@ snapshot_file() {
 @test "if a process that already has a supervisor calls xsaveshim run --supervise, the command fails and says why" {
   run --separate-stderr "$xsaveshim" run --supervise -- "$xsaveshim" run --supervise -- "$static" mark a
   [[ $status == 125 && -z $output && $(wc -l <<<"$stderr") == 1 ]] || fail "$(outcome)"
-  [[ $stderr == 'xsaveshim run: cannot supervise: this process already has a supervisor, '*': start the VMM outside it' ]]
+  [[ $stderr == 'xsaveshim run: cannot supervise: this process already has a supervisor, '*': start the VMM without that supervisor' ]]
 }
 
 # ---- QEMU ----
@@ -523,11 +523,11 @@ snapshot_file() {
   done
 }
 
-@test "if /proc shows another PID namespace, xsaveshim run does not start the VMM, because the supervisor could read the wrong process's memory" {
+@test "if /proc does not show xsaveshim run's own PID namespace, the command does not start the VMM, because the supervisor could read the wrong process's memory" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr unshare --pid --fork "$xsaveshim" run --supervise -- "$static" mark started
   [[ $status == 125 && -z $output ]] || fail "$(outcome)"
-  [[ $stderr == 'xsaveshim run: cannot supervise: /proc is not that of this PID namespace: mount it' ]] || fail "$(outcome)"
+  [[ $stderr == 'xsaveshim run: cannot supervise: /proc belongs to another PID namespace: mount a /proc of this PID namespace' ]] || fail "$(outcome)"
   run --separate-stderr unshare --pid --fork --mount-proc "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
@@ -541,7 +541,7 @@ snapshot_file() {
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "with XSAVESHIM_TRIM=none, XSAVESHIM_REFUSED=abort ends a supervised VMM for a bad XCOMP_BV, but not if untrimmed xfeatures are the only reason" {
+@test "with XSAVESHIM_TRIM=none, XSAVESHIM_REFUSED=abort ends a supervised VMM for a bad XCOMP_BV, but not if untrimmed xfeatures are the only reason for KVM's refusal" {
   supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $stderr == *event=would-trim*event=refused* && $stderr != *action=* ]] || fail "$(outcome)"
@@ -665,7 +665,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   done
 }
 
-@test "when QEMU becomes a daemon, the supervisor also closes standard error, so that the reader of a pipe is not kept waiting" {
+@test "if standard error is a pipe and QEMU becomes a daemon, the supervisor also closes the pipe, so that the pipe's reader is not kept waiting" {
   local qemu
   command -v qemu-system-x86_64 >/dev/null || skip "QEMU is not installed"
   timeout $((60 * slow)) "$xsaveshim" run --supervise -- qemu-system-x86_64 -accel kvm -machine pc -nodefaults -display none -S \
@@ -789,7 +789,7 @@ start_stopped_call() {
 
 @test "after a thousand supervised VMMs have started and ended, no process is left, not even a zombie" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
-  # This PID namespace has its own /proc, which shows no other process.
+  # This PID namespace has its own /proc, which shows no process outside the namespace.
   run --separate-stderr timeout 300 unshare --pid --fork --kill-child --mount-proc bash -c '
     for ((i = 0; i < $2; i++)); do "$0" run --supervise -- "$1" mark a; done | grep -c "^mark a"
     SECONDS=0
@@ -827,7 +827,7 @@ make_public() {
   show_privileges=(sh -c 'grep ^NoNewPrivs /proc/self/status; exec "$@"' sh)
 }
 
-@test "a supervised VMM runs without no_new_privs if root starts it, so that a jailer can change users, and with no_new_privs otherwise" {
+@test "if root starts a supervised VMM, the VMM runs without no_new_privs, so that a jailer can change users; if another user starts the VMM, it runs with no_new_privs" {
   make_public
   local outside inside expected
   for expected in 0 1; do

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 # Builds the programs that the test suites run, and runs the suites. The Makefile includes this file.
 
-# make builds $(BUILD)/test/NAME from test/DIRECTORY/NAME.c, and the library NAME.so, for LD_PRELOAD, from NAME.so.c.
+# make builds the program $(BUILD)/test/NAME from test/DIRECTORY/NAME.c, and the library $(BUILD)/test/NAME.so, which tests preload,
+# from test/DIRECTORY/NAME.so.c.
 TEST_DIRS := vmm preload standins tools
 vpath %.c $(addprefix test/,$(TEST_DIRS) oracle bench)
 TEST_NAMES := $(basename $(notdir $(wildcard $(TEST_DIRS:%=test/%/*.c)))) core oracle
 GUESTS := $(patsubst test/guest/%.S,$(BUILD)/test/%.bin,$(wildcard test/guest/*.S))
 # Sanitizers do not support static programs. vmm-static and vmm-musl make raw system calls and have no loader, so the library cannot
-# see their calls. "load" is the only program that the Linux guest of a test runs.
+# see their calls. "load" is static because it is the only file of a test's Linux guest.
 STATIC := $(if $(findstring -fsanitize,$(CFLAGS)),,$(addprefix $(BUILD)/test/,vmm-static vmm-musl load))
 TEST_COMPILE = $(COMPILE) -Itest/include
 
@@ -54,7 +55,7 @@ $(BUILD)/test/%.bin: test/guest/%.S
 
 # Suites with the bats file tag "testbed" boot their own kernels in emulated machines.
 TESTBED_SUITES = $(shell grep -l '^\# bats file_tags=.*testbed' test/*.bats)
-# These suites take minutes, so only `make check-fleet` runs them.
+# The suites in FLEET_SUITES take minutes, so only `make check-fleet` runs them.
 FLEET_SUITES := $(addprefix test/,ansible.bats kernels-fleet.bats kernels-image.bats)
 SUITES = $(filter-out $(TESTBED_SUITES) $(FLEET_SUITES),$(wildcard test/*.bats))
 
@@ -67,7 +68,7 @@ check: ## run every suite that this machine can run (minutes)
 	@test/run $(SUITES)
 
 check-kernels: test-programs ## build the testbed's kernels once, and run the suites inside them (a quarter of an hour)
-	@test/kernels/build || echo '# suites fail that need a kernel which could not be built'
+	@test/kernels/build || echo '# a kernel could not be built: the suites that need this kernel will fail'
 	@test/run --parallel $(filter-out test/apparmor.bats,$(TESTBED_SUITES))
 
 check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed kernel

@@ -26,10 +26,9 @@ struct guest_cpuid {
 	struct kvm_cpuid_entry2 entries[GUEST_CPUID_MAX_ENTRIES];
 };
 
-// Returns true if an entry of a KVM_SET_CPUID2 table holds the guest's XCR0 in EDX:EAX. An entry
-// does so if it has function 0xD, and an index that is 0 or not significant. If several entries of
-// a table hold an XCR0, KVM uses the first one. The function uses no libc, so BPF programs can call
-// it.
+// Returns true if EDX:EAX of the given entry of a KVM_SET_CPUID2 table is the guest's XCR0: if the
+// entry has function 0xD, and an index that is 0 or not significant. If several entries of a table
+// hold an XCR0, KVM uses the first one. The function uses no libc, so BPF programs can call it.
 static inline bool guest_cpuid_enumerates_xcr0(const struct kvm_cpuid_entry2 *entry)
 {
 	return entry->function == CPUID_LEAF_XSTATE &&
@@ -45,19 +44,19 @@ uint64_t guest_cpuid_xcr0(const void *entries, uint32_t nent);
 // nent struct kvm_cpuid_entry.
 uint64_t guest_cpuid_v1_xcr0(const void *entries, uint32_t nent);
 
-// Returns the number of entries that KVM_GET_CPUID2 wrote into a table. Because Linux up to 6.4
-// does not write nent back, guest_cpuid_count counts the entries up to the last one that is not all
-// zeroes. So fill all entries with zeroes before you call KVM_GET_CPUID2.
+// Returns the number of entries that KVM_GET_CPUID2 wrote into a table. Linux up to 6.4 does not
+// store this number in nent, so guest_cpuid_count counts the entries up to the last one that is not
+// all zeroes. So fill all entries with zeroes before you call KVM_GET_CPUID2.
 uint32_t guest_cpuid_count(const struct guest_cpuid *table);
 
-// The parts of a CPUID table that guest_cpuid_widen changed, with their earlier values.
+// The earlier values of those parts of a CPUID table that guest_cpuid_widen changed.
 struct guest_cpuid_change {
 	uint32_t nent;
 	uint32_t index; // the index of the changed or appended entry
 	struct kvm_cpuid_entry2 entry;
 };
 
-// Adds xfeatures to the guest's XCR0 in the CPUID table. If the table has no leaf 0xD,
+// Adds the given xfeatures to the guest's XCR0 in the table. If the table has no leaf 0xD,
 // guest_cpuid_widen appends this leaf. If the table has no space for the leaf, the function returns
 // false and leaves the table unchanged.
 bool guest_cpuid_widen(struct guest_cpuid *table, uint64_t xfeatures,

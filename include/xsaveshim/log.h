@@ -9,16 +9,16 @@
 //
 // The VMM may close a descriptor of the log, and another file may then get the descriptor's number.
 // So before each write, the log checks that the descriptor's file still has the same device and
-// inode number. An open log maps a page of a regular file, so that no other file gets the same
-// inode number. The log does not write into a deleted file. If a line would make a file larger than
-// RLIMIT_FSIZE allows, the log does not write the line to this file, because the kernel would send
-// SIGXFSZ.
+// inode number. If the file is a regular file, an open log also maps a page of the file: as long as
+// the page is mapped, no new file can get the same inode number. The log does not write into a
+// deleted file. If a line would make a file larger than RLIMIT_FSIZE allows, the log does not write
+// the line to this file, because the kernel would send SIGXFSZ.
 //
-// All functions are thread- and async-signal-safe. No function allocates memory or takes a lock.
-// The log's only cancellation point (pthreads(7)) is poll(2). Only the supervisor's log calls
-// poll(2). log_write leaves errno as it was. In a VMM, log_write makes only the system calls
-// write(2), sendmsg(2) and fstat(2). The seccomp filters of all VMMs that we tested allow these
-// three calls.
+// All functions are thread- and async-signal-safe, except that log_open calls strerror(3) if it
+// cannot open the target. No function allocates memory or takes a lock. The log's only cancellation
+// point (pthreads(7)) is poll(2). Only the supervisor's log calls poll(2). log_write leaves errno
+// as it was. In a VMM, log_write makes only the system calls write(2), sendmsg(2) and fstat(2). The
+// seccomp filters of all VMMs that we tested allow these three calls.
 #ifndef XSAVESHIM_LOG_H
 #define XSAVESHIM_LOG_H
 
@@ -54,7 +54,7 @@ struct log_files {
 	struct log_file syslog; // a socket for /dev/log
 	bool syslog_is_connected;
 	bool syslog_is_stream;
-	void *pins[2]; // a mapped page of the target file, and one of standard error, or NULL
+	void *pins[2]; // mapped pages: one of the target file, one of standard error; or NULL
 };
 
 // A key and a value that the log adds to every line.
@@ -107,10 +107,10 @@ void log_init_fd(struct log *log, int fd, enum log_level level);
 // Returns true if the log is open. A log with the target LOG_NONE is always open.
 bool log_is_open(const struct log *log);
 
-// Opens the target and the fallbacks. Returns true if this call has opened the log. If the target
-// could not be opened, *error says why, and the log has only its fallbacks. Otherwise, *error is
-// NULL. Returns false if the log was already open, or if another thread opened the log at the same
-// time.
+// Opens the target and the fallbacks. Returns true if this call has opened the log. *error is then
+// NULL, or says why the target could not be opened. A log without its target writes only to the
+// fallbacks. Returns false if the log was already open, or if another thread opened the log at the
+// same time.
 //
 // With LOG_PATH, log_open opens the file for appending. log_open creates a missing file with mode
 // 0600, and refuses a file that is a symbolic link or not a regular file. log_open follows symbolic

@@ -29,23 +29,23 @@ enum pair_by {
 	PAIR_BY_LIBRARY = 1,
 	PAIR_BY_SUPERVISOR = 2,
 	PAIR_BY_HOST_MODE_ON_TO = 4,
-	PAIR_BY_HOST_MODE_ON_FROM = 8, // only for guests saved while the host mode is enabled
+	PAIR_BY_HOST_MODE_ON_FROM = 8, // only if enabled when the first host saves the guest
 };
 
 struct pair_result {
 	enum pair_answer answer;
-	// A guest does not load if its CPUID shows one of these xfeatures.
+	// If a guest's CPUID shows one of these xfeatures, the guest does not load.
 	uint64_t no_if_shown;
 	// If a guest's CPUID shows one of these xfeatures, the guest loads only under a VMM that
 	// has the permission to use the xfeature.
 	uint64_t needs_permission;
 	// x87 and SSE if a guest without XSAVE loses them when the first host saves the guest.
-	// xsaveshim cannot prevent this loss. 0 if source_known is false.
+	// xsaveshim cannot prevent this loss. 0 if the first host's source_known is false.
 	uint64_t lost_when_saved;
-	// The xfeatures that the first host leaks and the second host refuses. 0 if source_known is
-	// false.
+	// The xfeatures that the first host leaks and the second host refuses. 0 if the first
+	// host's source_known is false.
 	uint64_t refused;
-	// True if pair_judge knows that guests with XSAVE load even without xsaveshim.
+	// True if pair_judge knows that only guests without XSAVE need xsaveshim.
 	bool only_guests_without_xsave;
 	unsigned int by; // a mask of enum pair_by
 };

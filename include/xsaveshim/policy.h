@@ -22,7 +22,7 @@ enum xsave_direction {
 };
 
 enum vcpu_knowledge {
-	VCPU_UNKNOWN,  // nothing is known: the descriptor may be a duplicate, or not a vCPU
+	VCPU_UNKNOWN,  // the descriptor may be a duplicate, or may not refer to a vCPU
 	VCPU_NO_CPUID, // the vCPU has no CPUID table, so KVM accepts all xfeatures of the host
 	VCPU_XCR0,     // the vCPU's guest XCR0 is known
 };
@@ -46,8 +46,8 @@ struct host_caps {
 	uint32_t mxcsr_reserved; // the MXCSR bits that the host's CPU refuses
 };
 
-// One payload's XSTATE_BV before and after trimming. Trimming drops the xfeatures xstate_bv &
-// ~allowed.
+// One payload's XSTATE_BV before and after trimming. Trimming drops the xfeatures that are in
+// xstate_bv but not in allowed.
 struct trim_result {
 	uint64_t xstate_bv; // XSTATE_BV before trimming
 	uint64_t allowed;   // the xfeatures that the payload may have
@@ -80,7 +80,7 @@ policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, ui
 	return result;
 }
 
-// Returns the xfeatures of xcr0 that policy_allowed does not return yet. The calling function adds
+// Returns the xfeatures of xcr0 that policy_allowed does not return for this vCPU. The caller adds
 // these xfeatures to enabled_xcr0, because the guest uses them. xcr0: the XCR0 in the argument of
 // KVM_SET_XCRS.
 static inline uint64_t policy_joins(struct vcpu vcpu, uint64_t xcr0)
@@ -89,8 +89,8 @@ static inline uint64_t policy_joins(struct vcpu vcpu, uint64_t xcr0)
 }
 
 // Returns the xfeatures whose state xsaveshim dropped although the guest had enabled them. dropped:
-// the xfeatures that xsaveshim dropped from the vCPU's payload. xcr0: the XCR0 in the argument of a
-// later KVM_SET_XCRS.
+// the xfeatures that xsaveshim dropped from the vCPU's payload. xcr0: the XCR0 in the argument of
+// a KVM_SET_XCRS after KVM has loaded the payload.
 static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 {
 	return xcr0 & dropped;
@@ -102,7 +102,7 @@ static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 struct refusal {
 	uint64_t host_lacks;	// xfeatures that this host's KVM does not support
 	uint64_t not_permitted; // AMX xfeatures that the VMM has no permission to use
-	uint64_t guest_lacks;	// xfeatures outside the guest's XCR0, which some kernels refuse
+	uint64_t guest_lacks;	// xfeatures that the guest's XCR0 lacks; some kernels refuse them
 	uint64_t xcomp_bv;	// the payload's XCOMP_BV; KVM accepts only 0, the standard format
 	bool reserved_bytes;	// true if a reserved byte of the header is not 0
 	uint32_t mxcsr;		// the payload's MXCSR bits that this CPU refuses
@@ -116,7 +116,7 @@ struct payload_parts {
 	uint32_t mxcsr;
 };
 
-// Finds those of the xfeatures that this host's KVM refuses for every guest. Stores them in the
+// Finds which of the given xfeatures this host's KVM refuses for every guest. Stores them in the
 // fields host_lacks and not_permitted of *refusal.
 static inline void
 policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
@@ -127,7 +127,7 @@ policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_ca
 	refusal->host_lacks = lacking & ~refusal->not_permitted;
 }
 
-// Returns true if this host's KVM refuses the payload whatever xfeatures the guest has.
+// Returns true if this host's KVM refuses the payload or the XCR0 for every guest.
 static inline bool policy_always_refused(struct refusal refusal)
 {
 	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv ||
@@ -183,15 +183,16 @@ bool policy_is_no_vcpu(int error);
 // Returns the xfeatures that KVM refused, or 0 if KVM refused something else, such as MXCSR.
 uint64_t policy_refused_xfeatures(struct refusal refusal);
 
-// Returns true if XSAVESHIM_REFUSED=abort makes xsaveshim end the VMM after KVM has failed a call
-// with EINVAL. The VMM runs on if xsaveshim knows no reason for the failure. The VMM also runs on
-// if KVM refused only xfeatures that the guest lacks and that the settings forbid xsaveshim to
-// drop.
+// Returns true if xsaveshim, with XSAVESHIM_REFUSED=abort, ends the VMM after a call of the VMM has
+// failed with EINVAL. The VMM runs on if xsaveshim knows no reason for the failure. The VMM also
+// runs on if KVM refused only xfeatures that the guest lacks and that the settings forbid xsaveshim
+// to drop.
 bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
 
-// Returns true if KVM refused only FP and SSE, as Linux 5.17 to 5.19.11 does for a guest whose
-// CPUID enumerates no XSAVE. xsaveshim must not drop FP and SSE. KVM accepts the payload as long as
-// the guest's CPUID leaf 0xD also enumerates refusal.guest_lacks.
+// Returns true if KVM refused only FP and SSE, and the settings let xsaveshim trim the payload.
+// Linux 5.17 to 5.19.11 refuses FP and SSE if the guest's CPUID enumerates no XSAVE. xsaveshim must
+// not drop FP and SSE. KVM accepts the payload as long as the guest's CPUID leaf 0xD also
+// enumerates refusal.guest_lacks.
 static inline bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
 {
 	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;

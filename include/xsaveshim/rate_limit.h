@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 // The history of one event, for example: xsaveshim trims a payload of this vCPU. If all fields are
-// 0, the event never happened.
+// 0, the event has not happened yet.
 struct rate_limit {
 	uint64_t reported; // the bits of all occurrences so far: see rate_limit_allows
 	uint32_t count;	   // the number of occurrences; never exceeds UINT32_MAX
@@ -25,9 +25,9 @@ static inline bool is_power_of_ten(uint32_t count)
 	return power == count;
 }
 
-// Counts one more occurrence of the event. bits: what this occurrence is about, such as the dropped
-// xfeatures. Returns true if xsaveshim must report this occurrence: if the occurrence has a bit
-// that no earlier one had, or is the 1st, 10th, 100th and so on.
+// Counts one more occurrence of the event. bits: the subjects of this occurrence, such as the
+// dropped xfeatures. Returns true if xsaveshim must report this occurrence: if the occurrence has a
+// bit that no earlier occurrence had, or is the 1st, 10th, 100th and so on.
 static inline bool rate_limit_allows(struct rate_limit *limit, uint64_t bits)
 {
 	bool has_new_bit = bits & ~limit->reported;

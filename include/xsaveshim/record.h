@@ -39,7 +39,7 @@ struct xsaveshim_record {
 	_Atomic uint32_t vcpu_seen;  // 1 once the VMM creates or uses a vCPU; library only
 	uint32_t values[SETTINGS];   // the values of the settings; index: enum setting
 	const char *log_path;	     // the path of the log's file if the log is LOG_PATH
-	_Atomic uint32_t log_in_use; // the variable that log.in_use points to
+	_Atomic uint32_t log_in_use; // the value of *log.in_use (log.h), or 0 before log_open
 	_Atomic uint64_t counts[RECORD_COUNTS];
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Writes the text of the reports. Each report is one line in logfmt: words of the form key=value.
 //
-// All functions are thread- and async-signal-safe. No function takes a lock or allocates memory.
-// Only report_open_log changes errno.
+// All functions are thread-safe, and all except report_open_log are async-signal-safe. No function
+// takes a lock or allocates memory. Only report_open_log changes errno.
 #ifndef XSAVESHIM_REPORT_H
 #define XSAVESHIM_REPORT_H
 
@@ -41,8 +41,9 @@ struct vcpu_call {
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
 		 uint32_t count);
 
-// Writes event=refused for KVM_SET_XSAVE. error: the errno of the call, or EINVAL if log->foresees,
-// because the kernel has not executed the call yet. xstate_bv: the XSTATE_BV that KVM refused.
+// Writes event=refused for KVM_SET_XSAVE. error: the errno of the call. If log->foresees, the
+// kernel has not executed the call yet, and error is EINVAL. xstate_bv: the XSTATE_BV that KVM
+// refused.
 void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal, uint32_t count);
 
@@ -59,15 +60,17 @@ void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, ui
 // Writes event=learn at level debug. The line says what xsaveshim has learned about the vCPU.
 void report_learn(const struct log *log, struct vcpu_call call);
 
-// Writes one line with event=setting for each problem of the settings.
+// Writes one line with event=setting for each problem that *settings has kept, and one line with
+// the number of the problems that it has not kept.
 void report_settings(const struct log *log, const struct settings *settings);
 
 // Opens the log. Writes event=log if the target could not be opened, and event=setting for each
 // problem of the settings. Does nothing if the log is already open, or if another thread opens the
-// log at the same time. report_open_log is not async-signal-safe if the target cannot be opened.
+// log at the same time. If the target cannot be opened, report_open_log is not async-signal-safe,
+// because log_open calls strerror(3).
 void report_open_log(struct log *log, const struct settings *settings);
 
-// The following functions build the line of any other event. report_begin begins the line, and
+// The following functions build the line of an event of any kind. report_begin begins the line, and
 // report_send sends the line to the log. report_text adds quotes if necessary.
 void report_begin(struct report_line *line, const struct log *log, enum log_level level,
 		  const char *event);

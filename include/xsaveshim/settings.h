@@ -3,9 +3,9 @@
 // default. An environment variable overrides the file and the default.
 //
 // No function allocates memory. All functions are thread-safe if each thread has a struct settings
-// of its own. All functions except settings_load are async-signal-safe. settings_load reads the
-// environment, so call settings_load in a constructor or in main, before other threads can change
-// the environment.
+// of its own. All functions except settings_load and settings_load_file are async-signal-safe.
+// settings_load reads the environment, so call settings_load in a constructor or in main, before
+// other threads can change the environment.
 #ifndef XSAVESHIM_SETTINGS_H
 #define XSAVESHIM_SETTINGS_H
 
@@ -38,7 +38,8 @@ struct settings_problem {
 	const char *used; // the default, which replaces the value; NULL if no setting has the key
 };
 
-// The origins of a setting's value. Any other origin is the number of a line of the settings file.
+// The origin of a setting's value is one of these two numbers, or the number of a line of the
+// settings file.
 #define ORIGIN_DEFAULT 0
 #define ORIGIN_ENVIRONMENT UINT_MAX
 
@@ -87,8 +88,8 @@ void settings_load_file(struct settings *settings, const char *file);
 // the environment if the program gained privileges when it was executed (AT_SECURE).
 void settings_load(struct settings *settings);
 
-// These functions return a setting's names: its environment variable, its option of `xsaveshim run`
-// without the dashes, and its key in JSON output.
+// These three functions return a setting's names: its environment variable, its option of
+// `xsaveshim run` without the dashes, and its key in JSON output.
 const char *settings_key(enum setting setting);
 const char *settings_option(enum setting setting);
 const char *settings_json_key(enum setting setting);

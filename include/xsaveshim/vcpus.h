@@ -23,7 +23,7 @@ enum vcpu_event {
 	VCPU_EVENT_REFUSED,	 // KVM refused KVM_SET_XSAVE
 	VCPU_EVENT_XCR0_REFUSED, // KVM refused KVM_SET_XCRS
 	VCPU_EVENT_LOST,
-	VCPU_EVENT_REFUSED_STATE, // KVM refused another call that loads vCPU state
+	VCPU_EVENT_REFUSED_STATE, // KVM refused vCPU state that is neither a payload nor an XCR0
 	VCPU_EVENTS,
 };
 
@@ -44,11 +44,11 @@ struct vcpu_slot {
 // descriptor's number keeps the slot after close(2), because the library does not see close(2). If
 // the kernel later gives the number to another vCPU, this vCPU gets the same slot.
 struct vcpus {
-	_Atomic uint16_t slot_of[VCPUS_MAX]; // HAS_HISTORY and the slot's index plus one, or 0
+	_Atomic uint16_t slot_of[VCPUS_MAX]; // the slot's index plus one, and HAS_HISTORY; or 0
 	_Atomic unsigned int slots_given;
 	_Atomic uint64_t
 		words[VCPUS_SLOTS]; // knowledge, id, and a guest XCR0 that fits into 46 bits
-	struct vcpu_slot slots[VCPUS_SLOTS]; // not touched before an event or an unusual XCR0
+	struct vcpu_slot slots[VCPUS_SLOTS]; // touched only for events and XCR0s not in words
 };
 
 // Returns what the table says about the vCPU behind fd. If fd has no slot, the field knowledge is
@@ -60,17 +60,17 @@ struct vcpu vcpus_get(const struct vcpus *vcpus, int fd);
 // at each KVM_SET_XSAVE of this vCPU.
 void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu);
 
-// Notes that fd is a new vCPU with this id. Forgets an earlier vCPU that had the same fd, and that
-// vCPU's events.
+// Notes that fd is a new vCPU with this id. If an earlier vCPU had the same fd, forgets the earlier
+// vCPU and its events.
 void vcpus_create(struct vcpus *vcpus, int fd, int id);
 
 // Counts an event of the vCPU. bits has the same meaning as in rate_limit_allows. Returns how often
-// the event has happened, or 0 if the rate limit forbids a report. If fd has no slot (an element of
-// vcpus.slots), another vCPU may use the same counters.
+// the event has happened, or 0 if the rate limit forbids a report. If fd has no slot, the vCPU may
+// share its counters with another vCPU.
 uint32_t vcpus_count(struct vcpus *vcpus, int fd, enum vcpu_event event, uint64_t bits);
 
-// Returns the xfeatures that the library dropped from the vCPU's latest payload, or 0 if fd has no
-// slot.
+// Returns the xfeatures that the library dropped from the latest payload that the VMM loaded into
+// the vCPU, or 0 if fd has no slot.
 uint64_t vcpus_dropped(const struct vcpus *vcpus, int fd);
 void vcpus_set_dropped(struct vcpus *vcpus, int fd, uint64_t dropped);
 

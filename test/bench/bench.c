@@ -2,11 +2,12 @@
 // bench unrelated	measures an ioctl on /dev/null that is unrelated to KVM, in ns
 // bench run		measures a KVM_RUN whose guest exits at once, in ns
 // bench restore BV	measures a KVM_SET_XSAVE of a payload whose XSTATE_BV is BV, in ns. The
-//			guest has only x87 and SSE. The variable DEVICE replaces /dev/kvm
+//			guest has only x87 and SSE. If the variable DEVICE is set, bench opens
+//			the file $DEVICE instead of /dev/kvm
 // bench spawn ARG...	measures the program ARG... from its start to its end, in microseconds
 // bench rss		prints its own resident memory at the start of main(), in KiB
 //
-// bench prints the shortest of many measured times, because other processes can only lengthen a
+// Of many measured times, bench prints the shortest, because other processes can only lengthen a
 // time.
 #include <spawn.h>
 #include <sys/mman.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A simple interposer of ioctl(). The benchmark compares xsaveshim's library with this interposer,
-// which is variadic, and looks up libc's ioctl() at the first call.
+// A simple interposer of ioctl(), with which the benchmark compares xsaveshim's library. This
+// interposer is variadic, and looks up libc's ioctl() at its first call.
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -3,9 +3,9 @@
 // calls. The processes differ only in their seccomp filters. In each round, each process in turn
 // makes one batch of calls. Prints a table with the time of one call in ns. The column "ns" has the
 // median over the batches of a process. The other two columns compare a process with the first
-// process of its group of rows. In each round, the program computes the difference between the two
-// processes. The column "added, median" has the median of these differences. The column "added,
-// best" has the difference between the fastest batches of the two processes.
+// process of its group of rows. In each round, the program computes the difference between the
+// times of the two processes. The column "added, median" has the median of these differences. The
+// column "added, best" has the difference between the fastest batches of the two processes.
 //
 //	supervised build/xsaveshim
 //

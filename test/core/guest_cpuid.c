@@ -113,7 +113,7 @@ static void count_ends_at_the_last_entry(void)
 
 	same("count", guest_cpuid_count(&table), 3);
 	table.entries[2] = (struct kvm_cpuid_entry2){.padding = {0, 0, 1}};
-	same("count with a last entry that has one byte", guest_cpuid_count(&table), 3);
+	same("count, if the last entry has one nonzero byte", guest_cpuid_count(&table), 3);
 	memset(table.entries, 0, sizeof(table.entries));
 	same("count without any entry", guest_cpuid_count(&table), 0);
 }

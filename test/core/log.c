@@ -553,7 +553,7 @@ const struct test_case log_cases[] = {
 	{"log_init() does not create the log file; log_open() creates the file", open_later},
 	{"after each report, xsaveshim records whether the report went to the log file, to standard error, to syslog or nowhere",
 	 note_where},
-	{"if the log file cannot be opened, xsaveshim records before the first report where the reports will go instead",
+	{"if the log file cannot be opened, xsaveshim records where reports will go instead, even before the first report",
 	 note_where_from_the_start},
 	{"if eight threads open the same log at once, one thread succeeds, and the other threads leave no descriptor open",
 	 open_by_many_threads},

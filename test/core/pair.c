@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Tests pair.h, which tells whether one host can load the guests that another host saved. For each
-// pair of simplified hosts, compares the answer of pair_judge() with a model that tries to load
-// every guest.
+// pair of simplified hosts, compares the answer of pair_judge() with the answer of a model, which
+// tries to load every guest.
 #include "check.h"
 #include "xsaveshim/pair.h"
 #include "xsaveshim/xstate.h"
@@ -138,9 +138,9 @@ static void equal_hosts(void)
 }
 
 const struct test_case pair_cases[] = {
-	{"for each of over 100,000 pairs of hypothetical hosts, xsaveshim pair answers like a model that tries to load every guest",
+	{"for each of over 100,000 pairs of hypothetical hosts, xsaveshim pair gives the same answer as a model that tries to load every guest",
 	 every_pair},
-	{"for two equal hosts that leak AVX, xsaveshim pair answers that guests load, but only with xsaveshim if the hosts refuse leaked AVX",
+	{"for two equal hosts that leak AVX, xsaveshim pair answers yes; if the hosts also refuse leaked AVX, the answer is with-xsaveshim",
 	 equal_hosts},
 	{NULL, NULL},
 };

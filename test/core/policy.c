@@ -174,21 +174,21 @@ static void diagnose_fpsse(void)
 
 	same_refusal("FP and SSE alone", diagnose((struct head){0x3, 0, 0x1f80, 0}, none, 0x207),
 		     (struct refusal){.guest_lacks = 0x3});
-	same_refusal("beside pkru", diagnose((struct head){0x203, 0, 0x1f80, 0}, none, 0x207),
+	same_refusal("FP, SSE and pkru", diagnose((struct head){0x203, 0, 0x1f80, 0}, none, 0x207),
 		     (struct refusal){.guest_lacks = 0x200});
-	same_refusal("beside a bit that host and guest lack",
+	same_refusal("FP, SSE and a bit that host and guest lack",
 		     diagnose((struct head){0x103, 0, 0x1f80, 0}, none, 0x7),
 		     (struct refusal){.host_lacks = 0x100, .guest_lacks = 0x100});
-	same_refusal("beside a bit that only the host lacks",
+	same_refusal("FP, SSE and a bit that only the host lacks",
 		     diagnose((struct head){0x103, 0, 0x1f80, 0},
 			      (struct vcpu){VCPU_XCR0, 0, 0x100, 0}, 0x7),
 		     (struct refusal){.host_lacks = 0x100});
-	same_refusal("beside XCOMP_BV", diagnose((struct head){0x3, 1, 0x1f80, 0}, none, 0x7),
+	same_refusal("FP, SSE and XCOMP_BV", diagnose((struct head){0x3, 1, 0x1f80, 0}, none, 0x7),
 		     (struct refusal){.xcomp_bv = 1});
-	same_refusal("beside a reserved byte",
+	same_refusal("FP, SSE and a reserved byte",
 		     diagnose((struct head){0x3, 0, 0x1f80, 1}, none, 0x7),
 		     (struct refusal){.reserved_bytes = true});
-	same_refusal("beside MXCSR", diagnose((struct head){0x3, 0, 0x80000000, 0}, none, 0x7),
+	same_refusal("FP, SSE and MXCSR", diagnose((struct head){0x3, 0, 0x80000000, 0}, none, 0x7),
 		     (struct refusal){.mxcsr = 0x80000000});
 }
 
@@ -291,7 +291,7 @@ static void errors_of_no_vcpu(void)
 }
 
 const struct test_case policy_cases[] = {
-	{"in an XSAVE payload, xsaveshim allows the xfeatures of the guest's XCR0, and always FP and SSE",
+	{"in an XSAVE payload, xsaveshim always allows FP and SSE, and also allows the xfeatures of the guest's XCR0",
 	 allowed_is_xcr0_fp_sse},
 	{"in the XSAVE payload of a guest whose XCR0 is unknown, xsaveshim allows every xfeature",
 	 allowed_without_xcr0},
@@ -307,21 +307,21 @@ const struct test_case policy_cases[] = {
 	 diagnose_host},
 	{"if KVM refuses an XSAVE payload and the guest's XCR0 is known, xsaveshim gives as a reason the payload's xfeatures that the guest lacks",
 	 diagnose_guest},
-	{"if KVM refuses an XSAVE payload whose XCOMP_BV or a reserved byte is not 0, xsaveshim gives that field as a reason",
+	{"if KVM refuses an XSAVE payload in which XCOMP_BV or a reserved byte is not 0, xsaveshim gives that field as a reason",
 	 diagnose_header},
 	{"if KVM refuses an XSAVE payload, xsaveshim gives a bad MXCSR as a reason only if XSTATE_BV has FP, SSE or AVX",
 	 diagnose_mxcsr},
 	{"if KVM refuses an XSAVE payload, xsaveshim gives the guest's lack of FP and SSE as the reason only if there is no other reason",
 	 diagnose_fpsse},
-	{"the library adds xfeatures to a guest's CPUID only if KVM refused only FP and SSE, and if XSAVESHIM_TRIM is restore or both",
+	{"the library adds xfeatures to a guest's CPUID only if KVM refused nothing but FP and SSE, and only with XSAVESHIM_TRIM=restore or both",
 	 widen_when},
 	{"if the host has AMX but the process may not use AMX, xsaveshim gives the missing permission as the reason for KVM's refusal",
 	 diagnose_permission},
-	{"XSAVESHIM_REFUSED=abort ends the VMM after a refused payload, unless the reason is unknown, or is xfeatures that XSAVESHIM_TRIM left in the payload",
+	{"XSAVESHIM_REFUSED=abort ends the VMM after a refused payload, unless the reason is unknown, or XSAVESHIM_TRIM left the refused xfeatures in the payload",
 	 abort_when},
 	{"if KVM refuses an XCR0, xsaveshim gives as the reason the xfeatures in this XCR0 that the guest or the host lacks",
 	 diagnose_an_xcr0},
-	{"if KVM accepts an XCR0 with further xfeatures, xsaveshim allows them from then on, and counts those already dropped as lost",
+	{"if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows them from then on, and counts as lost those that a trim has dropped",
 	 xcr0_that_joins},
 	{"if an ioctl fails with EBADF, ENOTTY or EIO, xsaveshim concludes that the file descriptor is not a vCPU of this process",
 	 errors_of_no_vcpu},

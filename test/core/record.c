@@ -102,9 +102,9 @@ const struct test_case record_cases[] = {
 	 record_counts},
 	{"once the log is open, the record in memory that xsaveshim status reads says where the reports go",
 	 record_has_log},
-	{"if the record in a VMM's memory is empty or has another version, xsaveshim status takes no settings from the record",
+	{"if the record in a VMM's memory is empty, or has another version than xsaveshim status expects, xsaveshim status takes no settings from the record",
 	 record_of_another_version},
-	{"xsaveshim status refuses the record in a VMM's memory if a setting is out of range, and cuts a log path without a NUL",
+	{"xsaveshim status refuses the record in a VMM's memory if a setting is out of range, and shortens a log path that lacks a NUL",
 	 record_of_any_bytes},
 	{NULL, NULL},
 };

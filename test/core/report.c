@@ -225,7 +225,7 @@ static void report_cut(void)
 	report_send(&line);
 	text = read_text(report_pipe[0]);
 	same("length", strlen(text), sizeof(line.text));
-	same("only newline is the last byte", strchr(text, '\n') == text + strlen(text) - 1, true);
+	same("one newline, as the last byte", strchr(text, '\n') == text + strlen(text) - 1, true);
 }
 
 static void report_bad_settings(void)
@@ -306,7 +306,7 @@ const struct test_case report_cases[] = {
 	 report_what_was_learned},
 	{"at each log level, xsaveshim writes the reports of this level and of the more severe levels",
 	 report_levels},
-	{"xsaveshim puts a value in a report between quotes if a logfmt parser could not read the bare value",
+	{"in a report, xsaveshim puts quotes around a value that a logfmt parser could not read without quotes",
 	 report_quotes},
 	{"xsaveshim writes the least and the greatest 32-bit integer, and the greatest 64-bit mask, correctly into a report",
 	 report_numbers},

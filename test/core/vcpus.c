@@ -124,7 +124,7 @@ static void vcpus_forget(void)
 	same("dropped", vcpus_dropped(&vcpus, 14), 0x200);
 	vcpus_create(&vcpus, 14, 7);
 	same_vcpu("a new vCPU", vcpus_get(&vcpus, 14), (struct vcpu){VCPU_NO_CPUID, 7, 0, 0});
-	same("what a new vCPU has dropped", vcpus_dropped(&vcpus, 14), 0);
+	same("dropped xfeatures of a new vCPU", vcpus_dropped(&vcpus, 14), 0);
 	same("the first event of a new vCPU", vcpus_count(&vcpus, 14, VCPU_EVENT_REFUSED, 0x200),
 	     1);
 	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});

@@ -133,8 +133,8 @@ int remote_vcpu_id(pid_t tid, int fd)
 	return fd % 3 + (chance() ? 0 : 1);
 }
 
-// In the simulation, the threads 2 and 3 belong to this process, and the threads 0, 1, 4 and 5 to
-// this process's parent.
+// In the simulation, the threads 2 and 3 belong to the fuzzer, and the threads 0, 1, 4 and 5 to the
+// fuzzer's parent.
 static pid_t process_of(pid_t tid)
 {
 	static pid_t own, parent;
@@ -195,8 +195,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
-	// Not REFUSED_ABORT, with which the supervisor kills a process whose payload KVM would
-	// refuse. The input can choose the fuzzer's parent as this process.
+	// Not REFUSED_ABORT: the supervisor would kill a process whose payload KVM would refuse,
+	// and the input can make this process the fuzzer's parent.
 	chosen.refused = REFUSED_REPORT;
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// init, the only program of a small Linux guest. init and a child compute with SSE registers for
+// init, the only program of a small Linux guest. init and its child compute with SSE registers for
 // ever, and check every result. For each right result, the child prints '<' on the serial line, and
 // init prints '>'. Both print '!' for a wrong result.
 #include <emmintrin.h>

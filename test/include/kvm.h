@@ -80,8 +80,8 @@ struct cpuid_table {
 	struct kvm_cpuid_entry2 entries[KVM_CPUID_ENTRIES_MAX];
 };
 
-// Returns the guest's XCR0 (the xfeatures that the guest may use) if KVM_SET_CPUID2 sets this CPUID
-// table. Like KVM, reads the first entry of leaf 0xD whose index is 0 or is not significant.
+// Returns the XCR0 (the xfeatures that the guest may use) of a guest that has this CPUID table.
+// Like KVM, reads the first entry of leaf 0xD whose index is 0 or is not significant.
 static inline uint64_t guest_xcr0_of(const struct kvm_cpuid_entry2 *entries, uint32_t nent)
 {
 	for (uint32_t i = 0; i < nent && i < KVM_CPUID_ENTRIES_MAX; i++) {

@@ -16,10 +16,10 @@
 //	XSTATE_BV, the library must clear the bits of the xfeatures that the guest lacks, except FP
 //	and SSE. The library must not change any other bit of the payload.
 //
-// FIRST is the number of the first table or payload. SEED and the number determine each table and
-// each payload, so "oracle cpuid 1 SEED NUMBER" checks one table again. If the check of a table
-// fails, the program makes the table smaller as long as the check still fails, and then prints the
-// table.
+// FIRST is the number of the first table or payload. Each table and each payload depends only on
+// SEED and on its number, so "oracle cpuid 1 SEED NUMBER" checks one table again. If the check of a
+// table fails, the program makes the table smaller as long as the check still fails, and then
+// prints the table.
 //
 // The exit status is 0 if all checks pass, 1 after a mismatch, and 2 if KVM is not usable. The exit
 // status is 3 if KVM changes the CPUID tables that it gets, because the core cannot be compared
@@ -335,7 +335,7 @@ static void open_kvm(void)
 	new_vcpu();
 	list_xcr0s();
 	if (!keeps_the_leaf()) {
-		puts("this KVM does not keep leaf 0xD as it was set, so it cannot be the judge of it");
+		puts("this KVM changes leaf 0xD of CPUID tables: cannot compare the core with it");
 		exit(EXIT_NO_JUDGE);
 	}
 	kvm.affected = !takes_xstate_bv(XFEATURE_AVX);
@@ -408,7 +408,7 @@ static bool get_cpuid2_agrees(uint64_t xcr0)
 		return disagree("KVM_GET_CPUID2: errno", (uint64_t)errno, "for guest XCR0", xcr0);
 	answer = guest_cpuid_xcr0(got.entries, guest_cpuid_count(&got));
 	return answer == xcr0 ||
-	       disagree("the core says", xcr0, "of what KVM_GET_CPUID2 returns", answer);
+	       disagree("the core says", xcr0, "but for the table of KVM_GET_CPUID2", answer);
 }
 
 // Sets the CPUID table on the vCPU. Returns true if KVM and the model agree with the core. If KVM
@@ -491,7 +491,7 @@ static int run_tables(uint64_t count, uint64_t seed, uint64_t first)
 			disagrees_alone(&table);
 			printf("cut down: %s\n", mismatch);
 		} else {
-			puts("after another table only:");
+			puts("the core disagrees about this table only after another table:");
 		}
 		print_table(&table);
 		return EXIT_MISMATCH;
@@ -562,7 +562,8 @@ static bool payload_agrees(uint64_t seed, uint64_t number)
 				expected);
 	xstate_set_bv(payload, bv);
 	return !memcmp(before, given, sizeof(given)) ||
-	       disagree("XSTATE_BV", bv, "changed a byte elsewhere", expected);
+	       disagree("XSTATE_BV", bv, "the library changed another byte; XSTATE_BV & allowed",
+			expected);
 }
 
 static int run_payloads(uint64_t count, uint64_t seed, uint64_t first)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // An interposer of ioctl() that prints its own file name and the XSTATE_BV of each KVM_SET_XSAVE to
-// stderr. Tests preload copies of this library under different file names, in front of xsaveshim's
-// library and behind xsaveshim's library.
+// stderr. The tests preload copies of this library under different file names, in front of
+// xsaveshim's library and behind it.
 #include "interposer.h"
 #include "kvm.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Tests preload this library into `xsaveshim status`. If the environment variable HANG_PIDS lists a
-// process ID, an open() of /proc/PID never returns. The library simulates a system on which an
-// open() of a file in /proc/PID hangs until somebody kills the process that called open().
+// The tests preload this library into `xsaveshim status`. If the environment variable HANG_PIDS
+// lists a process ID, an open() of /proc/PID never returns. The library simulates a system on which
+// an open() of a file in /proc/PID hangs until somebody kills the process that called open().
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>

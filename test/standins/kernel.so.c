@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Makes the real KVM answer like the KVM of another kernel. Tests list this library behind
+// Makes the real KVM answer like the KVM of another kernel. The tests list this library behind
 // xsaveshim's library in LD_PRELOAD. This library makes no system calls of its own, so that the
 // library works under a VMM's seccomp filter. The library supports only one vCPU.
 //

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A fake KVM, the "stand-in". Tests list the stand-in behind xsaveshim's library in LD_PRELOAD
+// A fake KVM, the "stand-in". The tests list the stand-in behind xsaveshim's library in LD_PRELOAD
 // ("libxsaveshim.so standin.so"). The stand-in's KVM_SET_XSAVE refuses xfeatures that the guest
 // lacks. The descriptor of each VM and vCPU is a memfd with the state of this VM or vCPU. So
 // duplicated descriptors, inherited descriptors and reused descriptor numbers work as with KVM.
@@ -7,13 +7,13 @@
 // DEVICE=/dev/null. Environment variables change the stand-in's answers:
 //
 //	STANDIN_LOG=PATH	the stand-in appends a line for each ioctl to this file
-//	STANDIN_ANSWER=REQUEST=EIO,...	this request only returns this errno or number
+//	STANDIN_ANSWER=REQUEST=EIO,...	REQUEST does nothing but return this errno or number
 //	STANDIN_SUPPORTED=MASK	the xfeatures that this host's KVM supports; default 0x207
 //	STANDIN_LEAK=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 does not write nent, like Linux up to 6.4
 //	STANDIN_STRICT=1	KVM_SET_XSAVE refuses FP and SSE if the guest's CPUID does not
 //				enumerate them, like Linux from 5.17 to 5.19.11
-//	STANDIN_XCR0=MASK	KVM_SET_XCRS also accepts these bits if the guest's CPUID lacks
+//	STANDIN_XCR0=MASK	KVM_SET_XCRS accepts these bits even if the guest's CPUID lacks
 //				them, like a KVM that rewrites CPUID tables
 //	STANDIN_HIGH_FDS=N	vCPUs have descriptor numbers higher by N, even beyond RLIMIT_NOFILE
 #include <inttypes.h>

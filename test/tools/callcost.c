@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// callcost: makes each ioctl of a list 300 times, and prints how many TSC ticks the fastest of
-// these calls took. If the TSC counts instructions (test/kernels/run --icount), the number of ticks
-// is the number of instructions that the emulated machine executed during the call.
+// callcost: makes each ioctl of the list `calls` 300 times, and prints for each ioctl how many TSC
+// ticks its fastest call took. If the TSC counts instructions (test/kernels/run --icount), the
+// number of ticks is the number of instructions that the emulated machine executed during the call.
 #include <sys/mman.h>
 #include <x86intrin.h>
 

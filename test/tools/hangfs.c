@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
-// A FUSE file system with one file. Each write to the file hangs, or each close of the file,
-// depending on the second argument.
+// A FUSE file system with one file, on which every write hangs, or every close.
 //
 //	hangfs DIRECTORY write|flush
 //
 // hangfs mounts the file system on DIRECTORY, lets every user access the file system, and then
 // prints "ready". The only file is named "file" and is empty. With `write`, hangfs never answers
-// the kernel's write requests. With `flush`, hangfs never answers the kernel's flush requests. The
-// kernel sends a flush request when a process closes the file. So if an exec closes the file, the
-// exec hangs. hangfs prints "hangs" for each unanswered request. When hangfs ends, the kernel fails
-// these requests. hangfs needs root and /dev/fuse.
+// the kernel's write requests, so every write hangs. With `flush`, hangfs never answers the flush
+// requests, which the kernel sends when a process closes the file, so every close hangs, even an
+// exec that closes the file. hangfs prints "hangs" for each unanswered request. When hangfs ends,
+// the kernel fails these requests. hangfs needs root and /dev/fuse.
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>

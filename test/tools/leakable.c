@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Prints the bit and the name of an xfeature that this host's KVM does not support, for example
 // "0x200 pkru". On this host, every kernel refuses to load a payload that has this xfeature. If KVM
-// supports each of the two candidates, the program says so and exits with status 2.
+// supports both xfeatures of the list `candidates`, the program says so and exits with status 2.
 #include "kvm.h"
 
 // Real hosts have leaked these xfeatures. KVM supports PKRU only if the CPU has PKU, and BNDCSR

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A process that has the same kinds of descriptors as xsaveshim's supervisor. Tests check whether
-// `xsaveshim status` mistakes this process for a supervisor.
+// A process that has the same kinds of descriptors as xsaveshim's supervisor. The tests check
+// whether `xsaveshim status` mistakes this process for a supervisor.
 //
 //	pretender PID... [-- PROGRAM ARGUMENT...]
 //

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Restores and then saves a vCPU as one of three real VMMs does. The program makes the VMM's calls
 // in the VMM's order and on the same threads, and installs the VMM's seccomp filter at the same
-// moment. If the program then makes a system call that the filter does not allow, the kernel kills
-// the program.
+// point in this order. If the program then makes a system call that the filter does not allow, the
+// kernel kills the program.
 //
 //	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
 //

@@ -3,8 +3,8 @@
 // KVM_SET_XSAVE five times, without libc's ioctl(), and then sleeps until `many` ends. The payload
 // (the XSAVE buffer) has AVX, which the guest lacks. Prints "trimmed=N first-ns=N last-ns=N".
 // trimmed is the number of VMMs in which xsaveshim cleared AVX in all five payloads. A VMM's time
-// is the time of its fastest KVM_SET_XSAVE. first-ns and last-ns are the median times of the first
-// 100 VMMs and of the last 100 VMMs.
+// is the time of its fastest KVM_SET_XSAVE. first-ns is the median time of the first 100 VMMs, and
+// last-ns is that of the last 100 VMMs.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // pages KIND: calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has AVX and PKRU. The
-// vCPU's CPUID shows neither. A write to the payload's XSTATE_BV causes a page fault. If KIND is
-// absent or userfaultfd, a read causes a page fault, too. Prints KVM's result, and the XSTATE_BV
-// after the call. KIND is:
+// vCPU's CPUID shows neither. A write to the payload's XSTATE_BV causes a page fault. With the KIND
+// `absent` or `userfaultfd`, a read causes a page fault, too. Prints KVM's result, and the
+// XSTATE_BV after the call. KIND is:
 // - readonly: the page is read-only
 // - copied: the process shares the page copy-on-write with a child
 // - absent: the page maps a file, and the process has not touched the page yet

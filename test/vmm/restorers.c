@@ -5,7 +5,7 @@
 // For each vCPU the program prints a line "ID: N". N is the number of payloads whose XSTATE_BV was
 // exactly the vCPU's XCR0 after the call. If a call fails, the program also prints the error. With
 // "interrupted", a timer sends each thread SIGUSR1 every half millisecond, and the kernel restarts
-// the interrupted call. With "interruptible", or without this argument, somebody else can send
+// the interrupted call. With "interruptible", or without this argument, another process can send
 // SIGUSR1, and the kernel does not restart the interrupted call.
 #include <pthread.h>
 #include <signal.h>

@@ -46,7 +46,7 @@ static void *vcpu_main(void *arg)
 		// test checks only the payload's XSTATE_BV.
 		ioctl(vcpu, KVM_SET_XSAVE, payload);
 		if (get_xstate_bv(payload) != (sent & xcr0))
-			fail(id, "a payload was not trimmed to this vCPU's own mask");
+			fail(id, "a payload was not trimmed to this vCPU's XCR0");
 	}
 	return NULL;
 }

@@ -24,7 +24,7 @@
 
 #define PAGE 4096
 #define MAX_VCPUS 1024
-#define TOO_MANY_ENTRIES 100000 // KVM accepts at most 256 entries, before Linux 5.12 only 80
+#define TOO_MANY_ENTRIES 100000 // KVM accepts at most 256 entries
 #define GUEST_CODE 0x1000
 
 // Byte offsets in a payload, which is an XSAVE buffer (Intel SDM vol. 1, 13.4).
@@ -360,7 +360,7 @@ static void apply_option(unsigned char *payload, char *option)
 	uint64_t xcomp_bv;
 
 	if (!value)
-		errx(2, "%s: no such payload", option);
+		errx(2, "%s: no such payload option", option);
 	if (!strcmp(option, "xcomp_bv")) {
 		xcomp_bv = number(value);
 		memcpy(payload + XCOMP_BV, &xcomp_bv, sizeof(xcomp_bv));
@@ -369,7 +369,7 @@ static void apply_option(unsigned char *payload, char *option)
 	} else if (!strcmp(option, "mxcsr")) {
 		set_mxcsr(payload, (uint32_t)number(value));
 	} else {
-		errx(2, "%s: no such payload", option);
+		errx(2, "%s: no such payload option", option);
 	}
 }
 
@@ -769,7 +769,7 @@ static const struct step {
 	{"fd", "FD", step_fd, "select a descriptor by number", 0},
 	{"file", "PATH", step_file, "open a file and select its descriptor", 0},
 	{"dup", NULL, step_dup, "select a duplicate of the selected descriptor", 0},
-	{"dup-to", "FD", step_dup_to, "the same, with that number", 0},
+	{"dup-to", "FD", step_dup_to, "the same, with the number FD", 0},
 	{"close", NULL, step_close, "close the selected descriptor", 0},
 	{"raw", NULL, step_raw, "from here on: make system calls without libc's ioctl", 0},
 	{"libc", NULL, step_libc, "from here on: libc's ioctl", 0},
@@ -780,7 +780,7 @@ static const struct step {
 	{"vfork", NULL, step_vfork, "the same, in a child that shares the memory", 0},
 	{"helper", NULL, step_helper, "the same, in a child that shares the descriptors", 0},
 	{"exec", NULL, step_exec,
-	 "run the later steps in a new program that inherits the descriptor", 0},
+	 "run the later steps in a new program that inherits the selected descriptor", 0},
 	{"thread", NULL, step_thread, "run the later steps on another thread", 0},
 	{"small-thread", NULL, step_small_thread, "the same, with a stack of 16 KiB", 0},
 	{"signal", NULL, step_signal, "run the later steps in a signal handler", 0},
