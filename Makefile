@@ -3,8 +3,8 @@ VERSION := 0.2.0
 
 PREFIX ?= /usr
 # The dynamic loader searches the default LIBDIR, so LD_PRELOAD can name the library without a path. LIBDIR ends in
-# lib/x86_64-linux-gnu on Debian, and in lib64 on Fedora. Some versions of clang print nothing for -print-multiarch, so the Makefile
-# also checks which directory exists.
+# lib/x86_64-linux-gnu on Debian, and in lib64 on Fedora. Some versions of clang print nothing for -print-multiarch. With
+# them, the Makefile checks whether /usr/lib/x86_64-linux-gnu exists.
 MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
@@ -16,8 +16,8 @@ DATADIR ?= $(PREFIX)/share/xsaveshim
 DOCDIR ?= $(PREFIX)/share/doc/xsaveshim
 
 BUILD ?= build
-# The test suites give BUILD as an absolute path, but the .d files (dependencies) name objects by a relative path. So this line
-# makes BUILD relative.
+# The .d files (dependencies) name objects by a relative path, but the test suites call make with an absolute path as BUILD. So this
+# line makes a BUILD inside the source directory relative.
 override BUILD := $(patsubst $(CURDIR)/%,%,$(abspath $(BUILD)))
 CFLAGS ?= -O2
 # make check and CI set WERROR=-Werror. -Werror is not the default, because a newer compiler may print more warnings.
@@ -42,7 +42,8 @@ HOST := $(if $(and $(shell command -v clang),$(shell command -v bpftool)),$(BUIL
 all: $(LIBRARY) $(COMMAND) $(HOST) ## build the library, the command and the host mode (the default)
 	$(if $(HOST),,@echo 'make: the host mode (xsaveshim host) is not built, because clang or bpftool is missing; run: scripts/setup build')
 
-# make first checks that these headers are installed, because otherwise the compiler would fail at each file that includes them.
+# Before make compiles a file that may include these headers, it checks that they are installed. So if a header is missing, make
+# prints one clear message, instead of the compiler's errors for each of these files.
 HEADERS := seccomp.h jansson.h $(if $(HOST),bpf/libbpf.h)
 $(BUILD)/headers:
 	@mkdir -p $(@D)
@@ -55,7 +56,8 @@ $(BUILD)/headers:
 .DELETE_ON_ERROR:
 
 # make runs this rule for an unknown target, and `make -B` also runs it for each source file. For an existing file the rule does
-# nothing. For an unknown target it prints "No rule to make target", because debhelper looks for these words.
+# nothing. For an unknown target it prints "No rule to make target", because debhelper recognizes by these words that a target
+# does not exist.
 .DEFAULT:
 	$(if $(wildcard $@),@:,$(error No rule to make target '$@': make help lists the targets))
 
@@ -64,7 +66,8 @@ help: ## print these lines
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 # The library's functions do not begin with endbr64, because endbr64 would add an instruction to each ioctl. With LTO, the linker
-# would add endbr64 again. With -fcf-protection=return, a process can load the library and keep its shadow stack.
+# would add endbr64 again. -fcf-protection=return marks the code as compatible with shadow stacks, so that a process that loads the
+# library keeps its shadow stack.
 LIBRARY_COMPILE = $(COMPILE) -fPIC -ffunction-sections -fvisibility=hidden -fno-lto -fcf-protection=none -fcf-protection=return
 
 # An ioctl that the library only passes on runs no code of these objects, so they are optimized for size.
@@ -83,13 +86,14 @@ $(LIBRARY): $(BUILD)/preload/interpose.o $(CORE) preload/libxsaveshim.map
 	$(call show,LD)$(CC) $(CFLAGS) $(LDFLAGS) -fno-lto -shared -Wl,-soname,libxsaveshim.so -Wl,--version-script=preload/libxsaveshim.map \
 		-Wl,--gc-sections,-z,relro,-z,now,-z,nodelete,-z,noexecstack,-z,noseparate-code,-z,defs,-z,shstk -Wl,--as-needed -o $@ $(filter %.o,$^) -ldl
 
-# HARDENING has _FORTIFY_SOURCE only if the compiler optimizes, as _FORTIFY_SOURCE requires, and never with a sanitizer, from which
-# _FORTIFY_SOURCE would hide the calls to libc's functions.
+# HARDENING has _FORTIFY_SOURCE only if the compiler optimizes, because _FORTIFY_SOURCE needs this. With a sanitizer, HARDENING
+# never has _FORTIFY_SOURCE, because _FORTIFY_SOURCE would hide calls of libc's functions from the sanitizer.
 HARDENING ?= -fstack-protector-strong $(if $(findstring -fsanitize,$(CFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)), \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
 SHARED_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard shared/*.c))
 COMMAND_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard command/*.c supervise/*.c)) $(SHARED_OBJECTS)
-# host/ has xsaveshim-host, which `xsaveshim host` executes, and the BPF programs that xsaveshim-host loads.
+# host/ has the source of xsaveshim-host (the program that `xsaveshim host` executes) and of the BPF programs (*.bpf.c) that
+# xsaveshim-host loads.
 HOST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(filter-out %.bpf.c,$(wildcard host/*.c))) $(SHARED_OBJECTS)
 
 $(sort $(COMMAND_OBJECTS) $(HOST_OBJECTS)): $(BUILD)/%.o: %.c | $(BUILD)/headers
@@ -120,8 +124,8 @@ $(BUILD)/host/loader.o: $(BUILD)/host/programs.skel.h
 $(BUILD)/host/loader.o: CPPFLAGS += -isystem $(BUILD)/host
 
 # Every installed file, as HOW:MODE:FILE:PLACE. HOW is
-# copy: the file as it is; fill: the file, with the names of directories filled in;
-# settings: an administrator may change this file, so install keeps an existing file, and uninstall keeps a changed one.
+# copy: the file as it is; fill: the file, in which install replaces words such as @BINDIR@ (see FILL_IN);
+# settings: an administrator may change this file, so install does not overwrite it, and uninstall does not remove a changed one.
 PAGES := README.md NEWS.md SECURITY.md LICENSE $(wildcard docs/*)
 INSTALLED := \
 	copy:0644:$(LIBRARY):$(LIBDIR)/libxsaveshim.so \
@@ -172,7 +176,8 @@ ifeq ($(DESTDIR),)
 endif
 
 # uninstall first removes the systemd drop-in of xsaveshim-libvirt, because ld.so would print an error into each domain's log if the
-# drop-in named a missing library. If xsaveshim-libvirt exits with 1, the drop-in is gone but libvirt's daemon did not restart.
+# drop-in named a missing library. If xsaveshim-libvirt exits with 1, uninstall continues, because the drop-in is gone:
+# only a restart of libvirt's daemon or the removal of a test domain has failed.
 uninstall: ## remove what install put there, and what xsaveshim-libvirt enabled; changed settings stay
 	@if grep -qs '=$(LIBDIR)/libxsaveshim\.so$$' "$(DESTDIR)"/etc/systemd/system/*.service.d/xsaveshim.conf; then \
 		bash libvirt/xsaveshim-libvirt disable $(if $(DESTDIR),--root "$(DESTDIR)") || test $$? -eq 1; \

@@ -10,8 +10,8 @@
 #include "command.h"
 #include "subcommand_json.h"
 
-// The helper program's path in a build tree, and its path after an installation. Both are relative
-// to the directory of the xsaveshim command.
+// The paths of the helper program xsaveshim-host: in a build tree, and after an installation. Both
+// paths are relative to the directory that contains the xsaveshim command.
 static const char *const places[] = {HOST_HELPER, "../libexec/" HOST_HELPER};
 
 void host_helper_execute(char **argv)

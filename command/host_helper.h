@@ -12,8 +12,8 @@
 
 #define HOST_HELPER "xsaveshim-host"
 
-// Replaces this process by the helper program. Returns only on failure, and sets errno: to ENOENT
-// if the helper program is not installed.
+// Replaces this process by the helper program. Returns only on failure, with an error number in
+// errno. This number is ENOENT if the helper program is not installed.
 void host_helper_execute(char **argv);
 
 // Returns the JSON that `xsaveshim host status --json` prints. Returns NULL if this user is not

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // `xsaveshim status` forks a worker process, which inspects all processes one by one and sends its
 // findings back. If the worker sleeps and sends nothing for a second, `xsaveshim status` assumes
-// that a read in the /proc directory of the inspected process blocks the worker, skips this
-// process, and starts a new worker for the remaining processes.
+// that the worker is blocked because it reads a file in the inspected process's /proc directory.
+// Then `xsaveshim status` skips the inspected process, and starts a new worker for the remaining
+// processes.
 //
-// The library serves a VMM if the VMM has mapped the library, and if the library's record
-// (xsaveshim/record.h) in the VMM's memory says that the library has seen a vCPU. A supervisor
-// serves a VMM if the VMM has a seccomp filter, and if the supervisor holds a pidfd of the VMM and
-// runs as root or as the VMM's user.
+// The library serves a VMM if the VMM has mapped the library. But the library does not serve the
+// VMM if the library's record (xsaveshim/record.h) in the VMM's memory can be read, and says that
+// the library has not seen a vCPU. A supervisor serves a VMM if the VMM has a seccomp filter, and
+// if the supervisor holds a pidfd of the VMM and runs as root or as the VMM's user.
 #include "inspect.h"
 
 #include <dirent.h>
@@ -186,8 +187,8 @@ static size_t inspect_some(struct inspection *inspection, const pid_t *pids, siz
 			break;
 		}
 	}
-	// The function does not wait for the killed worker, because the worker may be blocked in
-	// the kernel.
+	// Do not wait for the worker's end: if the worker is blocked in the kernel, even SIGKILL
+	// may not end it.
 	kill(worker, SIGKILL);
 	close(channel);
 	return done;
@@ -214,9 +215,11 @@ static pid_t *list_processes(size_t *count)
 	return pids;
 }
 
-// Accepts a supervisor only if it runs as root or as the VMM's user, because any user can hold a
-// pidfd of any process. Checks all four user ids of the supervisor, because a set-uid program keeps
-// the real user id of the user that started the program.
+// Returns true if the supervisor serves the VMM. The supervisor must run as root or as the VMM's
+// user, because the supervisor's pidfd of the VMM proves nothing: any user can open a pidfd of any
+// process. All four user ids (real, effective, saved, file-system) must be those of root or of the
+// VMM's user: a set-uid program of root that any other user starts has the effective user id of
+// root, but the real user id of that other user.
 static bool serves(const struct supervision *supervision, const struct vmm *vmm)
 {
 	const uid_t *uids = supervision->supervisor_uids;

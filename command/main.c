@@ -12,19 +12,19 @@ static const struct subcommand {
 	const char *synopsis;
 	const char *summary;
 } subcommands[] = {
-#ifndef WITHOUT_RUN // the container image has no `run`
+#ifndef WITHOUT_RUN // defined for the container image, whose xsaveshim has no subcommand `run`
 	{"run", run_main, "[OPTION]... [--] VMM [ARGUMENT]...",
-	 "start a VMM, and drop restored xfeatures that its guest lacks"},
+	 "start a VMM, and drop the xfeatures that a restored guest lacks"},
 #endif
 	{"probe", probe_main, "[--json]", "show which xfeatures this host's KVM leaks and refuses"},
 	{"pair", pair_main, "[--matrix] [--json] HOST.json...",
-	 "judge whether guests of one host load on another"},
+	 "judge whether one host can load the guests that another host saves"},
 	{"status", status_main, "[--json]",
 	 "list the running VMMs and whether xsaveshim protects them"},
 	{"metrics", metrics_main, "[--output=FILE]",
-	 "print the findings of probe, status and host for Prometheus"},
+	 "print, for Prometheus, what probe, status and host status find"},
 	{"settings", settings_main, "[--domain]",
-	 "show the settings in effect, where each comes from, and problems"},
+	 "show the settings of a VMM started now, their sources, and errors"},
 	{"host", host_main, "enable|disable|status|watch",
 	 "protect all VMMs of this host, even running ones, by BPF programs"},
 };

@@ -78,16 +78,23 @@ static void print_probe(const json_t *probe)
 	const json_t *leaks = json_object_get(source, "leaks");
 	const json_t *refuses = json_object_get(destination, "refuses");
 
-	begin_metric("probe_known", "gauge", "1 if probe has an answer for this role of the host.");
+	begin_metric(
+		"probe_known", "gauge",
+		"1 if xsaveshim probe found out how this host behaves in this role (source: it saves guests; destination: it loads guests), else 0.");
 	print_value("probe_known", "role", "source", json_is_object(leaks));
 	print_value("probe_known", "role", "destination", json_is_object(refuses));
-	print_xfeatures("probe_leaks", "Xfeatures that this host leaks into guests that it saves.",
-			leaks);
-	print_xfeatures("probe_refuses", "Xfeatures that KVM refuses although it supports them.",
-			refuses);
-	print_xfeatures("probe_always_refuses",
-			"Xfeatures that KVM refuses because it does not support them.",
-			json_object_get(destination, "always_refuses"));
+	print_xfeatures(
+		"probe_leaks",
+		"1 for each xfeature that this host's KVM saves even for guests without it.",
+		leaks);
+	print_xfeatures(
+		"probe_refuses",
+		"1 for each xfeature that this host's KVM supports, but refuses to load for guests without it.",
+		refuses);
+	print_xfeatures(
+		"probe_always_refuses",
+		"1 for each xfeature that this host's KVM refuses to load because this KVM does not support it.",
+		json_object_get(destination, "always_refuses"));
 }
 
 static const char *protection_of(const json_t *vmm)
@@ -99,8 +106,9 @@ static const char *protection_of(const json_t *vmm)
 					 : "unprotected";
 }
 
-// Returns true if an earlier VMM in the list has the same supervisor. A supervisor counts the
-// events of all its VMMs together, so a sum must include these counts only once.
+// Returns true if the VMM with this index has the same supervisor as an earlier VMM in the list. A
+// supervisor counts the events of all its VMMs together, so the sum over all VMMs must include each
+// supervisor's counts only once.
 static bool is_counted_already(const json_t *vmms, size_t index)
 {
 	json_t *supervisor = json_object_get(json_array_get(vmms, index), "supervisor");
@@ -137,7 +145,9 @@ static void print_events(const json_t *vmms)
 	for (size_t i = 0; i < json_array_size(vmms); i++)
 		if (!is_counted_already(vmms, i))
 			add_counts(sums, json_object_get(json_array_get(vmms, i), "counts"));
-	begin_metric("vmm_events", "gauge", "How often each event occurred in the running VMMs.");
+	begin_metric(
+		"vmm_events", "gauge",
+		"How often each event of libxsaveshim(7) occurred in the running VMMs; events of the host mode are not counted here.");
 	print_counts("vmm_events", "event", sums);
 	json_decref(sums);
 }
@@ -147,7 +157,9 @@ static void print_vmms(const json_t *status)
 	static const char *const states[] = {"protected", "unprotected", "unknown"};
 	const json_t *vmms = json_object_get(status, "vmms");
 
-	begin_metric("vmms", "gauge", "Running VMMs, by whether xsaveshim protects them.");
+	begin_metric(
+		"vmms", "gauge",
+		"The number of running VMMs that xsaveshim status shows as protected, unprotected or unknown.");
 	for (size_t state = 0; state < 3; state++) {
 		json_int_t count = 0;
 
@@ -155,7 +167,8 @@ static void print_vmms(const json_t *status)
 			count += !strcmp(protection_of(json_array_get(vmms, i)), states[state]);
 		print_value("vmms", "state", states[state], count);
 	}
-	begin_metric("vmm_protected", "gauge", "0 for each VMM that is not known to be protected.");
+	begin_metric("vmm_protected", "gauge",
+		     "0 for each VMM that is unprotected or unknown; missing for a protected VMM.");
 	for (size_t i = 0; i < json_array_size(vmms); i++) {
 		const json_t *vmm = json_array_get(vmms, i);
 		const char *protection = protection_of(vmm);
@@ -174,9 +187,10 @@ static void print_vmms(const json_t *status)
 				0);
 	}
 	print_events(vmms);
-	print_single("processes_not_inspected", "gauge",
-		     "Processes that status could not inspect and that may be VMMs.",
-		     (json_int_t)json_array_size(json_object_get(status, "not_inspected")));
+	print_single(
+		"processes_not_inspected", "gauge",
+		"The number of processes that xsaveshim status could not inspect; each may be a VMM.",
+		(json_int_t)json_array_size(json_object_get(status, "not_inspected")));
 }
 
 static void print_host(json_t *host)
@@ -187,13 +201,17 @@ static void print_host(json_t *host)
 	if (json_unpack(host, "{s:s, s:s, s:o}", "state", &state, "pinned", &pinned, "counts",
 			&counts))
 		return;
-	print_single("host_enabled", "gauge",
-		     "1 if the host mode's programs are pinned, or are enabled at boot.",
-		     strcmp(pinned, "no") || !access(ENABLED_AT_BOOT, F_OK));
-	begin_metric("host_active", "gauge", "1 if the host mode is active; missing if unknown.");
+	print_single(
+		"host_enabled", "gauge",
+		"1 if the host mode's BPF programs are pinned, or if systemd enables the host mode at boot; else 0.",
+		strcmp(pinned, "no") || !access(ENABLED_AT_BOOT, F_OK));
+	begin_metric(
+		"host_active", "gauge",
+		"1 if the host mode is active, 0 if it is inactive; missing if its state is unknown.");
 	if (strcmp(state, "unknown"))
 		print_value("host_active", NULL, NULL, !strcmp(state, "active"));
-	begin_metric("host_calls_total", "counter", "The host mode's counts since it was enabled.");
+	begin_metric("host_calls_total", "counter",
+		     "The counts of xsaveshim host status since the host mode was enabled.");
 	json_object_del(counts, "under_way");
 	print_counts("host_calls_total", "outcome", counts);
 }
@@ -214,7 +232,8 @@ static void print_all(void)
 	print_vmms(status);
 	host = host_helper_status();
 	print_host(host);
-	print_single("last_success_timestamp_seconds", "gauge", "When these metrics were printed.",
+	print_single("last_success_timestamp_seconds", "gauge",
+		     "When xsaveshim metrics last printed all its metrics, in seconds since 1970.",
 		     time(NULL));
 	json_decref(probe);
 	json_decref(status);
@@ -240,8 +259,8 @@ static const char help[] =
 	"usage: xsaveshim metrics [--output=FILE [--interval=SECONDS]]\n\n"
 	"Prints what probe, status and host status find on this host, in the text format\n"
 	"of Prometheus. Run it as root.\n\n"
-	"  --output=FILE        replace FILE instead of printing\n"
-	"  --interval=SECONDS   replace FILE again every SECONDS seconds\n"
+	"  --output=FILE        write the metrics to FILE instead of stdout\n"
+	"  --interval=SECONDS   write FILE again every SECONDS seconds; do not exit\n"
 	"  -h, --help           print this\n\n"
 	"Exit status: 0 the metrics are printed; 1 probe or status failed, or FILE cannot\n"
 	"be written (FILE then stays as it was); 2 the command line is wrong.\n";
@@ -258,7 +277,7 @@ static unsigned int read_interval(const char *title, const char *text)
 	unsigned long seconds = strtoul(text, &end, 10);
 
 	if (*text < '0' || *text > '9' || *end || !seconds || seconds > UINT_MAX) {
-		warnx("--interval takes a number of seconds, not '%s'", text);
+		warnx("--interval takes a number of seconds from 1 up, not '%s'", text);
 		fail_usage(title);
 	}
 	return (unsigned int)seconds;

@@ -17,10 +17,12 @@ static void print_run_help(void)
 {
 	puts("usage: xsaveshim run [OPTION]... [--] VMM [ARGUMENT]...\n\n"
 	     "Starts a VMM. If the VMM restores a guest, xsaveshim drops the xfeatures that\n"
-	     "the guest lacks. A dynamic VMM or a script gets the library preloaded, and any\n"
-	     "other VMM gets a supervisor. The VMM keeps xsaveshim's pid and standard streams.\n\n"
-	     "  --supervise   use the supervisor, if the VMM calls the kernel without libc (as\n"
-	     "                a Go program may), or if a script starts a static VMM\n"
+	     "the guest lacks. A script, or a VMM with the same dynamic loader (ld.so) as\n"
+	     "xsaveshim, gets libxsaveshim.so preloaded; any other VMM gets a supervisor\n"
+	     "process. The VMM keeps xsaveshim's pid and standard streams.\n\n"
+	     "  --supervise   start a supervisor in any case: necessary if the VMM calls the\n"
+	     "                kernel without libc (as a Go program may), is setuid or setgid,\n"
+	     "                or has file capabilities, or if a script starts a static VMM\n"
 	     "  -h, --help    print this\n\n"
 	     "Settings (see xsaveshim.conf(5)); the first value of each is the default:");
 	for (enum setting setting = 0; setting < SETTINGS; setting++)

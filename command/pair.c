@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim pair: reads the JSON output of `xsaveshim probe` from several hosts. Judges whether
-// guests that one host saved load on another host.
+// xsaveshim pair: reads the JSON output of `xsaveshim probe` from several hosts. Judges whether one
+// host can load the guests that another host saves.
 #include "command.h"
 
 #include <err.h>
@@ -27,19 +27,20 @@ static const char help[] =
 	"usage: xsaveshim pair [--json] FROM.json [TO.json]\n"
 	"       xsaveshim pair --matrix [--json] HOST.json...\n"
 	"\n"
-	"Judges whether guests that the host FROM saves load on the host TO (without\n"
-	"TO.json: on this host). Each file is the output of `xsaveshim probe --json`.\n"
+	"Judges whether the host TO can load the guests that the host FROM saves. Without\n"
+	"TO.json, TO is this host. Each file is the output of `xsaveshim probe --json`.\n"
 	"pair compares only xfeatures, not CPU flags, MSRs or the TSC. The answer holds\n"
-	"for guests that were shown only xfeatures that both hosts support.\n"
+	"for guests whose CPUID shows only xfeatures that both hosts support.\n"
 	"\n"
-	"  --matrix    judge every pair of hosts; hosts with the same answers share a row\n"
+	"  --matrix    judge every pair of hosts; if probe gives the same answers for\n"
+	"              several hosts, these hosts share a row\n"
 	"  --json      print JSON\n"
 	"  -h, --help  print this\n"
 	"\n"
 	"Exit status: 0 the guests load; 1 they load only with xsaveshim; 2 unknown, or a\n"
 	"file cannot be read; 3 some guests do not load intact, even with xsaveshim:\n"
-	"guests that were shown an xfeature that TO lacks, or guests without XSAVE if\n"
-	"FROM loses their x87 and SSE state.\n";
+	"guests whose CPUID shows an xfeature that TO lacks, or guests without XSAVE if\n"
+	"FROM does not save their x87 and SSE state.\n";
 
 static const char *const answer_names[] = {
 	[PAIR_YES] = "yes", [PAIR_WITH_XSAVESHIM] = "with-xsaveshim", [PAIR_UNKNOWN] = "unknown"};
@@ -75,8 +76,8 @@ static bool read_mask(const char *file, json_t *json, const char *key, uint64_t 
 		*mask = strtoull(text, &end, 16);
 	if (!text || end == text || *end)
 		errx(EXIT_UNKNOWN,
-		     "%s: '%s' has no mask: is this the output of `xsaveshim probe --json`?", file,
-		     key);
+		     "%s: the key '%s' has no mask of xfeatures: is this file the output of `xsaveshim probe --json`?",
+		     file, key);
 	return true;
 }
 
@@ -204,19 +205,19 @@ static void print_result(struct pair_result result)
 			       by_names[i].name);
 	putchar('\n');
 	if (result.refused)
-		printf("%-18s %s, which FROM leaks into its guests\n", "refused",
+		printf("%-18s %s: leaked by FROM, refused by TO\n", "refused",
 		       xfeature_list(result.refused).text);
 	if (result.only_guests_without_xsave)
-		printf("%-18s only guests without XSAVE\n", "refused");
+		printf("%-18s only the payloads of guests without XSAVE\n", "refused");
 	if (result.no_if_shown)
-		printf("%-18s %s: choose a CPU model without them\n", "no if shown",
-		       xfeature_list(result.no_if_shown).text);
+		printf("%-18s %s: TO lacks these xfeatures, so choose a CPU model without them\n",
+		       "no if shown", xfeature_list(result.no_if_shown).text);
 	if (result.lost_when_saved)
-		printf("%-18s %s of guests without XSAVE: shut them down on FROM instead\n",
+		printf("%-18s %s of guests without XSAVE: shut these guests down instead of saving them\n",
 		       "lost when saved", xfeature_list(result.lost_when_saved).text);
 	if (result.needs_permission)
-		printf("%-18s %s: the VMM on TO must request them\n", "needs permission",
-		       xfeature_list(result.needs_permission).text);
+		printf("%-18s %s: the VMM on TO must request these xfeatures from the kernel\n",
+		       "needs permission", xfeature_list(result.needs_permission).text);
 }
 
 static int exit_status(struct pair_result result)
@@ -265,7 +266,8 @@ static void print_matrix(const struct group *groups, size_t count)
 	static const char *const words[] = {"yes", "with", "?"};
 
 	puts(SCOPE
-	     ".\nwith: only with xsaveshim. no: some guests do not load intact; `xsaveshim pair` says which.\n");
+	     ".\nyes: the guests load. with: the guests load only with xsaveshim. ?: unknown.\n"
+	     "/no: some guests do not load intact, even with xsaveshim; `xsaveshim pair FROM.json TO.json` says which.\n");
 	for (size_t i = 0; i < count; i++) {
 		printf("%3zu:", i + 1);
 		for (size_t j = 0; j < json_array_size(groups[i].names); j++)
@@ -331,7 +333,7 @@ int pair_main(int argc, char **argv)
 	files = argc - optind;
 	if (files < 1 || (files > 2 && !matrix))
 		errx(EXIT_UNKNOWN,
-		     "name the JSON file of FROM and perhaps that of TO, or use --matrix");
+		     "name the JSON files of one or two hosts, or of any number with --matrix");
 	do
 		count = add_host(&groups, count, argv[optind], load_file(argv[optind]));
 	while (++optind < argc);

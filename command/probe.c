@@ -27,8 +27,7 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/xstate.h"
 
-// The headers of some distributions do not define these numbers of
-// arch/x86/include/uapi/asm/prctl.h.
+// Some distributions have an old <asm/prctl.h>, which does not define these constants.
 #define ARCH_GET_XCOMP_SUPP 0x1021
 #define ARCH_GET_XCOMP_GUEST_PERM 0x1024
 
@@ -38,7 +37,8 @@
 
 #define NOTHING_TO_SHOW \
 	"KVM supports no xfeature beyond x87 and SSE on this host, so probe has none to test"
-#define KVM_GIVES "this KVM changes CPUID tables: a guest whose table enumerates no XCR0 has "
+#define KVM_GIVES \
+	"this host's KVM changes CPUID tables: even a guest whose table has no xfeatures gets "
 
 // The experiments load all user-space xfeatures that the Intel SDM defines: x87 and SSE together,
 // and every further xfeature alone.
@@ -70,11 +70,11 @@ struct probe {
 	uint64_t host_xcr0;
 	uint64_t kvm_xcr0;	// the xfeatures that KVM supports; 0: not known
 	uint64_t permitted;	// the xfeatures that this process may give to guests; 0: not known
-	uint64_t not_permitted; // the xfeatures for which this process lacks a permission
+	uint64_t not_permitted; // xfeatures that need a permission that this process lacks
 	size_t payload_size;	// the size of a payload; 0: not known
 	bool saved;		// the members `leaked` and `lost` are known
 	uint64_t leaked;
-	uint64_t lost;		 // x87 and SSE if KVM does not save them for a guest without XSAVE
+	uint64_t lost;		 // which of x87 and SSE KVM does not save for a guest without XSAVE
 	bool tried;		 // the next three members are known
 	uint64_t accepts;	 // xfeatures that KVM loads even if the guest lacks them
 	uint64_t refuses;	 // supported xfeatures that KVM refuses if the guest lacks them
@@ -101,7 +101,7 @@ struct names {
 	char text[512];
 };
 
-// Sets the answer's finding and reason if the finding is still PENDING.
+// Sets the answer's finding and reason, unless an earlier call has already set them.
 __attribute__((format(printf, 3, 4))) static void
 set_answer(struct answer *answer, enum finding finding, const char *format, ...)
 {
@@ -228,7 +228,8 @@ static bool create_guest(struct probe *probe, struct vm *guest)
 	return true;
 }
 
-// Returns the xfeatures that KVM should accept for a guest with this XCR0.
+// Returns the xfeatures of a guest with this XCR0: the XCR0's bits, and always x87 and SSE, which
+// even a guest without XSAVE has.
 static uint64_t allowed_by(uint64_t guest_xcr0)
 {
 	return policy_allowed((struct vcpu){.knowledge = VCPU_XCR0, .guest_xcr0 = guest_xcr0});
@@ -248,8 +249,9 @@ static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 	return error;
 }
 
-// The control experiment: loads and saves the lowest xfeature beyond x87 and SSE, for a guest that
-// has this xfeature. On today's CPUs, this xfeature is AVX. Unlike AMX, AVX needs no permission.
+// The control experiment: for a guest that has the lowest xfeature that KVM supports beyond x87 and
+// SSE, loads and saves this xfeature. On today's CPUs, it is AVX. Unlike AMX, AVX needs no
+// permission.
 static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct control *control)
 {
 	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);
@@ -292,8 +294,8 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 		return;
 	}
 	probe->leaked = bv & ~allowed_by(guest_xcr0);
-	// probe_control() has loaded x87 and SSE state that is not the initial state, so KVM must
-	// return both bits.
+	// probe_control() has loaded x87 and SSE state that is not the initial state, so the
+	// XSTATE_BV that KVM returns must have the bits of x87 and SSE.
 	probe->lost = control.error ? 0 : XFEATURE_FPSSE & ~bv;
 	if (probe->leaked)
 		set_answer(answer, BAD, "KVM_GET_XSAVE returned %s, which the guest does not have",
@@ -306,7 +308,7 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 			   problem);
 	else if (probe->lost)
 		set_answer(answer, BAD,
-			   "KVM_GET_XSAVE leaves out %s, which a guest without XSAVE has, too",
+			   "KVM_GET_XSAVE leaves out %s, which even a guest without XSAVE has",
 			   xfeature_names(probe->lost).text);
 	else if (!control.xfeature)
 		set_answer(answer, UNKNOWN, NOTHING_TO_SHOW);
@@ -322,7 +324,8 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 	probe->saved = answer->finding != UNKNOWN;
 }
 
-// Loads each permitted xfeature of XFEATURES_TRIED alone, but x87 and SSE together. Notes whether
+// Loads each xfeature of XFEATURES_TRIED alone, but x87 and SSE together. Skips an xfeature that
+// KVM does not report as supported because this process lacks the permission for it. Notes whether
 // KVM accepts the xfeature or refuses it with EINVAL. If a load fails with another errno, stops and
 // returns that errno. Returns 0 after the last load.
 static int try_xfeatures(struct probe *probe, const struct probe_vm *vm)
@@ -500,8 +503,8 @@ static const char *remedy(const struct probe *probe)
 	if (refuses)
 		return "start VMMs here with xsaveshim";
 	if (leaks)
-		return "start VMMs here with xsaveshim and XSAVESHIM_TRIM=save, or use xsaveshim on the hosts that load guests of this host";
-	return "compare this host with those that guests come from: xsaveshim pair";
+		return "start VMMs here with xsaveshim and XSAVESHIM_TRIM=save, or use xsaveshim on the hosts that load the guests saved here";
+	return "use xsaveshim pair to compare this host with each host that its guests come from";
 }
 
 static void print_text(const struct probe *probe)
@@ -532,11 +535,13 @@ static void print_text(const struct probe *probe)
 static const char help[] =
 	"usage: xsaveshim probe [--json]\n"
 	"\n"
-	"Shows which xfeatures this host leaks into the guests that it saves, and which\n"
-	"xfeatures it refuses to load for a guest that does not have them.\n"
+	"Shows which xfeatures this host's KVM leaks (saves although the guest does not\n"
+	"have them) or refuses (does not load if the guest does not have them), and\n"
+	"whether KVM loses (does not save) the x87 and SSE of a guest without XSAVE.\n"
 	"\n"
-	"Exit status: 0 this host leaks and loses no xfeatures, and refuses none that its\n"
-	"KVM supports; 1 it leaks, loses or refuses some; 2 probe cannot tell.\n";
+	"Exit status: 0 KVM leaks and loses no xfeature, and refuses none that it\n"
+	"supports; 1 KVM leaks or loses an xfeature, or refuses one that it supports;\n"
+	"2 probe cannot tell.\n";
 
 int probe_main(int argc, char **argv)
 {

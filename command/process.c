@@ -27,7 +27,7 @@
 #define LISTENER_LINK "anon_inode:seccomp notify"
 #define DELETED " (deleted)"
 
-// More than 6 MiB, Linux's limit for the arguments of a process.
+// Room for /proc/PID/cmdline: Linux limits the arguments of a process to 6 MiB.
 #define TEXT_MAX (8 << 20)
 
 // The library and the xsaveshim command each have less writable data than DATA_MAX.
@@ -58,8 +58,8 @@ static bool find_magic(int memory, uint64_t start, uint64_t end, uint64_t *addre
 	return false;
 }
 
-// Searches the process's memory from start to end for the record (xsaveshim/record.h) of the
-// library or of a supervisor, and reads the record.
+// Searches the process's memory from start to end for the record of settings and event counts
+// (xsaveshim/record.h) that the library or a supervisor keeps there, and reads the record.
 static void read_record(struct image *image, int proc_dirfd, uint64_t start, uint64_t end)
 {
 	int memory = openat(proc_dirfd, "mem", O_RDONLY | O_CLOEXEC);
@@ -86,9 +86,10 @@ static void read_record(struct image *image, int proc_dirfd, uint64_t start, uin
 	close(memory);
 }
 
-// Finds the process's mappings of a file with this name, and reads the record (xsaveshim/record.h)
-// in these mappings. If the mappings cannot be read, sets errno and returns false. If the process
-// has just exited, errno is ESRCH.
+// Finds the process's mappings of a file with this name, and reads the record of settings and event
+// counts (xsaveshim/record.h) in these mappings. If the list of mappings cannot be opened, sets
+// errno and returns false. If the list is empty, because the process has just exited, sets errno to
+// ESRCH and returns false.
 static bool find_image(struct image *image, int proc_dirfd, const char *name)
 {
 	int fd = openat(proc_dirfd, "maps", O_RDONLY | O_CLOEXEC);
@@ -186,9 +187,9 @@ static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX
 	return true;
 }
 
-// Returns true if the inspected process executes the same file as this command. Also accepts a
-// removed file of the same name, because an upgrade of xsaveshim removes the file that running
-// supervisors execute. Sets `name` to the name of the file that the inspected process executes.
+// Returns true if the inspected process executes the same file as this command, or a removed
+// file of the same name, because an upgrade of xsaveshim removes the file that running supervisors
+// execute. Sets `name` to the name of the file that the inspected process executes.
 static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 {
 	char own_name[PATH_MAX];
@@ -224,7 +225,7 @@ static void visit_pidfds(int proc_dirfd, struct supervision *supervision,
 
 // Inspects a process that holds the listener of a seccomp filter. Treats the process as a
 // supervisor only if the process runs the xsaveshim command, because container managers hold
-// listeners, too. The process's name proves nothing, because any user can choose a process's name.
+// listeners, too. Does not look at the process's name (comm), because any process can set its own.
 static void inspect_supervisor(pid_t pid, int proc_dirfd, const struct process_visitor *visitor)
 {
 	static struct supervision supervision;
@@ -292,7 +293,8 @@ static bool shares_table(const pid_t *threads, size_t count, pid_t tid)
 }
 
 // For each descriptor table other than the main thread's, inspects one thread that uses the table.
-// If the main thread has ended, it has no table, so the remaining threads' table is inspected, too.
+// If the main thread has ended, it has no table, so the loop inspects one thread for each table of
+// the process.
 static bool inspect_threads(struct vmm *vmm, int proc_dirfd, const struct process_visitor *visitor)
 {
 	int fd = openat(proc_dirfd, "task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

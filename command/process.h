@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Inspects one process, which may be a VMM or a supervisor. Reading a file in the process's /proc
-// directory may block for ever, and even SIGKILL may not end the reader. Therefore, only a worker
-// process (inspect.c) may call process_inspect().
+// directory may block for ever, and even SIGKILL may not end the reader. Therefore, only the worker
+// process that `xsaveshim status` forks may call process_inspect(): if the worker is blocked,
+// `xsaveshim status` starts another worker and continues (inspect.c).
 #ifndef XSAVESHIM_PROCESS_H
 #define XSAVESHIM_PROCESS_H
 
@@ -17,7 +18,7 @@ enum mode {
 	MODE_BYPASSED, // the VMM has loaded the library, but calls the kernel without libc
 	MODE_LIBRARY,
 	MODE_SUPERVISOR,
-	MODE_HOST, // process_inspect() cannot find this mode in /proc
+	MODE_HOST, // the host mode; /proc does not show it, so status.c sets this value
 };
 
 // The contents of the record (xsaveshim/record.h) that the library or a supervisor keeps in memory.
@@ -61,7 +62,7 @@ struct supervision {
 };
 
 struct process_visitor {
-	void (*vmm)(const struct vmm *vmm); // the VMM's mode is not set yet
+	void (*vmm)(const struct vmm *vmm); // vmm->mode is not set: inspect.c sets it later
 	void (*supervision)(const struct supervision *supervision);
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// xsaveshim run: starts a VMM. A script gets the library, and so does a VMM whose dynamic loader
-// (ld.so) can load the library. Any other VMM gets a supervisor.
+// xsaveshim run: starts a VMM, or a script that starts a VMM. Preloads the library into a script,
+// and into a VMM whose dynamic loader (ld.so) can load the library. Starts a supervisor for any
+// other VMM, and if the option --supervise asks for one.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -35,7 +36,8 @@ static void find_vmm(struct executable *vmm, const char *name)
 		fail_exec(name);
 	if (vmm->kind == EXECUTABLE_OTHER_MACHINE)
 		errx(EXIT_NOT_EXECUTABLE,
-		     "%s: not an x86-64 program, and xsaveshim serves only those", vmm->path);
+		     "%s: not an x86-64 program, and xsaveshim serves only x86-64 programs",
+		     vmm->path);
 	if (vmm->kind == EXECUTABLE_UNKNOWN)
 		errx(EXIT_NOT_EXECUTABLE, "%s: neither an ELF program nor a script with a #! line",
 		     vmm->path);
@@ -106,7 +108,8 @@ static void check_library(const char *name)
 	}
 	if (strpbrk(name, ": "))
 		errx(EXIT_OWN_FAILURE,
-		     "LD_PRELOAD cannot name '%s': move it to a path without space or colon", name);
+		     "LD_PRELOAD cannot name '%s': move the library to a path without space or colon",
+		     name);
 }
 
 // Puts the library into LD_PRELOAD, before the libraries that are already there.
@@ -138,7 +141,8 @@ static void preload_library(const struct settings *settings, const struct execut
 	log_init(&log, settings->log, settings->log_path, settings->log_level);
 	if (!log_takes(&log, LOG_LEVEL_DEBUG))
 		return;
-	// Do not report wrong settings or a log that cannot be opened: the library in the VMM does.
+	// Do not report wrong settings or a log that cannot be opened: the library in the VMM
+	// reports them.
 	log.pid = getpid();
 	log_open(&log, &error);
 	report_begin(&line, &log, LOG_LEVEL_DEBUG, "run");
@@ -159,7 +163,7 @@ static void limit_to_restores(struct settings *settings, bool is_option)
 	if (is_option)
 		errx(EXIT_OWN_FAILURE,
 		     "a supervisor cannot trim what KVM saves: use --trim=restore");
-	warnx("warning: %s=%s: a supervisor cannot trim what KVM saves: it only trims what the VMM restores",
+	warnx("warning: %s=%s: a supervisor cannot trim what KVM saves, so it trims only what the VMM restores",
 	      settings_key(SETTING_TRIM), settings_text(settings, SETTING_TRIM));
 	settings->trim = TRIM_RESTORE;
 }

@@ -28,11 +28,11 @@ static const char help[] =
 	"Prints the settings in effect, where each comes from, and every problem of\n"
 	"the settings file and the environment.\n"
 	"\n"
-	"  --domain    read the settings as the user of libvirt's domains, and without\n"
-	"              the environment, as a domain does\n"
+	"  --domain    print the settings that a libvirt domain would read: as the user\n"
+	"              that runs libvirt's domains, and without the environment\n"
 	"  -h, --help  print this\n"
 	"\n"
-	"Exit status: 0 no problem; 1 a problem was found; 2 cannot read the settings.\n";
+	"Exit status: 0 no problem; 1 a problem was found; 2 --domain failed.\n";
 
 // Reads the user that runs libvirt's domains: the NAME in the last line `user = "NAME"` of
 // qemu.conf. Returns false if qemu.conf does not set the user.
@@ -91,11 +91,11 @@ static void become_domain_user(void)
 	const struct passwd *user = domain_user();
 
 	if (geteuid())
-		errx(2, "--domain reads the settings as the user %s: run this as root",
+		errx(2, "--domain must become the user %s to read the settings: run this as root",
 		     user->pw_name);
 	if (initgroups(user->pw_name, user->pw_gid) || setgid(user->pw_gid) || setuid(user->pw_uid))
 		err(2, "cannot become the user %s", user->pw_name);
-	printf("as a libvirt domain reads them, with the user %s\n", user->pw_name);
+	printf("the settings of a libvirt domain that runs as the user %s\n", user->pw_name);
 }
 
 static void print_source(const char *source, unsigned int line)
@@ -129,8 +129,8 @@ static void print_problem(const struct settings_problem *problem)
 		printf(": %s accepts %s, not '%s': %s is used\n", problem->key, problem->accepted,
 		       clean(problem->value).text, problem->used);
 	else
-		printf(": there is no setting '%s': use %s\n", clean(problem->key).text,
-		       problem->accepted);
+		printf(": there is no setting '%s': the settings are %s\n",
+		       clean(problem->key).text, problem->accepted);
 }
 
 static void print_problems(const struct settings *settings)
@@ -140,7 +140,7 @@ static void print_problems(const struct settings *settings)
 	for (unsigned int i = 0; i < settings->problems && i < kept; i++)
 		print_problem(&settings->problem[i]);
 	if (settings->problems > kept)
-		printf("problem: there are %u more\n", settings->problems - kept);
+		printf("problem: %u more problems are not shown\n", settings->problems - kept);
 }
 
 static bool parse_options(int argc, char **argv)

@@ -33,7 +33,7 @@ static const char *const mode_names[] = {
 	[MODE_HOST] = "host"};
 
 // The keys of the counts in the JSON output. In the text output, each key is a column's heading, in
-// upper case and with hyphens.
+// upper case and with hyphens instead of underscores.
 static const char *const count_names[RECORD_COUNTS] = {
 	[RECORD_TRIMMED] = "trimmed",
 	[RECORD_WOULD_TRIM] = "would_trim",
@@ -84,8 +84,8 @@ static enum protection protection_of_all(const struct inspection *inspection)
 		       : PROTECTED;
 }
 
-// Returns true if the setting is known for this VMM. The host mode has only the settings trim and
-// refused.
+// Returns true if this VMM's value of the setting is known. The host mode has only the settings
+// trim and refused.
 static bool has_setting(const struct vmm *vmm, enum setting setting)
 {
 	return vmm->state.known &&
@@ -115,7 +115,8 @@ static bool is_replaced(const struct vmm *vmm)
 	return has_library(vmm) && vmm->library.replaced;
 }
 
-// Returns false in the host mode, which counts the events of all VMMs together.
+// Returns true if the counts of the VMM or of its supervisor are known. Returns false in the host
+// mode, which counts the events of all VMMs together.
 static bool has_counts(const struct vmm *vmm)
 {
 	return vmm->state.known && vmm->mode != MODE_HOST;
@@ -250,11 +251,11 @@ static const char *obstruction_remedy(enum obstruction obstruction)
 			       ? "run this as root"
 			       : "run this with all of root's capabilities, outside of any container";
 	case NO_ANSWER:
-		return "the kernel gave no answer about them within a second, perhaps because they have mapped a file of a file system that hangs: look at them, and run this again";
+		return "the kernel gave no answer about them within a second: find out why (perhaps they have mapped a file of a file system that hangs), and run this again";
 	case NO_TIME:
 		break;
 	}
-	return "other processes took 30 seconds: run this again";
+	return "xsaveshim status stopped after 30 seconds, before it reached them: run this again";
 }
 
 // Prints each of the first NAMED_PIDS pids. Prints "..." once for all further pids.
@@ -322,13 +323,14 @@ static bool is_counted_by_supervisor(const struct vmm *vmm)
 static void print_notes(const struct inspection *inspection)
 {
 	static const char all_modes[] =
-		": restart them under `xsaveshim run` or with libxsaveshim.so preloaded, with XSAVESHIM_TRIM=restore or both, or enable `xsaveshim host`";
+		": restart them under `xsaveshim run` or with libxsaveshim.so preloaded, and with XSAVESHIM_TRIM=restore or XSAVESHIM_TRIM=both; or run `xsaveshim host enable` instead";
 	static const char libvirt[] =
-		": run `xsaveshim-libvirt enable`, and then stop and start them, or save and restore them (`xsaveshim-libvirt status` says what each needs), or enable `xsaveshim host`";
+		": run `xsaveshim-libvirt enable`, and then do for each VMM what `xsaveshim-libvirt status` says (stop and start it, or save and restore it); or run `xsaveshim host enable` instead";
 
 	if (print_vmms(inspection, is_other_unprotected, "not protected"))
 		puts(all_modes);
-	if (print_vmms(inspection, is_libvirts_unprotected, "not protected and started by libvirt"))
+	if (print_vmms(inspection, is_libvirts_unprotected,
+		       "were started by libvirt and are not protected"))
 		puts(libvirt);
 	if (count(inspection, is_bypassed))
 		puts("bypassed: the VMM has the library, but calls the kernel without libc, so the library does not see its calls: restart it under `xsaveshim run --supervise`");
@@ -336,11 +338,11 @@ static void print_notes(const struct inspection *inspection)
 		printf(": %s\n",
 		       geteuid()
 			       ? "only root may read their settings: run this as root"
-			       : "the version of their library or supervisor is not the version of this command, so this command cannot read their settings: restart them");
+			       : "the version of their library or supervisor is not the version of this command, so this command cannot read their settings: restart these VMMs");
 	if (count(inspection, is_replaced))
 		puts("(replaced): the library's file has been removed or replaced, and the VMM still runs with the old library");
 	if (count(inspection, has_fallen_back))
-		puts("log_in_use: the log does not take reports, so reports go to log_in_use instead (none: reports are lost)");
+		puts("log_in_use: the place after log= takes no reports, so they go to the place after log_in_use= (none: they are lost)");
 	if (count(inspection, is_counted_by_supervisor))
 		puts("*: counted for all VMMs of the same supervisor together");
 	for (enum obstruction obstruction = NOT_PERMITTED; obstruction <= NO_TIME; obstruction++)
@@ -383,9 +385,10 @@ static const struct check {
 	const char *what;
 } checks[] = {
 	{CHECK_CRITICAL, is_unprotected, "not protected"},
-	{CHECK_CRITICAL, has_refused, "had a payload refused by KVM"},
+	{CHECK_CRITICAL, has_refused, "had a payload or an XCR0 refused by KVM"},
 	{CHECK_CRITICAL, has_lost, "lost state"},
-	{CHECK_WARNING, has_refused_state, "had other state refused by KVM"},
+	{CHECK_WARNING, has_refused_state,
+	 "had vCPU state other than payloads and XCR0s refused by KVM"},
 	{CHECK_WARNING, has_fallen_back, "with a log that takes no reports"},
 	{CHECK_WARNING, is_replaced, "with a library whose file was replaced"},
 	{CHECK_UNKNOWN, is_unknown, "with unknown settings"},
@@ -460,8 +463,9 @@ static int report_check(const struct inspection *inspection)
 
 static const char help[] =
 	"usage: xsaveshim status [--json | --check]\n\n"
-	"Lists the running VMMs, and shows for each VMM whether and how often xsaveshim\n"
-	"trims what it restores. With --check, prints one line, as monitoring plugins do.\n\n"
+	"Lists the running VMMs, and shows for each VMM whether xsaveshim trims the\n"
+	"payloads that the VMM loads, and how often it did. With --check, prints one\n"
+	"line, as monitoring plugins do.\n\n"
 	"Exit status: 0 all VMMs are protected; 1 a VMM is not protected; 2 no VMM is\n"
 	"known to be unprotected, but some processes or settings could not be read.\n"
 	"With --check: 0 ok, 1 warning, 2 critical, 3 unknown.\n";

@@ -21,7 +21,8 @@
 // descriptors.
 #define LOG_FD_MIN 1000
 
-static_assert(sizeof(struct stat) == 144, "the old fstat(2) on x86-64 fills in libc's struct stat");
+static_assert(sizeof(struct stat) == 144,
+	      "on x86-64, SYS_fstat fills in 144 bytes, the size of libc's struct stat");
 
 static const struct sockaddr_un syslog_address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
 
@@ -117,10 +118,13 @@ bool log_is_open(const struct log *log)
 	return atomic_load_explicit(&log->opened, memory_order_acquire);
 }
 
-// The log calls syscall() instead of open(), connect() and close(), which are cancellation points
-// (see write_line). If only close() bypassed libc, ThreadSanitizer would miss that the descriptor
-// was closed, and would report a race when libc opened another file with the same number. So the
-// log's other calls on descriptors also bypass libc.
+// open(), connect() and close() are cancellation points. The log calls syscall() instead, because a
+// VMM's thread that calls ioctl() must not be cancelled inside the log.
+//
+// ThreadSanitizer sees only calls of libc's functions. If it saw that the log opened a descriptor,
+// but not that the log closed it, it would report a race when libc opened another file with the
+// same number. So the log calls syscall() for everything that it does with its descriptors, except
+// for poll().
 static int open_file(const char *path, int flags)
 {
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
@@ -298,8 +302,8 @@ bool log_takes(const struct log *log, enum log_level level)
 	return log->target != LOG_NONE && verbosity[level] <= verbosity[log->level];
 }
 
-// The VMM's thread is inside ioctl(), which is not a cancellation point. So the log calls syscall()
-// instead of write() and sendmsg(), which are cancellation points.
+// In the library, the log writes while a VMM's thread is inside ioctl(), which is not a cancellation
+// point. So the log calls syscall() instead of write() and sendmsg(), which are cancellation points.
 static bool write_line(const struct log *log, struct log_file file, char *line, size_t length)
 {
 	struct pollfd target = {.fd = file.fd, .events = POLLOUT};

@@ -10,7 +10,7 @@
 #define VALUES_MAX 4
 #define PREFIX "XSAVESHIM_"
 
-// The names of each setting, and the values in the order of the setting's enum.
+// For each setting: its three names, and the names of its values in the order of its enum.
 static const struct {
 	const char *key;
 	const char *option;

@@ -7,8 +7,9 @@
 #include "xsaveshim/rate_limit.h"
 
 // A vCPU's word in vcpus.words has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits
-// 46 to 61, and an enum vcpu_knowledge in bits 62 and 63. If guest_xcr0 and enabled_xcr0 are in the
-// vCPU's element of vcpus.slots, the word has XCR0_IN_SLOT in place of VCPU_XCR0.
+// 46 to 61, and an enum vcpu_knowledge in bits 62 and 63. If guest_xcr0 does not fit into 46 bits,
+// or enabled_xcr0 is not 0, both are in the vCPU's element of vcpus.slots, and bits 62 and 63 of
+// the word have XCR0_IN_SLOT instead of VCPU_XCR0.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62
@@ -16,15 +17,15 @@
 #define XCR0_IN_SLOT 3
 
 static_assert(VCPU_UNKNOWN == 0 && VCPU_XCR0 < XCR0_IN_SLOT,
-	      "a zeroed word means VCPU_UNKNOWN, and XCR0_IN_SLOT is a value of its own");
+	      "a zeroed word means VCPU_UNKNOWN, and no enum vcpu_knowledge equals XCR0_IN_SLOT");
 
-// In an element of slot_of, HAS_HISTORY says that the descriptor's slot has a history of events. If
-// HAS_HISTORY is clear, no function reads the history, because even a read may make the kernel
-// allocate a page of memory.
+// In vcpus.slot_of[fd], the bit HAS_HISTORY says that fd's slot has a history: counts of events, or
+// dropped xfeatures. If HAS_HISTORY is clear, no function reads the history, because even a read
+// may make the kernel allocate a page of memory.
 #define HAS_HISTORY 0x8000
 #define NUMBER_MASK (HAS_HISTORY - 1)
 
-static_assert(VCPUS_SLOTS < HAS_HISTORY, "a slot's number plus one fits into slot_of");
+static_assert(VCPUS_SLOTS < HAS_HISTORY, "a slot's index plus one fits below HAS_HISTORY");
 
 static bool is_inside(int fd)
 {
@@ -129,8 +130,8 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 		store(&slot->guest_xcr0, vcpu.guest_xcr0);
 		store(&slot->enabled_xcr0, vcpu.enabled_xcr0);
 	}
-	// Because of memory_order_release, a thread that finds XCR0_IN_SLOT in the word also reads
-	// the new XCR0s.
+	// Because of memory_order_release, a thread that reads XCR0_IN_SLOT from the word then
+	// reads the XCR0s that are stored above.
 	atomic_store_explicit(
 		&vcpus->words[number - 1],
 		knowledge << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |

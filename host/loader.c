@@ -86,10 +86,12 @@ static const char *locked_by(pid_t pid)
 {
 	static char reason[160];
 
-	// F_GETLK gives no pid if the process that holds the lock is in another pid namespace.
+	// If the process that holds the lock is not visible in this pid namespace, F_GETLK gives
+	// the pid 0.
 	snprintf(reason, sizeof(reason),
-		 pid > 0 ? "process %d holds " LOCK ": wait for its end, or end it"
-			 : "a process of a container (%d) holds " LOCK ": wait for its end",
+		 pid > 0 ? "process %d holds " LOCK ": wait until that process ends, or end it"
+			 : "a process of another pid namespace (pid %d in this one) holds " LOCK
+			   ": wait until that process ends",
 		 pid);
 	return reason;
 }
@@ -278,8 +280,8 @@ bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COU
 {
 	if (!attachment->counts)
 		return false;
-	// Reads the counts of exits before the counts of entries, so that their difference is never
-	// negative: see under_way() in main.c.
+	// Reads the counts of exits before the counts of entries, so that under_way() in main.c,
+	// which subtracts exits from entries, never gets a negative result.
 	for (uint32_t i = HOST_COUNTS; i-- > 0;)
 		counts[i] = __atomic_load_n(&attachment->counts[i], __ATOMIC_ACQUIRE);
 	return true;
@@ -319,38 +321,42 @@ static void check_once(struct host_check *check, const struct attachment *attach
 	uint64_t misses = kretprobe_misses();
 
 	if (!selftest_run(&check->selftest))
-		conclude(check, HOST_UNKNOWN, "the probe of KVM failed: %s", selftest->problem);
+		conclude(check, HOST_UNKNOWN, "the test with a VM failed: %s", selftest->problem);
 	else if (!attachment->program && selftest->cleared)
 		conclude(check, HOST_UNKNOWN,
-			 "%s was cleared from a payload, but not by programs that are visible here",
+			 "%s was cleared from a payload, but xsaveshim finds no program attached",
 			 tested_xfeature(selftest));
 	else if (!attachment->program)
-		conclude(check, HOST_INACTIVE, "it is not enabled");
+		conclude(check, HOST_INACTIVE, "the host mode is not enabled");
 	else if (!counted || !loader_counts(attachment, after))
-		conclude(check, HOST_UNKNOWN,
-			 "another version loaded the programs: run `xsaveshim host enable` again");
+		conclude(
+			check, HOST_UNKNOWN,
+			"another version of xsaveshim loaded the programs: run `xsaveshim host enable` to replace them");
 	else if (after[HOST_COUNT_PROBE_ENTRIES] - before[HOST_COUNT_PROBE_ENTRIES] <
 		 SELFTEST_CALLS)
 		conclude(check, HOST_INACTIVE,
 			 "the programs are attached, but the kernel does not call them: %s",
 			 why_not_called());
 	else if (after[HOST_COUNT_PROBE_EXITS] - before[HOST_COUNT_PROBE_EXITS] < SELFTEST_CALLS)
-		conclude(check, HOST_INACTIVE,
-			 "the kernel calls no program at the exits of ioctls: %s",
-			 kretprobe_misses() > misses ? "too many threads hang in an ioctl of a vCPU"
-						     : why_not_called());
+		conclude(
+			check, HOST_INACTIVE,
+			"the kernel calls the programs at entries of ioctls, but not at exits: %s",
+			kretprobe_misses() > misses
+				? "no instance of xsaveshim's kretprobe is free, because too many threads hang in ioctls of vCPUs"
+				: why_not_called());
 	else if (policy_trims(trim, XSAVE_RESTORE) && !selftest->cleared)
 		conclude(check, HOST_INACTIVE,
-			 "%s stayed in a payload of a VM whose guest lacks it",
+			 "the programs left %s, which the test guest lacks, in a payload",
 			 tested_xfeature(selftest));
 	else if (policy_trims(trim, XSAVE_SAVE) && selftest->returned)
-		conclude(check, HOST_INACTIVE, "a VM saved an xfeature that its guest lacks");
+		conclude(check, HOST_INACTIVE,
+			 "the programs left an xfeature, which the test guest lacks, in a payload");
 	else if (policy_trims(trim, XSAVE_RESTORE))
 		conclude(check, HOST_ACTIVE,
-			 "%s was cleared from a payload of a VM whose guest lacks it",
+			 "the programs cleared %s, which the test guest lacks, from a payload",
 			 tested_xfeature(selftest));
 	else
-		conclude(check, HOST_ACTIVE, "the programs counted the calls of a VM");
+		conclude(check, HOST_ACTIVE, "the programs counted the ioctls of a test VM");
 }
 
 struct host_check loader_check(const struct attachment *attachment)
@@ -401,10 +407,10 @@ const char *loader_disable(const struct attachment *attachment)
 	static struct host_check check;
 
 	if (!attachment->pinned)
-		return "the programs are pinned in another bpffs instance, perhaps a container's: run this where they were enabled";
+		return "the programs are pinned in another bpffs instance, perhaps in a container: run `xsaveshim host disable` where the host mode was enabled";
 	retire(PINS);
 	if (!wait_until_gone())
-		return "the programs are still attached: another process or bpffs instance holds them, too";
+		return "the pins are removed, but the programs are still attached: another process or another bpffs instance holds them";
 	check = wait_until_detached();
 	return check.selftest.cleared ? check.reason : NULL;
 }
@@ -430,7 +436,7 @@ static int write_settings(int fd, struct host_settings settings)
 }
 
 // Returns true if the kernel preempts its own code. If the file with the active preemption mode
-// cannot be read, goes by the word PREEMPT in the kernel's version text.
+// cannot be read, returns true if the kernel's version text contains the word PREEMPT.
 static bool kernel_preempts_itself(void)
 {
 	struct utsname kernel;
@@ -517,9 +523,10 @@ static bool is_alike(const struct bpf_map *map, int fd)
 	       info.map_flags == bpf_map__map_flags(map);
 }
 
-// Makes the new BPF programs use the maps of the old programs. Returns false if an old map and its
-// new map differ in type, sizes or flags. With shared maps, the counts continue, no report is lost
-// or written twice, and the new programs recognise calls whose entry the old programs saw.
+// Makes the new BPF programs use the maps of the old programs. Returns false if an old map and the
+// new map of the same name differ in type, sizes or flags. With shared maps, the counts continue,
+// no report is lost or written twice, and the new programs recognise calls whose entry the old
+// programs saw.
 static bool share_maps(const struct programs *new, uint32_t old)
 {
 	struct bpf_map *const maps[] = {new->maps.counts, new->maps.vcpu_states, new->maps.marks,
@@ -546,8 +553,8 @@ static uint32_t clamp(uint32_t value, uint32_t least, uint32_t most)
 	return value < least ? least : value > most ? most : value;
 }
 
-// Sets the sizes of the BPF maps. All processes of one user, service or VM (a group) together may
-// use at most a quarter of the table of vCPUs, and at most an eighth of the ring buffer.
+// Sets the sizes of the BPF maps, and the share that each group of processes (all processes of one
+// user, service or VM) may use: a quarter of the table of vCPUs, and an eighth of the ring buffer.
 static void size_maps(const struct programs *programs, struct host_settings *settings)
 {
 	int possible = libbpf_num_possible_cpus();
@@ -627,9 +634,9 @@ static int attach(struct set *set)
 	return 0;
 }
 
-// Pins the fentry and fexit programs before it attaches them. If a signal killed this process, the
-// kernel would at once free each program that has no pin. The kernel can crash if it frees an
-// fentry or fexit program that early: see retire.h.
+// Pins the fentry and fexit programs before it attaches them, because a signal may kill this
+// process. The kernel then keeps the pinned programs. Without pins, the kernel would free the
+// programs at once, and could crash: see retire.h.
 static int load_and_attach(struct set *set, struct host_settings settings)
 {
 	const struct programs *programs = set->skeleton;

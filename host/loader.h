@@ -11,11 +11,12 @@
 #include "programs.h"
 #include "selftest.h"
 
-// Describes the attached BPF programs. If this bpffs instance has no pins of the programs, the
-// loader finds the programs by their names, because pins in other instances are not visible here.
+// Describes the attached BPF programs. If no programs are pinned in /sys/fs/bpf, the loader finds
+// the programs by their names, because they may be pinned in a bpffs instance that is mounted
+// elsewhere.
 struct attachment {
-	uint32_t program; // the id of xsaveshim_entry; 0: the programs are not attached
-	bool pinned;	  // the programs are pinned in this bpffs instance
+	uint32_t program; // the id of the program xsaveshim_entry; 0: no programs are attached
+	bool pinned;	  // the programs are pinned in /sys/fs/bpf
 	int events_map;
 	const uint64_t *counts; // HOST_COUNTS counts; NULL: another version has loaded the programs
 	bool has_settings;
@@ -31,12 +32,13 @@ struct host_check {
 };
 
 // Takes the lock that a process must hold while it changes the host mode's BPF programs. If another
-// process holds the lock, waits at most this number of seconds for the lock. loader_unlock() or the
+// process holds the lock, waits for the lock, but at most `seconds` seconds. loader_unlock() or the
 // end of this process releases the lock.
 const char *loader_lock(unsigned int seconds);
 void loader_unlock(void);
 
-// Cleans up after an `xsaveshim host` command that was killed. Call loader_lock() first.
+// If an `xsaveshim host` command was killed while it changed the BPF programs, finishes or undoes
+// the change. Call loader_lock() first.
 void loader_clean_up(void);
 
 // Loads and attaches this version's BPF programs, checks that they work, and replaces programs that
@@ -49,9 +51,9 @@ const char *loader_enable(struct host_settings settings, bool *forgets);
 // payload's XSTATE_BV. Call loader_lock() first.
 const char *loader_disable(const struct attachment *attachment);
 
-// Finds the BPF programs that are pinned in this bpffs instance. If none are pinned here, finds any
-// attached programs of xsaveshim. Returns false if no programs are attached. Call loader_close()
-// even then.
+// Finds the BPF programs that are pinned in /sys/fs/bpf. If none are pinned there, finds any
+// attached programs of xsaveshim. Returns false if no programs are attached. After each call of
+// loader_find(), call loader_close().
 bool loader_find(struct attachment *attachment);
 void loader_close(struct attachment *attachment);
 
@@ -61,10 +63,9 @@ struct host_check loader_check(const struct attachment *attachment);
 // Returns how many BPF programs of xsaveshim are attached.
 unsigned int loader_links(void);
 
-// Returns how often the kernel has skipped any of xsaveshim's BPF programs. The kernel counts how
-// often it skips fentry, fexit and kretprobe programs. From Linux 6.12 on, the kernel also counts
-// how often it skips kprobe programs. If the kernel skips one program, another program may still
-// see the entry or the exit of the same call.
+// Returns how often the kernel has skipped any of xsaveshim's BPF programs. The kernel counts the
+// skips of fentry, fexit and kretprobe programs, and from Linux 6.12 on those of kprobe programs,
+// too. Not every skip is a missed call, because several programs can see the same call.
 uint64_t loader_skipped(void);
 
 // Reads the counts of the attached BPF programs. Returns false if no programs are attached, or if

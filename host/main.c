@@ -19,7 +19,7 @@
 #include "xsaveshim/settings.h"
 
 #define EXIT_USAGE 2
-#define EXIT_NEVER 2 // after this exit status, systemd does not try to start the unit again
+#define EXIT_NEVER 2 // after this exit status, systemd does not start UNIT again
 
 #define LOCK_SECONDS 30
 #define STATUS_LOCK_SECONDS 5
@@ -32,25 +32,25 @@ static const char help[] =
 	"       xsaveshim host status [--json | --check]\n"
 	"       xsaveshim host watch\n"
 	"\n"
-	"Trims the payloads of every VMM of this host, running and static VMMs\n"
-	"included: BPF programs do it inside the kernel.\n"
+	"BPF programs in the kernel trim the payloads of every VMM of this host, even\n"
+	"if the VMM is statically linked or was already running.\n"
 	"\n"
-	"  enable   load the programs, and prove with a VM that they work. If they are\n"
-	"           enabled already, new programs with the new settings replace them;\n"
-	"           settings that no option names stay as they are\n"
-	"  disable  remove the programs\n"
-	"  status   probe KVM to see if the programs are active, and show their counts;\n"
-	"           with --check, exit with 1 also if a call was missed or not trimmed\n"
-	"  watch    print the programs' reports until a signal ends it\n"
+	"  enable   load the BPF programs, and prove with a VM that they work. A second\n"
+	"           enable replaces them, but keeps each setting that no option changes\n"
+	"  disable  remove the BPF programs\n"
+	"  status   test the programs with a VM, and show counts; with --check, exit with\n"
+	"           0 only if no payload can have passed untrimmed and no call is running\n"
+	"  watch    print the programs' reports until a signal ends this command\n"
 	"\n"
-	"  --trim=WHAT       both: payloads that VMMs restore and save (default);\n"
-	"                    restore; save; none: report, but trim nothing\n"
-	"  --refused=ACTION  if KVM refuses a payload: report (default); abort: report\n"
-	"                    it, and end the VMM\n"
-	"  -h, --help        print this\n"
+	"  --trim=WHAT       restore: trim payloads that VMMs restore; save: trim\n"
+	"                    payloads that VMMs save; both (default); none: only report\n"
+	"  --refused=ACTION  if KVM refuses a payload: with report (default), report the\n"
+	"                    refusal; with abort, report the refusal and end the VMM\n"
+	"  -h, --help        print this help\n"
 	"\n"
-	"Exit status: 0 done, or active; 1 failed, or inactive; 2 cannot tell, wrong\n"
-	"command line, or this kernel or this user can never enable the host mode.\n";
+	"Exit status: 0 success (status: active); 1 failure (status: inactive); 2 wrong\n"
+	"command line (status: unknown; watch: not root; enable: on this kernel, or with\n"
+	"the rights of this process, the host mode can never be enabled).\n";
 
 // Each message begins with the command that the user ran, not with the name of this helper program.
 static char title[] = "xsaveshim host";
@@ -139,13 +139,13 @@ static int enable(int argc, char **argv)
 			&forgets);
 	}
 	if (reason) {
-		warnx("cannot be enabled: %s", reason);
+		warnx("the host mode cannot be enabled: %s", reason);
 		return is_final ? EXIT_NEVER : 1;
 	}
 	printf("%s: enabled: trim=%s refused=%s\n", title, settings_text(&settings, SETTING_TRIM),
 	       settings_text(&settings, SETTING_REFUSED));
 	if (forgets)
-		printf("%s: the counts begin again at 0, and reports may be repeated: the replaced programs are of a version with different BPF maps\n",
+		printf("%s: the counts begin again at 0, and reports may be repeated, because the replaced programs come from a version of xsaveshim with different BPF maps\n",
 		       title);
 	return 0;
 }
@@ -154,8 +154,8 @@ static int enable(int argc, char **argv)
 
 // Stops the systemd unit after a user's `xsaveshim host disable`, because systemd would otherwise
 // still show the unit as active. If systemd itself runs `disable` to stop or restart the unit, the
-// unit is no longer active. Then this function does nothing, because a second job would replace
-// systemd's job.
+// unit is no longer active. Then this function does nothing, because `systemctl stop` would replace
+// the job with which systemd stops or restarts the unit.
 static void stop_unit(void)
 {
 	char shell[] = "sh", option[] = "-c",
@@ -194,11 +194,11 @@ static int disable(int argc, char **argv)
 	if (!reason)
 		reason = remove_programs(&was_enabled);
 	if (reason) {
-		warnx("cannot be disabled: %s", reason);
+		warnx("the host mode cannot be disabled: %s", reason);
 		return 1;
 	}
 	loader_unlock();
-	printf("%s: %s\n", title, was_enabled ? "disabled" : "it was not enabled");
+	printf("%s: %s\n", title, was_enabled ? "disabled" : "the host mode was not enabled");
 	stop_unit();
 	return 0;
 }
@@ -210,18 +210,18 @@ static const struct {
 	const char *text;
 	enum host_count count;
 } shown_counts[] = {
-	{"seen", "calls seen at their entry", HOST_COUNT_ENTRIES},
-	{"missed_entries", "entries that no program saw", HOST_COUNT_MISSED_ENTRIES},
-	{"missed_exits", "exits that no program saw", HOST_COUNT_MISSED_EXITS},
+	{"seen", "calls whose entry a program saw", HOST_COUNT_ENTRIES},
+	{"missed_entries", "calls whose entry no program saw", HOST_COUNT_MISSED_ENTRIES},
+	{"missed_exits", "calls whose exit no program saw", HOST_COUNT_MISSED_EXITS},
 	{"trimmed", "payloads trimmed", HOST_COUNT_TRIMMED},
-	{"would_trim", "payloads that would have been trimmed", HOST_COUNT_WOULD_TRIM},
-	{"not_trimmed", "payloads that could not be trimmed", HOST_COUNT_NOT_TRIMMED},
+	{"would_trim", "payloads that stayed untrimmed because of --trim", HOST_COUNT_WOULD_TRIM},
+	{"not_trimmed", "payloads that the programs failed to trim", HOST_COUNT_NOT_TRIMMED},
 	{"refused", "calls refused by KVM", HOST_COUNT_REFUSED},
-	{"lost", "losses of guest state", HOST_COUNT_LOST},
+	{"lost", "losses of guest state because of a trim", HOST_COUNT_LOST},
 	{"killed", "VMMs ended", HOST_COUNT_KILLED},
 	{"lost_reports", "reports that found no place in the ring buffer", HOST_COUNT_LOST_REPORTS},
-	{"untracked", "events of vCPUs without a place in the map of vCPUs", HOST_COUNT_UNTRACKED},
-	{"unmarked", "calls without a place in the map of calls in progress", HOST_COUNT_UNMARKED},
+	{"untracked", "events of vCPUs that have no entry in the vCPU map", HOST_COUNT_UNTRACKED},
+	{"unmarked", "calls that have no entry in the map of running calls", HOST_COUNT_UNMARKED},
 };
 
 #define SHOWN_COUNTS (sizeof(shown_counts) / sizeof(shown_counts[0]))
@@ -246,8 +246,8 @@ static uint64_t under_way(const struct status *status)
 	       counts[HOST_COUNT_EXITS] - counts[HOST_COUNT_MISSED_EXITS];
 }
 
-// Returns true if the BPF programs have trimmed every payload that they had to trim since `enable`,
-// and if no call that they watch is running.
+// Returns true if, since `enable`, the BPF programs have missed no call and have trimmed every
+// payload that they had to trim, and if none of the calls that they watch is running.
 static bool is_clean(const struct status *status)
 {
 	const uint64_t *counts = status->counts;

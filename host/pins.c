@@ -42,8 +42,8 @@ const char *pins_problem(void)
 	if (statfs(BPFFS, &fs) || fs.f_type != BPF_FS_MAGIC)
 		return BPFFS " is not mounted: mount -t bpf -o mode=0700 bpf " BPFFS;
 	if (stat(BPFFS, &status) || status.st_uid || status.st_mode & (S_IWGRP | S_IWOTH))
-		return BPFFS
-			" can be written by other users: chown root " BPFFS "; chmod 0700 " BPFFS;
+		return BPFFS " can be written by users other than root: chown root " BPFFS
+			     "; chmod 0700 " BPFFS;
 	return NULL;
 }
 

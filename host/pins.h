@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The pins of the host mode's BPF programs in the BPF file system (bpffs). Each set of programs has
-// its own directory there, named NEW_PINS before the set is in use, then PINS, and OLD_PINS after
-// another set has replaced it.
+// its own directory there. The directory's name is NEW_PINS before the set is in use, PINS while
+// the set is in use, and OLD_PINS after another set has replaced the set.
 #ifndef XSAVESHIM_HOST_PINS_H
 #define XSAVESHIM_HOST_PINS_H
 
@@ -17,8 +17,8 @@ enum pin { PIN_ENTRY, PIN_AGAIN, PIN_EXIT, PIN_EXIT2, PIN_GONE, PIN_MADE, PIN_CO
 
 // The names of the pins, in the order in which retire() removes the pins. The link of
 // xsaveshim_entry is pinned last and removed first. So a directory that has the pin of this link
-// has a complete set of pins. retire() detaches the programs at the entry before the programs at
-// the exit.
+// has a complete set of pins. retire() detaches the programs at the entry of an ioctl before the
+// programs at its exit.
 extern const struct pin_names {
 	const char *link;
 	const char *program; // the pin of the program itself; NULL: only the link has a pin
@@ -39,8 +39,9 @@ const char *pins_problem(void);
 // current set. On failure, keeps the current set, sets errno and returns false.
 bool pins_replace(void);
 
-// Cleans up after an `xsaveshim host` command that was killed. If NEW_PINS has a complete set of
-// pins, this set becomes the current set. Retires all sets except the current set.
+// If an `xsaveshim host` command was killed while it changed the BPF programs, finishes or undoes
+// the change: if NEW_PINS has a complete set of pins, makes it the current set, and retires all
+// other sets.
 void pins_clean_up(void);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-// The host mode consists of BPF programs at the entry and the exit of kvm_arch_vcpu_ioctl(). Every
-// ioctl by which a VMM loads or saves a vCPU's XSAVE state (a payload) goes through this function.
-// KVM_RUN does not. KVM holds the vCPU's mutex while kvm_arch_vcpu_ioctl() runs.
+// The host mode's BPF programs run at the entry and the exit of kvm_arch_vcpu_ioctl(), and when KVM
+// creates or destroys a vCPU. Every ioctl by which a VMM loads or saves a vCPU's XSAVE state (a
+// payload) goes through kvm_arch_vcpu_ioctl(). KVM_RUN does not. KVM holds the vCPU's mutex while
+// kvm_arch_vcpu_ioctl() runs.
 //
 // The programs trim a payload: in its XSTATE_BV, they clear the bits of xfeatures that the guest
 // does not have. The programs read the guest's CPUID table from KVM's memory, so they keep no copy
@@ -38,7 +39,8 @@
 #define GROUP_LEVEL 2
 
 // In rate_limit_allows(), this one bit stands for all xfeatures that this host does not support.
-// With a bit for each xfeature, a VMM could cause dozens of reports by invented xfeatures.
+// If each of these xfeatures had its own bit, a VMM could cause dozens of reports by setting one
+// bit of XSTATE_BV after another.
 #define OTHER_XFEATURES (UINT64_C(1) << 63)
 
 // The programs use these members of the kernel's structures. When libbpf loads the programs, libbpf
@@ -73,8 +75,9 @@ struct task_struct {
 	uint64_t start_boottime;
 } __attribute__((preserve_access_index));
 
-// The kernel's struct pt_regs, with the kernel's own names of the registers. When libbpf looks for
-// the struct in the kernel, libbpf ignores the suffix ___kernel.
+// The kernel's struct pt_regs. The suffix ___kernel distinguishes it from the struct pt_regs of
+// <linux/ptrace.h>, in which the registers have other names. When libbpf looks for the struct in
+// the kernel, libbpf ignores the suffix.
 struct pt_regs___kernel {
 	unsigned long bx, cx, dx, si, di;
 } __attribute__((preserve_access_index));
@@ -129,11 +132,11 @@ struct vcpu_state {
 // is all processes of one user, service or VM.
 struct budget {
 	uint32_t vcpus;
-	uint32_t reports; // how many of the group's reports wait in the ring buffer
+	uint32_t reports; // how many reports the group made since user space last had read them all
 	uint64_t last;	  // the position in the ring buffer at which the group's last report ends
 };
 
-// Each program that can see a call has one bit, because several programs can see the same call.
+// The bits of the member `programs` of struct mark: one for each BPF program that sees calls.
 enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_EXIT = 4, BY_EXIT2 = 8 };
 
 // A mark describes a watched call (see is_watched()) that has entered KVM. If no program sees the
@@ -152,9 +155,9 @@ struct {
 	__uint(max_entries, 1024 * 1024);
 } events SEC(".maps");
 
-// User space reads the counts and the settings through mmap(2), not bpf(2). If a thread is
-// preempted in a bpf(2) call for a map, the kernel skips all kprobe programs on that CPU until the
-// call ends.
+// User space reads the maps counts and settings through mmap(2) instead of bpf(2), because while a
+// thread is preempted in a bpf(2) call for a map, the kernel skips all kprobe programs on the
+// thread's CPU.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -180,8 +183,8 @@ struct {
 
 // The table of vCPUs. The key is the address of a vCPU's struct kvm_vcpu. When KVM destroys the
 // vCPU, the program xsaveshim_gone removes the entry. If the kernel skips xsaveshim_gone, the entry
-// stays. If a later vCPU has the same address, get_state() ignores the old entry, because the
-// entry's `vm` is the number of the earlier VM.
+// stays. If a vCPU of a later VM has the same address, get_state() ignores the old entry, because
+// the entry's `vm` does not identify the later VM.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VCPUS);
@@ -221,7 +224,8 @@ static __always_inline struct host_settings get_settings(void)
 	return found ? *found : (struct host_settings){.trim = TRIM_NONE};
 }
 
-// Returns false if a newer set of xsaveshim's BPF programs is also attached.
+// Returns true if this set of BPF programs counts and reports. If two attached sets share their
+// maps, only one of the two sets does so: see HOST_COUNT_GENERATION.
 static __always_inline bool is_newest(void)
 {
 	uint32_t key = HOST_COUNT_GENERATION;
@@ -253,9 +257,9 @@ static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
 
 // Returns a number that identifies the vCPU's VM. The upper half is the inode number of the VM's
 // directory in debugfs, and no later directory gets the same inode number. The lower half is the
-// pid of the process that created the VM, because on kernels without debugfs the upper half is 0.
-// Two vCPUs of the same VM never have the same address, so the VM's number and a vCPU's address
-// identify the vCPU.
+// pid of the process that created the VM. On kernels without debugfs, the upper half is 0, and only
+// the pid distinguishes VMs. Two vCPUs of the same VM never have the same address, so the VM's
+// number and a vCPU's address together identify the vCPU.
 static __always_inline uint64_t vm_of(struct kvm_vcpu *vcpu)
 {
 	struct kvm *kvm = BPF_CORE_READ(vcpu, kvm);
@@ -273,8 +277,9 @@ static __always_inline uint64_t current_group(void)
 	return cgroup ? cgroup : UINT64_C(1) << 63 | (uint32_t)bpf_get_current_uid_gid();
 }
 
-// Finds or creates the budget of a group of processes, or returns NULL. If the map of budgets is
-// full, the kernel replaces budgets that no call has used for a long time.
+// Finds or creates the budget of a group of processes. Returns NULL if the kernel cannot create the
+// budget. If the map `budgets` is full, the kernel replaces budgets that the programs have not used
+// for a long time.
 static __always_inline struct budget *get_budget(uint64_t group)
 {
 	struct budget *budget = bpf_map_lookup_elem(&budgets, &group);
@@ -331,9 +336,10 @@ static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 	return bpf_map_lookup_elem(&vcpu_states, &vcpu);
 }
 
-// Computes the guest's XCR0 by the same rule as guest_cpuid_xcr0(). KVM stores the CPUID tables of
-// KVM_SET_CPUID and of KVM_SET_CPUID2 in the same form. In KVM's memory, an empty CPUID table looks
-// like a missing table. So on_cpuid_taken() notes empty tables.
+// Fills *vcpu from KVM's memory. Takes the guest's XCR0 from the first CPUID entry that holds an
+// XCR0, as KVM does. KVM stores the CPUID tables of KVM_SET_CPUID and of KVM_SET_CPUID2 in the same
+// form. In KVM's memory, an empty CPUID table looks like a missing table. So on_cpuid_taken() notes
+// empty tables.
 //
 // read_vcpu is a global function, because the BPF verifier checks a global function only once, but
 // a static function at each call. A global function must not take a pointer to struct kvm_vcpu, so
@@ -539,8 +545,7 @@ static __always_inline void trim_payload(enum xsave_direction direction, const s
 	report_trim(HOST_EVENT_TRIM, call, vcpu, state, trim);
 }
 
-// Returns true if the payload that the VMM loads still has xfeatures that the programs have to
-// trim.
+// Returns true if the payload of this KVM_SET_XSAVE has xfeatures that the programs must trim.
 static __always_inline bool
 is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *trim)
 {
@@ -553,8 +558,8 @@ is_untrimmed(const struct call *call, struct vcpu *vcpu, struct trim_result *tri
 	return trim->after != trim->xstate_bv;
 }
 
-// Runs after KVM has loaded a payload. If the payload's page was not in memory at the call's entry,
-// the programs could not read the payload then, but can read it now.
+// Runs after KVM has loaded a payload. Reports a payload that the programs should have trimmed at
+// the call's entry, but could not: for example, because the payload's page was not in memory then.
 static __always_inline void on_xsave_loaded(const struct call *call, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -597,7 +602,7 @@ static __always_inline struct payload_parts read_parts(const struct call *call)
 
 // With --refused=abort, kills the VMM if the reason why KVM refused the call is known. If KVM
 // refused only FP and SSE, spares the VMM until the vCPU's next watched call, because
-// libxsaveshim.so in the VMM may load FP and SSE in another way: see end_unrescued_vmm().
+// libxsaveshim.so in the VMM may make KVM accept FP and SSE: see end_unrescued_vmm().
 static __always_inline void
 end_refused_vmm(int error, struct refusal refusal, struct vcpu_state *state)
 {
@@ -630,8 +635,9 @@ static __always_inline void on_xsave_refused(const struct call *call, int error)
 	}
 }
 
-// Returns the XCR0 in the argument of KVM_SET_XCRS, by the same rule as xstate_xcrs_xcr0(). Returns
-// 0 if the argument has no XCR0.
+// Returns the XCR0 in the argument of KVM_SET_XCRS. Like KVM, given_xcr0 uses the first entry for
+// XCR0. Returns 0 if there is no such entry, or if KVM refuses the argument's flags or number of
+// entries.
 static __always_inline uint64_t given_xcr0(const struct call *call)
 {
 	const struct kvm_xcrs *xcrs = at(call, 0);
@@ -711,8 +717,8 @@ static __always_inline bool is_of(const struct mark *mark, const struct call *ca
 	       mark->arg == call->arg;
 }
 
-// Counts a call whose exit no program saw. Sets the vCPU's `dropped` to 0, because it is unknown
-// whether KVM loaded the call's payload.
+// Counts a call whose exit no program saw. If the call was KVM_SET_XSAVE, it is unknown whether KVM
+// loaded the payload, so on_exit_missed forgets which xfeatures the programs dropped earlier.
 static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -722,8 +728,8 @@ static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct m
 		state->dropped = 0;
 }
 
-// Returns true if a program has seen the marked call's exit. If two programs watch exits, the
-// second program may see this exit later.
+// Returns true if a program has seen the marked call's exit. If two programs watch exits, the mark
+// stays after the first program has seen the exit, so that the second program recognises the exit.
 static __always_inline bool has_left(const struct mark *mark)
 {
 	return mark->programs & (BY_EXIT | BY_EXIT2);
@@ -784,9 +790,10 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 	return true;
 }
 
-// If KVM refuses only FP and SSE, libxsaveshim.so in the VMM widens the guest's CPUID table with
-// KVM_SET_CPUID2, and then repeats KVM_SET_XSAVE. This function kills a VMM whose next watched call
-// for the vCPU is not KVM_SET_XSAVE.
+// If KVM refuses only FP and SSE, libxsaveshim.so in the VMM adds FP and SSE to the guest's CPUID
+// table with KVM_SET_CPUID2, and then repeats KVM_SET_XSAVE. This function runs at the vCPU's first
+// watched call after the refusal. It kills the VMM if this call is not KVM_SET_XSAVE, and if the
+// VMM has not set a CPUID table since the refusal.
 static __always_inline void end_unrescued_vmm(const struct call *call)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -798,9 +805,9 @@ static __always_inline void end_unrescued_vmm(const struct call *call)
 		end_vmm();
 }
 
-// Returns true if this set of programs only trims this vCPU's payloads, and makes no mark and no
-// report. The vCPU then belongs to a probe VM (shared/probe_vm.h), or a newer set of programs is
-// attached.
+// Returns true if this set of programs must trim this vCPU's payloads without marks and reports: if
+// the vCPU belongs to a probe VM (shared/probe_vm.h), or if is_newest() is false. If counts_probe
+// is true, counts the call of a probe VM in counts[what].
 static __always_inline bool is_quiet(struct kvm_vcpu *vcpu, bool counts_probe, enum host_count what)
 {
 	bool is_old = !is_newest();
@@ -824,8 +831,9 @@ static __always_inline void enter(const struct call *call, enum program program)
 	}
 	if (call->ioctl != KVM_SET_XSAVE)
 		return;
-	// The program xsaveshim_entry has already trimmed the payload, unless the mark is left over
-	// from an earlier call with the same argument.
+	// If the mark says that xsaveshim_entry and xsaveshim_again have seen the call,
+	// xsaveshim_entry has already trimmed the payload. But the mark may be left over from an
+	// earlier call with the same argument, so is_untrimmed() reads the payload.
 	if (mark && mark->programs == (BY_ENTRY | BY_AGAIN) &&
 	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
 		return;
@@ -866,8 +874,8 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 	}
 }
 
-// noinline makes xsaveshim_entry use few registers. xsaveshim_entry saves each register that it
-// uses, and for a call that is not watched, this takes most of its time.
+// xsaveshim_entry saves each register that it uses. For a call that is not watched, xsaveshim_entry
+// spends most of its time on these saves. noinline makes xsaveshim_entry use few registers.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -882,15 +890,15 @@ static __noinline int enter_watched(struct pt_regs *ctx)
 
 // This program is attached to a kprobe, because the kernel never preempts a kprobe's program. With
 // preempt=full, the kernel can preempt a thread in an fentry program. Until the thread continues,
-// the kernel skips the fentry program for all other threads on that CPU.
+// the kernel skips the fentry program for all other threads on the same CPU.
 SEC("kprobe/kvm_arch_vcpu_ioctl")
 int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 {
 	return is_watched(ioctl) ? enter_watched(ctx) : 0;
 }
 
-// While a thread is preempted in a bpf(2) call for a map, the kernel skips xsaveshim_entry on that
-// CPU, and xsaveshim_again does the work of xsaveshim_entry.
+// While a thread is preempted in a bpf(2) call for a map, the kernel skips xsaveshim_entry on the
+// thread's CPU, and xsaveshim_again does the work of xsaveshim_entry there.
 SEC("fentry/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
 {
@@ -922,8 +930,8 @@ int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned lon
 }
 
 // While a thread is preempted in xsaveshim_exit, the kernel skips xsaveshim_exit for all other
-// threads on that CPU. xsaveshim_exit2 sees the exits of these threads' calls, unless another
-// thread is preempted in xsaveshim_exit2.
+// threads on the same CPU. xsaveshim_exit2 sees the exits of these other threads' calls, unless one
+// of these threads is preempted in xsaveshim_exit2.
 SEC("fexit/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned long arg, long result)
 {
@@ -931,7 +939,7 @@ int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned lo
 }
 
 // Returns the struct file of this process's descriptor fd. Returns NULL if fd is no longer a vCPU's
-// descriptor, because another thread has closed fd during the ioctl.
+// descriptor: another thread may have closed fd during the ioctl.
 static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t fd)
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);

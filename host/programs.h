@@ -22,14 +22,16 @@ struct host_settings {
 	uint32_t exit; // enum host_exit
 	bool abort;    // --refused=abort: end a VMM whose payload KVM refuses
 	struct host_caps caps;
-	uint64_t generation;	// the number of this set of programs: see HOST_COUNT_GENERATION
-	uint32_t group_vcpus;	// how many entries of vcpu_states a group of processes may use
-	uint32_t group_reports; // how many reports of a group may wait in the ring buffer
+	uint64_t generation; // the number of this set of programs: see HOST_COUNT_GENERATION
+
+	// The limits for each group, which is all processes of one user, service or VM.
+	uint32_t group_vcpus;	// how many entries of the BPF map vcpu_states the group may use
+	uint32_t group_reports; // how many reports of the group may wait in the ring buffer
 };
 
 enum host_event_kind {
 	HOST_EVENT_TRIM,	 // a program trimmed a payload, or --trim forbade the trim
-	HOST_EVENT_NOT_TRIMMED,	 // a program could not write to a payload's memory
+	HOST_EVENT_NOT_TRIMMED,	 // the programs failed to trim a payload
 	HOST_EVENT_REFUSED,	 // KVM_SET_XSAVE failed
 	HOST_EVENT_XCR0_REFUSED, // KVM_SET_XCRS failed
 	HOST_EVENT_LOST,	 // KVM_SET_XCRS enabled an xfeature that a program had dropped
@@ -53,10 +55,10 @@ struct host_event {
 	uint64_t xcr0;				   // XCR0_REFUSED, LOST
 	uint64_t lost;				   // LOST
 	uint64_t time;				   // ns from boot to the event
-	uint64_t started;			   // ns from boot to the start of the process
-	uint32_t command_line_size;		   // 0: the command line was not readable
+	uint64_t started;			   // ns from boot to the start of the VMM
+	uint32_t command_line_size;		   // 0: command_line could not be read
 	char comm[16];				   // the thread's name
-	char command_line[HOST_COMMAND_LINE_SIZE]; // the beginning of the command line
+	char command_line[HOST_COMMAND_LINE_SIZE]; // the beginning of the VMM's command line
 	unsigned char header[HOST_HEADER_SIZE];	   // REFUSED
 };
 
@@ -74,12 +76,13 @@ enum host_count {
 	HOST_COUNT_LOST,
 	HOST_COUNT_KILLED,
 	HOST_COUNT_LOST_REPORTS, // reports that found no place in the ring buffer
-	HOST_COUNT_UNTRACKED,	 // events of vCPUs that have no place in the table of vCPUs
-	HOST_COUNT_UNMARKED,	 // calls that have no place in the table of marks
+	HOST_COUNT_UNTRACKED,	 // events of vCPUs that have no entry in the BPF map vcpu_states
+	HOST_COUNT_UNMARKED,	 // calls that have no entry in the BPF map marks
 	HOST_COUNT_PROBE_ENTRIES,
 	HOST_COUNT_PROBE_EXITS,
-	// This element is not a count, but the number of the newest set of BPF programs. While two
-	// sets of programs share their maps, only the newest set counts and reports.
+	// This element is not a count, but the number (host_settings.generation) of the set of BPF
+	// programs that counts and reports. While two sets of programs share their maps, the other
+	// set neither counts nor reports.
 	HOST_COUNT_GENERATION,
 	HOST_COUNTS,
 };

@@ -51,7 +51,7 @@ static const char *missing_privilege(void)
 	if (!strstr(content("/proc/self/uid_map"), "4294967295"))
 		return "this user is root only in a user namespace: run this outside of containers";
 	if (!is_capable(CAP_SYS_ADMIN))
-		return "root lacks CAP_SYS_ADMIN: run this outside of containers and of units that drop it (CAP_BPF and CAP_PERFMON are not enough)";
+		return "root lacks CAP_SYS_ADMIN: run this outside of containers and of systemd units that drop CAP_SYS_ADMIN (CAP_BPF and CAP_PERFMON are not enough)";
 	return NULL;
 }
 

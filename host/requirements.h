@@ -11,8 +11,8 @@
 // missing. If the module kvm is loaded, waits up to 10 seconds for the module kvm_intel or kvm_amd.
 const char *missing_requirement(bool *is_final);
 
-// Checks only whether function tracing and kprobes are switched on, because root can switch them
-// off while the BPF programs are attached.
+// Checks whether function tracing and kprobes are switched on. Root can switch them off even while
+// the BPF programs are attached.
 const char *missing_tracing(void);
 
 #endif

@@ -151,8 +151,9 @@ static bool has_image(uint64_t key)
 	return found;
 }
 
-// Waits about 5 seconds at most until /proc/kallsyms lists no image of the trampoline. Reads the
-// file several times, because one reading can miss a name while the kernel removes another name.
+// Waits, about 5 seconds at most, until /proc/kallsyms lists no image (machine code) of the
+// trampoline. Reads the file several times, because one reading can miss a name while the kernel
+// removes another name.
 static bool wait_for_end_of_images(uint64_t key)
 {
 	int without = 0;
@@ -185,8 +186,9 @@ void retire(const char *directory)
 	snprintf(retired, sizeof(retired), BPFFS "/" RETIRED "%" PRId64 "-%" PRIu64 "-%d-%u",
 		 seconds_since_boot(), key, getpid(), number++);
 	rename(directory, retired);
-	// As long as another set of programs is attached, the traced function has an image, so it
-	// would be useless to wait.
+	// As long as another set of programs is attached to the same kernel function,
+	// /proc/kallsyms lists an image of the function's trampoline, so it would be useless to
+	// wait until it lists none.
 	if (key && images_are_listed() && !pins_are_complete(PINS) && wait_for_end_of_images(key))
 		release(key);
 }

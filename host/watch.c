@@ -28,10 +28,11 @@
 #include "xsaveshim/report.h"
 #include "xsaveshim/xstate.h"
 
-// Each check of the host mode creates a VM, which wakes udev. On a host without other VMs, this VM
-// also makes KVM switch virtualization on and off on every CPU. So the watcher checks the host mode
-// when a member of struct conditions has changed, and otherwise only every CHECK_SECONDS
-// (INACTIVE_CHECK_SECONDS if the attached programs are not active).
+// Each check of the host mode creates a VM, and each new VM wakes udev. On a host without other
+// VMs, this VM also makes KVM switch virtualization on and off on every CPU. So the watcher checks
+// the host mode when the watcher starts, on SIGHUP, and when a member of struct conditions has
+// changed. Otherwise, the watcher waits CHECK_SECONDS between two checks (INACTIVE_CHECK_SECONDS if
+// BPF programs are attached, but the host mode is not active).
 #define LOOK_SECONDS 5
 #define CHECK_SECONDS 600
 #define INACTIVE_CHECK_SECONDS 60
@@ -47,19 +48,19 @@
 struct conditions {
 	uint32_t program;
 	unsigned int links;
-	const char *tracing; // the result of missing_tracing()
-	ino_t modules[3];    // inodes of the modules in /sys/module; a reload changes the inode
+	const char *tracing; // says which tracing the kernel has switched off; NULL: none
+	ino_t modules[3];    // inode numbers of KVM's modules: a reload changes the number
 };
 
 struct watcher {
 	struct log log;
 	struct host_caps host;
-	uint32_t program; // the id of xsaveshim_entry in the watched set of programs; 0: none
+	uint32_t program; // the id of the BPF program xsaveshim_entry; 0: it is not attached
 	struct ring_buffer *ring;
 	struct conditions conditions;
 	time_t checked;
 	bool has_state;		      // the watcher has reported a state
-	uint64_t counts[HOST_COUNTS]; // the counts when report_overload() last ran
+	uint64_t counts[HOST_COUNTS]; // the BPF programs' counts when report_overload() last ran
 	enum host_state state;
 };
 
@@ -264,8 +265,9 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
-// Reports how many reports, events and calls have found no place since this function last ran:
-// reports in the ring buffer, events in the table of vCPUs, calls in the table of marks.
+// Writes event=overload if any of these have occurred since this function last ran: reports that
+// found no place in the ring buffer, events of vCPUs that have no place in the table of vCPUs, and
+// calls that have no place in the table of calls in progress.
 static void report_overload(struct watcher *watcher)
 {
 	static const struct {

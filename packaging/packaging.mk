@@ -35,9 +35,10 @@ rpm: ## build the RPM
 	@mv $(PACKAGE_DIR)/RPMS/*/*.rpm $(BUILD)/
 	@rm -r $(PACKAGE_DIR)
 
-# The image has only the programs xsaveshim and xsaveshim-host, both static. `xsaveshim run` is left out, because a static program
-# cannot check that the loader finds the library. --no-warnings: the linker would warn that a static program may not find the names
-# of users and groups. A program that does not find a name prints the number.
+# The container image has only the programs xsaveshim and xsaveshim-host, both static. This xsaveshim has no subcommand
+# `run`, because `run` tests with dlopen() that the loader finds the library, and dlopen() does not work in a static program.
+# --no-warnings: the linker would warn that a static program may not find the names of users and groups. If xsaveshim does not find
+# them, `xsaveshim probe` cannot name the group that may open /dev/kvm, and `xsaveshim settings --domain` fails.
 IMAGE = $(BUILD)/xsaveshim-$(VERSION).oci.tar
 STATIC_LINK = $(CC) $(CFLAGS) $(LDFLAGS) -static -Wl,--no-warnings
 

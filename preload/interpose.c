@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The preloaded library's only exported symbol, ioctl(), and the handlers of the requests that the
-// library watches. Read interposed_ioctl() and watched[] at the end of this file first.
+// Defines ioctl(), the only symbol that the preloaded library exports, and the handlers of the
+// ioctl requests that the library watches. Read interposed_ioctl() and watched[] at the end of this
+// file first.
 #include <assert.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -22,30 +23,32 @@
 #include "xsaveshim/xstate.h"
 
 static_assert(_IOC_SIZE(KVM_SET_XSAVE) == sizeof(struct kvm_xsave),
-	      "the size in KVM_SET_XSAVE's number is the least size of a payload");
+	      "the request number KVM_SET_XSAVE contains the smallest size of a payload");
 static_assert(_IOC_SIZE(KVM_SET_CPUID2) == sizeof(struct kvm_cpuid2),
-	      "the size in KVM_SET_CPUID2's number is that of a CPUID table's header");
+	      "the request number KVM_SET_CPUID2 contains the size of a CPUID table's header");
 static_assert(_IOC_SIZE(KVM_GET_CPUID2) == offsetof(struct guest_cpuid, entries),
 	      "struct guest_cpuid has the layout of KVM_GET_CPUID2's argument");
 
-// ioctl_fn is variadic like libc's ioctl(), because the ABI requires that the caller of a variadic
-// function sets %al.
+// ioctl_fn is variadic like libc's ioctl(). Thus the compiler sets %al before each call of an
+// ioctl_fn, as the ABI requires of the callers of variadic functions.
 typedef int ioctl_fn(int fd, unsigned long request, ...);
 
-// The largest number of MSRs that KVM takes in one call: MAX_IO_MSRS in arch/x86/kvm/x86.c.
+// MAX_IO_MSRS in arch/x86/kvm/x86.c: KVM fails a KVM_SET_MSRS that passes this many MSRs or more.
 #define KVM_MSRS_MAX 256
 
 // Marks a function that is rarely called. The compiler optimises the function for size and does not
-// inline it. So the function's large buffer takes no space in the stack frames of its callers.
+// inline it. So the function's local variables, often large buffers, take no space in the stack
+// frames of its callers.
 #define OUT_OF_LINE __attribute__((noinline, cold))
 
 static ioctl_fn start_and_call;
 
-// The next ioctl() in the chain of interposing libraries, usually libc's. The first value of
-// next_ioctl is start_and_call, because another library's constructor may call ioctl() before this
-// library's constructor has run. After this library's constructor, ioctl() does not call dlsym(),
-// so a signal handler may call ioctl(). next_ioctl need not be atomic, because the library writes
-// it before there are threads.
+// The ioctl() that this library's ioctl() calls: usually libc's, or that of another interposing
+// library. The first value of next_ioctl is start_and_call, because another library's constructor
+// may call ioctl() before this library's constructor has run. After this library's constructor, a
+// signal handler may call ioctl(), because ioctl() then no longer calls dlsym(), which is not
+// async-signal-safe. next_ioctl need not be atomic, because the library writes next_ioctl before
+// there are threads.
 __attribute__((used)) static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
@@ -70,9 +73,9 @@ static int raw_ioctl(int fd, unsigned long request, ...)
 	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
-// Processes that are not VMMs, such as libvirtd and shells, may also load the library, and the
-// library must not disturb them. So the library opens its log only when the process sets a vCPU's
-// CPUID table or causes a report.
+// Not only VMMs load the library, but also processes such as libvirtd and shells, which the library
+// must not disturb. So the library opens its log only when the process sets a vCPU's CPUID table or
+// causes a report.
 static void open_log(void)
 {
 	int saved = errno;
@@ -84,7 +87,7 @@ static void open_log(void)
 	errno = saved;
 }
 
-// Initialises the library. Runs as a constructor, or earlier, if another constructor calls ioctl().
+// Initialises the library. Runs as a constructor, or earlier if other code calls ioctl() earlier.
 __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
@@ -134,8 +137,9 @@ static void learn(const char *ioctl_name, int fd, struct vcpu vcpu)
 		     (struct vcpu_call){.ioctl_name = ioctl_name, .fd = fd, .vcpu = vcpu});
 }
 
-// Reads the vCPU's CPUID table from KVM. Linux up to 6.4 does not write nent back, so the function
-// first fills the table with zeroes: guest_cpuid_count() then finds the last entry that KVM wrote.
+// Reads the vCPU's CPUID table from KVM. Linux up to 6.4 does not store the number of entries in
+// nent, so the function first fills the table with zeroes: guest_cpuid_count() then finds the last
+// entry that KVM wrote.
 // Returns false if KVM fails the call, for example because fd is not a vCPU's descriptor.
 static bool query_cpuid(int fd, struct guest_cpuid *table)
 {
@@ -150,8 +154,8 @@ static bool query_cpuid(int fd, struct guest_cpuid *table)
 	return !result;
 }
 
-// Queries KVM for the vCPU's CPUID table. Returns vcpu with the knowledge and the guest XCR0 from
-// this table, or unchanged if KVM fails the query.
+// Queries KVM for the vCPU's CPUID table. Returns vcpu with the fields knowledge and guest_xcr0 set
+// from this table. If KVM fails the query, returns vcpu unchanged.
 OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 {
 	struct guest_cpuid table;
@@ -163,10 +167,11 @@ OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 	return vcpu;
 }
 
-// A descriptor that the library does not know may still refer to a vCPU: it may be a duplicate, or
-// come from another process. If the VMM sets a vCPU's CPUID table through a duplicate, the library
-// does not know the table for the vCPU's other descriptors. So if the library knows no table for a
-// descriptor, the library queries KVM each time and does not store the answer.
+// The library may not know that a descriptor refers to a vCPU: the descriptor may be a duplicate,
+// or come from another process. If the VMM sets a vCPU's CPUID table through a duplicate, the
+// library does not learn the table for the vCPU's other descriptors. So if the library knows no
+// table for a descriptor, the library queries KVM each time. It does not store the answer, because
+// the VMM may change the table through a duplicate.
 static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
@@ -174,8 +179,8 @@ static struct vcpu vcpu_of_fd(int fd)
 	return vcpu.knowledge != VCPU_XCR0 ? query_vcpu(fd, vcpu) : vcpu;
 }
 
-// Returns false if the address is in the first page or in the kernel's half of the address space.
-// If the argument has such an address, KVM fails the call with EFAULT.
+// Returns false if argument points into the first page or into the kernel's half of the address
+// space. With such a pointer as an ioctl's argument, KVM fails the ioctl with EFAULT.
 static bool is_user_memory(const void *argument)
 {
 	return (uintptr_t)argument >= 4096 && !((uint64_t)(uintptr_t)argument >> 63);
@@ -202,8 +207,8 @@ static void report_trimmed(struct vcpu_call call, enum vcpu_event event, struct 
 	report_trim(&report_log, call, trim, count);
 }
 
-// The ioctls that load vCPU state, except KVM_SET_XSAVE and KVM_SET_XCRS. The library reports when
-// KVM refuses one of these ioctls, but never changes an argument.
+// These ioctls load vCPU state or set the vCPU's CPUID table. The library reports when KVM refuses
+// one of these ioctls, but never changes the ioctl's argument.
 static const struct {
 	unsigned int command;
 	// ioctl_name is an array, because a pointer would need a relocation.
@@ -265,8 +270,9 @@ static void report_registers(struct report_line *line, const void *argument)
 	report_hex(line, "apic_base", sregs.apic_base);
 }
 
-// Returns a bit that stands for the refused call or for the refused MSR. The rate limit allows a
-// report if no earlier refusal had this bit.
+// If KVM refused one MSR, returns a bit for this MSR; if KVM refused the whole call, a bit for the
+// ioctl. vcpus_count(), which limits how often the library reports, allows a report for each bit
+// that no earlier refusal of the vCPU had.
 static uint64_t state_bit(size_t call, struct state_refusal refusal)
 {
 	if (!refusal.msrs)
@@ -276,8 +282,8 @@ static uint64_t state_bit(size_t call, struct state_refusal refusal)
 
 // The function reads the call's argument only if KVM failed the call with EINVAL, or set only some
 // of the MSRs. In these two cases, KVM has read the argument, so the argument is readable. The
-// function reports nothing as long as the log is not open. The VMM's first KVM_SET_CPUID or
-// KVM_SET_CPUID2 opens the log.
+// function reports nothing as long as the log is not open. The log is opened at the latest when the
+// VMM first calls KVM_SET_CPUID or KVM_SET_CPUID2.
 OUT_OF_LINE static void handle_refused_state(int fd, struct state_refusal refusal)
 {
 	struct vcpu_call call = {.fd = fd, .vcpu = vcpus_get(&vcpus, fd)};
@@ -320,8 +326,8 @@ static int set_state(int fd, unsigned long request, void *argument)
 }
 
 // KVM sets the MSRs one after the other, stops at the first MSR that KVM refuses, and returns the
-// number of MSRs that it has set. Another thread of the VMM may have changed the field nmsrs after
-// KVM read nmsrs, so the function ignores an nmsrs above KVM_MSRS_MAX.
+// number of MSRs that it has set. Another thread of the VMM may have changed the argument's field
+// nmsrs after KVM read nmsrs, so the function reports nothing if nmsrs exceeds KVM_MSRS_MAX.
 static int set_msrs(int fd, unsigned long request, void *argument)
 {
 	int result = set_state(fd, request, argument);
@@ -344,8 +350,9 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 {
 	int vcpu_fd;
 
-	// Update the record before KVM creates the vCPU. Otherwise, `xsaveshim status` could find
-	// the vCPU while the record still says that the VMM has none.
+	// `xsaveshim status` reads the record. Update the record before KVM creates the vCPU.
+	// Otherwise, `xsaveshim status` could find the vCPU before the record says that the VMM has
+	// one.
 	record_vcpu(&record);
 	vcpu_fd = next_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
@@ -355,7 +362,7 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 
 // Returns the number of entries of a CPUID table. Call table_nent only after KVM has accepted or
 // written the table, because the table's memory may not be readable before. Another thread of the
-// VMM may still change nent, so the function reads nent only once.
+// VMM may change the table's field nent at any time, so the function reads the field only once.
 static uint32_t table_nent(const void *table)
 {
 	uint32_t nent;
@@ -432,10 +439,10 @@ static int get_xsave(int fd, unsigned long request, void *payload)
 
 enum widened { WIDENED_NOT, WIDENED_LOADED, WIDENED_STUCK };
 
-// Sets a copy of the guest's CPUID table that also enumerates the missing xfeatures, loads the
-// payload, and sets the guest's own table again. KVM accepts a changed CPUID table only before the
-// vCPU's first KVM_RUN. The function is out of line, so that its table of 10 KiB is no longer on
-// the stack when the library writes a report.
+// Adds the missing xfeatures to the vCPU's CPUID table, loads the payload, and sets the vCPU's
+// original table again. After the vCPU's first KVM_RUN, KVM refuses a changed table, and the
+// function returns WIDENED_NOT. The function is out of line, so that its table of 10 KiB is no
+// longer on the stack when the library writes a report.
 OUT_OF_LINE static enum widened
 load_with_table_widened(int fd, unsigned long request, void *payload, uint64_t missing)
 {
@@ -497,17 +504,18 @@ static bool ends_vmm(struct vcpu vcpu, struct refusal refusal)
 	return settings.refused == REFUSED_ABORT && policy_ends_vmm(settings.trim, vcpu, refusal);
 }
 
-// Ends the VMM, because its guest would otherwise run on without the saved state. QEMU 8.2 and
-// later also end with status 1 if KVM refuses a payload. The library does not call exit(), because
-// an atexit handler may need a lock that this thread holds.
+// Ends the VMM, because its guest would otherwise run on without the saved state. The exit status
+// is 1, as when QEMU 8.2 or later ends by itself because KVM refused a payload. The library does
+// not call exit(), because an atexit handler may need a lock that this thread holds.
 static _Noreturn void end_vmm(void)
 {
 	_exit(1);
 }
 
-// Handles a payload that KVM refused. If KVM refused only FP and SSE, sets a CPUID table that
-// enumerates them, and loads the payload again. Unless this load succeeds, reports the refusal, and
-// ends the VMM if ends_vmm() says so. Returns the result of the VMM's KVM_SET_XSAVE.
+// Handles a payload that KVM refused. If KVM refused only FP and SSE, and the settings let the
+// library trim, loads the payload again with a CPUID table that enumerates FP and SSE. If the
+// payload is not loaded then, reports the refusal, and ends the VMM if ends_vmm() returns true.
+// Returns the result that the VMM gets from KVM_SET_XSAVE.
 OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long request, void *payload,
 				      int result)
 {
@@ -561,9 +569,9 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 }
 
 // Handles an XCR0 that the VMM has set with KVM_SET_XCRS. The guest had this XCR0 when the VMM
-// saved the guest. If the library dropped an xfeature of this XCR0 from the payload, the xfeature's
-// state is lost. In later payloads of the vCPU, the library allows all xfeatures of this XCR0, even
-// those that the guest's CPUID does not enumerate.
+// saved the guest. If the library dropped an xfeature of this XCR0 from the payload that the VMM
+// loaded before KVM_SET_XCRS, the xfeature's state is lost. In later payloads of the vCPU, the
+// library allows all xfeatures of this XCR0, even those that the guest's CPUID does not enumerate.
 OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
@@ -631,7 +639,8 @@ static const struct {
 	unsigned int command;
 	int (*handle)(int fd, unsigned long request, void *argument);
 } watched[256] = {
-	// This row matches no request, because the lowest byte of UINT32_MAX is not 0.
+	// Without this row, the request 0 would match index 0. This row matches no request, because
+	// the lowest byte of UINT32_MAX is not 0.
 	[0] = {UINT32_MAX, NULL},
 	[_IOC_NR(KVM_CREATE_VCPU)] = {KVM_CREATE_VCPU, create_vcpu},
 	[_IOC_NR(KVM_SET_CPUID)] = {KVM_SET_CPUID, set_cpuid},
@@ -663,11 +672,11 @@ __attribute__((used)) static int other_ioctl(int fd, unsigned long request, void
 	return next_ioctl(fd, request, argument);
 }
 
-// The function that VMMs call as ioctl(). This assembly code needs four instructions for KVM_RUN,
-// and clang's code for a C function would need five. The caller of a variadic function passes in
-// %al how many vector registers hold arguments, here 0. The function's C name is not ioctl(),
-// because <sys/ioctl.h> declares ioctl() with other parameters.
-static_assert(KVM_RUN == 0xae80, "the first instruction compares with this number");
+// VMMs call this function as ioctl(). This assembly code needs four instructions for KVM_RUN;
+// clang's code for a C function would need five. The xor sets %al to 0: the caller of a variadic
+// function passes in %al how many vector registers hold arguments. The function's C name is not
+// ioctl(), because <sys/ioctl.h> declares ioctl() with other parameters.
+static_assert(KVM_RUN == 0xae80, "ioctl() compares each request with 0xae80");
 
 __attribute__((naked, visibility("default"))) int
 interposed_ioctl(int fd, unsigned long request, void *argument) __asm__("ioctl");

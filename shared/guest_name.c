@@ -56,8 +56,8 @@ static const char *next_string(const char **at, const char *end)
 	return string;
 }
 
-// Copies the guest's name from Firecracker's option --id. Firecracker's jailer also has the option
-// --id, and passes --id on to Firecracker.
+// Copies the guest's name from the option --id of Firecracker or of Firecracker's jailer. The
+// jailer passes its --id on to Firecracker.
 static void copy_id(const char *argument, const char *next, char *name, size_t size)
 {
 	if (!strncmp(argument, "--id=", strlen("--id=")))
@@ -85,8 +85,8 @@ bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_
 	return name[0] != '\0';
 }
 
-// libvirt, also in a user session or in a container, starts each QEMU with a chardev named
-// charmonitor.
+// libvirt gives each QEMU that it starts a chardev named charmonitor, even if libvirt runs in a
+// user session or in a container.
 bool guest_is_libvirts(const char *cmdline, size_t size)
 {
 	static const char monitor[] = "socket,id=charmonitor,";

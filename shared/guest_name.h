@@ -7,8 +7,8 @@
 #include <stddef.h>
 
 // Copies the guest's name from the argument of QEMU's option -name or of Firecracker's option --id.
-// Cuts a name that is longer than name_size - 1 bytes. The size bytes at cmdline come from
-// /proc/PID/cmdline, and may have any value. Returns false if the command line has no name or an
+// Cuts a name that is longer than name_size - 1 bytes. cmdline points to size bytes, which come
+// from /proc/PID/cmdline and may be arbitrary. Returns false if the command line has no name or an
 // empty name.
 bool guest_name_from_cmdline(const char *cmdline, size_t size, char *name, size_t name_size);
 

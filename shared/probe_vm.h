@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // `xsaveshim probe` and the host mode's self-test create a probe VM to see how KVM and the host
-// mode treat xfeatures that a guest lacks. The functions bypass libc's ioctl(), so that a preloaded
-// libxsaveshim.so does not see the VM. The VM's CPUID table begins with an entry by which the host
-// mode's BPF programs recognise the VM (host/programs.bpf.c).
+// mode treat xfeatures that a guest lacks. The functions below bypass libc's ioctl(), so that a
+// preloaded libxsaveshim.so does not see the VM. The VM's CPUID table begins with an entry by which
+// the host mode's BPF programs recognise the VM (host/programs.bpf.c).
 //
 // A payload is the buffer that KVM_SET_XSAVE loads and KVM_GET_XSAVE saves. On failure, a function
 // that returns bool returns false and sets errno. KVM destroys the VM when its descriptors are
@@ -15,8 +15,8 @@
 #include <stdint.h>
 
 // The first entry of the VM's CPUID table. The entry is for leaf 0x40000000, in which a hypervisor
-// names itself. If a vCPU's table begins with this entry, the host mode reports no events of the
-// vCPU, and never kills its VMM.
+// names itself. If a vCPU's CPUID table begins with this entry, the host mode reports no events of
+// the vCPU, and never kills the vCPU's VMM.
 #define PROBE_VM_LEAF 0x40000000
 #define PROBE_VM_EBX 0x76617378 // "xsav"
 #define PROBE_VM_ECX 0x69687365 // "eshi"

@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: MIT
 // Before `xsaveshim run` executes a VMM, it starts the VMM's supervisor in the following steps. The
-// listener is the descriptor at which the supervisor receives the kernel's seccomp notifications.
+// "VMM's process" is the process of `xsaveshim run`, which becomes the VMM in step 6. The filter is
+// a seccomp filter. The listener is the descriptor at which the supervisor receives the filter's
+// notifications.
 //
 //   VMM's process                                  supervisor
-//   1. forks a child, which forks the
-//      supervisor and exits                   ->   leaves the session, closes inherited descriptors
+//   1. forks a child, which starts a new
+//      session, forks the supervisor, and
+//      exits                                  ->   closes most inherited descriptors
 //   2.                                        <-   sends the supervisor's pid
-//   3. allows this pid to trace the VMM
-//      (Yama)
+//   3. lets the process with this pid trace
+//      the VMM (PR_SET_PTRACER)
 //   4. loads the filter, sends the number
 //      of the listener                        ->   copies the listener by pidfd_getfd()
 //   5.                                        <-   says that the supervisor is ready
-//   6. executes the VMM, which closes the
-//      listener                                    answers notifications until the last process
+//   6. executes the VMM; the kernel then
+//      closes the VMM's copy of the
+//      listener (close-on-exec)                    answers notifications until the last process
 //                                                  with the filter has exited
 //
 // The VMM's process forks the supervisor before it loads the filter, so that the filter does not
-// apply to the supervisor. The supervisor's parent exits at once, so that the supervisor is not a
-// child of the VMM.
+// apply to the supervisor. The child of step 1 exits at once, so that the supervisor is not a child
+// of the VMM.
 #include "attach.h"
 
 #include <err.h>
@@ -73,12 +77,12 @@ static void close_inherited(int *socket)
 		dup2(null, STDERR_FILENO);
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	if (*socket < 0)
-		fail("the socket cannot be kept");
+		fail("the supervisor cannot keep its socket to the VMM's process");
 	// The supervisor needs a kernel whose listener reports POLLHUP when the last process with
 	// the filter has exited. Linux 5.9 added this POLLHUP and close_range(). So close_range()
 	// fails on a kernel without this POLLHUP.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
-		fail("this needs Linux 5.9 or later");
+		fail("the supervisor needs Linux 5.9 or later");
 	if (chdir("/"))
 		fail("/");
 }
@@ -104,16 +108,16 @@ static int copy_listener(pid_t vmm, int number)
 
 	if (listener < 0 && errno == EPERM)
 		errx(EXIT_OWN_FAILURE,
-		     "cannot supervise: this user may not write to the VMM's memory (kernel.yama.ptrace_scope of 2 or 3, or a security module): start it as root, with CAP_SYS_PTRACE");
+		     "cannot supervise: this user may not write to the VMM's memory (kernel.yama.ptrace_scope of 2 or 3, or a security module): start xsaveshim run as root with CAP_SYS_PTRACE; ptrace_scope 3 forbids a supervisor even to root");
 	if (listener < 0)
-		fail("the listener cannot be copied");
+		fail("the supervisor cannot copy the seccomp listener of the VMM's process");
 	close(pidfd);
 	return listener;
 }
 
 // Asks the kernel never to kill the supervisor for lack of memory. The supervisor needs little
-// memory, and without the supervisor every later restore would fail. The kernel accepts the value
-// -1000 only from a process with CAP_SYS_RESOURCE.
+// memory, and without a supervisor, the kernel would execute no further KVM_SET_XSAVE of the VMM.
+// The kernel accepts the value -1000 only from a process with CAP_SYS_RESOURCE.
 static void escape_oom_killer(void)
 {
 	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);

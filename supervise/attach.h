@@ -12,9 +12,9 @@
 #define EXIT_NOT_FOUND 127
 
 // Puts the calling process, which must then execute the VMM, under a new supervisor. Does not
-// change the process's children, signals, descriptors or environment. program: the VMM's program,
-// for the report event=run. reason: why `xsaveshim run` chose the supervisor, for the same report.
-// If attach_supervisor fails, the program ends with a message. Not thread-safe.
+// change the process's children, signals, descriptors or environment. program: the VMM's program.
+// reason: why `xsaveshim run` chose a supervisor. The supervisor writes both into its report
+// event=run. If attach_supervisor fails, the calling program ends with a message. Not thread-safe.
 void attach_supervisor(const struct settings *settings, const char *program, const char *reason);
 
 #endif

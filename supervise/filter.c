@@ -39,7 +39,7 @@ static void add_rules(scmp_filter_ctx context)
 			SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffff, watched[i].request));
 	if (error) {
 		errno = -error;
-		fail("the filter cannot be made");
+		fail("the seccomp filter cannot be made");
 	}
 }
 
@@ -51,16 +51,17 @@ struct sock_fprog filter_make(void)
 	ssize_t size;
 
 	if (!context || file < 0)
-		fail("the filter cannot be made");
+		fail("the seccomp filter cannot be made");
 	add_rules(context);
 	if (seccomp_export_bpf(context, file))
-		fail("the filter cannot be exported");
+		fail("the seccomp filter cannot be exported from libseccomp");
 	seccomp_release(context);
 	size = pread(file, instructions, sizeof(instructions), 0);
 	if (size <= 0)
-		fail("the filter cannot be read");
+		fail("the exported seccomp filter cannot be read");
 	if (size == sizeof(instructions))
-		errx(EXIT_OWN_FAILURE, "cannot supervise: the filter has more than %d instructions",
+		errx(EXIT_OWN_FAILURE,
+		     "cannot supervise: the seccomp filter has more than %d instructions",
 		     INSTRUCTIONS_MAX - 1);
 	close(file);
 	return (struct sock_fprog){

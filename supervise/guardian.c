@@ -24,20 +24,21 @@
 #include "reports.h"
 #include "xsaveshim/report.h"
 
-// The number of slots. Each thread of the supervisor receives its notifications in a slot.
+// The number of slots. A slot is memory for the seccomp notification that a thread of the
+// supervisor handles.
 #define SLOTS 32768
 
 // The kernel's PID_MAX_LIMIT.
 #define PIDS (4 << 20)
 
-// The memory that the guardian shares with the supervisor. The kernel writes each notification
-// directly into a slot of this memory, so that the guardian knows every notification that the
-// supervisor has received.
+// The memory that the guardian (guardian.h) and the supervisor share. The kernel writes each
+// notification directly into a slot of this memory, so that the guardian knows every notification
+// that the supervisor has received.
 struct shared {
 	atomic_uint slots_used; // the highest index of a slot that was ever claimed, plus one
 	struct {
 		atomic_flag is_claimed;
-		struct seccomp_notif notification; // its id is 0 if there is no notification
+		struct seccomp_notif notification; // its id is 0 if the slot is empty
 	} slots[SLOTS];
 	unsigned char owners[PIDS / 8];
 };
@@ -85,8 +86,8 @@ static bool is_owner(pid_t pid)
 }
 
 // Reports that the supervisor has died. If ioctl_name is not NULL, also reports that the guardian
-// ends the process because of this ioctl. A child of the guardian writes the line, because the
-// write may block while VMMs wait for the guardian's answers.
+// ends the process because of this ioctl. A child of the guardian writes the report, so that the
+// guardian can answer VMMs even if the write blocks.
 static void report_death(pid_t process, const char *ioctl_name)
 {
 	pid_t child = fork();
@@ -116,9 +117,11 @@ static const char *name_of(unsigned int request)
 	return "?";
 }
 
-// If the guardian must end the process that made the call, returns a pidfd of this process.
-// Otherwise, returns -1. After opening the pidfd, checks that the process still waits in its call.
-// Without this check, the pidfd could refer to a later process with the same pid.
+// The guardian must end the process that made the notification's ioctl if this process has created
+// a vCPU and the ioctl is not KVM_CREATE_VCPU. open_victim then sets *process to the process's pid
+// and returns a pidfd. Otherwise, open_victim returns -1. After opening the pidfd, open_victim
+// checks that the process still waits in the ioctl. Without this check, the pidfd could refer to a
+// later process with the same pid.
 static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 {
 	struct caller caller = {.tid = (pid_t)notification->pid,
@@ -138,7 +141,7 @@ static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 	return pidfd;
 }
 
-// Ends the process that made the call, if open_victim returns its pidfd. Otherwise, makes the call
+// If open_victim returns a pidfd, ends the process that made the ioctl. Otherwise, makes the ioctl
 // fail with ENOSYS, as the kernel does if no process has the listener open.
 static void answer(const struct seccomp_notif *notification)
 {
@@ -164,7 +167,8 @@ static void answer_slots(void)
 			answer(&shared->slots[i].notification);
 }
 
-// Returns true if a process with the seccomp filter still runs.
+// Waits at most timeout_ms milliseconds (-1: without a limit) for a notification, or for the exit
+// of the last process with the seccomp filter. Returns false if this last process has exited.
 static bool has_callers(int timeout_ms)
 {
 	struct pollfd poll_listener = {.fd = listener, .events = POLLIN};
@@ -226,10 +230,10 @@ void guardian_start(int fd, const struct settings *settings, pid_t vmm, int unne
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	if (pidfd < 0 || release_stderr < 0 || shared == MAP_FAILED)
-		err(EXIT_FAILURE, "the supervisor ends: the guardian cannot be started");
+		err(EXIT_FAILURE, "the supervisor ends: its guardian process cannot be started");
 	guardian = fork();
 	if (guardian < 0)
-		err(EXIT_FAILURE, "the supervisor ends: the guardian cannot be started");
+		err(EXIT_FAILURE, "the supervisor ends: its guardian process cannot be started");
 	if (!guardian) {
 		close(unneeded);
 		guard(pidfd, settings, vmm);

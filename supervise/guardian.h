@@ -11,9 +11,9 @@
 //
 // With XSAVESHIM_REFUSED=abort, the guardian keeps the listener. An owner is a process that has
 // created a vCPU. If an owner waits in a watched ioctl when the supervisor dies, or later makes a
-// watched ioctl, the guardian ends the owner. But an owner's KVM_CREATE_VCPU only fails with
-// ENOSYS, because no VMM ignores this failure. The watched ioctls of other processes fail with
-// ENOSYS, too.
+// watched ioctl, the guardian ends the owner. But if the ioctl is KVM_CREATE_VCPU, the guardian
+// makes the ioctl fail with ENOSYS instead, because no VMM ignores a failed KVM_CREATE_VCPU. If a
+// process that is not an owner makes a watched ioctl, this ioctl fails with ENOSYS.
 //
 // Of the files in another process's /proc directory, the guardian reads only /proc/TID/status,
 // because no process can make this read block.
@@ -36,11 +36,12 @@ void guardian_start(int listener, const struct settings *settings, pid_t vmm, in
 struct seccomp_notif *guardian_claim_slot(void);
 void guardian_return_slot(struct seccomp_notif *slot);
 
-// Returns an array with a bit for each pid: 1 if the process is an owner. The supervisor keeps the
-// bits up to date.
+// Returns an array with a bit for each pid: 1 if the process is an owner, that is, has created a
+// vCPU. The supervisor keeps the bits up to date.
 unsigned char *guardian_owners(void);
 
-// Makes the guardian close its copy of standard error.
+// Makes the guardian close its copy of standard error. Call guardian_release_stderr when the
+// supervisor has closed standard error.
 void guardian_release_stderr(void);
 
 #endif

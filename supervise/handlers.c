@@ -30,7 +30,9 @@ struct call {
 	int fd;
 	uint64_t argument;
 	int vcpu_id;
-	pid_t owner; // the pid of the caller's owner (tracked.h), or 0 if not known
+	// The pid of the process that has created a vCPU and shares memory with the calling thread,
+	// usually the thread's own process. 0 if not known.
+	pid_t owner;
 };
 
 static int listener;
@@ -38,9 +40,10 @@ static const struct settings *settings;
 static struct tracked *tracked;
 static struct xsaveshim_record *record;
 
-// If the supervisor cannot query KVM, host.xfeatures is the CPU's XCR0. The supervisor cannot see
-// whether a VMM has the permission to use AMX, so host.xcr0 stays 0. This does no harm, because KVM
-// accepts a CPUID table with AMX only from a VMM that has this permission.
+// If the supervisor cannot query KVM, host.xfeatures is the CPU's XCR0. The supervisor cannot
+// see whether a VMM has the permission to use AMX. So host.xcr0 stays 0, and policy_diagnose never
+// finds that a VMM lacks this permission. This does no harm, because KVM accepts a CPUID table with
+// AMX only from a VMM that has this permission.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -74,7 +77,8 @@ static void report_not_readable(struct call *call)
 	call->owner = tracked_owner(tracked, &call->caller);
 	if (!caller_waits(&call->caller))
 		return;
-	// Each ioctl has its own bit, so that the rate limit allows a report for each ioctl.
+	// Give each kind of ioctl its own bit, so that the rate limit allows a report of the first
+	// failure of each kind.
 	times = tracked_count_not_readable(
 		tracked, call->owner, UINT64_C(1) << (_IOC_NR(call->request) & 63));
 	if (!times)
@@ -218,7 +222,7 @@ struct xsave_events {
 	struct refusal refusal; // the reasons for which KVM may refuse the payload
 	uint32_t refused_count;
 	bool ends_vmm;
-	uint64_t lacking; // the payload's xfeatures that only an earlier CPUID table has
+	uint64_t lacking; // the payload's xfeatures in earlier CPUID tables, not in the latest
 	uint32_t lacking_count;
 };
 
@@ -280,8 +284,10 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 }
 
 // Counts the events of a payload whose XSTATE_BV is now trim.after. Counts the payload as refused
-// only if KVM refuses it whatever xfeatures the guest has. KVM may accept a payload with xfeatures
-// that only an earlier CPUID table has, because KVM may have refused the latest table.
+// only if KVM refuses it whatever xfeatures the guest has. A payload may have xfeatures that are in
+// an earlier CPUID table of the vCPU, but not in the latest. Such a payload does not count as
+// refused, because if KVM refused the latest table, the earlier table applies, and KVM accepts the
+// payload.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {
@@ -353,8 +359,8 @@ static void before_set_xsave(struct call *call)
 
 // With KVM_SET_XCRS, the VMM passes the XCR0 that the guest had enabled when the VMM saved the
 // guest. If the supervisor dropped an xfeature of this XCR0 from the payload, the xfeature's state
-// is lost. In later payloads of the vCPU, the supervisor allows the other xfeatures of this XCR0,
-// even those that the guest's CPUID does not enumerate. The supervisor cannot see whether
+// is lost. In later payloads of the vCPU, the supervisor allows the xfeatures of this XCR0 that are
+// not lost, even those that the guest's CPUID does not enumerate. The supervisor cannot see whether
 // KVM_SET_XCRS succeeds, and assumes success.
 static void before_set_xcrs(struct call *call)
 {

@@ -3,8 +3,8 @@
 // kernel executes the VMM's ioctl.
 //
 // The handlers follow the same rules as the library (include/xsaveshim/policy.h). But the
-// supervisor does not see the result of an ioctl. So the supervisor reports in advance that KVM
-// will refuse a payload.
+// supervisor does not see the result of an ioctl. So the supervisor predicts whether KVM will
+// refuse a payload, and reports a predicted refusal.
 #ifndef XSAVESHIM_HANDLERS_H
 #define XSAVESHIM_HANDLERS_H
 
@@ -31,9 +31,9 @@ extern const struct watched_ioctl watched[WATCHED];
 void handlers_init(int listener, const struct settings *settings, struct tracked *tracked,
 		   struct xsaveshim_record *record);
 
-// Handles a notification: learns the vCPU's CPUID table, trims the vCPU's payload, or writes a
-// report. The calling function must then answer the notification, so that the kernel executes the
-// VMM's ioctl. Thread-safe.
+// Handles the ioctl of the notification. For example, trims the payload of a KVM_SET_XSAVE and
+// writes a report. The calling function must then answer the notification, so that the kernel
+// executes the VMM's ioctl. Thread-safe.
 void handle_notification(const struct seccomp_notif *notification);
 
 #endif

@@ -33,7 +33,10 @@
 #define IDLE_MAX 4
 
 static int listener;
-static int events; // an epoll descriptor for the listener and for the exits of owners
+// An epoll descriptor that waits for notifications, and for exits of processes that have created
+// vCPUs.
+static int events;
+
 static struct tracked *tracked;
 static atomic_int idle; // how many threads wait for a notification
 
@@ -50,9 +53,10 @@ static void set_events(int operation, int fd, uint32_t flags)
 		fail();
 }
 
-// Receives a notification into the slot. Returns false on failure. Because of EPOLLONESHOT, epoll
-// wakes only one of the threads that wait for the listener. This thread receives the notification,
-// and then lets epoll wake the next thread.
+// Waits for an event, and receives a notification into the slot. Returns false if there is no
+// notification, for example because the event was the exit of a VMM's process. Because of
+// EPOLLONESHOT, epoll wakes only one of the threads that wait for the listener. This thread
+// receives the notification, and then lets epoll wake the next thread.
 static bool receive(struct seccomp_notif *slot)
 {
 	struct epoll_event event;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The supervisor's log. The supervisor writes one report at a time. If the file system of the log
-// file hangs, only VMMs whose calls cause a report have to wait.
+// file hangs, only VMMs whose ioctls cause a report have to wait.
 //
 // All functions except reports_open are thread-safe.
 #ifndef XSAVESHIM_REPORTS_H
@@ -12,15 +12,15 @@
 #include "xsaveshim/log.h"
 #include "xsaveshim/settings.h"
 
-// Opens the log that the settings name, and reports the settings' problems. vmm: the value of pid=
-// in these reports. in_use has the same meaning as in struct log. Returns true if the log may write
-// to standard error.
+// Opens the log that the settings name, and reports the settings' problems. vmm: the VMM's pid, the
+// value of pid= in these reports. in_use: where the log notes which target or fallback takes its
+// lines (log.h). Returns true if the log may write to standard error.
 bool reports_open(const struct settings *settings, pid_t vmm, _Atomic uint32_t *in_use);
 
 bool reports_take(enum log_level level);
 
-// Returns the log for reports about a process. No other thread can write a report until this thread
-// calls reports_end. Never call reports_begin while you hold a lock.
+// Returns the log for reports about the process with this pid. No other thread can write a report
+// until this thread calls reports_end. Never call reports_begin while you hold a lock.
 struct log *reports_begin(pid_t process);
 
 void reports_end(void);

@@ -16,13 +16,14 @@
 #include "remote.h"
 
 // Within FIRST_CHECK_MS after a seccomp notification, the supervisor checks whether a VMM still has
-// standard error open. After that, each interval between two checks is twice as long as the
-// interval before it.
+// the supervisor's standard error open (stderr.h). After that, each interval between two checks is
+// twice as long as the interval before it, until an interval is at least LAST_INTERVAL_MS long.
 #define FIRST_CHECK_MS 100
 #define LAST_INTERVAL_MS (INT64_C(1) << 30)
 
-// Before the supervisor writes a report, it waits at most REPORT_WAIT_MS for a check, and then at
-// most REPORT_WAIT_MS for a reader of standard error.
+// Before the supervisor writes a report, it checks whether a VMM still has standard error open, and
+// waits at most REPORT_WAIT_MS for the end of this check. If standard error is a full pipe, the
+// supervisor then waits at most REPORT_WAIT_MS until a reader has read from the pipe.
 #define REPORT_WAIT_MS 1000
 
 static struct tracked *tracked;
@@ -35,7 +36,7 @@ static pthread_cond_t check_done;
 static bool is_kept;
 static int64_t interval_ms;
 static int64_t next_check; // in milliseconds of the monotonic clock
-static uint64_t requested; // how many checks the reports have requested
+static uint64_t requested; // how many checks stderr_check_now has requested
 static uint64_t done;	   // how many of the requested checks are done
 
 static int64_t now_ms(void)
@@ -61,9 +62,9 @@ static void plan_check(int64_t after_ms)
 	next_check = now_ms() + after_ms;
 }
 
-// Returns true if the VMM's process or an owner (a process that has created a vCPU) still has
-// standard error open. Also returns true as long as there is no owner, because a later owner may
-// have standard error open.
+// Returns true if the VMM's process or an owner (a process that has created a vCPU) still has the
+// supervisor's standard error open as its own standard error. Also returns true as long as there is
+// no owner, because a later owner may have this file open.
 static bool is_in_use(void)
 {
 	pid_t *pids;
@@ -80,7 +81,8 @@ static bool is_in_use(void)
 	return found;
 }
 
-// Closes standard error. The log then writes to its fallback.
+// Closes standard error in the supervisor and in its guardian process (guardian.h). Lines that the
+// log would write to standard error then go to syslog.
 static void release(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -147,7 +149,7 @@ void stderr_check_soon(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// stderr_check_now does not wait if a check for an earlier report is still not done.
+// stderr_check_now does not wait if the check for an earlier report has not ended yet.
 void stderr_check_now(void)
 {
 	int64_t deadline = now_ms() + REPORT_WAIT_MS;
@@ -164,8 +166,8 @@ void stderr_check_now(void)
 	pthread_mutex_unlock(&lock);
 }
 
-// stderr_wait_writable does not wait if the pipe was still full at the end of the previous
-// stderr_wait_writable.
+// If standard error was still a full pipe when the previous stderr_wait_writable returned,
+// stderr_wait_writable does not wait.
 void stderr_wait_writable(void)
 {
 	static bool is_stuck;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The supervisor's standard error, which is the same stream as the VMM's.
+// The supervisor's standard error. The supervisor inherits this file from the VMM's process.
 //
-// If the VMM becomes a daemon, it closes its standard error. The supervisor must then close
-// standard error, too, because ssh or a script may wait until every process has closed the stream.
+// If the VMM becomes a daemon, it closes its standard error. The supervisor must then close its own
+// standard error, too, because ssh or a script may wait until every process has closed the file.
 // The kernel does not tell the supervisor when the VMM closes a descriptor. So a thread of the
 // supervisor checks whether the VMM's process or an owner (a process that has created a vCPU) still
-// has standard error open. The thread checks soon after each seccomp notification, and then at
-// growing intervals. If a process makes the check block, only the checking thread waits.
+// has the file open as its standard error. The thread checks soon after each seccomp notification,
+// and then at growing intervals. If a process makes the check block, the checking thread waits for
+// the process, and a report waits at most a second.
 //
 // Any thread may call stderr_check_soon at any time. Only one thread at a time may call the other
 // functions.
@@ -17,17 +18,17 @@
 
 #include "tracked.h"
 
-// Starts the thread that checks standard error. vmm: the process that executes the VMM. If the
-// thread cannot start, the program ends with a message.
+// Starts the thread that checks standard error. vmm: the pid of the process that executes the VMM.
+// If the thread cannot start, the program ends with a message.
 void stderr_start(struct tracked *tracked, pid_t vmm);
 
-// Makes the thread check standard error soon. Call stderr_check_soon after each notification,
-// because a VMM that makes watched calls may soon become a daemon.
+// Makes the thread check standard error soon. Call stderr_check_soon after each seccomp
+// notification, because a VMM that creates or restores vCPUs may soon become a daemon.
 void stderr_check_soon(void);
 
 // Makes the thread check standard error now, and waits at most a second for the end of the check.
-// The check closes the supervisor's standard error if there are owners, and if neither an owner nor
-// the VMM's process has standard error open.
+// The check closes the supervisor's standard error if a process has created a vCPU, and if neither
+// such a process nor the VMM's process still has this file open as its standard error.
 void stderr_check_now(void);
 
 // If standard error is a full pipe, waits at most a second until a reader has read from the pipe.

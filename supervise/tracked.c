@@ -28,7 +28,8 @@ void tracked_init(struct tracked *tracked, unsigned long descriptors)
 
 // ---- processes (call these functions with the lock held) ----
 
-// Returns the index of the first tracked process whose pid is not below this pid.
+// Returns the index of the first tracked process whose pid is pid or higher. If there is none,
+// returns process_count.
 static size_t index_of(const struct tracked *tracked, pid_t pid)
 {
 	size_t low = 0;
@@ -104,8 +105,8 @@ static void forget(struct tracked *tracked, struct tracked_process *process)
 	free(process);
 }
 
-// Forgets each tracked process without a pidfd that has exited. Without a pidfd, the kernel does
-// not tell the supervisor of the exit.
+// Forgets each tracked process, other than except, that has no pidfd and has exited. The kernel
+// tells the supervisor only of the exits of processes with a pidfd.
 static void
 forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_process *except)
 {
@@ -118,8 +119,8 @@ forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_proces
 	}
 }
 
-// Stores pidfd as the process's pidfd. But if the process already has a pidfd, or if pidfd is not
-// below pidfd_limit, closes pidfd. pidfd may be -1.
+// Stores pidfd as the process's pidfd. pidfd may be -1. Closes pidfd instead if the process already
+// has a pidfd, if pidfd is not below pidfd_limit, or if epoll_ctl(2) fails.
 static void take_pidfd(struct tracked *tracked, struct tracked_process *process, int pidfd)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = process};
@@ -154,7 +155,7 @@ void tracked_forget_exited(struct tracked *tracked)
 
 // remote_process reads /proc, which takes ten times as long as kcmp(2). So tracked_owner stores
 // each thread's owner, and usually reads /proc only once for each thread. tracked_owner reads /proc
-// more often if the process's first thread has exited, or if the kernel was built without kcmp.
+// more often if the owner's first thread has exited, or if the kernel was built without kcmp.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 {
 	pid_t tid = caller->tid;
@@ -188,8 +189,10 @@ pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 	return owner;
 }
 
-// Returns a pidfd of the process. Returns -1 if the supervisor may not write to the thread's
-// memory, because the supervisor then cannot trim the process's payloads.
+// Returns a pidfd of the process pid, or -1. tid: a thread that shares the process's memory. If the
+// supervisor may not write to this memory, it cannot trim the process's payloads. open_pidfd then
+// returns -1, because `xsaveshim status` concludes from a pidfd that the supervisor serves the
+// process.
 static int open_pidfd(pid_t tid, pid_t pid)
 {
 	int memory = remote_memory_open(tid);
@@ -263,7 +266,7 @@ uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64
 struct candidate {
 	uint64_t serial;
 	int fd;
-	bool matches; // the result of the check: true if the function searches for this vCPU
+	bool matches; // the result of the check, for example: true if the VMM has closed fd
 };
 
 // Sets *candidates to the owner's vCPUs that have this id and a descriptor other than fd. Returns
@@ -329,8 +332,9 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 	free(candidates);
 }
 
-// Adds the xfeatures of other to those that the supervisor allows for vcpu, because the descriptor
-// may refer to either vCPU.
+// A caller's descriptor has the number of vcpu's descriptor, and is a duplicate of other's
+// descriptor. So the caller's descriptor may refer to either vCPU, and join adds the xfeatures that
+// the supervisor allows for other to those that it allows for vcpu.
 static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)

@@ -20,7 +20,7 @@
 // - Is a descriptor a duplicate? kcmp() says whether two descriptors refer to the same open file.
 //   With dup2(), a VMM may replace a vCPU's descriptor by a duplicate of another vCPU's descriptor.
 //   In this case, the supervisor allows the xfeatures of both vCPUs.
-// - Did KVM accept the CPUID table? The supervisor does not know. So the supervisor allows the
+// - Did KVM accept a vCPU's CPUID table? The supervisor does not know. So the supervisor allows the
 //   xfeatures of every CPUID table that the VMM passed for the vCPU. The guest never has more
 //   xfeatures than the supervisor allows. If the guest has fewer, KVM decides whether to accept the
 //   payload.
@@ -29,9 +29,9 @@
 //
 // All functions except tracked_init are thread-safe, because a lock guards the data. A VMM can
 // block a supervisor's thread that accesses the VMM's process. So no function accesses another
-// process while the function holds the lock. After an access to a caller's process, a function goes
-// on only if the caller (remote.h) still waits for the supervisor's answer. If no memory can be
-// allocated, the program ends.
+// process while the function holds the lock. A caller is a thread that waits in an ioctl for the
+// supervisor's answer (remote.h). After an access to a caller's process, a function goes on only if
+// the caller still waits. If no memory can be allocated, the program ends.
 #ifndef XSAVESHIM_TRACKED_H
 #define XSAVESHIM_TRACKED_H
 
@@ -45,7 +45,7 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/rate_limit.h"
 
-// The rate-limited events of a vCPU.
+// The events of a vCPU. A rate limit (rate_limit.h) decides which of them the supervisor reports.
 enum tracked_event {
 	TRACKED_TRIM,
 	TRACKED_NOT_WRITABLE,
@@ -83,15 +83,15 @@ struct tracked {
 	size_t process_count;
 	uint64_t serials; // how many serials were given to vCPUs
 	int exits;	  // an epoll descriptor: readable if a process with a pidfd has exited
-	int pidfd_limit;  // every pidfd is below pidfd_limit; higher numbers are for other uses
+	int pidfd_limit;  // descriptors from this number on are for uses other than pidfds
 	// The latest known owners of threads. The index is a thread's tid modulo TRACKED_THREADS.
 	struct {
 		pid_t tid;
 		pid_t owner;
 	} threads[TRACKED_THREADS];
-	struct rate_limit not_readable; // for callers (remote.h) without an owner
-	// A bit for each pid: 1 if the process is an owner. The guardian reads owner_bits.
-	// owner_bits is NULL if there is no guardian.
+	struct rate_limit not_readable; // for ioctls of threads without an owner
+	// A bit for each pid: 1 if the process is an owner. The guardian process (guardian.h) reads
+	// owner_bits. owner_bits is NULL if there is no guardian.
 	unsigned char *owner_bits;
 };
 
@@ -117,9 +117,10 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 			   int id);
 
 // Takes the lock, and returns the vCPU to which the descriptor fd of the thread caller->tid refers.
-// id: the vCPU's id. If the supervisor does not know the vCPU, adds the vCPU with the knowledge
-// VCPU_NO_CPUID. The returned pointer is valid until tracked_unlock. If the thread no longer waits
-// for the supervisor's answer, returns NULL and does not take the lock.
+// id: the vCPU's id. If the supervisor does not know the vCPU, adds it as a vCPU that has no CPUID
+// table yet. The returned pointer is valid until tracked_unlock releases the lock. If the thread no
+// longer waits for the supervisor's answer, or if the owner is not tracked, returns NULL and does
+// not take the lock.
 struct tracked_vcpu *tracked_lock_vcpu(struct tracked *tracked, pid_t owner,
 				       const struct caller *caller, int fd, int id);
 void tracked_unlock(struct tracked *tracked);
@@ -127,9 +128,11 @@ void tracked_unlock(struct tracked *tracked);
 // Adds the xfeatures of one more CPUID table to the vCPU. The calling thread must hold the lock.
 void tracked_add_table(struct tracked_vcpu *vcpu, uint64_t guest_xcr0);
 
-// Counts a watched ioctl of a process that the supervisor cannot access. owner: the pid of the
-// process's owner, or 0. bits has the same meaning as in rate_limit_allows. Returns the number of
-// these ioctls so far, or 0 if the rate limit forbids a report.
+// Counts an ioctl that the supervisor could not handle, because it could not access the process
+// that made the ioctl. owner: the pid of this process's owner, or 0 if it has no owner. bits: one
+// bit, a different bit for each kind of ioctl; the first ioctl of each kind is always reported
+// (rate_limit.h). Returns how many ioctls have been counted for this owner, or 0 if the rate limit
+// forbids a report.
 uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64_t bits);
 
 // Returns the number of owners. Sets *pids to an array of the owners' pids. The calling function

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
 # Tests the Ansible collection over ssh on three hosts. Each host is a set of namespaces, with systemd as PID 1 and this machine's
-# libvirtd and QEMU. The tests share the hosts, and run in this order: the plan, a roll-out that stops, a roll-out that succeeds,
-# and the roll-back.
+# libvirtd and QEMU. The tests share the hosts, so the tests must run in the order of this file.
 
 load lib
 load libvirt
@@ -20,12 +19,13 @@ setup_file() {
   boot_fleet
 }
 
-# Boots kvm1, kvm2 and kvm3, each with an sshd on a port of its own, and writes the inventory.
+# Boots the hosts kvm1, kvm2 and kvm3, each with an sshd on a port of its own, and writes Ansible's inventory of these hosts.
 boot_fleet() {
   local port=$((20000 + RANDOM % 10000)) name
   ssh-keygen -q -t ed25519 -N '' -f "$BATS_FILE_TMPDIR/key"
   mkdir -p "$BATS_FILE_TMPDIR/stage"/{srv,root,var/lib/prometheus/node-exporter}
-  # bash reads .bashrc for each command over ssh. The hosts get an empty .bashrc, because this machine's own .bashrc may be slow.
+  # For each command that arrives over ssh, bash reads /root/.bashrc. The hosts would have a copy of this machine's file, which may
+  # be slow, so this line gives them an empty one.
   : >"$BATS_FILE_TMPDIR/stage/root/.bashrc"
   cp "$BATS_FILE_TMPDIR/key" "$BATS_FILE_TMPDIR/key.pub" "$BATS_FILE_TMPDIR/stage/srv/"
   echo '[xsaveshim]' >"$BATS_FILE_TMPDIR/hosts"
@@ -50,7 +50,7 @@ xsaveshim_settings={"XSAVESHIM_REFUSED": "abort", "XSAVESHIM_LOG_LEVEL": "error"
 END
 }
 
-# Makes `host` run commands on the host NAME from now on.
+# After `on NAME`, the function `host` runs its commands on the host NAME.
 on() { host_dir=$BATS_FILE_TMPDIR/$1; } # NAME
 
 teardown_file() {
@@ -61,14 +61,14 @@ teardown_file() {
   done
 }
 
-# Runs a playbook of the collection, and checks that it exits with STATUS. Sets $output.
+# Runs the collection's PLAYBOOK on the hosts, one host at a time, and checks that ansible-playbook exits with STATUS. Sets $output.
 play() { # STATUS PLAYBOOK [ARGUMENT...]
   run "-$1" timeout $((900 * ${XSTEST_SLOW:-1})) env HOME="$BATS_FILE_TMPDIR" ANSIBLE_COLLECTIONS_PATH="$BATS_FILE_TMPDIR" ANSIBLE_HOST_KEY_CHECKING=False ANSIBLE_NOCOLOR=1 \
     ANSIBLE_PIPELINING=True ANSIBLE_TIMEOUT=$((30 * ${XSTEST_SLOW:-1})) ansible-playbook -i "$BATS_FILE_TMPDIR/hosts" "xsaveshim.fleet.$2" \
     -e '{"xsaveshim_serial": [1, 1, 1]}' "${@:3}" 3>&-
 }
 
-# Checks that in the last playbook's summary, the line of host NAME matches PATTERN.
+# Checks that in the summary (PLAY RECAP) of the playbook that `play` ran last, the line of the host NAME matches PATTERN.
 assert_recap() { # NAME PATTERN
   grep -qE "^$1 +: .*$2" <<<"$output" || fail "expected of $1: $2" "$output"
 }
@@ -95,7 +95,7 @@ traces() {
   done
 }
 
-@test "if libvirt on one host cannot start a probe domain, the Ansible playbook rollout.yml fails on that host, and installs nothing on later hosts" {
+@test "if libvirt on the second of three hosts cannot start a domain, the Ansible playbook rollout.yml fails on that host, and installs nothing on the third host" {
   on kvm2
   host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-kept
   play 2 rollout
@@ -126,7 +126,7 @@ traces() {
   done
 }
 
-@test "if the loader of a host does not find the library, the Ansible playbook rollout.yml with xsaveshim_mode=library fails" {
+@test "if the dynamic loader of a host does not find libxsaveshim.so, the Ansible playbook rollout.yml with xsaveshim_mode=library fails on that host" {
   play 0 rollout --limit kvm3 -e xsaveshim_mode=library
   assert_recap kvm3 "changed=0 .*failed=0"
   on kvm3

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Tests the library in libvirt domains that AppArmor confines. A second bats runs the tests in an emulated machine, with this
-# machine's AppArmor policy, libvirtd and QEMU. The first bats only reads the results of the second. The tests share one
-# libvirt host.
+# Tests xsaveshim's library in libvirt domains that AppArmor confines. setup_file boots an emulated machine that has this machine's
+# AppArmor policy, libvirtd and QEMU. A second bats runs the tests of this file in the emulated machine, where all tests share one
+# libvirt host. Outside, each test only looks up its result in the output of the second bats.
 
 load lib
 load libvirt
@@ -45,19 +45,20 @@ teardown() {
 }
 
 assert_passed_inside() {
-  grep -qE "^ok $BATS_TEST_NUMBER " "$BATS_FILE_TMPDIR/inside" || fail "inside the testbed kernel:" "$(<"$BATS_FILE_TMPDIR/inside")"
+  grep -qE "^ok $BATS_TEST_NUMBER " "$BATS_FILE_TMPDIR/inside" || fail "the test did not pass in the emulated machine, where bats printed:" "$(<"$BATS_FILE_TMPDIR/inside")"
 }
 
 assert_guest_confined() {
   [[ $(host cat "/proc/$(guest_pid)/attr/current") == "libvirt-5ca1ab1e-0000-4000-8000-0123456789ab (enforce)" ]]
 }
 
-# Succeeds if the kernel has logged that AppArmor denied the domain's QEMU access to PATH. The kernel logs denials with a delay.
+# Succeeds if the kernel has logged that AppArmor denied the domain's QEMU access to PATH. The kernel may log a denial
+# with a delay.
 denied() { # PATH
   dmesg | grep -F 'apparmor="DENIED"' | grep -F "profile=\"libvirt-5ca1ab1e" | grep -qF "name=\"$1\""
 }
 
-# Writes /etc/xsaveshim.conf: the installed file's text, and then each LINE.
+# Resets the host's /etc/xsaveshim.conf to the text that `make install` wrote, and appends each LINE.
 set_settings() { # LINE...
   { cat "$BATS_FILE_TMPDIR/installed/etc/xsaveshim.conf"; printf '%s\n' "$@"; } | host tee /etc/xsaveshim.conf >/dev/null
 }
@@ -81,7 +82,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   assert_trim_in_guest_log
 }
 
-@test "AppArmor lets a confined domain read /etc/xsaveshim.conf only if the policy has the rule that xsaveshim-libvirt enable adds" {
+@test "with the AppArmor rule that xsaveshim-libvirt enable adds, a confined domain can read /etc/xsaveshim.conf; without the rule, it cannot" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt status
   set_settings XSAVESHIM_LOG_LEVEL=debug
@@ -125,7 +126,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   set_settings
 }
 
-@test "if AppArmor does not let domains map a library in /opt, domains start without the library, and xsaveshim-libvirt enable fails and undoes its changes" {
+@test "if libxsaveshim.so is in /opt, where AppArmor does not let domains map it, domains start without it, and xsaveshim-libvirt enable fails and leaves nothing enabled" {
   inside || { assert_passed_inside; return; }
   host xsaveshim-libvirt disable
   install_in_opt
@@ -144,7 +145,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   host systemctl daemon-reload
   host systemctl restart libvirtd
 
-  # xsaveshim-libvirt enable mistakes this comment for an AppArmor rule
+  # xsaveshim-libvirt enable mistakes the comment that this line appends to the AppArmor policy for a rule about the library
   echo "# $library" | host tee -a "$local_rules" >/dev/null
   run -1 in_opt xsaveshim-libvirt enable
   [[ $output == *"a probe domain started without $library"*'apparmor="DENIED"'*"undone"* ]] || fail "$output"
@@ -152,7 +153,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   run -1 host grep -qz libxsaveshim "/proc/$(host systemctl show -P MainPID libvirtd)/environ"
 }
 
-@test "if a local AppArmor rule lets confined domains map a library in /opt, a domain loads the library and is restored intact" {
+@test "if a local AppArmor rule lets confined domains map libxsaveshim.so in /opt, a domain loads it and is restored intact from an image with leaked xfeatures" {
   inside || { assert_passed_inside; return; }
   install_in_opt
   echo "$library mr," | host tee -a "$local_rules" >/dev/null

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Coverage, fuzzing, sanitizers, benchmarks and lint. The Makefile includes this file.
 
-# Each check writes rows of a table into this directory. scripts/results copies these rows into docs/testing.md.
+# Checks (but not lint), test suites and benchmarks write tables and rows of tables into this directory. scripts/results copies them
+# into docs/.
 RESULTS := $(BUILD)/results
 
 .PHONY: results
@@ -28,8 +29,8 @@ coverage: ## measure the coverage of the core by its own tests (a minute)
 				print "| line coverage of the core | its own suite (test/core.bats) | " covered " |" >rows; \
 				exit hit < bar * all}'
 
-# The fuzzers give random input to the functions that parse untrusted input. If FUZZ_RUNS is set, each fuzzer makes FUZZ_RUNS calls.
-# If FUZZ_RUNS is not set, all fuzzers together run for FUZZ_SECONDS.
+# The fuzzers give random input to the functions that parse untrusted input. If FUZZ_RUNS is set, each fuzzer tries FUZZ_RUNS
+# inputs. If FUZZ_RUNS is not set, all fuzzers together run for FUZZ_SECONDS.
 FUZZ_SECONDS ?= 60
 FUZZ_RUNS ?=
 FUZZERS := cpuid payload settings proc supervise
@@ -48,13 +49,14 @@ $(FUZZ)/%: test/fuzz/%.c test/fuzz/fuzz.h $(wildcard core/* include/xsaveshim/* 
 fuzz: $(addprefix $(FUZZ)/,$(FUZZERS)) ## run every fuzzer, FUZZ_SECONDS in all
 	@test/fuzz/run $(if $(FUZZ_RUNS),$(FUZZ_RUNS)x,$(FUZZ_SECONDS)) $(FUZZ) $(RESULTS)/fuzz.rows $(FUZZERS)
 
-# `make sanitize` runs these suites with a library and test programs that are built with ASan and UBSan, and then with TSan. The
-# lists leave out suites that inspect built files (elf, install, packages), that run programs without a sanitizer (demo, libvirt,
-# qemu, musl), or that measure times and memory (scale).
+# `make sanitize` runs the suites in SANITIZED twice: with everything built with ASan and UBSan, and with everything built with
+# TSan. It runs the suites in SANITIZED_COMMAND with only the command xsaveshim built with ASan and UBSan, and supervise.bats also
+# with this command built with TSan. Neither list has the suites that inspect built files (elf, install, packages), that load the
+# library into programs without a sanitizer (demo, libvirt, qemu, musl), or that measure times and memory (scale).
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
-# If the suites fail under one sanitizer, they still run under the others.
+# `make sanitize` makes all four runs, even if one of them fails.
 .PHONY: sanitize
 sanitize: ## run suites under ASan and UBSan, and under TSan (5 minutes)
 	@run() { test/tools/sanitize "$$@" || failed=yes; }; failed=; \
@@ -71,16 +73,18 @@ BENCHED := $(addprefix $(BUILD)/test/,bench supervised naive.so null.so stepcoun
 bench: all $(BENCHED) ## measure the costs, BENCH_ROUNDS times (10 minutes)
 	@test/bench/run $(BUILD) $(BENCH_ROUNDS) $(RESULTS)
 
-# Every finding of the static analysers is an error. The excluded checks of clang-tidy demand the functions of C11's Annex K, forbid
-# casts from integers to pointers (ioctl's third argument may be an integer), or are a matter of taste.
+# Every finding of the static analysers is an error. TIDY_CHECKS and TIDY_SHIPPED switch some of clang-tidy's checks off (the names
+# with a minus): checks that demand the functions of C11's Annex K, such as memcpy_s(), that forbid casts from integers to pointers
+# (ioctl's third argument may be an integer), or that are a matter of taste.
 SHIPPED := $(filter-out %.bpf.c,$(wildcard core/*.c preload/*.c command/*.c supervise/*.c shared/*.c host/*.c))
 TESTS := $(wildcard test/*/*.c)
 SHELL_FILES = $(shell git ls-files | xargs awk \
 	'FNR == 1 && (/^\#!.*sh$$/ || FILENAME ~ /[.]ba(sh|ts)$$/) {print FILENAME} {nextfile}')
 LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Itest/include -isystem $(BUILD)/host
-# cppcheck's suppressed findings are matters of taste, shadowed names (gcc's -Wshadow finds them better), messages about cppcheck
-# itself, casts from integers to pointers, and parameters whose types libbpf prescribes for its callbacks. Other suppressed findings
-# are false: cppcheck does not know that must() ends a test program, and that process_vm_readv() and bpf() fill buffers.
+# `make lint` suppresses the findings of cppcheck in CPPCHECK_TASTE. Some of them are false: cppcheck does not know that must()
+# (test/core/check.h) ends a test program, and that process_vm_readv() and bpf() fill buffers. Others are messages about cppcheck
+# itself, or concern shadowed names (gcc's -Wshadow finds them better), casts from integers to pointers, parameters whose types
+# libbpf prescribes for its callbacks, or matters of taste.
 CPPCHECK_TASTE := variableScope arrayIndexThenCheck shadowFunction shadowVariable normalCheckLevelMaxBranches \
 	nullPointerOutOfResources ctuuninitvar intToPointerCast constParameterPointer constVariable constParameterCallback
 CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHECK_TASTE),--suppress=$(finding)) \
@@ -88,22 +92,23 @@ CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHEC
 TIDY := clang-tidy --quiet --warnings-as-errors='*'
 TIDY_CHECKS := -*,clang-analyzer-*,-clang-analyzer-optin.*,-clang-analyzer-security.insecureAPI.*
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-valist.Uninitialized
-# Two more checks are excluded: StdCLibraryFunctions assumes that dirfd() fails for an open directory, and Vfork forbids what the
-# test VMM does in vfork's child.
+# Two more checks are off: StdCLibraryFunctions assumes failures that cannot happen (for example, that dirfd() fails for an open
+# directory), and Vfork forbids what the test VMM (test/vmm/vmm.c) does in vfork's child.
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-unix.StdCLibraryFunctions,-clang-analyzer-unix.Vfork
 TIDY_SHIPPED := $(TIDY_CHECKS),bugprone-*,performance-*,portability-*,-bugprone-easily-swappable-parameters
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-narrowing-conversions,-bugprone-suspicious-string-compare
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-implicit-widening-of-multiplication-result,-performance-no-int-to-ptr
-# This excluded check forbids passing an array of pointers to realloc().
+# The following check, which is off, forbids passing an array of pointers to realloc().
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-multi-level-implicit-pointer-conversion
 
-# Ansible finds a collection by the names of its directories. One check of ansible-lint is off, because it rejects a collection that
-# supports Debian 12's Ansible.
+# Ansible finds the collection xsaveshim.fleet only in a directory ansible_collections/xsaveshim/fleet. So `make lint` makes this
+# path a symbolic link to deploy/ansible. ansible-lint's check meta-runtime[unsupported-version] is off, because it rejects each
+# collection that supports Debian 12's Ansible.
 COLLECTIONS := $(abspath $(BUILD))/ansible_collections/xsaveshim
 
-# If one tool fails, the other tools still run. Two warnings of gcc's -fanalyzer are off because they are false. These warnings
-# concern descriptors that close_range() closes in supervise/attach.c, and the naked function in preload/interpose.c, which returns
-# by its own assembly.
+# `make lint` runs every tool, even if one of them fails. Two warnings of gcc's -fanalyzer are off because they are false: that
+# supervise/attach.c leaks descriptors (close_range() closes them), and that the naked function in preload/interpose.c returns an
+# uninitialized value (its assembly code jumps to a function that returns a value).
 .PHONY: lint
 lint: $(BUILD)/host/programs.skel.h ## run every static analyser, and check the format
 	@check() { echo "$$@"; "$$@" || failed=yes; }; failed=; \

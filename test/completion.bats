@@ -11,7 +11,7 @@ completes() {
     COMP_LINE=$2 COMP_POINT=${#2}
     read -ra COMP_WORDS <<<"$2"
     [[ $2 != *" " ]] || COMP_WORDS+=("")
-    # bash also splits the words of COMP_WORDS at =
+    # in COMP_WORDS, = is a word of its own: --trim=both becomes the words --trim, = and both
     eval "COMP_WORDS=($(printf "%s\n" "${COMP_WORDS[@]}" | sed "s/=/\n=\n/g" | sed "s/.*/\"&\"/"))"
     [[ $2 != *= ]] || COMP_WORDS[-1]=""
     COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
@@ -40,7 +40,7 @@ assert_offers() { # WORD...
   assert_offers --trim= --refused= --log= --log-level= --supervise --help --
 }
 
-@test "the completion in bash offers the values that the options of xsaveshim run accept" {
+@test "after the option --trim, --refused, --log or --log-level, the completion in bash offers the values that the option accepts" {
   local option accepted
   for option in trim refused log log-level; do
     accepted=$("$build/xsaveshim" run "--$option=?" 2>&1 | sed 's/.* one of \(.*\), not .*/\1/')
@@ -52,7 +52,7 @@ assert_offers() { # WORD...
   done
 }
 
-@test "the completion in bash offers program names for the VMM of xsaveshim run, and file names for the VMM's arguments" {
+@test "after the options of xsaveshim run, the completion in bash offers program names, and after the program, file names" {
   mkdir "$BATS_TEST_TMPDIR/files"
   cd "$BATS_TEST_TMPDIR/files"
   touch disk.qcow2

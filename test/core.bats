@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Unit tests of the core, the code in core/ that all modes share. For each test, the program build/test/core has a case with the
-# same title.
+# Unit tests of the core, the code in core/ that all modes share. Each test except the first runs the case of
+# the program build/test/core that has the test's title.
 
 load lib
 
@@ -13,11 +13,11 @@ check() {
 }
 @test "if a CPUID table is empty or lacks leaf 0xD, xsaveshim takes 0 as the guest's XCR0" { check; }
 @test "xsaveshim reads the guest's XCR0 from EAX (low half) and EDX (high half) of CPUID leaf 0xD, index 0" { check; }
-@test "to find the guest's XCR0, xsaveshim skips CPUID entries of leaf 0xD with KVM_CPUID_FLAG_SIGNIFCANT_INDEX and an index other than 0" { check; }
+@test "to find the guest's XCR0, xsaveshim skips those CPUID entries of leaf 0xD that have KVM_CPUID_FLAG_SIGNIFCANT_INDEX and an index other than 0" { check; }
 @test "a CPUID entry of leaf 0xD without KVM_CPUID_FLAG_SIGNIFCANT_INDEX gives the guest's XCR0, whatever index the entry has" { check; }
-@test "if several CPUID entries of leaf 0xD can give the guest's XCR0, xsaveshim uses the first, even if the first gives 0" { check; }
-@test "of a CPUID entry's flags, xsaveshim considers only KVM_CPUID_FLAG_SIGNIFCANT_INDEX" { check; }
-@test "xsaveshim reads every entry of a CPUID table, even the 256th, and reads nothing after the last entry" { check; }
+@test "if a CPUID table has several entries of leaf 0xD whose index is 0 or not significant, the first gives the guest's XCR0, even if this XCR0 is 0" { check; }
+@test "to find the guest's XCR0, xsaveshim considers only one flag of a CPUID entry, KVM_CPUID_FLAG_SIGNIFCANT_INDEX" { check; }
+@test "if entry 256 of a CPUID table is leaf 0xD, xsaveshim reads this entry if nent (the number of entries) is 256, but not if nent is 255" { check; }
 @test "xsaveshim reads the guest's XCR0 correctly from a CPUID table at an odd address" { check; }
 @test "in a KVM_SET_CPUID table, whose entries have no index, the first entry of leaf 0xD gives the guest's XCR0" { check; }
 @test "if KVM_GET_CPUID2 updates nent, xsaveshim takes nent as the number of CPUID entries" { check; }
@@ -38,9 +38,9 @@ check() {
 @test "the library's vCPU table can store an entry for the lowest file descriptor, 0, and for the highest, 65535" { check; }
 @test "the library's vCPU table stores nothing for a file descriptor that is negative or above 65535" { check; }
 @test "the library's vCPU table has space for 4,096 vCPUs, and knows nothing about any further vCPU" { check; }
-@test "the library reports the 1st, 10th, 100th and 1,000th event of a kind on a vCPU, and each event with a new xfeature" { check; }
+@test "of a vCPU's events of one kind, the library reports the 1st, 10th, 100th and 1,000th, and each event with an xfeature that no earlier event had" { check; }
 @test "if a new vCPU gets the descriptor number of a closed vCPU, the library discards the closed vCPU's data and event counts" { check; }
-@test "after an event's 32-bit count has reached its maximum, the count stays there, and xsaveshim still reports an event with a new xfeature" { check; }
+@test "if a 32-bit event count is at its maximum, the count stays there, and xsaveshim reports only events with an xfeature that no earlier event had" { check; }
 @test "in an XSAVE payload, xsaveshim always allows FP and SSE, and also allows the xfeatures of the guest's XCR0" { check; }
 @test "in the XSAVE payload of a guest whose XCR0 is unknown, xsaveshim allows every xfeature" { check; }
 @test "if the guest's CPUID enumerates an xfeature, a trim keeps the xfeature in the XSAVE payload" { check; }
@@ -52,11 +52,11 @@ check() {
 @test "if KVM refuses an XSAVE payload in which XCOMP_BV or a reserved byte is not 0, xsaveshim gives that field as a reason" { check; }
 @test "if KVM refuses an XSAVE payload, xsaveshim gives a bad MXCSR as a reason only if XSTATE_BV has FP, SSE or AVX" { check; }
 @test "if KVM refuses an XSAVE payload, xsaveshim gives the guest's lack of FP and SSE as the reason only if there is no other reason" { check; }
-@test "the library adds xfeatures to a guest's CPUID only if KVM refused nothing but FP and SSE, and only with XSAVESHIM_TRIM=restore or both" { check; }
-@test "if the host has AMX but the process may not use AMX, xsaveshim gives the missing permission as the reason for KVM's refusal" { check; }
-@test "XSAVESHIM_REFUSED=abort ends the VMM after a refused payload, unless the reason is unknown, or XSAVESHIM_TRIM left the refused xfeatures in the payload" { check; }
+@test "the library adds FP and SSE to a guest's CPUID if KVM refused only these two xfeatures and XSAVESHIM_TRIM is restore or both; otherwise it adds nothing" { check; }
+@test "if KVM refuses an XSAVE payload with AMX, which the host has but the process may not use, xsaveshim gives the missing permission as the reason" { check; }
+@test "with XSAVESHIM_REFUSED=abort, a refused payload ends the VMM, unless the reason is unknown, or KVM refused only xfeatures that the guest lacks and that XSAVESHIM_TRIM forbids xsaveshim to trim" { check; }
 @test "if KVM refuses an XCR0, xsaveshim gives as the reason the xfeatures in this XCR0 that the guest or the host lacks" { check; }
-@test "if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows them from then on, and counts as lost those that a trim has dropped" { check; }
+@test "if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows these xfeatures in later payloads; if a trim has dropped one of them before, xsaveshim counts it as lost" { check; }
 @test "if an ioctl fails with EBADF, ENOTTY or EIO, xsaveshim concludes that the file descriptor is not a vCPU of this process" { check; }
 @test "xsaveshim reports a trim in one line that names the dropped xfeatures" { check; }
 @test "if an XSAVE payload has xfeatures that the guest lacks, but XSAVESHIM_TRIM forbids the trim, xsaveshim reports event=would-trim" { check; }
@@ -72,23 +72,23 @@ check() {
 @test "if a report is longer than its buffer, xsaveshim cuts the text, and still ends the line with a newline" { check; }
 @test "xsaveshim reports each bad setting in one line, with the value that xsaveshim uses instead" { check; }
 @test "if there are more than eight bad settings, xsaveshim reports the first eight, and only the number of the others" { check; }
-@test "a report of the supervisor has the pid of the VMM process, and says how often the event has happened" { check; }
-@test "if KVM refuses an XCR0, or if a trim dropped state that the guest uses, xsaveshim reports that in one line" { check; }
+@test "if the supervisor reports an event in a VMM, the report has the VMM's pid, and says how often this event has happened" { check; }
+@test "if KVM refuses an XCR0, xsaveshim reports the refusal in one line; if a trim dropped state that the guest uses, xsaveshim reports the loss in one line" { check; }
 @test "if a report would make the log file exceed RLIMIT_FSIZE, the report goes to standard error, and the process gets no SIGXFSZ" { check; }
-@test "a renamed log file still gets reports; if the log file is deleted, reports go to standard error, and xsaveshim keeps the inode allocated" { check; }
-@test "if standard error is a file that was deleted, reports go to syslog; if standard error is a memfd, reports go to the memfd" { check; }
+@test "if the log file is renamed, reports go to the renamed file; if the file is deleted, reports go to standard error, and xsaveshim keeps the file's inode allocated" { check; }
+@test "with XSAVESHIM_LOG=stderr, if standard error's file is deleted while the log is open, reports go to syslog; if standard error is a memfd, reports go to the memfd" { check; }
 @test "if XSAVESHIM_LOG names a FIFO, xsaveshim refuses the FIFO, and writes the error and all reports to standard error" { check; }
-@test "if /dev/log is a stream socket, xsaveshim ends each report with a NUL byte" { check; }
-@test "if syslogd starts only after xsaveshim has opened its log, syslogd still gets the reports" { check; }
+@test "if /dev/log is a stream socket, xsaveshim ends each report to this socket with a NUL byte" { check; }
+@test "with XSAVESHIM_LOG=syslog, if syslogd starts after xsaveshim has opened its log, syslogd gets the reports from then on" { check; }
 @test "if the log file's disk is full, a report goes to standard error, and the caller's errno does not change" { check; }
 @test "with XSAVESHIM_LOG=syslog, syslogd gets each report with the priority of its level; while no syslogd runs, reports go to standard error" { check; }
 @test "with XSAVESHIM_LOG=stderr, reports go to standard error" { check; }
 @test "if a process starts with standard error closed, xsaveshim writes no report to a file that later gets descriptor 2" { check; }
 @test "with XSAVESHIM_LOG=none, xsaveshim opens no log and writes no report" { check; }
 @test "xsaveshim creates the log file with mode 0600, appends reports, and keeps the file open as a close-on-exec descriptor above 999" { check; }
-@test "if XSAVESHIM_LOG names a symbolic link, xsaveshim does not follow the link, and reports the error on standard error" { check; }
+@test "if XSAVESHIM_LOG names a symbolic link, xsaveshim does not follow the link, and reports an error on standard error" { check; }
 @test "with XSAVESHIM_LOG=syslog, reports go to the socket /dev/log" { check; }
-@test "with XSAVESHIM_LOG=syslog, if /dev/log does not exist, xsaveshim reports the error on standard error, which it uses instead" { check; }
+@test "with XSAVESHIM_LOG=syslog, if /dev/log does not exist, a line on standard error gives this error, and says that reports go to standard error" { check; }
 @test "log_init() does not create the log file; log_open() creates the file" { check; }
 @test "after each report, xsaveshim records whether the report went to the log file, to standard error, to syslog or nowhere" { check; }
 @test "if the log file cannot be opened, xsaveshim records where reports will go instead, even before the first report" { check; }
@@ -96,29 +96,29 @@ check() {
 @test "with XSAVESHIM_LOG=stderr, if standard error becomes /dev/null while the log is open, reports go to syslog" { check; }
 @test "with XSAVESHIM_LOG=stderr, if standard error is /dev/null from the start, reports go to syslog" { check; }
 @test "if the VMM reuses the log's descriptor number for another file, xsaveshim writes no report to that file" { check; }
-@test "the record that the library keeps in memory for xsaveshim status has the settings, and says whether the VMM used a vCPU" { check; }
-@test "the record in memory that xsaveshim status reads has a count for each kind of event" { check; }
-@test "once the log is open, the record in memory that xsaveshim status reads says where the reports go" { check; }
+@test "the library's record in memory, which xsaveshim status reads, has the settings, and says whether the VMM has used a vCPU" { check; }
+@test "the record in memory, which xsaveshim status reads, has a count for each kind of event" { check; }
+@test "once the log is open, the record in memory, which xsaveshim status reads, says where the reports go" { check; }
 @test "if the record in a VMM's memory is empty, or has another version than xsaveshim status expects, xsaveshim status takes no settings from the record" { check; }
-@test "xsaveshim status refuses the record in a VMM's memory if a setting is out of range, and shortens a log path that lacks a NUL" { check; }
+@test "if a setting in the record in a VMM's memory is out of range, xsaveshim status refuses the record; if the log path lacks a NUL, xsaveshim status shortens the path" { check; }
 @test "the defaults are XSAVESHIM_TRIM=restore, XSAVESHIM_REFUSED=abort, XSAVESHIM_LOG=stderr and XSAVESHIM_LOG_LEVEL=notice" { check; }
-@test "each setting, such as XSAVESHIM_TRIM, accepts all of its values" { check; }
-@test "in struct settings, each named field, such as trim, is the same variable as the setting's element of the array values" { check; }
-@test "a setting's option and JSON key have the name of the setting's variable: XSAVESHIM_LOG_LEVEL becomes --log-level and log_level" { check; }
-@test "xsaveshim refuses a value that the setting does not have, for example Restore instead of restore" { check; }
+@test "each setting accepts all of its values; for example, XSAVESHIM_TRIM accepts restore, save, both and none" { check; }
+@test "in struct settings, each setting has a field and an element of the array values, and both are the same memory" { check; }
+@test "each setting's option and JSON key derive from its environment variable: XSAVESHIM_LOG_LEVEL has --log-level and log_level" { check; }
+@test "xsaveshim refuses an empty or misspelt value of a setting, for example Restore instead of restore" { check; }
 @test "xsaveshim accepts a log path of 4095 characters, and refuses a path of 4096" { check; }
 @test "a settings file may have comments, white space around names and values, and equals signs in values" { check; }
 @test "if a settings file has two lines for one setting, xsaveshim uses the last line" { check; }
-@test "for each bad line of a settings file, xsaveshim records a problem with the line number" { check; }
-@test "if a settings file has a zero byte, xsaveshim records one problem and uses nothing from the file" { check; }
-@test "if a settings file is one very long bad line, xsaveshim records one problem, in which it shortens a long key or value" { check; }
+@test "for each bad line of a settings file, xsaveshim records one problem and the line's number" { check; }
+@test "if a settings file contains a NUL byte, xsaveshim records one problem and uses nothing from the file" { check; }
+@test "if a settings file is one very long bad line, xsaveshim records one problem, and cuts off the end of a long key or value in this record" { check; }
 @test "a bad line of a settings file counts as one problem, whether or not the line fits into xsaveshim's buffer" { check; }
 @test "if the environment and the settings file have different values for a setting, xsaveshim uses the environment's value" { check; }
-@test "xsaveshim records a bad value and an unknown XSAVESHIM_ variable in the environment as problems, and replaces the bad value by the default" { check; }
+@test "if the environment has a bad value and an unknown XSAVESHIM_ variable, xsaveshim records two problems, and uses the default instead of the bad value" { check; }
 @test "if an unknown XSAVESHIM_ variable in the environment has a very long name, xsaveshim records the problem with a shortened name" { check; }
 @test "xsaveshim takes each setting from the environment, or else from the settings file, or else from the defaults" { check; }
-@test "xsaveshim records no problem if the settings file is missing, but records one if the file cannot be read" { check; }
+@test "if /etc/xsaveshim.conf is missing, xsaveshim records no problem; if /etc/xsaveshim.conf is a directory, xsaveshim records one problem" { check; }
 @test "if a settings file is larger than 16 KiB, xsaveshim records one problem and uses nothing from the file" { check; }
 @test "if the settings file is a FIFO, xsaveshim does not wait until a process opens the FIFO for writing" { check; }
-@test "for each of over 100,000 pairs of hypothetical hosts, xsaveshim pair gives the same answer as a model that tries to load every guest" { check; }
-@test "for two equal hosts that leak AVX, xsaveshim pair answers yes; if the hosts also refuse leaked AVX, the answer is with-xsaveshim" { check; }
+@test "for over 100,000 pairs of hypothetical hosts, the command xsaveshim pair gives the same answer as a model that tries each possible guest" { check; }
+@test "for two equal hosts that leak AVX, the command xsaveshim pair answers yes; if the hosts also refuse leaked AVX, the answer is with-xsaveshim" { check; }

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: MIT
-# Tests of scripts/demo, which shows a guest that is lost without the library and intact with the library. Also checks the messages
-# of scripts/demo on a host that cannot run the demo.
+# Tests of scripts/demo, which restores a guest twice: without libxsaveshim.so, the guest loses its registers or QEMU exits; with
+# libxsaveshim.so, the guest runs on intact. Also checks the messages of scripts/demo on a host that cannot run the demo.
 # bats file_tags=kvm
 
 load lib
 load qemu
 
-# Runs COMMAND and then the demo in a new mount namespace, and for a plain user also in a new user namespace.
+# In a new mount namespace, and for a plain user also in a new user namespace, runs the shell command COMMAND and then scripts/demo.
+# WRAPPER is a command, such as setpriv with options, that executes scripts/demo.
 run_demo_after() { # COMMAND [WRAPPER...]
   local namespaces=(--mount)
   ((EUID == 0)) || namespaces+=(--map-root-user)
   run --separate-stderr unshare "${namespaces[@]}" bash -c "$1"' && shift && exec "$@"' bash "$@" "$repo/scripts/demo"
 }
 
-@test "scripts/demo builds xsaveshim, and shows that a restored guest is lost without the library and intact with the library" {
+@test "scripts/demo builds xsaveshim and restores a guest: without the library, the guest loses registers or QEMU exits; with the library, the guest stays intact" {
   need_kvm
   need_no_settings_file
   mkdir "$BATS_TEST_TMPDIR/clone"
@@ -23,8 +24,8 @@ run_demo_after() { # COMMAND [WRAPPER...]
   ((status == 0))
   [[ -z $stderr ]]
   ((${#lines[@]} <= 16))
-  local without=${output#*2. The guest is restored here, without libxsaveshim.so.} with
-  with=${without#*3. The guest is restored here, with LD_PRELOAD=libxsaveshim.so.}
+  local without=${output#*2. The guest is restored on this host, without libxsaveshim.so.} with
+  with=${without#*3. The guest is restored on this host, with LD_PRELOAD=libxsaveshim.so.}
   without=${without%%3. *}
   [[ $without =~ "KVM answered:"\ +KVM_SET_XSAVE\ .*\ EINVAL$'\n' ]]
   if qemu_exits_on_refusal; then
@@ -46,7 +47,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   BUILD=$BATS_TEST_TMPDIR/build run --separate-stderr "$repo/scripts/demo"
   outcome
   ((status == 1))
-  [[ $stderr == *"scripts/demo: the guest should have kept its registers"* ]]
+  [[ $stderr == *"scripts/demo: with libxsaveshim.so, the guest should have kept its registers"* ]]
 }
 
 @test "if /dev/kvm does not exist, scripts/demo says to load a KVM module, and exits with 2" {

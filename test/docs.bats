@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Checks that the manual pages and the installed settings file name exactly the events, settings and xfeatures of the code. Also
-# checks that only one page explains an event, a setting or an exit status, that links lead to existing files and headings, and that
-# examples are valid.
+# checks that no page explains an event, a setting or an exit status a second time, that links lead to existing files and headings,
+# and that JSON examples are valid.
 
 load lib
 
@@ -9,9 +9,9 @@ setup() {
   cd "$repo" || return
 }
 
-# Prints the names of all events that the code reports. A call of report_begin(), or of another function with a parameter "event",
-# has the name as a string literal, or takes the name from an array. If the script finds no name in a call, it prints the whole
-# call, so that the comparison with the manual fails.
+# Prints the names of all events that the code reports. The script looks for the calls of each function with a parameter "event",
+# such as report_begin(). Such a call has the event's name as a string literal, or takes the name from an array of string literals.
+# If the script finds no name in a call, it prints the call's arguments instead, so that the comparison with the manual fails.
 events_of_the_code() {
   mapfile -t sources < <(find . -path './[^.]*.c' ! -path './build*' ! -path './test/*')
   # shellcheck disable=SC2016 # perl's own variables
@@ -30,8 +30,8 @@ events_of_the_code() {
     print map { "$_\n" } @found' "${sources[@]}" | sort -u
 }
 
-# Prints each setting of the code as KEY VALUE,VALUE.... Compiles a program that prints the settings, and links it with the object
-# files of core/.
+# Prints a line for each setting of the code, such as: XSAVESHIM_TRIM restore,save,both,none
+# To get the lines, compiles a program that prints the settings, and links it with the object files of core/.
 settings_of_the_code() {
   local program=$BATS_FILE_TMPDIR/settings
   [[ -x $program ]] || "${CC:-gcc}" -Iinclude -D_GNU_SOURCE= -o "$program" -x c - -x none "$build"/core/*.o <<'EOF_C' || return
@@ -49,7 +49,8 @@ EOF_C
 
 assert_same_list() { # WHERE EXPECTED ACTUAL
   [[ $2 ]] || fail "nothing was found in the code to compare with $1" || return
-  diff <(printf '%s\n' "$2") <(printf '%s\n' "$3") || fail "$1 differs from the code: < is the code's, > is $1's"
+  diff <(printf '%s\n' "$2") <(printf '%s\n' "$3") ||
+    fail "$1 differs from the code: a line with < is only in the code, a line with > is only in $1"
 }
 
 @test "libxsaveshim(7) explains every event that the code reports, and no other" {
@@ -64,23 +65,24 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
 @test "only libxsaveshim(7) explains events, only xsaveshim.conf(5) explains settings, and only the commands' own manual pages explain exit statuses" {
   assert_home() { # HOME PATTERN
     [[ $(grep -lE -- "$2" README.md docs/*.md man/*) == "$1" ]] ||
-      fail "expected in $1 alone:" "$(grep -nE -- "$2" README.md docs/*.md man/* | grep -v "^$1:")"
+      fail "lines that match $2 must be in $1 and in no other file; other files have:" \
+        "$(grep -nE -- "$2" README.md docs/*.md man/* | grep -v "^$1:")"
   }
   assert_home man/libxsaveshim.7 '^\.It Li event=|^\| `(event=)?(trim|would-trim|refused|lost|learn)`'
   assert_home man/xsaveshim.conf.5 '^\.It (Ev|Ic) XSAVESHIM_|^\| `XSAVESHIM_'
   assert_home $'man/xsaveshim-libvirt.8\nman/xsaveshim.1' '^\.Sh EXIT STATUS|^[#|].*exit status'
 }
 
-@test "the settings file that make install installs names every setting with its accepted values" {
+@test "etc/xsaveshim.conf, which make install installs, names every setting and the values that the setting accepts" {
   local expected
   expected=$(settings_of_the_code)
   [[ $expected ]]
   while read -r key values; do
     paragraph=$(sed -n "/./{H;\$!d;};x;/\n#\{0,1\}$key=/p" etc/xsaveshim.conf)
-    [[ $paragraph ]] || fail "etc/xsaveshim.conf has no $key" || return
+    [[ $paragraph ]] || fail "etc/xsaveshim.conf has no paragraph for the setting $key" || return
     for value in ${values//,/ }; do
       grep -q "\b${value/\/absolute\/path/absolute path}\b" <<<"$paragraph" ||
-        fail "etc/xsaveshim.conf does not name $value of $key" || return
+        fail "etc/xsaveshim.conf does not name the value $value of the setting $key" || return
     done
   done <<<"$expected"
 }
@@ -92,7 +94,7 @@ assert_same_list() { # WHERE EXPECTED ACTUAL
     "$(tr '\n' ' ' <man/libxsaveshim.7 | sed -n 's/.*xfeatures are named \([^;]*\);.*/\1/p' | sed 's/,\| and / /g' | xargs -n 1)"
 }
 
-@test "CONTRIBUTING.md names every target that make help lists, and every purpose that scripts/setup accepts" {
+@test "CONTRIBUTING.md names every target that make help lists, and every purpose, such as build, that scripts/setup accepts" {
   while read -r target _; do
     grep -q "^| .*\`$target\`" CONTRIBUTING.md || fail "CONTRIBUTING.md has no row for make $target" || return
   done < <(make -s help)
@@ -113,12 +115,12 @@ has_anchor() { # PAGE ANCHOR
     while read -r link; do
       file=${link%%#*}
       file=${file:+$(dirname "$page")/$file}
-      [[ -e ${file:-$page} ]] || fail "$page links to $link" || return
+      [[ -e ${file:-$page} ]] || fail "$page links to $link: no such file" || return
       [[ $link != *#* ]] || has_anchor "${file:-$page}" "${link#*#}" || fail "$page links to $link: no such heading" || return
       links=$((links + 1))
     done < <(grep -oE '\]\([^)]+\)' "$page" | sed 's/^](//; s/)$//' | grep -vE '^[a-z]+:')
   done
-  ((links >= 10)) || fail "only $links links were found"
+  ((links >= 10)) || fail "only $links relative links were found in the Markdown pages, fewer than 10"
 }
 
 @test "README.md has at most 140 lines, and quotes the error messages that people search for" {

@@ -74,7 +74,7 @@ dynamic() { # TAG
   assert_cheap
 }
 
-# build_with VARIABLE=VALUE...    builds every program and library that is shipped, and fails if the compiler warns
+# build_with VARIABLE=VALUE...    builds every shipped program and library with these make variables; fails if the compiler warns
 build_with() {
   run env -u MAKEFLAGS -u MAKELEVEL make -s -C "$repo" BUILD="$BATS_TEST_TMPDIR/build" WERROR=-Werror "$@" all
   ((status == 0)) || fail "$output" || return
@@ -82,12 +82,12 @@ build_with() {
   shim=$BATS_TEST_TMPDIR/build/libxsaveshim.so
 }
 
-@test "built with a package's hardening flags and LTO, the library adds at most 4 instructions to KVM_RUN, and at most 12 to other forwarded ioctls" {
+@test "built with a package's hardening flags and LTO, the library adds at most 4 instructions to KVM_RUN, and at most 12 to any other ioctl that the library only forwards" {
   build_with CFLAGS='-O2 -g -flto=auto -ffat-lto-objects -fstack-protector-strong -fstack-clash-protection -fcf-protection'
   assert_cheap
 }
 
-@test "built with clang, the library adds at most 4 instructions to KVM_RUN, and at most 12 to other forwarded ioctls" {
+@test "built with clang, the library adds at most 4 instructions to KVM_RUN, and at most 12 to any other ioctl that the library only forwards" {
   build_with CC=clang
   assert_cheap
 }

@@ -8,7 +8,7 @@ setup() {
   cd "$repo" || exit
 }
 
-@test "make help lists every target of the Makefiles with a description" {
+@test "for each .PHONY target of the Makefiles, make help prints a line with the target and a description" {
   run -0 make -s help
   targets=$(sed -n 's/^\.PHONY: //p' Makefile packaging/*.mk test/*.mk | tr ' ' '\n' | grep -v '[$()]' | sort)
   [ "$(awk 'NF > 2 { print $1 }' <<<"$output" | sort)" = "$targets" ]
@@ -50,9 +50,9 @@ setup() {
   ln -s "$vmm" "$BATS_TEST_TMPDIR/build/test/vmm"
   touch -d 2000-01-01 "$BATS_TEST_TMPDIR/build/test/made"
   XSTEST_FRESH='' BUILD=$BATS_TEST_TMPDIR/build run -2 test/run test/core.bats
-  [[ $output == "the build is stale ("*" is newer): run: make test-programs" ]]
+  [[ $output == "the suites' programs in "*" are older than "*": run: make test-programs" ]]
   XSTEST_FRESH='' BUILD=$BATS_TEST_TMPDIR/build run -1 bats test/core.bats
-  [[ $output == *"the build is stale ("*" is newer): run: make test-programs"* && $output != *$'\n'"ok "* ]]
+  [[ $output == *"the suites' programs in "*" are older than "*": run: make test-programs"* && $output != *$'\n'"ok "* ]]
 }
 
 @test "test/run prints its usage for --help, and also if the options are wrong or no test file is given" {
@@ -65,7 +65,7 @@ setup() {
   done
 }
 
-@test "if the test programs or bats are missing, test/run prints one line with the command that remedies this" {
+@test "if bats or the test programs are missing, test/run prints one line with the command that installs bats or builds the programs" {
   BUILD=$BATS_TEST_TMPDIR run -2 test/run test/core.bats
   [ "$output" = "test/run: there is no $BATS_TEST_TMPDIR/test/vmm; run: scripts/setup build test && make test-programs" ]
   mkdir "$BATS_TEST_TMPDIR/bin"

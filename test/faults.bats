@@ -21,11 +21,12 @@ teardown() {
   [[ -z ${group:-} ]] || wait_for 10 rmdir "$group"
 }
 
-# assert_storm_agrees NAME=VALUE...    runs test/vmm/storm.c with 64 threads. Checks that every outcome agrees with storm.c's model,
-# that the library reports each vCPU's first trim, and that every report is a whole line.
+# assert_storm_agrees VARIABLE=VALUE...    runs test/vmm/storm.c with 64 threads and these environment variables. Checks that each
+# KVM_SET_XSAVE has the errno and the payload that storm.c expects, that the number of trim reports lies between the number of vCPUs
+# with a trimmed payload and the number of trims, and that every report is a whole line.
 assert_storm_agrees() {
   local rounds=$((20 / slow)) restores trims trimmed
-  ((rounds == 20)) || echo "# $rounds rounds in place of 20: XSTEST_SLOW=$slow" >&3
+  ((rounds == 20)) || echo "# storm runs $rounds rounds instead of 20, because XSTEST_SLOW is $slow" >&3
   run timeout 300 env "$@" XSAVESHIM_LOG="$work/log" "$build/test/storm" 64 "$rounds"
   ((status == 0)) || fail "exit status $status" "$output" || return
   [[ $output =~ ^restores=([0-9]+)\ trims=([0-9]+)\ trimmed=([0-9]+)\ mismatches=0$ ]] || fail "$output" || return
@@ -33,7 +34,7 @@ assert_storm_agrees() {
   ((restores >= 500 * rounds && trims >= 400 * rounds && trimmed >= 100 * rounds)) || fail "$output" || return
   run grep -cE '^xsaveshim: level=notice event=trim pid=[0-9]+ ioctl=KVM_SET_XSAVE vcpu=[0-2?] fd=[0-9]+ [a-z0-9_=, ]*$' \
     "$work/log"
-  ((output >= trimmed && output <= trims)) || fail "$trims trims of $trimmed vCPUs, but $output reports of trims" || return
+  ((output >= trimmed && output <= trims)) || fail "expected $trimmed to $trims trim reports, but the log has $output" || return
   run grep -vE '^xsaveshim: level=(notice event=trim|error event=refused) [^:]*(reason=[a-z-]*(:[a-z0-9_,]*)?)?( count=[0-9]+)?$' \
     "$work/log"
   [[ -z $output ]] || fail "torn lines:" "$output"
@@ -41,15 +42,15 @@ assert_storm_agrees() {
 
 # ---- many threads ----
 
-@test "if 64 threads create, restore and close vCPUs of a fake KVM at once, the library trims each payload correctly and writes only whole reports" {
+@test "if 64 threads create, restore and close vCPUs of a fake KVM at once, the library trims each payload correctly, and each report is a whole line" {
   assert_storm_agrees LD_PRELOAD="$shim $standin" DEVICE=/dev/null
 }
 
-@test "if 64 threads create, restore and close vCPUs of real KVM at once, the library trims each payload correctly and writes only whole reports" {
+@test "if 64 threads create, restore and close vCPUs of real KVM at once, the library trims each payload correctly, and each report is a whole line" {
   assert_storm_agrees LD_PRELOAD="$shim"
 }
 
-@test "without the library, the test program storm reports mismatches, so storm would notice a payload that the library trims wrongly" {
+@test "if the library is not preloaded, the test program storm counts the payloads that nobody trimmed as mismatches" {
   run timeout 60 env LD_PRELOAD="$standin" DEVICE=/dev/null "$build/test/storm" 4 2
   ((status == 1)) || fail "exit status $status" "$output"
   [[ $output =~ mismatches=[1-9] ]] || fail "$output"
@@ -93,15 +94,15 @@ assert_storm_agrees() {
     run_shimmed_standin XSAVESHIM_LOG="$target" create 0 cpuid 0xd=0x7 file "$work/disk" dup-to 2 dup-to 1000 dup-to 1001 \
       vcpu 0 set-xsave 0x207 set-xsave 0x7,xcomp_bv=1
     assert_printed "$restored" 'dup-to 2: 2' 'dup-to 1000: 1000'
-    [[ ! -s $work/disk ]] || fail "$target: in the disk image:" "$(cat "$work/disk")"
+    [[ ! -s $work/disk ]] || fail "with XSAVESHIM_LOG=$target, the library wrote into the disk image:" "$(cat "$work/disk")"
   done
   rm -f "$work/disk2" && : >"$work/disk2"
   run_shimmed_standin create 0 cpuid 0xd=0x7 fd 2 close file "$work/disk2" vcpu 0 set-xsave 0x207
   assert_printed "$restored" "file $work/disk2: 2"
-  [[ ! -s $work/disk2 ]] || fail "in the disk image:" "$(cat "$work/disk2")"
+  [[ ! -s $work/disk2 ]] || fail "the library wrote into the disk image:" "$(cat "$work/disk2")"
 }
 
-@test "after a vCPU's descriptor number is closed or refers to another file, the library does not trim or report a payload through this number" {
+@test "if a VMM closes a vCPU's descriptor or reuses its number for another file, KVM_SET_XSAVE on this number changes no payload and is not reported" {
   need_kvm
   run_shimmed XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 close file /dev/null set-xsave 0x7 close set-xsave 0x7
   assert_printed 'set-xsave 0x7: ENOTTY xstate_bv=0x7 rest=same' 'set-xsave 0x7: EBADF xstate_bv=0x7 rest=same'
@@ -140,14 +141,14 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "if XSAVESHIM_LOG names a FIFO, which could end the VMM by SIGPIPE, the library writes its reports to stderr instead" {
+@test "if XSAVESHIM_LOG names a FIFO, the library reports that the log is not a regular file, and writes all reports to stderr" {
   full_pipe
   run_shimmed_standin XSAVESHIM_LOG="$work/pipe" "${restore[@]}"
   assert_printed "$restored"
   assert_reported "level=error event=log target=$work/pipe error=\"Not a regular file\" using=stderr" "$event"
 }
 
-@test "if syslogd is stopped and its socket is full, the library writes reports to stderr, and the VMM does not wait" {
+@test "with XSAVESHIM_LOG=syslog, if syslogd is stopped and its socket is full, the library writes reports to stderr, and the VMM does not wait" {
   local restores=()
   mkdir "$work/dev"
   touch "$work/dev/null"
@@ -169,9 +170,9 @@ writes_to_stderr() {
 
 # ---- settings ----
 
-@test "if the settings file has random bytes, the library still trims payloads, and writes only whole reports of printable text (200 files)" {
+@test "with each of 200 settings files of random bytes, the library trims the payload, and each report is a whole line of printable text" {
   local files=$((200 / slow))
-  ((files == 200)) || echo "# $files files in place of 200: XSTEST_SLOW=$slow" >&3
+  ((files == 200)) || echo "# $files random settings files instead of 200, because XSTEST_SLOW is $slow" >&3
   mkdir "$work/etc"
   run --separate-stderr timeout 120 unshare "$own_mounts" bash -euc '
     mount --bind "$1" /etc
@@ -189,7 +190,7 @@ writes_to_stderr() {
 
 # ---- resources ----
 
-@test "if the VMM has no free descriptor number left, the library still trims an existing vCPU's payload, and reports the trim in its log" {
+@test "if the VMM uses up all descriptor numbers after the library opened its log, the library trims a payload and reports the trim in this log" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -200,7 +201,7 @@ writes_to_stderr() {
   assert_reported "$event"
 }
 
-@test "if no descriptor number is left for the log, the library writes an error and all reports to stderr" {
+@test "if the VMM uses up all descriptor numbers before the library opens its log, the library writes an error and all reports to stderr" {
   local creates=()
   for id in {1..40}; do creates+=(create "$id"); done
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG="$work/log" \
@@ -211,8 +212,9 @@ writes_to_stderr() {
 
 # ---- ioctls that fail ----
 
-# Makes KVM_SET_CPUID2, KVM_GET_CPUID2, KVM_CREATE_VCPU and KVM_GET_XSAVE fail with ERRNO, one after the other. Checks that the VMM
-# gets ERRNO, and that the library learns nothing from the failed ioctl.
+# Runs a VMM four times. In each run, the fake KVM fails one ioctl with ERRNO: KVM_SET_CPUID2, then KVM_GET_CPUID2, KVM_CREATE_VCPU
+# and KVM_GET_XSAVE. Checks that the VMM gets ERRNO, and that the library ignores the CPUID table or payload in the failed ioctl's
+# buffer.
 assert_answers() { # ERRNO
   local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_CPUID2=$1" STANDIN_SUPPORTED=0x3 "${restore[@]}"
@@ -230,7 +232,7 @@ assert_answers() { # ERRNO
   assert_no_report
 }
 
-# Checks that the library reports a KVM_SET_XSAVE that failed with ERRNO, and that the report does not blame the payload.
+# Checks that the library reports a KVM_SET_XSAVE that failed with ERRNO, and that the report has reason=not-the-payload.
 assert_reports() { # ERRNO
   run_shimmed_standin STANDIN_ANSWER="KVM_SET_XSAVE=$1" "${restore[@]}"
   assert_printed "set-xsave 0x207: $1 xstate_bv=0x7 rest=same"
@@ -238,17 +240,17 @@ assert_reports() { # ERRNO
     "level=error event=refused ioctl=KVM_SET_XSAVE vcpu=0 fd=* errno=$1 xstate_bv=0x7 reason=not-the-payload"
 }
 
-@test "if a KVM ioctl fails with ENOSYS, the VMM gets ENOSYS, and the library learns no CPUID table from the failed ioctl" {
+@test "if a KVM ioctl fails with ENOSYS, the VMM gets ENOSYS, and the library ignores the CPUID table or payload in the failed ioctl's buffer" {
   assert_answers ENOSYS
   assert_reports ENOSYS
 }
 
-@test "if a KVM ioctl fails with EINTR, the VMM gets EINTR, and the library learns no CPUID table from the failed ioctl" {
+@test "if a KVM ioctl fails with EINTR, the VMM gets EINTR, and the library ignores the CPUID table or payload in the failed ioctl's buffer" {
   assert_answers EINTR
   assert_reports EINTR
 }
 
-@test "if KVM_SET_XSAVE fails with EIO, EBADF or ENOTTY, the VMM's payload stays unchanged, and the library reports nothing and does not end the VMM" {
+@test "with XSAVESHIM_REFUSED=abort, if KVM_SET_XSAVE fails with EIO, EBADF or ENOTTY, the VMM runs on with an unchanged payload, and nothing is reported" {
   local error
   for error in EIO EBADF ENOTTY; do
     assert_answers "$error"
@@ -260,8 +262,8 @@ assert_reports() { # ERRNO
 
 # ---- the supervisor ----
 
-# Starts a supervised VMM that creates a vCPU and then waits for a line that the test writes to descriptor $in. Sets vmm_pid,
-# supervisor and in.
+# Starts a supervised VMM, which creates a vCPU, waits until the test writes a line to descriptor $in, and then runs each STEP. Sets
+# vmm_pid (the VMM's process ID), supervisor (the supervisor's process ID) and in.
 start_supervised() { # STEP...
   local candidate
   need_kvm
@@ -281,7 +283,7 @@ waits_for_supervisor() {
   waits_in seccomp 16 "$vmm_pid" # system call 16 is ioctl
 }
 
-@test "while the supervisor is stopped, KVM_SET_XSAVE waits and KVM_RUN does not; when the supervisor continues, it trims and reports the payload" {
+@test "while SIGSTOP stops the supervisor, KVM_SET_XSAVE waits but KVM_RUN does not; after SIGCONT, the supervisor trims the payload and reports the trim" {
   start_supervised get-xsave run set-xsave 0x1000000000000207
   kill -STOP "$supervisor"
   wait_for $((20 * slow)) is_stopped "$supervisor"
@@ -296,11 +298,11 @@ waits_for_supervisor() {
     `allowed=0x7 after=0x7 dropped=pkru,bit60"
 }
 
-# Makes the OOM killer end the process PID: another process fills the memory of PID's cgroup. Without memory cgroups, sends SIGKILL
-# to PID.
+# Makes the OOM killer end the process PID: another process fills the memory of PID's cgroup. Without root or memory cgroups,
+# sends SIGKILL to PID.
 oom_kill() { # PID
   if ((EUID != 0)) || ! grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
-    echo "# no memory cgroups here: SIGKILL in place of the OOM killer" >&3
+    echo "# not root, or no memory cgroups: SIGKILL ends the process in place of the OOM killer" >&3
     kill -KILL "$1"
     return
   fi
@@ -315,7 +317,7 @@ oom_kill() { # PID
   grep -qx 'oom_kill 2' "$group/memory.events"
 }
 
-@test "with XSAVESHIM_REFUSED=report, after the OOM killer has ended the supervisor, KVM_SET_XSAVE fails with ENOSYS, while KVM_RUN still works" {
+@test "with XSAVESHIM_REFUSED=report, if the OOM killer ends the supervisor, the VMM runs on: KVM_RUN works, and KVM_SET_XSAVE fails with ENOSYS" {
   start_supervised get-xsave run set-xsave 0x207
   oom_kill "$supervisor"
   echo >&"$in"

@@ -13,9 +13,9 @@ pipe=$BATS_TEST_TMPDIR/pipe
 killed_by_sigsys=159
 full= # if set, the log file is full: it has 1 KiB, and the VMM's RLIMIT_FSIZE is 1 KiB
 
-# The guest has FP, SSE and AVX, and the restored payload has an xfeature that this host's KVM lacks. When the VMM saves, KVM leaks
-# another xfeature, so the library reports a second trim. The tests need this second report, because Firecracker installs its filter
-# only after the first report.
+# The guest has FP, SSE and AVX. The restored payload, with XSTATE_BV $leaky, also has an xfeature that this host's KVM lacks, so
+# xsaveshim reports a trim. When the VMM saves under the library, kernel.so imitates a KVM that leaks xfeatures, so the library
+# reports a second trim. The tests need the second report, because Firecracker installs its filter only after the first report.
 setup() {
   need_no_settings_file
   need_kvm
@@ -30,7 +30,8 @@ teardown() {
   [[ -z ${vmm_pid:-} ]] || kill -KILL "$vmm_pid" 2>/dev/null || true
 }
 
-# filtered MODE VMM [VARIABLE=VALUE]... XCR0 STEP...    runs a VMM under its filter. MODE is bare, library or supervisor.
+# filtered MODE VMM [VARIABLE=VALUE]... XCR0 STEP...    runs test/vmm/filtered.c, which imitates VMM (an element of $vmms) and
+# explains XCR0 and STEP. MODE names what watches the VMM: library, supervisor, or bare (nothing).
 filtered() {
   local mode=$1 name=$2 environment=(KERNEL_LEAKS=0x210 XSAVESHIM_TRIM=both) command=()
   local preload="$shim $build/test/kernel.so"
@@ -45,7 +46,7 @@ filtered() {
   privately timeout $((60 * slow)) env "${environment[@]}" LD_PRELOAD="$preload" "${command[@]}" "$build/test/filtered" "$name" "$@"
 }
 
-# Empties $messages, removes an old $log, and then runs `filtered` by bats' `run`.
+# Empties $messages (syslog's messages), removes $log or, if $full is set, fills it, and then calls `filtered` through bats' `run`.
 run_filtered() {
   rm -f "$log"
   [[ -z $full ]] || head -c 1024 /dev/zero >"$log"
@@ -69,7 +70,7 @@ assert_ended() { # LINE...
   done
 }
 
-# Prints the events of the reports on standard input, in order, such as "notice:trim:KVM_SET_XSAVE".
+# Reads reports from standard input, and prints LEVEL:EVENT:IOCTL for each, such as "notice:trim:KVM_SET_XSAVE", all in one line.
 events() {
   grep -oE 'level=[a-z]+ event=[a-z-]+ [^:]*ioctl=[A-Z0-9_]+' | sed -E 's/level=([a-z]+) event=([a-z-]+) .*ioctl=/\1:\2:/' | xargs
 }
@@ -78,7 +79,7 @@ syslog_has() { # EVENTS
   [[ $(tr '<' '\n' <"$messages" | events) == "$1" ]]
 }
 
-# Checks that the given log has reports of exactly EVENTS, and that the other logs are empty.
+# Checks that the given log has exactly the reports EVENTS, written as events() prints them, and that every other log is empty.
 assert_reported_in() { # stderr|syslog|file|none EVENTS
   local place text
   for place in stderr syslog file; do
@@ -99,7 +100,7 @@ assert_reported_in() { # stderr|syslog|file|none EVENTS
   done
 }
 
-# Prints the events that are reported at log level notice after the steps `set-xsave=$leaky save`.
+# Prints, as events() does, the reports that must appear at log level notice if VMM runs the steps `set-xsave=$leaky save` in MODE.
 trims() { # MODE VMM
   local save=KVM_GET_XSAVE2
   [[ $2 != stratovirt ]] || save=KVM_GET_XSAVE
@@ -126,14 +127,14 @@ assert_not_killed() { # VMM STEP...
   done
 }
 
-@test "if the VMM makes an additional system call such as getpid or newfstatat during a save, Firecracker's seccomp filter kills the VMM" {
+@test "if the imitated Firecracker makes a system call such as getpid or newfstatat after a save, Firecracker's seccomp filter kills it" {
   local call
   for call in getpid newfstatat statx read readlink kcmp fcntl dup openat socket,1,2 connect sendto poll prctl kill,0,0 tgkill mmap futex; do
     assert_killed firecracker set-xsave=0x7 save "call=$call"
   done
 }
 
-@test "if the VMM calls kcmp or opens an Internet socket during a restore, Cloud Hypervisor's seccomp filter kills the VMM" {
+@test "if the imitated Cloud Hypervisor calls kcmp or opens an Internet socket during a restore, Cloud Hypervisor's seccomp filter kills it" {
   local call
   assert_not_killed cloud-hypervisor call=socket,1,2 set-xsave=0x7 call=getpid call=fcntl,2,3
   for call in kcmp pidfd_open dup3 getppid readlinkat process_vm_readv ppoll socket,2,2; do
@@ -141,7 +142,7 @@ assert_not_killed() { # VMM STEP...
   done
 }
 
-@test "if the VMM calls KVM_GET_CPUID2, or calls fcntl or futex with unusual arguments, StratoVirt's seccomp filter kills the VMM" {
+@test "if the imitated StratoVirt calls KVM_GET_CPUID2, kcmp, fcntl with F_GETFL or a shared futex, StratoVirt's seccomp filter kills it" {
   local call
   assert_not_killed stratovirt call=fcntl,2,1 call=fcntl,2,1030,9 call=futex,0,129 set-xsave=0x7 call=getpid
   assert_killed stratovirt set-xsave=0x7 get-cpuid2
@@ -218,8 +219,9 @@ assert_restored() { # PLACE MODE VMM [VARIABLE=VALUE]... STEP...    checks that 
   assert_reported_in "$place" "$(trims "$mode" "$name")"
 }
 
-# When StratoVirt becomes a daemon, StratoVirt points descriptor 2 at /dev/null before KVM_CREATE_VM. QEMU does so after
-# KVM_SET_CPUID2.
+# Runs VMMs that close standard error, or replace it by /dev/null or a disk image. With the step "start", the VMM opens /dev/null as
+# descriptor 2 before KVM_CREATE_VM, as StratoVirt does when it becomes a daemon. Without "start", the VMM opens /dev/null after
+# KVM_SET_CPUID2, as QEMU does.
 loses_stderr() { # MODE VMM
   assert_restored syslog "$@" close=2
   assert_restored syslog "$@" close=2 open=/dev/null
@@ -336,7 +338,7 @@ sets_xcrs() { # MODE VMM
   assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS"
 }
 
-@test "under the seccomp filters of three VMMs, the library reports that KVM refuses an XCR0, and both the library and the supervisor report lost state" {
+@test "under the seccomp filters of three VMMs, the library reports an XCR0 that KVM refuses, and, like the supervisor, an XCR0 with an xfeature that a trim dropped" {
   each sets_xcrs
 }
 
@@ -356,11 +358,11 @@ aborts() { # MODE VMM
   assert_aborts "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS" "$@" KERNEL_TAKES_XCRS=1 0x3 set-xsave=0x7 set-xcrs=0x7
 }
 
-@test "under the seccomp filters of three VMMs, XSAVESHIM_REFUSED=abort ends the VMM if KVM refuses a payload, or if guest state is lost" {
+@test "under the seccomp filters of three VMMs, XSAVESHIM_REFUSED=abort ends the VMM if KVM refuses a payload, or if an XCR0 has an xfeature that a trim dropped" {
   each aborts
 }
 
-@test "if a VMM's seccomp filter allows KVM_GET_CPUID2, the library can load FP and SSE on a kernel that refuses them for guests without XSAVE" {
+@test "if KVM refuses FP and SSE because a guest lacks XSAVE, and the VMM's seccomp filter allows KVM_GET_CPUID2, the library makes KVM load both" {
   local name
   for name in firecracker cloud-hypervisor; do
     run_filtered bare "$name" KERNEL_STRICT=1 none set-xsave=0x3

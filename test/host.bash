@@ -27,16 +27,17 @@ enable() {
   [[ $status == 0 && -z $stderr ]] || fail "exit status $status" "$output" "$stderr"
 }
 
-# assert_cannot_enable EXIT-STATUS REASON-PATTERN [WRAPPER...]    checks that enable fails with this reason, and that no BPF program
-# is pinned
+# assert_cannot_enable EXIT-STATUS REASON-PATTERN [WRAPPER...]    runs `WRAPPER... xsaveshim host enable`, and checks that it fails
+# with EXIT-STATUS, that it prints one line with a reason that matches REASON-PATTERN, and that no BPF program is pinned
 assert_cannot_enable() {
   run --separate-stderr timeout 60 "${@:3}" "$build/xsaveshim" host enable
-  [[ $status == "$1" && -z $output && $stderr == "xsaveshim host: cannot be enabled: "$2 && $stderr != *$'\n'* ]] ||
+  [[ $status == "$1" && -z $output && $stderr == "xsaveshim host: the host mode cannot be enabled: "$2 && $stderr != *$'\n'* ]] ||
     fail "exit status $status" "$output" "$stderr" || return
   assert_no_pins
 }
 
-# assert_status EXIT-STATUS FIRST-LINE-PATTERN    checks the exit status and the first line of `host status`
+# assert_status EXIT-STATUS FIRST-LINE-PATTERN    checks that `host status` exits with EXIT-STATUS, and that the first line of its
+# output matches FIRST-LINE-PATTERN
 assert_status() {
   run --separate-stderr timeout 60 "$build/xsaveshim" host status
   # shellcheck disable=SC2053 # a pattern
@@ -51,7 +52,7 @@ assert_counts() { # NAME=NUMBER...    checks these counts of `host status --json
   done
 }
 
-# Loads a payload with AVX and PKRU, which the guest lacks, and checks the payload's XSTATE_BV after the load.
+# Loads a payload that has AVX and PKRU into a guest that lacks both, and checks that the payload then has this XSTATE_BV.
 assert_loads() { # XSTATE_BV
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x207
   [[ ${lines[2]} == "set-xsave 0x207: "*" xstate_bv=$1 "* ]] || fail "$(outcome)"
@@ -66,7 +67,8 @@ watch_reported() { # PATTERN
   grep -q "$1" "$BATS_TEST_TMPDIR/watch"
 }
 
-# Checks that `host watch` has printed these reports of EVENT, and no other report of EVENT.
+# Checks that the reports of EVENT that `host watch` has printed are exactly these LINEs. A LINE lacks the prefix "xsaveshim: " and
+# the keys cgroup, time and started, and has pid=* in place of a process ID.
 assert_watch_reported() { # EVENT LINE...
   local event=$1 actual
   shift
@@ -74,12 +76,12 @@ assert_watch_reported() { # EVENT LINE...
   [[ $actual == "$(printf 'xsaveshim: %s\n' "$@")" ]] || fail "expected:" "$@" "watch printed:" "$(cat "$BATS_TEST_TMPDIR/watch")"
 }
 
-# Prints the directories in which replaced BPF programs stay pinned.
+# Prints the directories in which the host mode keeps detached BPF programs pinned.
 retired() { find /sys/fs/bpf -name 'xsaveshim-retired-*'; }
 
 find_unmet_requirement() {
   unmet=$(unmet_requirement)
   export unmet
-  [[ $unmet || $("$build/xsaveshim" host status) == "inactive: it is not enabled" ]] ||
+  [[ $unmet || $("$build/xsaveshim" host status) == "inactive: the host mode is not enabled" ]] ||
     fail "the host mode is in use on this machine: these tests would disable it"
 }

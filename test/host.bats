@@ -11,7 +11,7 @@ setup_file() {
 }
 
 setup() {
-  [[ ! $unmet ]] || skip "$unmet; make check-kernels runs this in testbed kernels"
+  [[ ! $unmet ]] || skip "cannot run here: $unmet; make check-kernels runs this test in an emulated machine"
 }
 
 teardown() {
@@ -23,7 +23,7 @@ teardown() {
   assert_no_pins
 }
 
-is_active='active: * was cleared from a payload of a VM whose guest lacks it'
+is_active='active: the programs cleared *, which the test guest lacks, from a payload'
 
 @test "while the host mode is enabled, it trims the XSAVE payload that a VMM loads; before and after that time, it does not" {
   assert_loads 0x207
@@ -35,9 +35,9 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
   assert_counts seen=1 missed_entries=0 missed_exits=0 under_way=0 trimmed=1 not_trimmed=0 refused=0 killed=0
   run host disable
   [[ $status == 0 && $output == "xsaveshim host: disabled" ]]
-  assert_status 1 'inactive: it is not enabled'
+  assert_status 1 'inactive: the host mode is not enabled'
   run host disable
-  [[ $status == 0 && $output == "xsaveshim host: it was not enabled" ]]
+  [[ $status == 0 && $output == "xsaveshim host: the host mode was not enabled" ]]
   assert_loads 0x207
 }
 
@@ -51,13 +51,13 @@ is_active='active: * was cleared from a payload of a VM whose guest lacks it'
     fail "$all"
 }
 
-@test "with the setting trim=none or trim=save, the host mode does not change a payload that a VMM loads; with trim=none, the count would_trim rises" {
+@test "with the setting trim=none or trim=save, the host mode does not change a payload that a VMM loads; with trim=none, it counts the payload in would_trim" {
   enable --trim=none
-  assert_status 0 'active: the programs counted the calls of a VM'
+  assert_status 0 'active: the programs counted the ioctls of a test VM'
   assert_loads 0x207
   assert_counts would_trim=1 trimmed=0
   enable --trim=save
-  assert_status 0 'active: the programs counted the calls of a VM'
+  assert_status 0 'active: the programs counted the ioctls of a test VM'
   assert_loads 0x207
 }
 
@@ -112,7 +112,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
-@test "if SIGTERM ends xsaveshim host enable at any moment, the next xsaveshim host status leaves either all BPF pins in place or none" {
+@test "after SIGTERM has ended xsaveshim host enable at any moment, the next xsaveshim host status keeps a complete set of BPF pins, and removes an incomplete one" {
   local i enabler
   for i in {1..12}; do
     "$build/xsaveshim" host enable >/dev/null 2>&1 3>&- &
@@ -129,7 +129,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   done
 }
 
-@test "after a killed xsaveshim host enable, host status moves a complete set of BPF pins into /sys/fs/bpf/xsaveshim, and removes an incomplete set" {
+@test "if a killed xsaveshim host enable left the directory /sys/fs/bpf/xsaveshim-new, host status renames it to xsaveshim if its BPF pins are complete, and otherwise removes it" {
   enable
   mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
   assert_status 0 "$is_active"
@@ -139,11 +139,11 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_status 0 "$is_active"
   [[ ! -e /sys/fs/bpf/xsaveshim-new ]]
   rm /sys/fs/bpf/xsaveshim/entry
-  wait_for 30 assert_status 1 'inactive: it is not enabled' # waits until the kernel has detached the programs
+  wait_for 30 assert_status 1 'inactive: the host mode is not enabled' # waits until the kernel has detached the programs
   assert_no_pins
 }
 
-@test "a second xsaveshim host enable keeps the replaced fentry and fexit programs pinned, even those of an earlier version, and host disable unpins them" {
+@test "a second xsaveshim host enable keeps the fentry and fexit programs that it replaces pinned, even if an earlier xsaveshim version loaded them; host disable unpins them" {
   enable
   if [[ ! -e /sys/fs/bpf/xsaveshim/again ]]; then # without the BTF of KVM's module, the host mode has no fentry or fexit program
     enable
@@ -158,7 +158,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_no_pins
 }
 
-@test "xsaveshim host status unpins BPF programs that were replaced more than 10 minutes ago, and keeps programs pinned that were replaced later" {
+@test "xsaveshim host status unpins BPF programs that were replaced more than 10 minutes ago, but no programs that were replaced more recently" {
   enable
   mkdir /sys/fs/bpf/xsaveshim-retired-{-700,9999999}-1-1-0
   assert_status 0 "$is_active"
@@ -194,7 +194,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_status 0 "active, pinned elsewhere: *"
   run --separate-stderr host disable
   umount /sys/fs/bpf
-  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled: '*'another bpffs instance'* ]]
+  [[ $status == 1 && $stderr == 'xsaveshim host: the host mode cannot be disabled: '*'another bpffs instance'* ]]
   assert_loads 0x3
 }
 
@@ -220,15 +220,15 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_cannot_enable 1 '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
-@test "if other users may write to /sys/fs/bpf, xsaveshim host enable and disable fail, and delete nothing behind these users' symbolic links" {
+@test "while other users may write to /sys/fs/bpf, xsaveshim host enable and disable fail; later runs delete these users' symbolic links, but not what the links lead to" {
   chmod 1777 /sys/fs/bpf
   mkdir /sys/fs/bpf/other
   ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-old
   run --separate-stderr host enable
-  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be enabled: /sys/fs/bpf can be written by other users: '* ]] || { chmod 700 /sys/fs/bpf; false; }
+  [[ $status == 1 && $stderr == 'xsaveshim host: the host mode cannot be enabled: /sys/fs/bpf can be written by users other than root: '* ]] || { chmod 700 /sys/fs/bpf; false; }
   run --separate-stderr host disable
   chmod 700 /sys/fs/bpf
-  [[ $status == 1 && $stderr == 'xsaveshim host: cannot be disabled: /sys/fs/bpf can be written by other users: '* ]]
+  [[ $status == 1 && $stderr == 'xsaveshim host: the host mode cannot be disabled: /sys/fs/bpf can be written by users other than root: '* ]]
   enable
   mkdir /sys/fs/bpf/other/{entry,exit}
   bpftool map pin id "$(bpftool -j map show name counts | jq '[.] | flatten | .[0].id')" /sys/fs/bpf/other/gone
@@ -239,11 +239,11 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   rmdir /sys/fs/bpf/other/{entry,exit} /sys/fs/bpf/other
 }
 
-@test "if a directory /sys/fs/bpf/xsaveshim-old is left over, a second xsaveshim host enable still applies the new settings" {
+@test "even if the directory /sys/fs/bpf/xsaveshim-old already exists, a second xsaveshim host enable applies the new settings" {
   enable --trim=both
   mkdir -p /sys/fs/bpf/xsaveshim-old/other
   enable --trim=none
-  assert_status 0 'active: the programs counted the calls of a VM'
+  assert_status 0 'active: the programs counted the ioctls of a test VM'
   [[ ${lines[1]} == 'trim=none refused=report' ]]
   rmdir /sys/fs/bpf/xsaveshim-retired-*-0-*/other
   rmdir /sys/fs/bpf/xsaveshim-retired-*-0-*
@@ -270,9 +270,9 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
     'level=error event=refused via=host pid=* comm=vmm ioctl=KVM_SET_XSAVE vcpu=0 errno=EINVAL xstate_bv=0x3 reason=xcomp-bv:0x1'
 }
 
-@test "if a VMM ends before xsaveshim host watch starts, watch still reports the VMM's event with guest name, event time and VMM start time" {
+@test "if xsaveshim host watch starts after a VMM has ended, watch still reports the trim of this VMM's payload, with guest name, event time and VMM start time" {
   enable
-  # The test VMM exits at -name, which is not one of its steps.
+  # xsaveshim reads the guest's name after -name. The test VMM itself has no step -name, and exits there.
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
   start_watch
   wait_for 20 watch_reported event=trim
@@ -290,13 +290,13 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   start_watch
   wait_for 20 watch_reported event=active
   run --separate-stderr timeout 60 "$build/xsaveshim" host disable
-  [[ $status == 1 && $stderr == "xsaveshim host: cannot be disabled: process $holder holds /run/xsaveshim-host.lock: wait for its end, or end it" ]] ||
+  [[ $status == 1 && $stderr == "xsaveshim host: the host mode cannot be disabled: process $holder holds /run/xsaveshim-host.lock: wait until that process ends, or end it" ]] ||
     fail "$output" "$stderr"
   kill "$holder"
   unset holder
 }
 
-@test "for each vCPU, the host mode reports the first trim, a trim of a new xfeature, and otherwise only the 10th, 100th ... trim" {
+@test "for each vCPU, the host mode reports the 1st, 10th, 100th ... trim, and each trim that drops an xfeature for the first time" {
   local hundred=()
   for _ in {1..99}; do hundred+=(set-xsave 0x203); done
   enable
@@ -329,8 +329,8 @@ other_group() {
   setpriv --reuid 65534 --clear-groups "$@"
 }
 
-# set_groups_parts VCPUS REPORTS    changes how many vCPUs and reports a group may have, which are the last two numbers of the BPF
-# map "settings"
+# set_groups_parts VCPUS REPORTS    lets each group have only VCPUS vCPUs in the host mode's vCPU table, and only REPORTS unread
+# reports. These two limits are the last two numbers of the BPF map "settings".
 set_groups_parts() {
   local map value
   map=$(for map in $(bpftool -j prog show name xsaveshim_entry | jq '[.] | flatten | .[0].map_ids[]'); do
@@ -360,17 +360,17 @@ set_groups_parts() {
   wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
 }
 
-@test "if three quarters of the host mode's ring buffer are full, the host mode accepts only the first report of each kind about a vCPU" {
+@test "if more than three quarters of the host mode's ring buffer are full, the host mode accepts only each vCPU's first report of each kind" {
   local fill lost
   make_public "$vmm"
   enable
   fill=$(($(bpftool -j map show name events | jq '[.] | flatten | .[0].max_entries') / 400)) # a report has more than 400 bytes
   set_groups_parts 1 65535
-  # The table has no place for the user's second vCPU, so the host mode tries to report each of its trims.
+  # In the host mode's vCPU table, each user now has one place. So the host mode tries to report every trim of the second vCPU.
   # shellcheck disable=SC2046 # words
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 create 1 cpuid 0xd=0x3 $(printf 'set-xsave 0x203 %.0s' $(seq "$fill"))
   lost=$(host status --json | jq .counts.lost_reports)
-  ((lost > fill / 4)) || fail "$lost of $fill reports were lost"
+  ((lost > fill / 4)) || fail "only $lost of about $fill reports were lost, and not more than a quarter"
   other_group "$public/vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207
   assert_counts lost_reports="$lost"
   start_watch
@@ -409,7 +409,7 @@ set_groups_parts() {
   start_watch
   wait_for 20 watch_reported event=active
   host disable
-  wait_for 20 watch_reported 'level=error event=inactive via=host reason="it is not enabled"'
+  wait_for 20 watch_reported 'level=error event=inactive via=host reason="the host mode is not enabled"'
   enable
   wait_for 20 eval '(($(grep -c event=active "$BATS_TEST_TMPDIR/watch") == 2))'
   assert_loads 0x3
@@ -465,12 +465,12 @@ set_groups_parts() {
   assert_counts killed=1
 }
 
-@test "the host mode reports event=refused if KVM refuses KVM_SET_XCRS, and event=lost if KVM_SET_XCRS enables an xfeature that the host mode dropped" {
+@test "the host mode reports event=refused if KVM refuses KVM_SET_XCRS, and event=lost if KVM_SET_XCRS enables an xfeature that the host mode dropped from the vCPU's payload" {
   enable
   start_watch
   wait_for 20 watch_reported event=active
   run_vmm create 0 cpuid 0xd=0x3 set-xcrs 0x7
-  # The second CPUID table has more xfeatures, to imitate a KVM that gives the guest more xfeatures than the VMM has set.
+  # Here the VMM sets a CPUID table with AVX after the trim, to imitate a KVM that allows AVX to a guest whose table lacks AVX.
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x7 cpuid 0xd=0x7 set-xcrs 0x7
   run_vmm create 0 cpuid 0xd=0x7 set-xcrs 0x7 cpuid 0xd=0x3 set-xsave 0x7
   [[ ${lines[4]} == 'set-xsave 0x7: '*' xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
@@ -492,7 +492,7 @@ set_groups_parts() {
   assert_counts trimmed=1
 }
 
-@test "while the host mode is active, xsaveshim status shows the mode host for a VMM that has neither the library nor the supervisor" {
+@test "while the host mode trims loaded payloads, xsaveshim status shows host as the mode of a VMM that has neither the library nor the supervisor" {
   local pid
   mkfifo "$BATS_TEST_TMPDIR/in"
   "$vmm" create 0 pause <>"$BATS_TEST_TMPDIR/in" >"$BATS_TEST_TMPDIR/out" 3>&- &

@@ -15,7 +15,7 @@ teardown() {
   stop_host
 }
 
-# Prints xsaveshim's messages in the journal that have this priority or a higher one.
+# Prints xsaveshim's messages in the journal that have the priority PRIORITY or a higher one.
 messages_of() { host journalctl --quiet --output=cat --identifier=xsaveshim --priority="$1"; } # PRIORITY
 
 @test "journalctl -p err shows the library's report of a refused payload, and journalctl -p notice also shows the report of a trim" {

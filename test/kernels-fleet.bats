@@ -5,7 +5,7 @@
 
 load lib
 
-@test "xsaveshim-metrics.service shows an active host mode as active, and the Ansible playbook evacuate.yml enables the host mode only while the evacuation command runs" {
+@test "while the host mode is active, xsaveshim-metrics.service writes xsaveshim_host_active 1; the Ansible playbook evacuate.yml enables the host mode only while the evacuation command runs" {
   type ansible-playbook >/dev/null 2>&1 || skip "there is no ansible-playbook here: scripts/setup fleet installs it"
   make -s -C "$repo" install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/installed"
   mkdir -p "$BATS_TEST_TMPDIR/installed"/{srv/ansible_collections/xsaveshim,var/lib/prometheus/node-exporter}

@@ -9,8 +9,8 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    runs SUITE in a testbed kernel, and checks that every test passes and
-# none is skipped
+# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    boots the testbed kernel KERNEL with options of test/kernels/run, and
+# runs `WRAPPER... bats SUITE` there. Checks that every test passes and none is skipped.
 assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
@@ -22,7 +22,8 @@ assert_passes() {
   fi
 }
 
-# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...    runs a script in a testbed kernel
+# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...    boots the testbed kernel KERNEL with options of test/kernels/run,
+# and runs the text SCRIPT there as a bash script. In SCRIPT, $0 is the build directory, and $1, $2 ... are the ARGUMENTs.
 inside() {
   local options=()
   [[ $1 != --icount ]] || { options=("$1") && shift; }
@@ -30,8 +31,8 @@ inside() {
   run --separate-stderr timeout 600 test/kernels/run --timeout 500 "${options[@]}" "$1" -- bash -c "$2" "$build" "${@:3}"
 }
 
-# Runs a command on a system where KVM's module has no BTF, as on Proxmox's kernel 5.15. Without this BTF, the host mode uses a
-# kretprobe to run at the end of KVM's ioctl.
+# A prefix for a command: hides the BTF of KVM's module, and then runs the command. (On Proxmox's kernel 5.15, KVM's module has no
+# BTF.) Without this BTF, the host mode uses a kretprobe to run at the end of KVM's ioctl.
 no_module_btf=(sh -c 'cp /sys/kernel/btf/vmlinux /dev/shm && mount -t tmpfs none /sys/kernel/btf && cp /dev/shm/vmlinux /sys/kernel/btf && exec "$@"' -)
 
 @test "host.bats, the test suite of the host mode, passes on a kernel that neither leaks xfeatures nor refuses leaked xfeatures" {
@@ -58,8 +59,8 @@ crowd_result() { # NAME KERNEL
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
-# The kernel may preempt the program in the middle of a bpf(2) call that reads the BPF map. Until the call ends, the kernel skips
-# the BPF programs of all kprobes on that CPU.
+# With preempt=full, the kernel may preempt a process in the middle of a bpf(2) call that reads a BPF map. Until that call ends, the
+# kernel skips the BPF programs of all kprobes on the CPU of the call.
 @test "while a program reads a large BPF map under preempt=full, the host mode trims at least 98 % of payloads, and counts the rest as not_trimmed" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
@@ -74,7 +75,7 @@ crowd_result() { # NAME KERNEL
   ((untrimmed <= 14 && BASH_REMATCH[4] == untrimmed)) || fail "$output"
 }
 
-@test "if the host mode's kretprobe missed the end of one KVM_GET_XSAVE, a later KVM_GET_XSAVE does not change the buffer of the first call" {
+@test "if the host mode's kretprobe missed the end of one KVM_GET_XSAVE, the host mode does not write into this call's buffer when a later KVM_GET_XSAVE ends" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -95,7 +96,7 @@ kretprobe" ]] || fail "$output" "$stderr"
     "$0/xsaveshim" host status | head -n 1
     "$0/test/vmm" create 0 cpuid 0xd=0x3 set-xsave 0x3 >/dev/null
     "$0/xsaveshim" host status --json | jq -c "[.exit, .counts.under_way, .counts.missed_exits]"' "${no_module_btf[@]}"
-  [[ $output == "active: avx was cleared from a payload of a VM whose guest lacks it
+  [[ $output == "active: the programs cleared avx, which the test guest lacks, from a payload
 [\"kretprobe\",40,0]" ]] || fail "$output" "$stderr"
 }
 
@@ -104,7 +105,7 @@ kretprobe" ]] || fail "$output" "$stderr"
   for mode in integrity confidentiality; do
     inside --append "lockdown=$mode" fixed '"$0/xsaveshim" host enable'
     ((status == 2)) || fail "$output" "$stderr"
-    [[ $stderr == "xsaveshim host: cannot be enabled: this kernel is locked down (/sys/kernel/security/lockdown says $mode), "* ]] ||
+    [[ $stderr == "xsaveshim host: the host mode cannot be enabled: this kernel is locked down (/sys/kernel/security/lockdown says $mode), "* ]] ||
       fail "$stderr"
     [[ $stderr != *$'\n'* ]] || fail "$stderr"
   done
@@ -122,7 +123,7 @@ kretprobe" ]] || fail "$output" "$stderr"
   [[ $output == "xsaveshim host: enabled: trim=both refused=report
 inactive: the programs are attached, but the kernel does not call them: perhaps KVM was reloaded: enable the host mode again
 xsaveshim host: disabled
-xsaveshim host: cannot be enabled: KVM is not loaded: modprobe kvm_amd; if that fails, the kernel's log says why (dmesg)" ]] ||
+xsaveshim host: the host mode cannot be enabled: KVM is not loaded: modprobe kvm_amd; if that fails, the kernel's log says why (dmesg)" ]] ||
     fail "$output" "$stderr"
 }
 
@@ -151,7 +152,7 @@ set-xsave 0x207: 0 xstate_bv=0x3 rest=same" ]] || fail "$output" "$stderr"
     'refused without it, loaded with it'
 }
 
-@test "on a kernel that refuses even FP and SSE, refused=abort makes the host mode kill a VMM without the library, but not a VMM with the library" {
+@test "if a kernel refuses even FP and SSE, the host mode with refused=abort kills the VMM, unless the VMM or its library next sets a CPUID table" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected-strict '
     "$0/xsaveshim" host enable --refused=abort >/dev/null
@@ -200,7 +201,7 @@ helper_with() {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected '
     for bug in "${@:3}"; do
-      "$1/$bug/build/xsaveshim-host" enable >/dev/null || echo "$bug: cannot be enabled"
+      "$1/$bug/build/xsaveshim-host" enable >/dev/null || echo "$bug: the host mode with this bug cannot be enabled"
       echo "$bug: $("$0/test/oracle" payload 1000 "$2" | tail -n 1)"
       "$1/$bug/build/xsaveshim-host" disable >/dev/null
     done' "$BATS_TEST_TMPDIR" "$seed" "${!helper_bugs[@]}"
@@ -268,16 +269,16 @@ helper_with() {
   [[ $output == "disabled
 disabled
 libvirtd.service
-active: avx was cleared from a payload of a VM whose guest lacks it
+active: the programs cleared avx, which the test guest lacks, from a payload
 set-xsave 0x207: 0 xstate_bv=0x3 rest=same
 event=trim via=host
 cgroup=/qemu.slice/101.scope
 xsaveshim host: enabled: trim=restore refused=report
-active: avx was cleared from a payload of a VM whose guest lacks it
+active: the programs cleared avx, which the test guest lacks, from a payload
 xsaveshim host: disabled
 inactive
 trim=restore refused=report
-inactive: it is not enabled" ]] || fail "$output" "$stderr"
+inactive: the host mode is not enabled" ]] || fail "$output" "$stderr"
 }
 
 @test "if xsaveshim host watch hangs, systemd restarts xsaveshim-host-watch.service; systemd-analyze security rates this unit's exposure at 5.0 or less" {

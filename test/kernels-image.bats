@@ -15,7 +15,7 @@ setup() {
 
 pods() { kubectl kustomize "deploy/kubernetes/$1" 2>/dev/null; } # base|disable-at-exit
 
-# For each container of the DaemonSet, writes a bundle for runc, with the container image as the root file system.
+# For each container of the DaemonSet, writes a bundle for runc into DIRECTORY, with the container image as the root file system.
 make_bundles() { # DIRECTORY
   local container root name
   container=$(buildah from --quiet "oci-archive:$(echo "$build"/xsaveshim-*.oci.tar)")
@@ -40,7 +40,7 @@ make_bundles() { # DIRECTORY
   diff <(pods base) <(pods disable-at-exit | sed '/lifecycle:/,/- disable/d')
 }
 
-@test "the host mode that one container enables trims the payloads that a VMM in another container saves, even after the host mode's watch container is killed" {
+@test "if one container enables the host mode, the host mode trims the payloads that a VMM in a second container saves, even after the container of xsaveshim host watch was killed" {
   make -s image BUILD="$build" >/dev/null
   make_bundles "$BATS_TEST_TMPDIR"
   mkdir -p "$BATS_TEST_TMPDIR/vmm/rootfs/dev"
@@ -79,9 +79,9 @@ make_bundles() { # DIRECTORY
     grep -o "event=trim.*via=host.*dropped=.*" reports | head -n 1' "$build" "$BATS_TEST_TMPDIR"
   [[ $output == "xsaveshim host: enabled: trim=both refused=report
 xsaveshim_host_active 1
-active: avx was cleared from a payload of a VM whose guest lacks it
+active: the programs cleared avx, which the test guest lacks, from a payload
 xsaveshim host: disabled
-inactive: it is not enabled
+inactive: the host mode is not enabled
 get-xsave: 0 xstate_bv=0x217
 get-xsave: 0 xstate_bv=0x3
 get-xsave: 0 xstate_bv=0x3

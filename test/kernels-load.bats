@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
 # Moves a Linux guest, whose processes always compute with vector registers (test/guest/load.c), between two testbed kernels:
-# "leaky", which leaks xfeatures, and "affected", which refuses leaked xfeatures. The two emulated machines run at the same time and
-# share the snapshots. The guest itself boots the testbed's kernel "fixed".
+# "leaky", which leaks xfeatures, and "affected", which refuses leaked xfeatures. Each of these kernels runs in an emulated machine.
+# The two machines run at the same time and share the guest's snapshots. The guest itself boots the testbed's kernel "fixed".
 
 load lib
 load qemu
 
 trips=10
 
-# leg WAY VCPUS NUMBER    prints one leg of a trip as an argument DEED of test/kernels/load. In a leg, a host restores the guest and
-# saves it again. Odd legs lead to the affected kernel, even legs to the leaky kernel.
+# leg WAY VCPUS NUMBER    prints the argument that makes test/kernels/load do leg NUMBER of a trip: restore a guest that has VCPUS
+# vCPUs, and save it again. WAY is library or supervised, and says what trims the guest's payloads. Odd legs lead to the affected
+# kernel, even legs to the leaky kernel.
 leg() {
   local from=$1$2-$(($3 - 1))
   (($3 > 1)) || from=booted$2
   echo "$1:$2:$from:$1$2-$3"
 }
 
-# legs_of WAY TRIPS FIRST    prints every second leg of TRIPS round trips, from leg FIRST on, each for one vCPU and for two vCPUs
+# legs_of WAY TRIPS FIRST    prints the legs of TRIPS round trips that lead to the same kernel as leg FIRST, from leg FIRST on: each
+# leg once for a guest with one vCPU, and once for a guest with two vCPUs
 legs_of() {
   local number vcpus
   for ((number = $3; number <= 2 * $2; number += 2)); do
@@ -31,7 +33,7 @@ travels_on() { # KERNEL DEED...
     2>"$out/$1.stderr" || { echo "the $1 host failed:" && cut -c1-300 "$out/$1.stderr" && echo; } | sed 's/^/# /' >&3
 }
 
-# Only a leg that succeeds writes a row of results. Each test looks for its rows.
+# A leg that fails writes no row of results. Then the test that needs this row fails.
 setup_file() {
   local affected
   cd "$repo" || return
@@ -84,7 +86,7 @@ assert_trips() { # WAY TRIPS
   assert_trips supervised 2
 }
 
-@test "with the host mode on either kernel, a Linux guest computes correctly after a move from a kernel that leaks xfeatures to one that refuses them" {
+@test "a Linux guest moved from a kernel that leaks xfeatures to one that refuses them computes correctly if the host mode is enabled on only one of the two kernels, no matter which" {
   local vcpus
   for vcpus in 1 2; do
     assert_came_to affected host "$vcpus" "booted$vcpus" "host$vcpus-1" works "$vcpus"

@@ -23,7 +23,7 @@ setup_file() {
 
 # host_with_packages SCRIPT    runs the script in a testbed kernel. In the script, `host` runs a command in a separate system
 # (test/tools/systemd-ns), which has the packages in /srv. `load` starts one VMM after the other, and each VMM loads three payloads.
-# `untrimmed` ends this loop, and prints the payloads that were not trimmed.
+# `untrimmed` ends `load`, and prints the payloads that were not trimmed.
 host_with_packages() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr timeout 900 "$repo/test/kernels/run" --timeout 850 fixed -- bash -c '
@@ -37,12 +37,12 @@ host_with_packages() {
       host touch /srv/enough
       wait
       grep -v " xstate_bv=0x3 " /tmp/loads
-      [ "$(wc -l </tmp/loads)" -gt 10 ] || echo "only $(wc -l </tmp/loads) loads"
+      [ "$(wc -l </tmp/loads)" -gt 10 ] || echo "only $(wc -l </tmp/loads) payloads were loaded"
     }
     # dpkg uses a new, empty database. Under emulation, dpkg would take minutes to read the database of this machine and to run the
     # triggers in it.
     debian() { host dpkg --admindir=/srv/dpkg --force-depends --force-unsafe-io "$@" >/dev/null; }
-    # The rpm of Debian 12 needs --force-debian, which later versions do not have.
+    # Debian 12 has an rpm that needs --force-debian. The rpm of later Debian versions does not know this option.
     ! rpm --force-debian --version >/dev/null 2>&1 || force=--force-debian
     fedora() { host sh -c "rpm $force $*" >/dev/null; }
     programs() { host bpftool --json prog show name xsaveshim_entry | grep -o "\"id\":[0-9]*"; }
@@ -74,17 +74,17 @@ upgrade_and_remove='
   remove
   programs
   host systemctl is-active xsaveshim-host xsaveshim-host-watch'
-upgraded_and_removed='inactive: it is not enabled
+upgraded_and_removed='inactive: the host mode is not enabled
 inactive
 xsaveshim host: enabled: trim=restore refused=report
 other programs
 another watch
-active: avx was cleared from a payload of a VM whose guest lacks it
+active: the programs cleared avx, which the test guest lacks, from a payload
 trim=restore refused=report
 inactive
 inactive'
 
-@test "installing the Debian package enables nothing, upgrading it replaces the active host mode's BPF programs without an untrimmed payload, and removing it disables the host mode" {
+@test "installing the Debian package does not enable the host mode; upgrading the package replaces the BPF programs of an active host mode, and leaves no payload untrimmed; removing the package disables the host mode" {
   host_with_packages '
     install() { debian -i /srv/xsaveshim_0.1.0_amd64.deb /srv/xsaveshim-host_0.1.0_amd64.deb; }
     reinstall() { install; }
@@ -93,7 +93,7 @@ inactive'
   [[ $output == "$upgraded_and_removed" ]] || fail "$output" "$stderr"
 }
 
-@test "installing the RPM package enables nothing, upgrading it replaces the active host mode's BPF programs without an untrimmed payload, and removing it disables the host mode" {
+@test "installing the RPM package does not enable the host mode; upgrading the package replaces the BPF programs of an active host mode, and leaves no payload untrimmed; removing the package disables the host mode" {
   host_with_packages '
     install() { fedora --nodeps -i "/srv/xsaveshim*-0.1.0-*.rpm"; }
     reinstall() { fedora --nodeps -U --replacepkgs "/srv/xsaveshim*-0.1.0-*.rpm"; }

@@ -2,7 +2,7 @@
 # bats file_tags=testbed
 # Compares the forecasts of `xsaveshim pair` with what real KVMs do. `xsaveshim probe` runs on two hosts. The first host saves a
 # guest, and the second host restores the guest, without and with the library. Each host is an emulated machine, with or without
-# PKRU, that runs a testbed kernel. teardown_file writes the table "pairs" of docs/testing.md.
+# PKRU, that runs a testbed kernel. teardown_file writes pairs.md, the table "pairs" of docs/testing.md.
 
 load lib
 load qemu
@@ -15,7 +15,9 @@ if [[ ${XSTEST_PAIRS-} == all ]]; then
   destinations=("${sources[@]}")
 fi
 
-on() { # HOST DEED...
+# on HOST DEED...    boots the testbed kernel HOST (a HOST that ends in -nopku has a CPU without PKRU), and runs test/kernels/story
+# there, which does each DEED: save:from-leaky:without, for example, saves a guest as the snapshot "from-leaky" without the library.
+on() {
   local cpu=max
   [[ $1 != *-nopku ]] || cpu=max,-pku
   XSTEST_OUT=$out XSTEST_SLOW=${XSTEST_SLOW:-6} timeout 1200 "$repo/test/kernels/run" --timeout 1000 --cpu "$cpu" "${1%-nopku}" -- \
@@ -34,7 +36,7 @@ play() {
   done
 }
 
-# Only a host that succeeds writes rows of results. The test looks for all rows.
+# If a host fails, rows of results are missing. Then the test below fails.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -42,13 +44,14 @@ setup_file() {
   play || { echo "a host failed:" && cat "$out/stderr"; } | sed 's/^/# /' >&3
 }
 
-# Sets the variable answer to the answer of `xsaveshim pair` for a guest without XSAVE.
+# Sets the variable `answer` to what `xsaveshim pair` says about a guest without XSAVE that moves from host FROM to host TO.
 judge() { # FROM TO
   answer=$("$build/xsaveshim" pair --json "$out/$1.json" "$out/$2.json" |
     jq -r '.result | if .lost_when_saved.mask != "0x0" then "lost-when-saved" else .answer end')
 }
 
-# Prints "intact" or "lost": what happened to the guest that host FROM saved and host TO restored.
+# Prints "intact" or "lost": what happened to the guest that host FROM saved and host TO restored. SHIM says whether TO restored the
+# guest with or without the library.
 outcome_of() { # FROM TO SHIM
   awk -F '\t' -v host="$2" -v from="from-$1" -v shim="$3" \
     '$1 == host && $2 == "restore" && $3 == from && $4 == shim { print $7 == "intact" ? "intact" : "lost" }' "$out/rows.tsv"

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Runs `xsaveshim probe` on testbed kernels that are known to refuse leaked xfeatures, to leak xfeatures, or to do neither.
+# Runs `xsaveshim probe` in emulated machines (the testbed) whose kernels leak xfeatures, refuse leaked xfeatures, or do neither.
 
 load lib
 
-# assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED [LOST]    checks probe's answers on that kernel, with and
-# without the library. AVX and FPSSE are KVM's answers when a small VMM loads AVX, or FP and SSE, into a vCPU without XSAVE.
+# assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED [LOST]    runs `xsaveshim probe` on KERNEL, and checks that
+# it exits with STATUS, and gives the answers DESTINATION and SOURCE, and the masks of xfeatures REFUSED, LEAKED and LOST. With the
+# library, probe must print the same. Then the test VMM loads AVX, and then FP and SSE, into a vCPU whose CPUID lacks XSAVE; KVM
+# must answer AVX and FPSSE (0 or an errno).
 assert_probe() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
     "$0" probe --json >/tmp/bare; echo "status $?"
-    LD_PRELOAD=$1 "$0" probe --json | jq "del(.time)" | cmp <(jq "del(.time)" /tmp/bare) - || echo "the library changed the answers"
+    LD_PRELOAD=$1 "$0" probe --json | jq "del(.time)" | cmp <(jq "del(.time)" /tmp/bare) - || echo "the library changed the output of probe"
     jq -r "[.kvm_supported_xcr0.mask, .destination.answer, .destination.refuses.mask, .source.answer] | @tsv" /tmp/bare
     "$2" create 0 cpuid none set-xsave 0x4 set-xsave 0x3 | sed -n "s/^set-xsave \([^:]*\): \([^ ]*\).*/\1 \2/p"
     jq -r ".source | .leaks.mask, .loses.mask" /tmp/bare' "$build/xsaveshim" "$shim" "$vmm"
@@ -18,7 +20,7 @@ assert_probe() {
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr"
 }
 
-@test "on a kernel that neither leaks xfeatures nor refuses leaked xfeatures, xsaveshim probe says so and exits with 0" {
+@test "on a kernel that neither leaks xfeatures nor refuses leaked xfeatures, xsaveshim probe finds no fault and exits with 0" {
   assert_probe fixed 0 accepts 0x0 clean 0 0 0x0
 }
 
@@ -30,12 +32,13 @@ assert_probe() {
   assert_probe affected 1 refuses 0x204 clean EINVAL 0 0x0
 }
 
-@test "on a kernel that refuses even x87 and SSE for a guest without XSAVE, xsaveshim probe reports both as refused, and as lost when such a guest is saved" {
+@test "on a kernel that neither loads nor saves x87 and SSE for a guest without XSAVE, xsaveshim probe says that KVM refuses both and loses both" {
   assert_probe affected-strict 1 refuses 0x207 loses EINVAL EINVAL 0x0 0x3
 }
 
-# assert_probe_with_host_mode KERNEL DESTINATION TRIMS-LOADED SOURCE AFFECTED    checks probe's answers while the host mode is
-# active
+# assert_probe_with_host_mode KERNEL DESTINATION TRIMS-LOADED SOURCE AFFECTED    enables the host mode on KERNEL, runs `xsaveshim
+# probe --json` as root and as another user, and checks the values of destination.answer, host_mode.trims_loaded, source.answer and
+# affected
 assert_probe_with_host_mode() {
   # shellcheck disable=SC2016 # the inner shell's
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '
@@ -53,7 +56,7 @@ assert_probe_with_host_mode() {
   [[ $status == 0 && $output == "$expected" ]] || fail "$output" "$stderr" "expected:" "$expected"
 }
 
-@test "while the host mode is active, xsaveshim probe still finds that a kernel refuses leaked xfeatures, and the host mode trims none of probe's payloads" {
+@test "while the host mode is active on a kernel that refuses leaked xfeatures, xsaveshim probe finds these refusals, and the host mode does not count probe's payloads" {
   assert_probe_with_host_mode affected refuses true unknown true
 }
 

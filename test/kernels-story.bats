@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Shows how guests are lost, and how xsaveshim prevents that, on kernels that really leak xfeatures or really refuse leaked
-# xfeatures. The guest checks its own registers. QEMU saves the guest on the kernel "leaky", and restores the guest on the other
-# kernels: without xsaveshim, with the library, and with the host mode. teardown_file writes the table "kernels" of docs/testing.md.
+# Shows how guests are lost, and how xsaveshim prevents this loss, on kernels that really leak xfeatures or really refuse leaked
+# xfeatures. The guest checks its own registers. QEMU saves the guest on the kernel "leaky", and restores the guest on the kernels
+# "affected", "affected-strict", "fixed" and "debian": without xsaveshim, with the library, and with the host mode. teardown_file
+# writes the table "kernels" of docs/testing.md.
 
 load lib
 load qemu
 
-# on [OPTION VALUE] KERNEL DEED...    runs test/kernels/story in a testbed kernel
+# on [OPTION VALUE] KERNEL DEED...    boots KERNEL in an emulated machine, and runs test/kernels/story there, which does each
+# DEED: save:file:without, for example, saves a guest as the snapshot "file" without xsaveshim. OPTION is one of test/kernels/run.
 on() {
   local options=()
   [[ $1 != --* ]] || { options=("$1" "$2") && shift 2; }
@@ -15,7 +17,8 @@ on() {
     timeout 600 "$repo/test/kernels/run" --timeout 500 "${options[@]}" "$1" -- "$repo/test/kernels/story" "$@" 2>>"$out/stderr"
 }
 
-# The source's and the destination's emulated machines run at the same time, with a virtio serial line between them.
+# Migrates a guest live from the leaky kernel to the affected kernel. The two emulated machines run at the same time, with a virtio
+# serial line between them.
 migrates_live() {
   local receiver
   on --link "$BATS_FILE_TMPDIR/line,server=on" affected receive:live:without &
@@ -35,7 +38,8 @@ whole_story() {
     migrates_live
 }
 
-# Only a DEED that succeeds writes a row of results. Each test looks for its rows.
+# Each DEED that test/kernels/story completes writes a row to $out/rows.tsv. The first DEED that fails ends the story. The tests
+# that look for its row, or for a later row, then fail.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -80,8 +84,8 @@ assert_both_lost() { # KERNEL
   assert_lost "$1" smp2 without "$answers"
 }
 
-# assert_reports KERNEL SNAPSHOT SHIM LINE...    checks that the log has exactly these reports, in this order; fd= may have any
-# value
+# assert_reports KERNEL SNAPSHOT SHIM LINE...    checks that xsaveshim reported exactly these lines, in this order, when QEMU
+# restored SNAPSHOT on KERNEL with SHIM; pid= and fd= may have any value
 assert_reports() {
   local file=$out/$1-$2-$3.reports
   shift 3
@@ -95,7 +99,7 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_came_to leaky save smp2 without '0x217 ok' postmigrate intact
 }
 
-@test "after savevm on a kernel that leaks xfeatures, QEMU 8.2 and later stop the guest without the library; with the library the guest runs on" {
+@test "on a kernel that leaks xfeatures, without the library, QEMU 8.2 and later stop the guest after savevm; with the library, the guest runs on" {
   if qemu_exits_on_refusal; then
     assert_came_to leaky save disk without '0x217 ok' internal-error stopped
   else
@@ -113,42 +117,42 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_reports affected file with "level=notice $trimmed"
 }
 
-@test "on a kernel that refuses leaked xfeatures, the guest of a leaky kernel's savevm snapshot is lost without the library, and intact with the library" {
+@test "on a kernel that refuses leaked xfeatures, a guest that savevm saved on a leaky kernel is lost without the library, and intact with the library" {
   assert_lost affected disk without '0x217 EINVAL'
   assert_came_to affected restore disk with '0x3 ok' running intact
 }
 
-@test "on a kernel that refuses leaked xfeatures, a leaky kernel's guest with two vCPUs is lost without the library, and intact with the library" {
+@test "on a kernel that refuses leaked xfeatures, a two-vCPU guest that QEMU saved on a leaky kernel is lost without the library, and intact with the library" {
   assert_both_lost affected
   assert_came_to affected restore smp2 with '0x3 ok, 0x3 ok' running intact
   assert_reports affected smp2 with "level=notice $trimmed" "level=notice ${trimmed/vcpu=0/vcpu=1}"
 }
 
-@test "with XSAVESHIM_TRIM=none the library only reports the leaked xfeatures that it would drop, so KVM refuses the payload and the guest is lost" {
+@test "with XSAVESHIM_TRIM=none, the library reports a payload's leaked xfeatures but does not trim them, so KVM refuses the payload and the guest is lost" {
   assert_lost affected file observing '0x217 EINVAL'
   [[ $(head -n 1 "$out/affected-file-observing.reports") == *" event=would-trim "*" after=0x217 dropped=avx,bndcsr,pkru" ]]
   [[ $(tail -n 1 "$out/affected-file-observing.reports") == *" event=refused "*" reason=host-lacks:bndcsr;guest-lacks:avx,bndcsr,pkru" ]]
 }
 
-@test "if QEMU saves a guest on a leaky kernel with XSAVESHIM_TRIM=save, a kernel that refuses leaked xfeatures restores the guest without the library" {
+@test "if QEMU saves a guest with the library and XSAVESHIM_TRIM=save on a leaky kernel, QEMU without the library restores the guest intact on a kernel that refuses leaked xfeatures" {
   assert_came_to leaky save clean saving '0x3 ok' postmigrate intact
   assert_came_to affected restore clean without '0x3 ok' running intact
 }
 
-@test "if KVM does not support the xfeature BNDCSR, a guest with leaked BNDCSR is lost without the library, and intact with the library" {
+@test "if KVM does not support the xfeature BNDCSR, a guest whose snapshot has a leaked BNDCSR is lost without the library, and intact with the library" {
   assert_lost fixed file without '0x217 EINVAL'
   assert_came_to fixed restore file with '0x3 ok' running intact
   assert_reports fixed file with "level=notice $trimmed"
 }
 
-@test "on a kernel that refuses even FP and SSE for a guest without XSAVE, the library temporarily sets a wider CPUID, and the guest is intact" {
+@test "on a kernel that refuses even FP and SSE for a guest without XSAVE, the library sets a CPUID table that shows both until KVM has loaded them, and the guest is intact" {
   assert_lost affected-strict file without '0x217 EINVAL'
   assert_came_to affected-strict restore file with '0x3 EINVAL, 0x3 ok' running intact
   assert_reports affected-strict file with "level=notice $trimmed" \
     "level=notice event=load-widened ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x3 guest_xcr0=0x0"
 }
 
-@test "if the host mode is enabled on a leaky kernel while QEMU runs, a guest that QEMU saves later loads without xsaveshim on a kernel that refuses leaked xfeatures" {
+@test "if the host mode is enabled on a leaky kernel while QEMU runs, and QEMU then saves the guest, QEMU without xsaveshim restores the guest intact on a kernel that refuses leaked xfeatures" {
   assert_came_to leaky save cleanhost host '0x3 ok' postmigrate intact
   assert_came_to affected restore cleanhost without '0x3 ok' running intact
   assert_came_to leaky save cleanhost-smp2 host '0x3 ok' postmigrate intact
@@ -162,7 +166,7 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_came_to affected receive live without '0x3 ok' running intact
 }
 
-@test "with the host mode on a kernel that refuses leaked xfeatures, QEMU without the library restores a leaky kernel's guests intact" {
+@test "if the host mode is active on a kernel that refuses leaked xfeatures, guests that QEMU saved on a leaky kernel are intact there without the library" {
   assert_came_to affected restore file host '0x3 ok' running intact
   assert_came_to affected restore smp2 host '0x3 ok, 0x3 ok' running intact
   assert_came_to affected restore disk host '0x3 ok' running intact
@@ -172,7 +176,7 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_came_to affected restore file waiting '0x3 ok' running intact
 }
 
-@test "if KVM does not support the xfeature BNDCSR, a guest with leaked BNDCSR is lost without the host mode, and intact with the host mode" {
+@test "if KVM does not support the xfeature BNDCSR, a guest whose snapshot has a leaked BNDCSR is lost without the host mode, and intact with the host mode" {
   assert_came_to fixed restore file host '0x3 ok' running intact
   assert_both_lost fixed
   assert_came_to fixed restore smp2 host '0x3 ok, 0x3 ok' running intact

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Runs suites of `make check`, and KVM's own selftest state_test, on the testbed's kernels.
+# Runs two suites of `make check` (qemu.bats and kvm.bats), and KVM's own selftest state_test, in emulated machines with the
+# testbed's kernels.
 
 load lib
 
@@ -8,7 +9,7 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_pass_on KERNEL SUITE    checks that every test of SUITE passes, and that none is skipped
+# assert_pass_on KERNEL SUITE    checks that on KERNEL, every test of SUITE (a file of tests) passes, and none is skipped
 assert_pass_on() {
   BUILD=$build run timeout -k 30 1300 test/run --kernel "$1" "$2"
   if ((status != 0)) || [[ ! $output =~ [1-9][0-9]*\ passed,\ 0\ failed,\ 0\ skipped$ ]]; then
@@ -16,7 +17,8 @@ assert_pass_on() {
   fi
 }
 
-# Sets state_test to the path of KVM's selftest state_test, and runs the selftest on a testbed kernel.
+# Runs KVM's selftest state_test on KERNEL, and preloads the library LD_PRELOAD if it is given. Sets state_test to the path of the
+# selftest.
 run_state_test() { # KERNEL [LD_PRELOAD]
   state_test=$(test/kernels/selftest state_test)
   run test/kernels/run --timeout 300 "$1" -- env XSAVESHIM_REFUSED=report LD_PRELOAD="${2-}" "$state_test"
@@ -46,13 +48,13 @@ run_state_test() { # KERNEL [LD_PRELOAD]
   local kernel
   for kernel in fixed leaky affected affected-strict; do
     run_state_test "$kernel" "$shim"
-    [[ $status == 0 && $output != *SKIP* ]] || fail "$kernel: exit status $status" "$output"
+    [[ $status == 0 && $output != *SKIP* ]] || fail "kernel $kernel: state_test ended with the exit status $status" "$output"
   done
 }
 
-# Since Linux 6.6 state_test also loads a payload into a vCPU with an empty CPUID table. Kernels that refuse leaked xfeatures refuse
-# this payload.
-@test "if KVM's selftest state_test restores into a vCPU with an empty CPUID table, it fails without the library on a kernel that refuses leaked xfeatures" {
+# Since Linux 6.6, state_test loads a payload into a vCPU with an empty CPUID table. This table does not enumerate the payload's
+# xfeatures, so kernels that refuse leaked xfeatures refuse the payload.
+@test "if KVM's selftest state_test loads a payload into a vCPU with an empty CPUID table, state_test without the library fails on a kernel that refuses leaked xfeatures" {
   run_state_test affected
   if grep -q 'regardless of guest CPUID' "$state_test.c"; then
     [[ $status != 0 && $output != *SKIP* && $output == *KVM_SET_XSAVE* ]] || fail "exit status $status" "$output"

@@ -27,14 +27,14 @@ find_lacking_bit() {
 
 @test "without the library, KVM refuses a payload with a leaked xfeature, and the vCPU's state does not change" { assert_bare_refusal; }
 @test "with the library, KVM loads a payload with a leaked xfeature, and the vCPU gets the same state as from a clean payload" { assert_trimmed_restore; }
-@test "if the VMM calls KVM_SET_CPUID, or KVM_SET_CPUID2 with an empty table, the library trims the vCPU's payload by that table" { assert_v1_and_empty_tables; }
+@test "if the VMM sets a CPUID table with KVM_SET_CPUID, or an empty one with KVM_SET_CPUID2, the library trims the vCPU's payload by this table" { assert_v1_and_empty_tables; }
 @test "if KVM accepted no CPUID table for a vCPU, the library does not change the vCPU's payload, and reports that KVM refuses this payload" { assert_untrimmed_without_table; }
 @test "if the guest's CPUID enumerates an xfeature, the library keeps it in the payload, even if the host's KVM does not support it" { assert_enumerated_kept; }
 @test "in a VM with two vCPUs, the library trims each vCPU's payload to the xfeatures in that vCPU's own CPUID table" { assert_vcpus_apart; }
 @test "if a new vCPU gets a closed vCPU's descriptor number, the library does not apply the closed vCPU's CPUID table to the new vCPU" { assert_reused_number; }
 @test "the library trims a payload that the VMM loads on a second thread or in a signal handler" { assert_trimmed_from thread signal; }
 @test "the library can trim a payload at any alignment, even directly before unreadable memory, and changes only its XSTATE_BV" { assert_any_alignment; }
-@test "if a payload's address is NULL, in the first page or in kernel space, the library does not crash, and KVM answers EFAULT" { assert_bad_addresses; }
+@test "if a payload's address is NULL, 0xfff or in kernel space, the library does not crash, and the VMM gets KVM's EFAULT" { assert_bad_addresses; }
 @test "the library never writes to a payload that needs no trim, so that the VMM can load this payload from read-only memory" { assert_read_only_payload; }
 @test "if KVM refuses a payload because of a bad XCOMP_BV, reserved byte or MXCSR, the library's report names that reason" { assert_reasons; }
 @test "the library trims a payload that a program loads in a .preinit_array function, or in a constructor that runs before the library's own" { assert_early_calls; }
@@ -42,7 +42,7 @@ find_lacking_bit() {
 @test "after the VMM has set the first vCPU's CPUID table, the library adds no system call when a second vCPU is restored and run" { assert_no_system_call run run; }
 @test "to trim a payload and report the trim, the library adds only two system calls, an fstat and a write" { assert_system_calls_of_a_trim; }
 
-@test "the guest runs before the VMM loads a payload that the library trims, and still runs afterwards" {
+@test "if a guest has already run, and the VMM then loads a payload that the library trims, the guest can run again" {
   shimmed "${guest[@]}" run set-xsave "$(leaky)" run
   assert_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same"
   [[ $(count_printed 'run: 0 exit=hlt') == 2 ]]
@@ -54,7 +54,7 @@ find_lacking_bit() {
 
 @test "if the VMM loads a payload through a duplicated vCPU descriptor, the library trims the payload by the CPUID table that KVM_GET_CPUID2 returns" {
   local kvms allowed
-  # on some hosts, KVM_GET_CPUID2 returns a table that differs from the VMM's table
+  # on some hosts, KVM_GET_CPUID2 returns a table that differs from the table that the VMM has set
   bare "${guest[@]}" get-cpuid none
   kvms=$(sed -n 's/^get-cpuid none: .* 0xd\.0=//p' <<<"$output")
   allowed=$(or "$kvms" 0x3)
@@ -72,7 +72,7 @@ find_lacking_bit() {
   assert_no_report
 }
 
-@test "a restore works under a seccomp filter that allows only ioctl, write, fstat and exit" {
+@test "with the library, a restore works under a seccomp filter that allows only ioctl, write, writev, fstat, exit and exit_group" {
   shimmed confine mark any-other
   ((status == 128 + $(kill -l SYS))) || fail "$(outcome)"
   shimmed supported "${guest[@]}" confine set-xsave 0x3 get-xsave get-cpuid none set-xsave "$(leaky)" \
@@ -87,7 +87,7 @@ find_lacking_bit() {
 }
 
 # On a kernel that refuses FP and SSE for a guest without XSAVE, the library adds FP and SSE to the guest's CPUID, loads the
-# payload, and then sets the guest's own CPUID again.
+# payload, and then sets the guest's own CPUID again. For this, the library puts a CPUID table of 10 KiB on the stack.
 @test "with the library, a thread whose stack has only 16 KiB can load the payload of a guest without XSAVE" {
   shimmed create 0 cpuid 0x1=0x1 small-thread set-xsave 0x3
   assert_printed 'set-xsave 0x3: 0 xstate_bv=0x3 rest=same'
@@ -101,7 +101,7 @@ keeps_the_table() {
   grep -q '^get-cpuid none: .* 0xd.0=0x3' <<<"$output"
 }
 
-@test "if KVM refuses an XCR0, the library reports this; if KVM accepts the XCR0, the library keeps the XCR0's xfeatures in a later payload" {
+@test "if the VMM sets an XCR0 with an xfeature that the guest's CPUID lacks, the library reports KVM's refusal, or, if KVM accepts the XCR0, keeps the xfeature in a later payload" {
   local keeps=false
   ! keeps_the_table || keeps=true
   shimmed create 0 cpuid "$table" set-xcrs 0x7 set-xsave 0x7
@@ -114,7 +114,7 @@ keeps_the_table() {
   fi
 }
 
-@test "if the VMM sets an XCR0 with an xfeature that the library dropped, the library reports that KVM refuses the XCR0, or that state is lost" {
+@test "if the library dropped an xfeature, and the VMM then sets an XCR0 with this xfeature, the library reports KVM's refusal, or, if KVM accepts the XCR0, that the xfeature's state is lost" {
   local keeps=false
   ! keeps_the_table || keeps=true
   shimmed create 0 cpuid "$table" set-xsave 0x7 set-xcrs 0x7
@@ -143,15 +143,15 @@ keeps_the_table() {
   assert_printed "set-xsave $(leaky): EINVAL xstate_bv=$(leaky) rest=same" "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same"
 }
 
-@test "if a program opens the library with dlopen and calls its ioctl, the library trims payloads, even after dlclose" {
+@test "if a program opens the library with dlopen and calls the library's ioctl, the library trims the payload, even after dlclose" {
   run timeout 60 env XSAVESHIM_LOG=none "$build/test/dlopen" "$shim"
   [[ $output == *$'library: 0 xstate_bv=0x3\nlibrary closed: 0 xstate_bv=0x3\nprogram: '* ]] || fail "$output"
   [[ $output == *xstate_bv=0x7 ]] # the program itself still calls libc's ioctl, so its payload is not trimmed
 }
 
-@test "the library trims even if LD_PRELOAD names umockdev's library after it" {
+@test "the library trims a payload even if umockdev's library, which also replaces ioctl, follows it in LD_PRELOAD" {
   behind=libumockdev-preload.so.0
-  ldconfig -p | grep -q "$behind" || fail "$behind is not installed (Debian: umockdev)"
+  ldconfig -p | grep -q "$behind" || fail "$behind is not installed (it is in Debian's package umockdev)"
   shimmed "${guest[@]}" set-xsave "$(leaky)" run
   assert_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same" 'run: 0 exit=hlt'
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Functions that the suites share; `load lib` sources this file. `make test-programs` has built the programs in $build.
+# Functions that the suites share; `load lib` sources this file. The suites use the programs that `make test-programs` builds in
+# $build.
 
 bats_require_minimum_version 1.5.0
 
@@ -21,7 +22,8 @@ fail() {
   return 1
 }
 
-# Writes a row that `make results` copies into the table "checks" of docs/testing.md.
+# Writes the row | WHAT | HOW-MUCH | OUTCOME | to $build/results/NAME.rows. `make results` copies the row into the table "checks" of
+# docs/testing.md.
 result() { # NAME WHAT HOW-MUCH OUTCOME
   mkdir -p "$build/results"
   echo "| $2 | $3 | $4 |" >"$build/results/$1.rows"
@@ -44,8 +46,8 @@ wait_for() {
   done
 }
 
-# Returns true if the process PID waits in a kernel function whose name contains PART-OF-NAME. A kernel without symbols does not
-# show the function. On such a kernel, returns true if the process waits in SYSTEM-CALL (a number).
+# Returns true if the process PID waits in a kernel function whose name contains PART-OF-NAME. A kernel that was built without the
+# names of its functions has no /proc/PID/wchan. On such a kernel, returns true if the process waits in SYSTEM-CALL (a number).
 waits_in() { # PART-OF-NAME SYSTEM-CALL PID
   if [[ -e /proc/$3/wchan ]]; then
     grep -q "$1" "/proc/$3/wchan"
@@ -60,30 +62,32 @@ is_stopped() { # PID
   ! grep -L $'^State:\tT' "/proc/$1"/task/*/status | grep -q .
 }
 
-# Copies the FILES to a new directory that every user may enter, and sets public to this directory. (The work tree may be below a
-# home directory that other users may not enter.) The caller removes the directory.
+# Copies the FILES to a new directory that every user may enter, and sets the variable public to its path. (The work tree may be
+# below a home directory that other users may not enter.) The caller removes the directory.
 make_public() { # FILE...
   public=$(mktemp -d /tmp/xsaveshim-public.XXXXXX)
   chmod 755 "$public"
   cp "$@" "$public/"
 }
 
-# Skips a test if this host's /etc/xsaveshim.conf has settings, because the library reads them. If root runs test/run, test/run
-# hides this file.
+# Skips a test if this host's /etc/xsaveshim.conf has settings, because the library reads them. If root runs test/run, the test
+# runs nevertheless, because test/run mounts an empty file over /etc/xsaveshim.conf.
 need_no_settings_file() {
   [[ ! -s /etc/xsaveshim.conf ]] ||
     skip "the library would read this host's /etc/xsaveshim.conf: run scripts/test as root, or move that file away"
 }
 
 need_no_installed_library() {
-  LD_PRELOAD=libxsaveshim.so /bin/true 2>&1 | grep -q . || skip "libxsaveshim.so is installed here"
+  LD_PRELOAD=libxsaveshim.so /bin/true 2>&1 | grep -q . || skip "this test needs a host on which libxsaveshim.so is not installed"
 }
 
 need_kvm() {
-  [[ -r /dev/kvm && -w /dev/kvm ]] || skip "no usable /dev/kvm here; scripts/test runs this in a testbed kernel"
+  [[ -r /dev/kvm && -w /dev/kvm ]] ||
+    skip "no read and write access to /dev/kvm; scripts/test would run this suite in an emulated machine"
 }
 
-# If $etc and $dev exist, a command that `privately` runs sees them as /etc and /dev. The host's /etc and /dev do not change.
+# If the directory $etc exists, a command that `privately` runs sees it as /etc. If the directory $dev exists, the command sees it
+# as /dev. The host's /etc and /dev do not change.
 etc=$BATS_TEST_TMPDIR/etc
 dev=$BATS_TEST_TMPDIR/dev
 
@@ -122,8 +126,8 @@ stop_listening() {
   listener=
 }
 
-# The next functions run the test VMM through bats' `run`, with the arguments [VARIABLE=VALUE]... STEP.... `build/test/vmm` without
-# arguments lists the steps. $output has the VMM's lines, and $stderr has the library's reports.
+# The functions run_... run the test VMM through bats' `run`, with the arguments [VARIABLE=VALUE]... STEP.... `build/test/vmm`
+# without arguments lists the steps. $output has the VMM's lines, and $stderr has the library's reports.
 
 run_vmm() {
   local environment=()
@@ -145,8 +149,8 @@ run_shimmed_standin() {
   run_standin LD_PRELOAD="$shim $standin" "$@"
 }
 
-# Python is slow in the testbed's emulated machines. So a suite collects the JSON of all its tests, and the last test validates all
-# of the JSON at once.
+# In an emulated machine, Python, and so test/tools/validate, is slow. So a suite collects the JSON of all its tests, and the
+# last test validates all of the JSON at once.
 collect_json() { # JSON...
   jq -ce . <<<"$*" >>"$BATS_FILE_TMPDIR/json"
 }
@@ -157,7 +161,7 @@ validate() {
 }
 
 assert_collected_valid() { # SCHEMA
-  [[ -s $BATS_FILE_TMPDIR/json ]] || skip "no other test of this suite has run"
+  [[ -s $BATS_FILE_TMPDIR/json ]] || skip "there is no JSON to validate, because no other test of this suite has run"
   validate "$1" <"$BATS_FILE_TMPDIR/json"
 }
 
@@ -167,8 +171,8 @@ outcome() {
   [[ ! -e $calls ]] || { echo "--- calls:"; cat "$calls"; }
 }
 
-# Checks that the VMM succeeded, and that it printed these lines among others.
-assert_printed() {
+# Checks that the VMM's exit status is 0, and that the VMM printed each LINE.
+assert_printed() { # LINE...
   local line
   (($#)) || fail "assert_printed: no lines are given" || return
   ((status == 0)) || fail "the VMM failed" "$(outcome)" || return
@@ -177,8 +181,8 @@ assert_printed() {
   done
 }
 
-# Checks that the library wrote exactly these reports, in this order. `fd=*` stands for any descriptor.
-assert_reported() {
+# Checks that the library wrote exactly the REPORTs, in this order. In a REPORT, `fd=*` stands for any descriptor.
+assert_reported() { # REPORT...
   local expected actual
   expected=$(printf 'xsaveshim: %s\n' "$@")
   actual=$(sed -E 's/ pid=[0-9]+//; s/ fd=[0-9]+/ fd=*/' <<<"$stderr")
@@ -186,7 +190,7 @@ assert_reported() {
 }
 
 assert_no_report() {
-  [[ -z $stderr ]] || fail "there should be no report" "$(outcome)"
+  [[ -z $stderr ]] || fail "the library wrote a report, but should have written none" "$(outcome)"
 }
 
 # Checks that the fake KVM (standin.so) got the vCPU calls that standard input lists, in this order, and no other vCPU calls.
@@ -194,8 +198,7 @@ assert_vcpu_calls() {
   diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(outcome)"
 }
 
-# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to any other ioctl request that the library only passes
-# on.
+# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to each other ioctl that the library does not handle.
 assert_cheap() {
   run --separate-stderr timeout 120 "$build/test/stepcount" "$shim"
   ((status == 0)) || fail "$stderr" || return

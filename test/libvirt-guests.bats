@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
 # Restores libvirt domains, with and without the library. The domains were saved with leak.so, which imitates a leaky host: a
-# host whose KVM adds xfeatures that guests never had. The test host is a set of namespaces, with systemd as PID 1, this machine's
-# libvirtd, QEMU and KVM, and stock settings. The tests share the test host and the saved images.
+# host whose KVM_GET_XSAVE returns xfeatures that guests never had. The test host is a set of namespaces, with systemd as PID 1,
+# this machine's libvirtd, QEMU and KVM, and stock settings. The tests share the test host and the saved images.
 
 load lib
 load libvirt
@@ -22,7 +22,7 @@ setup_file() {
   managed_save_leaky
 }
 
-# Saves a guest with leaked xfeatures by `virsh managedsave`, and moves the save file to /srv/managed.save.
+# Uses `virsh managedsave` to save a guest with leaked xfeatures, and moves the save file to /srv/managed.save.
 managed_save_leaky() {
   start_leaky_guest
   host touch /srv/leaking
@@ -51,8 +51,8 @@ ensure_enabled() { host xsaveshim-libvirt status >/dev/null || host xsaveshim-li
 
 ensure_disabled() { host xsaveshim-libvirt disable; }
 
-# Checks that, without the library, a guest whose payload KVM refuses is lost: QEMU up to 8.1 runs on without the guest's registers,
-# and later versions exit.
+# Runs a virsh command that loads, without the library, a payload that KVM refuses. Checks that QEMU up to 8.1 runs the guest
+# without its saved registers, and that later versions exit, so that the virsh command fails.
 assert_loses_registers() { # virsh ARGUMENT...
   if qemu_exits_on_refusal; then
     run -1 host "$@"
@@ -81,9 +81,10 @@ assert_loses_registers() { # virsh ARGUMENT...
   fi
 }
 
-@test "a domain whose XML sets LD_PRELOAD in <qemu:env>, or has the <emulator> of docs/libvirt.md, is restored intact without xsaveshim-libvirt enable" {
+@test "without xsaveshim-libvirt enable, a domain is restored intact if its XML preloads the library in <qemu:env>, or names as <emulator> a script that preloads the library" {
   ensure_disabled
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
+  # docs/libvirt.md has this script
   printf '#!/bin/sh\nexec env LD_PRELOAD=libxsaveshim.so /usr/bin/qemu-system-x86_64 "$@"\n' |
     host tee /usr/bin/qemu-system-x86_64-xsaveshim >/dev/null
   host chmod 755 /usr/bin/qemu-system-x86_64-xsaveshim
@@ -147,7 +148,7 @@ assert_loses_registers() { # virsh ARGUMENT...
 # The test sets reserved bits in the saved MXCSR, so KVM refuses the payload even after the library has trimmed it.
 @test "if KVM refuses a saved domain's payload even after the library has trimmed it, virsh restore fails, and libvirt keeps the save file" {
   ensure_enabled
-  # QEMU saves MXCSR directly behind a20_mask, which is all ones
+  # in the save file, MXCSR (0x1f80) follows QEMU's field a20_mask, whose bytes are all 0xff
   perl -0777 -pe '$n = s/\xff{4}\x00\x00\x1f\x80/\xff\xff\xff\xff\xff\xff\x1f\x80/g; $n == 1 or die "no MXCSR found\n"' \
     "$host_root/srv/leaky.save" >"$host_root/srv/unloadable.save"
   run -1 host virsh restore /srv/unloadable.save
@@ -193,8 +194,8 @@ judge_image() { # IMAGE
 
 domains_log=/var/log/xsaveshim/domains.log
 
-# Writes a settings file with mistakes. This file names a log file in a directory of the user that domains run as. Sends libvirtd's
-# own stderr to /srv/libvirtd.err.
+# Writes an /etc/xsaveshim.conf that has mistakes, and that names $domains_log as the library's log. The log's directory belongs to
+# libvirt-qemu, the user that domains run as. After its next start, libvirtd writes its own stderr to /srv/libvirtd.err.
 configure_log() {
   host install -d -o libvirt-qemu -g libvirt-qemu -m 700 "$(dirname "$domains_log")"
   printf '%s\n' XSAVESHIM_REFUSED=abort "XSAVESHIM_LOG=$domains_log" XSAVESHIM_TRIM=everything 'no such setting' |
@@ -211,7 +212,7 @@ unconfigure_log() {
   host systemctl daemon-reload
 }
 
-# Prints the name and the open files of each process of the host, except QEMU, if the process has loaded the library.
+# For each process of the host that has loaded the library, except QEMU, prints the process's name and its open files.
 descriptors_with_library() {
   host sh -c 'for maps in $(grep -l libxsaveshim /proc/[0-9]*/maps 2>/dev/null); do
     process=${maps%/maps}
@@ -219,7 +220,7 @@ descriptors_with_library() {
   done'
 }
 
-@test "if /etc/xsaveshim.conf has mistakes, the library in a domain's QEMU reports them to the log file, and the library in libvirtd stays silent" {
+@test "if /etc/xsaveshim.conf has mistakes and names a log file, the library in a domain's QEMU reports the mistakes in this log file, and the library in libvirtd writes nothing" {
   ensure_disabled
   configure_log
   host xsaveshim-libvirt enable
@@ -244,7 +245,7 @@ descriptors_with_library() {
   unconfigure_log
 }
 
-@test "if a domain may not read /etc/xsaveshim.conf, the library reports this in the domain's log, and the domain is still restored intact" {
+@test "if a domain's QEMU may not read /etc/xsaveshim.conf, the library reports this in the domain's log, and the domain is restored intact" {
   ensure_enabled
   host chmod 600 /etc/xsaveshim.conf
   host virsh -q restore /srv/leaky.save
@@ -255,7 +256,7 @@ descriptors_with_library() {
     /var/log/libvirt/qemu/guest.log
 }
 
-@test "if a domain was started with XSAVESHIM_TRIM=none, xsaveshim-libvirt status says that the domain is not protected, even if the settings file has changed since" {
+@test "if /etc/xsaveshim.conf had XSAVESHIM_TRIM=none when a domain started, xsaveshim-libvirt status says that the domain is not protected, even after this line is deleted" {
   ensure_enabled
   echo XSAVESHIM_TRIM=none | host tee -a /etc/xsaveshim.conf >/dev/null
   host virsh -q start guest
@@ -267,7 +268,8 @@ descriptors_with_library() {
 
 # ---- OpenStack, as in docs/other-hosts.md ----
 
-# Stops the host's libvirtd, and starts libvirtd as OpenStack's Kolla does, in a container of its own.
+# Stops the host's libvirtd, and starts libvirtd in a container, as OpenStack's Kolla does. The container gets each VOLUME
+# (HOST-FILE:CONTAINER-FILE:ro).
 start_kolla() { # [VOLUME...]
   host systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service
   host systemd-run --quiet --unit=nova_libvirt --property=KillMode=process bash /srv/kolla "$@"
@@ -279,20 +281,20 @@ stop_kolla() {
   host systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
 }
 
-# Runs the command of docs/other-hosts.md that writes the preload file, and sets the variable volumes to the volumes that the page
-# names.
+# Runs the command of docs/other-hosts.md that writes /etc/xsaveshim.kolla.preload, the future ld.so.preload of the container. Sets
+# the array volumes to the volumes that this page lists.
 prepare_kolla() {
   local section command
   section=$(sed -n '/^## OpenStack/,/^## KubeVirt/p' "$repo/docs/other-hosts.md")
   command=$(grep '^echo .* | sudo tee ' <<<"$section")
   host sh -c "${command/sudo /}" >/dev/null
   mapfile -t volumes < <(sed -n 's/^ *- "\(.*:ro\)"$/\1/p' <<<"$section")
-  ((${#volumes[@]} == 3)) || fail "docs/other-hosts.md does not name three volumes: ${volumes[*]}"
+  ((${#volumes[@]} == 3)) || fail "docs/other-hosts.md should list three volumes for Kolla, but lists: ${volumes[*]}"
 }
 
 in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
 
-@test "with the volumes of docs/other-hosts.md, libvirtd in a container like OpenStack Kolla's starts a domain intact from a leaky managed save" {
+@test "if the volumes of docs/other-hosts.md add the library to a container like OpenStack Kolla's, libvirtd in this container starts a domain intact from a leaky managed save" {
   ensure_disabled
   prepare_kolla
   start_kolla "${volumes[@]}"
@@ -305,7 +307,7 @@ in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
   [[ $output =~ $(guest_pid)\ +1\ +yes\ +library\ +guest\ .*refused=abort ]] || fail "$output"
 }
 
-@test "without the volumes of docs/other-hosts.md, libvirtd in a container like OpenStack Kolla's cannot restore a leaky saved domain intact" {
+@test "if a container like OpenStack Kolla's lacks the volumes that add the library, libvirtd in this container cannot restore a leaky saved domain intact" {
   ensure_disabled
   start_kolla
   assert_loses_registers virsh restore /srv/leaky.save
@@ -332,7 +334,7 @@ start_destination() { # PORT
   start_destination "$port"
   host xsaveshim-libvirt enable
   host_dir=$source_dir host touch /srv/leaking
-  # 127.0.0.1 and not localhost: the testbed's kernels have no IPv6.
+  # The addresses are 127.0.0.1, not localhost, because the kernels of test/kernels have no IPv6.
   host_dir=$source_dir host virsh -q migrate --live --p2p --persistent --undefinesource --xml /srv/guest/guest.xml \
     --persistent-xml /srv/guest/guest.xml --migrateuri tcp://127.0.0.1 --listen-address 127.0.0.1 guest \
     "qemu+tcp://127.0.0.1:$port/system"

@@ -2,9 +2,9 @@
 # shellcheck shell=bash
 #
 # Boots a libvirt host for tests: namespaces (test/tools/systemd-ns) with systemd as PID 1, this machine's libvirt and QEMU, and the
-# canary guest (test/guest/canary.S) as a domain. Without /dev/kvm the domain is of type qemu. A suite calls `load lib` first. The
-# directory $host_dir has the host's state. If a suite's tests share one host, the suite sets host_dir to a directory in
-# $BATS_FILE_TMPDIR.
+# canary guest (test/guest/canary.S) as a domain. Without /dev/kvm, QEMU emulates the domain's CPU. A suite loads lib.bash before
+# this file. The directory $host_dir has the host's state. If a suite's tests share one host, the suite sets host_dir to a directory
+# in $BATS_FILE_TMPDIR.
 
 host_dir=$BATS_TEST_TMPDIR/host
 domain_type=kvm
@@ -22,7 +22,7 @@ need_libvirt_host() {
   missing=$("$repo/test/tools/systemd-ns" check 2>&1) || skip "$missing"
 }
 
-# Boots the host, and copies the files below the directory STAGE to the host's root.
+# Boots the host. Before the boot, copies the files below the directory STAGE to the host's root.
 boot_host() { # [STAGE]
   local guest=$host_dir.stage/srv/guest leak=/usr/lib/test/leak.so leaked
   [[ -z ${1-} ]] || cp -a "$1" "$host_dir.stage"
@@ -100,12 +100,13 @@ printed_more() { # SIZE-BEFORE LETTERS
   (($(tail -c "+$(($1 + 1))" "$serial" | tr -cd "$2" | wc -c) >= 3))
 }
 
-# Checks that the guest now prints only this letter: T if its canary is intact, X if the canary is lost.
+# Checks that the guest now prints only this letter: T if its canary (a value in xmm7) is intact, X if the canary is lost.
 assert_guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")
   wait_for $((10 * ${XSTEST_SLOW:-1})) printed_more "$size" "$1" || return
-  tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" || fail "the guest printed other letters than $1"
+  tail -c "+$((size + 1))" "$serial" | tr -cd TX | grep -qE "^$1+$" ||
+    fail "the guest should print only $1 (T: its registers are intact, X: they are lost)"
 }
 
 # Starts a guest with leak.so. As long as /srv/leaking exists, leak.so adds to the saved state an xfeature that this host's KVM
@@ -117,8 +118,8 @@ start_leaky_guest() {
   assert_guest_prints T
 }
 
-# Saves a guest with a leaked xfeature as /srv/leaky.save. The domain XML in this image does not preload leak.so. Afterwards the
-# domain is defined and stopped.
+# Saves a guest with a leaked xfeature as /srv/leaky.save. Afterwards the domain is off. Its XML, in the image and in libvirt, does
+# not preload leak.so.
 save_leaky() {
   start_leaky_guest
   host touch /srv/leaking
@@ -134,5 +135,5 @@ trim_in_guest_log() {
 }
 
 assert_trim_in_guest_log() {
-  trim_in_guest_log || fail "no trim in the guest's log:" "$(host cat /var/log/libvirt/qemu/guest.log)"
+  trim_in_guest_log || fail "the library reported no trim in the guest's log:" "$(host cat /var/log/libvirt/qemu/guest.log)"
 }

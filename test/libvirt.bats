@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# Tests the command xsaveshim-libvirt. Each test boots a host: a set of namespaces, with systemd as PID 1 and this machine's
-# libvirtd and QEMU. The tests do not need KVM.
+# Tests the command xsaveshim-libvirt. Each test but the last boots a host: a set of namespaces, with systemd as PID 1 and this
+# machine's libvirtd and QEMU. The tests do not need KVM.
 
 load lib
 load libvirt
@@ -23,8 +23,8 @@ teardown() {
   stop_host
 }
 
-# Prints the name, mode, owner and checksum of each file that an administrator may have written. Omits /etc/libvirt, because
-# libvirtd itself writes there when it starts.
+# Prints the name, mode, owner and checksum of each file below ROOT/etc and in systemd's directories below ROOT. Omits
+# ROOT/etc/libvirt, because libvirtd itself writes there when it starts.
 list_files() { # ROOT
   (cd "$1" && find etc usr/lib/systemd lib/systemd -path etc/libvirt -prune -o -type f -exec stat -c '%n %a %U' {} + \
     -exec sha1sum {} + | sort)
@@ -34,8 +34,8 @@ assert_unchanged() { # ROOT BEFORE    BEFORE: what list_files printed
   diff <(list_files "$1") - <<<"$2" >&2 || fail "files changed, see above"
 }
 
-# Checks that xsaveshim-libvirt enable fails with REASON and REMEDY, and changes no file. ${as[@]} has the words that precede the
-# command.
+# Checks that xsaveshim-libvirt enable prints REASON and REMEDY, exits with 3, and changes no file. The array `as` is empty, or has
+# a command that runs enable in other circumstances, for example as another user.
 assert_refused() { # REASON REMEDY
   local before
   before=$(list_files "$host_root")
@@ -44,7 +44,8 @@ assert_refused() { # REASON REMEDY
   assert_unchanged "$host_root" "$before"
 }
 
-# Makes libvirt wait before it starts a domain, as long as /srv/hold exists. A test must call this function before libvirtd starts.
+# Installs a libvirt hook: as long as /srv/hold exists, but at most 60 seconds, the hook delays the start of each domain. A test
+# must call this function before libvirtd starts.
 hold_domains() {
   host mkdir -p /etc/libvirt/hooks
   printf '%s\n' '#!/bin/sh' '[ "$2" = prepare ] || exit 0' 'touch /srv/held' \
@@ -53,7 +54,8 @@ hold_domains() {
 }
 
 # Starts xsaveshim-libvirt enable in the background, in its own session. Gives SIGINT its default action, because a shell's
-# background commands ignore SIGINT. The output goes to $NAME.output, and the exit status to $NAME.status.
+# background commands ignore SIGINT. The output goes to NAME.output, and then the exit status to NAME.status, both in
+# $BATS_TEST_TMPDIR.
 start_enable() { # NAME
   local name=$BATS_TEST_TMPDIR/$1
   rm -f "$name.status" "$host_root/srv/$1.pid"
@@ -64,7 +66,8 @@ start_enable() { # NAME
   } 3>&- &
 }
 
-# Starts xsaveshim-libvirt enable, and returns as soon as libvirt is delaying the start of enable's probe domain.
+# Starts xsaveshim-libvirt enable, and returns as soon as the hook of hold_domains delays the probe domain, a temporary domain with
+# which enable checks that QEMU loads the library.
 start_held_enable() { # NAME
   rm -f "$host_root/srv/held"
   touch "$host_root/srv/hold"
@@ -126,18 +129,19 @@ assert_daemon_lacks_library() {
   assert_no_probe_left
 }
 
-@test "if a signal interrupts xsaveshim-libvirt enable or its whole session, the command undoes all its changes, and removes its temporary probe domain" {
+@test "if a signal goes to xsaveshim-libvirt enable or to each process of its session, enable undoes its changes and removes its temporary probe domain" {
   before=$(list_files "$host_root")
   hold_domains
   for signal in "kill -TERM" "kill -HUP" "pkill -TERM --session" "pkill -INT --session"; do
-    # Each round restarts libvirtd twice, but systemd starts a unit at most five times in 10 seconds.
+    # systemd starts a unit at most five times in 10 seconds. As each round restarts libvirtd twice, reset-failed clears the count.
     host systemctl reset-failed libvirtd.service
     start_held_enable ended
     # shellcheck disable=SC2086
     host $signal "$(<"$host_root/srv/ended.pid")"
     release_domains
     assert_ended_with 1 ended
-    [[ $(output_of ended) == *"undone: everything is as it was before"* ]] || fail "after $signal it said:" "$(output_of ended)"
+    [[ $(output_of ended) == *"undone: everything is as it was before"* ]] ||
+      fail "after $signal, enable printed:" "$(output_of ended)"
     assert_unchanged "$host_root" "$before"
     assert_daemon_lacks_library
     assert_no_probe_left
@@ -332,7 +336,7 @@ break_qemu() {
   [[ $output == *"could not be proven; no file was changed"* ]] || fail "$output"
   assert_unchanged "$host_root" "$enabled"
 
-  # This AppArmor snippet has the text of an older version, so the next enable replaces it.
+  # Changes enable's AppArmor snippet, as if an older version of enable had written it, so that the next enable replaces it.
   echo '# xsaveshim-libvirt enable' | host tee /etc/apparmor.d/abstractions/libvirt-qemu.d/xsaveshim
   before=$(list_files "$host_root")
   run -1 host xsaveshim-libvirt enable
@@ -373,7 +377,7 @@ break_qemu() {
   assert_refused "neither a libvirtd.service nor a virtqemud.service" "libvirt-daemon-system"
 }
 
-@test "if AppArmor does not let domains map a library outside /usr/lib, xsaveshim-libvirt enable changes no file, and prints a command that helps" {
+@test "if AppArmor does not let domains map a library outside /usr/lib, xsaveshim-libvirt enable changes no file, and prints a command that adds the missing rule" {
   make -s -C "$repo" install BUILD="$build" PREFIX=/usr/local DESTDIR="$BATS_TEST_TMPDIR/local"
   tar -C "$BATS_TEST_TMPDIR/local" -c usr | host tar -C / -x
   library=/$(cd "$host_root" && find usr/local -name libxsaveshim.so)
@@ -397,7 +401,8 @@ break_qemu() {
   host "${as[@]}" xsaveshim-libvirt enable
 }
 
-# Writes LD_PRELOAD=VALUE to FILE, as an administrator may do, and makes systemd read FILE.
+# Sets LD_PRELOAD=VALUE for libvirtd, as an administrator may do. If FILE ends in .conf, FILE becomes a drop-in for systemd.
+# Otherwise, FILE becomes an environment file, which a drop-in names.
 preload() { # FILE VALUE
   local line=LD_PRELOAD=$2
   host mkdir -p "$(dirname "$1")" "/etc/systemd/system/libvirtd.service.d"
@@ -457,7 +462,7 @@ preload() { # FILE VALUE
 }
 
 @test "systemd-analyze verify accepts the drop-ins that xsaveshim-libvirt enable installs for libvirtd.service and virtqemud.service" {
-  # Debian has no virtqemud.service, so the test installs a fake unit. The drop-in is the real one.
+  # Debian has no virtqemud.service, so the test installs a fake unit.
   printf '[Unit]\nDescription=QEMU daemon\n[Service]\nType=notify\nExecStart=/usr/sbin/libvirtd --timeout 120\n' |
     host tee /lib/systemd/system/virtqemud.service
   host systemctl daemon-reload
@@ -480,7 +485,7 @@ preload() { # FILE VALUE
   host apparmor_parser --skip-kernel-load --skip-cache <<<"$profile"
   host xsaveshim-libvirt disable
 
-  # In libvirt 9.1 and later, AppArmor's abstraction ends with this line.
+  # The sed command appends the line with which AppArmor's abstraction libvirt-qemu ends in libvirt 9.1 and later.
   host sed -i '$ainclude if exists <abstractions/libvirt-qemu.d>' /etc/apparmor.d/abstractions/libvirt-qemu
   host xsaveshim-libvirt enable
   [[ ! -s $host_root/etc/apparmor.d/local/abstractions/libvirt-qemu ]]
@@ -490,8 +495,8 @@ preload() { # FILE VALUE
 
 @test "xsaveshim-libvirt disable leaves AppArmor's local file for libvirt as it was before enable, whether it was a symbolic link or missing" {
   local_file=/etc/apparmor.d/local/abstractions/libvirt-qemu
-  # In libvirt 9.1 and later, AppArmor's abstraction includes a directory. The test deletes the include line, so that enable needs
-  # the local file.
+  # In libvirt 9.1 and later, AppArmor's abstraction libvirt-qemu includes the directory into which enable puts its rules. The test
+  # deletes the include line, so that enable must add an include line to the local file.
   host sed -i '/<abstractions\/libvirt-qemu\.d>/d' /etc/apparmor.d/abstractions/libvirt-qemu
   host mkdir -p /srv/managed "$(dirname "$local_file")"
   echo '# by the administrator' | host tee /srv/managed/libvirt-qemu

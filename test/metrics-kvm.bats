@@ -15,8 +15,8 @@ teardown() {
   for vmm_pid in "${vmm_pids[@]}"; do kill "$vmm_pid" || true; done
 }
 
-# Starts COMMAND, which starts VMMS VMMs, and waits until each VMM has printed "ready". Sets vmm_pid to COMMAND's pid.
-start_vmm() { # VMMS COMMAND...
+# Starts COMMAND, which starts COUNT VMMs, and waits until each VMM has printed "ready". Sets vmm_pid to COMMAND's pid.
+start_vmm() { # COUNT COMMAND...
   [[ -e $BATS_TEST_TMPDIR/stdin ]] || mkfifo "$BATS_TEST_TMPDIR/stdin"
   : >"$BATS_TEST_TMPDIR/said"
   "${@:2}" <>"$BATS_TEST_TMPDIR/stdin" >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
@@ -25,7 +25,7 @@ start_vmm() { # VMMS COMMAND...
   wait_for $((10 * ${XSTEST_SLOW:-1})) is_ready "$1" || fail "$(<"$BATS_TEST_TMPDIR/said")"
 }
 
-is_ready() { (($(grep -c ready "$BATS_TEST_TMPDIR/said") >= $1)); } # VMMS
+is_ready() { (($(grep -c ready "$BATS_TEST_TMPDIR/said") >= $1)); } # COUNT
 
 # Writes the metrics to a file and, if promtool is installed, checks the file with promtool.
 print_metrics() { # [VARIABLE=VALUE...]

@@ -35,7 +35,8 @@ teardown() {
   grep -c 'alert:' "$rules" | diff - <(grep -c 'manual:' "$rules")
   while read -r page section part; do
     for word in ${part//and /}; do
-      grep -qE "^\.(Ss|It (Cm|Li)) ${word%,}\$" "$repo/man/$page.$section" || fail "$page($section) has no part $word"
+      grep -qE "^\.(Ss|It (Cm|Li)) ${word%,}\$" "$repo/man/$page.$section" ||
+        fail "$page($section) has no subsection or list item $word"
     done
   done < <(sed -nE 's/.*manual: "([a-z]+)\(([1-8])\), (.*)"/\1 \2 \3/p' "$rules")
 }
@@ -96,7 +97,7 @@ teardown() {
   [[ ${stderr_lines[0]} == "xsaveshim metrics: --interval needs --output" ]]
   for interval in 0 -1 5s ''; do
     run --separate-stderr -2 "$build/xsaveshim" metrics --output=x --interval="$interval"
-    [[ ${stderr_lines[0]} == "xsaveshim metrics: --interval takes a number of seconds, not '$interval'" ]]
+    [[ ${stderr_lines[0]} == "xsaveshim metrics: --interval takes a number of seconds from 1 up, not '$interval'" ]]
   done
   run --separate-stderr -1 "$build/xsaveshim" metrics --output="$BATS_TEST_TMPDIR/none/x"
   [[ $stderr == "xsaveshim metrics: $BATS_TEST_TMPDIR/none/x.new: No such file or directory" ]]

@@ -54,7 +54,7 @@ trimmed() { # VCPU
   assert_printed 'constructor: 0 xstate_bv=0x3' 'main: 0 xstate_bv=0x3'
 }
 
-@test "with musl, ioctl calls still reach libraries that are preloaded in front of and behind xsaveshim's library" {
+@test "with musl, a library before xsaveshim's library in LD_PRELOAD sees the untrimmed payload, and a library after it sees the trimmed payload" {
   cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/front.so"
   cp "$build/test/chain.so" "$BATS_TEST_TMPDIR/behind.so"
   run_standin LD_PRELOAD="$BATS_TEST_TMPDIR/front.so $shim $BATS_TEST_TMPDIR/behind.so $standin" \

@@ -12,7 +12,8 @@ setup() {
     >"$etc/xsaveshim.conf"
 }
 
-# traced NAME COMMAND...    traces the system calls of each process into the file $BATS_TEST_TMPDIR/NAME.PID
+# traced NAME COMMAND...    runs COMMAND, and traces the system calls of each of its processes into the file
+# $BATS_TEST_TMPDIR/NAME.PID. If NAME is shimmed, COMMAND preloads the library.
 traced() {
   local name=$1 preload=()
   shift
@@ -21,8 +22,8 @@ traced() {
   ((status == 0)) || fail "exit status $status" "$output"
 }
 
-# Prints a sorted list of the traced system calls that the library must not add to a program. Omits pids and addresses, which differ
-# between runs.
+# Prints, sorted, the calls in the traces NAME.PID, but only of those system calls that the library must not add to a program.
+# Omits pids and addresses, which differ between runs.
 effects() { # NAME
   local calls='write|writev|pwrite64|pwritev2?|sendto|sendmsg|sendmmsg|socket|socketpair|connect|bind|dup[23]?|fcntl|pipe2?|eventfd2'
   calls+='|memfd_create|openat|open|creat|mkdir|mknod|rename|unlink|ftruncate|kill|tgkill|getpid|prctl|rt_sigaction|ioctl'
@@ -30,7 +31,8 @@ effects() { # NAME
     sed -E 's/0x[0-9a-f]+/ADDRESS/g; s/^(write\([0-9]+), .*/\1/; s/= [0-9]+$/= NUMBER/; s/\(([0-9]+), F_/(FD, F_/' | sort
 }
 
-# Checks that in each program the library reads the settings file once, and then inspects only standard error and RLIMIT_FSIZE.
+# Checks that at least PROGRAMS programs ran with the library, and that in each of them the library reads the settings file once,
+# and then only calls fstat() for standard error and reads RLIMIT_FSIZE.
 assert_settings_read_once() { # PROGRAMS
   local file calls programs=0 loads
   for file in "$BATS_TEST_TMPDIR"/shimmed.*; do
@@ -40,7 +42,7 @@ assert_settings_read_once() { # PROGRAMS
     calls=$(grep -A 6 'xsaveshim\.conf' "$file" | sed -nE 's/^(fstat\(2|[a-z0-9]+).*/\1/p' | head -n 7 | xargs)
     [[ $calls == 'openat read read close fstat(2 fstat(2 prlimit64' ]] || fail "$calls" "$(grep -A 5 'xsaveshim\.conf' "$file")" || return
   done
-  ((programs >= $1)) || fail "$programs programs were traced"
+  ((programs >= $1)) || fail "only $programs programs ran with the library, not $1"
 }
 
 assert_goes_unnoticed() { # PROGRAMS COMMAND...

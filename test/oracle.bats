@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# For random CPUID tables, the core (the code in core/ that all modes share) must compute the same guest XCR0 as the oracle's second
-# model. In random payloads, the library must change only XSTATE_BV. oracle-kvm.bats compares the core with KVM.
+# For random CPUID tables, the core (the code in core/ that all modes share) must compute the same guest XCR0 as the model, which is
+# independent code in test/oracle/oracle.c. In random payloads, the library must change only XSTATE_BV. oracle-kvm.bats compares the
+# core with KVM.
 
 load lib
 load oracle
@@ -12,33 +13,33 @@ assert_model_catches() { # BUG
   assert_caught <<<"$output"
 }
 
-@test "for each of 1,000,000 random CPUID tables, xsaveshim computes the same guest XCR0 as the test's independent second model" {
+@test "for each of 1,000,000 random CPUID tables, xsaveshim computes the same guest XCR0 as the independent model in oracle.c" {
   run timeout 300 "$build/test/oracle" model 1000000 "$seed"
   ((status == 0)) || fail "$output"
   [[ $output == *'tables=1000000 refused-by-kvm=0 mismatches=0'* ]] || fail "$output"
 }
 
-@test "within 1,000 random CPUID tables, the test's second model detects a bug that makes xsaveshim ignore the index of entries" {
+@test "within 1,000 random CPUID tables, the model in oracle.c detects a bug that makes xsaveshim ignore the index of entries" {
   assert_model_catches index-ignored
 }
 
-@test "within 1,000 random CPUID tables, the test's second model detects a bug that makes xsaveshim ignore KVM_CPUID_FLAG_SIGNIFCANT_INDEX" {
+@test "within 1,000 random CPUID tables, the model in oracle.c detects a bug that makes xsaveshim ignore the flag KVM_CPUID_FLAG_SIGNIFCANT_INDEX" {
   assert_model_catches flag-ignored
 }
 
-@test "within 1,000 random CPUID tables, the test's second model detects a bug that makes xsaveshim use the last entry of leaf 0xD, not the first" {
+@test "within 1,000 random CPUID tables, the model in oracle.c detects a bug that makes xsaveshim use the last leaf 0xD of a KVM_SET_CPUID2 table, not the first" {
   assert_model_catches last-match-wins
 }
 
-@test "within 1,000 random CPUID tables, the test's second model detects a bug that makes xsaveshim use a KVM_SET_CPUID table's last entry of leaf 0xD" {
+@test "within 1,000 random CPUID tables, the model in oracle.c detects a bug that makes xsaveshim use the last leaf 0xD of a KVM_SET_CPUID table, not the first" {
   assert_model_catches last-match-wins-v1
 }
 
-@test "within 1,000 random CPUID tables, the test's second model detects a bug that makes xsaveshim ignore EDX of leaf 0xD" {
+@test "within 1,000 random CPUID tables, the model in oracle.c detects a bug that makes xsaveshim ignore EDX of leaf 0xD" {
   assert_model_catches edx-dropped
 }
 
-@test "in each of 100,000 random payloads, the library clears exactly the XSTATE_BV bits that the guest may not have, and changes nothing else" {
+@test "in each of 100,000 random payloads, the library clears exactly the XSTATE_BV bits outside the guest's XCR0, except FP and SSE, and changes nothing else" {
   run timeout 300 env LD_PRELOAD="$shim $standin" DEVICE=/dev/null XSAVESHIM_LOG=none XSAVESHIM_REFUSED=report \
     "$build/test/oracle" payload 100000 "$seed"
   ((status == 0)) || fail "$output"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
-# Checks the Debian packages and the RPMs with lintian and rpmlint, and installs, upgrades and purges them.
+# Checks xsaveshim's Debian packages with lintian and its RPMs with rpmlint. Installs, upgrades, removes and purges the Debian
+# package, and installs and erases the RPM.
 
 load lib
 load libvirt
@@ -10,7 +11,8 @@ make_package() { # deb|rpm VERSION
     { cat "$BATS_FILE_TMPDIR/log" >&2; return 1; }
 }
 
-# Sets base to a tarball of a new Debian with the libraries that the package needs. The tarball is in a cache outside the work tree.
+# Sets $base to the path of a tarball of a minimal, freshly installed Debian (this machine's release) with the libraries that the
+# package needs. The tarball is in a cache outside the work tree.
 make_base() {
   local cache=${XSTEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xsaveshim} suite new
   # shellcheck disable=SC1091
@@ -21,7 +23,7 @@ make_base() {
   new=$(mktemp -d)
   if ! debootstrap --variant=minbase --include=libjansson4,libseccomp2 "$suite" "$new/root" >"$new/log" 2>&1; then
     tail -n 5 "$new/log" >&2
-    fail "debootstrap could not install $suite: it needs Debian's mirror once, and the result is kept in $base"
+    fail "debootstrap could not install $suite. It needs Debian's mirror; after one success, the tests use the tarball $base"
   fi
   tar -C "$new/root" -cf "$new/base" .
   mv "$new/base" "$base"
@@ -31,7 +33,7 @@ make_base() {
 setup_file() {
   [[ $EUID == 0 ]] || skip "not root: these tests install packages, in a chroot and in namespaces"
   for tool in dpkg-buildpackage dh lintian rpmbuild rpmlint debootstrap; do
-    type "$tool" >/dev/null 2>&1 || skip "there is no $tool here: scripts/setup packages installs it"
+    type "$tool" >/dev/null 2>&1 || skip "there is no $tool here: run 'scripts/setup packages'"
   done
   make_base
   make_package deb 0.1.0
@@ -148,7 +150,8 @@ run_debian() { chroot "$root" /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
   [[ $requires == *libjansson.so.4* && $requires == *libseccomp.so.2* ]]
 }
 
-# Debian's rpm can install the RPM's files and run the RPM's scripts, but cannot check dependencies on Fedora's packages.
+# Debian's rpm command can install the RPM's files and run the RPM's scripts. It needs --nodeps, because the RPM depends on packages
+# of Fedora, which Debian does not have.
 @test "erasing the RPM leaves no file behind, except that a changed settings file is kept as xsaveshim.conf.rpmsave" {
   new_debian
   mkdir "$root/usr/share/licenses" # in Fedora, the package "filesystem" has this directory
@@ -172,7 +175,7 @@ boot_with_packages() {
   boot_host "$BATS_TEST_TMPDIR/packages"
 }
 
-@test "libvirt's domains run on while the Debian package is upgraded or removed, and the removal disables the library for libvirt" {
+@test "libvirt's domains run on while the Debian package is upgraded or removed; a domain that starts after the removal does not have the library" {
   boot_with_packages
   host systemctl start libvirtd
   daemon=$(host systemctl show -P MainPID libvirtd)
@@ -210,7 +213,7 @@ boot_with_packages() {
   run -1 host grep ld.so /var/log/libvirt/qemu/guest.log
 }
 
-@test "even if libvirtd cannot restart, removing the Debian package succeeds, and also removes the package's systemd drop-in for libvirtd" {
+@test "even if libvirtd cannot restart, removing the Debian package succeeds, and removes the package's systemd drop-in for libvirtd" {
   boot_with_packages
   host dpkg -i "/$(basename "$deb")"
   host xsaveshim-libvirt enable

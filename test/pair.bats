@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-# Tests of `xsaveshim pair`, which tells whether the guests of one host load on another. The tests cover the answers about two
-# hosts, the table of many hosts, and the errors about wrong files. They need no KVM.
+# Tests of `xsaveshim pair`, which tells whether the guests that one host has saved load on a second host. The tests cover the
+# answers about two hosts, the table of many hosts, and the errors about wrong files. They need no KVM.
 
 load lib
 
 work=$BATS_TEST_TMPDIR
 
-# host NAME SUPPORTED LEAKS REFUSES ALWAYS-REFUSES [NOT-PERMITTED] [LOSES]    writes NAME.json, which is
-# like the JSON of `xsaveshim probe` on a host; a dash as an argument means that the value is unknown
+# host NAME SUPPORTED LEAKS REFUSES ALWAYS-REFUSES [NOT-PERMITTED] [LOSES]    writes NAME.json, which is like the JSON of
+# `xsaveshim probe` on the host NAME. The other arguments are masks of xfeatures; a dash means that the mask is unknown. In this
+# order, they are the xfeatures that the host's KVM supports, leaks into saved guests, refuses although it supports them, refuses
+# because it does not support them, gives only to a VMM that requests them, and loses when it saves a guest.
 host() {
   jq -n --arg name "$1" --arg supported "$2" --arg leaks "$3" --arg refuses "$4" --arg always "$5" --arg not "${6:-0x0}" --arg loses "${7:-0x0}" '
     def mask: if . == "-" then null else {mask: ., names: []} end;
@@ -42,7 +44,7 @@ make_hosts() {
   host unknown - - - -
 }
 
-@test "xsaveshim pair answers whether one host's guests load on another host: yes, only with the named modes of xsaveshim, or unknown" {
+@test "to the question whether one host's guests load on another host, xsaveshim pair answers yes, unknown, or with-xsaveshim and the modes that help" {
   local all='["library","supervisor","host-mode-on-to","host-mode-on-from"]'
   make_hosts
   assert_pair clean affected 0 'answer="yes"' 'by=[]' 'only_guests_without_xsave=false'
@@ -72,10 +74,11 @@ make_hosts() {
   pair leaky.json small.json
   [[ $status == 3 && ${lines[0]} == "leaky -> small: xfeatures alone are judged: CPU flags, MSRs and the TSC are not compared" &&
     $output == *$'\nanswer             with-xsaveshim: library, supervisor, host-mode-on-to, host-mode-on-from\n'* &&
-    $output == *$'\nrefused            pkru, which FROM leaks into its guests\n'* &&
-    $output == *$'\nno if shown        pkru: choose a CPU model without them' ]] || fail "$(outcome)"
+    $output == *$'\nrefused            pkru: leaked by FROM, refused by TO\n'* &&
+    $output == *$'\nno if shown        pkru: TO lacks these xfeatures, so choose a CPU model without them' ]] || fail "$(outcome)"
   pair loser.json clean.json
-  [[ $output == *$'\nlost when saved    x87,sse of guests without XSAVE: shut them down on FROM instead'* ]] || fail "$(outcome)"
+  [[ $output == *$'\nlost when saved    x87,sse of guests without XSAVE: shut these guests down instead of saving them'* ]] ||
+    fail "$(outcome)"
 }
 
 @test "if xsaveshim pair gets only one host's JSON file, it takes the host on which it runs as the destination" {
@@ -84,7 +87,7 @@ make_hosts() {
   [[ $status == [0123] && $(jq -r .from <<<"$output") == leaky && $(jq -r .to <<<"$output") == "$(uname -n)" ]] || fail "$(outcome)"
 }
 
-@test "xsaveshim pair --matrix prints one row for all hosts with the same answers, and judges 400 hosts within a second of CPU time" {
+@test "in the table of xsaveshim pair --matrix, hosts for which probe gave the same answers share a row; 400 hosts take less than a second of CPU time" {
   local i used
   make_hosts
   for ((i = 0; i < 200; i++)); do
@@ -116,7 +119,7 @@ make_hosts() {
     [[ $status == 2 && -z $output && $stderr == "xsaveshim pair: $file.json: "* && $(wc -l <<<"$stderr") == 1 ]] || fail "$file" "$(outcome)"
   done
   pair
-  [[ $status == 2 && $stderr == *"name the JSON file of FROM"* ]] || fail "$(outcome)"
+  [[ $status == 2 && $stderr == *"name the JSON files of one or two hosts"* ]] || fail "$(outcome)"
   pair clean.json clean.json clean.json
   ((status == 2))
 }

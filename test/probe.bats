@@ -18,12 +18,12 @@ probe() {
   run --separate-stderr timeout "$patience" env "$@" "$command" probe --json
 }
 
-# probe_quirk QUIRK...    runs probe with quirk.so, which changes KVM's answers as the QUIRK_ variables say
+# probe_quirk QUIRK_NAME=VALUE...    runs probe with quirk.so, which changes KVM's answers: see test/standins/quirk.so.c
 probe_quirk() {
   probe LD_PRELOAD="$build/test/quirk.so" "$@"
 }
 
-# assert_answers STATUS KEY=VALUE...    checks probe's exit status, and the values of these keys in its JSON
+# assert_answers STATUS FILTER=VALUE...    checks probe's exit status, and that each jq filter FILTER prints VALUE for probe's JSON
 assert_answers() {
   local expected=$1 pair value
   shift
@@ -48,7 +48,8 @@ need_xfeature() {
   [[ $xfeature ]] || skip "this host's KVM supports no xfeature beyond x87 and SSE"
 }
 
-# with_device MAJOR MINOR MODE GROUP COMMAND...    runs COMMAND with a device node of these numbers, mode and group as /dev/kvm
+# with_device MAJOR MINOR MODE GROUP COMMAND...    runs COMMAND in a mount namespace in which /dev/kvm is a device node with these
+# device numbers, this mode and this group
 with_device() {
   unshare --mount sh -c '
     mount -t tmpfs -o mode=755 none "$0" && mknod -m "$3" "$0/kvm" c "$1" "$2" && chgrp "$4" "$0/kvm" &&
@@ -74,7 +75,7 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
   [[ $status == $([[ $refuses || $source == leaks ]] && echo 1 || echo 0) ]]
 }
 
-@test "xsaveshim probe lists every xfeature as accepted, refused or always refused; if KVM supports an xfeature, probe does not list it as always refused" {
+@test "xsaveshim probe lists every xfeature under accepts, refuses or always_refuses, but an xfeature that KVM supports never under always_refuses" {
   local supported
   probe
   supported=$(jq -r .kvm_supported_xcr0.mask <<<"$output")
@@ -117,7 +118,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   grep -qx 'permitted       0x602e7 (x87,sse,avx,opmask,zmm_hi256,hi16_zmm,pkru,xtilecfg,xtiledata)' <<<"$output"
 }
 
-@test "if the kernel lacks ARCH_GET_XCOMP_GUEST_PERM, xsaveshim probe's permitted_xcr0 is null; if KVM cannot create a VM, probe's payload_size is null" {
+@test "in xsaveshim probe's JSON, permitted_xcr0 is null if the kernel lacks ARCH_GET_XCOMP_GUEST_PERM, and payload_size is null if KVM cannot create a VM" {
   probe_quirk QUIRK_PERMITTED=0
   assert_answers "$status" .permitted_xcr0=null
   probe_quirk QUIRK_FAIL=0x01:16 # KVM_CREATE_VM, EBUSY
@@ -144,18 +145,18 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
     `'[["answer","leaks","loses","reason"],["answer","accepts","refuses","always_refuses","reason"],["trims_saved","trims_loaded"]]' ]] || fail "$output"
 }
 
-@test "if KVM refuses an xfeature that the guest's CPUID lacks, xsaveshim probe answers that this host, as a migration's destination, refuses xfeatures" {
+@test "if KVM refuses a supported xfeature for a guest whose CPUID lacks the xfeature, xsaveshim probe answers 'refuses' for this host as a destination" {
   need_xfeature
   probe_quirk QUIRK_REFUSE="$xfeature"
   assert_answers 1 .destination.answer=refuses ".destination.refuses.mask=$xfeature" .affected=true
 }
 
-@test "if KVM refuses x87 and SSE for a guest without XSAVE, xsaveshim probe answers that this host, as a migration's destination, refuses both" {
+@test "if KVM refuses x87 and SSE for a guest without XSAVE, xsaveshim probe answers 'refuses' for this host as a destination, and names x87 and SSE" {
   probe_quirk QUIRK_REFUSE=0x3
   assert_answers 1 .destination.answer=refuses '(.destination.refuses.names[0:2] | tojson)=["x87","sse"]' .affected=true
 }
 
-@test "if KVM does not support an xfeature, xsaveshim probe lists it under always_refuses, and does not report the host as affected because of it" {
+@test "if KVM refuses only xfeatures that it does not support, xsaveshim probe lists these xfeatures under always_refuses, and sets affected to false" {
   need_xfeature
   probe_quirk QUIRK_SUPPORTED=0x7 QUIRK_ALWAYS_REFUSE=0x200
   assert_answers 0 .destination.answer=accepts .destination.refuses.mask=0x0 .affected=false
@@ -173,7 +174,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 2 .destination.answer=unknown .destination.accepts=null .source.answer=unknown .source.leaks=null .affected=null
 }
 
-@test "if KVM changes the CPUID table that xsaveshim probe sets, probe answers 'unknown'; if KVM also refuses an xfeature, probe still reports this" {
+@test "if KVM changes the CPUID table that xsaveshim probe sets, probe answers 'unknown'; but if this KVM refuses a supported xfeature, probe answers 'refuses' for the destination" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_LEAK="$xfeature"
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .source.leaks=null
@@ -182,7 +183,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 1 .destination.answer=refuses .source.answer=unknown .affected=true
 }
 
-@test "if KVM supports only x87 and SSE, xsaveshim probe answers 'unknown'; if KVM also refuses x87 and SSE, probe still reports this" {
+@test "if KVM supports only x87 and SSE, xsaveshim probe answers 'unknown'; but if this KVM refuses even x87 and SSE for a guest without XSAVE, probe answers 'refuses' for the destination" {
   probe_quirk QUIRK_SUPPORTED=0x3
   assert_answers 2 .kvm_supported_xcr0.mask=0x3 .destination.answer=unknown .source.answer=unknown
   [[ $(jq -r .source.reason <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]
@@ -196,7 +197,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 2 .destination.answer=accepts .source.answer=unknown .affected=null
 }
 
-@test "if the test guest of xsaveshim probe cannot run, probe does not answer whether KVM leaks, but still answers whether KVM refuses xfeatures" {
+@test "if the test guest of xsaveshim probe cannot run, probe answers 'unknown' for this host as a source, but finds out whether KVM refuses xfeatures" {
   need_xfeature
   probe_quirk QUIRK_FAIL=0x80:5 # KVM_RUN, EIO
   assert_answers 2 .destination.answer=accepts .source.answer=unknown
@@ -225,7 +226,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   [[ $(jq -r .source.reason <<<"$output") == "no /dev/kvm: "* ]]
 }
 
-@test "if the user may not open /dev/kvm, xsaveshim probe advises to run the command as root or as a member of the group of /dev/kvm" {
+@test "if the user may not open /dev/kvm, xsaveshim probe advises to run the command as root, or as a member of the group that may open /dev/kvm" {
   run --separate-stderr with_device "${kvm_device[@]}" 0600 root "${as_nobody[@]}" "$command" probe --json
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .affected=null \
     ".source.reason=no permission to open /dev/kvm: run this as root"

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# In these tests a real Prometheus gets the metrics of this host from a real node exporter, and each alert fires and ends. The tests
-# share one Prometheus. So that no test waits for minutes, the tests' copy of the alert rules has `for: 0s`, and looks back 20
-# seconds instead of an hour. This host may have no VMM, no active host mode, and a KVM that refuses nothing. So the tests add
-# metrics that other hosts would have; metrics-kvm.bats checks that `xsaveshim metrics` prints these metrics.
+# In these tests a real Prometheus gets the metrics of this host from a real node exporter, and each alert of
+# deploy/prometheus/xsaveshim.rules.yml fires and ends. The tests share one Prometheus. So that no test waits for minutes, the tests
+# use a copy of the rules with `for: 0s` instead of 10 minutes, and with the period [20s] instead of [1h]. This host may have no VMM
+# and no active host mode, and its KVM may refuse nothing. So the tests add to this host's metrics the lines that the alerts
+# need. (metrics-kvm.bats checks that `xsaveshim metrics` can print such lines.)
 
 load lib
 
@@ -14,7 +15,7 @@ setup_file() {
   local port
   export BATS_NO_PARALLELIZE_WITHIN_FILE=true
   for tool in prometheus prometheus-node-exporter curl jq; do
-    type "$tool" >/dev/null 2>&1 || skip "there is no $tool here: scripts/setup fleet installs it"
+    type "$tool" >/dev/null 2>&1 || skip "there is no $tool here: run 'scripts/setup fleet'"
   done
   cd "$BATS_FILE_TMPDIR" || return
   port=$((20000 + RANDOM % 10000))
@@ -108,7 +109,7 @@ assert_ends() { # ALERT
   assert_ends XsaveshimHostModeInactive
 }
 
-@test "if the host mode's counts of refused calls and missed calls rise, the alerts for corrupted guests and for missed calls fire, and later end" {
+@test "if the host mode's counts of refused calls and missed calls rise, the alerts for corrupted guests and for missed calls fire, and end when the counts rise no more" {
   refused='xsaveshim_host_calls_total{outcome="refused"}' missed='xsaveshim_host_calls_total{outcome="missed_exits"}'
   write_metrics "$refused 3" "$missed 2"
   assert_query "$refused == 3"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
-# Tests the commands of docs/other-hosts.md for Proxmox VE. The host is a set of namespaces, with systemd as PID 1 and this
-# machine's QEMU and KVM. The script test/standins/proxmox imitates `qm start`. The tests share the host, and each test undoes its
-# changes to the host's files.
+# Tests the commands of docs/other-hosts.md for Proxmox VE. The Proxmox host of these tests is a set of namespaces, with systemd as
+# PID 1 and this machine's QEMU and KVM. In place of Proxmox's `qm start`, the script test/standins/proxmox starts guests. The tests
+# share the host, and each test undoes its changes to the host's files.
 
 load lib
 load qemu
@@ -67,19 +67,20 @@ from_page() { # COMMAND
     /^```/ { inside = !inside; begins = inside; wanted = 0; next }
     begins { wanted = $1 == first; begins = 0 }
     inside && wanted')
-  [[ $commands ]] || fail "the page has no such commands: $1" || return
+  [[ $commands ]] || fail "the Proxmox section of docs/other-hosts.md has no code block that begins with: $1" || return
   host bash -euc "$commands" >/dev/null
 }
 
 machine=(-machine 'pc,accel=kvm' -cpu qemu64 -m 32 -bios /srv/canary.bin -smp 1 -display none -vga none -nic none
   -serial file:/srv/101/serial.0)
 
-# Commands that start a program as Proxmox does: as a task of Proxmox's daemon pvedaemon, or as a command that came over ssh.
+# In front of a command, the array pvedaemon runs the command like a task of Proxmox's daemon pvedaemon, and the array sshd runs the
+# command like one that came over ssh.
 pvedaemon=(systemd-run --quiet --pipe --wait --collect --unit=pvedaemon)
 sshd=(env -i USER=root HOME=/root SHELL=/bin/bash PATH=/usr/sbin:/usr/bin:/sbin:/bin 'SSH_CONNECTION=192.0.2.1 40000 192.0.2.2 22')
 
-# Starts guest 101, and sets output to the output of the task that starts the guest. $migratedfrom is the node from which the guest
-# migrates.
+# Starts guest 101; BY is the array pvedaemon or sshd, with more words if needed. Sets $output to the output of the task that starts
+# the guest. If $migratedfrom is set, it names the node from which the guest migrates.
 start_101() { # BY... -- [QEMU-ARGUMENT...]
   local by=()
   while [[ $1 != -- ]]; do by+=("$1") && shift; done
@@ -94,7 +95,7 @@ start_leaky_source() { # [QEMU-ARGUMENT...]
   assert_guest_intact source
 }
 
-# Starts the guest at the destination of a migration, as Proxmox does through sshd.
+# Starts guest 101 as the destination of a migration, as Proxmox does through sshd. Each VARIABLE is in QEMU's environment.
 await_migration() { # [VARIABLE=VALUE]...
   migratedfrom=node1 start_101 "${sshd[@]}" "$@" -- -incoming unix:/run/qemu-server/101.migrate -S
 }
@@ -169,7 +170,7 @@ assert_trim_in_journal() {
   assert_status 1 NO none
 }
 
-@test "if Proxmox starts QEMU with -loadvm, the library's trim report goes to the output of Proxmox's task, or with XSAVESHIM_LOG=syslog to the journal" {
+@test "if Proxmox starts QEMU with -loadvm, the library's trim report is in the output of the Proxmox task that starts QEMU, or, with XSAVESHIM_LOG=syslog, in the journal" {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   start_leaky_source -drive "if=none,format=qcow2,file=$work/disk.qcow2"
   guest_hmp source "savevm running"

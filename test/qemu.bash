@@ -6,22 +6,22 @@
 #
 #     build           the directory that `make test-programs` built in
 #     work            a scratch directory, which the caller removes after guest_stop_all
-#     guest_vcpus     the number of vCPUs of later guests, 1 to 4 (default 1)
+#     guest_vcpus     the number of vCPUs of each guest that starts, 1 to 4 (default 1)
 #     guest_machine   QEMU's arguments for memory and firmware or kernel (default: the canary)
 #
-# With XSTEST_SLOW=N each time-out is N times as long, for machines that TCG emulates.
 # Each guest has a directory, $work/NAME, with
 #
 #     serial.N        the output of vCPU N: T while its canary (a value in xmm7) is intact, X once the canary is lost
-#     stderr          the output of QEMU and of a library preloaded into it
+#     stderr          the standard error of QEMU, with the reports of a library preloaded into QEMU
 #     qmp.in qmp.out  the FIFOs of QEMU's monitor (QMP)
 #     pid             QEMU's process ID
 #
-# Each wait has a time-out. A function that fails prints the condition that it waited for, and QEMU's last lines.
+# Each wait has a time-out. XSTEST_SLOW=N makes each time-out N times as long, for slow machines, such as those that QEMU emulates
+# without KVM. A function that fails prints the condition that it waited for, and the last lines of QEMU's stderr.
 
 guest_vcpus=1
 guest_machine=(-m 32 -bios "$build/test/canary.bin")
-# Words before QEMU's command line, such as a command that changes QEMU's mounts
+# A command, such as unshare, that stands in front of QEMU's command line and executes it
 guest_launcher=()
 qemu="qemu-system-x86_64"
 
@@ -44,7 +44,7 @@ guest_start() {
     : >"$dir/serial.$n"
     serials+=(-serial "file:$dir/serial.$n")
   done
-  # bats waits until every process has closed its descriptor 3, so QEMU must not inherit it.
+  # bats ends only when every process has closed descriptor 3, which bats opens, so QEMU must not inherit this descriptor.
   (
     echo "$BASHPID" >"$dir/pid"
     exec "${guest_launcher[@]}" env "${environment[@]}" "$qemu" -name "$name" -nodefaults -machine pc,accel=kvm -cpu qemu64 \
@@ -57,7 +57,8 @@ guest_running() { # NAME
   [[ -s $work/$1/pid ]] && kill -0 "$(<"$work/$1/pid")" 2>/dev/null
 }
 
-# guest_wait NAME WHAT COMMAND...    waits until COMMAND succeeds; fails if QEMU exits first or the time is up
+# guest_wait NAME WHAT COMMAND...    waits until COMMAND succeeds; if QEMU exits first or the time is up, fails with a message that
+# names WHAT as the event that did not happen
 guest_wait() {
   local name=$1 what=$2 end=$((SECONDS + 20 * ${XSTEST_SLOW:-1}))
   shift 2
@@ -79,7 +80,7 @@ guest_blame() { # NAME MESSAGE
   tail -n 5 "$work/$1/stderr" >&2
 }
 
-# guest_wait_for NAME LETTERS    waits until every vCPU has printed three more of these letters
+# guest_wait_for NAME LETTERS    waits until every vCPU has printed three more letters that are in LETTERS
 guest_wait_for() {
   local n serial
   for ((n = 0; n < guest_vcpus; n++)); do
@@ -112,7 +113,7 @@ assert_guest_lost() { # NAME
   fi
 }
 
-# assert_guest_exits NAME STATUS    checks that QEMU exits with STATUS in time; only the shell that started QEMU can call this
+# assert_guest_exits NAME STATUS    checks that QEMU exits with STATUS in time; only the shell that started QEMU can get the status
 assert_guest_exits() {
   local name=$1 pid status=0 end=$((SECONDS + 20 * ${XSTEST_SLOW:-1}))
   guest_wait "$1" "it starts" test -s "$work/$1/pid" || return 1
@@ -128,7 +129,8 @@ assert_guest_exits() {
   ((status == $2)) || { guest_blame "$name" "exit status $status, not $2"; return 1; }
 }
 
-# guest_qmp NAME COMMAND [ARGUMENTS-JSON]    prints the answer, a line of JSON; fails if the answer is an error
+# guest_qmp NAME COMMAND [ARGUMENTS-JSON]    sends COMMAND to QEMU's monitor, and prints QEMU's answer, a line of JSON; fails if the
+# answer is an error
 guest_qmp() {
   local dir=$work/$1 id=$EPOCHREALTIME in out answer=
   guest_wait "$1" "its monitor" test -p "$dir/qmp.in" || return 1
@@ -141,7 +143,8 @@ guest_qmp() {
   printf '%s\n' "$answer"
 }
 
-# read_answer FD ID    appends the part of a line that has arrived to $answer; returns true if the line with ID is complete
+# read_answer FD ID    reads the lines that have arrived from FD into $answer; returns true if the last of them is the line with
+# ID; the part of an incomplete line stays in $answer for the next call
 read_answer() {
   local part
   while IFS= read -r -t 0.1 -u "$1" part; do
@@ -157,14 +160,14 @@ guest_status() { # NAME    running, paused, postmigrate ...
   [[ $(guest_qmp "$1" query-status) =~ \"status\":\ \"([a-z-]+)\" ]] && echo "${BASH_REMATCH[1]}"
 }
 
-# guest_hmp NAME COMMAND    runs a command of QEMU's human monitor; the command must print nothing unless it fails
+# guest_hmp NAME COMMAND    runs COMMAND in QEMU's human monitor; fails if COMMAND prints anything
 guest_hmp() {
   local answer
   answer=$(guest_qmp "$1" human-monitor-command "{\"command-line\": \"$2\"}") || return 1
   [[ $answer == *'"return": ""'* ]] || { echo "guest $1: $2: $answer" >&2; return 1; }
 }
 
-# guest_migrate NAME URI [completed|failed]    migrates to URI, and waits until the migration has this status
+# guest_migrate NAME URI [completed|failed]    migrates to URI, and waits until the migration has this status (default: completed)
 guest_migrate() {
   guest_qmp "$1" migrate "{\"uri\": \"$2\"}" >/dev/null &&
     guest_wait "$1" "migration ${3:-completed}" migration_is "$1" "${3:-completed}"
@@ -179,7 +182,7 @@ guest_save() {
   guest_migrate "$1" "exec:cat >$2"
 }
 
-# guest_restore NAME FILE [VAR=VALUE]... [-- QEMU-ARGUMENT...]
+# guest_restore NAME FILE [VAR=VALUE]... [-- QEMU-ARGUMENT...]    starts a QEMU that loads the guest's state from FILE
 guest_restore() {
   local name=$1 file=$2
   shift 2

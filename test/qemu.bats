@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-# Tests the library under real QEMU and KVM. The guest checks its own registers. When QEMU saves the guest, leak.so imitates a leaky
-# host: it adds to the saved state an xfeature that this host's KVM does not support. QEMU then restores the guest, without and with
-# the library.
+# Tests the library libxsaveshim.so under real QEMU and KVM. The guest checks its own registers. When QEMU saves the guest, leak.so
+# imitates a leaky host: it adds to the saved state an xfeature that this host's KVM does not support. QEMU then restores the guest,
+# once without libxsaveshim.so and once with it.
 
 # bats file_tags=kvm
 
@@ -60,8 +60,8 @@ await_migration() {
   guest_wait "$name" "it listens" test -S "$work/$name/socket"
 }
 
-# assert_trims LOG [IOCTL] [ALLOWED]    checks that the log has one report of a trim for each vCPU, in the manual's format, and
-# nothing else
+# assert_trims LOG [IOCTL] [ALLOWED]    checks that LOG has exactly one report for each vCPU: a trim report in the manual's format
+# with this ioctl (default: KVM_SET_XSAVE) and this mask of xfeatures that the guest may have (default: 0x3)
 assert_trims() {
   local ioctl=${2:-KVM_SET_XSAVE} allowed=${3:-0x3} vcpu line bv expected
   local -a lines
@@ -79,8 +79,8 @@ assert_trims() {
   done
 }
 
-# assert_cured COMMAND...    checks that the leaky guest is lost without the library, and intact with the library. COMMAND gets
-# the arguments NAME [VAR=VALUE]..., and restores the guest.
+# assert_cured COMMAND...    checks that a guest with leaked xfeatures is lost if COMMAND restores it without the library, and
+# intact if COMMAND restores it with the library. COMMAND gets the arguments NAME [VAR=VALUE]....
 assert_cured() {
   "$@" bare
   assert_guest_lost bare
@@ -101,13 +101,14 @@ session_of() { # PID
 }
 
 # Upstream KVM's KVM_SET_XCRS refuses an xfeature that the guest's CPUID lacks. PVM, a variant of KVM, accepts such an xfeature.
-@test "if a guest has enabled AVX but the destination's CPUID lacks AVX, the library reports the loss, and with XSAVESHIM_REFUSED=abort ends QEMU" {
+# So the library reports event=refused on upstream KVM, and event=lost on PVM.
+@test "if a guest has enabled AVX but its CPUID at the destination lacks AVX, the library reports the loss, and with XSAVESHIM_REFUSED=abort ends QEMU" {
   leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
   save_leaky_to_file -- -cpu qemu64,+xsave,+avx
 
   guest_restore same "$work/image" "LD_PRELOAD=$shim" -- -cpu qemu64,+xsave,+avx
   assert_guest_intact same
-  # PVM does not offer AVX to guests, so on PVM this guest's CPUID lacks AVX, too.
+  # PVM does not offer AVX to guests, so on PVM, QEMU warns that the host does not support AVX.
   if ! grep -q "host doesn't support requested feature: .*avx" "$work/same/stderr"; then
     [[ ! -s $work/same/stderr ]] || fail "$(<"$work/same/stderr")"
   fi
@@ -150,7 +151,7 @@ session_of() { # PID
   fi
 }
 
-@test "if QEMU runs in the seccomp sandbox that libvirt uses, the library still trims the payload, and the restored guest is intact" {
+@test "if QEMU runs in the seccomp sandbox that libvirt uses, the library trims the payload, and the restored guest is intact" {
   load_in_sandbox() {
     guest_start "$@" -- -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny "${disk[@]}" -loadvm leaky
   }
@@ -169,8 +170,8 @@ session_of() { # PID
   [[ $(session_of "$(<"$work/shimmed/pid")") != "$(session_of $$)" ]]
 }
 
-# Restores a guest in a QEMU that daemonizes: before QEMU loads the payload, it points descriptor 2 at /dev/null. Sets daemon to
-# QEMU's pid.
+# Restores a guest in a QEMU that LAUNCHER starts. This QEMU daemonizes: before it loads the payload, it points its descriptor 2 at
+# /dev/null. Sets $daemon to QEMU's pid.
 restore_daemonized() { # LAUNCHER...
   save_leaky_to_file
   listen
@@ -194,7 +195,8 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   run ! grep xsaveshim "$work/daemon/stderr"
 }
 
-# The supervisor writes to standard error as long as QEMU's parent keeps standard error open, and afterwards to syslog.
+# The supervisor reports to QEMU's standard error until QEMU's parent and the daemon have closed or replaced this standard error,
+# and afterwards to syslog. So the report can be in either place.
 @test "if QEMU under the supervisor has daemonized before it loads the payload, the supervisor reports the trim exactly once, with the daemon's pid" {
   restore_daemonized "$build/xsaveshim" run --supervise --
   [[ $(grep -hcE "$(trim_of_daemon 'via=supervisor ')" "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]
@@ -204,7 +206,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
 # Each time the guest reads VMware's I/O port, QEMU gets a payload from KVM and loads this payload back.
 @test "if a guest on a leaky host causes 10,000 trims by endless reads of the VMware port, the library writes at most 6 reports" {
   guest_start flood "LD_PRELOAD=$shim:$leak" "${leak_settings[@]}" -- -machine vmport=on -bios "$build/test/vmport.bin"
-  # on a busy host, a read of the I/O port takes a millisecond or more
+  # on a busy host, a read of the I/O port takes a millisecond or more, so 10,000 reads get a longer time-out
   XSTEST_SLOW=$((3 * ${XSTEST_SLOW:-1})) guest_wait flood "the 10,000th trim is reported" \
     grep -qs ' count=10000$' "$work/flood/stderr"
   guest_stop flood
@@ -230,7 +232,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   run ! grep -v ' ok$' "$work/observed"
 }
 
-@test "with XSAVESHIM_TRIM=none the library only reports which xfeatures it would drop, and why KVM refused the untrimmed payload" {
+@test "with XSAVESHIM_TRIM=none the library does not trim the payload, but reports which xfeatures it would drop, and why KVM refused the payload" {
   save_leaky_to_file
   guest_restore observed "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_TRIM=none
   assert_guest_lost observed

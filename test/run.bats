@@ -11,20 +11,23 @@ setup() {
   need_no_settings_file
 }
 
-# run_command [VARIABLE=VALUE]... ARGUMENT...    runs xsaveshim; if the exit status will be 127, the test must set $expected to 127
+# run_command [VARIABLE=VALUE]... ARGUMENT...    runs `xsaveshim ARGUMENT...`. If a test expects the exit status 127, it must first
+# set $expected to 127, because otherwise bats warns that the command was not found.
 run_command() {
   local environment=()
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
   run ${expected:+"-$expected"} --separate-stderr timeout 60 env "${environment[@]}" "$xsaveshim" "$@"
 }
 
-# assert_line STATUS LINE    checks that the only output is LINE, on stderr; a * in LINE stands for any text
+# assert_line STATUS LINE    checks that xsaveshim ended with the exit status STATUS, and printed only LINE, on stderr; a * in LINE
+# stands for any text
 assert_line() {
   # shellcheck disable=SC2053 # LINE is a pattern
   [[ $status == "$1" && -z $output && $(wc -l <<<"$stderr") == 1 && $stderr == $2 ]] || fail "$(outcome)"
 }
 
-# assert_mode MODE REASON PROGRAM    checks the mode and the reason in run's report at log level debug
+# assert_mode MODE REASON PROGRAM    checks that `xsaveshim run --log-level=debug` reported that it starts PROGRAM in MODE (library
+# or supervisor), and why it chose this MODE
 assert_mode() {
   ((status == 0)) || fail "$(outcome)" || return
   grep -qE "^xsaveshim: level=debug event=run( via=supervisor)? pid=[0-9]+ mode=$1 reason=$2 program=$3( |$)" <<<"$stderr" ||
@@ -37,7 +40,7 @@ script() { # FILE INTERPRETER-LINE [COMMAND]
 }
 
 need_root() {
-  [[ $EUID == 0 ]] || skip "only root can make the files of this test"
+  [[ $EUID == 0 ]] || skip "this test needs root, to change owners and capabilities of files or to become another user"
 }
 
 teardown() {
@@ -54,10 +57,11 @@ assert_help() {
   short=$output
   run_command "$@" --help
   [[ $status == 0 && -z $stderr && $output == "usage: xsaveshim "* && $output == "$short" ]] || fail "$(outcome)"
-  (($(wc -l <<<"$output") < 24 && $(wc -L <<<"$output") <= 80)) || fail "this does not fit on a screen:" "$output"
+  (($(wc -l <<<"$output") < 24 && $(wc -L <<<"$output") <= 80)) ||
+    fail "this help text does not fit on a screen of 80 columns and 24 lines:" "$output"
 }
 
-@test "xsaveshim --help lists the subcommands, a subcommand's --help gives the exit statuses, and each help text fits on a screen of 24 lines" {
+@test "xsaveshim --help lists the subcommands, a subcommand's --help lists the subcommand's exit statuses, and each help text fits on a screen of 24 lines" {
   local word
   assert_help
   for word in run probe pair status metrics settings host --version; do grep -q -e "^ .*xsaveshim .*$word\|^usage: xsaveshim $word" <<<"$output"; done
@@ -100,7 +104,7 @@ assert_help() {
   done
 }
 
-@test "xsaveshim run passes the options after the VMM's name to the VMM" {
+@test "if options follow the VMM's name, xsaveshim run does not interpret these options, but passes them to the VMM" {
   run_command run echo --trim=sometimes --help
   ((status == 0))
   [[ $output == '--trim=sometimes --help' ]]
@@ -134,7 +138,7 @@ assert_help() {
   printf '\177ELF' >"$work/stub"
   chmod +x "$work/stub"
   run_command run -- "$work/stub"
-  assert_line 126 "xsaveshim run: $work/stub: not an x86-64 program, and xsaveshim serves only those"
+  assert_line 126 "xsaveshim run: $work/stub: not an x86-64 program, and xsaveshim serves only x86-64 programs"
 }
 
 @test "xsaveshim run does not execute an ELF program that is for 32 bits or for another machine than x86-64" {
@@ -144,11 +148,11 @@ assert_help() {
     # shellcheck disable=SC2059 # it is a format
     printf "${at#*:}" | dd of="$work/other" bs=1 seek="${at%:*}" conv=notrunc status=none
     run_command run -- "$work/other"
-    assert_line 126 "xsaveshim run: $work/other: not an x86-64 program, and xsaveshim serves only those"
+    assert_line 126 "xsaveshim run: $work/other: not an x86-64 program, and xsaveshim serves only x86-64 programs"
   done
 }
 
-@test "like a shell, xsaveshim run takes an empty entry of PATH as the current directory, and skips files in PATH that cannot be executed" {
+@test "like a shell, xsaveshim run takes an empty entry of PATH as the current directory, and skips a file in a directory of PATH if the file is not executable" {
   mkdir "$work/one" "$work/two"
   touch "$work/one/tool"
   script "$work/two/tool" '#!/bin/sh' 'echo "two: $0"'
@@ -163,7 +167,7 @@ assert_help() {
   done
 }
 
-@test "xsaveshim run preloads the library into a dynamic glibc VMM or a script, and starts a static VMM or a musl VMM under a supervisor" {
+@test "xsaveshim run preloads the library into a script and into a dynamic VMM with glibc, and starts a static VMM, or a dynamic VMM with musl, under a supervisor" {
   run_command run --log-level=debug -- "$vmm" mark a
   assert_mode library dynamic "$vmm"
   script "$work/script" '#!/bin/sh'
@@ -177,7 +181,7 @@ assert_help() {
   assert_mode supervisor other-loader "$work/musl"
 }
 
-@test "xsaveshim run --supervise starts even a dynamic VMM or a script under a supervisor" {
+@test "with --supervise, xsaveshim run starts a dynamic VMM or a script under a supervisor, instead of preloading the library" {
   run_command run --log-level=debug --supervise -- "$vmm" mark a
   assert_mode supervisor requested "$vmm"
   script "$work/script" '#!/bin/sh'
@@ -200,7 +204,7 @@ print_preload() { # prints a shell command that prints the VMM's LD_PRELOAD
   [[ $output == "$shim:$standin $build/test/chain.so" ]]
 }
 
-@test "if the library is in a directory that the loader searches, xsaveshim run names the library in LD_PRELOAD without a directory" {
+@test "if the library is not next to the xsaveshim command, but in a directory that the loader searches, xsaveshim run puts the plain name libxsaveshim.so into LD_PRELOAD" {
   mkdir "$work/bin" "$work/lib"
   cp "$xsaveshim" "$work/bin"
   cp "$shim" "$work/lib"
@@ -230,7 +234,7 @@ print_preload() { # prints a shell command that prints the VMM's LD_PRELOAD
   assert_line 125 "xsaveshim run: $public/lib/libxsaveshim.so: Permission denied"
 }
 
-@test "if the library's path has a space, so that LD_PRELOAD cannot name it, xsaveshim run prints an error and does not start the VMM" {
+@test "if the library's path has a space, LD_PRELOAD cannot name the library, so xsaveshim run prints an error and does not start the VMM" {
   mkdir "$work/a b"
   cp "$xsaveshim" "$shim" "$work/a b/"
   xsaveshim="$work/a b/xsaveshim"
@@ -260,7 +264,7 @@ XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   [[ $output == XSAVESHIM_TRIM=none ]]
 }
 
-@test "if XSAVESHIM_TRIM has a bad value, the library reports this once, when the VMM sets a CPUID table, and a supervisor reports this once, when it starts" {
+@test "if XSAVESHIM_TRIM has a bad value, the library reports the value once, when the VMM sets a CPUID table; a supervisor reports the value once, when the supervisor starts" {
   run_command XSAVESHIM_TRIM=sometimes run -- true
   ((status == 0))
   assert_no_report
@@ -273,13 +277,13 @@ XSAVESHIM_TRIM=both" ]] || fail "$(outcome)"
   [[ $(grep -c 'event=setting via=supervisor .* value=sometimes' <<<"$stderr") == 1 ]]
 }
 
-@test "if the log file cannot be opened, the library in the VMM reports this once, and the command xsaveshim run does not report this" {
+@test "if the log file cannot be opened, the library in the VMM writes one report of this error, and the command xsaveshim run writes none" {
   run_command LD_PRELOAD="$standin" DEVICE=/dev/null run --log=/nonexistent/log --log-level=debug -- "$vmm" create 0 cpuid 0xd=0x7
   ((status == 0))
   [[ $(grep -c ' event=log ' <<<"$stderr") == 1 ]] || fail "$(outcome)"
 }
 
-@test "xsaveshim run does not create the log file; the library in the VMM creates the file when the VMM sets a CPUID table" {
+@test "at the default log level, xsaveshim run does not create the log file; the library in the VMM creates the file when the VMM sets a CPUID table" {
   run_command run --log="$work/log" -- true
   ((status == 0))
   [[ ! -e $work/log ]]
@@ -308,7 +312,7 @@ assert_warning() { # FILE WHY    checks that the only output is run's warning ab
   assert_line 0 '' # root gains no privileges from root's own setuid file
 }
 
-@test "if the VMM's file has capabilities, the loader ignores LD_PRELOAD, and xsaveshim run warns of this" {
+@test "if the VMM's file has capabilities, the loader ignores LD_PRELOAD, and xsaveshim run warns that the loader will do so" {
   local as_nobody=(setpriv --reuid nobody --clear-groups)
   need_root
   make_public "$xsaveshim" "$shim"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Tests the library under valgrind, and in programs that are built with a sanitizer. A sanitizer's runtime interposes ioctl, too.
+# Tests the library under valgrind, and in programs that are built with a sanitizer. Like the library, a sanitizer's runtime
+# interposes ioctl.
 
 load lib
 
@@ -16,15 +17,16 @@ sanitized() { # NAME FLAG...
     "$BATS_TEST_DIRNAME/vmm/vmm.c"
 }
 
-# assert_trims_in NAME LD_PRELOAD [VARIABLE=VALUE]...    checks trims through a vCPU's descriptor, through a duplicate of this
-# descriptor, and on another thread
+# assert_trims_in NAME LD_PRELOAD [VARIABLE=VALUE]...    runs the program NAME that sanitized() has built, and checks that the
+# library trims three equal payloads: one that the program loads through a vCPU's descriptor, one through a duplicate of this
+# descriptor, and one through the duplicate on a second thread
 assert_trims_in() {
   run --separate-stderr timeout 60 env "${@:3}" LD_PRELOAD="$2" DEVICE=/dev/null "$BATS_FILE_TMPDIR/$1" \
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
   ((status == 0)) || fail "$(outcome)"
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
-  # The thread's trim is the second trim through the duplicate. Of equal trims through one descriptor, the library reports the
-  # first, but not the second.
+  # Two of the three trims are through the duplicate. The library reports the first of these two, but not the second, because the
+  # second drops the same xfeature.
   [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 2 && $(wc -l <<<"$stderr") == 2 ]] ||
     fail "$(outcome)"
 }
@@ -33,11 +35,11 @@ assert_trims_in() {
   assert_trims_in address "$(gcc -print-file-name=libasan.so) $shim $standin"
 }
 
-@test "with ASAN_OPTIONS=verify_asan_link_order=0, the library trims the payloads of an ASan program even if the library is loaded before ASan's runtime" {
+@test "with ASAN_OPTIONS=verify_asan_link_order=0, the library trims the payloads of a program built with ASan even if the library is loaded before ASan's runtime" {
   assert_trims_in address "$shim $standin" ASAN_OPTIONS=verify_asan_link_order=0
 }
 
-@test "by default, a program built with ASan refuses to start if the library is loaded before ASan's runtime" {
+@test "without ASAN_OPTIONS=verify_asan_link_order=0, a program built with ASan refuses to start if the library is loaded before ASan's runtime" {
   run --separate-stderr timeout 60 env LD_PRELOAD="$shim" DEVICE=/dev/null "$BATS_FILE_TMPDIR/address" create 0
   ((status != 0))
   [[ $stderr == *'runtime does not come first'* ]]
@@ -59,7 +61,7 @@ assert_trims_in() {
   assert_trims_in leak "$shim $standin"
 }
 
-# Runs the test VMM under valgrind. valgrind logs only errors.
+# Runs the test VMM's STEPs under valgrind, and checks that valgrind's log, which has only errors, is empty.
 in_memcheck() { # LD_PRELOAD STEP...
   run --separate-stderr timeout 120 env LD_PRELOAD="$1" DEVICE=/dev/null valgrind -q --leak-check=full \
     --log-file="$BATS_TEST_TMPDIR/memcheck.%p" "$vmm" "${@:2}"

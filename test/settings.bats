@@ -17,7 +17,8 @@ teardown() {
   [[ -z ${vmm_pid:-} ]] || kill "$vmm_pid" 2>/dev/null || true
 }
 
-# run_private [VARIABLE=VALUE]... STEP...    runs the test VMM with the fake KVM, which leaks PKRU into the payload of KVM_GET_XSAVE
+# run_private [VARIABLE=VALUE]... STEP...    runs the test VMM's STEPs with the library and the fake KVM. The VMM sees $etc as /etc.
+# The fake KVM adds PKRU to the payloads that KVM_GET_XSAVE and KVM_GET_XSAVE2 return.
 run_private() {
   local environment=(LD_PRELOAD="$shim $standin" DEVICE=/dev/null STANDIN_LEAK=0x200)
   while [[ ${1:-} =~ ^[A-Z_0-9]+= ]]; do environment+=("$1"); shift; done
@@ -28,7 +29,8 @@ conf() { # LINE...
   printf '%s\n' "$@" >"$etc/xsaveshim.conf"
 }
 
-# from_both KEY VALUE COMMAND...    runs COMMAND twice: with the setting in the environment, then in /etc/xsaveshim.conf
+# from_both KEY VALUE COMMAND...    runs `COMMAND... environment KEY=VALUE`, which must start the VMM with KEY=VALUE in its
+# environment; then writes KEY=VALUE into /etc/xsaveshim.conf, and runs `COMMAND... /etc/xsaveshim.conf`
 from_both() {
   local key=$1 value=$2
   shift 2
@@ -60,7 +62,7 @@ assert_trim() { # SET-XSAVE GET-XSAVE EVENTS SOURCE [SETTING]
   from_both XSAVESHIM_TRIM restore assert_trim "0 xstate_bv=0x7" 0x207 trim:KVM_SET_XSAVE
 }
 
-@test "with XSAVESHIM_TRIM=save, the library trims payloads that the VMM saves, and only reports the leaked xfeatures of payloads that the VMM restores" {
+@test "with XSAVESHIM_TRIM=save, the library trims payloads that the VMM saves; it reports the leaked xfeatures of a payload that the VMM restores, but does not change this payload" {
   from_both XSAVESHIM_TRIM save assert_trim "EINVAL xstate_bv=0x207" 0x7 \
     "would-trim:KVM_SET_XSAVE trim:KVM_GET_XSAVE"
 }
@@ -70,7 +72,7 @@ assert_trim() { # SET-XSAVE GET-XSAVE EVENTS SOURCE [SETTING]
     "trim:KVM_SET_XSAVE trim:KVM_GET_XSAVE"
 }
 
-@test "with XSAVESHIM_TRIM=none, the library changes no payload, and reports the xfeatures that it would drop" {
+@test "with XSAVESHIM_TRIM=none, the library changes no payload, but reports the xfeatures that a trim would drop" {
   from_both XSAVESHIM_TRIM none assert_trim "EINVAL xstate_bv=0x207" 0x207 \
     "would-trim:KVM_SET_XSAVE would-trim:KVM_GET_XSAVE"
   run_private XSAVESHIM_TRIM=none STANDIN_ANSWER=KVM_SET_XSAVE=0 "${trim_steps[@]}"
@@ -136,7 +138,7 @@ assert_file() { # SOURCE [SETTING]
   from_both XSAVESHIM_LOG stderr assert_stderr
 }
 
-@test "with XSAVESHIM_LOG=none the library reports nothing, and still trims payloads" {
+@test "with XSAVESHIM_LOG=none, the library trims payloads, but reports nothing" {
   from_both XSAVESHIM_LOG none assert_silent
 }
 
@@ -150,9 +152,9 @@ assert_file() { # SOURCE [SETTING]
   [[ $(stat -c %a "$log") == 600 ]]
 }
 
-# The library also opens the log read-only and maps a page of the log. So if the log is deleted, no other file gets the log's inode
-# number.
-@test "the library opens its log file only once for writing, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
+# This test ignores that the library opens the log a second time, read-only, to map a page of the log. Because of this mapping, no
+# new file gets the log's inode number after the log is deleted.
+@test "to write three reports, the library opens its log file for writing once, with O_APPEND, O_CLOEXEC and O_NOFOLLOW" {
   local opened
   run --separate-stderr timeout 60 strace -f -qq -e trace=openat,open -o "$BATS_TEST_TMPDIR/trace" \
     -E LD_PRELOAD="$shim $standin" -E DEVICE=/dev/null -E XSAVESHIM_LOG="$log" \
@@ -179,7 +181,7 @@ assert_file() { # SOURCE [SETTING]
   unset vmm_pid
 }
 
-@test "after the library's log file is deleted, a new disk image gets neither the inode number of the log nor a report" {
+@test "if the log file is deleted, and a new disk image gets the log's descriptor number, the image does not get the log's inode number, and the library writes no report to the image" {
   local inode disk=$BATS_TEST_TMPDIR/disk
   mkfifo "$BATS_TEST_TMPDIR/in"
   exec 5<>"$BATS_TEST_TMPDIR/in"
@@ -247,7 +249,7 @@ assert_syslog() { # SOURCE [SETTING]
   assert_trimmed
   assert_no_report
   wait_for 10 grep -q event=refused "$messages"
-  # Each report is a datagram. Its priority combines the facility daemon and the report's level.
+  # Each report is a datagram without a newline. The number at its start is the priority: 29 is daemon.notice, and 27 is daemon.err.
   [[ $(sed -E 's/ pid=[0-9]+//g; s/ fd=[0-9]+/ fd=*/g' "$messages") == \
     "<29>xsaveshim: $trimmed<27>xsaveshim: $refusal" ]] || fail "$(cat "$messages")"
 }
@@ -285,7 +287,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
   from_both XSAVESHIM_LOG_LEVEL error assert_level "error:refused"
 }
 
-@test "with XSAVESHIM_LOG_LEVEL=debug, the library also reports each CPUID table that it learns from the VMM's calls" {
+@test "with XSAVESHIM_LOG_LEVEL=debug, the library reports trims, payloads that KVM refuses, and each CPUID table that the VMM sets" {
   from_both XSAVESHIM_LOG_LEVEL debug assert_level "debug:learn notice:trim error:refused"
 }
 
@@ -310,14 +312,14 @@ assert_level() { # EVENTS SOURCE [SETTING]
   assert_reported "$trimmed" "$refusal"
 }
 
-@test "if one setting is in /etc/xsaveshim.conf and another in the environment, the library applies both, and uses the defaults of all others" {
+@test "if XSAVESHIM_TRIM is in /etc/xsaveshim.conf, and XSAVESHIM_LOG_LEVEL is in the environment, the library applies both values" {
   conf XSAVESHIM_TRIM=both
   run_private XSAVESHIM_LOG_LEVEL=debug create 0 cpuid 0xd=0x7 set-xsave 0x207 get-xsave
   assert_trimmed
   [[ $output == *'get-xsave: 0 xstate_bv=0x7 '* && $stderr == *event=learn* ]] || fail "$(outcome)"
 }
 
-@test "the library reads a settings file with comments, blank lines and white space, and uses the last of several values of a setting" {
+@test "the library accepts comments, blank lines and white space in the settings file; if a setting has several lines, the last line counts" {
   printf '%s' $'# the shim\'s\n\n  \t\n#XSAVESHIM_LOG=none\n \tXSAVESHIM_LOG_LEVEL =  error\t\r\n' \
     $'XSAVESHIM_TRIM=none\n  # indented\nXSAVESHIM_TRIM = restore' >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}" set-xsave 0x7,xcomp_bv=1
@@ -343,7 +345,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
     "$trimmed"
 }
 
-@test "if the VMM's user may not read the settings file, the library reports that and uses the defaults" {
+@test "if the VMM's user may not read the settings file, the library reports this error and uses the defaults" {
   local unprivileged=(setpriv --bounding-set=-all --inh-caps=-all)
   conf XSAVESHIM_TRIM=none
   chmod 0 "$etc/xsaveshim.conf"
@@ -362,7 +364,7 @@ assert_level() { # EVENTS SOURCE [SETTING]
   assert_reported "$trimmed"
 }
 
-@test "if the settings file is too large, the library reports that and uses the defaults" {
+@test "if the settings file is larger than 16 KiB, the library reports that the file is too large, and uses the defaults" {
   { echo XSAVESHIM_TRIM=none; printf '#%01000d\n' {1..20}; } >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_trimmed
@@ -378,7 +380,8 @@ declare -gA accepted=(
   [LOG_LEVEL]="notice,error,debug"
 )
 
-# assert_bad KEY REPORTED-VALUE SOURCE [SETTING]    checks that the library reports the bad value and uses the default
+# assert_bad KEY REPORTED-VALUE SOURCE [SETTING]    runs the test VMM with SETTING in its environment, and checks that the library
+# uses the default of XSAVESHIM_KEY, and reports REPORTED-VALUE as a bad value that comes from SOURCE (environment, or a path)
 assert_bad() {
   local where=$3
   [[ $where != /* ]] || where+=" line=1"
@@ -409,7 +412,7 @@ assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
     "$trimmed" "$refusal action=abort"
 }
 
-@test "if XSAVESHIM_REFUSED has an invalid value, the library reports the value and uses abort" {
+@test "if XSAVESHIM_REFUSED has an invalid value, the library reports the value and uses the default, abort" {
   unset XSAVESHIM_REFUSED
   from_both XSAVESHIM_REFUSED exit assert_bad_refused exit
   from_both XSAVESHIM_REFUSED '' assert_bad_refused '""'
@@ -420,7 +423,7 @@ assert_bad_refused() { # REPORTED-VALUE SOURCE [SETTING]
   assert_bad TRIM foo environment XSAVESHIM_TRIM=foo
 }
 
-@test "if an invalid value has a newline and an escape character, the library's report of this value is still a single line without them" {
+@test "if an invalid value has a newline and an escape character, the library reports the value in a single line without these two characters" {
   run_private XSAVESHIM_TRIM=$'x\nxsaveshim: level=error event="forged\e[31m' "${trim_steps[@]}"
   assert_trimmed
   [[ $(wc -l <<<"$stderr") == 2 && $stderr != *$'\e'* && $stderr != *'"forged'* ]] || fail "$(outcome)"
@@ -452,7 +455,7 @@ unknown="using=nothing-of-it accepted=XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM
     "level=error event=setting source=environment key=XSAVESHIM_MODE value=save $unknown" "$trimmed"
 }
 
-@test "if a crash has filled the settings file with zero bytes, the library reports that and uses the defaults" {
+@test "if a crash has filled the settings file with zero bytes, the library reports the zero bytes and uses the defaults" {
   head -c 500 /dev/zero >"$etc/xsaveshim.conf"
   run_private "${trim_steps[@]}"
   assert_trimmed
@@ -467,10 +470,11 @@ show() { # [ARGUMENT]...    runs `xsaveshim settings` by `privately`
 }
 
 assert_shown() { # STATUS LINE...
-  [[ $status == "$1" && $output == "$(printf '%s\n' "${@:2}")" ]] || fail "expected exit status $1 and:" "${@:2}" "$(outcome)"
+  [[ $status == "$1" && $output == "$(printf '%s\n' "${@:2}")" ]] ||
+    fail "expected exit status $1 and these lines:" "${@:2}" "$(outcome)"
 }
 
-@test "the command xsaveshim settings shows the value and the source of each setting, and exits with 0 if there is no problem" {
+@test "the command xsaveshim settings shows the value and the source of each setting, and exits with 0 if no setting has an error" {
   unset XSAVESHIM_REFUSED
   show
   assert_shown 0 "XSAVESHIM_TRIM=restore  (default)" "XSAVESHIM_REFUSED=abort  (default)" \
@@ -481,7 +485,7 @@ assert_shown() { # STATUS LINE...
     "XSAVESHIM_LOG=/var/log/a  (/etc/xsaveshim.conf, line 3)" "XSAVESHIM_LOG_LEVEL=notice  (default)"
 }
 
-@test "if the settings file or the environment has errors, the command xsaveshim settings lists them and exits with 1" {
+@test "if the settings file or the environment has errors, the command xsaveshim settings lists the errors and exits with 1" {
   unset XSAVESHIM_REFUSED
   conf garbage $'XSAVESHIM_LOG=a\eb' XSAVESHIM_TRIMM=none
   XSAVESHIM_LOG_LEVEL=loud show
@@ -489,11 +493,11 @@ assert_shown() { # STATUS LINE...
     "XSAVESHIM_LOG=stderr  (default)" "XSAVESHIM_LOG_LEVEL=notice  (default)" \
     "problem: /etc/xsaveshim.conf, line 1: no KEY=value" \
     "problem: /etc/xsaveshim.conf, line 2: XSAVESHIM_LOG accepts ${accepted[LOG]}, not 'a?b': stderr is used" \
-    "problem: /etc/xsaveshim.conf, line 3: there is no setting 'XSAVESHIM_TRIMM': use ${unknown#*accepted=}" \
+    "problem: /etc/xsaveshim.conf, line 3: there is no setting 'XSAVESHIM_TRIMM': the settings are ${unknown#*accepted=}" \
     "problem: environment: XSAVESHIM_LOG_LEVEL accepts ${accepted[LOG_LEVEL]}, not 'loud': notice is used"
   printf 'XSAVESHIM_KEY%d=\n' {1..11} >"$etc/xsaveshim.conf"
   show
-  [[ $status == 1 && ${lines[-1]} == "problem: there are 3 more" ]] || fail "$(outcome)"
+  [[ $status == 1 && ${lines[-1]} == "problem: 3 more problems are not shown" ]] || fail "$(outcome)"
 }
 
 @test "xsaveshim settings --domain reads the settings file as the user that runs libvirt's domains, and ignores the environment" {
@@ -503,7 +507,7 @@ assert_shown() { # STATUS LINE...
   printf '%s:x:4242:4242::/:/bin/false\n' libvirt-qemu >>"$etc/passwd"
   conf XSAVESHIM_TRIM=both
   XSAVESHIM_TRIM=save show --domain
-  [[ $status == 0 && ${lines[0]} == "as a libvirt domain reads them, with the user libvirt-qemu" &&
+  [[ $status == 0 && ${lines[0]} == "the settings of a libvirt domain that runs as the user libvirt-qemu" &&
     ${lines[1]} == "XSAVESHIM_TRIM=both  (/etc/xsaveshim.conf, line 1)" ]] || fail "$(outcome)"
   chmod 600 "$etc/xsaveshim.conf"
   show --domain

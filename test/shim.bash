@@ -3,8 +3,10 @@
 #
 # Tests that two suites share: shim.bats runs the library (the shim) in front of a fake KVM, and kvm.bats runs the library on real
 # KVM. A suite sources this file after lib.bash, and sets
-#   behind   the libraries to preload after the shim; if there are any, the suite also exports DEVICE
-#   lacking  an xfeature bit that KVM does not support, and lacking_name, its name
+#   behind        the libraries that LD_PRELOAD lists after the shim: the fake KVM, or none on real KVM
+#   DEVICE        with the fake KVM: the file that the test VMM opens instead of /dev/kvm (the suite exports this variable)
+#   lacking       the bit in XSTATE_BV of an xfeature that KVM does not support
+#   lacking_name  the name of this xfeature
 
 guest=(create 0 cpuid 0xd=0x3) # a guest with only FP and SSE
 
@@ -65,7 +67,7 @@ assert_trimmed_restore() {
 assert_v1_and_empty_tables() {
   shimmed create 0 cpuid-v1 0xd=0x3 set-xsave "$(leaky)" create 1 cpuid none set-xsave "$(leaky)"
   [[ $(count_printed "set-xsave $(leaky): 0 xstate_bv=0x3 rest=same") == 2 ]] || fail "$(outcome)"
-  # on a kernel that refuses FP and SSE for a guest without XSAVE, the library writes one more report, which this test ignores
+  # ignores the report load-widened, which the library writes on a kernel that refuses FP and SSE for a guest without XSAVE
   stderr=$(grep -v ' event=load-widened ' <<<"$stderr")
   assert_reported "$(leaky_report 0)" "$(leaky_report 1)"
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Tests the library in front of a fake KVM (standin.so): which calls the fake KVM gets, and how the library changes their arguments.
+# Tests xsaveshim's library in front of a fake KVM (standin.so): which calls the fake KVM gets, and how the library has changed the
+# calls' arguments.
 
 load lib
 load shim
@@ -15,7 +16,7 @@ setup() {
 
 @test "without the library, the tests' fake KVM refuses a payload with a leaked xfeature, and the vCPU's state does not change" { assert_bare_refusal; }
 @test "with the library, KVM loads a payload with a leaked xfeature, and the vCPU gets the same state as from a clean payload" { assert_trimmed_restore; }
-@test "if the VMM calls KVM_SET_CPUID, or KVM_SET_CPUID2 with an empty table, the library trims the vCPU's payload by that table" { assert_v1_and_empty_tables; }
+@test "if the VMM sets a CPUID table with KVM_SET_CPUID, or an empty one with KVM_SET_CPUID2, the library trims the vCPU's payload by this table" { assert_v1_and_empty_tables; }
 @test "if KVM accepted no CPUID table for a vCPU, the library does not change the vCPU's payload, and reports that KVM refuses this payload" { assert_untrimmed_without_table; }
 @test "if the guest's CPUID enumerates an xfeature, the library keeps it in the payload, even if the host's KVM does not support it" { assert_enumerated_kept; }
 @test "in a VM with two vCPUs, the library trims each vCPU's payload to the xfeatures in that vCPU's own CPUID table" { assert_vcpus_apart; }
@@ -24,7 +25,7 @@ setup() {
   assert_trimmed_from thread signal "fork thread" "thread fork" "thread signal"
 }
 @test "the library can trim a payload at any alignment, even directly before unreadable memory, and changes only its XSTATE_BV" { assert_any_alignment; }
-@test "if a payload's address is NULL, in the first page or in kernel space, the library does not crash, and the fake KVM answers EFAULT" { assert_bad_addresses; }
+@test "if a payload's address is NULL, 0xfff or in kernel space, the library does not crash, and the VMM gets the fake KVM's EFAULT" { assert_bad_addresses; }
 @test "the library never writes to a payload that needs no trim, so that the VMM can load this payload from read-only memory" { assert_read_only_payload; }
 @test "if KVM refuses a payload because of a bad XCOMP_BV, reserved byte or MXCSR, the library's report names that reason" { assert_reasons; }
 @test "the library trims a payload that a program loads in a .preinit_array function, or in a constructor that runs before the library's own" { assert_early_calls; }
@@ -43,7 +44,7 @@ setup() {
 	EOF
 }
 
-@test "the library reports a vCPU's first trim with the dropped xfeatures' names, and reports again when a later trim drops a new xfeature" {
+@test "the library reports a vCPU's first trim, and a later trim that drops an xfeature that no report has named yet; each report names all dropped xfeatures" {
   run_shimmed_standin create 3 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x217 set-xsave 0x207 set-xsave 0x3
   assert_printed 'set-xsave 0x217: 0 xstate_bv=0x3 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   assert_reported "$(trim_report 3 0x207 0x3 0x3 avx,pkru)" "$(trim_report 3 0x217 0x3 0x3 avx,bndcsr,pkru) count=2"
@@ -58,7 +59,7 @@ setup() {
   assert_reported "$report" "$report count=10" "$report count=100" "$report count=1000"
 }
 
-@test "if a new vCPU gets a closed vCPU's descriptor number, the library reports the new vCPU's first trim, even if the closed vCPU had the same trim" {
+@test "if a new vCPU gets a closed vCPU's descriptor number, the library reports the new vCPU's first trim, even if it has reported the same trim for the closed vCPU" {
   local report
   report=$(trim_report 0 0x207 0x7 0x7 pkru)
   run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x207 set-xsave 0x207 close create 1 cpuid 0xd=0x7 set-xsave 0x207
@@ -111,7 +112,7 @@ state_report() { # CALL REST
   echo "level=notice event=refused-state ioctl=$1 vcpu=0 fd=* $2"
 }
 
-@test "if KVM_SET_MSRS stops before an MSR that KVM refuses, the library reports that MSR and its value, but only once for each MSR" {
+@test "if KVM_SET_MSRS stops before an MSR that KVM refuses, the library reports that MSR and its value, but not the second refusal of the same MSR" {
   run_shimmed_standin STANDIN_ANSWER=KVM_SET_MSRS=1 create 0 cpuid 0xd=0x3 set-msrs 0x10=1,0x4b564d00=0x17,0x11 \
     set-msrs 0x10=1,0x4b564d00=0x17,0x11 set-msrs 0x10=1,0x277=0xffffffffffffffff set-msrs 0x10
   assert_printed 'set-msrs 0x10=1,0x4b564d00=0x17,0x11: 1' 'set-msrs 0x10: 1'
@@ -128,7 +129,8 @@ state_report() { # CALL REST
     "$(state_report KVM_SET_SREGS2 'errno=EINVAL cr0=0x1 cr4=0x2 efer=0x3 apic_base=0x4 count=2')"
 }
 
-# KVM calls that the test program vmm makes by its step `ioctl NUMBER`. Each line is NAME NUMBER.
+# The names and request numbers of more ioctls that set vCPU state. The test program vmm makes such an ioctl if it is run with the
+# arguments `ioctl NUMBER`.
 other_state='KVM_SET_VCPU_EVENTS 0x4040aea0
 KVM_SET_DEBUGREGS 0x4080aea2
 KVM_SET_LAPIC 0x4400ae8f
@@ -141,7 +143,7 @@ KVM_SET_NESTED_STATE 0x4080aebf'
     answers+=,$name=EBUSY
     expected+=("$(state_report "$name" "errno=EBUSY count=$((${#expected[@]} + 1))")")
   done <<<"$other_state"
-  # after the first refusal of each call, the library reports only the 10th refusal in all
+  # The library reports each call's first refusal (here the 1st to 5th refusal of all calls), and the 10th refusal of all calls.
   expected+=("$(state_report KVM_SET_VCPU_EVENTS 'errno=EBUSY count=10')")
   run_shimmed_standin STANDIN_ANSWER="$answers" create 0 cpuid 0xd=0x3 "${steps[@]}" "${steps[@]}" ioctl 0x4040aea0 ioctl 0x4040aea0
   assert_reported "${expected[@]}"
@@ -189,7 +191,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_cpuid cpuid 0xd.0=0xe7,0xd.0=0x7 0xe7
 }
 
-@test "the library takes the guest's XCR0 from a CPUID entry of leaf 0xD without the flag KVM_CPUID_FLAG_SIGNIFCANT_INDEX, whatever the entry's index" {
+@test "if a CPUID entry of leaf 0xD lacks the flag KVM_CPUID_FLAG_SIGNIFCANT_INDEX, the library takes the guest's XCR0 from this entry, whatever its index" {
   assert_cpuid cpuid 0xd:1=0x7,0xd.0=0xe7 0x7
   assert_cpuid cpuid 0xd:62=0xe7 0xe7
   assert_cpuid cpuid 0xd.1=0xffff,0xd:0=0x7 0x7
@@ -242,10 +244,10 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_printed 'cpuid-at 0x10000: EFAULT' 'cpuid-at 0xffff800000000000: EFAULT' 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
 }
 
-@test "if a thread has a pending pthread_cancel, the thread's KVM_SET_CPUID2 still returns, even if the library opens its log during that call" {
+@test "if a thread has a pending pthread_cancel and calls KVM_SET_CPUID2, the call returns, even if the library opens its log during the call" {
   run_vmm LD_PRELOAD="$shim" XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" file /dev/null cpuid-cancelled 0xd=0x3
   assert_printed 'cpuid-cancelled 0xd=0x3: returned'
-  [[ -e $BATS_TEST_TMPDIR/log ]] || fail "the log was not opened"
+  [[ -e $BATS_TEST_TMPDIR/log ]] || fail "the library did not create its log file"
 }
 
 @test "if a vCPU has no CPUID table, the library calls KVM_GET_CPUID2 before it passes on KVM_SET_XSAVE, and trims nothing" {
@@ -289,7 +291,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
 	EOF
 }
 
-@test "if the VMM sets the CPUID table through a duplicated vCPU descriptor, the library trims a payload through that duplicate without a KVM_GET_CPUID2" {
+@test "if the VMM sets the CPUID table and loads a payload through the same duplicated vCPU descriptor, the library trims the payload without calling KVM_GET_CPUID2" {
   run_shimmed_standin create 0 dup cpuid 0xd=0x7 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   assert_vcpu_calls <<-EOF
@@ -298,7 +300,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
 	EOF
 }
 
-@test "if the VMM sets the CPUID table through a duplicated vCPU descriptor, the library also uses this table for payloads through the original descriptor" {
+@test "if the VMM sets the CPUID table through a duplicated vCPU descriptor, the library uses this table to trim payloads that are loaded through the original descriptor" {
   run_shimmed_standin create 0 dup cpuid 0xd=0x7 vcpu 0 set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
   assert_reported "$(trim_report 0 0x207 0x7 0x7 pkru)"
@@ -362,7 +364,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_vcpu_calls <<<'KVM_GET_CPUID2 vcpu=0'
 }
 
-@test "on Linux up to 6.4, whose KVM_GET_CPUID2 does not update nent, the library ignores the old entries that remain in the VMM's buffer" {
+@test "on Linux up to 6.4, whose KVM_GET_CPUID2 does not update nent, the library ignores entries that the VMM's buffer held before the call" {
   run_shimmed_standin STANDIN_KEEPS_NENT=1 create 0 get-cpuid 0xd=0x3 set-xsave 0x207
   [[ $output == *'get-cpuid 0xd=0x3: 0 nent=256 0xd.0=0x3'* ]] # this is the VMM's old entry of leaf 0xD
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same'
@@ -371,7 +373,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "on Linux up to 6.4, whose KVM_GET_CPUID2 does not update nent, the library still reads the vCPU's CPUID table correctly" {
+@test "on Linux up to 6.4, whose KVM_GET_CPUID2 does not update nent, the library's own KVM_GET_CPUID2 reads the vCPU's CPUID table correctly" {
   run_shimmed_standin STANDIN_KEEPS_NENT=1 create 0 dup set-xsave 0x207 cpuid 0xd=0x7 dup set-xsave 0x207
   assert_printed 'set-xsave 0x207: 0 xstate_bv=0x207 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same'
 }
@@ -496,7 +498,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   done
 }
 
-@test "if KVM refuses FP and SSE for a guest without XSAVE, the library adds both to the guest's CPUID only while it loads the payload" {
+@test "if KVM refuses FP and SSE for a guest without XSAVE, the library adds both to the guest's CPUID, loads the payload, and restores the CPUID" {
   run_shimmed_standin STANDIN_STRICT=1 create 0 cpuid 0x1=0x1 set-xsave 0x203 get-cpuid none
   assert_printed 'set-xsave 0x203: 0 xstate_bv=0x3 rest=same' 'get-cpuid none: 0 nent=1'
   assert_reported "$(trim_report 0 0x203 0x3 0x3 pkru)" \
@@ -561,7 +563,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
 
 # ---- XCR0 and the setting XSAVESHIM_REFUSED ----
 
-@test "if KVM_SET_XCRS fails, the library reports which xfeatures of the new XCR0 the guest's CPUID or the host lacks" {
+@test "if KVM refuses an XCR0, the library reports which of its xfeatures the guest's CPUID or the host lacks" {
   run_shimmed_standin supported create 0 cpuid 0xd=0x3 set-xcrs 0x7
   assert_printed 'set-xcrs 0x7: EINVAL'
   assert_reported "$(xcr0_report refused 'errno=EINVAL xcr0=0x7 reason=guest-lacks:avx')"
@@ -592,12 +594,12 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   ((status == 1)) || fail "$(outcome)"
   [[ $output == *'set-xsave 0x207: EINVAL '*'set-xsave 0x217: EINVAL '*'set-xcrs 0x207: EINVAL'* && $output != *0x3* ]] ||
     fail "$(outcome)"
-  # The library reports the third refused payload only because this payload ends the VMM.
+  # The earlier reports name all xfeatures of the third refused payload, so the library reports it only because it ends the VMM.
   [[ $(grep -o 'reason=.*' <<<"$(tail -n 1 <<<"$stderr")") == \
     'reason=host-lacks:bndcsr;guest-lacks:bndcsr,pkru;xcomp-bv:0x1 action=abort' ]] || fail "$(outcome)"
 }
 
-@test "if KVM_SET_XCRS fails, or sets an XCR0 with an xfeature that the library dropped before, XSAVESHIM_REFUSED=abort ends the VMM" {
+@test "if KVM refuses an XCR0, or accepts one with an xfeature that the library dropped from the payload, XSAVESHIM_REFUSED=abort ends the VMM" {
   run_shimmed_standin XSAVESHIM_REFUSED=abort create 0 cpuid 0xd=0x3 set-xcrs 0x7
   ((status == 1)) || fail "$(outcome)"
   run_shimmed_standin XSAVESHIM_REFUSED=abort STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x7
@@ -618,7 +620,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_reported "$(trim_report 0 0x207 0x3 0x3 avx,pkru)" "$(xcr0_report lost 'xcr0=0x7 lost=avx')"
 }
 
-@test "if KVM_SET_XCRS sets only xfeatures of the guest's CPUID, the library reports no lost state, even if it dropped another xfeature before" {
+@test "if the VMM sets an XCR0 that has only xfeatures of the guest's CPUID, the library reports no lost state, even if it dropped other xfeatures before" {
   run_shimmed_standin create 0 cpuid 0xd=0x7 set-xsave 0x7 set-xcrs 0x7 set-xcrs 0x1
   assert_printed 'set-xcrs 0x7: 0' 'set-xcrs 0x1: 0'
   assert_no_report
@@ -626,7 +628,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_reported "$(trim_report 0 0x207 0x7 0x7 pkru)"
 }
 
-@test "if the VMM loads a clean payload after a trimmed one, the library reports no lost state for a later XCR0 with the dropped xfeature" {
+@test "if the VMM loads a clean payload after a trimmed one, and then sets an XCR0 with the dropped xfeature, the library reports no lost state" {
   run_shimmed_standin STANDIN_XCR0=0x7 create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xsave 0x3 set-xcrs 0x7
   assert_reported "$(trim_report 0 0x7 0x3 0x3 avx)"
 }
@@ -643,7 +645,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   ((status == 1)) || fail "torn: $output"
 }
 
-@test "if a payload is loaded before the library's constructor has run, the library already follows its settings and reports the trim" {
+@test "if a program loads a payload before the library's constructor has run, the library trims the payload and reports the trim, unless XSAVESHIM_TRIM=none" {
   run --separate-stderr timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin $build/test/constructor.so" \
     "$vmm" ioctl 0
   assert_printed 'constructor: 0 xstate_bv=0x3'
@@ -653,14 +655,14 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_printed 'constructor: EINVAL xstate_bv=0x7'
 }
 
-@test "if a program calls ioctl before libc has initialized the environment, the library still applies the environment's settings to later ioctls" {
+@test "if a program first calls ioctl before libc has initialized the environment, the library applies the settings in the environment to later ioctls" {
   run --separate-stderr timeout 60 env DEVICE=/dev/null XSAVESHIM_TRIM=none XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" \
     LD_PRELOAD="$shim $standin" "$build/test/preinit"
   assert_printed 'main: EINVAL xstate_bv=0x7'
   grep -q ' event=would-trim ' "$BATS_TEST_TMPDIR/log"
 }
 
-@test "if the library opened its log before libc had initialized the environment, it opens the log again later, and closes the earlier descriptors" {
+@test "if the library opened its log before libc had initialized the environment, it opens the log again afterwards, and keeps only the last descriptor open" {
   local opened closed
   listen
   run --separate-stderr privately timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin" \
@@ -669,7 +671,8 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_printed 'main: 0 xstate_bv=0x3'
   opened=$(grep -cE 'F_DUPFD_CLOEXEC, 1000\) += 1' "$BATS_TEST_TMPDIR/trace")
   closed=$(grep -cE 'close\(1[0-9]{3}\) += 0' "$BATS_TEST_TMPDIR/trace")
-  ((opened >= 2 && opened - closed == 1)) || fail "$opened opened, $closed closed" "$(<"$BATS_TEST_TMPDIR/trace")"
+  ((opened >= 2 && opened - closed == 1)) ||
+    fail "the library opened $opened descriptors of its log, and closed $closed" "$(<"$BATS_TEST_TMPDIR/trace")"
 }
 
 @test "in LD_PRELOAD, a library in front of xsaveshim's library sees the untrimmed payload, and a library behind it sees the trimmed payload" {

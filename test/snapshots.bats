@@ -29,13 +29,13 @@ recipe() { # HEADING
     sed "s|qemu-system-x86_64 \.\.\.|$qemu $machine -serial file:$work/serial|; s|LD_PRELOAD=|&$build/|; s|-loadvm NAME|-loadvm ${snapshot-}|"
 }
 
-# follow RECIPE MONITOR-COMMAND...    runs the recipe, waits until QEMU has loaded the snapshot, gives the commands to QEMU's
-# monitor, and quits QEMU
+# follow RECIPE MONITOR-COMMAND...    runs the recipe's shell commands, which start QEMU, waits until QEMU has loaded the snapshot,
+# gives each MONITOR-COMMAND to QEMU's monitor, and quits QEMU
 follow() {
   local commands monitor pid
   commands=$1
   shift
-  [[ $commands == *"-monitor stdio"* ]] || fail "the page has no such recipe" || return
+  [[ $commands == *"-monitor stdio"* ]] || fail "docs/snapshots.md has no recipe with -monitor stdio for this test" || return
   rm -f monitor.in monitor.out
   mkfifo monitor.in
   bash -euc "$commands" <monitor.in >monitor.out 2>errors 3>&- &
@@ -57,13 +57,13 @@ is_loaded() { # MONITOR PID
 
 is_paused() { [[ $(guest_status "$1") == paused ]]; } # NAME
 
-# Checks that answer.log, the library's log, shows that the snapshot is poisoned or clean, and that the original files are
-# unchanged.
+# Checks that the snapshot is poisoned, or clean, according to answer.log, the library's log. Checks that the recipe has not changed
+# the snapshot's original file, whose checksum is in the file originals.
 assert_judged() { # poisoned|clean
   local judgement=clean
-  grep -q event=learn answer.log || fail "the log has no event=learn:" "$(cat answer.log)" || return
+  grep -q event=learn answer.log || fail "the library's log has no event=learn:" "$(cat answer.log)" || return
   ! grep -q "event=would-trim .*dropped=$leaked_name" answer.log || judgement=poisoned
-  [[ $judgement == "$1" ]] || fail "judged $judgement, not $1:" "$(cat answer.log)" || return
+  [[ $judgement == "$1" ]] || fail "the library's log says $judgement, not $1:" "$(cat answer.log)" || return
   sha256sum --quiet -c originals
 }
 
@@ -115,7 +115,7 @@ save_in_image() { # leaky|clean
   assert_judged clean
 }
 
-@test "if QEMU with the library loads a stream with a leaked xfeature and saves it again, the new stream restores intact without the library" {
+@test "if QEMU with XSAVESHIM_TRIM=both loads a stream with a leaked xfeature and saves the guest again, QEMU without the library restores the guest intact from the new stream" {
   save_stream leaky
   follow "$(recipe "QEMU, a stream in a file" | sed 's/XSAVESHIM_TRIM=none/XSAVESHIM_TRIM=both/')" 'migrate "exec:cat >clean.state"'
   sha256sum --quiet -c originals
@@ -130,7 +130,7 @@ save_in_image() { # leaky|clean
   assert_guest_intact bare
 }
 
-@test "if QEMU with the library loads a savevm snapshot with a leaked xfeature and saves it again, the new snapshot restores intact without the library" {
+@test "if QEMU with XSAVESHIM_TRIM=both loads a savevm snapshot with a leaked xfeature and saves a new one, QEMU without the library restores the guest intact from the new one" {
   save_in_image leaky
   snapshot=before
   follow "$(recipe "QEMU, savevm" | sed 's/XSAVESHIM_TRIM=none/XSAVESHIM_TRIM=both/')" "savevm clean"

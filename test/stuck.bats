@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-# If the supervisor's access to one process or file hangs, VMMs that have nothing to do with this access must not have to wait. The
-# tests do not need KVM, because the supervisor handles each call before the kernel finds that the descriptor is not a vCPU.
+# Tests of xsaveshim's supervisor: if its access to one process or file hangs, VMMs that have nothing to do with this access must
+# not wait. The tests do not need KVM: they call KVM_SET_XSAVE for /dev/null. The kernel refuses this call with ENOTTY, but only
+# after the supervisor has handled the call.
 
 load lib
 
@@ -9,16 +10,16 @@ static=$build/test/vmm-static
 
 setup() {
   need_no_settings_file
-  [[ $EUID == 0 ]] || skip "only root can mount a file system that hangs"
-  [[ -w /dev/fuse ]] || skip "there is no /dev/fuse"
+  [[ $EUID == 0 ]] || skip "not root: this test mounts a FUSE file system"
+  [[ -w /dev/fuse ]] || skip "/dev/fuse does not exist or is not writable"
 }
 
 teardown() {
   [[ ! ${public:-} ]] || rm -rf "$public"
 }
 
-# Runs a script in which $mnt/file is a file on hangfs, a file system in which each write (with the argument write) or each close
-# (flush) hangs. hangfs prints its messages into the file $messages.
+# Runs SCRIPT with $mnt/file, a file on the tests' file system hangfs. If the first argument is write, each write to the file
+# hangs; if it is flush, each close of the file hangs. For each hanging write or close, hangfs prints "hangs" into $messages.
 with_hangfs() { # write|flush SCRIPT ARGUMENT...
   run --separate-stderr timeout -k 5 60 unshare --mount --pid --fork --kill-child --mount-proc bash -c '
     export mnt=$1/mnt messages=$1/messages
@@ -29,16 +30,16 @@ with_hangfs() { # write|flush SCRIPT ARGUMENT...
     bash -c "$@"' - "$public" "$build/test/hangfs" "$@"
 }
 
-# Checks that the supervisor has let a VMM's KVM_SET_XSAVE go on: the call has returned ERROR.
+# Checks that the VMM's KVM_SET_XSAVE did not hang, but failed with ERROR. The default is ENOTTY, the kernel's error for /dev/null.
 assert_answered() { # [ERROR]
   [[ $status == 0 && $output == *"set-xsave 0x7: ${1-ENOTTY} "* ]] || fail "$(outcome)"
 }
 
-@test "if a process of one supervised VMM hangs in its exec, the supervisor still serves the other VMMs" {
+@test "if one supervised process hangs in its exec, the supervisor continues to serve the other processes" {
   make_public "$build/xsaveshim" "$static"
-  # The perl process makes an ioctl that the supervisor watches, so the supervisor takes perl for a VMM. Then perl calls exec,
-  # which closes a file, and this close hangs. All other processes have closed standard error. So the supervisor checks whether the
-  # perl process still has standard error open, and this check hangs, too.
+  # The perl process makes the ioctl KVM_CREATE_VCPU, so the supervisor takes perl for a VMM. Then perl calls exec, which closes
+  # $mnt/file, and this close hangs. The supervisor closes standard error when no VMM has it open any more. So the supervisor checks
+  # whether perl has it open, with kcmp(), which waits for the end of the exec. So this check hangs, too.
   # shellcheck disable=SC2016 # another shell expands it
   with_hangfs flush 'exec "$0" run --supervise -- bash -c "$@"' "$public/xsaveshim" '
     exec 2>/dev/null
@@ -63,7 +64,7 @@ assert_answered() { # [ERROR]
   assert_answered
 }
 
-@test "after the supervisor is killed, a supervised process's KVM_SET_XSAVE fails at once with ENOSYS, even if the report of the supervisor's death hangs" {
+@test "after the supervisor is killed, a supervised process's KVM_SET_XSAVE fails at once with ENOSYS, even if writing the report about the supervisor's death hangs" {
   make_public "$build/xsaveshim" "$static"
   # shellcheck disable=SC2016
   with_hangfs write 'exec "$0" run --supervise --log="$mnt/file" -- bash -c "$@"' "$public/xsaveshim" '

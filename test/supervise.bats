@@ -11,8 +11,8 @@ musl=$build/test/vmm-musl
 work=$BATS_TEST_TMPDIR
 slow=${XSTEST_SLOW:-1}
 
-# Sets two variables. `guest` has the steps that make a vCPU with FP, SSE and AVX. `leaky` is an XSTATE_BV with an xfeature that
-# this host's KVM lacks.
+# Sets two variables. `guest` has arguments (steps) for the test VMM, which then creates a vCPU whose CPUID has FP, SSE and AVX.
+# `leaky` is an XSTATE_BV with FP, SSE, AVX, and an xfeature that this host's KVM does not support.
 setup() {
   need_no_settings_file
   need_kvm
@@ -27,7 +27,8 @@ teardown() {
   [[ ! ${public:-} ]] || rm -rf "$public"
 }
 
-# supervised [VARIABLE=VALUE]... STEP...    runs the static VMM under a supervisor, by bats' `run`
+# supervised [VARIABLE=VALUE]... STEP...    runs the static test VMM under a supervisor. The VMM executes each STEP
+# (test/vmm/vmm.c). Like bats' `run`, sets $status, $output and $stderr.
 supervised() {
   local environment=()
   while [[ ${1:-} =~ ^[A-Z_]+= ]]; do environment+=("$1"); shift; done
@@ -56,7 +57,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
 
 # ---- which xfeatures the supervisor drops ----
 
-@test "if two threads of a static VMM load payloads, the supervisor trims each payload to its vCPU's XCR0, so that KVM no longer refuses the payload" {
+@test "KVM refuses the leaky payloads that two threads of a static VMM load into two vCPUs; if a supervisor trims each payload to its vCPU's XCR0, KVM accepts both payloads" {
   local program
   local steps=("${guest[@]}" create 1 cpuid 0xd=0x3 thread vcpu 0 set-xsave "$leaky" thread vcpu 1 set-xsave "$leaky")
   for program in "$static" "$musl"; do
@@ -99,7 +100,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   done
 }
 
-@test "if the guest's CPUID enumerates an xfeature that KVM lacks, the supervisor keeps the xfeature, and reports in advance that KVM will refuse the payload" {
+@test "if a payload has an xfeature that the guest's CPUID enumerates but KVM lacks, the supervisor does not change the payload, and reports that KVM will refuse it" {
   printf -v shown '%#x' $((leaked | 7))
   supervised create 0 cpuid "0xd=$shown" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
@@ -118,14 +119,14 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=refused*"vcpu=0 "* ]]
 }
 
-@test "the supervisor learns the guest's XCR0 also from KVM_SET_CPUID, and uses the same entry of leaf 0xD as KVM does" {
+@test "the supervisor learns the guest's XCR0 from KVM_SET_CPUID or KVM_SET_CPUID2; if the table has several entries of leaf 0xD, the supervisor uses the same entry as KVM" {
   supervised create 0 cpuid-v1 0x1,0xd=0x7,0xd=0x3 set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   supervised create 0 cpuid 0xd.1=0x7,0xd.0=0x3 set-xsave 0x7
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "with XSAVESHIM_TRIM=none, the supervisor changes no payload, and reports the xfeatures that it would drop" {
+@test "with XSAVESHIM_TRIM=none, the supervisor changes no payload, and reports the xfeatures that it would drop if trimming were on" {
   supervised XSAVESHIM_TRIM=none "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $(sed -n 1p <<<"$stderr") == *event=would-trim*" after=$leaky dropped=$leaked_name" ]] || fail "$(outcome)"
@@ -135,13 +136,13 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
 
 # ---- XCR0 (KVM_SET_XCRS) ----
 
-@test "if the VMM calls KVM_SET_XCRS before KVM_SET_XSAVE, the supervisor keeps the XCR0's xfeatures, even those that the guest's CPUID lacks" {
+@test "if the VMM sets the guest's XCR0 by KVM_SET_XCRS before KVM_SET_XSAVE, the supervisor keeps this XCR0's xfeatures in the payload, even those that the guest's CPUID lacks" {
   supervised create 0 cpuid 0xd=0x3 set-xcrs 0x7 set-xsave "$leaky"
   [[ $output == *"set-xsave $leaky: "*" xstate_bv=0x7 rest=same" ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "if the VMM sets an XCR0 with an xfeature that the supervisor dropped, the supervisor reports lost state and, under XSAVESHIM_REFUSED=abort, ends the VMM" {
+@test "if the supervisor dropped an xfeature from a payload, and the VMM then sets an XCR0 with this xfeature, the supervisor reports lost state; with XSAVESHIM_REFUSED=abort, it also ends the VMM" {
   local lost="level=error event=lost via=supervisor ioctl=KVM_SET_XCRS vcpu=0 fd=* xcr0=0x7 foreseen=yes lost=avx"
   supervised create 0 cpuid 0xd=0x3 set-xsave 0x7 set-xcrs 0x3 set-xcrs 0x7 set-xsave 0x7
   [[ $output == *$'\nset-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
@@ -164,7 +165,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
 
 # ---- how often an event is reported ----
 
-@test "the supervisor reports a vCPU's 1st, 10th, 100th and 1,000th trim, and also each trim that drops a new xfeature" {
+@test "the supervisor reports a vCPU's 1st, 10th, 100th and 1,000th trim, and each trim that drops an xfeature which no earlier trim of this vCPU dropped" {
   local steps=() i
   printf -v other '%#x' $((leaky | 1 << 62))
   for ((i = 0; i < 1000; i++)); do steps+=(set-xsave "$leaky"); done
@@ -176,7 +177,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
       `dropped=$leaked_name,bit62 count=1001"
 }
 
-@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor reports the new vCPU's first trim, even if the closed vCPU had the same trim" {
+@test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor reports the new vCPU's first trim, even if it has reported the same trim of the closed vCPU" {
   supervised "${guest[@]}" set-xsave "$leaky" set-xsave "$leaky" vm close create 0 cpuid 0xd=0x7 set-xsave "$leaky"
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_reported "$(trim_report)" "$(trim_report)"
@@ -190,7 +191,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   assert_no_report
 }
 
-@test "after a second CPUID table, which KVM may have refused, the supervisor still keeps the first table's xfeatures in payloads, and reports the kept xfeatures that the second table lacks" {
+@test "KVM may refuse a second CPUID table; so if this table has fewer xfeatures, the supervisor keeps the first table's xfeatures in payloads, and reports those that the second table lacks" {
   local steps=() i
   for ((i = 0; i < 12; i++)); do steps+=(set-xsave 0x7); done
   supervised "${guest[@]}" run cpuid 0xd=0x3 set-xsave 0x7
@@ -213,7 +214,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 # ---- which vCPU a descriptor refers to ----
 
 @test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor does not apply the closed vCPU's CPUID table to the new vCPU" {
-  # The second VM is created before the first vCPU is closed, so that the new vCPU gets the first vCPU's descriptor number.
+  # `vm` comes before `close`. Otherwise, the second VM, and not its vCPU, would get the closed vCPU's descriptor number.
   supervised create 0 cpuid 0xd=0x3 vm close create 0 set-xsave 0x7
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
@@ -245,7 +246,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "if dup2 makes a vCPU's descriptor number refer to another VM's vCPU with the same id, the supervisor keeps both vCPUs' xfeatures in payloads" {
+@test "if dup2 makes a vCPU's descriptor number refer to another VM's vCPU with the same id, the supervisor keeps both vCPUs' xfeatures in payloads through this number" {
   local first second
   supervised create 0 vm create 0
   { read -r first; read -r second; } < <(sed -n 's/^create 0: //p' <<<"$output")
@@ -265,7 +266,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "if a forked child creates its own vCPU, the supervisor trims this vCPU's payload by this vCPU's CPUID table, not by the parent's" {
+@test "if a forked child creates its own vCPU, the supervisor trims this vCPU's payload by this vCPU's CPUID table, not by the CPUID table of the parent's vCPU" {
   supervised create 0 cpuid 0xd=0x3 fork set-xsave 0x7 vm create 0 cpuid 0xd=0x7 set-xsave 0x7
   ((status == 0))
   [[ $(grep ^set-xsave <<<"$output") == 'set-xsave 0x7: EIO xstate_bv=0x7 rest=same
@@ -298,7 +299,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $(cat "$work"/[2468] | grep -cx 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same') == 8 ]]
 }
 
-@test "if eight threads load payloads at once, even while they get signals, the supervisor trims each payload to its vCPU's XCR0" {
+@test "if eight threads load payloads at once, with or without signals that interrupt the threads, the supervisor trims each payload to its vCPU's XCR0" {
   local mode rounds=$((1000 / slow))
   for mode in '' interrupted; do
     # shellcheck disable=SC2086 # no word or one
@@ -348,10 +349,11 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   [[ $stderr =~ \ pid=([0-9]+)\  && ${BASH_REMATCH[1]} != 1 ]] || fail "$(outcome)"
 }
 
-# start_hanging WHERE XSTATE_BV    starts a supervised VMM. Every read of the VMM's payload hangs until `resume`. Sets the variables
-# `pid` and `in`, like `start`.
+# start_hanging vcpu XSTATE_BV    starts a supervised VMM (test/vmm/hang.c) that loads a payload with XSTATE_BV into a vCPU. Every
+# read of the payload hangs until the test calls `resume`. Sets `pid` (the VMM's process ID) and `in` (the descriptor to which
+# `resume` writes).
 start_hanging() {
-  [[ $EUID == 0 ]] || skip "only root can make a system call wait for a userfaultfd"
+  [[ $EUID == 0 ]] || skip "only root may use userfaultfd to make the kernel wait for a page"
   mkfifo "$work/in"
   exec {in}<>"$work/in"
   "$xsaveshim" run --supervise -- bash -c 'exec "$0" "$@"' "$build/test/hang" "$@" <"$work/in" >"$work/out" 2>"$work/err" 3>&- &
@@ -360,7 +362,7 @@ start_hanging() {
   wait_for $((10 * slow)) waits_in seccomp 16 "$pid" # ioctl()
 }
 
-@test "if a read of one VMM's payload hangs, the supervisor still trims the payloads of other VMMs" {
+@test "while the supervisor's reads of ten VMMs' payloads hang, the supervisor trims the payloads of other VMMs" {
   local i
   mkfifo "$work/never"
   exec {in}<>"$work/never"
@@ -428,7 +430,7 @@ start_hanging() {
   assert_reported "$(trim_report 0 0x3)"
 }
 
-@test "if a payload is in a shared read-only mapping of a file, the supervisor cannot trim the payload, and reports that" {
+@test "if a payload is in a shared read-only mapping of a file, the supervisor reports that it cannot trim the payload" {
   run_mapped shared
   [[ $output == "EINVAL xstate_bv=$leaky" ]] || fail "$(outcome)"
   [[ $stderr =~ level=error\ event=not-trimmed\ via=supervisor\ .*\ xstate_bv=$leaky\ allowed=0x3\ reason=memory-not-writable\ error= ]] ||
@@ -438,8 +440,8 @@ start_hanging() {
   [[ $status == $((128 + 9)) && $stderr == *event=not-trimmed*event=refused*action=abort* ]] || fail "$(outcome)"
 }
 
-# Runs a VMM whose payload is in a private or shared mapping of a file, and checks that the file does not change.
-run_mapped() { # HOW [VARIABLE=VALUE]
+# Runs a supervised VMM whose payload is in a mapping of a file, and checks that the file does not change.
+run_mapped() { # private|shared [VARIABLE=VALUE]
   snapshot_file
   run --separate-stderr env "${@:2}" "$xsaveshim" run --supervise -- "$build/test/mapped" "$1" "$work/snapshot"
   cmp "$work/snapshot" "$work/snapshot.before"
@@ -457,7 +459,7 @@ snapshot_file() {
 
 # ---- seccomp filters ----
 
-@test "the supervisor trims the payload of a VMM whose seccomp filter allows only the system calls ioctl and write" {
+@test "the supervisor trims the payload of a VMM whose seccomp filter allows only ioctl, write, writev, fstat, exit and exit_group" {
   local program
   for program in "$static" "$musl"; do
     static=$program
@@ -508,14 +510,14 @@ snapshot_file() {
   done
 }
 
-@test "with XSAVESHIM_TRIM=save or both, xsaveshim run starts a static VMM with a warning, and the supervisor trims the payloads that the VMM restores" {
+@test "with XSAVESHIM_TRIM=save or XSAVESHIM_TRIM=both, xsaveshim run prints a warning and starts a static VMM, and the supervisor trims the payloads that the VMM restores" {
   local mode
   for mode in both save; do
     run --separate-stderr env XSAVESHIM_TRIM="$mode" "$xsaveshim" run -- "$static" "${guest[@]}" set-xsave "$leaky"
     assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
     [[ $stderr == "xsaveshim run: warning: XSAVESHIM_TRIM=$mode: a supervisor cannot trim what KVM saves"* ]] || fail "$(outcome)"
     stderr=${stderr#*$'\n'} assert_reported "$(trim_report)"
-    # the same with the setting in /etc/xsaveshim.conf
+    # XSAVESHIM_TRIM is now in /etc/xsaveshim.conf, not in the environment
     run --separate-stderr unshare --mount sh -c 'mount -t tmpfs none /etc && echo "XSAVESHIM_TRIM=$0" >/etc/xsaveshim.conf &&
       exec "$@"' "$mode" "$xsaveshim" run --supervise -- "$static" "${guest[@]}" set-xsave "$leaky"
     assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
@@ -523,7 +525,7 @@ snapshot_file() {
   done
 }
 
-@test "if /proc does not show xsaveshim run's own PID namespace, the command does not start the VMM, because the supervisor could read the wrong process's memory" {
+@test "if xsaveshim run --supervise runs in a new PID namespace, but /proc shows the old one, the command does not start the VMM, because the supervisor could read the wrong process's memory" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr unshare --pid --fork "$xsaveshim" run --supervise -- "$static" mark started
   [[ $status == 125 && -z $output ]] || fail "$(outcome)"
@@ -541,7 +543,7 @@ snapshot_file() {
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
 }
 
-@test "with XSAVESHIM_TRIM=none, XSAVESHIM_REFUSED=abort ends a supervised VMM for a bad XCOMP_BV, but not if untrimmed xfeatures are the only reason for KVM's refusal" {
+@test "with XSAVESHIM_TRIM=none and XSAVESHIM_REFUSED=abort, the supervisor ends the VMM if a payload has a bad XCOMP_BV, but not if KVM refuses the payload only for its untrimmed xfeatures" {
   supervised XSAVESHIM_TRIM=none XSAVESHIM_REFUSED=abort "${guest[@]}" set-xsave "$leaky"
   assert_printed "set-xsave $leaky: EINVAL xstate_bv=$leaky rest=same"
   [[ $stderr == *event=would-trim*event=refused* && $stderr != *action=* ]] || fail "$(outcome)"
@@ -550,13 +552,13 @@ snapshot_file() {
 }
 
 @test "when XSAVESHIM_REFUSED=abort ends the VMM, the supervisor reports the refused payload, even if it has reported the same refusal before" {
-  # The first refusal does not end the VMM, because the vCPU has no CPUID table yet.
+  # For the first refused payload, the supervisor does not end the VMM, because the VMM has not set the vCPU's CPUID table yet.
   supervised XSAVESHIM_REFUSED=abort create 0 set-xsave "$leaky" cpuid "0xd=$leaky" set-xsave "$leaky" mark late
   [[ $status == $((128 + 9)) && $output != *mark* ]] || fail "$(outcome)"
   [[ $(wc -l <<<"$stderr") == 2 && $(sed -n 2p <<<"$stderr") == *event=refused*action=abort*count=2 ]] || fail "$(outcome)"
 }
 
-@test "the supervisor writes its reports to the log that XSAVESHIM_LOG names, and omits the reports below XSAVESHIM_LOG_LEVEL" {
+@test "the supervisor writes its reports to the log that XSAVESHIM_LOG names, and omits reports whose level is below XSAVESHIM_LOG_LEVEL" {
   supervised XSAVESHIM_LOG="$work/log" "${guest[@]}" set-xsave "$leaky"
   assert_no_report
   grep -q "event=trim via=supervisor .*dropped=$leaked_name$" "$work/log"
@@ -570,8 +572,9 @@ snapshot_file() {
 
 # ---- how the supervisor starts and ends ----
 
-# start STEP...    starts a supervised VMM and waits for its first step `pause`. Sets `pid` (of the VMM), `supervisor` (a pid, too)
-# and `in` (the descriptor to which `resume` writes).
+# start STEP...    starts the static test VMM under a supervisor, and waits until the VMM, which executes each STEP, is in its first
+# step `pause`. Sets `pid` (the VMM's process ID), `supervisor` (the supervisor's process ID) and `in` (the descriptor to which
+# `resume` writes).
 start() {
   mkfifo "$work/in"
   exec {in}<>"$work/in"
@@ -589,7 +592,7 @@ find_supervisor() { # WORD-OF-ITS-COMMAND-LINE
   local candidate
   supervisor=
   for candidate in $(pgrep -f -- "$1"); do
-    # before its exec, the VMM's process is also called xsaveshim
+    # until the VMM's process executes the VMM, this process is called xsaveshim, too
     [[ $candidate == "${pid-}" || $(cat "/proc/$candidate/comm" 2>&1) != xsaveshim ]] || supervisor=$candidate
   done
   [[ $supervisor ]]
@@ -605,8 +608,8 @@ field() { # PID NAME    prints the field NAME of /proc/PID/status
 
 @test "a VMM under the supervisor has the same children, signals, descriptors and environment as without the supervisor" {
   local look bare
-  # If `xsaveshim run` had a helper process that ended, SIGCHLD would stay pending, because the VMM blocks SIGCHLD. An orphaned
-  # helper would become the VMM's child, because the VMM is a subreaper (prctl 36).
+  # `blocked` makes the process that becomes the VMM block SIGCHLD, and makes it a subreaper (prctl 36). If `xsaveshim run` started
+  # a helper process, the VMM would then have a pending SIGCHLD after the helper's end, or the orphaned helper as a child.
   local blocked=(perl -MPOSIX -e
     'syscall(157, 36, 1, 0, 0, 0); sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
   for look in 'grep -E ^(Sig[PBIC]|Shd|Umask) /proc/self/status' 'ls /proc/self/fd' 'cat /proc/thread-self/children' env; do
@@ -628,7 +631,7 @@ field() { # PID NAME    prints the field NAME of /proc/PID/status
   [[ $(readlink "/proc/$supervisor/fd/0") == /dev/null && $(readlink "/proc/$supervisor/fd/1") == /dev/null ]]
   [[ $(readlink "/proc/$supervisor/fd/2") == "$work/err" ]]
   run ls -l "/proc/$supervisor/fd"
-  # if the host has a syslog, the supervisor also has a socket
+  # sed leaves out sockets, because the supervisor has a socket only if the host has a syslog
   [[ $(sed -n '/ socket:/d; s/.* -> //p' <<<"$output" | sort) == "/dev/null
 /dev/null
 $work/err
@@ -665,7 +668,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   done
 }
 
-@test "if standard error is a pipe and QEMU becomes a daemon, the supervisor also closes the pipe, so that the pipe's reader is not kept waiting" {
+@test "if standard error is a pipe, which QEMU closes when it becomes a daemon, the supervisor closes the pipe, too, so that the pipe's reader gets the end of file" {
   local qemu
   command -v qemu-system-x86_64 >/dev/null || skip "QEMU is not installed"
   timeout $((60 * slow)) "$xsaveshim" run --supervise -- qemu-system-x86_64 -accel kvm -machine pc -nodefaults -display none -S \
@@ -679,12 +682,12 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-@test "the supervisor keeps standard error open only as long as some process that it serves has standard error open" {
+@test "when no process that the supervisor serves has the same standard error as the supervisor any more, the supervisor closes its standard error" {
   mkfifo "$work/stderr" "$work/in"
   exec {in}<>"$work/in"
   timeout $((60 * slow)) cat "$work/stderr" >"$work/err" 3>&- &
   reader=$!
-  # as long as the first VMM runs, the shell has standard error open
+  # bash has the supervisor's standard error open until bash executes the second VMM; neither VMM has it open
   "$xsaveshim" run --supervise -- bash -c '"$@" 2>/dev/null; exec "$@" 2>/dev/null' bash "$static" mark "$work" \
     "${guest[@]}" pause set-xsave "$leaky" <"$work/in" >"$work/out" 2>"$work/stderr" 3>&- &
   pid=$!
@@ -711,7 +714,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   kill -0 "$supervisor"
   resume
   wait_for $((10 * slow)) none_left "$work"
-  # the reader of the pipe sees the end of file
+  # cat ends only after the supervisor has closed the pipe
   timeout $((10 * slow)) "$xsaveshim" run --supervise -- "$static" mark "$work" 2>&1 | cat >"$work/piped"
   grep -q '^mark' "$work/piped"
 }
@@ -729,7 +732,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   [[ $(grep -c "event=supervisor-died via=supervisor pid=$pid supervisor=$supervisor$" "$work/err") == 1 ]] || fail "$(<"$work/err")"
 }
 
-@test "with XSAVESHIM_REFUSED=abort, after kill -9 of the supervisor, the VMM runs on, and is ended at its next KVM_SET_XSAVE" {
+@test "with XSAVESHIM_REFUSED=abort, after kill -9 of the supervisor, the VMM runs on until it calls KVM_SET_XSAVE; xsaveshim's guardian process then ends the VMM" {
   local died
   export XSAVESHIM_REFUSED=abort
   start "${guest[@]}" pause get-xsave run create 1 pause vcpu 0 set-xsave 0x7 mark late
@@ -749,7 +752,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-@test "if the supervisor dies, XSAVESHIM_REFUSED=abort ends a VMM that waits in KVM_SET_XSAVE, but not a process that has no vCPU" {
+@test "with XSAVESHIM_REFUSED=abort, if the supervisor dies, xsaveshim ends a VMM that waits in KVM_SET_XSAVE; if a process has no vCPU, its KVM_SET_XSAVE fails with ENOSYS" {
   export XSAVESHIM_REFUSED=abort
   start_stopped_call
   kill -KILL "$supervisor"
@@ -789,7 +792,7 @@ start_stopped_call() {
 
 @test "after a thousand supervised VMMs have started and ended, no process is left, not even a zombie" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
-  # This PID namespace has its own /proc, which shows no process outside the namespace.
+  # unshare makes a PID namespace whose /proc shows only this test's processes. At the end, only the inner bash may be left.
   run --separate-stderr timeout 300 unshare --pid --fork --kill-child --mount-proc bash -c '
     for ((i = 0; i < $2; i++)); do "$0" run --supervise -- "$1" mark a; done | grep -c "^mark a"
     SECONDS=0
@@ -827,7 +830,7 @@ make_public() {
   show_privileges=(sh -c 'grep ^NoNewPrivs /proc/self/status; exec "$@"' sh)
 }
 
-@test "if root starts a supervised VMM, the VMM runs without no_new_privs, so that a jailer can change users; if another user starts the VMM, it runs with no_new_privs" {
+@test "the supervisor trims the payload of a VMM that runs as an unprivileged user; the VMM runs with no_new_privs if that user called xsaveshim run, and without if root did" {
   make_public
   local outside inside expected
   for expected in 0 1; do

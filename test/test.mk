@@ -7,8 +7,9 @@ TEST_DIRS := vmm preload standins tools
 vpath %.c $(addprefix test/,$(TEST_DIRS) oracle bench)
 TEST_NAMES := $(basename $(notdir $(wildcard $(TEST_DIRS:%=test/%/*.c)))) core oracle
 GUESTS := $(patsubst test/guest/%.S,$(BUILD)/test/%.bin,$(wildcard test/guest/*.S))
-# Sanitizers do not support static programs. vmm-static and vmm-musl make raw system calls and have no loader, so the library cannot
-# see their calls. "load" is static because it is the only file of a test's Linux guest.
+# The static programs. A build with a sanitizer leaves them out, because sanitizers do not support static programs. vmm-static and
+# vmm-musl are VMMs whose ioctls the library cannot see, because they have no loader and make raw system calls. "load" is static
+# because it is the only file in the initramfs of a test's Linux guest.
 STATIC := $(if $(findstring -fsanitize,$(CFLAGS)),,$(addprefix $(BUILD)/test/,vmm-static vmm-musl load))
 TEST_COMPILE = $(COMPILE) -Itest/include
 
@@ -21,7 +22,7 @@ $(BUILD)/test/%.so: %.so.c
 	@mkdir -p $(@D)
 	$(call show,CC)$(TEST_COMPILE) -fPIC -shared -o $@ $< -ldl
 
-# Only these two programs are linked with the objects of core/.
+# Of the test programs, only core and oracle are linked with the objects of core/.
 $(BUILD)/test/core $(BUILD)/test/oracle: $(CORE)
 
 $(BUILD)/test/core: $(patsubst test/core/%.c,$(BUILD)/test-core/%.o,$(wildcard test/core/*.c))

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Tests the supervisor under Yama, whose setting ptrace_scope decides which processes may read another process's memory. The suite
-# runs in a testbed kernel, in which a test can set every ptrace_scope.
+# Tests the supervisor and xsaveshim status under Yama, whose setting ptrace_scope decides which processes may read another
+# process's memory. Each test boots an emulated machine (the testbed), in which the test can set every ptrace_scope.
 
 load lib
 
-# in_testbed SCRIPT    runs a script in the testbed kernel, where everybody may use /dev/kvm and execute the programs in $build.
-# Sets the same variables as bats' `run`.
+# in_testbed SCRIPT    boots an emulated machine and runs the bash code SCRIPT there as root. On this machine, every user may use
+# /dev/kvm and execute the programs in $build. Like bats' `run --separate-stderr`, sets $status, $output and $stderr.
 in_testbed() {
   run --separate-stderr "$repo/test/kernels/run" --timeout $((120 * ${XSTEST_SLOW:-1})) fixed -- bash -c '
     scope=/proc/sys/kernel/yama/ptrace_scope
@@ -26,7 +26,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
     fail "$(outcome)"
 }
 
-@test "under Yama's ptrace_scope 0 and 1, a plain user's supervisor trims the payloads of each thread of the VMM, even after an exec" {
+@test "under Yama's ptrace_scope 0 and 1, a plain user's supervisor trims the payloads that any thread of the VMM loads, even if the supervised command is a shell that becomes the VMM with exec" {
   in_testbed '
     for level in 0 1; do
       echo $level >$scope
@@ -41,7 +41,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
   [[ $(grep -c 'event=trim via=supervisor .*dropped=avx,bndcsr,pkru$' <<<"$stderr") == 4 ]] || fail "$(outcome)"
 }
 
-@test "under Yama's ptrace_scope 1, a plain user's supervisor cannot trim the payload of a VMM that the supervised command forks, and reports that" {
+@test "under Yama's ptrace_scope 1, if the supervised command starts the VMM as a child process, a plain user's supervisor cannot trim the VMM's payload, and reports not-trimmed" {
   in_testbed '
     echo 1 >$scope
     $as_nobody $xsaveshim run --supervise -- sh -c "$static create 0 cpuid 0xd=0x7 set-xsave 0x217; true"'
@@ -62,7 +62,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
   assert_trimmed 2
 }
 
-@test "under Yama's ptrace_scope 1, a plain user's xsaveshim status cannot read even this user's own VMM's settings, but root's xsaveshim status can" {
+@test "under Yama's ptrace_scope 1, if a plain user calls xsaveshim status, it cannot read the settings of this user's own VMM; if root calls it, it shows these settings" {
   in_testbed '
     echo 1 >$scope
     mkfifo /tmp/stdin && exec 9<>/tmp/stdin

@@ -3,7 +3,7 @@
 // KVM_SET_CPUID or KVM_SET_CPUID2 gives to a vCPU.
 //
 // The functions follow the rules of Linux's arch/x86/kvm/cpuid.c. All functions are thread- and
-// async-signal-safe. A CPUID table may have any alignment.
+// async-signal-safe. An array `entries` may have any alignment.
 #ifndef XSAVESHIM_GUEST_CPUID_H
 #define XSAVESHIM_GUEST_CPUID_H
 
@@ -26,9 +26,10 @@ struct guest_cpuid {
 	struct kvm_cpuid_entry2 entries[GUEST_CPUID_MAX_ENTRIES];
 };
 
-// Returns true if EDX:EAX of the given entry of a KVM_SET_CPUID2 table is the guest's XCR0: if the
-// entry has function 0xD, and an index that is 0 or not significant. If several entries of a table
-// hold an XCR0, KVM uses the first one. The function uses no libc, so BPF programs can call it.
+// Returns true if the given entry of a KVM_SET_CPUID2 table holds the guest's XCR0 (in EDX:EAX).
+// Such an entry has function 0xD, and an index that is 0 or not significant. If several entries of
+// a table hold an XCR0, KVM uses the first one. The function uses no libc, so BPF programs can call
+// it.
 static inline bool guest_cpuid_enumerates_xcr0(const struct kvm_cpuid_entry2 *entry)
 {
 	return entry->function == CPUID_LEAF_XSTATE &&

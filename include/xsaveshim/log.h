@@ -5,14 +5,14 @@
 //
 // A log is set up in two steps. log_init notes which file standard error is, because the VMM may
 // replace standard error before the log writes its first line. log_open opens the target and the
-// fallbacks. Before log_open, the log cannot write.
+// fallbacks. Without log_open, the log can write only to standard error.
 //
 // The VMM may close a descriptor of the log, and another file may then get the descriptor's number.
 // So before each write, the log checks that the descriptor's file still has the same device and
-// inode number. If the file is a regular file, an open log also maps a page of the file: as long as
-// the page is mapped, no new file can get the same inode number. The log does not write into a
-// deleted file. If a line would make a file larger than RLIMIT_FSIZE allows, the log does not write
-// the line to this file, because the kernel would send SIGXFSZ.
+// inode number. If the file is a regular file, log_open maps a page of the file: as long as the
+// page is mapped, no new file can get the same inode number. The log does not write into a deleted
+// file. If a line would make a file larger than RLIMIT_FSIZE allows, the log does not write the
+// line to this file, because the kernel would send SIGXFSZ.
 //
 // All functions are thread- and async-signal-safe, except that log_open calls strerror(3) if it
 // cannot open the target. No function allocates memory or takes a lock. The log's only cancellation
@@ -27,15 +27,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The first value of each enum is the default.
+// The first value is the default of the setting XSAVESHIM_LOG or XSAVESHIM_LOG_LEVEL.
 enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
-// The value of *log.in_use that stands for this target.
+// The number that stands for this target in *in_use (see struct log).
 #define LOG_IN_USE(target) ((uint32_t)(target) + 1)
 
-// At most LOG_OPENERS threads can try to open the log. In any further thread, log_open returns
-// false.
+// If several threads call log_open at once, at most this number of threads try to open the log. In
+// the other threads, log_open returns false.
 #define LOG_OPENERS 64
 
 // A descriptor and the file that the descriptor refers to. fd is -1 if there is no file.
@@ -54,7 +54,7 @@ struct log_files {
 	struct log_file syslog; // a socket for /dev/log
 	bool syslog_is_connected;
 	bool syslog_is_stream;
-	void *pins[2]; // mapped pages: one of the target file, one of standard error; or NULL
+	void *pins[2]; // mapped pages of the target file and of standard error; NULL: none
 };
 
 // A key and a value that the log adds to every line.
@@ -75,13 +75,13 @@ struct log {
 	bool foresees;
 
 	// True if the log calls poll(2) before each write, and tries a fallback if the write would
-	// block. Only the supervisor sets polls, because a VMM's seccomp filter may kill a VMM that
-	// calls poll(2).
+	// block. Only the supervisor's log sets polls. The library's log runs in the VMM, and the
+	// VMM's seccomp filter may kill a VMM that calls poll(2).
 	bool polls;
 
 	// If in_use is not NULL, the log stores in *in_use where the log's lines go. The value is
 	// LOG_IN_USE of the target or fallback that takes the lines, or LOG_IN_USE(LOG_NONE) if the
-	// latest line was lost. Before log_open, the log stores nothing.
+	// latest line was lost. log_open stores the first value.
 	_Atomic uint32_t *in_use;
 
 	// If send is not NULL, the log first passes each line to send. The log writes the line
@@ -91,8 +91,8 @@ struct log {
 	_Atomic int pid; // the value of pid= in every line; 0: lines have no pid=
 	uint64_t file_size_limit;
 	struct log_file standard_error;
-	_Atomic unsigned int claimed; // the number of slots that threads have claimed
-	_Atomic unsigned int opened;  // the index of the opened slot plus one; 0: not open yet
+	_Atomic unsigned int claimed; // how many slots threads have taken, each to open the log
+	_Atomic unsigned int opened;  // the log uses slots[opened - 1]; 0: it is not open
 	struct log_files slots[LOG_OPENERS];
 };
 
@@ -108,9 +108,10 @@ void log_init_fd(struct log *log, int fd, enum log_level level);
 bool log_is_open(const struct log *log);
 
 // Opens the target and the fallbacks. Returns true if this call has opened the log. *error is then
-// NULL, or says why the target could not be opened. A log without its target writes only to the
-// fallbacks. Returns false if the log was already open, or if another thread opened the log at the
-// same time.
+// NULL, or says why the target could not be opened. If the target is a file that could not be
+// opened, the log writes only to the fallbacks. But if the target is syslog, log_write tries
+// /dev/log again for each line. Returns false if the log was already open, or if another thread
+// opened the log at the same time.
 //
 // With LOG_PATH, log_open opens the file for appending. log_open creates a missing file with mode
 // 0600, and refuses a file that is a symbolic link or not a regular file. log_open follows symbolic

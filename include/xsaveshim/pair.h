@@ -14,9 +14,9 @@
 struct pair_host {
 	bool source_known;	   // true if the fields leaks and loses are known
 	bool destination_known;	   // true if the fields refuses and supported are known
-	uint64_t enabled;	   // xfeatures that the host's CPU has enabled
-	uint64_t supported;	   // xfeatures that KVM supports, even those that need a permission
-	uint64_t needs_permission; // xfeatures that a VMM may use only with a permission
+	uint64_t enabled;	   // xfeatures that the kernel has enabled in the host's XCR0
+	uint64_t supported;	   // xfeatures that KVM supports, even those in needs_permission
+	uint64_t needs_permission; // xfeatures that need arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM)
 	uint64_t leaks;		   // xfeatures that KVM saves for guests that lack them
 	uint64_t loses;		   // x87 and SSE if KVM does not save them for guests without XSAVE
 	uint64_t refuses;	   // xfeatures that KVM refuses to load for guests that lack them
@@ -29,15 +29,15 @@ enum pair_by {
 	PAIR_BY_LIBRARY = 1,
 	PAIR_BY_SUPERVISOR = 2,
 	PAIR_BY_HOST_MODE_ON_TO = 4,
-	PAIR_BY_HOST_MODE_ON_FROM = 8, // only if enabled when the first host saves the guest
+	PAIR_BY_HOST_MODE_ON_FROM = 8, // if the host mode is on when the first host saves
 };
 
 struct pair_result {
 	enum pair_answer answer;
-	// If a guest's CPUID shows one of these xfeatures, the guest does not load.
+	// If a guest's CPUID shows one of these xfeatures, the second host cannot load the guest.
 	uint64_t no_if_shown;
 	// If a guest's CPUID shows one of these xfeatures, the guest loads only under a VMM that
-	// has the permission to use the xfeature.
+	// has the permission to use the xfeature (see pair_host.needs_permission).
 	uint64_t needs_permission;
 	// x87 and SSE if a guest without XSAVE loses them when the first host saves the guest.
 	// xsaveshim cannot prevent this loss. 0 if the first host's source_known is false.

@@ -2,8 +2,8 @@
 // The rules by which xsaveshim drops xfeatures from payloads (the buffers of KVM_SET_XSAVE and
 // KVM_GET_XSAVE), and by which xsaveshim finds out why KVM refused a payload.
 //
-// All functions are pure, so they are thread- and async-signal-safe. The inline functions use no
-// libc, so that BPF programs can call them.
+// No function uses global data, so all functions are thread- and async-signal-safe. The inline
+// functions use no libc, so that BPF programs can call them.
 #ifndef XSAVESHIM_POLICY_H
 #define XSAVESHIM_POLICY_H
 
@@ -22,27 +22,37 @@ enum xsave_direction {
 };
 
 enum vcpu_knowledge {
-	VCPU_UNKNOWN,  // the descriptor may be a duplicate, or may not refer to a vCPU
+	VCPU_UNKNOWN,  // unknown: the descriptor may be a dup(2), or may not refer to a vCPU
 	VCPU_NO_CPUID, // the vCPU has no CPUID table, so KVM accepts all xfeatures of the host
-	VCPU_XCR0,     // the vCPU's guest XCR0 is known
+	VCPU_XCR0,     // the vCPU has a CPUID table, and guest_xcr0 is known
 };
 
 #define VCPU_ID_UNKNOWN (-1)
 
 struct vcpu {
 	enum vcpu_knowledge knowledge;
-	int id;		     // the argument of KVM_CREATE_VCPU, or VCPU_ID_UNKNOWN
-	uint64_t guest_xcr0; // the XCR0 in the guest's CPUID; 0 unless knowledge is VCPU_XCR0
+	int id; // the argument of KVM_CREATE_VCPU, or VCPU_ID_UNKNOWN
 
-	// The bits outside guest_xcr0 that KVM_SET_XCRS has set. enabled_xcr0 is nearly always 0,
-	// because KVM accepts bits outside guest_xcr0 only if KVM has changed the CPUID table that
-	// the VMM set.
+	// The guest XCR0: the xfeatures that leaf 0xD of the guest's CPUID enumerates. 0 unless
+	// knowledge is VCPU_XCR0.
+	uint64_t guest_xcr0;
+
+	// The xfeatures that the guest has enabled in its register XCR0. The host mode reads the
+	// register from KVM. The library and the supervisor see only the XCR0 that the VMM sets
+	// with KVM_SET_XCRS, and store only its bits outside guest_xcr0. Such bits are rare: KVM
+	// accepts them only if KVM has changed the CPUID table that the VMM set.
 	uint64_t enabled_xcr0;
 };
 
 struct host_caps {
-	uint64_t xfeatures;	 // xfeatures that the host's KVM supports, as far as known
-	uint64_t xcr0;		 // xfeatures in the CPU's XCR0, even those that need a permission
+	// The xfeatures that the host's KVM supports. If xsaveshim has no answer from KVM, these
+	// are the xfeatures in the CPU's XCR0.
+	uint64_t xfeatures;
+
+	// The xfeatures in the CPU's XCR0. These include AMX, even if the VMM has no permission to
+	// use AMX. 0 in the supervisor, which cannot see whether the VMM has this permission.
+	uint64_t xcr0;
+
 	uint32_t mxcsr_reserved; // the MXCSR bits that the host's CPU refuses
 };
 
@@ -51,7 +61,7 @@ struct host_caps {
 struct trim_result {
 	uint64_t xstate_bv; // XSTATE_BV before trimming
 	uint64_t allowed;   // the xfeatures that the payload may have
-	uint64_t after;	    // XSTATE_BV after trimming; xstate_bv if the settings forbid trimming
+	uint64_t after;	    // XSTATE_BV after trimming; unchanged if the settings forbid trimming
 };
 
 // Returns the xfeatures that the vCPU's payload may have. If the vCPU's guest XCR0 is not known,
@@ -80,17 +90,17 @@ policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, ui
 	return result;
 }
 
-// Returns the xfeatures of xcr0 that policy_allowed does not return for this vCPU. The caller adds
-// these xfeatures to enabled_xcr0, because the guest uses them. xcr0: the XCR0 in the argument of
-// KVM_SET_XCRS.
+// Returns the xfeatures of xcr0 that policy_allowed does not return for this vCPU. The guest has
+// enabled these xfeatures. After the caller has added them to enabled_xcr0, policy_allowed returns
+// them too. xcr0: the XCR0 in the argument of KVM_SET_XCRS.
 static inline uint64_t policy_joins(struct vcpu vcpu, uint64_t xcr0)
 {
 	return xcr0 & ~policy_allowed(vcpu);
 }
 
 // Returns the xfeatures whose state xsaveshim dropped although the guest had enabled them. dropped:
-// the xfeatures that xsaveshim dropped from the vCPU's payload. xcr0: the XCR0 in the argument of
-// a KVM_SET_XCRS after KVM has loaded the payload.
+// the xfeatures that xsaveshim dropped from the vCPU's payload. xcr0: the guest's XCR0, which the
+// VMM sets with KVM_SET_XCRS after it has loaded this payload.
 static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 {
 	return xcr0 & dropped;
@@ -102,9 +112,9 @@ static inline uint64_t policy_lost(uint64_t dropped, uint64_t xcr0)
 struct refusal {
 	uint64_t host_lacks;	// xfeatures that this host's KVM does not support
 	uint64_t not_permitted; // AMX xfeatures that the VMM has no permission to use
-	uint64_t guest_lacks;	// xfeatures that the guest's XCR0 lacks; some kernels refuse them
+	uint64_t guest_lacks;	// xfeatures outside the guest XCR0; some kernels refuse them
 	uint64_t xcomp_bv;	// the payload's XCOMP_BV; KVM accepts only 0, the standard format
-	bool reserved_bytes;	// true if a reserved byte of the header is not 0
+	bool reserved_bytes;	// true if a reserved byte of the payload's header is not 0
 	uint32_t mxcsr;		// the payload's MXCSR bits that this CPU refuses
 };
 
@@ -112,12 +122,12 @@ struct refusal {
 struct payload_parts {
 	uint64_t xstate_bv;
 	uint64_t xcomp_bv;
-	bool reserved_bytes; // true if a reserved byte of the header is not 0
+	bool reserved_bytes; // true if a reserved byte of the payload's header is not 0
 	uint32_t mxcsr;
 };
 
-// Finds which of the given xfeatures this host's KVM refuses for every guest. Stores them in the
-// fields host_lacks and not_permitted of *refusal.
+// Finds those of the xfeatures that this host's KVM refuses whatever the guest's CPUID enumerates.
+// Stores them in the fields host_lacks and not_permitted of *refusal.
 static inline void
 policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
 {
@@ -127,7 +137,8 @@ policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_ca
 	refusal->host_lacks = lacking & ~refusal->not_permitted;
 }
 
-// Returns true if this host's KVM refuses the payload or the XCR0 for every guest.
+// Returns true if refusal has a reason that does not depend on the guest's CPUID, that is, any
+// reason except guest_lacks.
 static inline bool policy_always_refused(struct refusal refusal)
 {
 	return refusal.host_lacks || refusal.not_permitted || refusal.xcomp_bv ||
@@ -161,8 +172,8 @@ policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct hos
 	return refusal;
 }
 
-// Finds out why KVM refused KVM_SET_XSAVE. head: the payload's first XSTATE_HEAD_SIZE bytes, as the
-// kernel read them.
+// Finds out why KVM refused a payload. head: the payload's first XSTATE_HEAD_SIZE bytes, after
+// xsaveshim has trimmed the payload.
 struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_caps host);
 
 static inline struct refusal
@@ -183,16 +194,15 @@ bool policy_is_no_vcpu(int error);
 // Returns the xfeatures that KVM refused, or 0 if KVM refused something else, such as MXCSR.
 uint64_t policy_refused_xfeatures(struct refusal refusal);
 
-// Returns true if xsaveshim, with XSAVESHIM_REFUSED=abort, ends the VMM after a call of the VMM has
-// failed with EINVAL. The VMM runs on if xsaveshim knows no reason for the failure. The VMM also
-// runs on if KVM refused only xfeatures that the guest lacks and that the settings forbid xsaveshim
-// to drop.
+// Returns true if XSAVESHIM_REFUSED=abort ends a VMM whose KVM_SET_XSAVE or KVM_SET_XCRS has failed
+// with EINVAL. The VMM runs on if refusal has no reason for the failure, or if KVM refused only
+// xfeatures outside the guest XCR0, and trim forbids xsaveshim to drop these xfeatures.
 bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
 
-// Returns true if KVM refused only FP and SSE, and the settings let xsaveshim trim the payload.
-// Linux 5.17 to 5.19.11 refuses FP and SSE if the guest's CPUID enumerates no XSAVE. xsaveshim must
-// not drop FP and SSE. KVM accepts the payload as long as the guest's CPUID leaf 0xD also
-// enumerates refusal.guest_lacks.
+// Returns true if KVM refused a payload only because of FP or SSE, and the settings let xsaveshim
+// trim restored payloads. Linux 5.17 to 5.19.11 refuses FP and SSE if the guest's CPUID enumerates
+// no XSAVE. xsaveshim must not drop FP and SSE, because the guest uses them. Instead, the library
+// adds refusal.guest_lacks to leaf 0xD of the guest's CPUID while KVM loads the payload.
 static inline bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
 {
 	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;

@@ -8,11 +8,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// The history of one event, for example: xsaveshim trims a payload of this vCPU. If all fields are
-// 0, the event has not happened yet.
+// The history of one kind of event, for example of the trims of one vCPU's payloads. If all fields
+// are 0, no such event has happened yet.
 struct rate_limit {
-	uint64_t reported; // the bits of all occurrences so far: see rate_limit_allows
-	uint32_t count;	   // the number of occurrences; never exceeds UINT32_MAX
+	uint64_t reported; // all bits that rate_limit_allows has got for these events
+	uint32_t count;	   // the number of these events; stops at UINT32_MAX
 };
 
 // Returns true for 1, 10, 100, 1,000 ...
@@ -25,9 +25,9 @@ static inline bool is_power_of_ten(uint32_t count)
 	return power == count;
 }
 
-// Counts one more occurrence of the event. bits: the subjects of this occurrence, such as the
-// dropped xfeatures. Returns true if xsaveshim must report this occurrence: if the occurrence has a
-// bit that no earlier occurrence had, or is the 1st, 10th, 100th and so on.
+// Counts one more event. bits: a bit for each thing that this event is about, for example for each
+// dropped xfeature. Returns true if xsaveshim must report this event: if bits has a bit that no
+// earlier event had, or if this event is the 1st, 10th, 100th and so on.
 static inline bool rate_limit_allows(struct rate_limit *limit, uint64_t bits)
 {
 	bool has_new_bit = bits & ~limit->reported;

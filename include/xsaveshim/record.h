@@ -17,8 +17,8 @@
 
 #define RECORD_MAGIC "xsaveshimrecord"
 
-// Increase RECORD_VERSION with every change of struct xsaveshim_record or of the enums in it,
-// because `xsaveshim status` may be newer or older than the program that has the record.
+// Increase RECORD_VERSION with every change of struct xsaveshim_record or of the enums in it.
+// Otherwise, an older or newer `xsaveshim status` would misread the record.
 #define RECORD_VERSION 3
 
 // The events that a record counts. The record counts every occurrence, even one that xsaveshim does
@@ -36,14 +36,14 @@ enum record_count {
 struct xsaveshim_record {
 	_Alignas(16) char magic[16];
 	_Atomic uint32_t version;    // RECORD_VERSION after record_publish; 0 before
-	_Atomic uint32_t vcpu_seen;  // 1 once the VMM creates or uses a vCPU; library only
+	_Atomic uint32_t vcpu_seen;  // 1 after record_vcpu; always 0 in a supervisor
 	uint32_t values[SETTINGS];   // the values of the settings; index: enum setting
 	const char *log_path;	     // the path of the log's file if the log is LOG_PATH
-	_Atomic uint32_t log_in_use; // the value of *log.in_use (log.h), or 0 before log_open
+	_Atomic uint32_t log_in_use; // LOG_IN_USE(where the log's lines go); 0: not open yet
 	_Atomic uint64_t counts[RECORD_COUNTS];
 };
 
-// Copies the settings into the record. The record keeps a pointer to settings->log_path.
+// Copies the settings into the record, except that the record only points to settings->log_path.
 void record_publish(struct xsaveshim_record *record, const struct settings *settings);
 
 // Notes that the VMM creates or uses a vCPU.

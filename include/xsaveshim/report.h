@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Writes the text of the reports. Each report is one line in logfmt: words of the form key=value.
+// Writes reports of events into the log. Each report is one line in logfmt: words of the form
+// key=value.
 //
 // All functions are thread-safe, and all except report_open_log are async-signal-safe. No function
 // takes a lock or allocates memory. Only report_open_log changes errno.
@@ -16,7 +17,7 @@
 struct settings;
 
 // A report's line while the line is being built. The text has space for the names of all 64
-// xfeatures. A longer text is cut.
+// xfeatures. If the text does not fit, its end is cut off.
 struct report_line {
 	const struct log *log;
 	enum log_level level;
@@ -41,9 +42,9 @@ struct vcpu_call {
 void report_trim(const struct log *log, struct vcpu_call call, struct trim_result trim,
 		 uint32_t count);
 
-// Writes event=refused for KVM_SET_XSAVE. error: the errno of the call. If log->foresees, the
-// kernel has not executed the call yet, and error is EINVAL. xstate_bv: the XSTATE_BV that KVM
-// refused.
+// Writes event=refused for KVM_SET_XSAVE. error: the errno of the call. If log->foresees is true,
+// the kernel has not executed the call yet, and error is EINVAL. xstate_bv: the XSTATE_BV that KVM
+// refuses.
 void report_refused(const struct log *log, struct vcpu_call call, int error, uint64_t xstate_bv,
 		    struct refusal refusal, uint32_t count);
 
@@ -57,11 +58,12 @@ void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error
 void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost,
 		 uint32_t count);
 
-// Writes event=learn at level debug. The line says what xsaveshim has learned about the vCPU.
+// Writes event=learn at level debug. If call.vcpu.knowledge is VCPU_XCR0, the line shows the guest
+// XCR0, and the xfeatures that the vCPU's payload may have.
 void report_learn(const struct log *log, struct vcpu_call call);
 
-// Writes one line with event=setting for each problem that *settings has kept, and one line with
-// the number of the problems that it has not kept.
+// Writes one line with event=setting for each problem in settings->problem[]. If problem[] is
+// too small for all problems, one more line has the number of the problems that did not fit.
 void report_settings(const struct log *log, const struct settings *settings);
 
 // Opens the log. Writes event=log if the target could not be opened, and event=setting for each
@@ -71,7 +73,8 @@ void report_settings(const struct log *log, const struct settings *settings);
 void report_open_log(struct log *log, const struct settings *settings);
 
 // The following functions build the line of an event of any kind. report_begin begins the line, and
-// report_send sends the line to the log. report_text adds quotes if necessary.
+// report_send sends the line to the log. report_text puts the value in quotes if logfmt
+// requires them, for example because of a space.
 void report_begin(struct report_line *line, const struct log *log, enum log_level level,
 		  const char *event);
 void report_text(struct report_line *line, const char *key, const char *value);

@@ -30,8 +30,8 @@ enum refused_action { REFUSED_ABORT, REFUSED_REPORT };
 // A problem of the environment or of the settings file: an unknown key, a value that the setting
 // does not accept, or a file or line that xsaveshim cannot apply.
 struct settings_problem {
-	char key[40];	      // the key, cut to fit
-	char value[80];	      // the value, cut to fit
+	char key[40];	      // the key, or "file" or "line"; cut to fit
+	char value[80];	      // the value, or what is wrong with the file or line; cut to fit
 	const char *source;   // "environment", or the name of the settings file
 	unsigned int line;    // the line's number in the settings file, or 0
 	const char *accepted; // the accepted values or keys; NULL if the problem is a file or line

@@ -2,7 +2,8 @@
 // A table of this process's vCPUs. The file descriptor of a vCPU is the key.
 //
 // All functions are thread- and async-signal-safe without a lock, because they access only atomic
-// words, and because the kernel serialises the ioctls of one vCPU.
+// words. If two threads use one vCPU at the same time, the table may lose the change of one thread.
+// A VMM has no reason to do this, because the kernel serialises the ioctls of a vCPU.
 #ifndef XSAVESHIM_VCPUS_H
 #define XSAVESHIM_VCPUS_H
 
@@ -11,8 +12,8 @@
 
 #include "xsaveshim/policy.h"
 
-// The table has VCPUS_SLOTS slots, because KVM allows at most 4096 vCPUs in a VM. A vCPU can have a
-// slot only if its descriptor is below VCPUS_MAX.
+// The table has VCPUS_SLOTS slots, one for each vCPU: KVM allows at most 4096 vCPUs in a VM. A vCPU
+// can have a slot only if its descriptor is below VCPUS_MAX.
 #define VCPUS_MAX 65536
 #define VCPUS_SLOTS 4096
 
@@ -27,9 +28,9 @@ enum vcpu_event {
 	VCPU_EVENTS,
 };
 
-// The history of one vCPU's events, and the vCPU's XCR0s if they do not fit into vcpus.words.
+// The history of one vCPU's events. If the vCPU's guest_xcr0 and enabled_xcr0 do not fit into the
+// vCPU's element of vcpus.words, they are stored here, and the element says so.
 struct vcpu_slot {
-	// The vCPU's element of vcpus.words says whether guest_xcr0 and enabled_xcr0 are in use.
 	_Atomic uint64_t guest_xcr0;
 	_Atomic uint64_t enabled_xcr0;
 	_Atomic uint64_t dropped;
@@ -44,11 +45,18 @@ struct vcpu_slot {
 // descriptor's number keeps the slot after close(2), because the library does not see close(2). If
 // the kernel later gives the number to another vCPU, this vCPU gets the same slot.
 struct vcpus {
-	_Atomic uint16_t slot_of[VCPUS_MAX]; // the slot's index plus one, and HAS_HISTORY; or 0
+	// slot_of[fd] is 0 if fd has no slot. Otherwise, the low 15 bits are the slot's index plus
+	// one, and the highest bit is 1 if the slot has a history of events.
+	_Atomic uint16_t slot_of[VCPUS_MAX];
 	_Atomic unsigned int slots_given;
-	_Atomic uint64_t
-		words[VCPUS_SLOTS]; // knowledge, id, and a guest XCR0 that fits into 46 bits
-	struct vcpu_slot slots[VCPUS_SLOTS]; // touched only for events and XCR0s not in words
+
+	// For each slot, the vCPU's knowledge, id and guest_xcr0 (struct vcpu). An element has
+	// space for 46 bits of guest_xcr0, and none for enabled_xcr0.
+	_Atomic uint64_t words[VCPUS_SLOTS];
+
+	// The functions touch an element of slots only if the vCPU has had an event, or if
+	// guest_xcr0 and enabled_xcr0 do not fit into the vCPU's element of words.
+	struct vcpu_slot slots[VCPUS_SLOTS];
 };
 
 // Returns what the table says about the vCPU behind fd. If fd has no slot, the field knowledge is
@@ -64,9 +72,9 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu);
 // vCPU and its events.
 void vcpus_create(struct vcpus *vcpus, int fd, int id);
 
-// Counts an event of the vCPU. bits has the same meaning as in rate_limit_allows. Returns how often
-// the event has happened, or 0 if the rate limit forbids a report. If fd has no slot, the vCPU may
-// share its counters with another vCPU.
+// Counts an event of the vCPU. bits: a bit for each thing that the event is about, for example for
+// each dropped xfeature. Returns how often the event has happened, or 0 if the rate limit forbids a
+// report. If fd has no slot, the vCPU may share its counters with another vCPU.
 uint32_t vcpus_count(struct vcpus *vcpus, int fd, enum vcpu_event event, uint64_t bits);
 
 // Returns the xfeatures that the library dropped from the latest payload that the VMM loaded into

@@ -3,7 +3,8 @@
 // KVM_GET_XSAVE2. Also names xfeatures.
 //
 // All functions are thread- and async-signal-safe. A payload may have any alignment. For example,
-// crosvm passes a vector of u32, so the payload's 64-bit words may lie on 4-byte boundaries.
+// crosvm passes KVM a vector of u32 as the payload, so the payload's 64-bit words may lie on 4-byte
+// boundaries.
 #ifndef XSAVESHIM_XSTATE_H
 #define XSAVESHIM_XSTATE_H
 
@@ -17,7 +18,8 @@
 #define XSTATE_RESERVED_OFFSET 528
 #define XSTATE_RESERVED_SIZE 48
 
-// The size of a payload's legacy region and header. xsaveshim reads no other bytes of a payload.
+// The size of a payload's head: the 512-byte legacy region and the 64-byte XSAVE header. xsaveshim
+// reads no byte of a payload after the head.
 #define XSTATE_HEAD_SIZE 576
 
 // xfeature bits, Intel SDM vol. 1, 13.1.
@@ -30,7 +32,8 @@
 // needs a permission.
 #define XFEATURE_XTILE (UINT64_C(3) << 17)
 
-// In the following functions, the first XSTATE_HEAD_SIZE bytes of the payload must be readable.
+// The parameter `payload` of the functions below: a buffer of at least XSTATE_HEAD_SIZE readable
+// bytes.
 
 // Return the payload's XSTATE_BV, XCOMP_BV and MXCSR. XCOMP_BV is 0 in the standard format, the
 // only format that KVM_SET_XSAVE accepts.
@@ -38,24 +41,25 @@ uint64_t xstate_bv(const void *payload);
 uint64_t xstate_xcomp_bv(const void *payload);
 uint32_t xstate_mxcsr(const void *payload);
 
-// Writes the 8 bytes of XSTATE_BV and nothing else.
+// Sets the payload's XSTATE_BV, and changes no other byte of the payload.
 void xstate_set_bv(void *payload, uint64_t xstate_bv);
 
-// Returns true if one of the header's 48 reserved bytes is not 0.
+// Returns true if at least one of the 48 reserved bytes of the payload's XSAVE header is not 0.
 bool xstate_reserved_used(const void *payload);
 
-// Finds the XCR0 that KVM_SET_XCRS sets. Like kvm_vcpu_ioctl_x86_set_xcrs in arch/x86/kvm/x86.c,
-// the function uses the first entry for XCR0. xcrs: a readable struct kvm_xcrs. Returns false if
-// the struct has no entry for XCR0, or if KVM refuses the struct's flags or number of entries.
+// Sets *xcr0 to the XCR0 in xcrs, a readable struct kvm_xcrs, the argument of KVM_SET_XCRS. If
+// several entries of xcrs are for XCR0, uses the first of them, as KVM does
+// (kvm_vcpu_ioctl_x86_set_xcrs in Linux's arch/x86/kvm/x86.c). Returns false if no entry is for
+// XCR0, or if KVM refuses xcrs because of its flags or its number of entries.
 bool xstate_xcrs_xcr0(const void *xcrs, uint64_t *xcr0);
 
-// Returns the name that reports use for an xfeature. bit: 0 to 63. Returns NULL if the bit has no
-// name.
+// Returns xsaveshim's name for the xfeature with this bit number (0 to 63), for example "avx" for
+// 2. Returns NULL if xsaveshim has no name for the xfeature.
 const char *xfeature_name(unsigned int bit);
 
-// Reads this CPU's XCR0 with XGETBV. This host can load only the xfeatures that are in this XCR0.
-// If the operating system has not enabled XSAVE, the result is XFEATURE_FPSSE. Source: Intel SDM
-// vol. 1, 13.2, 13.3.
+// Returns this CPU's XCR0, which XGETBV reads. KVM_SET_XSAVE on this host refuses a payload with
+// an xfeature outside this XCR0. If the operating system has not enabled XSAVE, returns
+// XFEATURE_FPSSE. Source: Intel SDM vol. 1, 13.2, 13.3.
 uint64_t xstate_host_xcr0(void);
 
 // Returns the MXCSR bits that this CPU refuses to load: Intel SDM vol. 1, 11.6.6 (MXCSR_MASK).

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
-// bench unrelated	measures an ioctl on /dev/null that is unrelated to KVM, in ns
-// bench run		measures a KVM_RUN whose guest exits at once, in ns
-// bench restore BV	measures a KVM_SET_XSAVE of a payload whose XSTATE_BV is BV, in ns. The
-//			guest has only x87 and SSE. If the variable DEVICE is set, bench opens
-//			the file $DEVICE instead of /dev/kvm
-// bench spawn ARG...	measures the program ARG... from its start to its end, in microseconds
-// bench rss		prints its own resident memory at the start of main(), in KiB
+// bench unrelated	prints the time of an ioctl on /dev/null that is not a KVM ioctl, in ns
+// bench run		prints the time of a KVM_RUN whose guest exits at once, in ns
+// bench restore BV	prints the time of a KVM_SET_XSAVE of a payload whose XSTATE_BV is BV, in
+//			ns. The guest has only x87 and SSE
+// bench spawn PROGRAM [ARG...]	runs PROGRAM, and prints the time from its start to its end, in
+//			microseconds
+// bench rss		prints the resident memory of bench at the start of main(), in KiB
+// bench nothing	ends at once
 //
-// Of many measured times, bench prints the shortest, because other processes can only lengthen a
-// time.
+// Each printed time is the shortest of many measured times, because other processes can lengthen a
+// time, but cannot shorten it. If the environment variable DEVICE is set, bench opens the file
+// $DEVICE instead of /dev/kvm.
 #include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -54,8 +56,8 @@ static void restore(void)
 		err(2, "KVM_SET_XSAVE");
 }
 
-// Makes calls in chunks of about a millisecond. Prints the mean time of a call in the fastest
-// chunk, in ns.
+// Makes CHUNKS chunks of calls. Each chunk has the same number of calls, and takes about a
+// millisecond. Prints the mean time of a call in the fastest chunk, in ns.
 static void measure(void (*call)(void))
 {
 	long count = 1, best = 0, time;
@@ -172,7 +174,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "rss")) {
 		print_rss();
 	} else {
-		errx(2, "see the comment at the top of test/bench/bench.c");
+		errx(2, "usage: bench unrelated|run|restore BV|spawn PROGRAM [ARG...]|rss|nothing");
 	}
 	return 0;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A simple interposer of ioctl(), with which the benchmark compares xsaveshim's library. This
-// interposer is variadic, and looks up libc's ioctl() at its first call.
+// A simple interposer of ioctl(). The benchmark (test/bench/run) measures this library and
+// xsaveshim's library, so that a reader can compare the two. Unlike xsaveshim's library, this
+// ioctl() is variadic, and looks up libc's ioctl() at its first call.
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stddef.h>

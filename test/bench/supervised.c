@@ -1,26 +1,29 @@
 // SPDX-License-Identifier: MIT
 // Measures how much time xsaveshim's supervisor adds to an ioctl. Several processes make the same
-// calls. The processes differ only in their seccomp filters. In each round, each process in turn
-// makes one batch of calls. Prints a table with the time of one call in ns. The column "ns" has the
-// median over the batches of a process. The other two columns compare a process with the first
-// process of its group of rows. In each round, the program computes the difference between the
-// times of the two processes. The column "added, median" has the median of these differences. The
-// column "added, best" has the difference between the fastest batches of the two processes.
+// calls, and differ only in their seccomp filters and supervisors. In each round, each process in
+// turn makes one batch of calls. The time of a batch is the mean time of a call in this batch, in
+// ns. Prints a table with a row for each process. The rows form groups. The processes of a group
+// make calls of the same kind, and the first process of the group is the base for the others:
+// - ns per call: the median time of the process's batches
+// - added, median: for each round, the program subtracts the time of the base's batch from the time
+//   of the process's batch. The column has the median of these differences
+// - added, best: the time of the process's fastest batch minus the time of the base's fastest batch
 //
 //	supervised build/xsaveshim
 //
-// The processes without xsaveshim show how much time the kernel's seccomp code adds. The processes
-// make these calls:
+// The processes that run without xsaveshim show how much time the kernel's seccomp code adds.
+// There are three kinds of calls:
 // - unrelated: an ioctl that the supervisor does not watch. Every seccomp filter adds time to each
 //   system call. Since Linux 5.11, the kernel does not run a filter that allows everything, but
-//   even such a filter adds time. A filter that compares the request of each ioctl adds more time.
-//   Every supervisor needs such a filter.
+//   even such a filter adds time. A filter that compares the request of each ioctl adds more time,
+//   and a supervisor needs a filter that compares the request.
 // - KVM_SET_XSAVE: the call waits for the supervisor's answer. The guest may use all xfeatures of
-//   the payload, so the supervisor changes nothing. The process "answered at once" has another
-//   supervisor, which gives the same answer without any work. This process shows the least time
-//   that a supervisor can add. Without /dev/kvm, the processes make this call on /dev/null. The
-//   kernel then refuses the call at once, and the supervisor does not read the payload.
-// - KVM_SET_CPUID2: the call also waits for the supervisor's answer. Without /dev/kvm, the
+//   the payload, so the supervisor changes nothing. The process "answered at once" does not have
+//   xsaveshim's supervisor. Its supervisor lets the kernel execute each call, without looking at
+//   the call. So this process shows the least time that a supervisor can add. Without /dev/kvm, the
+//   processes make this call on /dev/null. The kernel then refuses the call at once, and
+//   xsaveshim's supervisor does not read the payload.
+// - KVM_SET_CPUID2: this call waits for the supervisor's answer, too. Without /dev/kvm, the
 //   processes do not make this call.
 #include <err.h>
 #include <errno.h>
@@ -56,8 +59,9 @@ enum kind { UNRELATED, CPUID, XSAVE };
 static const char *const kind_names[] = {"unrelated", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
 static const int calls_per_batch[] = {4000, 20, 100};
 
-// Each process that makes the calls has one of these words as argv[1]. The word names the seccomp
-// filter that the process installs.
+// Each process that makes the calls has one of these words as argv[1]: the process installs no
+// seccomp filter, a filter that allows everything, a filter that compares the request of each
+// ioctl, or a filter whose supervisor answers at once.
 static char bare[] = "bare", allowing[] = "allowing", comparing[] = "comparing",
 	    answered[] = "answered";
 
@@ -113,8 +117,8 @@ static void allow_everything(void)
 	confine(filter, sizeof(filter) / sizeof(filter[0]), 0);
 }
 
-// Installs a seccomp filter that returns `action` for an ioctl with this request, and allows all
-// other system calls.
+// Installs a seccomp filter that returns `action` for an ioctl with this request, and allows every
+// other ioctl and system call.
 static int compare_request(uint32_t request, uint32_t action, unsigned long flags)
 {
 	struct sock_filter filter[] = {
@@ -186,8 +190,9 @@ static void create_vcpu(void)
 		err(1, "a vCPU");
 }
 
-// Reads values of enum kind from standard input. For each value, makes a batch of calls of this
-// kind, and writes the batch's mean time per call to standard output.
+// Creates a vCPU, and installs the filter that `how` names. Then reads values of enum kind from
+// standard input. For each value, makes a batch of calls of this kind, and writes the mean time of
+// a call to standard output.
 static int be_vmm(const char *how)
 {
 	enum kind kind;
@@ -245,7 +250,7 @@ static double time_batch(const struct vmm *vmm, enum kind kind)
 
 	if (write(vmm->to, &kind, sizeof(kind)) != sizeof(kind) ||
 	    read(vmm->from, &time, sizeof(time)) != sizeof(time))
-		errx(1, "a VMM has ended: %s", vmm->name);
+		errx(1, "the measured process \"%s\" has ended", vmm->name);
 	return time;
 }
 
@@ -300,9 +305,10 @@ int main(int argc, char **argv)
 	      (char *[]){own, comparing, NULL});
 	start(&answered_at_once, "answered at once", (char *[]){own, answered, NULL});
 	start(&supervised, "supervised", (char *[]){argv[1], run, supervise, own, bare, NULL});
-	start(&filtered_supervised, "with such a filter, supervised",
+	start(&filtered_supervised, "supervised, with a filter that compares the request",
 	      (char *[]){argv[1], run, supervise, own, comparing, NULL});
-	puts("| call | process | ns | added, median | added, best |\n| --- | --- | --- | --- | --- |");
+	puts("| call | process | ns per call | added, median | added, best |\n"
+	     "| --- | --- | --- | --- | --- |");
 	compete(UNRELATED, (struct vmm *[]){&plain, &any_filter, &filtered, &supervised}, 4);
 	compete(UNRELATED, (struct vmm *[]){&filtered, &filtered_supervised}, 2);
 	compete(XSAVE, (struct vmm *[]){&plain, &answered_at_once, &supervised}, 3);

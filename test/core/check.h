@@ -29,8 +29,9 @@ extern bool failed;
 void same(const char *what, uint64_t got, uint64_t expected);
 void same_text(const char *what, const char *got, const char *expected);
 
-// Checks a system call that the test case needs: ends the program if `done` is false. must() is
-// inline, so that static analysis sees the exit().
+// If `done` is false, prints `what` and errno, and ends the program. `done` says whether a call
+// that the test case needs, such as open(2), succeeded. must() is inline, so that static analysis
+// sees the exit().
 static inline void must(bool done, const char *what)
 {
 	if (done)
@@ -47,7 +48,8 @@ struct log piped_log(enum log_level level);
 // next call of read_text() overwrites the text.
 const char *read_text(int fd);
 
-// The KVM_SET_XSAVE call that most test cases pass to the report functions (report.h).
+// Describes a KVM_SET_XSAVE call. Most test cases pass it to the functions of report.h, which then
+// write a report about this call.
 extern const struct vcpu_call restore_call;
 
 // Test cases mount an empty file system over this directory. Every system has /media, and few

@@ -115,7 +115,7 @@ static void count_ends_at_the_last_entry(void)
 	table.entries[2] = (struct kvm_cpuid_entry2){.padding = {0, 0, 1}};
 	same("count, if the last entry has one nonzero byte", guest_cpuid_count(&table), 3);
 	memset(table.entries, 0, sizeof(table.entries));
-	same("count without any entry", guest_cpuid_count(&table), 0);
+	same("count, if all entries are zeroes", guest_cpuid_count(&table), 0);
 }
 
 static void count_is_at_most_256(void)
@@ -182,15 +182,15 @@ const struct test_case guest_cpuid_cases[] = {
 	 xcr0_without_the_leaf},
 	{"xsaveshim reads the guest's XCR0 from EAX (low half) and EDX (high half) of CPUID leaf 0xD, index 0",
 	 xcr0_of_subleaf_0},
-	{"to find the guest's XCR0, xsaveshim skips CPUID entries of leaf 0xD with KVM_CPUID_FLAG_SIGNIFCANT_INDEX and an index other than 0",
+	{"to find the guest's XCR0, xsaveshim skips those CPUID entries of leaf 0xD that have KVM_CPUID_FLAG_SIGNIFCANT_INDEX and an index other than 0",
 	 xcr0_ignores_other_subleaves},
 	{"a CPUID entry of leaf 0xD without KVM_CPUID_FLAG_SIGNIFCANT_INDEX gives the guest's XCR0, whatever index the entry has",
 	 xcr0_of_a_flat_entry},
-	{"if several CPUID entries of leaf 0xD can give the guest's XCR0, xsaveshim uses the first, even if the first gives 0",
+	{"if a CPUID table has several entries of leaf 0xD whose index is 0 or not significant, the first gives the guest's XCR0, even if this XCR0 is 0",
 	 xcr0_of_the_first},
-	{"of a CPUID entry's flags, xsaveshim considers only KVM_CPUID_FLAG_SIGNIFCANT_INDEX",
+	{"to find the guest's XCR0, xsaveshim considers only one flag of a CPUID entry, KVM_CPUID_FLAG_SIGNIFCANT_INDEX",
 	 xcr0_ignores_other_flags},
-	{"xsaveshim reads every entry of a CPUID table, even the 256th, and reads nothing after the last entry",
+	{"if entry 256 of a CPUID table is leaf 0xD, xsaveshim reads this entry if nent (the number of entries) is 256, but not if nent is 255",
 	 xcr0_of_entry_256},
 	{"xsaveshim reads the guest's XCR0 correctly from a CPUID table at an odd address",
 	 xcr0_of_an_unaligned_table},

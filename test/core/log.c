@@ -44,8 +44,8 @@ static void report_one(const struct log *log)
 	report_trim(log, restore_call, (struct trim_result){0x217, 0x3, 0x3}, 1);
 }
 
-// Binds a socket to /dev/log, as a syslogd does, and returns the socket. Call hide("/dev") first,
-// so that other processes do not see the socket.
+// Binds a socket to /dev/log, as a syslogd does, and returns the socket. Call hide("/dev") first:
+// it mounts an empty file system over /dev, and only this process sees the mount.
 static int serve_syslog(void)
 {
 	const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
@@ -96,9 +96,9 @@ static void file_size_limit(void)
 	must(fd >= 0 && !setrlimit(RLIMIT_FSIZE, &limit), "RLIMIT_FSIZE");
 	open_log_at(&log, SCRATCH "/log");
 	report_one(&log);
-	same("first line on standard error", was_written(caught), false);
+	same("the first report is on standard error", was_written(caught), false);
 	report_one(&log);
-	same("the second line on standard error", was_written(caught), true);
+	same("the second report is on standard error", was_written(caught), true);
 	must(!fstat(fd, &status), "fstat");
 	same("the file has one whole line", status.st_size > 100 && status.st_size < 200, true);
 	// Resets the limit, because this process may write larger files later, such as coverage
@@ -128,7 +128,7 @@ static void deleted_file(void)
 	maps[fread(maps, 1, sizeof(maps) - 1, file)] = '\0';
 	fclose(file);
 	pinned = strstr(maps, "/log.1 (deleted)");
-	same("the inode is in use", pinned != NULL, true);
+	same("the deleted log file is mapped", pinned != NULL, true);
 }
 
 static void deleted_stderr(void)
@@ -225,9 +225,10 @@ static void open_without_stderr(void)
 	open_log_at(&log, "stderr");
 	other = mkstemp(path);
 	unlink(path);
-	same("the next file that is opened", (uint64_t)other, STDERR_FILENO);
+	same("descriptor of the next file that is opened", (uint64_t)other, STDERR_FILENO);
 	report_one(&log);
-	same("size of that file", fstat(other, &status) ? 1 : (uint64_t)status.st_size, 0);
+	same("size of the file with descriptor 2",
+	     fstat(other, &status) ? 1 : (uint64_t)status.st_size, 0);
 }
 
 static void open_none(void)
@@ -338,7 +339,7 @@ static void note_where_from_the_start(void)
 		log_init(&log, settings.log, settings.log_path, LOG_LEVEL_NOTICE);
 		log.in_use = &in_use;
 		report_open_log(&log, &settings);
-		same("in_use at the start", in_use, LOG_IN_USE(fallback));
+		same("in_use before the first report", in_use, LOG_IN_USE(fallback));
 		close(server);
 	}
 }
@@ -525,15 +526,15 @@ static void numbers_taken_over(void)
 const struct test_case log_cases[] = {
 	{"if a report would make the log file exceed RLIMIT_FSIZE, the report goes to standard error, and the process gets no SIGXFSZ",
 	 file_size_limit},
-	{"a renamed log file still gets reports; if the log file is deleted, reports go to standard error, and xsaveshim keeps the inode allocated",
+	{"if the log file is renamed, reports go to the renamed file; if the file is deleted, reports go to standard error, and xsaveshim keeps the file's inode allocated",
 	 deleted_file},
-	{"if standard error is a file that was deleted, reports go to syslog; if standard error is a memfd, reports go to the memfd",
+	{"with XSAVESHIM_LOG=stderr, if standard error's file is deleted while the log is open, reports go to syslog; if standard error is a memfd, reports go to the memfd",
 	 deleted_stderr},
 	{"if XSAVESHIM_LOG names a FIFO, xsaveshim refuses the FIFO, and writes the error and all reports to standard error",
 	 no_regular_file},
-	{"if /dev/log is a stream socket, xsaveshim ends each report with a NUL byte",
+	{"if /dev/log is a stream socket, xsaveshim ends each report to this socket with a NUL byte",
 	 stream_syslog},
-	{"if syslogd starts only after xsaveshim has opened its log, syslogd still gets the reports",
+	{"with XSAVESHIM_LOG=syslog, if syslogd starts after xsaveshim has opened its log, syslogd gets the reports from then on",
 	 syslog_starts_later},
 	{"if the log file's disk is full, a report goes to standard error, and the caller's errno does not change",
 	 report_to_a_full_disk},
@@ -545,10 +546,10 @@ const struct test_case log_cases[] = {
 	{"with XSAVESHIM_LOG=none, xsaveshim opens no log and writes no report", open_none},
 	{"xsaveshim creates the log file with mode 0600, appends reports, and keeps the file open as a close-on-exec descriptor above 999",
 	 open_a_file},
-	{"if XSAVESHIM_LOG names a symbolic link, xsaveshim does not follow the link, and reports the error on standard error",
+	{"if XSAVESHIM_LOG names a symbolic link, xsaveshim does not follow the link, and reports an error on standard error",
 	 open_a_link},
 	{"with XSAVESHIM_LOG=syslog, reports go to the socket /dev/log", open_syslog_socket},
-	{"with XSAVESHIM_LOG=syslog, if /dev/log does not exist, xsaveshim reports the error on standard error, which it uses instead",
+	{"with XSAVESHIM_LOG=syslog, if /dev/log does not exist, a line on standard error gives this error, and says that reports go to standard error",
 	 open_without_syslog},
 	{"log_init() does not create the log file; log_open() creates the file", open_later},
 	{"after each report, xsaveshim records whether the report went to the log file, to standard error, to syslog or nowhere",

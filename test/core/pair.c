@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Tests pair.h, which tells whether one host can load the guests that another host saved. For each
-// pair of simplified hosts, compares the answer of pair_judge() with the answer of a model, which
-// tries to load every guest.
+// pair of simplified hosts, compares the answer of pair_judge() with the answer of
+// expected_answer(), which checks for each possible guest of one host whether the other host can
+// load the guest.
 #include "check.h"
 #include "xsaveshim/pair.h"
 #include "xsaveshim/xstate.h"
@@ -20,15 +21,17 @@ static uint64_t subset(unsigned int choice)
 // CPUID shows the xfeatures `shown`.
 static bool loads(struct pair_host to, uint64_t shown, uint64_t payload)
 {
-	// If the guest's CPUID shows an xfeature, the guest has XSAVE, and so also x87 and SSE.
+	// If the guest's CPUID shows AVX or AMX, the guest has XSAVE, so the CPUID also shows x87
+	// and SSE.
 	uint64_t has = shown ? shown | XFEATURE_FPSSE : 0;
 
 	return !(payload & ~has & to.refuses);
 }
 
-// Returns true if the host `to` loads every guest of the host `from`, with or without XSAVE. `by`
-// is the mode of xsaveshim that the hosts use, or 0 without xsaveshim. Every mode clears the
-// xfeatures that `from` leaks. The library also makes KVM accept x87 and SSE for a guest without
+// Returns true if the host `to` loads every guest that the host `from` saves: guests that have
+// XSAVE, and guests that lack XSAVE. `leaks` are the xfeatures that `from` leaks. `by` is the mode
+// of xsaveshim that runs on one of the hosts (enum pair_by), or 0 without xsaveshim. Every mode
+// clears the leaked xfeatures. The library also makes KVM accept x87 and SSE for a guest without
 // XSAVE.
 static bool all_load(struct pair_host from, struct pair_host to, uint64_t leaks, unsigned int by)
 {
@@ -83,7 +86,7 @@ static void check_pair(struct pair_host from, struct pair_host to)
 		same("mode that helps", (got.by & by) != 0,
 		     expected == PAIR_WITH_XSAVESHIM && all_load(from, to, 0, by));
 	same("refused", got.refused, expected == PAIR_WITH_XSAVESHIM ? refused : 0);
-	same("only guests without XSAVE", got.only_guests_without_xsave,
+	same("only guests without XSAVE need xsaveshim", got.only_guests_without_xsave,
 	     expected == PAIR_WITH_XSAVESHIM && !refused &&
 		     (from.source_known || !(from.enabled & to.refuses)));
 }
@@ -138,9 +141,9 @@ static void equal_hosts(void)
 }
 
 const struct test_case pair_cases[] = {
-	{"for each of over 100,000 pairs of hypothetical hosts, xsaveshim pair gives the same answer as a model that tries to load every guest",
+	{"for over 100,000 pairs of hypothetical hosts, the command xsaveshim pair gives the same answer as a model that tries each possible guest",
 	 every_pair},
-	{"for two equal hosts that leak AVX, xsaveshim pair answers yes; if the hosts also refuse leaked AVX, the answer is with-xsaveshim",
+	{"for two equal hosts that leak AVX, the command xsaveshim pair answers yes; if the hosts also refuse leaked AVX, the answer is with-xsaveshim",
 	 equal_hosts},
 	{NULL, NULL},
 };

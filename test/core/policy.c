@@ -242,7 +242,8 @@ static void diagnose_permission(void)
 {
 	struct vcpu amx = {VCPU_XCR0, 0, 0x60007, 0};
 
-	same_refusal("AMX in the CPU", diagnose((struct head){0x60007, 0, 0x1f80, 0}, amx, 0x7),
+	same_refusal("AMX that the CPU has but the VMM may not use",
+		     diagnose((struct head){0x60007, 0, 0x1f80, 0}, amx, 0x7),
 		     (struct refusal){.not_permitted = 0x60000});
 	same_refusal("AMX that the CPU does not have",
 		     policy_diagnose_xcr0(0x60007, amx, (struct host_caps){0x7, 0x7, 0}),
@@ -251,7 +252,7 @@ static void diagnose_permission(void)
 		     policy_diagnose_xcr0(0x207, (struct vcpu){VCPU_XCR0, 0, 0x207, 0},
 					  (struct host_caps){0x7, 0x207, 0}),
 		     (struct refusal){.host_lacks = 0x200});
-	same("refused by every kernel",
+	same("refused for every guest",
 	     policy_always_refused((struct refusal){.not_permitted = 0x60000}), true);
 }
 
@@ -272,14 +273,15 @@ static void xcr0_that_joins(void)
 {
 	struct vcpu vcpu = {VCPU_XCR0, 0, 0x3, 0};
 
-	same("joins: XCR0 within the CPUID", policy_joins(avx_guest, 0x7), 0);
-	same("joins: XCR0 beyond the CPUID", policy_joins(vcpu, 0x7), 0x4);
+	same("newly allowed: AVX, which the CPUID shows", policy_joins(avx_guest, 0x7), 0);
+	same("newly allowed: AVX, which the CPUID lacks", policy_joins(vcpu, 0x7), 0x4);
 	vcpu.enabled_xcr0 = 0x4;
 	same("allowed", policy_allowed(vcpu), 0x7);
-	same("joins: XCR0 set before", policy_joins(vcpu, 0x7), 0);
-	same("joins: no CPUID yet", policy_joins((struct vcpu){VCPU_NO_CPUID, 0, 0, 0}, 0x7), 0);
-	same("lost: AVX dropped, AVX set", policy_lost(0x204, 0x7), 0x4);
-	same("lost: PKRU dropped, not set", policy_lost(0x200, 0x7), 0);
+	same("newly allowed: AVX, which an earlier XCR0 had", policy_joins(vcpu, 0x7), 0);
+	same("newly allowed: AVX, without a CPUID table",
+	     policy_joins((struct vcpu){VCPU_NO_CPUID, 0, 0, 0}, 0x7), 0);
+	same("lost: AVX, dropped from the payload, then set in XCR0", policy_lost(0x204, 0x7), 0x4);
+	same("lost: PKRU, dropped from the payload, not set in XCR0", policy_lost(0x200, 0x7), 0);
 }
 
 static void errors_of_no_vcpu(void)
@@ -313,15 +315,15 @@ const struct test_case policy_cases[] = {
 	 diagnose_mxcsr},
 	{"if KVM refuses an XSAVE payload, xsaveshim gives the guest's lack of FP and SSE as the reason only if there is no other reason",
 	 diagnose_fpsse},
-	{"the library adds xfeatures to a guest's CPUID only if KVM refused nothing but FP and SSE, and only with XSAVESHIM_TRIM=restore or both",
+	{"the library adds FP and SSE to a guest's CPUID if KVM refused only these two xfeatures and XSAVESHIM_TRIM is restore or both; otherwise it adds nothing",
 	 widen_when},
-	{"if the host has AMX but the process may not use AMX, xsaveshim gives the missing permission as the reason for KVM's refusal",
+	{"if KVM refuses an XSAVE payload with AMX, which the host has but the process may not use, xsaveshim gives the missing permission as the reason",
 	 diagnose_permission},
-	{"XSAVESHIM_REFUSED=abort ends the VMM after a refused payload, unless the reason is unknown, or XSAVESHIM_TRIM left the refused xfeatures in the payload",
+	{"with XSAVESHIM_REFUSED=abort, a refused payload ends the VMM, unless the reason is unknown, or KVM refused only xfeatures that the guest lacks and that XSAVESHIM_TRIM forbids xsaveshim to trim",
 	 abort_when},
 	{"if KVM refuses an XCR0, xsaveshim gives as the reason the xfeatures in this XCR0 that the guest or the host lacks",
 	 diagnose_an_xcr0},
-	{"if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows them from then on, and counts as lost those that a trim has dropped",
+	{"if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows these xfeatures in later payloads; if a trim has dropped one of them before, xsaveshim counts it as lost",
 	 xcr0_that_joins},
 	{"if an ioctl fails with EBADF, ENOTTY or EIO, xsaveshim concludes that the file descriptor is not a vCPU of this process",
 	 errors_of_no_vcpu},

@@ -317,9 +317,9 @@ const struct test_case report_cases[] = {
 	 report_bad_settings},
 	{"if there are more than eight bad settings, xsaveshim reports the first eight, and only the number of the others",
 	 report_many_bad_settings},
-	{"a report of the supervisor has the pid of the VMM process, and says how often the event has happened",
+	{"if the supervisor reports an event in a VMM, the report has the VMM's pid, and says how often this event has happened",
 	 lines_name_the_process},
-	{"if KVM refuses an XCR0, or if a trim dropped state that the guest uses, xsaveshim reports that in one line",
+	{"if KVM refuses an XCR0, xsaveshim reports the refusal in one line; if a trim dropped state that the guest uses, xsaveshim reports the loss in one line",
 	 report_xcr0},
 	{NULL, NULL},
 };

@@ -70,7 +70,7 @@ static void settings_fields(void)
 
 static const char keys[] = "XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL";
 
-// For example, the setting XSAVESHIM_LOG_LEVEL is log-level as an option, and log_level in JSON.
+// For example, the setting XSAVESHIM_LOG_LEVEL has the option log-level and the JSON key log_level.
 static void settings_names(void)
 {
 	size_t length = 0;
@@ -86,9 +86,9 @@ static void settings_names(void)
 		same_text("option", settings_option(setting), text[0]);
 		same_text("JSON key", settings_json_key(setting), text[1]);
 		length += strlen(settings_key(setting)) + 1;
-		same("list of keys", strstr(settings_keys, settings_key(setting)) != NULL, true);
+		same("key is in list", strstr(settings_keys, settings_key(setting)) != NULL, true);
 	}
-	same("length of the list", strlen(settings_keys) + 1, length);
+	same("length of the list of keys", strlen(settings_keys) + 1, length);
 }
 
 static void settings_refuse(void)
@@ -101,7 +101,7 @@ static void settings_refuse(void)
 	for (enum setting setting = 0; setting < SETTINGS; setting++)
 		for (size_t i = 0; i < COUNT(bad); i++)
 			same(bad[i], settings_set(&settings, setting, bad[i]), false);
-	same("a path for XSAVESHIM_TRIM", settings_set(&settings, SETTING_TRIM, "/path"), false);
+	same("TRIM accepts a path", settings_set(&settings, SETTING_TRIM, "/path"), false);
 }
 
 static void settings_longest_path(void)
@@ -180,7 +180,7 @@ static void file_problems(void)
 	same_problem(&settings, 3, (struct settings_problem){"", "", "file", 5, keys, "nothing"});
 }
 
-// After a crash of the host, a settings file can end with zero bytes, or can have only zero bytes.
+// After a crash of the host, a settings file can end with NUL bytes, or can have only NUL bytes.
 static void file_zero_bytes(void)
 {
 	static const char text[] = "XSAVESHIM_TRIM=both\n\0\0\0";
@@ -205,14 +205,14 @@ static void file_hostile(void)
 	memset(text, 'a', sizeof(text));
 	settings_init(&settings);
 	settings_apply_file(&settings, text, sizeof(text), "file");
-	same("a line of 16 KiB", settings.problems, 1);
+	same("problems, line of 16 KiB", settings.problems, 1);
 	same_text("key", settings.problem[0].key, "line");
 	same_text("value", settings.problem[0].value, "too long");
 
 	memset(text, '=', 4000);
 	settings_init(&settings);
 	settings_apply_file(&settings, text, 4000, "file");
-	same("a line of equals signs", settings.problems, 1);
+	same("problems, line of equals signs", settings.problems, 1);
 	same("cut value", strlen(settings.problem[0].value), sizeof(settings.problem[0].value) - 1);
 
 	memset(text, 'k', 4000);
@@ -315,7 +315,7 @@ static void load_no_file(void)
 	same("problems", settings.problems, 0);
 	must(!mkdir("/etc/xsaveshim.conf", 0700), "mkdir");
 	settings_load(&settings);
-	same("problems with a directory", settings.problems, 1);
+	same("problems, the file is a directory", settings.problems, 1);
 	same_text("value", settings.problem[0].value, "Is a directory");
 }
 
@@ -329,11 +329,11 @@ static void load_size_limit(void)
 	settings_init(&settings);
 	write_file(SCRATCH "/conf", text, SETTINGS_FILE_MAX);
 	settings_load_file(&settings, SCRATCH "/conf");
-	same("problems at the limit", settings.problems, 0);
+	same("problems, file of 16384 bytes", settings.problems, 0);
 	memcpy(text, "XSAVESHIM_TRIM=both", 19);
 	write_file(SCRATCH "/conf", text, SETTINGS_FILE_MAX + 1);
 	settings_load_file(&settings, SCRATCH "/conf");
-	same("problems above the limit", settings.problems, 1);
+	same("problems, file of 16385 bytes", settings.problems, 1);
 	same_text("value", settings.problem[0].value, "too large");
 	same_text("trim", settings_text(&settings, SETTING_TRIM), "restore");
 }
@@ -353,12 +353,13 @@ static void load_fifo(void)
 const struct test_case settings_cases[] = {
 	{"the defaults are XSAVESHIM_TRIM=restore, XSAVESHIM_REFUSED=abort, XSAVESHIM_LOG=stderr and XSAVESHIM_LOG_LEVEL=notice",
 	 settings_defaults},
-	{"each setting, such as XSAVESHIM_TRIM, accepts all of its values", settings_values},
-	{"in struct settings, each named field, such as trim, is the same variable as the setting's element of the array values",
+	{"each setting accepts all of its values; for example, XSAVESHIM_TRIM accepts restore, save, both and none",
+	 settings_values},
+	{"in struct settings, each setting has a field and an element of the array values, and both are the same memory",
 	 settings_fields},
-	{"a setting's option and JSON key have the name of the setting's variable: XSAVESHIM_LOG_LEVEL becomes --log-level and log_level",
+	{"each setting's option and JSON key derive from its environment variable: XSAVESHIM_LOG_LEVEL has --log-level and log_level",
 	 settings_names},
-	{"xsaveshim refuses a value that the setting does not have, for example Restore instead of restore",
+	{"xsaveshim refuses an empty or misspelt value of a setting, for example Restore instead of restore",
 	 settings_refuse},
 	{"xsaveshim accepts a log path of 4095 characters, and refuses a path of 4096",
 	 settings_longest_path},
@@ -366,23 +367,23 @@ const struct test_case settings_cases[] = {
 	 file_lines},
 	{"if a settings file has two lines for one setting, xsaveshim uses the last line",
 	 file_last_line_wins},
-	{"for each bad line of a settings file, xsaveshim records a problem with the line number",
+	{"for each bad line of a settings file, xsaveshim records one problem and the line's number",
 	 file_problems},
-	{"if a settings file has a zero byte, xsaveshim records one problem and uses nothing from the file",
+	{"if a settings file contains a NUL byte, xsaveshim records one problem and uses nothing from the file",
 	 file_zero_bytes},
-	{"if a settings file is one very long bad line, xsaveshim records one problem, in which it shortens a long key or value",
+	{"if a settings file is one very long bad line, xsaveshim records one problem, and cuts off the end of a long key or value in this record",
 	 file_hostile},
 	{"a bad line of a settings file counts as one problem, whether or not the line fits into xsaveshim's buffer",
 	 file_line_lengths},
 	{"if the environment and the settings file have different values for a setting, xsaveshim uses the environment's value",
 	 environment_over_file},
-	{"xsaveshim records a bad value and an unknown XSAVESHIM_ variable in the environment as problems, and replaces the bad value by the default",
+	{"if the environment has a bad value and an unknown XSAVESHIM_ variable, xsaveshim records two problems, and uses the default instead of the bad value",
 	 environment_problems},
 	{"if an unknown XSAVESHIM_ variable in the environment has a very long name, xsaveshim records the problem with a shortened name",
 	 environment_long_key},
 	{"xsaveshim takes each setting from the environment, or else from the settings file, or else from the defaults",
 	 load_everything},
-	{"xsaveshim records no problem if the settings file is missing, but records one if the file cannot be read",
+	{"if /etc/xsaveshim.conf is missing, xsaveshim records no problem; if /etc/xsaveshim.conf is a directory, xsaveshim records one problem",
 	 load_no_file},
 	{"if a settings file is larger than 16 KiB, xsaveshim records one problem and uses nothing from the file",
 	 load_size_limit},

@@ -73,7 +73,7 @@ static void vcpus_outside(void)
 
 	for (size_t i = 0; i < COUNT(outside); i++) {
 		vcpus_set(&vcpus, outside[i], (struct vcpu){VCPU_XCR0, 1, 0x7, 0});
-		same_vcpu("a descriptor out of range", vcpus_get(&vcpus, outside[i]), unknown);
+		same_vcpu("fd outside 0 to 65535", vcpus_get(&vcpus, outside[i]), unknown);
 	}
 	vcpus_start_unknown();
 }
@@ -111,8 +111,8 @@ static void vcpus_count_events(void)
 		}
 	}
 	same("number of reports", next, COUNT(reported));
-	same("count of another event", vcpus_count(&vcpus, 14, VCPU_EVENT_LOST, 0x200), 1);
-	same("count of another vCPU", vcpus_count(&vcpus, 15, VCPU_EVENT_TRIM, 0x200), 1);
+	same("count of the first LOST event", vcpus_count(&vcpus, 14, VCPU_EVENT_LOST, 0x200), 1);
+	same("count of first event, fd 15", vcpus_count(&vcpus, 15, VCPU_EVENT_TRIM, 0x200), 1);
 }
 
 static void vcpus_forget(void)
@@ -125,8 +125,8 @@ static void vcpus_forget(void)
 	vcpus_create(&vcpus, 14, 7);
 	same_vcpu("a new vCPU", vcpus_get(&vcpus, 14), (struct vcpu){VCPU_NO_CPUID, 7, 0, 0});
 	same("dropped xfeatures of a new vCPU", vcpus_dropped(&vcpus, 14), 0);
-	same("the first event of a new vCPU", vcpus_count(&vcpus, 14, VCPU_EVENT_REFUSED, 0x200),
-	     1);
+	same("count of a new vCPU's first event",
+	     vcpus_count(&vcpus, 14, VCPU_EVENT_REFUSED, 0x200), 1);
 	vcpus_set(&vcpus, 14, (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
 	same_vcpu("a new vCPU with a CPUID table", vcpus_get(&vcpus, 14),
 		  (struct vcpu){VCPU_XCR0, 7, UINT64_C(1) << 62, 0});
@@ -136,12 +136,12 @@ static void counters_never_overflow(void)
 {
 	struct rate_limit limit = {0x200, UINT32_MAX - 1};
 
-	same("reported at the maximum", rate_limit_allows(&limit, 0x200), false);
-	same("reported after the maximum", rate_limit_allows(&limit, 0x200), false);
+	same("event 4294967295 is reported", rate_limit_allows(&limit, 0x200), false);
+	same("event 4294967296 is reported", rate_limit_allows(&limit, 0x200), false);
 	same("count", limit.count, UINT32_MAX);
-	same("reported with a new bit", rate_limit_allows(&limit, 0x1), true);
+	same("event with a new xfeature is reported", rate_limit_allows(&limit, 0x1), true);
 	limit = (struct rate_limit){0, 999999999};
-	same("reported at 1,000,000,000", rate_limit_allows(&limit, 0), true);
+	same("event 1,000,000,000 is reported", rate_limit_allows(&limit, 0), true);
 }
 
 const struct test_case vcpus_cases[] = {
@@ -155,11 +155,11 @@ const struct test_case vcpus_cases[] = {
 	 vcpus_outside},
 	{"the library's vCPU table has space for 4,096 vCPUs, and knows nothing about any further vCPU",
 	 vcpus_beyond_the_slots},
-	{"the library reports the 1st, 10th, 100th and 1,000th event of a kind on a vCPU, and each event with a new xfeature",
+	{"of a vCPU's events of one kind, the library reports the 1st, 10th, 100th and 1,000th, and each event with an xfeature that no earlier event had",
 	 vcpus_count_events},
 	{"if a new vCPU gets the descriptor number of a closed vCPU, the library discards the closed vCPU's data and event counts",
 	 vcpus_forget},
-	{"after an event's 32-bit count has reached its maximum, the count stays there, and xsaveshim still reports an event with a new xfeature",
+	{"if a 32-bit event count is at its maximum, the count stays there, and xsaveshim reports only events with an xfeature that no earlier event had",
 	 counters_never_overflow},
 	{NULL, NULL},
 };

@@ -58,13 +58,13 @@ static void payload_reserved(void)
 {
 	unsigned char payload[XSTATE_HEAD_SIZE] = {0};
 
-	same("reserved bytes that are all 0", xstate_reserved_used(payload), false);
+	same("nonzero reserved byte, all bytes are 0", xstate_reserved_used(payload), false);
 	memset(payload, 0xff, 528);
-	same("only bytes before the reserved bytes are not 0", xstate_reserved_used(payload),
+	same("nonzero reserved byte, bytes 0 to 527 are 0xff", xstate_reserved_used(payload),
 	     false);
 	for (size_t i = 528; i < 576; i++) {
 		payload[i] = 0x80;
-		same("one reserved byte is not 0", xstate_reserved_used(payload), true);
+		same("nonzero reserved byte, one is 0x80", xstate_reserved_used(payload), true);
 		payload[i] = 0;
 	}
 }
@@ -106,10 +106,10 @@ static void host_mxcsr(void)
 	uint32_t initial = 0x1f80;
 	uint32_t most = ~reserved;
 
-	same("reserved bits of the initial MXCSR", reserved & initial, 0);
+	same("reserved bits that the initial MXCSR sets", reserved & initial, 0);
 	// Ignores bit 17, because some CPUs of AMD support this bit (the misaligned exception
 	// mask).
-	same("reserved upper half of MXCSR", reserved & 0xfffd0000, 0xfffd0000);
+	same("reserved bits among MXCSR bits 16 and 18 to 31", reserved & 0xfffd0000, 0xfffd0000);
 	// If the CPU reserves a bit of `most`, ldmxcsr faults, and a signal ends the test.
 	__asm__ volatile("ldmxcsr %0" : : "m"(most));
 	__asm__ volatile("ldmxcsr %0" : : "m"(initial));
@@ -126,14 +126,14 @@ static void xcrs_words(void)
 
 	memcpy(bytes + 1, &xcrs, sizeof(xcrs));
 	same("XCR0 found", xstate_xcrs_xcr0(bytes + 1, &xcr0), true);
-	same("the first entry for XCR0", xcr0, 0x207);
+	same("XCR0, from the first of two entries", xcr0, 0x207);
 	xcrs.nr_xcrs = 1;
-	same("XCR0 found without an entry", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
+	same("XCR0 found, no entry is for XCR0", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
 	xcrs.nr_xcrs = KVM_MAX_XCRS + 1;
-	same("XCR0 found in too many entries", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
+	same("XCR0 found, nr_xcrs is too large", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
 	xcrs.nr_xcrs = 3;
 	xcrs.flags = 1;
-	same("XCR0 found with flags set", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
+	same("XCR0 found, flags is 1", xstate_xcrs_xcr0(&xcrs, &xcr0), false);
 }
 
 const struct test_case xstate_cases[] = {

@@ -48,8 +48,9 @@ bool reports_take(enum log_level level)
 	return log_takes(&report_log, level);
 }
 
-// Checks that the supervisor does not hold owners.lock. The supervisor must not hold this lock
-// while it accesses a process or a log, because the access can block.
+// Checks that the supervisor does not hold owners.lock, the lock of its list of processes and their
+// vCPUs. The supervisor must not hold this lock while it accesses a process or a log, because the
+// access can block.
 static void must_not_be_locked(void)
 {
 	MUST(!pthread_mutex_trylock(&owners.lock));
@@ -91,9 +92,10 @@ int remote_memory_open(pid_t tid)
 	return fails() ? -1 : 12345;
 }
 
-// Returns true if `written` is the payload's XSTATE_BV without the xfeatures that this vCPU's guest
-// may not use. A guest may use FP, SSE, the xfeatures of the vCPU's CPUID tables, and the xfeatures
-// that KVM_SET_XCRS set. The supervisor may know the vCPU by another descriptor of the same file.
+// Returns true if the supervisor has stored a vCPU that the current ioctl's descriptor can refer
+// to, and `written` is the payload's XSTATE_BV without the xfeatures that this vCPU may not use. A
+// vCPU may use FP, SSE, the xfeatures of its CPUID tables, and the xfeatures that KVM_SET_XCRS set.
+// The stored descriptor number can differ from the ioctl's if both refer to the same file.
 static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
 	for (size_t i = 0; i < owners.process_count; i++) {
@@ -195,8 +197,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
-	// Not REFUSED_ABORT: the supervisor would kill a process whose payload KVM would refuse,
-	// and the input can make this process the fuzzer's parent.
+	// With REFUSED_ABORT, the supervisor would kill the process whose payload KVM refuses. The
+	// input can choose a thread of the fuzzer's parent, and then this process is the parent.
 	chosen.refused = REFUSED_REPORT;
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();

@@ -25,7 +25,7 @@ static inline const char *errno_name(int number)
 	for (size_t i = 0; i < ERRNOS; i++)
 		if (errnos[i].number == number)
 			return errnos[i].name;
-	return "an errno without a name here";
+	return "an errno that test/include/errnos.h does not list";
 }
 
 static inline int errno_number(const char *name)

@@ -9,8 +9,8 @@
 typedef __typeof__(ioctl) story_ioctl;
 
 // Creates a vCPU whose guest lacks AVX. Calls KVM_SET_XSAVE on this vCPU with a payload that has
-// x87, SSE and AVX. Prints "WHEN: RESULT xstate_bv=AFTER". RESULT is 0 or the name of an errno, and
-// AFTER is the payload's XSTATE_BV after the call.
+// x87, SSE and AVX. Prints "WHEN: RESULT xstate_bv=AFTER". WHEN is the text `when`, RESULT is 0 or
+// the name of an errno, and AFTER is the payload's XSTATE_BV after the call.
 static inline void story_of(const char *device, const char *when, story_ioctl *call)
 {
 	static struct leaf_0xd cpuid = LEAF_0XD(XFEATURES_FP_SSE);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Checks with random data how xsaveshim's core reads CPUID tables, and which xfeatures xsaveshim's
-// library clears in a payload (the state that KVM_SET_XSAVE loads). Compares the core with KVM, and
-// with an independent model in this file.
+// Checks with random data how xsaveshim's core (core/) reads CPUID tables, and which xfeatures
+// xsaveshim's library clears in a payload (the state that KVM_SET_XSAVE loads). Compares the core
+// with KVM, and with an independent model in this file.
 //
 // oracle cpuid COUNT [SEED [FIRST]]
 //	Sets COUNT random CPUID tables, one after the other, on a real vCPU. From each table, the
 //	core computes the guest's XCR0 (the xfeatures that the guest may use), and the model must
-//	compute the same XCR0. KVM must enforce this XCR0 in KVM_SET_XCRS and KVM_SET_XSAVE. From
-//	the table that KVM_GET_CPUID2 returns, the core must compute the same XCR0 again.
+//	compute the same XCR0. KVM must enforce this XCR0 in KVM_SET_XCRS, and in KVM_SET_XSAVE
+//	unless this KVM's KVM_SET_XSAVE accepts every xfeature of the host. From the table that
+//	KVM_GET_CPUID2 returns, the core must compute the same XCR0 again.
 // oracle kvm COUNT [SEED [FIRST]], oracle model COUNT [SEED [FIRST]]
 //	"oracle kvm" compares the core only with KVM. "oracle model" compares the core only with the
 //	model, and does not need KVM.
@@ -21,9 +22,9 @@
 // table fails, the program makes the table smaller as long as the check still fails, and then
 // prints the table.
 //
-// The exit status is 0 if all checks pass, 1 after a mismatch, and 2 if KVM is not usable. The exit
-// status is 3 if KVM changes the CPUID tables that it gets, because the core cannot be compared
-// with such a KVM.
+// The exit status is 0 if all checks pass, 1 after a mismatch, and 2 if KVM is not usable or the
+// arguments are wrong. The exit status is 3 if KVM changes the CPUID tables that it gets, because
+// the core cannot be compared with such a KVM.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -228,12 +229,12 @@ static struct {
 	uint64_t supported; // the xfeatures that this KVM supports
 	bool affected;	    // KVM_SET_XSAVE refuses xfeatures outside the guest's XCR0
 	bool strict;	    // KVM_SET_XSAVE refuses even FP and SSE outside the guest's XCR0
-	uint64_t xcr0s[64]; // all valid XCR0 values of supported xfeatures except AMX
+	uint64_t xcr0s[64]; // each valid XCR0 that consists of supported xfeatures without AMX
 	unsigned int count;
 } kvm;
 
-// Makes the system call without libc's ioctl(), so that xsaveshim's preloaded library does not see
-// the call.
+// Makes the ioctl system call without libc's ioctl(), so that xsaveshim's preloaded library does
+// not see the call.
 static long kvm_ioctl(int fd, unsigned int request, const void *argument)
 {
 	return syscall(SYS_ioctl, fd, request, argument);
@@ -340,10 +341,12 @@ static void open_kvm(void)
 	}
 	kvm.affected = !takes_xstate_bv(XFEATURE_AVX);
 	kvm.strict = !takes_xstate_bv(XFEATURE_SSE);
-	printf("KVM supports 0x%" PRIx64 ", %u values for XCR0 to try\n", kvm.supported, kvm.count);
-	printf("KVM_SET_XSAVE takes %s\n", kvm.strict	  ? "the guest's XCR0"
-					   : kvm.affected ? "the guest's XCR0, FP and SSE"
-							  : "what the host supports");
+	printf("KVM supports the xfeatures 0x%" PRIx64 "; the oracle tries %u values of XCR0\n",
+	       kvm.supported, kvm.count);
+	printf("KVM_SET_XSAVE accepts %s\n",
+	       kvm.strict     ? "only xfeatures in the guest's XCR0"
+	       : kvm.affected ? "only xfeatures in the guest's XCR0, and FP and SSE"
+			      : "all xfeatures of the host");
 }
 
 // ---- comparisons ----
@@ -367,7 +370,7 @@ static bool core_agrees_with_model(const struct table *table)
 	uint64_t model = model_xcr0(table);
 
 	return !use_model || core == model ||
-	       disagree("the core says", core, "the model says", model);
+	       disagree("the core computes XCR0", core, "the model computes XCR0", model);
 }
 
 static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
@@ -379,7 +382,8 @@ static bool xsave_agrees(uint64_t xcr0, uint64_t bv)
 				       : policy_allowed((struct vcpu){
 						 .knowledge = VCPU_XCR0, .guest_xcr0 = xcr0});
 	return takes_xstate_bv(bv) == !(bv & ~accepted) ||
-	       disagree("the core says", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV", bv);
+	       disagree("the core computes XCR0", xcr0, "KVM_SET_XSAVE disagrees for XSTATE_BV",
+			bv);
 }
 
 // Calls KVM_SET_XCRS and KVM_SET_XSAVE with many values. Returns true if KVM accepts exactly the
@@ -388,8 +392,8 @@ static bool kvm_agrees(uint64_t xcr0)
 {
 	for (unsigned int i = 0; i < kvm.count; i++)
 		if (takes_xcr0(kvm.xcr0s[i]) != !(kvm.xcr0s[i] & ~(xcr0 | XFEATURE_FP)))
-			return disagree("the core says", xcr0, "KVM_SET_XCRS disagrees for",
-					kvm.xcr0s[i]);
+			return disagree("the core computes XCR0", xcr0,
+					"KVM_SET_XCRS disagrees for XCR0", kvm.xcr0s[i]);
 	for (unsigned int bit = 0; bit < 64; bit++)
 		if (kvm.supported >> bit & 1 && !xsave_agrees(xcr0, UINT64_C(1) << bit))
 			return false;
@@ -407,8 +411,8 @@ static bool get_cpuid2_agrees(uint64_t xcr0)
 	if (kvm_ioctl(kvm.vcpu, KVM_GET_CPUID2, &got))
 		return disagree("KVM_GET_CPUID2: errno", (uint64_t)errno, "for guest XCR0", xcr0);
 	answer = guest_cpuid_xcr0(got.entries, guest_cpuid_count(&got));
-	return answer == xcr0 ||
-	       disagree("the core says", xcr0, "but for the table of KVM_GET_CPUID2", answer);
+	return answer == xcr0 || disagree("the core computes XCR0", xcr0,
+					  "but from KVM_GET_CPUID2's table XCR0", answer);
 }
 
 // Sets the CPUID table on the vCPU. Returns true if KVM and the model agree with the core. If KVM
@@ -436,9 +440,9 @@ static bool disagrees_alone(const struct table *table)
 	return set_table(table) ? !table_agrees(table, &taken) : !core_agrees_with_model(table);
 }
 
-// Makes a CPUID table smaller: tries to remove each entry, and then to set each value to 0. Keeps a
-// change only if the core still disagrees about the table with KVM (or with the model, if by_model
-// was true).
+// Makes a CPUID table smaller: tries to remove each entry, and then to set each value to 0. If
+// by_model is true at the start, keeps a change only if the core still disagrees with the model
+// about the table. Otherwise, keeps a change only if the core still disagrees with KVM.
 static void shrink(struct table *table)
 {
 	bool model = by_model;
@@ -491,7 +495,7 @@ static int run_tables(uint64_t count, uint64_t seed, uint64_t first)
 			disagrees_alone(&table);
 			printf("cut down: %s\n", mismatch);
 		} else {
-			puts("the core disagrees about this table only after another table:");
+			puts("a new vCPU that gets only this table shows no mismatch:");
 		}
 		print_table(&table);
 		return EXIT_MISMATCH;
@@ -558,12 +562,12 @@ static bool payload_agrees(uint64_t seed, uint64_t number)
 	memcpy(before, given, sizeof(given));
 	ioctl(vcpu, KVM_SET_XSAVE, payload);
 	if (xstate_bv(payload) != expected)
-		return disagree("written", xstate_bv(payload), "instead of XSTATE_BV & allowed",
-				expected);
+		return disagree("after KVM_SET_XSAVE, XSTATE_BV is", xstate_bv(payload),
+				"but should be", expected);
 	xstate_set_bv(payload, bv);
 	return !memcmp(before, given, sizeof(given)) ||
-	       disagree("XSTATE_BV", bv, "the library changed another byte; XSTATE_BV & allowed",
-			expected);
+	       disagree("the library changed bytes other than XSTATE_BV, which was", bv,
+			"and became", expected);
 }
 
 static int run_payloads(uint64_t count, uint64_t seed, uint64_t first)

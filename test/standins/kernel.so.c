@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Makes the real KVM answer like the KVM of another kernel. The tests list this library behind
-// xsaveshim's library in LD_PRELOAD. This library makes no system calls of its own, so that the
-// library works under a VMM's seccomp filter. The library supports only one vCPU.
+// xsaveshim's library in LD_PRELOAD. This library makes no system calls of its own, so that it
+// works under a VMM's seccomp filter. It supports only one vCPU.
 //
 //	KERNEL_LEAKS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	KERNEL_STRICT=1		KVM_SET_XSAVE refuses FP and SSE if the guest's CPUID does not
 //				enumerate them, like Linux from 5.17 to 5.19.11
-//	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS always succeeds, like a KVM that rewrites CPUID tables
+//	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS always succeeds, like a KVM that adds xfeatures to
+//				CPUID tables
 #include "interposer.h"
 #include "kvm.h"
 

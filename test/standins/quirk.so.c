@@ -4,7 +4,8 @@
 //
 //	QUIRK_FAIL=NUMBER:ERRNO	fails the ioctl whose request ends with NUMBER (0x80 for KVM_RUN)
 //	QUIRK_SUPPORTED=XCR0	the XCR0 in the answer to KVM_GET_SUPPORTED_CPUID
-//	QUIRK_GUEST=XCR0	the XCR0 in the answer to KVM_GET_CPUID2, as if KVM rewrote tables
+//	QUIRK_GUEST=XCR0	the XCR0 in the answer to KVM_GET_CPUID2, as if KVM had changed the
+//				vCPU's CPUID table
 //	QUIRK_REFUSE=MASK	KVM_SET_XSAVE refuses these bits if the CPUID table has no leaf 0xD
 //	QUIRK_ALWAYS_REFUSE=MASK	KVM_SET_XSAVE refuses these bits of XSTATE_BV
 //	QUIRK_LEAK=MASK		KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV

@@ -3,8 +3,9 @@
 // ("libxsaveshim.so standin.so"). The stand-in's KVM_SET_XSAVE refuses xfeatures that the guest
 // lacks. The descriptor of each VM and vCPU is a memfd with the state of this VM or vCPU. So
 // duplicated descriptors, inherited descriptors and reused descriptor numbers work as with KVM.
-// KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID work on any descriptor, so that a test can set
-// DEVICE=/dev/null. Environment variables change the stand-in's answers:
+// KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID work on any descriptor, so that the test programs,
+// which open the file $DEVICE, can open /dev/null instead of /dev/kvm. Environment variables change
+// the stand-in's answers:
 //
 //	STANDIN_LOG=PATH	the stand-in appends a line for each ioctl to this file
 //	STANDIN_ANSWER=REQUEST=EIO,...	REQUEST does nothing but return this errno or number
@@ -14,7 +15,7 @@
 //	STANDIN_STRICT=1	KVM_SET_XSAVE refuses FP and SSE if the guest's CPUID does not
 //				enumerate them, like Linux from 5.17 to 5.19.11
 //	STANDIN_XCR0=MASK	KVM_SET_XCRS accepts these bits even if the guest's CPUID lacks
-//				them, like a KVM that rewrites CPUID tables
+//				them, like a KVM that adds xfeatures to CPUID tables
 //	STANDIN_HIGH_FDS=N	vCPUs have descriptor numbers higher by N, even beyond RLIMIT_NOFILE
 #include <inttypes.h>
 #include <stdbool.h>
@@ -115,8 +116,8 @@ static int create(int kind, uint32_t id)
 }
 
 // Returns true if the page at the pointer is mapped. msync(2) with MS_ASYNC fails for a page that
-// is not mapped, and otherwise does nothing. Skips msync(2) for the first page of memory, because
-// Valgrind would complain.
+// is not mapped, and otherwise does nothing. Returns false without msync(2) for kernel addresses,
+// and also for the first page of memory, because Valgrind would complain about this page.
 static bool is_readable(const void *pointer)
 {
 	uintptr_t page = (uintptr_t)pointer & ~(uintptr_t)4095;

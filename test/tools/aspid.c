@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // aspid PID COMMAND [ARG...]: runs COMMAND as a process with the process ID PID. Exits with 0 if
-// COMMAND exits with 0, and otherwise with 1 or 2. PID must be unused. aspid needs CAP_SYS_ADMIN in
-// the user namespace that owns aspid's PID namespace.
+// COMMAND exits with 0, with 2 if aspid cannot create the process, and otherwise with 1. PID must
+// be unused. aspid needs CAP_SYS_ADMIN in the user namespace that owns aspid's PID namespace.
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>

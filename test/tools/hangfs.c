@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A FUSE file system with one file, on which every write hangs, or every close.
+// A FUSE file system with one file. Depending on an argument, every write to the file hangs, or
+// every close.
 //
 //	hangfs DIRECTORY write|flush
 //
@@ -91,7 +92,7 @@ static void serve(const struct fuse_in_header *request)
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
 	case FUSE_INTERRUPT:
-		break; // FUSE has no answer to these requests
+		break; // the kernel does not wait for answers to these requests
 	default:
 		answer(request, ENOSYS, NULL, 0);
 	}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Prints the bit and the name of an xfeature that this host's KVM does not support, for example
-// "0x200 pkru". On this host, every kernel refuses to load a payload that has this xfeature. If KVM
-// supports both xfeatures of the list `candidates`, the program says so and exits with status 2.
+// "0x200 pkru". Whatever the kernel's version, this host's KVM refuses to load a payload that has
+// this xfeature. If KVM supports both xfeatures of the list `candidates`, the program says so and
+// exits with status 2.
 #include "kvm.h"
 
 // Real hosts have leaked these xfeatures. KVM supports PKRU only if the CPU has PKU, and BNDCSR
@@ -25,7 +26,9 @@ int main(void)
 			return 0;
 		}
 	}
-	fprintf(stderr, "leakable: this host's KVM supports every xfeature we could leak (%#llx)\n",
+	fprintf(stderr,
+		"leakable: cannot test with an xfeature that KVM lacks: this host's KVM supports "
+		"both PKRU and BNDCSR (all its xfeatures: %#llx)\n",
 		(unsigned long long)supported);
 	return 2;
 }

@@ -8,7 +8,8 @@
 // Each line is for one request that xsaveshim's library does not watch. A child process calls
 // ioctl() between two breakpoints. stepcount single-steps the child from the first breakpoint to
 // the second, and counts the steps. One child runs without LIBRARY, and another child preloads
-// LIBRARY. Each call is on descriptor -1, so that libc executes the same instructions each time.
+// LIBRARY. Each call is on descriptor -1 and fails with EBADF, so that libc executes the same
+// instructions each time.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/ptrace.h>
@@ -46,9 +47,9 @@ static void add(unsigned long request)
 		requests[count++] = request;
 }
 
-// Lists the ioctl requests for which stepcount counts instructions. KVM_RUN is the first. The
-// others are all KVM requests without an argument, neighbours of the watched request numbers, and
-// requests from the list below.
+// Lists the ioctl requests for which stepcount counts instructions: first KVM_RUN, then all other
+// KVM requests without an argument, then numbers that differ from a watched request by 1 or in one
+// bit, and then the requests in `others`, each also with the upper 32 bits set.
 static void list_requests(void)
 {
 	static const unsigned long others[] = {
@@ -124,7 +125,7 @@ static void proceed(pid_t child, int how)
 	if (waitpid(child, &status, 0) != child)
 		err(2, "waitpid");
 	if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
-		errx(2, "the child did not stop at a breakpoint");
+		errx(2, "the child did not stop with SIGTRAP");
 }
 
 static bool at_breakpoint(pid_t child)
@@ -146,7 +147,7 @@ static void count_steps(char *self, const char *library, unsigned int *steps)
 	if (!child)
 		become_child(self, library);
 	if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status))
-		errx(2, "the child did not start");
+		errx(2, "the child did not stop after its execve");
 	for (size_t i = 0; i < count; i++) {
 		proceed(child, PTRACE_CONT);
 		do {
@@ -155,7 +156,7 @@ static void count_steps(char *self, const char *library, unsigned int *steps)
 		} while (!at_breakpoint(child));
 	}
 	if (ptrace(PTRACE_CONT, child, NULL, NULL) || waitpid(child, &status, 0) != child || status)
-		errx(2, "the child did not end");
+		errx(2, "the child did not exit with status 0");
 }
 
 int main(int argc, char **argv)

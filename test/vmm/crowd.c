@@ -3,8 +3,10 @@
 // round, the thread calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has AVX and PKRU, and
 // then with a payload that every KVM refuses. Then the thread calls KVM_GET_XSAVE, and sleeps for
 // PAUSE microseconds. With ROUNDS 0 the program runs until somebody kills it. At the end, the
-// program prints "loads=N untrimmed=N refusals=N saves=N". untrimmed is the number of rounds in
-// which the first KVM_SET_XSAVE left AVX or PKRU in the payload.
+// program prints "loads=N untrimmed=N refusals=N saves=N". loads is the number of rounds. untrimmed
+// is the number of rounds in which the first KVM_SET_XSAVE left AVX or PKRU in the payload,
+// refusals the number in which the second KVM_SET_XSAVE failed, and saves the number in which
+// KVM_GET_XSAVE succeeded.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>

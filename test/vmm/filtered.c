@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: MIT
 // Restores and then saves a vCPU as one of three real VMMs does. The program makes the VMM's calls
 // in the VMM's order and on the same threads, and installs the VMM's seccomp filter at the same
-// point in this order. If the program then makes a system call that the filter does not allow, the
-// kernel kills the program.
+// point in this order. If the program makes a system call that the installed filter does not allow,
+// the kernel kills the program.
 //
 //	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
 //
-// XCR0 is the guest XCR0 that leaf 0xD of the CPUID table shows. With "none" the table is empty, so
-// the guest has no XSAVE. The program runs the steps after KVM_SET_CPUID2, and prints a line for
-// each step:
+// XCR0 is the mask of xfeatures that leaf 0xD of the vCPU's CPUID table shows. If XCR0 is "none",
+// the table is empty, so the guest has no XSAVE. The program sets this table with KVM_SET_CPUID2,
+// then runs the steps in the given order, and prints the result of each step:
 //
-//	start			the steps before "start" run on the main thread, before the program
-//				creates the VM and installs a filter
-//	set-xsave=XSTATE_BV	KVM_SET_XSAVE
-//	set-xsave-compacted=XSTATE_BV	KVM_SET_XSAVE with XCOMP_BV 1, which every KVM refuses
+//	start			has no result: the program runs the steps before "start" on the main
+//				thread, before it creates the VM and installs the filter
+//	set-xsave=XSTATE_BV	KVM_SET_XSAVE with a payload that has this XSTATE_BV
+//	set-xsave-compacted=XSTATE_BV	the same with XCOMP_BV 1, so that KVM refuses the payload
 //	set-xcrs=XCR0		KVM_SET_XCRS
 //	set-cr4=CR4		KVM_SET_SREGS
 //	set-msr=INDEX		KVM_SET_MSRS with one MSR
-//	save			KVM_GET_XSAVE for StratoVirt, KVM_GET_XSAVE2 for other VMMs.
-//				Firecracker saves on the vCPU's thread, and StratoVirt on the main
-//				thread. The steps behind "save" run on the thread that saves
-//	call=NAME[,NUMBER]...	makes the system call NAME with these arguments
+//	save			saves the vCPU: KVM_GET_XSAVE if the VMM is StratoVirt, otherwise
+//				KVM_GET_XSAVE2. Firecracker saves on the vCPU's thread, StratoVirt
+//				on the main thread, and Cloud Hypervisor on the thread that also
+//				restores. The steps after "save" run on the thread that saves
+//	call=NAME[,NUMBER]...	the system call NAME with the NUMBERs as arguments
 //	get-cpuid2		KVM_GET_CPUID2
-//	close=FD		closes this descriptor
+//	close=FD		closes descriptor FD
 //	open=FILE		opens FILE, which gets the lowest free descriptor number
 //	meet=FIFO		waits until another process opens the FIFO for reading
 #include <errno.h>
@@ -41,7 +42,7 @@ struct vmm {
 	const char *name;
 	const struct allowed *allows;
 	size_t allowances;
-	bool all_threads; // the filter also applies to threads that exist already
+	bool all_threads; // the filter also applies to threads that started before its installation
 	void *(*thread)(void *nothing);
 	void (*main)(void);
 };
@@ -50,12 +51,12 @@ static const struct vmm *vmm;
 static const char *guest_xcr0;
 static char **next_step;
 static int kvm, vm, vcpu;
-// The program's two threads take turns at this barrier. The threads do not use pthread_join(),
-// which waits on a shared futex, because StratoVirt's filter allows only private futexes.
+// The program's two threads wait for each other at this barrier, which uses private futexes.
+// pthread_join() would use a shared futex, which StratoVirt's filter forbids.
 static pthread_barrier_t turn;
 
-// Uses write(2), because all filters allow write(2). Some filters forbid a system call that
-// printf() may make.
+// Uses write(2), which the filters of all three VMMs allow. printf() may call mmap(2), which
+// Firecracker's filter forbids.
 static void say(const char *format, ...)
 {
 	char line[256];
@@ -198,8 +199,8 @@ static void call(const char *step, char *name_and_arguments)
 				 arguments[4], arguments[5]));
 }
 
-// Makes the old system call open(2), because every filter allows open(2). libc's open() makes
-// openat(2) instead, which Firecracker's filter forbids.
+// Makes the system call open(2), which the filters of all three VMMs allow. libc's open() makes
+// the system call openat(2), which Firecracker's filter forbids.
 static int open_as_every_filter_allows(const char *path, int flags)
 {
 	int fd = (int)syscall(SYS_open, path, flags, 0600);
@@ -270,7 +271,7 @@ static void save_steps(void)
 		take(*next_step++);
 }
 
-// Ends the process without pthread_join() and exit(), because the filters may forbid the system
+// Ends the process without pthread_join() and exit(), because a VMM's filter may forbid system
 // calls that these functions make.
 static _Noreturn void end(void)
 {
@@ -343,8 +344,9 @@ static void cloud_hypervisor(void)
 
 static void *stratovirt_vcpu(void *nothing)
 {
-	// The main thread installs the filter between these two waits. Before the first wait, libc
-	// has made all system calls that start this thread.
+	// The main thread installs the filter between these two waits. When the first wait ends,
+	// libc has already made the system calls that start this thread, so the filter need not
+	// allow them.
 	pthread_barrier_wait(&turn);
 	pthread_barrier_wait(&turn);
 	get_supported_cpuid();

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Lists of the system calls and ioctls that the seccomp filters of three real VMMs allow. Each list
-// describes the filter of the thread that restores or saves a vCPU. The program filtered.c installs
-// one of these lists as its own seccomp filter.
+// Lists of system calls and ioctls that the seccomp filters of three real VMMs allow. The lists are
+// incomplete: for example, KVM_RUN is missing. Each list describes the filter of the thread that
+// restores or saves a vCPU. The test program filtered.c installs one of these lists as its own
+// seccomp filter.
 //
-// We measured the lists in November 2026. We built each VMM from its sources, and made each call
-// inside the VMM, under the VMM's own filter. If we could not make a call, we copied the call's
-// entry from the VMM's source.
+// We made the lists in November 2026: we built each VMM from its sources, made calls inside the
+// VMM, under the VMM's own filter, and listed the allowed calls. If we could not make a call inside
+// the VMM, we copied the call's entry from the VMM's source.
 #ifndef TEST_FILTERS_H
 #define TEST_FILTERS_H
 
@@ -43,8 +44,8 @@ struct allowed {
 	}
 
 // Firecracker 1.17-dev, commit 81b38b9: the filter of a vCPU's thread, which saves the vCPU. The
-// filter allows the old system call fstat, but not newfstatat. The entries exit, exit_group and
-// rt_sigreturn are copied from Firecracker's source.
+// filter allows fstat, but forbids newfstatat. The entries exit, exit_group and rt_sigreturn are
+// copied from Firecracker's source.
 static const struct allowed firecracker_allows[] = {
 	PASS(exit),
 	PASS(exit_group),
@@ -130,8 +131,8 @@ static const struct allowed cloud_hypervisor_allows[] = {
 	PASS_REQUEST(KVM_CHECK_EXTENSION),
 };
 
-// StratoVirt 2.5, commit d5b3203: the filter of all threads. The entries exit, exit_group,
-// rt_sigreturn and brk are copied from StratoVirt's source.
+// StratoVirt 2.5, commit d5b3203: the filter that all threads of the VMM have. The entries exit,
+// exit_group, rt_sigreturn and brk are copied from StratoVirt's source.
 static const struct allowed stratovirt_allows[] = {
 	PASS(exit),
 	PASS(exit_group),

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
-// hang vcpu|nothing|child XSTATE_BV: calls KVM_SET_XSAVE without libc's ioctl(). The call hangs,
-// because its payload (the XSAVE buffer) is in a userfaultfd page without contents. Prints "calls
-// PID" before the call, and the result and the XSTATE_BV after the call. A child process provides
-// the page's contents when a line arrives on standard input. The child may outlive its parent, but
-// ends after five minutes.
-//	vcpu	makes the call on a vCPU whose CPUID shows FP, SSE and AVX
-//	nothing	makes the call on descriptor 0, which is not a vCPU
-//	child	makes the call in a child of the process that created the vCPU
-// SIGUSR1 interrupts the call if the kernel's wait is interruptible.
+// hang vcpu|nothing|child XSTATE_BV: calls KVM_SET_XSAVE without libc's ioctl(). The payload (the
+// XSAVE buffer) is in a userfaultfd page without contents, so the call hangs if KVM or xsaveshim
+// reads the payload. A helper process fills the page when a line arrives on standard input. The
+// helper may outlive the process that makes the call, but ends after five minutes. The program
+// prints "calls PID" before the call, where PID is the process that makes the call, and the result
+// after the call.
+//	vcpu	makes the call on a vCPU whose CPUID shows FP, SSE and AVX. The program also prints
+//		the XSTATE_BV after the call
+//	nothing	makes the call on descriptor 0, which is not a vCPU. So KVM reads no payload
+//	child	like vcpu, but a child of the process that created the vCPU makes the call. So KVM
+//		fails the call with EIO, and reads no payload
+// The program handles SIGUSR1, so that a test can try to interrupt the call with this signal.
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -37,8 +40,8 @@ static int create_vcpu(void)
 	return vcpu;
 }
 
-// Maps a page for the payload, without contents. A read of the page waits until a process provides
-// the contents through the returned userfaultfd.
+// Maps a page without contents for the payload. A read of the page hangs until a process fills the
+// page through the returned userfaultfd.
 static int make_payload(unsigned char **payload)
 {
 	struct uffdio_api api = {.api = UFFD_API};

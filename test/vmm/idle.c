@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
-// `idle VCPUS [ANYTHING...]` is a VMM that creates VCPUS vCPUs and then does nothing. The VMM
-// prints "ready" when it has created the vCPUs, and ends when its standard input ends. Environment
-// variables change the VMM:
+// `idle VCPUS [IGNORED...]` is a VMM that creates VCPUS vCPUs and then does nothing. It ignores its
+// other arguments. The VMM prints "ready" when it has created the vCPUs, and ends when its standard
+// input ends. These environment variables change what the VMM does:
 //
-//	IDLE_MIB	the VMM fills this number of MiB of memory
+//	IDLE_MIB	the VMM also fills this number of MiB of memory
 //	IDLE_STATS	the VMM also opens each vCPU's statistics descriptor, as QEMU 10 and
 //			Firecracker do
 //	IDLE_RAW	the VMM makes its KVM calls after KVM_CREATE_VM without libc's ioctl(), as
 //			Go programs do
-//	IDLE_THREAD	a thread that has its own descriptor table creates the vCPUs
-//	IDLE_END	like IDLE_THREAD, and the main thread ends
-//	IDLE_CHILDREN	the VMM starts this number of child processes, which end when the VMM ends
+//	IDLE_THREAD	a second thread, which has its own descriptor table, creates the vCPUs
+//	IDLE_END	like IDLE_THREAD, but the main thread ends once the second thread runs
+//	IDLE_CHILDREN	the VMM also starts this number of child processes, which end when the VMM
+//			ends
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -45,8 +46,8 @@ static int call_named(int fd, unsigned int request, const void *argument, const 
 	return result;
 }
 
-// Uses small pages, not huge pages, so that the kernel takes longer to free the memory when the VMM
-// ends.
+// Fills new memory. The memory has small pages instead of huge pages, so that the kernel needs more
+// time to free it when the VMM ends.
 static void fill(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -3,8 +3,8 @@
 // KVM_SET_XSAVE five times, without libc's ioctl(), and then sleeps until `many` ends. The payload
 // (the XSAVE buffer) has AVX, which the guest lacks. Prints "trimmed=N first-ns=N last-ns=N".
 // trimmed is the number of VMMs in which xsaveshim cleared AVX in all five payloads. A VMM's time
-// is the time of its fastest KVM_SET_XSAVE. first-ns is the median time of the first 100 VMMs, and
-// last-ns is that of the last 100 VMMs.
+// is the duration of its fastest KVM_SET_XSAVE. first-ns is the median of the first 100 VMMs'
+// times, and last-ns is the median of the last 100 VMMs' times.
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 	static struct result *results;
 
 	if (count < COUNTED)
-		errx(2, "usage: many COUNT    at least %d", COUNTED);
+		errx(2, "usage: many COUNT    (COUNT is at least %d)", COUNTED);
 	results = calloc((size_t)count, sizeof(*results));
 	if (!results || pipe(ends))
 		err(2, "pipe");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// mapped private|shared FILE: maps FILE read-only, and calls KVM_SET_XSAVE with the mapping as the
-// payload (the XSAVE buffer). The vCPU's CPUID shows only FP and SSE. Prints the result of
-// KVM_SET_XSAVE, and the XSTATE_BV in the mapping after the call.
+// mapped private|shared FILE: maps FILE read-only (MAP_PRIVATE or MAP_SHARED), and calls
+// KVM_SET_XSAVE with the mapping as the payload (the XSAVE buffer). The vCPU's CPUID shows only FP
+// and SSE. Prints the result of KVM_SET_XSAVE, and the XSTATE_BV in the mapping after the call.
 #include <sys/mman.h>
 
 #include "errnos.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // pages KIND: calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has AVX and PKRU. The
-// vCPU's CPUID shows neither. A write to the payload's XSTATE_BV causes a page fault. With the KIND
-// `absent` or `userfaultfd`, a read causes a page fault, too. Prints KVM's result, and the
-// XSTATE_BV after the call. KIND is:
+// vCPU's CPUID shows neither AVX nor PKRU. A write to the payload's XSTATE_BV causes a page fault.
+// If KIND is `absent` or `userfaultfd`, a read of the payload causes a page fault, too. Prints
+// KVM's result, and the XSTATE_BV after the call. KIND is:
 // - readonly: the page is read-only
 // - copied: the process shares the page copy-on-write with a child
 // - absent: the page maps a file, and the process has not touched the page yet
@@ -72,8 +72,8 @@ static unsigned char *absent_page(void)
 	return check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0), "mmap");
 }
 
-// The first byte of XSTATE_BV, which has AVX, is writable. The second byte, which has PKRU, is
-// read-only.
+// A page boundary splits XSTATE_BV after its first byte. The first byte has the bit of AVX and is
+// writable. The second byte has the bit of PKRU and is read-only.
 static unsigned char *split_page(void)
 {
 	unsigned char *pages = check(

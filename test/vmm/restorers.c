@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// restorers THREADS ROUNDS BIT [interrupted|interruptible]: each thread has a vCPU. In each of
-// ROUNDS rounds, the thread calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has FP, SSE,
-// AVX and the xfeatures of the mask BIT. The thread makes the system call without libc's ioctl().
-// For each vCPU the program prints a line "ID: N". N is the number of payloads whose XSTATE_BV was
-// exactly the vCPU's XCR0 after the call. If a call fails, the program also prints the error. With
-// "interrupted", a timer sends each thread SIGUSR1 every half millisecond, and the kernel restarts
-// the interrupted call. With "interruptible", or without this argument, another process can send
-// SIGUSR1, and the kernel does not restart the interrupted call.
+// restorers THREADS ROUNDS MASK [interrupted]: starts THREADS threads, each with its own vCPU. In
+// each of ROUNDS rounds, each thread calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has
+// FP, SSE, AVX and the xfeatures in MASK. The threads make the system call without libc's ioctl().
+// For each vCPU, the program prints a line "ID: N": ID is the vCPU's number, and N is the number of
+// payloads whose XSTATE_BV was exactly the vCPU's XCR0 after the call. If a call fails, its thread
+// prints a line with the error, and makes no more calls.
+//
+// With "interrupted", a timer sends each thread SIGUSR1 every half millisecond, and the kernel
+// restarts the interrupted call. Without "interrupted", there is no timer, and if another process
+// sends SIGUSR1, the kernel does not restart the interrupted call.
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -21,7 +23,7 @@ static int rounds;
 static uint64_t leaked;
 static bool interrupted;
 
-// The CPUID of every vCPU shows FP and SSE. The CPUID of every second vCPU also shows AVX.
+// Returns the XCR0 that the vCPU's CPUID shows: FP, SSE and, if the vCPU's number is odd, AVX.
 static uint64_t xcr0_of(long id)
 {
 	return id % 2 ? 7 : 3;
@@ -82,7 +84,7 @@ int main(int argc, char **argv)
 	int count = argc > 3 ? atoi(argv[1]) : 0;
 
 	if (count < 1 || count > THREADS_MAX)
-		errx(2, "usage: restorers THREADS ROUNDS BIT [interrupted|interruptible]");
+		errx(2, "usage: restorers THREADS ROUNDS MASK [interrupted]");
 	rounds = atoi(argv[2]);
 	leaked = strtoull(argv[3], NULL, 0);
 	interrupted = argc > 4 && !strcmp(argv[4], "interrupted");

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// scale vcpus N [XSTATE_BV]	creates N vCPUs in one VM. For each vCPU, sets a CPUID table, and
-//				loads a payload (an XSAVE buffer) with KVM_SET_XSAVE
-// scale vms N			does the same for N VMs with two vCPUs each, one VM after the other
+// scale vcpus N [XSTATE_BV]	creates one VM with N vCPUs
+// scale vms N			creates and closes N VMs with two vCPUs each, one VM after the other
 //
-// Prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N". first-ns is the median CPU time
-// of a KVM_SET_XSAVE in the first quarter of the run, and last-ns in the last quarter. shim-kib
-// says by how many KiB the resident memory of xsaveshim's library has grown, and process-kib says
-// the same of the whole process. With vms, growth in the first quarter of the run does not count.
+// For each vCPU, the program sets a CPUID table and loads a payload (an XSAVE buffer) with
+// KVM_SET_XSAVE. Then the program prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N".
+// first-ns is the median CPU time of the KVM_SET_XSAVE calls in the first quarter of the run, and
+// last-ns is the median of those in the last quarter. shim-kib is the number of KiB by which the
+// resident memory of xsaveshim's library has grown, and process-kib is the growth of the whole
+// process's resident memory. With vms, growth in the first quarter of the run does not count.
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -40,9 +41,9 @@ static int make_vcpu(int vm, long id, long *time)
 	return vcpu;
 }
 
-// Returns the resident KiB of xsaveshim's library or of the whole process. The library's memory is
-// all mappings of the library's file, and its .bss, which is the anonymous mapping directly behind
-// one of them.
+// Returns the number of resident KiB of xsaveshim's library (if `shim` is true) or of the whole
+// process. The library's memory is all mappings of the library's file, and the library's .bss: the
+// anonymous mapping that starts where a mapping of the file ends.
 static long resident(bool shim)
 {
 	FILE *smaps = fopen("/proc/self/smaps", "re");

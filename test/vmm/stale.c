@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // stale ROUNDS: checks that a save (KVM_GET_XSAVE) does not change the buffer of an earlier save.
 // In each round, the program saves into a first buffer, sets AVX and PKRU in this buffer's
-// XSTATE_BV, and saves into a second buffer. The guest lacks AVX and PKRU. Each save waits for the
-// page of its buffer until another thread provides the page 20 ms later. Prints the number of
-// rounds in which the second save changed the first buffer's XSTATE_BV.
+// XSTATE_BV, and saves into a second buffer. The guest lacks AVX and PKRU. Each buffer is a page
+// without contents, so each save causes a page fault and waits 20 ms until another thread provides
+// the page. Prints "rounds=N changed=N". changed is the number of rounds in which the second save
+// changed the first buffer's XSTATE_BV.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sys/mman.h>

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
-// storm THREADS ROUNDS: each thread creates and closes VMs and vCPUs, so that other threads get the
-// same descriptor numbers. Each thread also sets CPUID tables on some vCPUs, and loads payloads
-// (XSAVE buffers) with KVM_SET_XSAVE. The threads load some payloads through duplicated
-// descriptors, in forked children, and in the handler of a signal that arrives again and again. For
-// each load, the program computes the errno and the payload that must result, and counts a mismatch
-// if another errno or payload results. The program prints "restores=N trims=N trimmed=N
-// mismatches=N". `trimmed` is the number of vCPUs for which xsaveshim trimmed a payload (cleared
-// bits of its XSTATE_BV). xsaveshim's log must have a report for each of these vCPUs.
+// storm THREADS ROUNDS: in each round, each thread creates and closes a VM and its vCPUs, so that
+// the threads reuse each other's descriptor numbers. Each thread also sets CPUID tables on some
+// vCPUs, and loads payloads (XSAVE buffers) with KVM_SET_XSAVE. The threads load some payloads
+// through duplicated descriptors, in forked children, and in the handler of a signal that arrives
+// again and again. For each load, the program computes which errno and which payload must result,
+// and counts a mismatch if the load has a different result. The program prints "restores=N trims=N
+// trimmed=N mismatches=N":
+// - restores: the number of loads
+// - trims: the number of loads for which xsaveshim must trim the payload (clear bits of XSTATE_BV)
+// - trimmed: the number of vCPUs that had a trimmed payload, without the payloads of duplicates,
+//   children and signal handlers. xsaveshim's log must have a report for each of these vCPUs
+// - mismatches: the number of mismatches
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -20,8 +24,8 @@
 
 #define MAX_THREADS 256
 #define VCPUS 3
-// The lowest number of a duplicated descriptor. KVM_CREATE_VCPU returns lower numbers, so
-// xsaveshim's library knows no vCPU by the number of a duplicate.
+// The lowest number that a duplicated descriptor may get. KVM_CREATE_VCPU always returns a lower
+// number, so xsaveshim's library never takes a duplicate for an older vCPU's own descriptor.
 #define DUPLICATES 3000
 
 // The counts are in shared memory, so that forked children can count, too.
@@ -84,14 +88,14 @@ static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
 	return !memcmp(payload, expected, sizeof(expected));
 }
 
-// Loads a payload and checks the result. Returns true if xsaveshim trimmed the payload. In a forked
-// child, the real KVM fails the load with EIO, and the payload must not change. The signal handler
-// also calls this function.
+// Loads a payload and checks the result. Returns true if xsaveshim trimmed the payload correctly.
+// In a forked child, KVM fails the load with EIO, and the payload must not change. The fake KVM
+// (standin.so) does not do this, but gives a child the same answer as the child's parent.
 static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 {
 	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | XFEATURES_FP_SSE) : given;
 	int expected = written & ~supported ? EINVAL : 0;
-	char line[128];
+	char line[160];
 	int error, length;
 
 	fill(payload, given);
@@ -106,10 +110,12 @@ static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 	if (is_filled(payload, written) && error == expected)
 		return written != given;
 	counts->mismatches++;
-	// The signal handler must not use dprintf(), because dprintf() takes locks of stdio.
+	// on_signal() calls this function, and a signal handler must not use dprintf(), because
+	// dprintf() takes locks of stdio.
 	length = snprintf(line, sizeof(line),
-			  "fd=%d cpuid=%d xcr0=%#x given=%#llx after=%#llx errno=%d\n", vcpu.fd,
-			  vcpu.has_cpuid, vcpu.xcr0, (unsigned long long)given,
+			  "mismatch: fd=%d has-cpuid=%d xcr0=%#x xstate-bv-before=%#llx "
+			  "xstate-bv-after=%#llx errno=%d\n",
+			  vcpu.fd, vcpu.has_cpuid, vcpu.xcr0, (unsigned long long)given,
 			  (unsigned long long)get_xstate_bv(payload), error);
 	if (write(STDOUT_FILENO, line, (size_t)length) != length)
 		_exit(2);
@@ -126,10 +132,11 @@ static void on_signal(int number)
 	errno = saved;
 }
 
-// Loads a payload through a duplicate of the vCPU's descriptor. The expected result depends on the
-// CPUID table that KVM has. This function reads the table with a direct system call, which
-// xsaveshim's library does not see. With the fake KVM (standin.so), this system call fails with
-// ENOTTY, but the fake KVM always has the table that storm set.
+// Loads a payload through a duplicate of the vCPU's descriptor. xsaveshim's library does not know
+// the duplicate, so the library trims by the CPUID table that KVM_GET_CPUID2 returns. To compute
+// the expected result, this function reads this table with a direct system call, which the library
+// does not see. With the fake KVM (standin.so), the direct call fails with ENOTTY. In this case the
+// expected result follows from the table that storm set, because the fake KVM returns this table.
 static void restore_duplicate(struct vcpu vcpu)
 {
 	struct cpuid_table cpuid = {.head = {.nent = KVM_CPUID_ENTRIES_MAX}};

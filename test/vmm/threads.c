@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Eight threads, each with its own vCPU, set CPUID tables and load payloads (XSAVE buffers) at the
-// same time. In every round, each thread changes the guest XCR0 of its vCPU. If a payload's
-// XSTATE_BV after KVM_SET_XSAVE differs from this XCR0, the program prints a line and exits with
-// status 1.
+// same time. Before each load, the thread sets a CPUID table that changes its vCPU's XCR0. If a
+// payload's XSTATE_BV after KVM_SET_XSAVE differs from the vCPU's XCR0, the program prints a line
+// and exits with status 1.
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -42,11 +42,11 @@ static void *vcpu_main(void *arg)
 		if (set_xcr0(vcpu, (uint32_t)xcr0))
 			fail(id, "KVM_SET_CPUID2");
 		set_xstate_bv(payload, sent);
-		// KVM_SET_XSAVE may fail, because this host may lack some of the xfeatures. The
-		// test checks only the payload's XSTATE_BV.
+		// The result of KVM_SET_XSAVE does not matter: the call fails if the host lacks an
+		// xfeature of the payload. The test checks the payload's XSTATE_BV.
 		ioctl(vcpu, KVM_SET_XSAVE, payload);
 		if (get_xstate_bv(payload) != (sent & xcr0))
-			fail(id, "a payload was not trimmed to this vCPU's XCR0");
+			fail(id, "KVM_SET_XSAVE: the payload was not trimmed to the vCPU's XCR0");
 	}
 	return NULL;
 }

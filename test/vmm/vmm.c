@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A scriptable VMM: each argument names a step, or is the value for the step before it. The VMM
-// runs the steps in order, and prints a line for each step. The line has the step, the result of
-// the step's ioctl or the name of the errno, and often more.
+// runs the steps in order, and prints a line for each step. The line has the step's name and value,
+// then what the step yields: usually an ioctl's result, or the errno's name if the ioctl fails.
+//
+// For example, this command creates vCPU 0, sets its CPUID table (only function 0xd, with EAX 7),
+// and loads a payload whose XSTATE_BV is 0x207:
 //
 //	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
 //
@@ -24,7 +27,7 @@
 
 #define PAGE 4096
 #define MAX_VCPUS 1024
-#define TOO_MANY_ENTRIES 100000 // KVM accepts at most 256 entries
+#define TOO_MANY_ENTRIES 100000 // of a CPUID table; KVM accepts at most 256
 #define GUEST_CODE 0x1000
 
 // Byte offsets in a payload, which is an XSAVE buffer (Intel SDM vol. 1, 13.4).
@@ -38,7 +41,8 @@
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
-// The ioctl request of the running step, for step functions that more than one step uses.
+// The ioctl request that a step function makes if several steps share this function. For example,
+// step_at() makes KVM_SET_CPUID2 for the step cpuid-at, and KVM_SET_XCRS for set-xcrs-at.
 static uint32_t request;
 static int kvm_fd = -1, vm_fd = -1, vcpu_fd = -1;
 static int vcpus[MAX_VCPUS];
@@ -95,7 +99,7 @@ static long do_ioctl(int fd, uint32_t nr, void *arg)
 	if (raw)
 		return syscall(SYS_ioctl, fd, sent, arg);
 #ifdef RAW_IOCTL
-	errx(2, "libc: built with RAW_IOCTL");
+	errx(2, "libc: this vmm is built with RAW_IOCTL, without libc's ioctl()");
 #else
 	return ioctl(fd, sent, arg);
 #endif
@@ -183,7 +187,7 @@ static void step_size(char *arg)
 	size = do_ioctl(vm_fd, KVM_CHECK_EXTENSION, (void *)KVM_CAP_XSAVE2);
 	print_result(size);
 	if (size > MAX_PAYLOAD)
-		errx(2, "KVM_CAP_XSAVE2: larger than the buffer here");
+		errx(2, "KVM_CAP_XSAVE2: payloads are larger than vmm's buffer");
 	if (size > (long)payload_size)
 		payload_size = (size_t)size;
 }
@@ -214,7 +218,8 @@ static void prepare_run(struct kvm_run **run)
 		err(2, "kvm_run");
 }
 
-// Runs the selected vCPU until its guest executes hlt. All `run` steps must run the same vCPU.
+// Runs the selected vCPU until its guest executes hlt. All `run` steps must run the same vCPU,
+// because only the first `run` prepares its vCPU.
 static void step_run(char *arg)
 {
 	static struct kvm_run *run;
@@ -227,8 +232,9 @@ static void step_run(char *arg)
 
 // ---- CPUID ----
 
-// LIST is FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or "none". EDX:EAX is one 64-bit number.
-// `.INDEX` sets KVM_CPUID_FLAG_SIGNIFCANT_INDEX, and `:INDEX` does not.
+// LIST is a CPUID table: entries FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]], separated by commas, or
+// "none" for an empty table. EDX:EAX is one 64-bit number. An entry with `.INDEX` has the flag
+// KVM_CPUID_FLAG_SIGNIFCANT_INDEX; an entry with `:INDEX` does not have the flag.
 static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 {
 	uint32_t count = 0;
@@ -241,7 +247,7 @@ static uint32_t parse_entries(char *list, struct kvm_cpuid_entry2 *entries)
 		char *index = strpbrk(text, ".:"), *value = cut(text, "="), *ecx = cut(value, "/");
 
 		if (count > KVM_CPUID_ENTRIES_MAX)
-			errx(2, "%s: one entry too many", text);
+			errx(2, "%s: too many CPUID entries (at most 256)", text);
 		memset(e, 0, sizeof(*e));
 		if (index && *index == '.')
 			e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
@@ -301,7 +307,7 @@ static void step_cpuid_cancelled(char *list)
 	cpuid_table->nent = parse_entries(list, cpuid_table->entries);
 	if (pthread_create(&thread, NULL, set_cpuid_cancelled, NULL) || pthread_join(thread, NULL))
 		errx(1, "cpuid-cancelled: cannot start a thread");
-	printf(has_returned ? " returned" : " cancelled in the call");
+	printf(has_returned ? " returned" : " cancelled in ioctl()");
 }
 
 static void step_cpuid_null(char *arg)
@@ -326,7 +332,7 @@ static void step_cpuid_v1(char *list)
 	print_call(vcpu_fd, KVM_SET_CPUID, &v1);
 }
 
-// Before KVM_GET_CPUID2, the buffer holds the CPUID table LIST.
+// Fills KVM_GET_CPUID2's buffer with the CPUID table LIST before the call.
 static void step_get_cpuid(char *list)
 {
 	parse_entries(list, cpuid_table->entries);
@@ -381,7 +387,7 @@ static void protect_payload(int protection)
 		err(2, "mprotect");
 }
 
-// Prints XSTATE_BV, and whether another byte of the payload differs from payload_before.
+// Prints the payload's XSTATE_BV, and whether a byte outside XSTATE_BV differs from payload_before.
 static void print_payload(const unsigned char *payload)
 {
 	size_t i;
@@ -396,9 +402,9 @@ static void print_payload(const unsigned char *payload)
 		printf(" rest=changed-at-%zu", i);
 }
 
-// SPEC is XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. The payload
-// ends directly in front of unreadable memory. `shift` moves the payload down by BYTES, for example
-// to an unaligned address.
+// SPEC is XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]. Without
+// `shift`, the payload ends directly in front of unreadable memory. `shift` makes the payload's
+// address lower by BYTES, for example to make it unaligned.
 static unsigned char *make_payload(char *spec, bool *readonly)
 {
 	unsigned char *payload = payload_end - payload_size;
@@ -458,7 +464,7 @@ static void step_set_msrs(char *list)
 		char *value = cut(text, "=");
 
 		if (msrs.head.nmsrs > sizeof(msrs.entries) / sizeof(msrs.entries[0]))
-			errx(2, "%s: one MSR too many", text);
+			errx(2, "%s: too many MSRs (at most 300)", text);
 		entry->index = (uint32_t)number(text);
 		entry->data = value ? number(value) : 0;
 	}
@@ -669,7 +675,7 @@ static _Noreturn void run_in_thread(const pthread_attr_t *attributes)
 
 	printf("\n");
 	if (pthread_create(&thread, attributes, thread_main, NULL) || pthread_join(thread, NULL))
-		errx(2, "thread: cannot start one");
+		errx(2, "cannot start a thread");
 	exit(0);
 }
 
@@ -701,8 +707,8 @@ static void step_signal(char *arg)
 	exit(0);
 }
 
-// After this step, the kernel allows only ioctl, write, writev, the old system call fstat, exit and
-// exit_group.
+// After this step, a seccomp filter allows only ioctl, write, writev, fstat (not newfstatat), exit
+// and exit_group. Any other system call kills the process.
 static void step_confine(char *arg)
 {
 	struct sock_filter filter[] = {
@@ -732,60 +738,60 @@ static const struct step {
 	const char *what;
 	uint32_t request;
 } steps[] = {
-	{"vm", NULL, step_vm, "create another VM; `create` makes the first", 0},
-	{"create", "ID", step_create, "create a vCPU in the latest VM, and select it", 0},
-	{"vcpu", "ID", step_vcpu, "select a vCPU created earlier", 0},
+	{"vm", NULL, step_vm, "create a VM; if none exists, `create` and `size` do so", 0},
+	{"create", "ID", step_create, "create vCPU ID in the latest VM, and select this vCPU", 0},
+	{"vcpu", "ID", step_vcpu, "select the vCPU that the latest `create ID` created", 0},
 	{"supported", NULL, step_supported, "KVM_GET_SUPPORTED_CPUID", 0},
 	{"size", NULL, step_size, "KVM_CHECK_EXTENSION(KVM_CAP_XSAVE2); sets the size of payloads",
 	 0},
 	{"run", NULL, step_run, "KVM_RUN of a guest that executes hlt", 0},
 	{"cpuid", "LIST", step_cpuid,
-	 "KVM_SET_CPUID2: FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none", 0},
+	 "KVM_SET_CPUID2; LIST is FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none", 0},
 	{"cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID", 0},
 	{"cpuid-too-many", "LIST", step_cpuid_too_many,
-	 "KVM_SET_CPUID2 with an nent that KVM refuses", 0},
+	 "KVM_SET_CPUID2 with an nent above KVM's limit of 256", 0},
 	{"cpuid-edge", "LIST", step_cpuid_edge,
 	 "KVM_SET_CPUID2 of a table at the end of readable memory", 0},
-	{"cpuid-at", "ADDRESS", step_at, "KVM_SET_CPUID2 with this address", KVM_SET_CPUID2},
+	{"cpuid-at", "ADDRESS", step_at, "KVM_SET_CPUID2(ADDRESS)", KVM_SET_CPUID2},
 	{"cpuid-cancelled", "LIST", step_cpuid_cancelled,
 	 "KVM_SET_CPUID2 on a thread that has a cancellation pending", 0},
 	{"cpuid-null", NULL, step_cpuid_null, "KVM_SET_CPUID2(NULL)", 0},
-	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that held LIST", 0},
+	{"get-cpuid", "LIST", step_get_cpuid, "KVM_GET_CPUID2 into a buffer that holds LIST", 0},
 	{"set-xsave", "SPEC", step_payload,
 	 "KVM_SET_XSAVE: XSTATE_BV[,xcomp_bv=N][,reserved=BYTE][,mxcsr=N][,shift=BYTES][,readonly]",
 	 KVM_SET_XSAVE},
-	{"set-xsave-at", "ADDRESS", step_at, "KVM_SET_XSAVE with this address", KVM_SET_XSAVE},
+	{"set-xsave-at", "ADDRESS", step_at, "KVM_SET_XSAVE(ADDRESS)", KVM_SET_XSAVE},
 	{"get-xsave", NULL, step_get_payload, "KVM_GET_XSAVE", KVM_GET_XSAVE},
 	{"get-xsave2", NULL, step_get_payload, "KVM_GET_XSAVE2", KVM_GET_XSAVE2},
-	{"get-xsave-at", "ADDRESS", step_at, "KVM_GET_XSAVE with this address", KVM_GET_XSAVE},
+	{"get-xsave-at", "ADDRESS", step_at, "KVM_GET_XSAVE(ADDRESS)", KVM_GET_XSAVE},
 	{"set-xcrs", "XCR0", step_set_xcrs, "KVM_SET_XCRS with this XCR0", 0},
-	{"set-xcrs-at", "ADDRESS", step_at, "KVM_SET_XCRS with this address", KVM_SET_XCRS},
+	{"set-xcrs-at", "ADDRESS", step_at, "KVM_SET_XCRS(ADDRESS)", KVM_SET_XCRS},
 	{"set-msrs", "LIST", step_set_msrs, "KVM_SET_MSRS: INDEX=VALUE,...", 0},
 	{"set-sregs", "LIST", step_set_sregs, "KVM_SET_SREGS: [CR0],[CR4],[EFER],[APIC_BASE]",
 	 KVM_SET_SREGS},
-	{"set-sregs2", "LIST", step_set_sregs, "KVM_SET_SREGS2, the same", KVM_SET_SREGS2},
+	{"set-sregs2", "LIST", step_set_sregs, "KVM_SET_SREGS2; LIST as for set-sregs",
+	 KVM_SET_SREGS2},
 	{"pid", NULL, step_pid, "print the pid", 0},
-	{"ioctl", "REQUEST", step_ioctl, "any other request, with the address of a payload", 0},
+	{"ioctl", "REQUEST", step_ioctl, "the ioctl REQUEST, with the address of a payload", 0},
 	{"fd", "FD", step_fd, "select a descriptor by number", 0},
 	{"file", "PATH", step_file, "open a file and select its descriptor", 0},
 	{"dup", NULL, step_dup, "select a duplicate of the selected descriptor", 0},
-	{"dup-to", "FD", step_dup_to, "the same, with the number FD", 0},
+	{"dup-to", "FD", step_dup_to, "like `dup`, but the duplicate gets the number FD", 0},
 	{"close", NULL, step_close, "close the selected descriptor", 0},
-	{"raw", NULL, step_raw, "from here on: make system calls without libc's ioctl", 0},
-	{"libc", NULL, step_libc, "from here on: libc's ioctl", 0},
-	{"wide", NULL, step_wide, "from here on: set the upper 32 bits of requests", 0},
+	{"raw", NULL, step_raw, "from here on: syscall(SYS_ioctl), not libc's ioctl()", 0},
+	{"libc", NULL, step_libc, "from here on: libc's ioctl(), not syscall(SYS_ioctl)", 0},
+	{"wide", NULL, step_wide, "from here on: set the upper 32 bits of ioctl requests", 0},
 	{"mark", "NAME", step_mark, "access(\"/mark-NAME\")", 0},
 	{"pause", NULL, step_pause, "wait for a line on standard input", 0},
 	{"fork", NULL, step_fork, "run the later steps in a child", 0},
-	{"vfork", NULL, step_vfork, "the same, in a child that shares the memory", 0},
-	{"helper", NULL, step_helper, "the same, in a child that shares the descriptors", 0},
-	{"exec", NULL, step_exec,
-	 "run the later steps in a new program that inherits the selected descriptor", 0},
-	{"thread", NULL, step_thread, "run the later steps on another thread", 0},
-	{"small-thread", NULL, step_small_thread, "the same, with a stack of 16 KiB", 0},
+	{"vfork", NULL, step_vfork, "like `fork`, but the child shares the memory", 0},
+	{"helper", NULL, step_helper, "like `fork`, but the child shares the descriptors", 0},
+	{"exec", NULL, step_exec, "exec vmm with the later steps and the selected descriptor", 0},
+	{"thread", NULL, step_thread, "run the later steps on a new thread", 0},
+	{"small-thread", NULL, step_small_thread, "like `thread`, with a stack of 16 KiB", 0},
 	{"signal", NULL, step_signal, "run the later steps in a signal handler", 0},
 	{"confine", NULL, step_confine,
-	 "from here on: only ioctl, write, the old fstat and exit are allowed", 0},
+	 "from here on: only ioctl, write, writev, fstat, exit, exit_group work", 0},
 };
 
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
@@ -798,7 +804,7 @@ static void run_step(void)
 
 	while (strcmp(step->name, name))
 		if (++step == steps + STEPS)
-			errx(2, "%s: no such step; call without arguments for a list", name);
+			errx(2, "%s: no such step (vmm without arguments lists the steps)", name);
 	printf("%s", name);
 	if (step->arg) {
 		arg = *next_arg++;
