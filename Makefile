@@ -3,8 +3,8 @@ VERSION := 0.2.0
 
 PREFIX ?= /usr
 # The dynamic loader searches the default LIBDIR, so LD_PRELOAD can name the library without a path. LIBDIR ends in
-# lib/x86_64-linux-gnu on Debian, and in lib64 on Fedora. Some versions of clang print nothing for -print-multiarch. With
-# them, the Makefile checks whether /usr/lib/x86_64-linux-gnu exists.
+# lib/x86_64-linux-gnu on Debian, and in lib64 on Fedora. If the compiler prints nothing for -print-multiarch, as some
+# versions of clang do, the Makefile checks whether /usr/lib/x86_64-linux-gnu exists.
 MULTIARCH := $(or $(shell $(CC) -print-multiarch 2>/dev/null),$(notdir $(wildcard /usr/lib/x86_64-linux-gnu)))
 LIBDIR ?= $(PREFIX)/$(if $(MULTIARCH),lib/$(MULTIARCH),$(if $(wildcard /usr/lib64),lib64,lib))
 BINDIR ?= $(PREFIX)/bin
@@ -123,9 +123,9 @@ $(BUILD)/host/programs.skel.h: $(BUILD)/host/programs.bpf.o
 $(BUILD)/host/loader.o: $(BUILD)/host/programs.skel.h
 $(BUILD)/host/loader.o: CPPFLAGS += -isystem $(BUILD)/host
 
-# Every installed file, as HOW:MODE:FILE:PLACE. HOW is
-# copy: the file as it is; fill: the file, in which install replaces words such as @BINDIR@ (see FILL_IN);
-# settings: an administrator may change this file, so install does not overwrite it, and uninstall does not remove a changed one.
+# Every installed file, as HOW:MODE:FILE:PLACE. If HOW is
+# copy: install copies the file; fill: install copies the file and replaces words such as @BINDIR@ in the copy (see FILL_IN);
+# settings: install copies the file if PLACE does not exist yet, and uninstall keeps PLACE if an administrator has changed it.
 PAGES := README.md NEWS.md SECURITY.md LICENSE $(wildcard docs/*)
 INSTALLED := \
 	copy:0644:$(LIBRARY):$(LIBDIR)/libxsaveshim.so \
@@ -175,9 +175,9 @@ ifeq ($(DESTDIR),)
 		echo 'make: the loader does not look in $(LIBDIR): give LD_PRELOAD the whole path, $(LIBDIR)/libxsaveshim.so' || true
 endif
 
-# uninstall first removes the systemd drop-in of xsaveshim-libvirt, because ld.so would print an error into each domain's log if the
-# drop-in named a missing library. If xsaveshim-libvirt exits with 1, uninstall continues, because the drop-in is gone:
-# only a restart of libvirt's daemon or the removal of a test domain has failed.
+# The systemd drop-in of xsaveshim-libvirt sets LD_PRELOAD for libvirt's daemon. uninstall removes the drop-in first, because
+# without the library ld.so would print an error into each domain's log. If xsaveshim-libvirt exits with 1, uninstall continues,
+# because the drop-in is gone: only a restart of libvirt's daemon or the removal of a test domain has failed.
 uninstall: ## remove what install put there, and what xsaveshim-libvirt enabled; changed settings stay
 	@if grep -qs '=$(LIBDIR)/libxsaveshim\.so$$' "$(DESTDIR)"/etc/systemd/system/*.service.d/xsaveshim.conf; then \
 		bash libvirt/xsaveshim-libvirt disable $(if $(DESTDIR),--root "$(DESTDIR)") || test $$? -eq 1; \

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The subcommands of the xsaveshim command. Each function runs one subcommand and returns its exit
-// status. main() sets argv[0] to "xsaveshim SUBCOMMAND", and the messages of err() and warnx()
-// begin with the same text.
+// status. main() sets argv[0], and the name with which the messages of err() and warnx() begin, to
+// "xsaveshim SUBCOMMAND".
 #ifndef XSAVESHIM_COMMAND_H
 #define XSAVESHIM_COMMAND_H
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 // `xsaveshim status` forks a worker process, which inspects all processes one by one and sends its
 // findings back. If the worker sleeps and sends nothing for a second, `xsaveshim status` assumes
-// that the worker is blocked because it reads a file in the inspected process's /proc directory.
-// Then `xsaveshim status` skips the inspected process, and starts a new worker for the remaining
-// processes.
+// that reading a file in the inspected process's /proc directory blocks the worker. Then `xsaveshim
+// status` skips the inspected process, and starts a new worker for the remaining processes.
 //
-// The library serves a VMM if the VMM has mapped the library. But the library does not serve the
-// VMM if the library's record (xsaveshim/record.h) in the VMM's memory can be read, and says that
-// the library has not seen a vCPU. A supervisor serves a VMM if the VMM has a seccomp filter, and
-// if the supervisor holds a pidfd of the VMM and runs as root or as the VMM's user.
+// The library serves a VMM that has mapped the library, with one exception: if the library's record
+// (xsaveshim/record.h) in the VMM's memory can be read and says that the library has seen no vCPU,
+// the library does not serve the VMM. A supervisor serves a VMM if the VMM has a seccomp filter,
+// the supervisor holds a pidfd of the VMM, and the supervisor runs as root or as the VMM's user.
 #include "inspect.h"
 
 #include <dirent.h>
@@ -215,11 +214,10 @@ static pid_t *list_processes(size_t *count)
 	return pids;
 }
 
-// Returns true if the supervisor serves the VMM. The supervisor must run as root or as the VMM's
-// user, because the supervisor's pidfd of the VMM proves nothing: any user can open a pidfd of any
-// process. All four user ids (real, effective, saved, file-system) must be those of root or of the
-// VMM's user: a set-uid program of root that any other user starts has the effective user id of
-// root, but the real user id of that other user.
+// Returns true if the supervisor serves the VMM. It is not enough that the supervisor holds a pidfd
+// of the VMM, because any user can open a pidfd of any process. Each of the supervisor's four user
+// ids (real, effective, saved, file-system) must be that of root or of the VMM's user. The
+// effective user id alone proves nothing, because any user can start a set-uid program of root.
 static bool serves(const struct supervision *supervision, const struct vmm *vmm)
 {
 	const uid_t *uids = supervision->supervisor_uids;

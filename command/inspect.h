@@ -16,7 +16,7 @@
 enum obstruction {
 	NOT_PERMITTED, // this user may not inspect the process
 	NO_ANSWER,     // reading a file in the process's /proc directory blocked
-	NO_TIME,       // 30 seconds had passed before the inspection reached the process
+	NO_TIME,       // 30 seconds had passed before the process was inspected
 };
 
 struct not_inspected {

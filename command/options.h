@@ -17,8 +17,8 @@ struct run_options {
 struct run_options options_parse_run(int argc, char **argv);
 
 // Parses the options --json, --help and, if check is not NULL, --check. If the command line has
-// --help or an error, prints the help or the error, and returns the exit status. Otherwise returns
-// -1.
+// --help or an error, prints the help or the error, and returns the subcommand's exit status.
+// Otherwise returns -1.
 int options_parse_output(int argc, char **argv, const char *help, bool *json, bool *check);
 
 #endif

@@ -61,8 +61,8 @@ struct group {
 	json_t *names;
 };
 
-// Finds the JSON object with this key, and reads the object's mask of xfeatures. Returns false if
-// the key's value is null.
+// Reads the mask of xfeatures from the JSON object that is the key's value. Returns false if the
+// key's value is null.
 static bool read_mask(const char *file, json_t *json, const char *key, uint64_t *mask)
 {
 	json_t *object = json_object_get(json, key);

@@ -51,8 +51,8 @@
 #define TSS_ADDRESS 0xfffbd000
 #define HLT 0xf4
 
-// The finding about this host as a source or as a destination of guests. GOOD, BAD and UNKNOWN are
-// also the exit statuses of `xsaveshim probe`.
+// The finding about this host as a source or as a destination of guests; PENDING: no finding yet.
+// GOOD, BAD and UNKNOWN are also the exit statuses of `xsaveshim probe`.
 enum finding { GOOD, BAD, UNKNOWN, PENDING };
 
 static const char *const source_names[] = {
@@ -74,7 +74,7 @@ struct probe {
 	size_t payload_size;	// the size of a payload; 0: not known
 	bool saved;		// the members `leaked` and `lost` are known
 	uint64_t leaked;
-	uint64_t lost;		 // which of x87 and SSE KVM does not save for a guest without XSAVE
+	uint64_t lost;		 // x87 or SSE, if KVM does not save it for a guest without XSAVE
 	bool tried;		 // the next three members are known
 	uint64_t accepts;	 // xfeatures that KVM loads even if the guest lacks them
 	uint64_t refuses;	 // supported xfeatures that KVM refuses if the guest lacks them
@@ -249,9 +249,9 @@ static int set_xsave(const struct probe_vm *vm, uint64_t xstate_bv)
 	return error;
 }
 
-// The control experiment: for a guest that has the lowest xfeature that KVM supports beyond x87 and
-// SSE, loads and saves this xfeature. On today's CPUs, it is AVX. Unlike AMX, AVX needs no
-// permission.
+// The control experiment: gives the guest the lowest xfeature that KVM supports beyond x87 and SSE,
+// and then loads and saves this xfeature. On today's CPUs, it is AVX. Unlike AMX, AVX needs no
+// permission from the kernel.
 static bool probe_control(struct probe *probe, const struct probe_vm *vm, struct control *control)
 {
 	uint64_t beyond = probe->kvm_xcr0 & ~allowed_by(0);
@@ -324,10 +324,10 @@ static void judge_source(struct probe *probe, const struct vm *vm, struct contro
 	probe->saved = answer->finding != UNKNOWN;
 }
 
-// Loads each xfeature of XFEATURES_TRIED alone, but x87 and SSE together. Skips an xfeature that
-// KVM does not report as supported because this process lacks the permission for it. Notes whether
-// KVM accepts the xfeature or refuses it with EINVAL. If a load fails with another errno, stops and
-// returns that errno. Returns 0 after the last load.
+// Loads each xfeature of XFEATURES_TRIED alone, but x87 and SSE together. Skips an xfeature if this
+// process lacks the permission for it and KVM does not report it as supported. For each other
+// xfeature, notes whether KVM accepts it or refuses it with EINVAL. If a load fails with another
+// errno, stops and returns that errno. Returns 0 after the last load.
 static int try_xfeatures(struct probe *probe, const struct probe_vm *vm)
 {
 	uint64_t left = XFEATURES_TRIED & ~(probe->not_permitted & ~probe->kvm_xcr0);

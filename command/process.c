@@ -2,8 +2,9 @@
 // A process is a VMM if one of its threads holds the descriptor of a vCPU.
 //
 // A supervisor is a process that runs the xsaveshim command and holds the listener of a seccomp
-// filter ("anon_inode:seccomp notify"). A supervisor holds a pidfd of each VMM that it serves. The
-// pidfd's file in the supervisor's /proc/PID/fdinfo has the VMM's pid in the line "Pid:".
+// filter (in /proc/PID/fd, a link to "anon_inode:seccomp notify"). A supervisor holds a pidfd of
+// each VMM that it serves. The pidfd's file in the supervisor's /proc/PID/fdinfo has the VMM's pid
+// in the line "Pid:".
 #include "process.h"
 
 #include <dirent.h>
@@ -58,8 +59,8 @@ static bool find_magic(int memory, uint64_t start, uint64_t end, uint64_t *addre
 	return false;
 }
 
-// Searches the process's memory from start to end for the record of settings and event counts
-// (xsaveshim/record.h) that the library or a supervisor keeps there, and reads the record.
+// Searches the process's memory between `start` and `end` for the record of settings and event
+// counts (xsaveshim/record.h) that the library or a supervisor keeps there, and reads the record.
 static void read_record(struct image *image, int proc_dirfd, uint64_t start, uint64_t end)
 {
 	int memory = openat(proc_dirfd, "mem", O_RDONLY | O_CLOEXEC);
@@ -187,9 +188,9 @@ static bool read_executable(const char *link, int proc_dirfd, char name[PATH_MAX
 	return true;
 }
 
-// Returns true if the inspected process executes the same file as this command, or a removed
-// file of the same name, because an upgrade of xsaveshim removes the file that running supervisors
-// execute. Sets `name` to the name of the file that the inspected process executes.
+// Returns true if the inspected process executes the same file as this command, or a removed file
+// of the same name: an upgrade of xsaveshim removes the file that running supervisors execute. Sets
+// `name` to the name of the file that the inspected process executes.
 static bool runs_this_command(int proc_dirfd, char name[PATH_MAX])
 {
 	char own_name[PATH_MAX];

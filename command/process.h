@@ -22,6 +22,7 @@ enum mode {
 };
 
 // The contents of the record (xsaveshim/record.h) that the library or a supervisor keeps in memory.
+// The host mode has no record: for MODE_HOST, status.c sets `known` and `settings`.
 struct state {
 	bool known; // the record could be read
 	struct settings settings;

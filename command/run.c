@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // xsaveshim run: starts a VMM, or a script that starts a VMM. Preloads the library into a script,
-// and into a VMM whose dynamic loader (ld.so) can load the library. Starts a supervisor for any
-// other VMM, and if the option --supervise asks for one.
+// and into a VMM whose dynamic loader (ld.so) can load the library. For any other VMM, or if the
+// option --supervise is given, starts a supervisor instead.
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
@@ -154,8 +154,8 @@ static void preload_library(const struct settings *settings, const struct execut
 }
 
 // A supervisor cannot trim the payloads that VMMs save. If the option --trim is save or both, the
-// program ends. If the environment or the settings file says save or both, the program only warns,
-// because the setting may be meant for other VMMs.
+// program ends. If the environment or the settings file says save or both, the program warns and
+// uses restore instead, because the setting may be meant for other VMMs.
 static void limit_to_restores(struct settings *settings, bool is_option)
 {
 	if (!policy_trims(settings->trim, XSAVE_SAVE))

@@ -115,8 +115,8 @@ static bool is_replaced(const struct vmm *vmm)
 	return has_library(vmm) && vmm->library.replaced;
 }
 
-// Returns true if the counts of the VMM or of its supervisor are known. Returns false in the host
-// mode, which counts the events of all VMMs together.
+// Returns true if the event counts of the VMM's library or supervisor are known. Returns false in
+// the host mode, which counts the events of all VMMs together.
 static bool has_counts(const struct vmm *vmm)
 {
 	return vmm->state.known && vmm->mode != MODE_HOST;

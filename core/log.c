@@ -58,8 +58,8 @@ static struct log_file file_of(int fd)
 	};
 }
 
-// Returns true if file.fd still refers to the same file as when file_of() was called, and if the
-// log may write length bytes to this file.
+// Returns true if file.fd still refers to the file that file_of() saw. Returns false if this file
+// is a regular file that has been deleted since, or that would grow beyond file_size_limit.
 static bool can_take(struct log_file file, size_t length, uint64_t file_size_limit)
 {
 	struct stat status;
@@ -121,10 +121,10 @@ bool log_is_open(const struct log *log)
 // open(), connect() and close() are cancellation points. The log calls syscall() instead, because a
 // VMM's thread that calls ioctl() must not be cancelled inside the log.
 //
-// ThreadSanitizer sees only calls of libc's functions. If it saw that the log opened a descriptor,
-// but not that the log closed it, it would report a race when libc opened another file with the
-// same number. So the log calls syscall() for everything that it does with its descriptors, except
-// for poll().
+// ThreadSanitizer sees what open() and close() do, but not what syscall() does. If the log opened a
+// descriptor with open() and closed it with syscall(), ThreadSanitizer would report a race when
+// libc opened another file with the same number. So the log calls syscall() for everything that it
+// does with its descriptors, except for poll().
 static int open_file(const char *path, int flags)
 {
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
@@ -192,8 +192,8 @@ static int connect_syslog(int type, bool *is_connected)
 	return fd;
 }
 
-// If the datagram socket cannot connect, the log keeps the unconnected socket, because syslogd may
-// start later. Returns 0 or an errno.
+// Opens a datagram socket or, if /dev/log is a stream socket (EPROTOTYPE), a stream socket. Keeps a
+// socket that cannot connect, because syslogd may start later. Returns 0 or an errno.
 static int open_syslog(struct log_files *files)
 {
 	int fd = connect_syslog(SOCK_DGRAM, &files->syslog_is_connected);

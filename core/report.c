@@ -202,7 +202,8 @@ void report_errno(struct report_line *line, int error)
 
 typedef void add_fn(struct report_line *line, uint64_t value);
 
-// Adds a reason why KVM refused the call, and the reason's value. Adds nothing if the value is 0.
+// Adds a reason why KVM refused the call, and the value if add_value is not NULL. If the value is
+// 0, adds nothing.
 static void add_reason(struct report_line *line, const char **separator, const char *reason,
 		       add_fn *add_value, uint64_t value)
 {

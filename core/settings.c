@@ -10,7 +10,8 @@
 #define VALUES_MAX 4
 #define PREFIX "XSAVESHIM_"
 
-// For each setting: its three names, and the names of its values in the order of its enum.
+// For each setting: its three names, and the texts of its values. A text's index in values[] is the
+// value's number in the setting's enum, such as enum trim.
 static const struct {
 	const char *key;
 	const char *option;

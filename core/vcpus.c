@@ -6,10 +6,10 @@
 
 #include "xsaveshim/rate_limit.h"
 
-// A vCPU's word in vcpus.words has the guest XCR0 in bits 0 to 45, the vCPU's id plus one in bits
-// 46 to 61, and an enum vcpu_knowledge in bits 62 and 63. If guest_xcr0 does not fit into 46 bits,
-// or enabled_xcr0 is not 0, both are in the vCPU's element of vcpus.slots, and bits 62 and 63 of
-// the word have XCR0_IN_SLOT instead of VCPU_XCR0.
+// A vCPU's word in vcpus.words has three fields of struct vcpu: guest_xcr0 in bits 0 to 45, the id
+// plus one in bits 46 to 61, and knowledge in bits 62 and 63. If guest_xcr0 does not fit into 46
+// bits, or the fourth field, enabled_xcr0, is not 0, vcpus_set stores both XCR0s in the vCPU's
+// element of vcpus.slots, and XCR0_IN_SLOT instead of VCPU_XCR0 in bits 62 and 63 of the word.
 #define ID_SHIFT 46
 #define ID_MASK UINT64_C(0xffff)
 #define KNOWLEDGE_SHIFT 62
@@ -130,8 +130,8 @@ void vcpus_set(struct vcpus *vcpus, int fd, struct vcpu vcpu)
 		store(&slot->guest_xcr0, vcpu.guest_xcr0);
 		store(&slot->enabled_xcr0, vcpu.enabled_xcr0);
 	}
-	// Because of memory_order_release, a thread that reads XCR0_IN_SLOT from the word then
-	// reads the XCR0s that are stored above.
+	// memory_order_release: a thread that reads XCR0_IN_SLOT from the word also sees the XCR0s
+	// that are stored above.
 	atomic_store_explicit(
 		&vcpus->words[number - 1],
 		knowledge << KNOWLEDGE_SHIFT | ((uint64_t)(vcpu.id + 1) & ID_MASK) << ID_SHIFT |

@@ -11,7 +11,7 @@
 static_assert(XSTATE_RESERVED_OFFSET + XSTATE_RESERVED_SIZE == XSTATE_HEAD_SIZE,
 	      "the head of a payload ends with the XSAVE header");
 static_assert(sizeof(struct kvm_xsave) == 4096,
-	      "a payload has at least 4096 bytes, so it has a head");
+	      "a payload has at least 4096 bytes, so its head is complete");
 
 static const char *const names[] = {
 	"x87",	    "sse", "avx",  "bndregs",  "bndcsr",    "opmask", "zmm_hi256",

@@ -13,8 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-// report_begin() begins each line with this text. journal_send() drops the text, because the
-// journal shows SYSLOG_IDENTIFIER instead.
+// report_begin() begins each line of the log with this text. journal_send() drops the text, because
+// the journal shows SYSLOG_IDENTIFIER instead.
 #define PREFIX "xsaveshim: "
 
 static const struct {

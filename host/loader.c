@@ -280,8 +280,8 @@ bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COU
 {
 	if (!attachment->counts)
 		return false;
-	// Reads the counts of exits before the counts of entries, so that under_way() in main.c,
-	// which subtracts exits from entries, never gets a negative result.
+	// Reads the counts of exits before the counts of entries: under_way() in main.c subtracts
+	// the exits from the entries, and its result must never be negative.
 	for (uint32_t i = HOST_COUNTS; i-- > 0;)
 		counts[i] = __atomic_load_n(&attachment->counts[i], __ATOMIC_ACQUIRE);
 	return true;
@@ -553,8 +553,8 @@ static uint32_t clamp(uint32_t value, uint32_t least, uint32_t most)
 	return value < least ? least : value > most ? most : value;
 }
 
-// Sets the sizes of the BPF maps, and the share that each group of processes (all processes of one
-// user, service or VM) may use: a quarter of the table of vCPUs, and an eighth of the ring buffer.
+// Sets the sizes of the BPF maps. Lets each group of processes (all processes of one user, service
+// or VM) use at most a quarter of the map vcpu_states and an eighth of the ring buffer `events`.
 static void size_maps(const struct programs *programs, struct host_settings *settings)
 {
 	int possible = libbpf_num_possible_cpus();
@@ -634,9 +634,9 @@ static int attach(struct set *set)
 	return 0;
 }
 
-// Pins the fentry and fexit programs before it attaches them, because a signal may kill this
-// process. The kernel then keeps the pinned programs. Without pins, the kernel would free the
-// programs at once, and could crash: see retire.h.
+// Pins the fentry and fexit programs before it attaches them: if a signal kills this process, the
+// kernel keeps the pinned programs. Without pins, the kernel would free the programs at once, and
+// could crash: see retire.h.
 static int load_and_attach(struct set *set, struct host_settings settings)
 {
 	const struct programs *programs = set->skeleton;

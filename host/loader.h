@@ -18,7 +18,8 @@ struct attachment {
 	uint32_t program; // the id of the program xsaveshim_entry; 0: no programs are attached
 	bool pinned;	  // the programs are pinned in /sys/fs/bpf
 	int events_map;
-	const uint64_t *counts; // HOST_COUNTS counts; NULL: another version has loaded the programs
+	// HOST_COUNTS elements. NULL: no programs are attached, or they have more or fewer counts.
+	const uint64_t *counts;
 	bool has_settings;
 	struct host_settings settings;
 };
@@ -64,12 +65,12 @@ struct host_check loader_check(const struct attachment *attachment);
 unsigned int loader_links(void);
 
 // Returns how often the kernel has skipped any of xsaveshim's BPF programs. The kernel counts the
-// skips of fentry, fexit and kretprobe programs, and from Linux 6.12 on those of kprobe programs,
+// skips of fentry, fexit and kretprobe programs, and from Linux 6.7 on those of kprobe programs,
 // too. Not every skip is a missed call, because several programs can see the same call.
 uint64_t loader_skipped(void);
 
 // Reads the counts of the attached BPF programs. Returns false if no programs are attached, or if
-// another version of xsaveshim has loaded the programs.
+// another version of xsaveshim, which has more or fewer counts, has loaded the programs.
 bool loader_counts(const struct attachment *attachment, uint64_t counts[HOST_COUNTS]);
 
 #endif

@@ -246,8 +246,8 @@ static uint64_t under_way(const struct status *status)
 	       counts[HOST_COUNT_EXITS] - counts[HOST_COUNT_MISSED_EXITS];
 }
 
-// Returns true if, since `enable`, the BPF programs have missed no call and have trimmed every
-// payload that they had to trim, and if none of the calls that they watch is running.
+// Returns true if three conditions are met: the BPF programs have missed no call, they have trimmed
+// every payload that they had to trim, and no call that they watch is running.
 static bool is_clean(const struct status *status)
 {
 	const uint64_t *counts = status->counts;

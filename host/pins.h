@@ -17,8 +17,8 @@ enum pin { PIN_ENTRY, PIN_AGAIN, PIN_EXIT, PIN_EXIT2, PIN_GONE, PIN_MADE, PIN_CO
 
 // The names of the pins, in the order in which retire() removes the pins. The link of
 // xsaveshim_entry is pinned last and removed first. So a directory that has the pin of this link
-// has a complete set of pins. retire() detaches the programs at the entry of an ioctl before the
-// programs at its exit.
+// has a complete set of pins. In the same order, retire() detaches the programs: first those at the
+// entry of an ioctl, then those at its exit.
 extern const struct pin_names {
 	const char *link;
 	const char *program; // the pin of the program itself; NULL: only the link has a pin
@@ -40,8 +40,8 @@ const char *pins_problem(void);
 bool pins_replace(void);
 
 // If an `xsaveshim host` command was killed while it changed the BPF programs, finishes or undoes
-// the change: if NEW_PINS has a complete set of pins, makes it the current set, and retires all
-// other sets.
+// the change. If NEW_PINS has a complete set of pins, first makes this set the current set. Then
+// calls retire() for each other set, and for the current set if some of its pins are missing.
 void pins_clean_up(void);
 
 #endif

@@ -132,7 +132,7 @@ struct vcpu_state {
 // is all processes of one user, service or VM.
 struct budget {
 	uint32_t vcpus;
-	uint32_t reports; // how many reports the group made since user space last had read them all
+	uint32_t reports; // the group's reports; restarts at 0 when user space has read them all
 	uint64_t last;	  // the position in the ring buffer at which the group's last report ends
 };
 
@@ -155,9 +155,9 @@ struct {
 	__uint(max_entries, 1024 * 1024);
 } events SEC(".maps");
 
-// User space reads the maps counts and settings through mmap(2) instead of bpf(2), because while a
-// thread is preempted in a bpf(2) call for a map, the kernel skips all kprobe programs on the
-// thread's CPU.
+// While a thread is preempted in a bpf(2) call for a map, the kernel skips all kprobe programs on
+// the thread's CPU. So user space reads the maps `counts` and `settings` through mmap(2) instead of
+// bpf(2).
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -336,10 +336,10 @@ static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 	return bpf_map_lookup_elem(&vcpu_states, &vcpu);
 }
 
-// Fills *vcpu from KVM's memory. Takes the guest's XCR0 from the first CPUID entry that holds an
-// XCR0, as KVM does. KVM stores the CPUID tables of KVM_SET_CPUID and of KVM_SET_CPUID2 in the same
-// form. In KVM's memory, an empty CPUID table looks like a missing table. So on_cpuid_taken() notes
-// empty tables.
+// Fills *vcpu from KVM's memory. Takes the guest's xfeatures from the first CPUID entry that lists
+// xfeatures, as KVM does. KVM stores the CPUID tables of KVM_SET_CPUID and of KVM_SET_CPUID2 in the
+// same form. In KVM's memory, an empty CPUID table looks like a missing table. So on_cpuid_taken()
+// notes empty tables.
 //
 // read_vcpu is a global function, because the BPF verifier checks a global function only once, but
 // a static function at each call. A global function must not take a pointer to struct kvm_vcpu, so
@@ -408,8 +408,8 @@ static __always_inline struct host_event *reserve_event(bool is_first)
 }
 
 // Describes the VMM in the report, because another process may have the VMM's pid when `xsaveshim
-// host watch` reads the report. If a page of the VMM's command line is not in memory, the read
-// fails without a page fault, so no VMM can delay this program.
+// host watch` reads the report. If a page of the VMM's command line is not in memory,
+// bpf_probe_read_user() fails instead of waiting for the page, so no VMM can delay this program.
 static __always_inline void read_process(struct host_event *event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -601,8 +601,8 @@ static __always_inline struct payload_parts read_parts(const struct call *call)
 }
 
 // With --refused=abort, kills the VMM if the reason why KVM refused the call is known. If KVM
-// refused only FP and SSE, spares the VMM until the vCPU's next watched call, because
-// libxsaveshim.so in the VMM may make KVM accept FP and SSE: see end_unrescued_vmm().
+// refused a payload only because of FP or SSE, spares the VMM until the vCPU's next watched call,
+// because libxsaveshim.so in the VMM may make KVM accept FP and SSE: see end_unrescued_vmm().
 static __always_inline void
 end_refused_vmm(int error, struct refusal refusal, struct vcpu_state *state)
 {
@@ -718,7 +718,7 @@ static __always_inline bool is_of(const struct mark *mark, const struct call *ca
 }
 
 // Counts a call whose exit no program saw. If the call was KVM_SET_XSAVE, it is unknown whether KVM
-// loaded the payload, so on_exit_missed forgets which xfeatures the programs dropped earlier.
+// loaded the payload, so on_exit_missed clears the member `dropped` of the vCPU's state.
 static __always_inline void on_exit_missed(struct kvm_vcpu *vcpu, const struct mark *mark)
 {
 	struct vcpu_state *state = get_state(vcpu);
@@ -790,10 +790,10 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 	return true;
 }
 
-// If KVM refuses only FP and SSE, libxsaveshim.so in the VMM adds FP and SSE to the guest's CPUID
-// table with KVM_SET_CPUID2, and then repeats KVM_SET_XSAVE. This function runs at the vCPU's first
-// watched call after the refusal. It kills the VMM if this call is not KVM_SET_XSAVE, and if the
-// VMM has not set a CPUID table since the refusal.
+// If KVM refuses a payload only because of FP or SSE, libxsaveshim.so in the VMM adds FP and SSE to
+// the guest's CPUID table with KVM_SET_CPUID2, and then repeats KVM_SET_XSAVE. So at the vCPU's
+// first watched call (see is_watched()) after the refusal, end_unrescued_vmm kills the VMM, unless
+// this call is KVM_SET_XSAVE or the VMM has set the vCPU's CPUID table since the refusal.
 static __always_inline void end_unrescued_vmm(const struct call *call)
 {
 	struct vcpu_state *state = get_state(call->vcpu);
@@ -805,9 +805,10 @@ static __always_inline void end_unrescued_vmm(const struct call *call)
 		end_vmm();
 }
 
-// Returns true if this set of programs must trim this vCPU's payloads without marks and reports: if
-// the vCPU belongs to a probe VM (shared/probe_vm.h), or if is_newest() is false. If counts_probe
-// is true, counts the call of a probe VM in counts[what].
+// Returns true if this set of programs must trim this vCPU's payloads without marks and reports:
+// either because the vCPU belongs to a probe VM (shared/probe_vm.h), or because another set counts
+// and reports (is_newest() is false). If counts_probe and is_newest() are true, counts the call of
+// a probe VM in counts[what].
 static __always_inline bool is_quiet(struct kvm_vcpu *vcpu, bool counts_probe, enum host_count what)
 {
 	bool is_old = !is_newest();
@@ -832,8 +833,8 @@ static __always_inline void enter(const struct call *call, enum program program)
 	if (call->ioctl != KVM_SET_XSAVE)
 		return;
 	// If the mark says that xsaveshim_entry and xsaveshim_again have seen the call,
-	// xsaveshim_entry has already trimmed the payload. But the mark may be left over from an
-	// earlier call with the same argument, so is_untrimmed() reads the payload.
+	// xsaveshim_entry has trimmed the payload, unless the mark is left over from an earlier
+	// call with the same argument. So is_untrimmed() reads the payload.
 	if (mark && mark->programs == (BY_ENTRY | BY_AGAIN) &&
 	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
 		return;
@@ -875,7 +876,8 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 }
 
 // xsaveshim_entry saves each register that it uses. For a call that is not watched, xsaveshim_entry
-// spends most of its time on these saves. noinline makes xsaveshim_entry use few registers.
+// spends most of its time on these saves. Because enter_watched is not inlined, xsaveshim_entry
+// uses few registers.
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -951,7 +953,7 @@ static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t
 	return file && vcpu_operations && BPF_CORE_READ(file, f_op) == vcpu_operations ? file : 0;
 }
 
-// noinline makes xsaveshim_ret use few registers: see enter_watched().
+// Because leave_fd is not inlined, xsaveshim_ret uses few registers: see enter_watched().
 static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int result)
 {
 	struct file *file = vcpu_file(bpf_get_current_task_btf(), fd);

@@ -20,11 +20,11 @@ enum host_exit { HOST_EXIT_FEXIT, HOST_EXIT_KRETPROBE };
 struct host_settings {
 	uint32_t trim; // enum trim
 	uint32_t exit; // enum host_exit
-	bool abort;    // --refused=abort: end a VMM whose payload KVM refuses
+	bool abort;    // --refused=abort: kill a VMM after a refused call or a loss of state
 	struct host_caps caps;
 	uint64_t generation; // the number of this set of programs: see HOST_COUNT_GENERATION
 
-	// The limits for each group, which is all processes of one user, service or VM.
+	// The limits for each group. A group is all processes of one user, service or VM.
 	uint32_t group_vcpus;	// how many entries of the BPF map vcpu_states the group may use
 	uint32_t group_reports; // how many reports of the group may wait in the ring buffer
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Checks whether this kernel and this process meet the host mode's requirements. Each function
-// returns NULL if nothing is missing, and otherwise one line that says what is missing and what to
-// do. The next call overwrites that line.
+// Checks whether this kernel and this process meet the host mode's requirements. If nothing is
+// missing, a function returns NULL. If something is missing, the function returns one line that
+// says what is missing and what to do. The next call of either function may overwrite the line.
 #ifndef XSAVESHIM_HOST_REQUIREMENTS_H
 #define XSAVESHIM_HOST_REQUIREMENTS_H
 

@@ -186,9 +186,8 @@ void retire(const char *directory)
 	snprintf(retired, sizeof(retired), BPFFS "/" RETIRED "%" PRId64 "-%" PRIu64 "-%d-%u",
 		 seconds_since_boot(), key, getpid(), number++);
 	rename(directory, retired);
-	// As long as another set of programs is attached to the same kernel function,
-	// /proc/kallsyms lists an image of the function's trampoline, so it would be useless to
-	// wait until it lists none.
+	// If another set of programs is attached to the same kernel function, /proc/kallsyms keeps
+	// listing an image of the function's trampoline, so waiting would be useless.
 	if (key && images_are_listed() && !pins_are_complete(PINS) && wait_for_end_of_images(key))
 		release(key);
 }

@@ -48,8 +48,8 @@ static void close_vm(struct probe_vm *vm)
 
 // Loads an xfeature into the guest, takes the xfeature out of the guest's CPUID, and saves the
 // guest's XSAVE state (the payload). On a leaky kernel, the saved payload still has the xfeature.
-// Finally, loads a payload whose XSTATE_BV has an xfeature that the guest lacks, to see whether the
-// host mode clears this bit of XSTATE_BV.
+// Finally, loads a payload whose XSTATE_BV has the bit of an xfeature that the guest lacks, to see
+// whether the host mode clears this bit.
 static bool probe(struct selftest *selftest, const struct probe_vm *vm)
 {
 	uint64_t optional = selftest->supported & ~XFEATURE_FPSSE;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Creates a small VM, saves a payload (an XSAVE state) from it, and loads a payload into it. Finds
-// out whether these two payloads keep xfeatures that the VM's guest lacks.
+// Creates a small VM to find out two things. Does a payload (an XSAVE state) that KVM saves from
+// the VM have xfeatures that the guest lacks? If a payload with an xfeature that the guest lacks is
+// loaded into the VM, does the host mode clear the xfeature's bit in the payload's XSTATE_BV?
 #ifndef XSAVESHIM_HOST_SELFTEST_H
 #define XSAVESHIM_HOST_SELFTEST_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-// One self-test makes this number of calls of KVM_SET_XSAVE and KVM_GET_XSAVE (or KVM_GET_XSAVE2).
-// The BPF programs count these calls.
+// One self-test calls KVM_SET_XSAVE twice, and KVM_GET_XSAVE (or KVM_GET_XSAVE2) once. The BPF
+// programs count these calls.
 #define SELFTEST_CALLS 3
 
 struct selftest {

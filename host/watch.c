@@ -30,9 +30,9 @@
 
 // Each check of the host mode creates a VM, and each new VM wakes udev. On a host without other
 // VMs, this VM also makes KVM switch virtualization on and off on every CPU. So the watcher checks
-// the host mode when the watcher starts, on SIGHUP, and when a member of struct conditions has
-// changed. Otherwise, the watcher waits CHECK_SECONDS between two checks (INACTIVE_CHECK_SECONDS if
-// BPF programs are attached, but the host mode is not active).
+// the host mode only when the watcher starts, on SIGHUP, when a member of struct conditions has
+// changed, and CHECK_SECONDS after the last check (INACTIVE_CHECK_SECONDS after it if BPF programs
+// are attached, but the host mode is not active).
 #define LOOK_SECONDS 5
 #define CHECK_SECONDS 600
 #define INACTIVE_CHECK_SECONDS 60
@@ -265,9 +265,9 @@ static void follow(struct watcher *watcher, const struct attachment *attachment)
 	watcher->program = attachment->program;
 }
 
-// Writes event=overload if any of these have occurred since this function last ran: reports that
-// found no place in the ring buffer, events of vCPUs that have no place in the table of vCPUs, and
-// calls that have no place in the table of calls in progress.
+// Writes event=overload if, since this function last ran, the BPF programs found no place for a
+// report in the ring buffer, for a vCPU in the table of vCPUs, or for a call in the table of calls
+// in progress.
 static void report_overload(struct watcher *watcher)
 {
 	static const struct {

@@ -44,11 +44,11 @@ typedef int ioctl_fn(int fd, unsigned long request, ...);
 static ioctl_fn start_and_call;
 
 // The ioctl() that this library's ioctl() calls: usually libc's, or that of another interposing
-// library. The first value of next_ioctl is start_and_call, because another library's constructor
-// may call ioctl() before this library's constructor has run. After this library's constructor, a
-// signal handler may call ioctl(), because ioctl() then no longer calls dlsym(), which is not
-// async-signal-safe. next_ioctl need not be atomic, because the library writes next_ioctl before
-// there are threads.
+// library. At first, next_ioctl is start_and_call, which initialises the library: another library's
+// constructor may call ioctl() before this library's constructor has run. After this library's
+// constructor, ioctl() is safe in a signal handler, because ioctl() then no longer calls dlsym(),
+// which is not async-signal-safe. next_ioctl need not be atomic, because the library writes
+// next_ioctl before there are threads.
 __attribute__((used)) static ioctl_fn *next_ioctl = start_and_call;
 
 static struct vcpus vcpus;
@@ -102,8 +102,8 @@ __attribute__((constructor)) static void start(void)
 	atomic_store_explicit(&kvm_xfeatures, host_xcr0, memory_order_relaxed);
 	settings_load(&settings);
 	record_publish(&record, &settings);
-	// If a program calls ioctl() from its .preinit_array, start() runs more than once. So close
-	// the log, which may have been opened since an earlier start().
+	// If a program calls ioctl() from its .preinit_array, start_and_call() makes start() run
+	// again. So close the log, which may have been opened since an earlier start().
 	log_close(&report_log);
 	log_init(&report_log, settings.log, settings.log_path, settings.log_level);
 	report_log.in_use = &record.log_in_use;
@@ -170,8 +170,8 @@ OUT_OF_LINE static struct vcpu query_vcpu(int fd, struct vcpu vcpu)
 // The library may not know that a descriptor refers to a vCPU: the descriptor may be a duplicate,
 // or come from another process. If the VMM sets a vCPU's CPUID table through a duplicate, the
 // library does not learn the table for the vCPU's other descriptors. So if the library knows no
-// table for a descriptor, the library queries KVM each time. It does not store the answer, because
-// the VMM may change the table through a duplicate.
+// table for a descriptor, each call of this function queries KVM. The library does not store KVM's
+// answer, because the VMM may later change the table through a duplicate.
 static struct vcpu vcpu_of_fd(int fd)
 {
 	struct vcpu vcpu = vcpus_get(&vcpus, fd);
@@ -271,8 +271,8 @@ static void report_registers(struct report_line *line, const void *argument)
 }
 
 // If KVM refused one MSR, returns a bit for this MSR; if KVM refused the whole call, a bit for the
-// ioctl. vcpus_count(), which limits how often the library reports, allows a report for each bit
-// that no earlier refusal of the vCPU had.
+// ioctl. vcpus_count(), which limits how often the library reports, always allows a report of a
+// bit that is new for the vCPU.
 static uint64_t state_bit(size_t call, struct state_refusal refusal)
 {
 	if (!refusal.msrs)
@@ -350,9 +350,9 @@ static int create_vcpu(int fd, unsigned long request, void *argument)
 {
 	int vcpu_fd;
 
-	// `xsaveshim status` reads the record. Update the record before KVM creates the vCPU.
-	// Otherwise, `xsaveshim status` could find the vCPU before the record says that the VMM has
-	// one.
+	// `xsaveshim status` reads from the record whether the VMM has a vCPU. Update the record
+	// before KVM creates the vCPU, so that `xsaveshim status` never finds a vCPU that is not
+	// yet in the record.
 	record_vcpu(&record);
 	vcpu_fd = next_ioctl(fd, request, argument);
 	if (vcpu_fd >= 0)
@@ -479,7 +479,8 @@ OUT_OF_LINE static void report_widened(struct vcpu_call call, enum widened widen
 }
 
 // Loads a payload that KVM refuses because the guest's CPUID does not enumerate FP or SSE. missing:
-// those of FP and SSE that the guest's CPUID lacks. Returns true if KVM has loaded the payload.
+// those of FP and SSE that the guest's CPUID lacks. Returns true if KVM has loaded the payload,
+// and then accepted the vCPU's original CPUID table again.
 static bool load_widened(struct vcpu_call call, unsigned long request, void *payload,
 			 uint64_t missing)
 {
@@ -504,18 +505,18 @@ static bool ends_vmm(struct vcpu vcpu, struct refusal refusal)
 	return settings.refused == REFUSED_ABORT && policy_ends_vmm(settings.trim, vcpu, refusal);
 }
 
-// Ends the VMM, because its guest would otherwise run on without the saved state. The exit status
-// is 1, as when QEMU 8.2 or later ends by itself because KVM refused a payload. The library does
-// not call exit(), because an atexit handler may need a lock that this thread holds.
+// Ends the VMM, so that its guest does not run on without a part of its saved state. The exit
+// status is 1, as when QEMU 8.2 or later ends by itself because KVM refused a payload. The library
+// does not call exit(), because an atexit handler may need a lock that this thread holds.
 static _Noreturn void end_vmm(void)
 {
 	_exit(1);
 }
 
 // Handles a payload that KVM refused. If KVM refused only FP and SSE, and the settings let the
-// library trim, loads the payload again with a CPUID table that enumerates FP and SSE. If the
-// payload is not loaded then, reports the refusal, and ends the VMM if ends_vmm() returns true.
-// Returns the result that the VMM gets from KVM_SET_XSAVE.
+// library trim, loads the payload again with a CPUID table that enumerates FP and SSE. Unless
+// this succeeds, reports the refusal, and ends the VMM if ends_vmm() returns true. Returns the
+// result that the VMM gets from KVM_SET_XSAVE.
 OUT_OF_LINE static int handle_refusal(struct vcpu_call call, unsigned long request, void *payload,
 				      int result)
 {
@@ -571,7 +572,7 @@ static int set_xsave(int fd, unsigned long request, void *payload)
 // Handles an XCR0 that the VMM has set with KVM_SET_XCRS. The guest had this XCR0 when the VMM
 // saved the guest. If the library dropped an xfeature of this XCR0 from the payload that the VMM
 // loaded before KVM_SET_XCRS, the xfeature's state is lost. In later payloads of the vCPU, the
-// library allows all xfeatures of this XCR0, even those that the guest's CPUID does not enumerate.
+// library keeps all xfeatures of this XCR0, even those that the guest's CPUID does not enumerate.
 OUT_OF_LINE static void handle_xcr0_taken(struct vcpu_call call, uint64_t xcr0)
 {
 	uint64_t lost = policy_lost(vcpus_dropped(&vcpus, call.fd), xcr0);
@@ -639,8 +640,8 @@ static const struct {
 	unsigned int command;
 	int (*handle)(int fd, unsigned long request, void *argument);
 } watched[256] = {
-	// Without this row, the request 0 would match index 0. This row matches no request, because
-	// the lowest byte of UINT32_MAX is not 0.
+	// Without this row, watched[0].command would be 0, and the request 0 would match. This row
+	// matches no request, because the lowest byte of UINT32_MAX is not 0.
 	[0] = {UINT32_MAX, NULL},
 	[_IOC_NR(KVM_CREATE_VCPU)] = {KVM_CREATE_VCPU, create_vcpu},
 	[_IOC_NR(KVM_SET_CPUID)] = {KVM_SET_CPUID, set_cpuid},

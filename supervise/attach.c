@@ -19,9 +19,8 @@
 //      listener (close-on-exec)                    answers notifications until the last process
 //                                                  with the filter has exited
 //
-// The VMM's process forks the supervisor before it loads the filter, so that the filter does not
-// apply to the supervisor. The child of step 1 exits at once, so that the supervisor is not a child
-// of the VMM.
+// Step 1 comes before step 4, because the supervisor would otherwise inherit the filter. Step 1
+// forks the supervisor from a child that exits, so that the VMM has no child that it did not fork.
 #include "attach.h"
 
 #include <err.h>
@@ -78,9 +77,9 @@ static void close_inherited(int *socket)
 	*socket = dup2(*socket, STDERR_FILENO + 1);
 	if (*socket < 0)
 		fail("the supervisor cannot keep its socket to the VMM's process");
-	// The supervisor needs a kernel whose listener reports POLLHUP when the last process with
-	// the filter has exited. Linux 5.9 added this POLLHUP and close_range(). So close_range()
-	// fails on a kernel without this POLLHUP.
+	// The supervisor needs a kernel whose seccomp listener reports POLLHUP when the last
+	// process with the filter has exited. Linux 5.9 added this POLLHUP and close_range(). So
+	// close_range() fails on a kernel without this POLLHUP.
 	if (syscall(SYS_close_range, STDERR_FILENO + 2, ~0U, 0))
 		fail("the supervisor needs Linux 5.9 or later");
 	if (chdir("/"))
@@ -117,7 +116,7 @@ static int copy_listener(pid_t vmm, int number)
 
 // Asks the kernel never to kill the supervisor for lack of memory. The supervisor needs little
 // memory, and without a supervisor, the kernel would execute no further KVM_SET_XSAVE of the VMM.
-// The kernel accepts the value -1000 only from a process with CAP_SYS_RESOURCE.
+// The kernel accepts this request (-1000) only from a process with CAP_SYS_RESOURCE.
 static void escape_oom_killer(void)
 {
 	int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -143,8 +142,8 @@ static _Noreturn void be_supervisor(int socket, pid_t vmm, const struct settings
 }
 
 // The supervisor must not end before the last supervised VMM ends. So the supervisor ignores every
-// signal that can be ignored. Such signals may come from the terminal, or from a service manager
-// that stops the VMM.
+// signal that can be ignored. A signal may come from the terminal, or from a service manager that
+// stops the VMM.
 static void leave_session(void)
 {
 	setsid();
@@ -152,9 +151,9 @@ static void leave_session(void)
 		signal(number, SIG_IGN);
 }
 
-// Moves the socket fd to a number above those of the standard streams. If the VMM was started
-// without one of these streams, the stream's number must stay free. Otherwise the VMM or the
-// supervisor would use the socket as if it were the stream.
+// Moves the socket fd to a number above those of the standard streams. If `xsaveshim run` was
+// started without one of these streams, the socket may have got the stream's number. `xsaveshim
+// run` and the supervisor would then treat the socket as the stream.
 static int move_above_stdio(int fd)
 {
 	int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);

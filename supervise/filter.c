@@ -70,9 +70,8 @@ struct sock_fprog filter_make(void)
 
 // filter_load does not use libseccomp, because libseccomp before 2.6 cannot set WAIT_KILLABLE_RECV.
 // With this flag, only a fatal signal interrupts a call whose notification the supervisor has
-// received. filter_load sets no_new_privs only if the kernel otherwise refuses the filter, because
-// no_new_privs disables set-user-ID programs, and may keep a security module from confining the
-// VMM.
+// received. filter_load sets no_new_privs only if the kernel refuses the filter without it, because
+// no_new_privs disables set-user-ID programs and may keep a security module from confining the VMM.
 int filter_load(const struct sock_fprog *filter)
 {
 	// Without SPEC_ALLOW, Linux before 5.16 turns on mitigations against speculative execution

@@ -117,11 +117,11 @@ static const char *name_of(unsigned int request)
 	return "?";
 }
 
-// The guardian must end the process that made the notification's ioctl if this process has created
-// a vCPU and the ioctl is not KVM_CREATE_VCPU. open_victim then sets *process to the process's pid
-// and returns a pidfd. Otherwise, open_victim returns -1. After opening the pidfd, open_victim
-// checks that the process still waits in the ioctl. Without this check, the pidfd could refer to a
-// later process with the same pid.
+// If the process that made the notification's ioctl has created a vCPU, and the ioctl is not
+// KVM_CREATE_VCPU, the guardian must end this process. In this case, open_victim sets *process to
+// the process's pid and returns a pidfd. In every other case, open_victim returns -1. After opening
+// the pidfd, open_victim checks that the process still waits in the ioctl. Without this check, the
+// pidfd could refer to a later process with the same pid.
 static int open_victim(const struct seccomp_notif *notification, pid_t *process)
 {
 	struct caller caller = {.tid = (pid_t)notification->pid,

@@ -25,9 +25,9 @@
 
 #include "xsaveshim/settings.h"
 
-// Forks the guardian. Call guardian_start once, while this process has one thread and an open log.
-// vmm: the process that executes the VMM. unneeded: a descriptor that the guardian closes. If
-// guardian_start fails, the program ends with a message.
+// Forks the guardian. Call guardian_start once, after the log is open and while this process has
+// only one thread. vmm: the process that executes the VMM. unneeded: a descriptor that the guardian
+// closes. If guardian_start fails, the program ends with a message.
 void guardian_start(int listener, const struct settings *settings, pid_t vmm, int unneeded);
 
 // Returns a slot: memory in which a thread of the supervisor receives its notifications. Returns

@@ -40,10 +40,10 @@ static const struct settings *settings;
 static struct tracked *tracked;
 static struct xsaveshim_record *record;
 
-// If the supervisor cannot query KVM, host.xfeatures is the CPU's XCR0. The supervisor cannot
-// see whether a VMM has the permission to use AMX. So host.xcr0 stays 0, and policy_diagnose never
-// finds that a VMM lacks this permission. This does no harm, because KVM accepts a CPUID table with
-// AMX only from a VMM that has this permission.
+// host.xfeatures: the xfeatures that KVM supports; if the supervisor cannot query KVM, the CPU's
+// XCR0. host.xcr0 stays 0: the supervisor cannot see whether a VMM has the permission to use AMX,
+// and with 0, policy_diagnose never finds that a VMM lacks this permission. This does no harm,
+// because KVM accepts a CPUID table with AMX only from a VMM that has this permission.
 static struct host_caps host;
 
 static struct vcpu_call vcpu_call(const struct call *call, struct vcpu vcpu)
@@ -77,8 +77,8 @@ static void report_not_readable(struct call *call)
 	call->owner = tracked_owner(tracked, &call->caller);
 	if (!caller_waits(&call->caller))
 		return;
-	// Give each kind of ioctl its own bit, so that the rate limit allows a report of the first
-	// failure of each kind.
+	// The rate limit allows every report with a new bit. So give each kind of ioctl its own
+	// bit: the first failure of each kind is then reported.
 	times = tracked_count_not_readable(
 		tracked, call->owner, UINT64_C(1) << (_IOC_NR(call->request) & 63));
 	if (!times)
@@ -222,7 +222,7 @@ struct xsave_events {
 	struct refusal refusal; // the reasons for which KVM may refuse the payload
 	uint32_t refused_count;
 	bool ends_vmm;
-	uint64_t lacking; // the payload's xfeatures in earlier CPUID tables, not in the latest
+	uint64_t lacking; // the payload's xfeatures that are only in earlier CPUID tables
 	uint32_t lacking_count;
 };
 
@@ -284,10 +284,9 @@ static void report_xsave_events(const struct call *call, const struct xsave_even
 }
 
 // Counts the events of a payload whose XSTATE_BV is now trim.after. Counts the payload as refused
-// only if KVM refuses it whatever xfeatures the guest has. A payload may have xfeatures that are in
-// an earlier CPUID table of the vCPU, but not in the latest. Such a payload does not count as
-// refused, because if KVM refused the latest table, the earlier table applies, and KVM accepts the
-// payload.
+// only if KVM refuses it whatever xfeatures the guest has. If a payload has xfeatures that are in
+// an earlier CPUID table of the vCPU, but not in the latest, it does not count as refused: KVM may
+// have refused the latest table. The earlier table then applies, and KVM accepts the payload.
 static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *vcpu,
 			      unsigned char *head)
 {
@@ -309,9 +308,9 @@ static void note_xsave_events(struct xsave_events *events, struct tracked_vcpu *
 		record_event(record, RECORD_REFUSED);
 		events->refused_count =
 			count(vcpu, TRACKED_REFUSED, policy_refused_xfeatures(events->refusal));
-		// If the supervisor knows no CPUID table of the vCPU, the vCPU may belong to
-		// another process. KVM then fails the call whatever the payload is, so the
-		// supervisor does not end the VMM.
+		// If no CPUID table of the vCPU is known, the supervisor does not end the VMM: the
+		// vCPU may belong to a process that shares no memory with the calling thread, and
+		// KVM then fails the call whatever the payload is.
 		events->ends_vmm =
 			settings->refused == REFUSED_ABORT && vcpu->vcpu.knowledge == VCPU_XCR0 &&
 			policy_ends_vmm(settings->trim, vcpu->vcpu, events->refusal);
@@ -357,11 +356,11 @@ static void before_set_xsave(struct call *call)
 
 // ---- KVM_SET_XCRS ----
 
-// With KVM_SET_XCRS, the VMM passes the XCR0 that the guest had enabled when the VMM saved the
-// guest. If the supervisor dropped an xfeature of this XCR0 from the payload, the xfeature's state
-// is lost. In later payloads of the vCPU, the supervisor allows the xfeatures of this XCR0 that are
-// not lost, even those that the guest's CPUID does not enumerate. The supervisor cannot see whether
-// KVM_SET_XCRS succeeds, and assumes success.
+// With KVM_SET_XCRS, the VMM passes the XCR0 of the saved guest. If the supervisor dropped an
+// xfeature of this XCR0 from the vCPU's last payload, the xfeature's state is lost. In later
+// payloads of the vCPU, the supervisor allows the xfeatures of this XCR0 that are not lost, even
+// those that the guest's CPUID does not enumerate. The supervisor cannot see whether KVM_SET_XCRS
+// succeeds, and assumes success.
 static void before_set_xcrs(struct call *call)
 {
 	struct kvm_xcrs xcrs = {0};

@@ -25,7 +25,7 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-// The stack size of a thread, which may read a CPUID table of 10 KiB onto its stack.
+// The stack size of each thread. A thread may read a CPUID table of 10 KiB onto its stack.
 #define STACK_SIZE (256 << 10)
 
 // A thread that has answered a notification exits if at least IDLE_MAX other threads wait for a
@@ -53,10 +53,10 @@ static void set_events(int operation, int fd, uint32_t flags)
 		fail();
 }
 
-// Waits for an event, and receives a notification into the slot. Returns false if there is no
-// notification, for example because the event was the exit of a VMM's process. Because of
-// EPOLLONESHOT, epoll wakes only one of the threads that wait for the listener. This thread
-// receives the notification, and then lets epoll wake the next thread.
+// Waits for a notification, or for the exit of a VMM's process. Returns true if it has received a
+// notification into *slot. Because of EPOLLONESHOT, epoll wakes only one of the threads that wait
+// for the listener. This thread receives the notification, and then lets epoll wake the next
+// thread.
 static bool receive(struct seccomp_notif *slot)
 {
 	struct epoll_event event;
@@ -69,7 +69,7 @@ static bool receive(struct seccomp_notif *slot)
 		return false;
 	}
 	if (event.events & EPOLLHUP)
-		_exit(0); // the last process with the filter has exited
+		_exit(0); // the last process with the seccomp filter has exited
 	memset(slot, 0, sizeof(*slot));
 	is_received = !seccomp_notify_receive(listener, slot);
 	// ENOENT: the thread that made the ioctl was killed before the supervisor received the
@@ -82,9 +82,9 @@ static bool receive(struct seccomp_notif *slot)
 
 static void start_thread(void);
 
-// Answers one notification. After every answer, the kernel executes the VMM's ioctl. For any length
-// of time, a VMM can block the thread that handles its ioctl. So if no other thread waits for a
-// notification, this thread starts one before it handles the ioctl.
+// Answers one notification. After every answer, the kernel executes the VMM's ioctl. While a thread
+// handles a VMM's ioctl, the VMM can block the thread for any length of time. So if no other thread
+// waits for a notification, this thread starts another thread before it handles the ioctl.
 static void serve_one(struct seccomp_notif *slot)
 {
 	struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};

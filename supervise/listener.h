@@ -6,8 +6,8 @@
 
 #include "tracked.h"
 
-// Answers the notifications. Ends the program when the last process with the seccomp filter has
-// exited. Ends the program with a message if the listener fails.
+// Answers the notifications. Ends the program when the last process with the seccomp filter that
+// notifies the listener has exited. Ends the program with a message if the listener fails.
 _Noreturn void listener_serve(int listener, struct tracked *tracked);
 
 #endif

@@ -64,7 +64,7 @@ int remote_vcpu_id(pid_t tid, int fd)
 bool remote_process(pid_t tid, pid_t *process, pid_t *parent)
 {
 	char path[64];
-	char text[512]; // large enough for the file's lines up to PPid:
+	char text[512]; // holds the lines of /proc/TID/status up to PPid:
 	const char *pid_line, *parent_line;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", tid);

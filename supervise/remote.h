@@ -8,8 +8,8 @@
 //
 // The other process can block most remote_ functions for as long as it wants. For example, the
 // process can provide its memory by userfaultfd or FUSE, and never deliver the page that
-// remote_read needs. Or the process can stay in execve(2), whose kernel lock some of the functions
-// need. So never call a remote_ function while you hold a lock.
+// remote_read needs. Or the process can stay in execve(2). The kernel then holds a lock that some
+// of the functions need. So never call a remote_ function while you hold a lock.
 #ifndef XSAVESHIM_REMOTE_H
 #define XSAVESHIM_REMOTE_H
 
@@ -23,8 +23,9 @@ bool remote_read(pid_t tid, uint64_t address, void *to, size_t size);
 
 // Opens the thread's memory for remote_memory_write. The returned descriptor refers to the memory
 // of the program that the thread runs now, even if the thread later executes another program. Call
-// caller_waits after remote_memory_open. If caller_waits returns true, the descriptor refers to the
-// memory of the program whose ioctl waits for the supervisor's answer.
+// caller_waits after remote_memory_open. If it returns true, the thread still waited for the answer
+// to its ioctl when the memory was opened, so the descriptor refers to this thread's memory. If it
+// returns false, the tid may have belonged to another thread: close the descriptor, write nothing.
 int remote_memory_open(pid_t tid);
 
 // Writes size bytes to address. memory: the descriptor that remote_memory_open returned;

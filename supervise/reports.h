@@ -13,8 +13,8 @@
 #include "xsaveshim/settings.h"
 
 // Opens the log that the settings name, and reports the settings' problems. vmm: the VMM's pid, the
-// value of pid= in these reports. in_use: where the log notes which target or fallback takes its
-// lines (log.h). Returns true if the log may write to standard error.
+// value of pid= in these reports. in_use: the log stores in *in_use where its lines go, for
+// example to syslog (log.h). Returns true if the log may write to standard error.
 bool reports_open(const struct settings *settings, pid_t vmm, _Atomic uint32_t *in_use);
 
 bool reports_take(enum log_level level);

@@ -6,8 +6,8 @@
 // The kernel does not tell the supervisor when the VMM closes a descriptor. So a thread of the
 // supervisor checks whether the VMM's process or an owner (a process that has created a vCPU) still
 // has the file open as its standard error. The thread checks soon after each seccomp notification,
-// and then at growing intervals. If a process makes the check block, the checking thread waits for
-// the process, and a report waits at most a second.
+// and then at growing intervals. If a process makes the check block, only the checking thread
+// waits for the process. A report waits at most a second for the check.
 //
 // Any thread may call stderr_check_soon at any time. Only one thread at a time may call the other
 // functions.
@@ -27,8 +27,8 @@ void stderr_start(struct tracked *tracked, pid_t vmm);
 void stderr_check_soon(void);
 
 // Makes the thread check standard error now, and waits at most a second for the end of the check.
-// The check closes the supervisor's standard error if a process has created a vCPU, and if neither
-// such a process nor the VMM's process still has this file open as its standard error.
+// The check closes the supervisor's standard error if at least one process has created a vCPU, and
+// if this file is no longer the standard error of any of these processes or of the VMM's process.
 void stderr_check_now(void);
 
 // If standard error is a full pipe, waits at most a second until a reader has read from the pipe.

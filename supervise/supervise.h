@@ -11,10 +11,10 @@
 #include "xsaveshim/settings.h"
 
 // Opens the log that the settings name. Starts the guardian, a process that acts if the supervisor
-// dies (guardian.h). Publishes the record that `xsaveshim status` reads. program: the VMM's
-// program, for the report event=run. reason: why `xsaveshim run` chose the supervisor, for the same
-// report. listener: the descriptor at which the kernel's seccomp notifications arrive. socket: the
-// supervisor's socket to the VMM's process; the guardian inherits a copy, and closes the copy.
+// dies (guardian.h). Publishes the record that `xsaveshim status` reads. program, reason: for
+// the report event=run, the VMM's program and why `xsaveshim run` chose the supervisor. listener:
+// the descriptor at which the kernel's seccomp notifications arrive. socket: the supervisor's
+// socket to the VMM's process; the guardian inherits a copy, and closes the copy.
 void supervise_prepare(int listener, int socket, const struct settings *settings, pid_t vmm,
 		       const char *program, const char *reason);
 

@@ -105,7 +105,7 @@ static void forget(struct tracked *tracked, struct tracked_process *process)
 	free(process);
 }
 
-// Forgets each tracked process, other than except, that has no pidfd and has exited. The kernel
+// Forgets each tracked process that has no pidfd and has exited, but keeps *except. The kernel
 // tells the supervisor only of the exits of processes with a pidfd.
 static void
 forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_process *except)
@@ -119,7 +119,7 @@ forget_exited_without_pidfd(struct tracked *tracked, const struct tracked_proces
 	}
 }
 
-// Stores pidfd as the process's pidfd. pidfd may be -1. Closes pidfd instead if the process already
+// Stores pidfd, or -1 for none, as the process's pidfd. Closes pidfd instead if the process already
 // has a pidfd, if pidfd is not below pidfd_limit, or if epoll_ctl(2) fails.
 static void take_pidfd(struct tracked *tracked, struct tracked_process *process, int pidfd)
 {
@@ -155,7 +155,8 @@ void tracked_forget_exited(struct tracked *tracked)
 
 // remote_process reads /proc, which takes ten times as long as kcmp(2). So tracked_owner stores
 // each thread's owner, and usually reads /proc only once for each thread. tracked_owner reads /proc
-// more often if the owner's first thread has exited, or if the kernel was built without kcmp.
+// more often if the supervisor has no pidfd of the owner, if the owner's first thread has exited,
+// or if the kernel was built without kcmp.
 pid_t tracked_owner(struct tracked *tracked, const struct caller *caller)
 {
 	pid_t tid = caller->tid;
@@ -332,9 +333,9 @@ void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct ca
 	free(candidates);
 }
 
-// A caller's descriptor has the number of vcpu's descriptor, and is a duplicate of other's
-// descriptor. So the caller's descriptor may refer to either vCPU, and join adds the xfeatures that
-// the supervisor allows for other to those that it allows for vcpu.
+// Call join if vcpu->fd and other->fd refer to the same open file, because the VMM has made one a
+// duplicate of the other. The supervisor cannot tell which of the two vCPUs this is. So join
+// adds the xfeatures that the supervisor allows for other to those that it allows for vcpu.
 static void join(struct tracked_vcpu *vcpu, const struct tracked_vcpu *other)
 {
 	if (other->vcpu.knowledge != VCPU_XCR0)

@@ -8,8 +8,8 @@
 // - Which process owns the vCPU? KVM accepts an ioctl on a vCPU only from a process that shares
 //   memory with the creator of the VM. A process becomes an owner with its first KVM_CREATE_VCPU. A
 //   process that shares an owner's memory, such as a vfork() child, belongs to that owner. Any
-//   other process has no owner, for example a child that has only inherited the descriptors. If a
-//   process without an owner makes an ioctl on a vCPU, KVM fails the ioctl with EIO.
+//   other process has no owner, for example a child that has only inherited an owner's descriptors.
+//   If a process without an owner makes an ioctl on a vCPU, KVM fails the ioctl with EIO.
 // - Which vCPU is behind a descriptor? The supervisor identifies a vCPU by the owner, by the
 //   descriptor, and by the vCPU's id in /proc/PID/fd. A VMM may close a vCPU's descriptor. The
 //   kernel may then give the descriptor's number to a vCPU that has the same id in another VM.
@@ -19,11 +19,11 @@
 //   the supervisor's check and the creation of the vCPU.
 // - Is a descriptor a duplicate? kcmp() says whether two descriptors refer to the same open file.
 //   With dup2(), a VMM may replace a vCPU's descriptor by a duplicate of another vCPU's descriptor.
-//   In this case, the supervisor allows the xfeatures of both vCPUs.
+//   If both vCPUs have the same id, the supervisor then allows the xfeatures of both.
 // - Did KVM accept a vCPU's CPUID table? The supervisor does not know. So the supervisor allows the
 //   xfeatures of every CPUID table that the VMM passed for the vCPU. The guest never has more
-//   xfeatures than the supervisor allows. If the guest has fewer, KVM decides whether to accept the
-//   payload.
+//   xfeatures than the supervisor allows. If a payload has an allowed xfeature that the guest
+//   lacks, KVM decides whether to accept the payload.
 // - Has the owner exited, so that another process may have the owner's pid? The supervisor learns
 //   of the exit from the owner's pidfd.
 //
@@ -31,7 +31,8 @@
 // block a supervisor's thread that accesses the VMM's process. So no function accesses another
 // process while the function holds the lock. A caller is a thread that waits in an ioctl for the
 // supervisor's answer (remote.h). After an access to a caller's process, a function goes on only if
-// the caller still waits. If no memory can be allocated, the program ends.
+// the caller still waits, because otherwise another thread may have got the caller's tid. If no
+// memory can be allocated, the program ends.
 #ifndef XSAVESHIM_TRACKED_H
 #define XSAVESHIM_TRACKED_H
 
@@ -45,7 +46,8 @@
 #include "xsaveshim/policy.h"
 #include "xsaveshim/rate_limit.h"
 
-// The events of a vCPU. A rate limit (rate_limit.h) decides which of them the supervisor reports.
+// The kinds of events that the supervisor counts for each vCPU. A rate limit (rate_limit.h) decides
+// which events the supervisor reports.
 enum tracked_event {
 	TRACKED_TRIM,
 	TRACKED_NOT_WRITABLE,
@@ -84,12 +86,13 @@ struct tracked {
 	uint64_t serials; // how many serials were given to vCPUs
 	int exits;	  // an epoll descriptor: readable if a process with a pidfd has exited
 	int pidfd_limit;  // descriptors from this number on are for uses other than pidfds
-	// The latest known owners of threads. The index is a thread's tid modulo TRACKED_THREADS.
+	// A cache of the threads' owners. The index is a thread's tid modulo TRACKED_THREADS.
 	struct {
 		pid_t tid;
 		pid_t owner;
 	} threads[TRACKED_THREADS];
-	struct rate_limit not_readable; // for ioctls of threads without an owner
+	// Limits the reports that the memory of threads without an owner is not readable.
+	struct rate_limit not_readable;
 	// A bit for each pid: 1 if the process is an owner. The guardian process (guardian.h) reads
 	// owner_bits. owner_bits is NULL if there is no guardian.
 	unsigned char *owner_bits;
@@ -111,8 +114,8 @@ pid_t tracked_owner(struct tracked *tracked, const struct caller *caller);
 // thread's owner, or 0 if the thread no longer waits for the supervisor's answer.
 pid_t tracked_add_owner(struct tracked *tracked, const struct caller *caller);
 
-// Forgets each of the owner's vCPUs that has this id and whose descriptor the process of the thread
-// caller->tid has closed.
+// Forgets each of the owner's vCPUs that has this id, if the vCPU's descriptor is closed in the
+// process of the thread caller->tid.
 void tracked_forget_closed(struct tracked *tracked, pid_t owner, const struct caller *caller,
 			   int id);
 
@@ -128,11 +131,11 @@ void tracked_unlock(struct tracked *tracked);
 // Adds the xfeatures of one more CPUID table to the vCPU. The calling thread must hold the lock.
 void tracked_add_table(struct tracked_vcpu *vcpu, uint64_t guest_xcr0);
 
-// Counts an ioctl that the supervisor could not handle, because it could not access the process
-// that made the ioctl. owner: the pid of this process's owner, or 0 if it has no owner. bits: one
-// bit, a different bit for each kind of ioctl; the first ioctl of each kind is always reported
-// (rate_limit.h). Returns how many ioctls have been counted for this owner, or 0 if the rate limit
-// forbids a report.
+// Counts an ioctl that the supervisor could not handle, because the supervisor could not access the
+// process that made the ioctl. owner: the pid of this process's owner, or 0 if the process has no
+// owner. bits: one bit, a different bit for each kind of ioctl; the first ioctl of each kind is
+// always reported (rate_limit.h). Returns how many ioctls have been counted for this owner, or 0 if
+// the rate limit forbids a report.
 uint32_t tracked_count_not_readable(struct tracked *tracked, pid_t owner, uint64_t bits);
 
 // Returns the number of owners. Sets *pids to an array of the owners' pids. The calling function

@@ -24,8 +24,8 @@ boot_fleet() {
   local port=$((20000 + RANDOM % 10000)) name
   ssh-keygen -q -t ed25519 -N '' -f "$BATS_FILE_TMPDIR/key"
   mkdir -p "$BATS_FILE_TMPDIR/stage"/{srv,root,var/lib/prometheus/node-exporter}
-  # For each command that arrives over ssh, bash reads /root/.bashrc. The hosts would have a copy of this machine's file, which may
-  # be slow, so this line gives them an empty one.
+  # For each command that arrives over ssh, bash reads /root/.bashrc. Without this empty file, the hosts would see this machine's
+  # /root/.bashrc, which may be slow.
   : >"$BATS_FILE_TMPDIR/stage/root/.bashrc"
   cp "$BATS_FILE_TMPDIR/key" "$BATS_FILE_TMPDIR/key.pub" "$BATS_FILE_TMPDIR/stage/srv/"
   echo '[xsaveshim]' >"$BATS_FILE_TMPDIR/hosts"
@@ -61,14 +61,15 @@ teardown_file() {
   done
 }
 
-# Runs the collection's PLAYBOOK on the hosts, one host at a time, and checks that ansible-playbook exits with STATUS. Sets $output.
+# Runs the collection's PLAYBOOK on the hosts, and checks that ansible-playbook exits with STATUS. Sets $output. The playbook
+# rollout.yml changes one host at a time, because xsaveshim_serial is 1.
 play() { # STATUS PLAYBOOK [ARGUMENT...]
   run "-$1" timeout $((900 * ${XSTEST_SLOW:-1})) env HOME="$BATS_FILE_TMPDIR" ANSIBLE_COLLECTIONS_PATH="$BATS_FILE_TMPDIR" ANSIBLE_HOST_KEY_CHECKING=False ANSIBLE_NOCOLOR=1 \
     ANSIBLE_PIPELINING=True ANSIBLE_TIMEOUT=$((30 * ${XSTEST_SLOW:-1})) ansible-playbook -i "$BATS_FILE_TMPDIR/hosts" "xsaveshim.fleet.$2" \
     -e '{"xsaveshim_serial": [1, 1, 1]}' "${@:3}" 3>&-
 }
 
-# Checks that in the summary (PLAY RECAP) of the playbook that `play` ran last, the line of the host NAME matches PATTERN.
+# Checks the summary (PLAY RECAP) of the last `play`: the line of the host NAME must match PATTERN.
 assert_recap() { # NAME PATTERN
   grep -qE "^$1 +: .*$2" <<<"$output" || fail "expected of $1: $2" "$output"
 }

@@ -145,7 +145,7 @@ in_opt() { host env "PATH=/opt/sbin:$PATH" "$@"; }
   host systemctl daemon-reload
   host systemctl restart libvirtd
 
-  # xsaveshim-libvirt enable mistakes the comment that this line appends to the AppArmor policy for a rule about the library
+  # This line appends a comment to the AppArmor policy. xsaveshim-libvirt enable mistakes the comment for a rule about the library.
   echo "# $library" | host tee -a "$local_rules" >/dev/null
   run -1 in_opt xsaveshim-libvirt enable
   [[ $output == *"a probe domain started without $library"*'apparmor="DENIED"'*"undone"* ]] || fail "$output"

@@ -50,9 +50,9 @@ fuzz: $(addprefix $(FUZZ)/,$(FUZZERS)) ## run every fuzzer, FUZZ_SECONDS in all
 	@test/fuzz/run $(if $(FUZZ_RUNS),$(FUZZ_RUNS)x,$(FUZZ_SECONDS)) $(FUZZ) $(RESULTS)/fuzz.rows $(FUZZERS)
 
 # `make sanitize` runs the suites in SANITIZED twice: with everything built with ASan and UBSan, and with everything built with
-# TSan. It runs the suites in SANITIZED_COMMAND with only the command xsaveshim built with ASan and UBSan, and supervise.bats also
-# with this command built with TSan. Neither list has the suites that inspect built files (elf, install, packages), that load the
-# library into programs without a sanitizer (demo, libvirt, qemu, musl), or that measure times and memory (scale).
+# TSan. For the suites in SANITIZED_COMMAND, it builds only the command xsaveshim with ASan and UBSan. It runs supervise.bats once
+# more, with only this command built with TSan. Neither list has the suites that inspect built files (elf, install, packages), that
+# load the library into programs without a sanitizer (demo, libvirt, qemu, musl), or that measure times and memory (scale).
 SANITIZED := $(addprefix test/,core.bats oracle.bats shim.bats settings.bats kvm.bats faults.bats)
 SANITIZED_COMMAND := $(addprefix test/,probe.bats status.bats run.bats supervise.bats)
 
@@ -81,10 +81,10 @@ TESTS := $(wildcard test/*/*.c)
 SHELL_FILES = $(shell git ls-files | xargs awk \
 	'FNR == 1 && (/^\#!.*sh$$/ || FILENAME ~ /[.]ba(sh|ts)$$/) {print FILENAME} {nextfile}')
 LINT_FLAGS := -std=gnu11 $(CPPFLAGS) -Itest/include -isystem $(BUILD)/host
-# `make lint` suppresses the findings of cppcheck in CPPCHECK_TASTE. Some of them are false: cppcheck does not know that must()
-# (test/core/check.h) ends a test program, and that process_vm_readv() and bpf() fill buffers. Others are messages about cppcheck
-# itself, or concern shadowed names (gcc's -Wshadow finds them better), casts from integers to pointers, parameters whose types
-# libbpf prescribes for its callbacks, or matters of taste.
+# `make lint` suppresses the findings of cppcheck that CPPCHECK_TASTE lists. Some of them are false: cppcheck does not know that
+# must() (test/core/check.h) ends a test program, and that process_vm_readv() and bpf() fill buffers. Others are messages about
+# cppcheck itself, or concern shadowed names (gcc's -Wshadow finds them better), casts from integers to pointers, parameters whose
+# types libbpf prescribes for its callbacks, or matters of taste.
 CPPCHECK_TASTE := variableScope arrayIndexThenCheck shadowFunction shadowVariable normalCheckLevelMaxBranches \
 	nullPointerOutOfResources ctuuninitvar intToPointerCast constParameterPointer constVariable constParameterCallback
 CPPCHECK := cppcheck -q --std=c11 --error-exitcode=1 $(foreach finding,$(CPPCHECK_TASTE),--suppress=$(finding)) \
@@ -93,7 +93,7 @@ TIDY := clang-tidy --quiet --warnings-as-errors='*'
 TIDY_CHECKS := -*,clang-analyzer-*,-clang-analyzer-optin.*,-clang-analyzer-security.insecureAPI.*
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-valist.Uninitialized
 # Two more checks are off: StdCLibraryFunctions assumes failures that cannot happen (for example, that dirfd() fails for an open
-# directory), and Vfork forbids what the test VMM (test/vmm/vmm.c) does in vfork's child.
+# directory), and Vfork forbids that vfork's child calls functions, as it does in test/vmm/vmm.c.
 TIDY_CHECKS := $(TIDY_CHECKS),-clang-analyzer-unix.StdCLibraryFunctions,-clang-analyzer-unix.Vfork
 TIDY_SHIPPED := $(TIDY_CHECKS),bugprone-*,performance-*,portability-*,-bugprone-easily-swappable-parameters
 TIDY_SHIPPED := $(TIDY_SHIPPED),-bugprone-narrowing-conversions,-bugprone-suspicious-string-compare

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Unit tests of the core, the code in core/ that all modes share. Each test except the first runs the case of
-# the program build/test/core that has the test's title.
+# Unit tests of the core, the code in core/ that all modes share. Each test except the first passes its title
+# to the program build/test/core, which runs the case of this name.
 
 load lib
 
@@ -15,7 +15,7 @@ check() {
 @test "xsaveshim reads the guest's XCR0 from EAX (low half) and EDX (high half) of CPUID leaf 0xD, index 0" { check; }
 @test "to find the guest's XCR0, xsaveshim skips those CPUID entries of leaf 0xD that have KVM_CPUID_FLAG_SIGNIFCANT_INDEX and an index other than 0" { check; }
 @test "a CPUID entry of leaf 0xD without KVM_CPUID_FLAG_SIGNIFCANT_INDEX gives the guest's XCR0, whatever index the entry has" { check; }
-@test "if a CPUID table has several entries of leaf 0xD whose index is 0 or not significant, the first gives the guest's XCR0, even if this XCR0 is 0" { check; }
+@test "if several CPUID entries of leaf 0xD have index 0 or lack KVM_CPUID_FLAG_SIGNIFCANT_INDEX, the first of them gives the guest's XCR0, even if this XCR0 is 0" { check; }
 @test "to find the guest's XCR0, xsaveshim considers only one flag of a CPUID entry, KVM_CPUID_FLAG_SIGNIFCANT_INDEX" { check; }
 @test "if entry 256 of a CPUID table is leaf 0xD, xsaveshim reads this entry if nent (the number of entries) is 256, but not if nent is 255" { check; }
 @test "xsaveshim reads the guest's XCR0 correctly from a CPUID table at an odd address" { check; }
@@ -38,25 +38,25 @@ check() {
 @test "the library's vCPU table can store an entry for the lowest file descriptor, 0, and for the highest, 65535" { check; }
 @test "the library's vCPU table stores nothing for a file descriptor that is negative or above 65535" { check; }
 @test "the library's vCPU table has space for 4,096 vCPUs, and knows nothing about any further vCPU" { check; }
-@test "of a vCPU's events of one kind, the library reports the 1st, 10th, 100th and 1,000th, and each event with an xfeature that no earlier event had" { check; }
+@test "for each vCPU and kind of event, the library reports the events 1, 10, 100 and 1,000, and each event with an xfeature that no earlier event had" { check; }
 @test "if a new vCPU gets the descriptor number of a closed vCPU, the library discards the closed vCPU's data and event counts" { check; }
 @test "if a 32-bit event count is at its maximum, the count stays there, and xsaveshim reports only events with an xfeature that no earlier event had" { check; }
-@test "in an XSAVE payload, xsaveshim always allows FP and SSE, and also allows the xfeatures of the guest's XCR0" { check; }
-@test "in the XSAVE payload of a guest whose XCR0 is unknown, xsaveshim allows every xfeature" { check; }
+@test "in an XSAVE payload, xsaveshim always allows FP and SSE, and also the xfeatures that the guest's CPUID enumerates" { check; }
+@test "if xsaveshim knows no CPUID table of a guest, it allows every xfeature in the guest's XSAVE payload" { check; }
 @test "if the guest's CPUID enumerates an xfeature, a trim keeps the xfeature in the XSAVE payload" { check; }
 @test "if xsaveshim trims the same XSAVE payload twice, the second trim changes nothing" { check; }
 @test "XSAVESHIM_TRIM selects whether xsaveshim trims restored XSAVE payloads, saved ones, both or neither" { check; }
-@test "xsaveshim never trims the XSAVE payload of a guest whose XCR0 is unknown" { check; }
+@test "if xsaveshim knows no CPUID table of a guest, it never trims the guest's XSAVE payload" { check; }
 @test "if KVM refuses an XSAVE payload, xsaveshim gives as a reason the payload's xfeatures that the host lacks, except FP and SSE" { check; }
-@test "if KVM refuses an XSAVE payload and the guest's XCR0 is known, xsaveshim gives as a reason the payload's xfeatures that the guest lacks" { check; }
+@test "if KVM refuses an XSAVE payload and xsaveshim knows the guest's CPUID table, xsaveshim gives as a reason the payload's xfeatures that the guest lacks" { check; }
 @test "if KVM refuses an XSAVE payload in which XCOMP_BV or a reserved byte is not 0, xsaveshim gives that field as a reason" { check; }
 @test "if KVM refuses an XSAVE payload, xsaveshim gives a bad MXCSR as a reason only if XSTATE_BV has FP, SSE or AVX" { check; }
 @test "if KVM refuses an XSAVE payload, xsaveshim gives the guest's lack of FP and SSE as the reason only if there is no other reason" { check; }
-@test "the library adds FP and SSE to a guest's CPUID if KVM refused only these two xfeatures and XSAVESHIM_TRIM is restore or both; otherwise it adds nothing" { check; }
+@test "if KVM refused a payload only because of FP and SSE, the library adds both to the guest's CPUID, but adds nothing if XSAVESHIM_TRIM is save or none" { check; }
 @test "if KVM refuses an XSAVE payload with AMX, which the host has but the process may not use, xsaveshim gives the missing permission as the reason" { check; }
-@test "with XSAVESHIM_REFUSED=abort, a refused payload ends the VMM, unless the reason is unknown, or KVM refused only xfeatures that the guest lacks and that XSAVESHIM_TRIM forbids xsaveshim to trim" { check; }
+@test "with XSAVESHIM_REFUSED=abort, a refused payload ends the VMM except in two cases: the reason is unknown, or the only reason is xfeatures that the guest lacks but XSAVESHIM_TRIM forbids xsaveshim to trim" { check; }
 @test "if KVM refuses an XCR0, xsaveshim gives as the reason the xfeatures in this XCR0 that the guest or the host lacks" { check; }
-@test "if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows these xfeatures in later payloads; if a trim has dropped one of them before, xsaveshim counts it as lost" { check; }
+@test "if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows these xfeatures in later payloads; if an earlier trim dropped one of these xfeatures, xsaveshim counts this xfeature as lost" { check; }
 @test "if an ioctl fails with EBADF, ENOTTY or EIO, xsaveshim concludes that the file descriptor is not a vCPU of this process" { check; }
 @test "xsaveshim reports a trim in one line that names the dropped xfeatures" { check; }
 @test "if an XSAVE payload has xfeatures that the guest lacks, but XSAVESHIM_TRIM forbids the trim, xsaveshim reports event=would-trim" { check; }
@@ -80,8 +80,8 @@ check() {
 @test "if XSAVESHIM_LOG names a FIFO, xsaveshim refuses the FIFO, and writes the error and all reports to standard error" { check; }
 @test "if /dev/log is a stream socket, xsaveshim ends each report to this socket with a NUL byte" { check; }
 @test "with XSAVESHIM_LOG=syslog, if syslogd starts after xsaveshim has opened its log, syslogd gets the reports from then on" { check; }
-@test "if the log file's disk is full, a report goes to standard error, and the caller's errno does not change" { check; }
-@test "with XSAVESHIM_LOG=syslog, syslogd gets each report with the priority of its level; while no syslogd runs, reports go to standard error" { check; }
+@test "if the log file's disk is full, reports go to standard error, and xsaveshim leaves errno unchanged" { check; }
+@test "with XSAVESHIM_LOG=syslog, syslogd gets each report with the syslog priority for the report's level; while no syslogd runs, reports go to standard error" { check; }
 @test "with XSAVESHIM_LOG=stderr, reports go to standard error" { check; }
 @test "if a process starts with standard error closed, xsaveshim writes no report to a file that later gets descriptor 2" { check; }
 @test "with XSAVESHIM_LOG=none, xsaveshim opens no log and writes no report" { check; }
@@ -96,14 +96,14 @@ check() {
 @test "with XSAVESHIM_LOG=stderr, if standard error becomes /dev/null while the log is open, reports go to syslog" { check; }
 @test "with XSAVESHIM_LOG=stderr, if standard error is /dev/null from the start, reports go to syslog" { check; }
 @test "if the VMM reuses the log's descriptor number for another file, xsaveshim writes no report to that file" { check; }
-@test "the library's record in memory, which xsaveshim status reads, has the settings, and says whether the VMM has used a vCPU" { check; }
-@test "the record in memory, which xsaveshim status reads, has a count for each kind of event" { check; }
-@test "once the log is open, the record in memory, which xsaveshim status reads, says where the reports go" { check; }
+@test "the record that the command xsaveshim status reads from a VMM's memory has the settings, and says whether the VMM has used a vCPU" { check; }
+@test "the record that the command xsaveshim status reads from memory has a count for each kind of event" { check; }
+@test "once the log is open, the record that the command xsaveshim status reads from memory says where the reports go" { check; }
 @test "if the record in a VMM's memory is empty, or has another version than xsaveshim status expects, xsaveshim status takes no settings from the record" { check; }
-@test "if a setting in the record in a VMM's memory is out of range, xsaveshim status refuses the record; if the log path lacks a NUL, xsaveshim status shortens the path" { check; }
+@test "if the record in a VMM's memory has a setting out of range, xsaveshim status refuses the record; if the record's log path lacks a NUL, xsaveshim status shortens the path" { check; }
 @test "the defaults are XSAVESHIM_TRIM=restore, XSAVESHIM_REFUSED=abort, XSAVESHIM_LOG=stderr and XSAVESHIM_LOG_LEVEL=notice" { check; }
 @test "each setting accepts all of its values; for example, XSAVESHIM_TRIM accepts restore, save, both and none" { check; }
-@test "in struct settings, each setting has a field and an element of the array values, and both are the same memory" { check; }
+@test "in struct settings, each setting's field, such as trim, shares its memory with the setting's element in the array named values" { check; }
 @test "each setting's option and JSON key derive from its environment variable: XSAVESHIM_LOG_LEVEL has --log-level and log_level" { check; }
 @test "xsaveshim refuses an empty or misspelt value of a setting, for example Restore instead of restore" { check; }
 @test "xsaveshim accepts a log path of 4095 characters, and refuses a path of 4096" { check; }
@@ -111,8 +111,8 @@ check() {
 @test "if a settings file has two lines for one setting, xsaveshim uses the last line" { check; }
 @test "for each bad line of a settings file, xsaveshim records one problem and the line's number" { check; }
 @test "if a settings file contains a NUL byte, xsaveshim records one problem and uses nothing from the file" { check; }
-@test "if a settings file is one very long bad line, xsaveshim records one problem, and cuts off the end of a long key or value in this record" { check; }
-@test "a bad line of a settings file counts as one problem, whether or not the line fits into xsaveshim's buffer" { check; }
+@test "if a settings file is one very long bad line, xsaveshim records one problem, and only the start of a long key or value" { check; }
+@test "a bad line of a settings file counts as one problem, whether or not the line fits into xsaveshim's line buffer" { check; }
 @test "if the environment and the settings file have different values for a setting, xsaveshim uses the environment's value" { check; }
 @test "if the environment has a bad value and an unknown XSAVESHIM_ variable, xsaveshim records two problems, and uses the default instead of the bad value" { check; }
 @test "if an unknown XSAVESHIM_ variable in the environment has a very long name, xsaveshim records the problem with a shortened name" { check; }

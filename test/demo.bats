@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Tests of scripts/demo, which restores a guest twice: without libxsaveshim.so, the guest loses its registers or QEMU exits; with
-# libxsaveshim.so, the guest runs on intact. Also checks the messages of scripts/demo on a host that cannot run the demo.
+# Tests scripts/demo, which restores a leaky host's snapshot twice: without libxsaveshim.so, the guest loses its registers or QEMU
+# exits; with libxsaveshim.so, the guest runs on intact. Also tests the messages of scripts/demo on a host that cannot run the demo.
 # bats file_tags=kvm
 
 load lib
@@ -14,7 +14,7 @@ run_demo_after() { # COMMAND [WRAPPER...]
   run --separate-stderr unshare "${namespaces[@]}" bash -c "$1"' && shift && exec "$@"' bash "$@" "$repo/scripts/demo"
 }
 
-@test "scripts/demo builds xsaveshim and restores a guest: without the library, the guest loses registers or QEMU exits; with the library, the guest stays intact" {
+@test "scripts/demo builds xsaveshim and restores a leaky host's snapshot: without the library, the guest loses registers or QEMU exits; with the library, the guest stays intact" {
   need_kvm
   need_no_settings_file
   mkdir "$BATS_TEST_TMPDIR/clone"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-# Checks that the manual pages and the installed settings file name exactly the events, settings and xfeatures of the code. Also
-# checks that no page explains an event, a setting or an exit status a second time, that links lead to existing files and headings,
-# and that JSON examples are valid.
+# Checks that the manual pages name exactly the events, settings and xfeatures of the code, and that etc/xsaveshim.conf names every
+# setting. Also checks that no page explains an event, a setting or an exit status a second time, that links lead to existing files
+# and headings, and that JSON examples are valid.
 
 load lib
 

@@ -45,7 +45,7 @@ setup() {
   [[ ${lines[0]} == "scripts/setup: unknown purpose: nosuch" ]]
 }
 
-@test "if the test programs are older than their sources, a test suite refuses to run, and names the remedy make test-programs" {
+@test "if the test programs are older than their sources, a test suite fails and says to run make test-programs" {
   mkdir -p "$BATS_TEST_TMPDIR/build/test"
   ln -s "$vmm" "$BATS_TEST_TMPDIR/build/test/vmm"
   touch -d 2000-01-01 "$BATS_TEST_TMPDIR/build/test/made"

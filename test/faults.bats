@@ -212,8 +212,8 @@ writes_to_stderr() {
 
 # ---- ioctls that fail ----
 
-# Runs a VMM four times. In each run, the fake KVM fails one ioctl with ERRNO: KVM_SET_CPUID2, then KVM_GET_CPUID2, KVM_CREATE_VCPU
-# and KVM_GET_XSAVE. Checks that the VMM gets ERRNO, and that the library ignores the CPUID table or payload in the failed ioctl's
+# Runs a VMM four times. In each run, the fake KVM fails another ioctl with ERRNO: KVM_SET_CPUID2, KVM_GET_CPUID2, KVM_CREATE_VCPU,
+# KVM_GET_XSAVE. Checks that the VMM gets ERRNO, and that the library ignores the CPUID table or payload in the failed ioctl's
 # buffer.
 assert_answers() { # ERRNO
   local not_learned='set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
@@ -250,7 +250,7 @@ assert_reports() { # ERRNO
   assert_reports EINTR
 }
 
-@test "with XSAVESHIM_REFUSED=abort, if KVM_SET_XSAVE fails with EIO, EBADF or ENOTTY, the VMM runs on with an unchanged payload, and nothing is reported" {
+@test "with XSAVESHIM_REFUSED=abort, if KVM_SET_XSAVE fails with EIO, EBADF or ENOTTY, the VMM runs on; the library leaves the payload unchanged and reports nothing" {
   local error
   for error in EIO EBADF ENOTTY; do
     assert_answers "$error"
@@ -263,7 +263,7 @@ assert_reports() { # ERRNO
 # ---- the supervisor ----
 
 # Starts a supervised VMM, which creates a vCPU, waits until the test writes a line to descriptor $in, and then runs each STEP. Sets
-# vmm_pid (the VMM's process ID), supervisor (the supervisor's process ID) and in.
+# the variables vmm_pid (the VMM's process ID), supervisor (the supervisor's process ID) and in.
 start_supervised() { # STEP...
   local candidate
   need_kvm
@@ -298,8 +298,8 @@ waits_for_supervisor() {
     `allowed=0x7 after=0x7 dropped=pkru,bit60"
 }
 
-# Makes the OOM killer end the process PID: another process fills the memory of PID's cgroup. Without root or memory cgroups,
-# sends SIGKILL to PID.
+# Makes the OOM killer end the process PID: another process fills the memory of PID's cgroup. If the test does not run as
+# root, or there are no memory cgroups, sends SIGKILL to PID.
 oom_kill() { # PID
   if ((EUID != 0)) || ! grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
     echo "# not root, or no memory cgroups: SIGKILL ends the process in place of the OOM killer" >&3

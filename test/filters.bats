@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
 # Tests the library and the supervisor under the seccomp filters of real VMMs. test/vmm/filtered.c imitates each VMM: it makes the
-# VMM's system calls in the VMM's order. The VMM's filter kills the process at each system call that the filter does not allow.
+# VMM's system calls in the VMM's order. The VMM's filter kills this program at each system call that the filter does not allow.
 
 load lib
 
@@ -46,7 +46,8 @@ filtered() {
   privately timeout $((60 * slow)) env "${environment[@]}" LD_PRELOAD="$preload" "${command[@]}" "$build/test/filtered" "$name" "$@"
 }
 
-# Empties $messages (syslog's messages), removes $log or, if $full is set, fills it, and then calls `filtered` through bats' `run`.
+# Empties $messages (syslog's messages) and removes $log. If $full is set, creates a full $log. Then calls `filtered` through bats'
+# `run`.
 run_filtered() {
   rm -f "$log"
   [[ -z $full ]] || head -c 1024 /dev/zero >"$log"
@@ -142,7 +143,7 @@ assert_not_killed() { # VMM STEP...
   done
 }
 
-@test "if the imitated StratoVirt calls KVM_GET_CPUID2, kcmp, fcntl with F_GETFL or a shared futex, StratoVirt's seccomp filter kills it" {
+@test "if the imitated StratoVirt uses KVM_GET_CPUID2, kcmp, a shared futex, or fcntl with F_GETFL, StratoVirt's seccomp filter kills it" {
   local call
   assert_not_killed stratovirt call=fcntl,2,1 call=fcntl,2,1030,9 call=futex,0,129 set-xsave=0x7 call=getpid
   assert_killed stratovirt set-xsave=0x7 get-cpuid2
@@ -193,7 +194,7 @@ each_mode() { # COMMAND VMM
   each_mode assert_every_log stratovirt
 }
 
-@test "under the seccomp filters of three VMMs, the library reports control registers and an MSR that KVM refuses" {
+@test "under the seccomp filters of three VMMs, the library reports that KVM refused control registers and an MSR" {
   local name refused="notice:refused-state:KVM_SET_SREGS notice:refused-state:KVM_SET_MSRS"
   for name in "${vmms[@]}"; do
     run_filtered library "$name" 0x7 set-cr4=0x8000000000000000 set-xsave="$leaky" set-xcrs=0x7 set-msr=0xc0ffee00 save
@@ -338,7 +339,7 @@ sets_xcrs() { # MODE VMM
   assert_reported_in stderr "notice:trim:KVM_SET_XSAVE error:lost:KVM_SET_XCRS"
 }
 
-@test "under the seccomp filters of three VMMs, the library reports an XCR0 that KVM refuses, and, like the supervisor, an XCR0 with an xfeature that a trim dropped" {
+@test "under the seccomp filters of three VMMs, the library reports an XCR0 that KVM refuses; the library and the supervisor report an XCR0 with an xfeature that a trim dropped" {
   each sets_xcrs
 }
 
@@ -362,7 +363,7 @@ aborts() { # MODE VMM
   each aborts
 }
 
-@test "if KVM refuses FP and SSE because a guest lacks XSAVE, and the VMM's seccomp filter allows KVM_GET_CPUID2, the library makes KVM load both" {
+@test "if KVM refuses FP and SSE because a guest lacks XSAVE, and the VMM's seccomp filter allows KVM_GET_CPUID2, the library makes KVM load FP and SSE" {
   local name
   for name in firecracker cloud-hypervisor; do
     run_filtered bare "$name" KERNEL_STRICT=1 none set-xsave=0x3

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=bpf
-# Tests of the host mode while many threads load and save payloads. kernels-host.bats runs this suite on Debian's kernel, with
+# Tests the host mode while many threads load and save payloads. kernels-host.bats runs this suite on Debian's kernel, with
 # preempt=full and with preempt=none.
 
 load lib
@@ -24,8 +24,8 @@ teardown() {
   host disable >/dev/null
 }
 
-# Checks that the kernel has logged nothing after its first $before lines, except messages about BPF programs that write memory,
-# delays on a busy host, VMs, cgroups and systemd.
+# Checks that the kernel has logged nothing after its first $before lines, except messages about VMs, cgroups, systemd, delays on a
+# busy host, and BPF programs that write memory.
 assert_kernel_is_silent() {
   run grep -vE -e 'bpf_probe_write_user|callbacks suppressed|bpf_get_probe_write_proto|hrtimer: interrupt took' \
     -e 'rcu_tasks_wait_gp|user requested TSC rate|kvm.*(unhandled|ignored|supported)|SEV|cgroup|systemd' <(dmesg | tail -n "+$((before + 1))")

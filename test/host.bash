@@ -67,8 +67,8 @@ watch_reported() { # PATTERN
   grep -q "$1" "$BATS_TEST_TMPDIR/watch"
 }
 
-# Checks that the reports of EVENT that `host watch` has printed are exactly these LINEs. A LINE lacks the prefix "xsaveshim: " and
-# the keys cgroup, time and started, and has pid=* in place of a process ID.
+# Checks that `host watch` has printed exactly these LINEs as its reports of EVENT. A LINE lacks the prefix "xsaveshim: " and the
+# keys cgroup, time and started, and has pid=* in place of a process ID.
 assert_watch_reported() { # EVENT LINE...
   local event=$1 actual
   shift

@@ -112,7 +112,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   [[ $(bpftool prog show name xsaveshim_entry | grep -c xsaveshim_entry) == 1 ]]
 }
 
-@test "after SIGTERM has ended xsaveshim host enable at any moment, the next xsaveshim host status keeps a complete set of BPF pins, and removes an incomplete one" {
+@test "no matter when SIGTERM ends xsaveshim host enable, the next xsaveshim host status keeps a complete set of BPF pins, and removes an incomplete one" {
   local i enabler
   for i in {1..12}; do
     "$build/xsaveshim" host enable >/dev/null 2>&1 3>&- &
@@ -129,7 +129,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   done
 }
 
-@test "if a killed xsaveshim host enable left the directory /sys/fs/bpf/xsaveshim-new, host status renames it to xsaveshim if its BPF pins are complete, and otherwise removes it" {
+@test "after xsaveshim host enable was killed, host status renames the directory /sys/fs/bpf/xsaveshim-new to xsaveshim if no BPF pin is missing in it, or removes it if a pin is missing" {
   enable
   mv /sys/fs/bpf/xsaveshim /sys/fs/bpf/xsaveshim-new
   assert_status 0 "$is_active"
@@ -143,7 +143,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_no_pins
 }
 
-@test "a second xsaveshim host enable keeps the fentry and fexit programs that it replaces pinned, even if an earlier xsaveshim version loaded them; host disable unpins them" {
+@test "fentry and fexit programs that a second xsaveshim host enable replaces stay pinned until host disable, even if an earlier xsaveshim version loaded them" {
   enable
   if [[ ! -e /sys/fs/bpf/xsaveshim/again ]]; then # without the BTF of KVM's module, the host mode has no fentry or fexit program
     enable
@@ -166,7 +166,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   rmdir /sys/fs/bpf/xsaveshim-retired-9999999-1-1-0
 }
 
-@test "if the BPF programs saw a vCPU ioctl begin but not end, the host mode counts a missed exit when the vCPU is destroyed" {
+@test "if the BPF programs saw a vCPU ioctl begin but not end, the host mode adds 1 to missed_exits when the vCPU is destroyed" {
   local pid
   enable
   run_vmm create 0 cpuid 0xd=0x3 set-xsave 0x3
@@ -220,7 +220,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
   assert_cannot_enable 1 '/sys/fs/bpf is not mounted: *' "${hiding[@]}" /sys/fs/bpf
 }
 
-@test "while other users may write to /sys/fs/bpf, xsaveshim host enable and disable fail; later runs delete these users' symbolic links, but not what the links lead to" {
+@test "while other users may write to /sys/fs/bpf, xsaveshim host enable and disable fail; once only root may write there, both delete the users' symbolic links, but not the linked directory" {
   chmod 1777 /sys/fs/bpf
   mkdir /sys/fs/bpf/other
   ln -s /sys/fs/bpf/other /sys/fs/bpf/xsaveshim-old
@@ -272,7 +272,7 @@ xstate_bv=0x207 allowed=0x3 after=0x3 dropped=avx,pkru count=3" ]] || fail "$(ca
 
 @test "if xsaveshim host watch starts after a VMM has ended, watch still reports the trim of this VMM's payload, with guest name, event time and VMM start time" {
   enable
-  # xsaveshim reads the guest's name after -name. The test VMM itself has no step -name, and exits there.
+  # xsaveshim takes the guest's name from the argument after -name. The test VMM does not know -name, and exits when it gets there.
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 -name guest=honest,debug-threads=on
   start_watch
   wait_for 20 watch_reported event=trim
@@ -322,8 +322,8 @@ vcpus() { # NUMBER TIMES
   done
 }
 
-# Runs a command as another user. The host mode limits how many vCPUs and reports each group of processes may have. In the root
-# cgroup, where the tests run, each user's processes are a group.
+# Runs a command as another user. For each group of processes, the host mode limits the vCPUs in its vCPU table and the unread
+# reports. In the root cgroup, where the tests run, each user's processes are a group.
 other_group() {
   chmod 666 /dev/kvm
   setpriv --reuid 65534 --clear-groups "$@"
@@ -354,23 +354,24 @@ set_groups_parts() {
   flooding=$(grep -c 'event=trim .* xstate_bv=0x203' "$BATS_TEST_TMPDIR/watch")
   ((flooding == 50)) || fail "$flooding reports"
   watch_reported 'event=trim .* xstate_bv=0x207'
-  # after `host watch` has read these reports, the user's part of the ring buffer is empty again
+  # `host watch` has now read all reports of the first user, so the host mode accepts 50 new ones
   # shellcheck disable=SC2046
   run "$vmm" $(vcpus 20 1)
   wait_for 30 eval '(($(grep -c "event=trim .* xstate_bv=0x203" "$BATS_TEST_TMPDIR/watch") == 70))'
 }
 
-@test "if more than three quarters of the host mode's ring buffer are full, the host mode accepts only each vCPU's first report of each kind" {
+@test "if the host mode's ring buffer is more than three quarters full, the host mode writes only each vCPU's first report of each kind into it" {
   local fill lost
   make_public "$vmm"
   enable
   fill=$(($(bpftool -j map show name events | jq '[.] | flatten | .[0].max_entries') / 400)) # a report has more than 400 bytes
   set_groups_parts 1 65535
-  # In the host mode's vCPU table, each user now has one place. So the host mode tries to report every trim of the second vCPU.
+  # The host mode's vCPU table now has room for one vCPU per user. The second vCPU is not in the table, so the host mode tries to
+  # report every trim of this vCPU.
   # shellcheck disable=SC2046 # words
   run "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207 create 1 cpuid 0xd=0x3 $(printf 'set-xsave 0x203 %.0s' $(seq "$fill"))
   lost=$(host status --json | jq .counts.lost_reports)
-  ((lost > fill / 4)) || fail "only $lost of about $fill reports were lost, and not more than a quarter"
+  ((lost > fill / 4)) || fail "only $lost of about $fill reports were lost; expected: more than a quarter"
   other_group "$public/vmm" create 0 cpuid 0xd=0x3 set-xsave 0x207
   assert_counts lost_reports="$lost"
   start_watch
@@ -404,7 +405,7 @@ set_groups_parts() {
   wait_for 20 eval '(($(grep -c event=trim "$BATS_TEST_TMPDIR/watch") == 10))'
 }
 
-@test "xsaveshim host watch reports when the host mode becomes inactive or active, and if watch is killed, the host mode still trims" {
+@test "xsaveshim host watch reports when the host mode becomes inactive or active; if watch is killed, the host mode still trims" {
   enable
   start_watch
   wait_for 20 watch_reported event=active

@@ -71,7 +71,7 @@ in_temporary_root() { # COMMAND
     fail "$output"
 }
 
-# Installs xsaveshim below $root, and adds a systemd drop-in for libvirtd that preloads LIBRARY.
+# Installs xsaveshim below $root, and adds a systemd drop-in that makes libvirtd preload LIBRARY.
 make_enabled_image() { # LIBRARY
   make -s install DESTDIR="$root"
   mkdir -p "$root/etc/systemd/system/libvirtd.service.d"
@@ -79,7 +79,7 @@ make_enabled_image() { # LIBRARY
     >"$root/etc/systemd/system/libvirtd.service.d/xsaveshim.conf"
 }
 
-@test "make uninstall removes a systemd drop-in of libvirtd that preloads the removed library, and keeps a drop-in that preloads another library" {
+@test "make uninstall removes a systemd drop-in that makes libvirtd preload the removed library, and keeps a drop-in that names another library" {
   make_enabled_image "/usr/lib/$(gcc -print-multiarch)/libxsaveshim.so"
   make -s uninstall DESTDIR="$root"
   [ -z "$(files)" ]

@@ -9,8 +9,8 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    boots the testbed kernel KERNEL with options of test/kernels/run, and
-# runs `WRAPPER... bats SUITE` there. Checks that every test passes and none is skipped.
+# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    boots the testbed kernel KERNEL (the OPTIONs are for
+# test/kernels/run), and runs `WRAPPER... bats SUITE` there. Checks that every test passes and none is skipped.
 assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
@@ -22,8 +22,9 @@ assert_passes() {
   fi
 }
 
-# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...    boots the testbed kernel KERNEL with options of test/kernels/run,
-# and runs the text SCRIPT there as a bash script. In SCRIPT, $0 is the build directory, and $1, $2 ... are the ARGUMENTs.
+# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...    boots the testbed kernel KERNEL (--icount and the OPTIONs are for
+# test/kernels/run), and runs the text SCRIPT there as a bash script. In SCRIPT, $0 is the build directory, and $1, $2 ... are the
+# ARGUMENTs.
 inside() {
   local options=()
   [[ $1 != --icount ]] || { options=("$1") && shift; }
@@ -54,7 +55,7 @@ crowd_result() { # NAME KERNEL
 }
 
 # Debian's Linux 7.2 does not know preempt=none, and uses preempt=lazy instead.
-@test "host-crowd.bats, the host mode's test under load, passes on Debian's kernel booted with preempt=none, without the BTF of KVM's module" {
+@test "host-crowd.bats, the host mode's test under load, passes on Debian's kernel booted with preempt=none, even if the BTF of KVM's module is missing" {
   assert_passes --cpus 2 --append preempt=none debian "${no_module_btf[@]}" test/host-crowd.bats
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
@@ -86,7 +87,7 @@ crowd_result() { # NAME KERNEL
 kretprobe" ]] || fail "$output" "$stderr"
 }
 
-@test "while 40 threads hang in a vCPU ioctl, the host mode still sees the end of another VMM's vCPU ioctl" {
+@test "while 40 VMMs hang in a vCPU ioctl, the host mode still sees the end of another VMM's vCPU ioctl" {
   # shellcheck disable=SC2016 # the inner shell's
   inside debian '
     "$@" "$0/xsaveshim" host enable >/dev/null || exit
@@ -152,7 +153,7 @@ set-xsave 0x207: 0 xstate_bv=0x3 rest=same" ]] || fail "$output" "$stderr"
     'refused without it, loaded with it'
 }
 
-@test "if a kernel refuses even FP and SSE, the host mode with refused=abort kills the VMM, unless the VMM or its library next sets a CPUID table" {
+@test "if a kernel refuses a payload that has only FP and SSE, the host mode with refused=abort kills the VMM, unless the VMM or the preloaded library then sets a CPUID table" {
   # shellcheck disable=SC2016 # the inner shell's
   inside affected-strict '
     "$0/xsaveshim" host enable --refused=abort >/dev/null
@@ -235,7 +236,7 @@ helper_with() {
   printf '%s\n' "$output" >"$build/results/host-cost"
 }
 
-@test "xsaveshim-host.service enables the host mode before libvirtd, with options from /etc/default/xsaveshim-host, and xsaveshim-host-watch.service logs trims to the journal" {
+@test "xsaveshim-host.service enables the host mode before libvirtd starts, with the options in /etc/default/xsaveshim-host; xsaveshim-host-watch.service logs trims to the journal" {
   make -s install BUILD="$build" DESTDIR="$BATS_TEST_TMPDIR/stage"
   install -D "$vmm" -t "$BATS_TEST_TMPDIR/stage/srv"
   # shellcheck disable=SC2016 # the inner shell's

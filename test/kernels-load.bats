@@ -18,8 +18,8 @@ leg() {
   echo "$1:$2:$from:$1$2-$3"
 }
 
-# legs_of WAY TRIPS FIRST    prints the legs of TRIPS round trips that lead to the same kernel as leg FIRST, from leg FIRST on: each
-# leg once for a guest with one vCPU, and once for a guest with two vCPUs
+# legs_of WAY TRIPS FIRST    prints every second leg of TRIPS round trips, from leg FIRST on: each leg once for a guest with one
+# vCPU, and once for a guest with two vCPUs. These legs all lead to the same kernel.
 legs_of() {
   local number vcpus
   for ((number = $3; number <= 2 * $2; number += 2)); do
@@ -70,7 +70,7 @@ assert_trips() { # WAY TRIPS
   done
 }
 
-@test "without xsaveshim, a Linux guest moved from a leaky kernel to one that refuses leaked xfeatures panics in QEMU up to 8.1; later QEMUs exit" {
+@test "if a Linux guest is moved without xsaveshim from a kernel that leaks xfeatures to one that refuses them, the guest panics in QEMU up to 8.1; later QEMUs exit" {
   if qemu_exits_on_refusal; then
     assert_came_to affected bare 1 booted1 dies exits 0
   else
@@ -86,7 +86,7 @@ assert_trips() { # WAY TRIPS
   assert_trips supervised 2
 }
 
-@test "a Linux guest moved from a kernel that leaks xfeatures to one that refuses them computes correctly if the host mode is enabled on only one of the two kernels, no matter which" {
+@test "a Linux guest computes correctly after a move from a kernel that leaks xfeatures to one that refuses them, if the host mode is enabled on one of the two kernels, no matter which" {
   local vcpus
   for vcpus in 1 2; do
     assert_came_to affected host "$vcpus" "booted$vcpus" "host$vcpus-1" works "$vcpus"

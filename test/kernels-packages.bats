@@ -21,8 +21,8 @@ setup_file() {
   cp "$vmm" "$packages"
 }
 
-# host_with_packages SCRIPT    runs the script in a testbed kernel. In the script, `host` runs a command in a separate system
-# (test/tools/systemd-ns), which has the packages in /srv. `load` starts one VMM after the other, and each VMM loads three payloads.
+# host_with_packages SCRIPT    runs the script in a testbed kernel. In the script, `host` runs a command in systemd's namespaces
+# (test/tools/systemd-ns), where /srv has the packages. `load` starts one VMM after the other, and each VMM loads three payloads.
 # `untrimmed` ends `load`, and prints the payloads that were not trimmed.
 host_with_packages() {
   # shellcheck disable=SC2016 # the inner shell's

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Compares the forecasts of `xsaveshim pair` with what real KVMs do. `xsaveshim probe` runs on two hosts. The first host saves a
-# guest, and the second host restores the guest, without and with the library. Each host is an emulated machine, with or without
-# PKRU, that runs a testbed kernel. teardown_file writes pairs.md, the table "pairs" of docs/testing.md.
+# From the output of `xsaveshim probe` on two hosts, `xsaveshim pair` forecasts whether guests survive a move. This suite compares
+# the forecasts with what real KVMs do. The first host saves a guest without the library. The second host restores the guest, once
+# without and once with the library. Each host is an emulated machine, with or without PKRU, that runs a testbed kernel.
+# teardown_file writes pairs.md, the table "pairs" of docs/testing.md.
 
 load lib
 load qemu
@@ -15,8 +16,8 @@ if [[ ${XSTEST_PAIRS-} == all ]]; then
   destinations=("${sources[@]}")
 fi
 
-# on HOST DEED...    boots the testbed kernel HOST (a HOST that ends in -nopku has a CPU without PKRU), and runs test/kernels/story
-# there, which does each DEED: save:from-leaky:without, for example, saves a guest as the snapshot "from-leaky" without the library.
+# on HOST DEED...    boots the testbed kernel HOST (a HOST that ends in -nopku has a CPU without PKRU). test/kernels/story then does
+# each DEED there: save:from-leaky:without, for example, saves a guest as the snapshot "from-leaky" without the library.
 on() {
   local cpu=max
   [[ $1 != *-nopku ]] || cpu=max,-pku

@@ -4,10 +4,10 @@
 
 load lib
 
-# assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED [LOST]    runs `xsaveshim probe` on KERNEL, and checks that
-# it exits with STATUS, and gives the answers DESTINATION and SOURCE, and the masks of xfeatures REFUSED, LEAKED and LOST. With the
-# library, probe must print the same. Then the test VMM loads AVX, and then FP and SSE, into a vCPU whose CPUID lacks XSAVE; KVM
-# must answer AVX and FPSSE (0 or an errno).
+# assert_probe KERNEL STATUS DESTINATION REFUSED SOURCE AVX FPSSE LEAKED [LOST]    runs `xsaveshim probe` on KERNEL, and checks
+# the exit status STATUS, the answers DESTINATION and SOURCE, and the masks of the REFUSED, LEAKED and LOST xfeatures. With the
+# library, probe must print the same. Then the test VMM loads the xfeature AVX, and then FP and SSE, into a vCPU whose CPUID lacks
+# XSAVE. The parameters AVX and FPSSE are what KVM must answer to these two loads: 0 or an errno.
 assert_probe() {
   local expected
   run --separate-stderr "$repo/test/kernels/run" --timeout 300 "$1" -- bash -c '

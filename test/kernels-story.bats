@@ -2,14 +2,14 @@
 # bats file_tags=testbed
 # Shows how guests are lost, and how xsaveshim prevents this loss, on kernels that really leak xfeatures or really refuse leaked
 # xfeatures. The guest checks its own registers. QEMU saves the guest on the kernel "leaky", and restores the guest on the kernels
-# "affected", "affected-strict", "fixed" and "debian": without xsaveshim, with the library, and with the host mode. teardown_file
-# writes the table "kernels" of docs/testing.md.
+# "affected", "affected-strict", "fixed" and "debian". It does both without xsaveshim, with the library, or with the host mode.
+# teardown_file writes the table "kernels" of docs/testing.md.
 
 load lib
 load qemu
 
-# on [OPTION VALUE] KERNEL DEED...    boots KERNEL in an emulated machine, and runs test/kernels/story there, which does each
-# DEED: save:file:without, for example, saves a guest as the snapshot "file" without xsaveshim. OPTION is one of test/kernels/run.
+# on [OPTION VALUE] KERNEL DEED...    boots KERNEL in an emulated machine. test/kernels/story then does each DEED there:
+# save:file:without, for example, saves a guest as the snapshot "file" without xsaveshim. OPTION is an option of test/kernels/run.
 on() {
   local options=()
   [[ $1 != --* ]] || { options=("$1" "$2") && shift 2; }
@@ -38,8 +38,8 @@ whole_story() {
     migrates_live
 }
 
-# Each DEED that test/kernels/story completes writes a row to $out/rows.tsv. The first DEED that fails ends the story. The tests
-# that look for its row, or for a later row, then fail.
+# test/kernels/story writes a row to $out/rows.tsv for each DEED that it completes. The first DEED that fails ends whole_story().
+# Then the tests that look for the row of this DEED, or of a later one, fail.
 setup_file() {
   cd "$repo" || return
   export out=$BATS_FILE_TMPDIR/out
@@ -84,8 +84,8 @@ assert_both_lost() { # KERNEL
   assert_lost "$1" smp2 without "$answers"
 }
 
-# assert_reports KERNEL SNAPSHOT SHIM LINE...    checks that xsaveshim reported exactly these lines, in this order, when QEMU
-# restored SNAPSHOT on KERNEL with SHIM; pid= and fd= may have any value
+# assert_reports KERNEL SNAPSHOT SHIM LINE...    checks that the DEED restore:SNAPSHOT:SHIM on KERNEL made xsaveshim report
+# exactly these lines, in this order; pid= and fd= may have any value
 assert_reports() {
   local file=$out/$1-$2-$3.reports
   shift 3
@@ -134,7 +134,7 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   [[ $(tail -n 1 "$out/affected-file-observing.reports") == *" event=refused "*" reason=host-lacks:bndcsr;guest-lacks:avx,bndcsr,pkru" ]]
 }
 
-@test "if QEMU saves a guest with the library and XSAVESHIM_TRIM=save on a leaky kernel, QEMU without the library restores the guest intact on a kernel that refuses leaked xfeatures" {
+@test "if QEMU with the library and XSAVESHIM_TRIM=save saves a guest on a leaky kernel, QEMU without the library restores the guest intact on a kernel that refuses leaked xfeatures" {
   assert_came_to leaky save clean saving '0x3 ok' postmigrate intact
   assert_came_to affected restore clean without '0x3 ok' running intact
 }
@@ -145,7 +145,7 @@ trimmed='event=trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x217 allowed=0x3 
   assert_reports fixed file with "level=notice $trimmed"
 }
 
-@test "on a kernel that refuses even FP and SSE for a guest without XSAVE, the library sets a CPUID table that shows both until KVM has loaded them, and the guest is intact" {
+@test "on a kernel that refuses even FP and SSE for a guest without XSAVE, the library temporarily sets a CPUID table that shows both, so KVM loads both and the guest is intact" {
   assert_lost affected-strict file without '0x217 EINVAL'
   assert_came_to affected-strict restore file with '0x3 EINVAL, 0x3 ok' running intact
   assert_reports affected-strict file with "level=notice $trimmed" \

@@ -17,8 +17,8 @@ assert_pass_on() {
   fi
 }
 
-# Runs KVM's selftest state_test on KERNEL, and preloads the library LD_PRELOAD if it is given. Sets state_test to the path of the
-# selftest.
+# Runs KVM's selftest state_test on KERNEL. If LD_PRELOAD is given, the selftest preloads this library. Sets the variable
+# `state_test` to the path of the selftest.
 run_state_test() { # KERNEL [LD_PRELOAD]
   state_test=$(test/kernels/selftest state_test)
   run test/kernels/run --timeout 300 "$1" -- env XSAVESHIM_REFUSED=report LD_PRELOAD="${2-}" "$state_test"

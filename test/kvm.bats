@@ -101,7 +101,7 @@ keeps_the_table() {
   grep -q '^get-cpuid none: .* 0xd.0=0x3' <<<"$output"
 }
 
-@test "if the VMM sets an XCR0 with an xfeature that the guest's CPUID lacks, the library reports KVM's refusal, or, if KVM accepts the XCR0, keeps the xfeature in a later payload" {
+@test "if the VMM sets an XCR0 with an xfeature that the guest's CPUID lacks, and KVM refuses this XCR0, the library reports the refusal; if KVM accepts it, the library keeps the xfeature in a later payload" {
   local keeps=false
   ! keeps_the_table || keeps=true
   shimmed create 0 cpuid "$table" set-xcrs 0x7 set-xsave 0x7
@@ -114,7 +114,7 @@ keeps_the_table() {
   fi
 }
 
-@test "if the library dropped an xfeature, and the VMM then sets an XCR0 with this xfeature, the library reports KVM's refusal, or, if KVM accepts the XCR0, that the xfeature's state is lost" {
+@test "if the VMM sets an XCR0 with an xfeature that the library dropped before, and KVM refuses this XCR0, the library reports the refusal; if KVM accepts it, the library reports that the xfeature's state is lost" {
   local keeps=false
   ! keeps_the_table || keeps=true
   shimmed create 0 cpuid "$table" set-xsave 0x7 set-xcrs 0x7

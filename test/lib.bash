@@ -70,7 +70,7 @@ make_public() { # FILE...
   cp "$@" "$public/"
 }
 
-# Skips a test if this host's /etc/xsaveshim.conf has settings, because the library reads them. If root runs test/run, the test
+# Skips a test if this host's /etc/xsaveshim.conf is not empty, because the library would read it. If root runs test/run, the test
 # runs nevertheless, because test/run mounts an empty file over /etc/xsaveshim.conf.
 need_no_settings_file() {
   [[ ! -s /etc/xsaveshim.conf ]] ||
@@ -126,8 +126,9 @@ stop_listening() {
   listener=
 }
 
-# The functions run_... run the test VMM through bats' `run`, with the arguments [VARIABLE=VALUE]... STEP.... `build/test/vmm`
-# without arguments lists the steps. $output has the VMM's lines, and $stderr has the library's reports.
+# Each function run_... takes the arguments [VARIABLE=VALUE]... STEP... and runs the test VMM through bats' `run`, with these
+# variables in its environment. `build/test/vmm` without arguments lists the steps. $output has the VMM's lines, and $stderr has the
+# library's reports.
 
 run_vmm() {
   local environment=()
@@ -149,7 +150,7 @@ run_shimmed_standin() {
   run_standin LD_PRELOAD="$shim $standin" "$@"
 }
 
-# In an emulated machine, Python, and so test/tools/validate, is slow. So a suite collects the JSON of all its tests, and the
+# test/tools/validate is a Python program, and slow in an emulated machine. So a suite collects the JSON of all its tests, and the
 # last test validates all of the JSON at once.
 collect_json() { # JSON...
   jq -ce . <<<"$*" >>"$BATS_FILE_TMPDIR/json"
@@ -181,7 +182,7 @@ assert_printed() { # LINE...
   done
 }
 
-# Checks that the library wrote exactly the REPORTs, in this order. In a REPORT, `fd=*` stands for any descriptor.
+# Checks that the library wrote exactly the REPORTs, in this order. A REPORT has no pid, and its `fd=*` stands for any descriptor.
 assert_reported() { # REPORT...
   local expected actual
   expected=$(printf 'xsaveshim: %s\n' "$@")
@@ -198,7 +199,7 @@ assert_vcpu_calls() {
   diff -u --label expected --label actual - <(grep 'vcpu=' "$calls") >&2 || fail "$(outcome)"
 }
 
-# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to each other ioctl that the library does not handle.
+# Checks that the library adds 1 to 4 instructions to KVM_RUN, and 1 to 12 to every other ioctl that it does not handle.
 assert_cheap() {
   run --separate-stderr timeout 120 "$build/test/stepcount" "$shim"
   ((status == 0)) || fail "$stderr" || return

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
 # Restores libvirt domains, with and without the library. The domains were saved with leak.so, which imitates a leaky host: a
-# host whose KVM_GET_XSAVE returns xfeatures that guests never had. The test host is a set of namespaces, with systemd as PID 1,
-# this machine's libvirtd, QEMU and KVM, and stock settings. The tests share the test host and the saved images.
+# host whose KVM_GET_XSAVE returns xfeatures that guests never had. The test host is a set of namespaces with systemd as PID 1. It
+# runs this machine's libvirtd and QEMU, with their default settings, on this machine's KVM. The tests share the test host and the
+# saved images.
 
 load lib
 load libvirt
@@ -70,7 +71,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   assert_loses_registers virsh restore /srv/leaky.save
 }
 
-@test "without the library, virsh start of a leaky managed save fails with QEMU 8.2 or later; with earlier QEMUs it deletes the save and loses the guest's registers" {
+@test "without the library, virsh start from a managed save with leaked xfeatures fails with QEMU 8.2 or later; with earlier QEMUs the guest's registers are lost, and libvirt deletes the save" {
   ensure_disabled
   host cp /srv/managed.save "$managed_save"
   assert_loses_registers virsh start guest
@@ -81,7 +82,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   fi
 }
 
-@test "without xsaveshim-libvirt enable, a domain is restored intact if its XML preloads the library in <qemu:env>, or names as <emulator> a script that preloads the library" {
+@test "if a domain's XML preloads the library in <qemu:env>, or has as its <emulator> a script that preloads the library, virsh restores the domain intact without xsaveshim-libvirt enable" {
   ensure_disabled
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
   # docs/libvirt.md has this script
@@ -131,7 +132,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   assert_trim_in_guest_log
 }
 
-@test "after xsaveshim-libvirt enable, virsh restores a domain with leaked xfeatures intact, under libvirt's default seccomp sandbox, mount namespace and unprivileged user" {
+@test "after xsaveshim-libvirt enable, virsh restores a domain intact from a save that has leaked xfeatures, while QEMU runs under libvirt's default seccomp sandbox, in its mount namespace and as its unprivileged user" {
   run -1 host grep -vE '^[[:space:]]*(#|$)' /etc/libvirt/qemu.conf
   ensure_enabled
   host virsh -q restore /srv/leaky.save
@@ -166,8 +167,7 @@ assert_loses_registers() { # virsh ARGUMENT...
   assert_loses_registers virsh restore /srv/unloadable.save
 }
 
-# Runs on IMAGE the commands of docs/snapshots.md that tell whether a saved image is poisoned (has xfeatures that its guest never
-# had).
+# Runs the commands of docs/snapshots.md on IMAGE. They tell whether IMAGE is poisoned (has xfeatures that its guest never had).
 judge_image() { # IMAGE
   local commands
   commands=$(sed -n '/^## libvirt/,/^## /p' "$repo/docs/snapshots.md" | sed -n '/^```$/,/^```$/{/^```$/!p}' |
@@ -212,7 +212,7 @@ unconfigure_log() {
   host systemctl daemon-reload
 }
 
-# For each process of the host that has loaded the library, except QEMU, prints the process's name and its open files.
+# Prints the name and the open files of each process, except QEMU, that has loaded the library.
 descriptors_with_library() {
   host sh -c 'for maps in $(grep -l libxsaveshim /proc/[0-9]*/maps 2>/dev/null); do
     process=${maps%/maps}
@@ -256,7 +256,7 @@ descriptors_with_library() {
     /var/log/libvirt/qemu/guest.log
 }
 
-@test "if /etc/xsaveshim.conf had XSAVESHIM_TRIM=none when a domain started, xsaveshim-libvirt status says that the domain is not protected, even after this line is deleted" {
+@test "if a domain started while /etc/xsaveshim.conf had the line XSAVESHIM_TRIM=none, xsaveshim-libvirt status says that the domain is not protected, even after this line is deleted" {
   ensure_enabled
   echo XSAVESHIM_TRIM=none | host tee -a /etc/xsaveshim.conf >/dev/null
   host virsh -q start guest
@@ -268,7 +268,7 @@ descriptors_with_library() {
 
 # ---- OpenStack, as in docs/other-hosts.md ----
 
-# Stops the host's libvirtd, and starts libvirtd in a container, as OpenStack's Kolla does. The container gets each VOLUME
+# Stops the host's libvirtd, and starts another one in a container like OpenStack Kolla's. The container gets each VOLUME
 # (HOST-FILE:CONTAINER-FILE:ro).
 start_kolla() { # [VOLUME...]
   host systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service
@@ -281,8 +281,8 @@ stop_kolla() {
   host systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket
 }
 
-# Runs the command of docs/other-hosts.md that writes /etc/xsaveshim.kolla.preload, the future ld.so.preload of the container. Sets
-# the array volumes to the volumes that this page lists.
+# Runs the command of docs/other-hosts.md that writes /etc/xsaveshim.kolla.preload, and sets the array volumes to the volumes that
+# this page lists. One of them makes this file the container's /etc/ld.so.preload.
 prepare_kolla() {
   local section command
   section=$(sed -n '/^## OpenStack/,/^## KubeVirt/p' "$repo/docs/other-hosts.md")
@@ -294,7 +294,7 @@ prepare_kolla() {
 
 in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
 
-@test "if the volumes of docs/other-hosts.md add the library to a container like OpenStack Kolla's, libvirtd in this container starts a domain intact from a leaky managed save" {
+@test "if a container like OpenStack Kolla's has the volumes that docs/other-hosts.md lists, libvirtd in this container starts a domain intact from a managed save that has leaked xfeatures" {
   ensure_disabled
   prepare_kolla
   start_kolla "${volumes[@]}"
@@ -307,7 +307,7 @@ in_kolla() { host nsenter --mount --target "$(host pgrep -x libvirtd)" "$@"; }
   [[ $output =~ $(guest_pid)\ +1\ +yes\ +library\ +guest\ .*refused=abort ]] || fail "$output"
 }
 
-@test "if a container like OpenStack Kolla's lacks the volumes that add the library, libvirtd in this container cannot restore a leaky saved domain intact" {
+@test "if a container like OpenStack Kolla's lacks the volumes that docs/other-hosts.md lists, libvirtd in this container cannot restore a domain intact from a save that has leaked xfeatures" {
   ensure_disabled
   start_kolla
   assert_loses_registers virsh restore /srv/leaky.save
@@ -334,7 +334,7 @@ start_destination() { # PORT
   start_destination "$port"
   host xsaveshim-libvirt enable
   host_dir=$source_dir host touch /srv/leaking
-  # The addresses are 127.0.0.1, not localhost, because the kernels of test/kernels have no IPv6.
+  # The addresses are 127.0.0.1, because localhost may be an IPv6 address, and this test may run on a test kernel without IPv6.
   host_dir=$source_dir host virsh -q migrate --live --p2p --persistent --undefinesource --xml /srv/guest/guest.xml \
     --persistent-xml /srv/guest/guest.xml --migrateuri tcp://127.0.0.1 --listen-address 127.0.0.1 guest \
     "qemu+tcp://127.0.0.1:$port/system"

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
 #
-# Boots a libvirt host for tests: namespaces (test/tools/systemd-ns) with systemd as PID 1, this machine's libvirt and QEMU, and the
-# canary guest (test/guest/canary.S) as a domain. Without /dev/kvm, QEMU emulates the domain's CPU. A suite loads lib.bash before
-# this file. The directory $host_dir has the host's state. If a suite's tests share one host, the suite sets host_dir to a directory
-# in $BATS_FILE_TMPDIR.
+# Boots a libvirt host for tests: namespaces (test/tools/systemd-ns) with systemd as PID 1, and this machine's libvirt and QEMU.
+# The host's domain is a guest that checks its own register xmm7 (test/guest/canary.S). Without /dev/kvm, QEMU emulates the domain's
+# CPU. A suite loads lib.bash before this file. The directory $host_dir has the host's state. If a suite's tests share one host, the
+# suite sets host_dir to a directory in $BATS_FILE_TMPDIR.
 
 host_dir=$BATS_TEST_TMPDIR/host
 domain_type=kvm
 domain_cpu="<cpu mode='custom' check='none'><model>qemu64</model></cpu>"
 if [[ ! -e /dev/kvm ]]; then
   domain_type=qemu
-  # The canary writes an x2APIC register, which QEMU 10 emulates only for a CPU model that has x2APIC.
+  # The guest writes an x2APIC register, which QEMU 10 emulates only for a CPU model that has x2APIC.
   domain_cpu="<cpu mode='maximum'/>"
 fi
 
@@ -50,7 +50,7 @@ stop_host() {
 
 host() { timeout $((120 * ${XSTEST_SLOW:-1})) "$repo/test/tools/systemd-ns" exec "$host_dir" "$@"; }
 
-# Prints the domain XML of the canary guest, with a <qemu:env> for each variable.
+# Prints the domain XML of the guest, with a <qemu:env> for each variable.
 domain_xml() { # [VAR=VALUE]...
   local variable
   cat <<XML
@@ -100,7 +100,7 @@ printed_more() { # SIZE-BEFORE LETTERS
   (($(tail -c "+$(($1 + 1))" "$serial" | tr -cd "$2" | wc -c) >= 3))
 }
 
-# Checks that the guest now prints only this letter: T if its canary (a value in xmm7) is intact, X if the canary is lost.
+# Checks that the guest now prints only the given letter. It prints T if its xmm7 is intact, and X if the value of xmm7 is lost.
 assert_guest_prints() { # T|X
   local size
   size=$(stat -c %s "$serial")

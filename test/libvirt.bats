@@ -34,8 +34,8 @@ assert_unchanged() { # ROOT BEFORE    BEFORE: what list_files printed
   diff <(list_files "$1") - <<<"$2" >&2 || fail "files changed, see above"
 }
 
-# Checks that xsaveshim-libvirt enable prints REASON and REMEDY, exits with 3, and changes no file. The array `as` is empty, or has
-# a command that runs enable in other circumstances, for example as another user.
+# Checks that xsaveshim-libvirt enable prints REASON and REMEDY, exits with 3, and changes no file. The test sets the array `as`: it
+# is empty, or a command that runs enable, for example as another user.
 assert_refused() { # REASON REMEDY
   local before
   before=$(list_files "$host_root")
@@ -54,8 +54,8 @@ hold_domains() {
 }
 
 # Starts xsaveshim-libvirt enable in the background, in its own session. Gives SIGINT its default action, because a shell's
-# background commands ignore SIGINT. The output goes to NAME.output, and then the exit status to NAME.status, both in
-# $BATS_TEST_TMPDIR.
+# background commands ignore SIGINT. The output goes to $BATS_TEST_TMPDIR/NAME.output. When enable ends, its exit status goes to
+# $BATS_TEST_TMPDIR/NAME.status.
 start_enable() { # NAME
   local name=$BATS_TEST_TMPDIR/$1
   rm -f "$name.status" "$host_root/srv/$1.pid"
@@ -66,8 +66,8 @@ start_enable() { # NAME
   } 3>&- &
 }
 
-# Starts xsaveshim-libvirt enable, and returns as soon as the hook of hold_domains delays the probe domain, a temporary domain with
-# which enable checks that QEMU loads the library.
+# Starts xsaveshim-libvirt enable, which starts a temporary probe domain to check that QEMU loads the library. Returns as soon as
+# the libvirt hook that hold_domains installed delays this domain.
 start_held_enable() { # NAME
   rm -f "$host_root/srv/held"
   touch "$host_root/srv/hold"
@@ -100,7 +100,7 @@ assert_daemon_lacks_library() {
   run -1 host grep -qz libxsaveshim "/proc/$(daemon_pid)/environ"
 }
 
-@test "xsaveshim-libvirt disable restores every file that enable changed, and a second enable changes no file and does not restart libvirtd" {
+@test "a second xsaveshim-libvirt enable changes no file and does not restart libvirtd, and disable then restores every file that the first enable changed" {
   before=$(list_files "$host_root")
   host xsaveshim-libvirt enable
   assert_no_probe_left
@@ -301,7 +301,8 @@ plain_xml() { # NAME [LD_PRELOAD]
   [[ $output == *"domain mine (pid "*"has the library, $library"* ]]
 }
 
-# Replaces QEMU by a script that fails for the probe domain of xsaveshim-libvirt enable, and starts QEMU for all other domains.
+# Replaces QEMU by a script. The script fails for the probe domain that xsaveshim-libvirt enable starts. For every other domain, the
+# script executes the real QEMU.
 break_qemu() {
   host mv /usr/bin/qemu-system-x86_64 /usr/bin/qemu-real
   printf '%s\n' '#!/bin/sh' 'case "$*" in *xsaveshim-probe*) echo "this QEMU is broken" >&2; exit 1 ;; esac' \
@@ -402,7 +403,7 @@ break_qemu() {
 }
 
 # Sets LD_PRELOAD=VALUE for libvirtd, as an administrator may do. If FILE ends in .conf, FILE becomes a drop-in for systemd.
-# Otherwise, FILE becomes an environment file, which a drop-in names.
+# If not, FILE becomes an environment file, and a new drop-in (file.conf) refers to it.
 preload() { # FILE VALUE
   local line=LD_PRELOAD=$2
   host mkdir -p "$(dirname "$1")" "/etc/systemd/system/libvirtd.service.d"
@@ -439,9 +440,9 @@ preload() { # FILE VALUE
   as=()
   host systemctl set-environment LD_PRELOAD=/usr/lib/test/leak.so
   host systemctl start libvirtd
-  assert_refused "already has an LD_PRELOAD, from systemctl show-environment" "remove it"
+  assert_refused "already has an LD_PRELOAD, from systemctl show-environment" "or remove that LD_PRELOAD"
   host systemctl unset-environment LD_PRELOAD
-  assert_refused "already has an LD_PRELOAD, from /proc/$(daemon_pid)/environ" "remove it"
+  assert_refused "already has an LD_PRELOAD, from /proc/$(daemon_pid)/environ" "or remove that LD_PRELOAD"
 }
 
 @test "xsaveshim-libvirt --version prints the version, and with a wrong argument xsaveshim-libvirt exits with 2 and names the argument" {

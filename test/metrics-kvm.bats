@@ -15,7 +15,7 @@ teardown() {
   for vmm_pid in "${vmm_pids[@]}"; do kill "$vmm_pid" || true; done
 }
 
-# Starts COMMAND, which starts COUNT VMMs, and waits until each VMM has printed "ready". Sets vmm_pid to COMMAND's pid.
+# Starts COMMAND, which starts COUNT VMMs. Waits until each VMM has printed "ready". Sets vmm_pid to COMMAND's pid.
 start_vmm() { # COUNT COMMAND...
   [[ -e $BATS_TEST_TMPDIR/stdin ]] || mkfifo "$BATS_TEST_TMPDIR/stdin"
   : >"$BATS_TEST_TMPDIR/said"

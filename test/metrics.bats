@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=fleet
-# Tests the alert rules for Prometheus with promtool. Also tests xsaveshim-metrics.service, which writes the metrics, under a
-# systemd that has namespaces of its own.
+# Tests the alert rules for Prometheus with promtool. Also tests xsaveshim-metrics.service, which writes the metrics. To
+# run this service, the tests boot a systemd in its own namespaces.
 
 load lib
 load libvirt
@@ -24,7 +24,8 @@ teardown() {
 }
 
 @test "xsaveshim metrics prints every metric that an alert rule reads, and xsaveshim(1) explains exactly the metrics that the command prints" {
-  printed=$(sed -nE 's/.*(begin_metric|print_single|print_xfeatures)\("([a-z_]+)".*/xsaveshim_\2/p' "$repo/command/metrics.c" | sort -u)
+  printed=$(tr -s '\n\t' ' ' <"$repo/command/metrics.c" | grep -oE '(begin_metric|print_single|print_xfeatures)\( ?"[a-z_]+"' |
+    sed -E 's/.*"(.*)"/xsaveshim_\1/' | sort -u)
   [[ $(wc -l <<<"$printed") -ge 11 ]] || fail "$printed"
   diff <(echo "$printed") <(grep -oE '^\.It Li xsaveshim_.*' "$repo/man/xsaveshim.1" | grep -oE 'xsaveshim_[a-z_]+' | sort -u)
   grep -oE '\bxsaveshim_[a-z_]+' "$rules" | sort -u >"$BATS_TEST_TMPDIR/read"

@@ -22,7 +22,7 @@ traced() {
   ((status == 0)) || fail "exit status $status" "$output"
 }
 
-# Prints, sorted, the calls in the traces NAME.PID, but only of those system calls that the library must not add to a program.
+# Prints, sorted, the system calls in the traces NAME.PID. Prints only the kinds that the library must not add to a program.
 # Omits pids and addresses, which differ between runs.
 effects() { # NAME
   local calls='write|writev|pwrite64|pwritev2?|sendto|sendmsg|sendmmsg|socket|socketpair|connect|bind|dup[23]?|fcntl|pipe2?|eventfd2'
@@ -31,8 +31,8 @@ effects() { # NAME
     sed -E 's/0x[0-9a-f]+/ADDRESS/g; s/^(write\([0-9]+), .*/\1/; s/= [0-9]+$/= NUMBER/; s/\(([0-9]+), F_/(FD, F_/' | sort
 }
 
-# Checks that at least PROGRAMS programs ran with the library, and that in each of them the library reads the settings file once,
-# and then only calls fstat() for standard error and reads RLIMIT_FSIZE.
+# Checks that at least PROGRAMS programs ran with the library. In each program, the library must read the settings file once.
+# Directly after that, the library must call fstat() for standard error and read RLIMIT_FSIZE.
 assert_settings_read_once() { # PROGRAMS
   local file calls programs=0 loads
   for file in "$BATS_TEST_TMPDIR"/shimmed.*; do

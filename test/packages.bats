@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # Checks xsaveshim's Debian packages with lintian and its RPMs with rpmlint. Installs, upgrades, removes and purges the Debian
-# package, and installs and erases the RPM.
+# package named xsaveshim, and installs and erases the RPM of the same name.
 
 load lib
 load libvirt

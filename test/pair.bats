@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Tests of `xsaveshim pair`, which tells whether the guests that one host has saved load on a second host. The tests cover the
+# Tests of `xsaveshim pair`, which tells whether a second host can load the guests that a first host has saved. The tests cover the
 # answers about two hosts, the table of many hosts, and the errors about wrong files. They need no KVM.
 
 load lib
@@ -7,9 +7,10 @@ load lib
 work=$BATS_TEST_TMPDIR
 
 # host NAME SUPPORTED LEAKS REFUSES ALWAYS-REFUSES [NOT-PERMITTED] [LOSES]    writes NAME.json, which is like the JSON of
-# `xsaveshim probe` on the host NAME. The other arguments are masks of xfeatures; a dash means that the mask is unknown. In this
-# order, they are the xfeatures that the host's KVM supports, leaks into saved guests, refuses although it supports them, refuses
-# because it does not support them, gives only to a VMM that requests them, and loses when it saves a guest.
+# `xsaveshim probe` on the host NAME. The other arguments are masks of xfeatures; a dash means that the mask is unknown. The masks
+# have the xfeatures that the host's KVM supports (SUPPORTED), leaks into saved guests (LEAKS), refuses although it supports them
+# (REFUSES), refuses because it does not support them (ALWAYS-REFUSES), gives only to a VMM that requests permission
+# (NOT-PERMITTED), and loses when it saves a guest (LOSES).
 host() {
   jq -n --arg name "$1" --arg supported "$2" --arg leaks "$3" --arg refuses "$4" --arg always "$5" --arg not "${6:-0x0}" --arg loses "${7:-0x0}" '
     def mask: if . == "-" then null else {mask: ., names: []} end;
@@ -44,7 +45,7 @@ make_hosts() {
   host unknown - - - -
 }
 
-@test "to the question whether one host's guests load on another host, xsaveshim pair answers yes, unknown, or with-xsaveshim and the modes that help" {
+@test "xsaveshim pair says whether one host can load another host's guests: yes, unknown or with-xsaveshim; after with-xsaveshim, it names the modes that help" {
   local all='["library","supervisor","host-mode-on-to","host-mode-on-from"]'
   make_hosts
   assert_pair clean affected 0 'answer="yes"' 'by=[]' 'only_guests_without_xsave=false'
@@ -81,7 +82,7 @@ make_hosts() {
     fail "$(outcome)"
 }
 
-@test "if xsaveshim pair gets only one host's JSON file, it takes the host on which it runs as the destination" {
+@test "if xsaveshim pair gets only one host's JSON file, the destination is the host on which the command runs" {
   make_hosts
   pair --json leaky.json
   [[ $status == [0123] && $(jq -r .from <<<"$output") == leaky && $(jq -r .to <<<"$output") == "$(uname -n)" ]] || fail "$(outcome)"

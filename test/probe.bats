@@ -75,7 +75,7 @@ as_nobody=(setpriv --reuid nobody --regid nogroup --clear-groups)
   [[ $status == $([[ $refuses || $source == leaks ]] && echo 1 || echo 0) ]]
 }
 
-@test "xsaveshim probe lists every xfeature under accepts, refuses or always_refuses, but an xfeature that KVM supports never under always_refuses" {
+@test "xsaveshim probe lists every xfeature under accepts, refuses or always_refuses, and no xfeature that KVM supports under always_refuses" {
   local supported
   probe
   supported=$(jq -r .kvm_supported_xcr0.mask <<<"$output")
@@ -174,7 +174,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 2 .destination.answer=unknown .destination.accepts=null .source.answer=unknown .source.leaks=null .affected=null
 }
 
-@test "if KVM changes the CPUID table that xsaveshim probe sets, probe answers 'unknown'; but if this KVM refuses a supported xfeature, probe answers 'refuses' for the destination" {
+@test "if KVM changes the CPUID table that xsaveshim probe sets, probe answers 'unknown' for this host as a source; as a destination, 'refuses' if KVM refuses a supported xfeature, and 'unknown' if not" {
   need_xfeature
   probe_quirk QUIRK_GUEST="$((xfeature | 3))" QUIRK_LEAK="$xfeature"
   assert_answers 2 .destination.answer=unknown .source.answer=unknown .source.leaks=null
@@ -183,7 +183,7 @@ payload_size_by_kvm() { # KVM_CHECK_EXTENSION of KVM_CAP_XSAVE2
   assert_answers 1 .destination.answer=refuses .source.answer=unknown .affected=true
 }
 
-@test "if KVM supports only x87 and SSE, xsaveshim probe answers 'unknown'; but if this KVM refuses even x87 and SSE for a guest without XSAVE, probe answers 'refuses' for the destination" {
+@test "if KVM supports only x87 and SSE, xsaveshim probe answers 'unknown' for this host as a source; as a destination, 'refuses' if KVM refuses x87 and SSE for a guest without XSAVE, and 'unknown' if not" {
   probe_quirk QUIRK_SUPPORTED=0x3
   assert_answers 2 .kvm_supported_xcr0.mask=0x3 .destination.answer=unknown .source.answer=unknown
   [[ $(jq -r .source.reason <<<"$output") == *"supports no xfeature beyond x87 and SSE"* ]]

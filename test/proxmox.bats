@@ -74,13 +74,13 @@ from_page() { # COMMAND
 machine=(-machine 'pc,accel=kvm' -cpu qemu64 -m 32 -bios /srv/canary.bin -smp 1 -display none -vga none -nic none
   -serial file:/srv/101/serial.0)
 
-# In front of a command, the array pvedaemon runs the command like a task of Proxmox's daemon pvedaemon, and the array sshd runs the
-# command like one that came over ssh.
+# Prefixes of commands: a command after pvedaemon's words runs like a task of Proxmox's daemon pvedaemon, and a command after sshd's
+# words runs like one that came over ssh.
 pvedaemon=(systemd-run --quiet --pipe --wait --collect --unit=pvedaemon)
 sshd=(env -i USER=root HOME=/root SHELL=/bin/bash PATH=/usr/sbin:/usr/bin:/sbin:/bin 'SSH_CONNECTION=192.0.2.1 40000 192.0.2.2 22')
 
-# Starts guest 101; BY is the array pvedaemon or sshd, with more words if needed. Sets $output to the output of the task that starts
-# the guest. If $migratedfrom is set, it names the node from which the guest migrates.
+# Starts guest 101. BY is the array pvedaemon, plus options for its systemd-run, or the array sshd, plus variables for its env. Sets
+# $output to the output of the task that starts the guest. If $migratedfrom is set, it names the node from which the guest migrates.
 start_101() { # BY... -- [QEMU-ARGUMENT...]
   local by=()
   while [[ $1 != -- ]]; do by+=("$1") && shift; done
@@ -128,12 +128,12 @@ assert_trim_in_journal() {
   wait_for "$patience" journal_has xsaveshim "^level=notice event=trim pid=$(pid_101) ioctl=KVM_SET_XSAVE vcpu=0 "
 }
 
-@test "with the Proxmox wrapper of docs/other-hosts.md, a guest that migrates in from a leaky host is intact, and the journal has the library's trim report" {
+@test "with the wrapper of docs/other-hosts.md for Proxmox's /usr/bin/kvm, a guest that migrates in from a leaky host is intact, and the journal has the library's trim report" {
   local process
   from_page dpkg-divert
   migrate_in
   [[ $output != *xsaveshim* ]] || fail "$output"
-  # test/standins/proxmox must give QEMU the same scope, environment and descriptors as Proxmox.
+  # test/standins/proxmox must give QEMU the same scope, environment and descriptors as Proxmox does.
   process=/proc/$(pid_101)
   [[ $(host cat "$process/cgroup") == */qemu.slice/101.scope ]]
   host grep -qz '^PVE_MIGRATED_FROM=node1$' "$process/environ"
@@ -146,7 +146,7 @@ assert_trim_in_journal() {
   assert_status 0 yes library
 }
 
-@test "without the Proxmox wrapper of docs/other-hosts.md, a guest that migrates in from a leaky host is lost" {
+@test "without the wrapper of docs/other-hosts.md for Proxmox's /usr/bin/kvm, a guest that migrates in from a leaky host is lost" {
   if qemu_exits_on_refusal; then
     start_leaky_source
     await_migration

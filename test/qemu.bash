@@ -17,7 +17,7 @@
 #     pid             QEMU's process ID
 #
 # Each wait has a time-out. XSTEST_SLOW=N makes each time-out N times as long, for slow machines, such as those that QEMU emulates
-# without KVM. A function that fails prints the condition that it waited for, and the last lines of QEMU's stderr.
+# without KVM. If a wait fails, the function prints the event that it waited for, and the last lines of QEMU's stderr.
 
 guest_vcpus=1
 guest_machine=(-m 32 -bios "$build/test/canary.bin")
@@ -113,7 +113,8 @@ assert_guest_lost() { # NAME
   fi
 }
 
-# assert_guest_exits NAME STATUS    checks that QEMU exits with STATUS in time; only the shell that started QEMU can get the status
+# assert_guest_exits NAME STATUS    checks that QEMU exits with STATUS in time; call it in the shell that called guest_start,
+# because no other shell can get the status
 assert_guest_exits() {
   local name=$1 pid status=0 end=$((SECONDS + 20 * ${XSTEST_SLOW:-1}))
   guest_wait "$1" "it starts" test -s "$work/$1/pid" || return 1
@@ -135,7 +136,7 @@ guest_qmp() {
   local dir=$work/$1 id=$EPOCHREALTIME in out answer=
   guest_wait "$1" "its monitor" test -p "$dir/qmp.in" || return 1
   exec {in}<>"$dir/qmp.in" {out}<>"$dir/qmp.out"
-  # QMP requires qmp_capabilities before any other command. QMP refuses a second qmp_capabilities, and this does no harm.
+  # QMP requires qmp_capabilities before any other command, so each guest_qmp sends it. QMP refuses a second one; this does no harm.
   printf '{"execute": "%s", "arguments": %s, "id": "%s"}\n' qmp_capabilities '{}' hello "$2" "${3:-{\}}" "$id" >&"$in"
   guest_wait "$1" "an answer to $2" read_answer "$out" "$id"
   exec {in}>&- {out}>&-
@@ -143,8 +144,8 @@ guest_qmp() {
   printf '%s\n' "$answer"
 }
 
-# read_answer FD ID    reads the lines that have arrived from FD into $answer; returns true if the last of them is the line with
-# ID; the part of an incomplete line stays in $answer for the next call
+# read_answer FD ID    reads from FD up to the line with ID, sets $answer to this line, and returns true; if this line has not
+# arrived completely, returns false, and leaves the part of an incomplete line in $answer for the next call
 read_answer() {
   local part
   while IFS= read -r -t 0.1 -u "$1" part; do

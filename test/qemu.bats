@@ -32,7 +32,7 @@ start_leaky() {
   assert_guest_intact "$name"
 }
 
-# Sets disk to QEMU's arguments for a new disk, to which savevm can save snapshots.
+# Creates a disk to which savevm can save snapshots, and sets $disk to QEMU's arguments for this disk.
 create_disk() {
   qemu-img create -q -f qcow2 "$work/disk.qcow2" 1M
   disk=(-drive "if=none,format=qcow2,file=$work/disk.qcow2")
@@ -102,7 +102,7 @@ session_of() { # PID
 
 # Upstream KVM's KVM_SET_XCRS refuses an xfeature that the guest's CPUID lacks. PVM, a variant of KVM, accepts such an xfeature.
 # So the library reports event=refused on upstream KVM, and event=lost on PVM.
-@test "if a guest has enabled AVX but its CPUID at the destination lacks AVX, the library reports the loss, and with XSAVESHIM_REFUSED=abort ends QEMU" {
+@test "if a guest has enabled AVX but its CPUID at the destination lacks AVX, the library reports that AVX is lost, and with XSAVESHIM_REFUSED=abort ends QEMU" {
   leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
   save_leaky_to_file -- -cpu qemu64,+xsave,+avx
 
@@ -195,8 +195,8 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
   run ! grep xsaveshim "$work/daemon/stderr"
 }
 
-# The supervisor reports to QEMU's standard error until QEMU's parent and the daemon have closed or replaced this standard error,
-# and afterwards to syslog. So the report can be in either place.
+# QEMU's first process forks the daemon. Until both have closed or replaced their standard error, the supervisor reports there, and
+# afterwards to syslog. So the report can be in either place.
 @test "if QEMU under the supervisor has daemonized before it loads the payload, the supervisor reports the trim exactly once, with the daemon's pid" {
   restore_daemonized "$build/xsaveshim" run --supervise --
   [[ $(grep -hcE "$(trim_of_daemon 'via=supervisor ')" "$messages" "$work/daemon/stderr" | xargs) == @("1 0"|"0 1") ]]

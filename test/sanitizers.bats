@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Tests the library under valgrind, and in programs that are built with a sanitizer. Like the library, a sanitizer's runtime
-# interposes ioctl.
+# Tests the library under valgrind, and in programs that are built with a sanitizer. Like the library, the runtimes of ASan
+# and TSan interpose ioctl.
 
 load lib
 
@@ -25,8 +25,7 @@ assert_trims_in() {
     supported create 0 cpuid 0xd=0x7 set-xsave 0x207 dup set-xsave 0x207 thread set-xsave 0x207
   ((status == 0)) || fail "$(outcome)"
   [[ $(grep -cxF 'set-xsave 0x207: 0 xstate_bv=0x7 rest=same' <<<"$output") == 3 ]] || fail "$(outcome)"
-  # Two of the three trims are through the duplicate. The library reports the first of these two, but not the second, because the
-  # second drops the same xfeature.
+  # The three trims drop the same xfeature, which the library reports once for each of the two descriptors.
   [[ $(grep -c '^xsaveshim: level=notice event=trim ' <<<"$stderr") == 2 && $(wc -l <<<"$stderr") == 2 ]] ||
     fail "$(outcome)"
 }
@@ -57,11 +56,11 @@ assert_trims_in() {
   assert_trims_in thread "$shim $standin"
 }
 
-@test "the library trims the payloads of a program built with LSan, and LSan reports no leak" {
+@test "the library trims the payloads of a program built with LSan, and LSan reports no memory leak" {
   assert_trims_in leak "$shim $standin"
 }
 
-# Runs the test VMM's STEPs under valgrind, and checks that valgrind's log, which has only errors, is empty.
+# Runs the test VMM's STEPs under valgrind -q, which logs nothing but errors, and checks that the log is empty.
 in_memcheck() { # LD_PRELOAD STEP...
   run --separate-stderr timeout 120 env LD_PRELOAD="$1" DEVICE=/dev/null valgrind -q --leak-check=full \
     --log-file="$BATS_TEST_TMPDIR/memcheck.%p" "$vmm" "${@:2}"

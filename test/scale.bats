@@ -28,7 +28,7 @@ scaled() {
 
 @test "if no payload of 1,024 vCPUs needs a trim, the library's memory grows by at least 8 and at most 20 KiB" {
   scaled vcpus 1024 0x3
-  # For each vCPU, the library writes 10 bytes. The library's first calls also touch pages of its code and data, which count, too.
+  # The library stores 10 bytes for each vCPU. The library's first calls also touch pages of its code and data, which count, too.
   ((shim_kib >= 8 && shim_kib <= 20)) || fail "$output"
 }
 

@@ -4,7 +4,7 @@
 
 load lib
 
-# With XSAVESHIM_REFUSED=report, the VMM runs on after KVM has refused a payload. Tests that need the default value, abort, unset
+# With XSAVESHIM_REFUSED=report, the VMM runs on after KVM has refused a payload. Tests that need the default value (abort) unset
 # the variable.
 setup() {
   export XSAVESHIM_REFUSED=report
@@ -380,8 +380,8 @@ declare -gA accepted=(
   [LOG_LEVEL]="notice,error,debug"
 )
 
-# assert_bad KEY REPORTED-VALUE SOURCE [SETTING]    runs the test VMM with SETTING in its environment, and checks that the library
-# uses the default of XSAVESHIM_KEY, and reports REPORTED-VALUE as a bad value that comes from SOURCE (environment, or a path)
+# assert_bad KEY REPORTED-VALUE SOURCE [SETTING]    runs the test VMM with SETTING in its environment. Checks that the library
+# reports REPORTED-VALUE as a bad value from SOURCE (environment or a path), and that the library uses the default of XSAVESHIM_KEY.
 assert_bad() {
   local where=$3
   [[ $where != /* ]] || where+=" line=1"

@@ -44,7 +44,7 @@ setup() {
 	EOF
 }
 
-@test "the library reports a vCPU's first trim, and a later trim that drops an xfeature that no report has named yet; each report names all dropped xfeatures" {
+@test "the library reports a vCPU's first trim, and a later trim that drops an xfeature that no report has named yet; each report names all xfeatures that its trim drops" {
   run_shimmed_standin create 3 cpuid 0xd=0x3 set-xsave 0x207 set-xsave 0x217 set-xsave 0x207 set-xsave 0x3
   assert_printed 'set-xsave 0x217: 0 xstate_bv=0x3 rest=same' 'set-xsave 0x207: 0 xstate_bv=0x3 rest=same'
   assert_reported "$(trim_report 3 0x207 0x3 0x3 avx,pkru)" "$(trim_report 3 0x217 0x3 0x3 avx,bndcsr,pkru) count=2"
@@ -129,8 +129,8 @@ state_report() { # CALL REST
     "$(state_report KVM_SET_SREGS2 'errno=EINVAL cr0=0x1 cr4=0x2 efer=0x3 apic_base=0x4 count=2')"
 }
 
-# The names and request numbers of more ioctls that set vCPU state. The test program vmm makes such an ioctl if it is run with the
-# arguments `ioctl NUMBER`.
+# The names and request numbers of more ioctls that set vCPU state. With the arguments `ioctl NUMBER`, the test program vmm calls
+# the ioctl that has this request number.
 other_state='KVM_SET_VCPU_EVENTS 0x4040aea0
 KVM_SET_DEBUGREGS 0x4080aea2
 KVM_SET_LAPIC 0x4400ae8f
@@ -482,7 +482,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_reported "$(refused_report 0x7 unknown)"
 }
 
-@test "if KVM refuses a payload under XSAVESHIM_TRIM=none, the library's report names the payload's xfeatures that the guest's CPUID lacks" {
+@test "with XSAVESHIM_TRIM=none, if KVM refuses a payload, the library's report names the payload's xfeatures that the guest's CPUID lacks" {
   run_shimmed_standin XSAVESHIM_TRIM=none supported create 0 cpuid 0xd=0x7 set-xsave 0x207
   assert_printed 'set-xsave 0x207: EINVAL xstate_bv=0x207 rest=same'
   assert_reported "level=notice event=would-trim ioctl=KVM_SET_XSAVE vcpu=0 fd=* xstate_bv=0x207 allowed=0x7 after=0x207 `
@@ -563,7 +563,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
 
 # ---- XCR0 and the setting XSAVESHIM_REFUSED ----
 
-@test "if KVM refuses an XCR0, the library reports which of its xfeatures the guest's CPUID or the host lacks" {
+@test "if KVM refuses an XCR0, the library reports which of the XCR0's xfeatures the guest's CPUID or the host lacks" {
   run_shimmed_standin supported create 0 cpuid 0xd=0x3 set-xcrs 0x7
   assert_printed 'set-xcrs 0x7: EINVAL'
   assert_reported "$(xcr0_report refused 'errno=EINVAL xcr0=0x7 reason=guest-lacks:avx')"
@@ -594,7 +594,8 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   ((status == 1)) || fail "$(outcome)"
   [[ $output == *'set-xsave 0x207: EINVAL '*'set-xsave 0x217: EINVAL '*'set-xcrs 0x207: EINVAL'* && $output != *0x3* ]] ||
     fail "$(outcome)"
-  # The earlier reports name all xfeatures of the third refused payload, so the library reports it only because it ends the VMM.
+  # The earlier reports name all xfeatures of the third refused payload. The library reports this refusal only because the refusal
+  # ends the VMM.
   [[ $(grep -o 'reason=.*' <<<"$(tail -n 1 <<<"$stderr")") == \
     'reason=host-lacks:bndcsr;guest-lacks:bndcsr,pkru;xcomp-bv:0x1 action=abort' ]] || fail "$(outcome)"
 }
@@ -645,7 +646,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   ((status == 1)) || fail "torn: $output"
 }
 
-@test "if a program loads a payload before the library's constructor has run, the library trims the payload and reports the trim, unless XSAVESHIM_TRIM=none" {
+@test "the library applies XSAVESHIM_TRIM even to a payload that a program loads before the library's constructor has run" {
   run --separate-stderr timeout 60 env DEVICE=/dev/null LD_PRELOAD="$shim $standin $build/test/constructor.so" \
     "$vmm" ioctl 0
   assert_printed 'constructor: 0 xstate_bv=0x3'
@@ -655,7 +656,7 @@ assert_cpuid() { # STEP LIST TRIMMED    checks that with the CPUID table LIST, X
   assert_printed 'constructor: EINVAL xstate_bv=0x7'
 }
 
-@test "if a program first calls ioctl before libc has initialized the environment, the library applies the settings in the environment to later ioctls" {
+@test "if a program's first ioctl call comes before libc has initialized the environment, the library applies the settings in the environment to later ioctls" {
   run --separate-stderr timeout 60 env DEVICE=/dev/null XSAVESHIM_TRIM=none XSAVESHIM_LOG="$BATS_TEST_TMPDIR/log" \
     LD_PRELOAD="$shim $standin" "$build/test/preinit"
   assert_printed 'main: EINVAL xstate_bv=0x7'

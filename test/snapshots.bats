@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Runs the recipes of docs/snapshots.md for QEMU on clean snapshots and on poisoned ones, which have xfeatures that their guests
-# never had. The recipes tell whether a snapshot is poisoned.
+# docs/snapshots.md has recipes that tell whether a QEMU snapshot is poisoned, that is, has xfeatures that its guest never had. This
+# suite runs these recipes on clean and on poisoned snapshots.
 
 # bats file_tags=kvm
 
@@ -29,7 +29,7 @@ recipe() { # HEADING
     sed "s|qemu-system-x86_64 \.\.\.|$qemu $machine -serial file:$work/serial|; s|LD_PRELOAD=|&$build/|; s|-loadvm NAME|-loadvm ${snapshot-}|"
 }
 
-# follow RECIPE MONITOR-COMMAND...    runs the recipe's shell commands, which start QEMU, waits until QEMU has loaded the snapshot,
+# follow RECIPE MONITOR-COMMAND...    runs the recipe's shell commands (they start QEMU), waits until QEMU has loaded the snapshot,
 # gives each MONITOR-COMMAND to QEMU's monitor, and quits QEMU
 follow() {
   local commands monitor pid
@@ -57,8 +57,8 @@ is_loaded() { # MONITOR PID
 
 is_paused() { [[ $(guest_status "$1") == paused ]]; } # NAME
 
-# Checks that the snapshot is poisoned, or clean, according to answer.log, the library's log. Checks that the recipe has not changed
-# the snapshot's original file, whose checksum is in the file originals.
+# Checks that the snapshot is what the argument says, according to the library's log, answer.log. Checks that the recipe has not
+# changed the snapshot's original file, whose checksum is in the file originals.
 assert_judged() { # poisoned|clean
   local judgement=clean
   grep -q event=learn answer.log || fail "the library's log has no event=learn:" "$(cat answer.log)" || return

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=kvm
 # Tests of `xsaveshim status`, which lists the running VMMs, and says which of them are protected. A VMM is protected if xsaveshim
-# trims the payloads that the VMM loads. Some tests run a program that only imitates a supervisor (`xsaveshim run --supervise`).
+# trims the payloads that the VMM loads. Some tests run the program pretender, which only imitates the supervisor of
+# `xsaveshim run --supervise`.
 
 load lib
 
@@ -80,8 +81,8 @@ stop() {
   wait "$pid" || true
 }
 
-# kill_supervisor    kills the only supervisor, and its guardian, a process that acts when the supervisor dies. The two are the only
-# processes that hold a seccomp listener. If a process ends while `find` reads its /proc files, `find` fails; this does not matter.
+# kill_supervisor    kills the only supervisor and its guardian, the process that reports a supervisor's death. Only these two hold
+# a seccomp listener. If a process ends while `find` reads its /proc files, `find` fails; this does not matter.
 kill_supervisor() {
   local process processes
   processes=$({ find /proc/[0-9]*/fd -lname "anon_inode:seccomp notify" 2>/dev/null || true; } | cut -d / -f 3)
@@ -219,7 +220,7 @@ line_of() {
   in_world
 }
 
-@test "xsaveshim status finds a VMM's vCPUs even if the thread that holds their descriptors does not share its descriptor table, or if the main thread has ended" {
+@test "xsaveshim status finds a VMM's vCPUs even if the VMM's main thread has ended, or has another descriptor table than the thread that created the vCPUs" {
   scenario() {
     local where
     for where in IDLE_THREAD IDLE_END; do
@@ -650,7 +651,7 @@ line_of() {
   in_world
 }
 
-@test "if a supervisor runs another copy of xsaveshim than xsaveshim status, status recognizes the supervisor only after that copy was replaced or removed" {
+@test "if a supervisor does not run from the same file as xsaveshim status, status recognizes the supervisor only after the supervisor's file was replaced or removed" {
   scenario() {
     mkdir "$work/old"
     cp "$command" "$work/old/xsaveshim"
@@ -758,7 +759,7 @@ eventful=(create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x7 cpuid 0xd=0x7 set
   in_world
 }
 
-@test "if reports cannot go to the log that a VMM's settings name, xsaveshim status shows where the reports go instead" {
+@test "if reports cannot go to the log in a VMM's settings, xsaveshim status shows where the reports go instead" {
   scenario() {
     local log=$work/world/log
     in_use_is() { # EXIT-STATUS LOG LOG-IN-USE

@@ -38,8 +38,8 @@ assert_answered() { # [ERROR]
 @test "if one supervised process hangs in its exec, the supervisor continues to serve the other processes" {
   make_public "$build/xsaveshim" "$static"
   # The perl process makes the ioctl KVM_CREATE_VCPU, so the supervisor takes perl for a VMM. Then perl calls exec, which closes
-  # $mnt/file, and this close hangs. The supervisor closes standard error when no VMM has it open any more. So the supervisor checks
-  # whether perl has it open, with kcmp(), which waits for the end of the exec. So this check hangs, too.
+  # $mnt/file, and this close hangs. The supervisor closes its standard error when no VMM has this file open any more. To find that
+  # out, it calls kcmp() for perl. kcmp() waits for the end of perl's exec, so kcmp() hangs, too.
   # shellcheck disable=SC2016 # another shell expands it
   with_hangfs flush 'exec "$0" run --supervise -- bash -c "$@"' "$public/xsaveshim" '
     exec 2>/dev/null

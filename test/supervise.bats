@@ -11,7 +11,7 @@ musl=$build/test/vmm-musl
 work=$BATS_TEST_TMPDIR
 slow=${XSTEST_SLOW:-1}
 
-# Sets two variables. `guest` has arguments (steps) for the test VMM, which then creates a vCPU whose CPUID has FP, SSE and AVX.
+# Sets two variables. `guest` has the arguments (steps) that make the test VMM create a vCPU whose CPUID has FP, SSE and AVX.
 # `leaky` is an XSTATE_BV with FP, SSE, AVX, and an xfeature that this host's KVM does not support.
 setup() {
   need_no_settings_file
@@ -108,7 +108,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
     `foreseen=yes reason=host-lacks:$leaked_name"
 }
 
-@test "if a payload has a bad XCOMP_BV, reserved byte or MXCSR, the supervisor reports the reason before KVM refuses the payload" {
+@test "if a payload has a bad XCOMP_BV, reserved byte or MXCSR, the supervisor reports that KVM will refuse the payload, and why" {
   supervised create 5 cpuid 0xd=0x7 set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff
   assert_printed 'set-xsave 0x3,reserved=3,xcomp_bv=9,mxcsr=0xffffffff: EINVAL xstate_bv=0x3 rest=same'
   [[ $(wc -l <<<"$stderr") == 1 ]]
@@ -119,7 +119,7 @@ names() { # XFEATURES    prints the names of AVX and the leaked xfeature if XFEA
   [[ $(wc -l <<<"$stderr") == 1 && $stderr == *event=refused*"vcpu=0 "* ]]
 }
 
-@test "the supervisor learns the guest's XCR0 from KVM_SET_CPUID or KVM_SET_CPUID2; if the table has several entries of leaf 0xD, the supervisor uses the same entry as KVM" {
+@test "from the CPUID table of KVM_SET_CPUID or KVM_SET_CPUID2, the supervisor learns which xfeatures the guest may use; if the table has several entries for leaf 0xD, the supervisor uses the entry that KVM uses" {
   supervised create 0 cpuid-v1 0x1,0xd=0x7,0xd=0x3 set-xsave "$leaky"
   assert_printed "set-xsave $leaky: 0 xstate_bv=0x7 rest=same"
   supervised create 0 cpuid 0xd.1=0x7,0xd.0=0x3 set-xsave 0x7
@@ -214,7 +214,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
 # ---- which vCPU a descriptor refers to ----
 
 @test "if a new vCPU gets a closed vCPU's descriptor number, the supervisor does not apply the closed vCPU's CPUID table to the new vCPU" {
-  # `vm` comes before `close`. Otherwise, the second VM, and not its vCPU, would get the closed vCPU's descriptor number.
+  # The step `vm` creates the second VM. If `vm` came after `close`, this VM, and not its vCPU, would get the closed vCPU's number.
   supervised create 0 cpuid 0xd=0x3 vm close create 0 set-xsave 0x7
   [[ $(sed -n 's/^create 0: //p' <<<"$output" | sort -u | wc -l) == 1 ]] || fail "not the same number" "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x7 rest=same'
@@ -237,7 +237,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   assert_reported "$(trim_report)"
 }
 
-@test "if dup2 makes vCPU A's descriptor number refer to vCPU B, the supervisor trims payloads through this number by vCPU B's CPUID table" {
+@test "if dup2 makes vCPU A's descriptor number refer to vCPU B, and the VMM loads a payload through this number, the supervisor trims the payload by vCPU B's CPUID table" {
   local second
   supervised create 0 create 1
   second=$(sed -n 's/^create 1: //p' <<<"$output")
@@ -246,7 +246,7 @@ set-xsave 0x7: 0 xstate_bv=0x3 rest=same' ]] || fail "$(outcome)"
   assert_printed 'set-xsave 0x7: 0 xstate_bv=0x3 rest=same'
 }
 
-@test "if dup2 makes a vCPU's descriptor number refer to another VM's vCPU with the same id, the supervisor keeps both vCPUs' xfeatures in payloads through this number" {
+@test "if dup2 makes a vCPU's descriptor number refer to another VM's vCPU with the same id, the supervisor keeps both vCPUs' xfeatures in payloads that the VMM loads through this number" {
   local first second
   supervised create 0 vm create 0
   { read -r first; read -r second; } < <(sed -n 's/^create 0: //p' <<<"$output")
@@ -310,7 +310,7 @@ set-xsave 0x7: 0 xstate_bv=0x7 rest=same' ]] || fail "$(outcome)"
   done
 }
 
-@test "if the VMM gets a signal while the supervisor handles a KVM_SET_XSAVE, the call is not interrupted and succeeds" {
+@test "if the VMM gets a signal while the supervisor handles a KVM_SET_XSAVE, the call still succeeds" {
   start_hanging vcpu "$leaky"
   kill -USR1 "$pid"
   resume
@@ -389,7 +389,7 @@ start_hanging() {
   assert_no_report
 }
 
-@test "if a VMM dies during KVM_SET_XSAVE and a new process gets the VMM's pid, XSAVESHIM_REFUSED=abort does not end the new process" {
+@test "with XSAVESHIM_REFUSED=abort, if a VMM dies during KVM_SET_XSAVE and a new process gets the VMM's pid, the supervisor does not end the new process" {
   [[ $EUID == 0 ]] || skip "only root can make a PID namespace"
   run --separate-stderr timeout $((60 * slow)) unshare --pid --fork --kill-child --mount-proc bash -c '
     mkfifo "$4/in" "$4/other"
@@ -551,7 +551,7 @@ snapshot_file() {
   [[ $status == $((128 + 9)) && $stderr == *event=would-trim*event=refused*action=abort* ]] || fail "$(outcome)"
 }
 
-@test "when XSAVESHIM_REFUSED=abort ends the VMM, the supervisor reports the refused payload, even if it has reported the same refusal before" {
+@test "with XSAVESHIM_REFUSED=abort, the supervisor reports each payload for which it ends the VMM, even if it has already reported an equal payload" {
   # For the first refused payload, the supervisor does not end the VMM, because the VMM has not set the vCPU's CPUID table yet.
   supervised XSAVESHIM_REFUSED=abort create 0 set-xsave "$leaky" cpuid "0xd=$leaky" set-xsave "$leaky" mark late
   [[ $status == $((128 + 9)) && $output != *mark* ]] || fail "$(outcome)"
@@ -572,9 +572,9 @@ snapshot_file() {
 
 # ---- how the supervisor starts and ends ----
 
-# start STEP...    starts the static test VMM under a supervisor, and waits until the VMM, which executes each STEP, is in its first
-# step `pause`. Sets `pid` (the VMM's process ID), `supervisor` (the supervisor's process ID) and `in` (the descriptor to which
-# `resume` writes).
+# start STEP...    starts the static test VMM, which executes each STEP, under a supervisor, and waits until the VMM is in the first
+# STEP that is `pause`. Sets `pid` (the VMM's process ID), `supervisor` (the supervisor's process ID) and `in` (the descriptor to
+# which `resume` writes).
 start() {
   mkfifo "$work/in"
   exec {in}<>"$work/in"
@@ -608,7 +608,7 @@ field() { # PID NAME    prints the field NAME of /proc/PID/status
 
 @test "a VMM under the supervisor has the same children, signals, descriptors and environment as without the supervisor" {
   local look bare
-  # `blocked` makes the process that becomes the VMM block SIGCHLD, and makes it a subreaper (prctl 36). If `xsaveshim run` started
+  # `blocked` blocks SIGCHLD in the process that becomes the VMM, and makes it a subreaper (prctl 36). If `xsaveshim run` started
   # a helper process, the VMM would then have a pending SIGCHLD after the helper's end, or the orphaned helper as a child.
   local blocked=(perl -MPOSIX -e
     'syscall(157, 36, 1, 0, 0, 0); sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGCHLD, SIGUSR1)); $SIG{HUP} = "IGNORE"; exec @ARGV')
@@ -668,7 +668,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   done
 }
 
-@test "if standard error is a pipe, which QEMU closes when it becomes a daemon, the supervisor closes the pipe, too, so that the pipe's reader gets the end of file" {
+@test "when QEMU becomes a daemon and closes the pipe that is its standard error, the supervisor closes this pipe, too, so that the pipe's reader gets the end of file" {
   local qemu
   command -v qemu-system-x86_64 >/dev/null || skip "QEMU is not installed"
   timeout $((60 * slow)) "$xsaveshim" run --supervise -- qemu-system-x86_64 -accel kvm -machine pc -nodefaults -display none -S \
@@ -781,7 +781,7 @@ anon_inode:seccomp notify" ]] || fail "$output"
   wait_for $((10 * slow)) none_left "$work"
 }
 
-# Starts a VMM and stops its supervisor, so that the VMM's KVM_SET_XSAVE waits.
+# Starts a VMM and suspends its supervisor, so that the VMM's KVM_SET_XSAVE waits.
 start_stopped_call() {
   start "${guest[@]}" pause set-xsave 0x7
   kill -STOP "$supervisor"
@@ -830,7 +830,7 @@ make_public() {
   show_privileges=(sh -c 'grep ^NoNewPrivs /proc/self/status; exec "$@"' sh)
 }
 
-@test "the supervisor trims the payload of a VMM that runs as an unprivileged user; the VMM runs with no_new_privs if that user called xsaveshim run, and without if root did" {
+@test "the supervisor trims the payload of a VMM that runs as an unprivileged user; the VMM has no_new_privs if that user called xsaveshim run, but not if root called it" {
   make_public
   local outside inside expected
   for expected in 0 1; do

@@ -76,7 +76,9 @@ check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed ker
 	@test/run test/apparmor.bats
 
 check-fleet: test-programs ## run the Ansible collection over ssh against three hosts in namespaces, Prometheus, and the image's containers
-	@test/run $(FLEET_SUITES) test/metrics.bats test/prometheus.bats
+	@test/run --parallel test/kernels-fleet.bats test/kernels-image.bats >$(BUILD)/fleet.tap & \
+	test/run test/ansible.bats test/metrics.bats test/prometheus.bats; here=$$?; \
+	wait $$!; testbed=$$?; cat $(BUILD)/fleet.tap; exit $$((here | testbed))
 
 DISTRIBUTIONS ?= trixie testing
 check-distributions: ## run scripts/demo and scripts/test in the Debians of DISTRIBUTIONS, made once and kept (half an hour)

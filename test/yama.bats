@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # bats file_tags=testbed
-# Tests the supervisor and xsaveshim status under Yama, whose setting ptrace_scope decides which processes may read another
-# process's memory. Each test boots an emulated machine (the testbed), in which the test can set every ptrace_scope.
+# Tests the supervisor and `xsaveshim status` under Yama. Yama's setting ptrace_scope decides which processes may read another
+# process's memory. Each test boots an emulated machine (the testbed), where the test can set ptrace_scope to every value.
 
 load lib
 
@@ -26,7 +26,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
     fail "$(outcome)"
 }
 
-@test "under Yama's ptrace_scope 0 and 1, a plain user's supervisor trims the payloads that any thread of the VMM loads, even if the supervised command is a shell that becomes the VMM with exec" {
+@test "under Yama's ptrace_scope 0 and 1, a plain user's supervisor trims the payloads that any thread of the VMM loads, even if the supervised command is a shell that execs the VMM" {
   in_testbed '
     for level in 0 1; do
       echo $level >$scope
@@ -50,7 +50,7 @@ assert_trimmed() { # HOW-MANY-RESTORES
     fail "$(outcome)"
 }
 
-@test "under Yama's ptrace_scope 2, xsaveshim run refuses to supervise a VMM for a plain user and says why, but supervises VMMs for root" {
+@test "under Yama's ptrace_scope 2, if a plain user calls xsaveshim run, it refuses to supervise a VMM and says why; if root calls it, it supervises VMMs" {
   in_testbed '
     echo 2 >$scope
     $as_nobody $xsaveshim run -- $static mark started

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Computes the guest's XCR0, the xfeatures that the guest may use, from the CPUID table that
+// Computes the guest's XCR0 (the xfeatures that the guest may use) from the CPUID table that
 // KVM_SET_CPUID or KVM_SET_CPUID2 gives to a vCPU.
 //
 // The functions follow the rules of Linux's arch/x86/kvm/cpuid.c. All functions are thread- and
-// async-signal-safe. An array `entries` may have any alignment.
+// async-signal-safe. The array that a parameter `entries` points to may have any alignment.
 #ifndef XSAVESHIM_GUEST_CPUID_H
 #define XSAVESHIM_GUEST_CPUID_H
 

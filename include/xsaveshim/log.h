@@ -27,7 +27,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// The first value is the default of the setting XSAVESHIM_LOG or XSAVESHIM_LOG_LEVEL.
+// The first value of log_target is the default of the setting XSAVESHIM_LOG. The first value of
+// log_level is the default of the setting XSAVESHIM_LOG_LEVEL.
 enum log_target { LOG_STDERR, LOG_SYSLOG, LOG_NONE, LOG_PATH };
 enum log_level { LOG_LEVEL_NOTICE, LOG_LEVEL_ERROR, LOG_LEVEL_DEBUG };
 
@@ -75,8 +76,8 @@ struct log {
 	bool foresees;
 
 	// True if the log calls poll(2) before each write, and tries a fallback if the write would
-	// block. Only the supervisor's log sets polls. The library's log runs in the VMM, and the
-	// VMM's seccomp filter may kill a VMM that calls poll(2).
+	// block. polls is true only in the supervisor's log. The library's log runs in the VMM, and
+	// the VMM's seccomp filter may kill a VMM that calls poll(2).
 	bool polls;
 
 	// If in_use is not NULL, the log stores in *in_use where the log's lines go. The value is
@@ -91,7 +92,7 @@ struct log {
 	_Atomic int pid; // the value of pid= in every line; 0: lines have no pid=
 	uint64_t file_size_limit;
 	struct log_file standard_error;
-	_Atomic unsigned int claimed; // how many slots threads have taken, each to open the log
+	_Atomic unsigned int claimed; // how many calls of log_open have asked for a slot
 	_Atomic unsigned int opened;  // the log uses slots[opened - 1]; 0: it is not open
 	struct log_files slots[LOG_OPENERS];
 };
@@ -109,9 +110,9 @@ bool log_is_open(const struct log *log);
 
 // Opens the target and the fallbacks. Returns true if this call has opened the log. *error is then
 // NULL, or says why the target could not be opened. If the target is a file that could not be
-// opened, the log writes only to the fallbacks. But if the target is syslog, log_write tries
-// /dev/log again for each line. Returns false if the log was already open, or if another thread
-// opened the log at the same time.
+// opened, the log writes only to the fallbacks. If the target is syslog and could not be opened,
+// log_write tries /dev/log again for each line. Returns false if the log was already open, or if
+// another thread opened the log at the same time.
 //
 // With LOG_PATH, log_open opens the file for appending. log_open creates a missing file with mode
 // 0600, and refuses a file that is a symbolic link or not a regular file. log_open follows symbolic

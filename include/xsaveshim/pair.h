@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Judges a pair of hosts: if the first host saves a guest, can the second host load the guest? Of
-// all differences between the hosts, the answer considers only their xfeatures. The answer holds
-// for guests whose CPUID shows only xfeatures that both hosts support.
+// Judges a pair of hosts: if the first host saves a guest, can the second host load the guest? The
+// answer considers only what each host does with xfeatures, and no other difference between the
+// hosts. The answer holds for guests whose CPUID shows only xfeatures that both hosts support.
 //
 // pair_judge is pure, so it is thread- and async-signal-safe.
 #ifndef XSAVESHIM_PAIR_H
@@ -29,7 +29,7 @@ enum pair_by {
 	PAIR_BY_LIBRARY = 1,
 	PAIR_BY_SUPERVISOR = 2,
 	PAIR_BY_HOST_MODE_ON_TO = 4,
-	PAIR_BY_HOST_MODE_ON_FROM = 8, // if the host mode is on when the first host saves
+	PAIR_BY_HOST_MODE_ON_FROM = 8, // the host mode must be active when the first host saves
 };
 
 struct pair_result {

@@ -22,7 +22,7 @@ enum xsave_direction {
 };
 
 enum vcpu_knowledge {
-	VCPU_UNKNOWN,  // unknown: the descriptor may be a dup(2), or may not refer to a vCPU
+	VCPU_UNKNOWN,  // unknown: the ioctl's descriptor may be a dup(2), or may not be a vCPU's
 	VCPU_NO_CPUID, // the vCPU has no CPUID table, so KVM accepts all xfeatures of the host
 	VCPU_XCR0,     // the vCPU has a CPUID table, and guest_xcr0 is known
 };
@@ -38,19 +38,21 @@ struct vcpu {
 	uint64_t guest_xcr0;
 
 	// The xfeatures that the guest has enabled in its register XCR0. The host mode reads the
-	// register from KVM. The library and the supervisor see only the XCR0 that the VMM sets
-	// with KVM_SET_XCRS, and store only its bits outside guest_xcr0. Such bits are rare: KVM
-	// accepts them only if KVM has changed the CPUID table that the VMM set.
+	// register from KVM. The library and the supervisor see only the XCR0 that the VMM passes
+	// to KVM_SET_XCRS, and store here only those bits of it that are not in guest_xcr0. Such
+	// bits are rare: KVM accepts them only if KVM's CPUID table of the vCPU is not the table
+	// from which xsaveshim learned guest_xcr0.
 	uint64_t enabled_xcr0;
 };
 
 struct host_caps {
-	// The xfeatures that the host's KVM supports. If xsaveshim has no answer from KVM, these
-	// are the xfeatures in the CPU's XCR0.
+	// The xfeatures that the host's KVM supports. If xsaveshim does not know what KVM supports:
+	// the xfeatures in the CPU's XCR0.
 	uint64_t xfeatures;
 
-	// The xfeatures in the CPU's XCR0. These include AMX, even if the VMM has no permission to
-	// use AMX. 0 in the supervisor, which cannot see whether the VMM has this permission.
+	// The xfeatures in the CPU's XCR0. If AMX is in xcr0 but not in xfeatures, xsaveshim
+	// concludes that the VMM has no permission to use AMX. The supervisor cannot see this
+	// permission, and leaves xcr0 at 0.
 	uint64_t xcr0;
 
 	uint32_t mxcsr_reserved; // the MXCSR bits that the host's CPU refuses
@@ -90,9 +92,9 @@ policy_trim(enum trim trim, enum xsave_direction direction, struct vcpu vcpu, ui
 	return result;
 }
 
-// Returns the xfeatures of xcr0 that policy_allowed does not return for this vCPU. The guest has
-// enabled these xfeatures. After the caller has added them to enabled_xcr0, policy_allowed returns
-// them too. xcr0: the XCR0 in the argument of KVM_SET_XCRS.
+// xcr0: the guest's XCR0, which the VMM sets with KVM_SET_XCRS. Returns those xfeatures of xcr0 that
+// policy_allowed does not return. If the caller adds these xfeatures to vcpu.enabled_xcr0,
+// policy_allowed returns them too.
 static inline uint64_t policy_joins(struct vcpu vcpu, uint64_t xcr0)
 {
 	return xcr0 & ~policy_allowed(vcpu);
@@ -126,8 +128,8 @@ struct payload_parts {
 	uint32_t mxcsr;
 };
 
-// Finds those of the xfeatures that this host's KVM refuses whatever the guest's CPUID enumerates.
-// Stores them in the fields host_lacks and not_permitted of *refusal.
+// Of the given xfeatures, finds those that this host's KVM refuses even if the guest's CPUID
+// enumerates them. Stores them in refusal->host_lacks and refusal->not_permitted.
 static inline void
 policy_diagnose_host(struct refusal *refusal, uint64_t xfeatures, struct host_caps host)
 {
@@ -172,8 +174,8 @@ policy_diagnose_parts(struct payload_parts payload, struct vcpu vcpu, struct hos
 	return refusal;
 }
 
-// Finds out why KVM refused a payload. head: the payload's first XSTATE_HEAD_SIZE bytes, after
-// xsaveshim has trimmed the payload.
+// Finds out why KVM refused a payload. head: the payload's first XSTATE_HEAD_SIZE bytes as KVM got
+// them, that is, with XSTATE_BV after trimming.
 struct refusal policy_diagnose(const void *head, struct vcpu vcpu, struct host_caps host);
 
 static inline struct refusal
@@ -195,14 +197,15 @@ bool policy_is_no_vcpu(int error);
 uint64_t policy_refused_xfeatures(struct refusal refusal);
 
 // Returns true if XSAVESHIM_REFUSED=abort ends a VMM whose KVM_SET_XSAVE or KVM_SET_XCRS has failed
-// with EINVAL. The VMM runs on if refusal has no reason for the failure, or if KVM refused only
-// xfeatures outside the guest XCR0, and trim forbids xsaveshim to drop these xfeatures.
+// with EINVAL. The VMM runs on in two cases: refusal has no reason for the failure; or trim forbids
+// xsaveshim to trim restored payloads, and KVM refused only xfeatures outside the guest XCR0.
 bool policy_ends_vmm(enum trim trim, struct vcpu vcpu, struct refusal refusal);
 
 // Returns true if KVM refused a payload only because of FP or SSE, and the settings let xsaveshim
 // trim restored payloads. Linux 5.17 to 5.19.11 refuses FP and SSE if the guest's CPUID enumerates
 // no XSAVE. xsaveshim must not drop FP and SSE, because the guest uses them. Instead, the library
-// adds refusal.guest_lacks to leaf 0xD of the guest's CPUID while KVM loads the payload.
+// adds refusal.guest_lacks to leaf 0xD of the guest's CPUID, loads the payload, and sets the VMM's
+// CPUID table again.
 static inline bool policy_refused_fpsse_alone(enum trim trim, struct refusal refusal)
 {
 	return policy_trims(trim, XSAVE_RESTORE) && refusal.guest_lacks & XFEATURE_FPSSE;

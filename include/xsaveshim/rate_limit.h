@@ -11,7 +11,7 @@
 // The history of one kind of event, for example of the trims of one vCPU's payloads. If all fields
 // are 0, no such event has happened yet.
 struct rate_limit {
-	uint64_t reported; // all bits that rate_limit_allows has got for these events
+	uint64_t reported; // all bits of these events: see the parameter bits below
 	uint32_t count;	   // the number of these events; stops at UINT32_MAX
 };
 

@@ -17,8 +17,9 @@
 
 #define RECORD_MAGIC "xsaveshimrecord"
 
-// Increase RECORD_VERSION with every change of struct xsaveshim_record or of the enums in it.
-// Otherwise, an older or newer `xsaveshim status` would misread the record.
+// Increase RECORD_VERSION with every change of struct xsaveshim_record, or of an enum whose numbers
+// the struct stores or uses as an index. Otherwise, `xsaveshim status` would misread the record of
+// a library or supervisor of another version.
 #define RECORD_VERSION 3
 
 // The events that a record counts. The record counts every occurrence, even one that xsaveshim does
@@ -38,8 +39,8 @@ struct xsaveshim_record {
 	_Atomic uint32_t version;    // RECORD_VERSION after record_publish; 0 before
 	_Atomic uint32_t vcpu_seen;  // 1 after record_vcpu; always 0 in a supervisor
 	uint32_t values[SETTINGS];   // the values of the settings; index: enum setting
-	const char *log_path;	     // the path of the log's file if the log is LOG_PATH
-	_Atomic uint32_t log_in_use; // LOG_IN_USE(where the log's lines go); 0: not open yet
+	const char *log_path;	     // the log's path if values[SETTING_LOG] is LOG_PATH
+	_Atomic uint32_t log_in_use; // 1 + the enum log_target in use (LOG_IN_USE); 0: log not open
 	_Atomic uint64_t counts[RECORD_COUNTS];
 };
 

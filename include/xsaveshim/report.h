@@ -58,18 +58,19 @@ void report_xcr0_refused(const struct log *log, struct vcpu_call call, int error
 void report_lost(const struct log *log, struct vcpu_call call, uint64_t xcr0, uint64_t lost,
 		 uint32_t count);
 
-// Writes event=learn at level debug. If call.vcpu.knowledge is VCPU_XCR0, the line shows the guest
-// XCR0, and the xfeatures that the vCPU's payload may have.
+// Writes event=learn at level debug: xsaveshim has read a CPUID table of the vCPU. If
+// call.vcpu.knowledge is VCPU_XCR0, the line shows the guest XCR0, and the xfeatures that the
+// vCPU's payload may have.
 void report_learn(const struct log *log, struct vcpu_call call);
 
 // Writes one line with event=setting for each problem in settings->problem[]. If problem[] is
 // too small for all problems, one more line has the number of the problems that did not fit.
 void report_settings(const struct log *log, const struct settings *settings);
 
-// Opens the log. Writes event=log if the target could not be opened, and event=setting for each
-// problem of the settings. Does nothing if the log is already open, or if another thread opens the
-// log at the same time. If the target cannot be opened, report_open_log is not async-signal-safe,
-// because log_open calls strerror(3).
+// Opens the log. If the log's target, a file or syslog, cannot be opened, writes event=log. Then
+// writes event=setting for each problem of the settings. Does nothing if the log is already open,
+// or if another thread opens the log at the same time. If the target cannot be opened,
+// report_open_log is not async-signal-safe, because log_open calls strerror(3).
 void report_open_log(struct log *log, const struct settings *settings);
 
 // The following functions build the line of an event of any kind. report_begin begins the line, and

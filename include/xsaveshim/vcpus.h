@@ -28,8 +28,8 @@ enum vcpu_event {
 	VCPU_EVENTS,
 };
 
-// The history of one vCPU's events. If the vCPU's guest_xcr0 and enabled_xcr0 do not fit into the
-// vCPU's element of vcpus.words, they are stored here, and the element says so.
+// The history of one vCPU's events. guest_xcr0 and enabled_xcr0 (struct vcpu) are stored here only
+// if they do not fit into the vCPU's element of vcpus.words.
 struct vcpu_slot {
 	_Atomic uint64_t guest_xcr0;
 	_Atomic uint64_t enabled_xcr0;
@@ -38,7 +38,7 @@ struct vcpu_slot {
 	_Atomic uint32_t count[VCPU_EVENTS];
 };
 
-// If a struct vcpus is all zeroes, every vCPU is unknown. The struct takes 544 KiB, but the
+// If a struct vcpus is all zeroes, no descriptor has a slot. The struct takes 544 KiB, but the
 // functions touch only the memory pages that they need.
 //
 // The first vcpus_set or vcpus_create for a descriptor gives the descriptor a slot. The
@@ -50,8 +50,8 @@ struct vcpus {
 	_Atomic uint16_t slot_of[VCPUS_MAX];
 	_Atomic unsigned int slots_given;
 
-	// For each slot, the vCPU's knowledge, id and guest_xcr0 (struct vcpu). An element has
-	// space for 46 bits of guest_xcr0, and none for enabled_xcr0.
+	// For each slot, the fields knowledge, id and guest_xcr0 of the vCPU's struct vcpu. An
+	// element has space for 46 bits of guest_xcr0, and none for enabled_xcr0.
 	_Atomic uint64_t words[VCPUS_SLOTS];
 
 	// The functions touch an element of slots only if the vCPU has had an event, or if
@@ -59,8 +59,8 @@ struct vcpus {
 	struct vcpu_slot slots[VCPUS_SLOTS];
 };
 
-// Returns what the table says about the vCPU behind fd. If fd has no slot, the field knowledge is
-// VCPU_UNKNOWN.
+// Returns what the table says about the vCPU behind fd. If fd has no slot, the returned knowledge
+// is VCPU_UNKNOWN.
 struct vcpu vcpus_get(const struct vcpus *vcpus, int fd);
 
 // Changes what the table says about the vCPU behind fd. Does nothing if fd has no slot and cannot

@@ -47,10 +47,10 @@ void xstate_set_bv(void *payload, uint64_t xstate_bv);
 // Returns true if at least one of the 48 reserved bytes of the payload's XSAVE header is not 0.
 bool xstate_reserved_used(const void *payload);
 
-// Sets *xcr0 to the XCR0 in xcrs, a readable struct kvm_xcrs, the argument of KVM_SET_XCRS. If
-// several entries of xcrs are for XCR0, uses the first of them, as KVM does
+// xcrs is the argument of KVM_SET_XCRS, a readable struct kvm_xcrs. Sets *xcr0 to the XCR0 in xcrs.
+// If several entries of xcrs are for XCR0, uses the first of them, as KVM does
 // (kvm_vcpu_ioctl_x86_set_xcrs in Linux's arch/x86/kvm/x86.c). Returns false if no entry is for
-// XCR0, or if KVM refuses xcrs because of its flags or its number of entries.
+// XCR0. Also returns false if xcrs has flags or too many entries, because KVM then refuses xcrs.
 bool xstate_xcrs_xcr0(const void *xcrs, uint64_t *xcr0);
 
 // Returns xsaveshim's name for the xfeature with this bit number (0 to 63), for example "avx" for

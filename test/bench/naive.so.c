@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A simple interposer of ioctl(). The benchmark (test/bench/run) measures this library and
-// xsaveshim's library, so that a reader can compare the two. Unlike xsaveshim's library, this
-// ioctl() is variadic, and looks up libc's ioctl() at its first call.
+// xsaveshim's library, so that a reader can compare the two. Unlike xsaveshim's ioctl(), this
+// ioctl() is variadic, and its first call looks up libc's ioctl().
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -3,7 +3,7 @@
 // calls, and differ only in their seccomp filters and supervisors. In each round, each process in
 // turn makes one batch of calls. The time of a batch is the mean time of a call in this batch, in
 // ns. Prints a table with a row for each process. The rows form groups. The processes of a group
-// make calls of the same kind, and the first process of the group is the base for the others:
+// make calls of the same kind. The first process of a group is the base for the others. Columns:
 // - ns per call: the median time of the process's batches
 // - added, median: for each round, the program subtracts the time of the base's batch from the time
 //   of the process's batch. The column has the median of these differences
@@ -21,8 +21,8 @@
 //   the payload, so the supervisor changes nothing. The process "answered at once" does not have
 //   xsaveshim's supervisor. Its supervisor lets the kernel execute each call, without looking at
 //   the call. So this process shows the least time that a supervisor can add. Without /dev/kvm, the
-//   processes make this call on /dev/null. The kernel then refuses the call at once, and
-//   xsaveshim's supervisor does not read the payload.
+//   processes make this call on /dev/null. Because /dev/null is no vCPU, xsaveshim's supervisor does
+//   not read the payload. Then the kernel refuses the call.
 // - KVM_SET_CPUID2: this call waits for the supervisor's answer, too. Without /dev/kvm, the
 //   processes do not make this call.
 #include <err.h>
@@ -59,9 +59,10 @@ enum kind { UNRELATED, CPUID, XSAVE };
 static const char *const kind_names[] = {"unrelated", "KVM_SET_CPUID2", "KVM_SET_XSAVE"};
 static const int calls_per_batch[] = {4000, 20, 100};
 
-// Each process that makes the calls has one of these words as argv[1]: the process installs no
-// seccomp filter, a filter that allows everything, a filter that compares the request of each
-// ioctl, or a filter whose supervisor answers at once.
+// Each process that makes the calls has one of these words as argv[1]. The word tells which seccomp
+// filter the process installs: none (bare), one that allows everything (allowing), one that
+// compares the request of each ioctl (comparing), or one whose supervisor answers at once
+// (answered).
 static char bare[] = "bare", allowing[] = "allowing", comparing[] = "comparing",
 	    answered[] = "answered";
 

@@ -48,8 +48,8 @@ struct log piped_log(enum log_level level);
 // next call of read_text() overwrites the text.
 const char *read_text(int fd);
 
-// Describes a KVM_SET_XSAVE call. Most test cases pass it to the functions of report.h, which then
-// write a report about this call.
+// Describes a KVM_SET_XSAVE call. Test cases pass it to functions of report.h, such as
+// report_trim(), which write a report about this call.
 extern const struct vcpu_call restore_call;
 
 // Test cases mount an empty file system over this directory. Every system has /media, and few

@@ -186,7 +186,7 @@ const struct test_case guest_cpuid_cases[] = {
 	 xcr0_ignores_other_subleaves},
 	{"a CPUID entry of leaf 0xD without KVM_CPUID_FLAG_SIGNIFCANT_INDEX gives the guest's XCR0, whatever index the entry has",
 	 xcr0_of_a_flat_entry},
-	{"if a CPUID table has several entries of leaf 0xD whose index is 0 or not significant, the first gives the guest's XCR0, even if this XCR0 is 0",
+	{"if several CPUID entries of leaf 0xD have index 0 or lack KVM_CPUID_FLAG_SIGNIFCANT_INDEX, the first of them gives the guest's XCR0, even if this XCR0 is 0",
 	 xcr0_of_the_first},
 	{"to find the guest's XCR0, xsaveshim considers only one flag of a CPUID entry, KVM_CPUID_FLAG_SIGNIFCANT_INDEX",
 	 xcr0_ignores_other_flags},

@@ -485,8 +485,8 @@ static void stderr_is_null_from_the_start(void)
 	same("datagram", got_datagram(server), true);
 }
 
-// Opens a file, and makes each descriptor number to which the log may write refer to this file.
-// Returns the descriptor that open() gave the file.
+// Opens a file, and duplicates its descriptor onto standard error and onto the log's own
+// descriptors. Returns the descriptor that open() gave the file.
 static int take_over_all(const struct log *log)
 {
 	int disk = open(SCRATCH "/disk", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -536,9 +536,9 @@ const struct test_case log_cases[] = {
 	 stream_syslog},
 	{"with XSAVESHIM_LOG=syslog, if syslogd starts after xsaveshim has opened its log, syslogd gets the reports from then on",
 	 syslog_starts_later},
-	{"if the log file's disk is full, a report goes to standard error, and the caller's errno does not change",
+	{"if the log file's disk is full, reports go to standard error, and xsaveshim leaves errno unchanged",
 	 report_to_a_full_disk},
-	{"with XSAVESHIM_LOG=syslog, syslogd gets each report with the priority of its level; while no syslogd runs, reports go to standard error",
+	{"with XSAVESHIM_LOG=syslog, syslogd gets each report with the syslog priority for the report's level; while no syslogd runs, reports go to standard error",
 	 report_to_syslog},
 	{"with XSAVESHIM_LOG=stderr, reports go to standard error", open_stderr},
 	{"if a process starts with standard error closed, xsaveshim writes no report to a file that later gets descriptor 2",

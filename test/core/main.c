@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Runs the unit tests of xsaveshim's core, whose headers are in include/xsaveshim/. `core` prints
-// the names of all test cases, which are sentences. `core SENTENCE` runs one test case.
+// Runs the unit tests of xsaveshim's core, whose headers are in include/xsaveshim/. Without an
+// argument, this program prints the names of all test cases. Each name is a sentence. With a name
+// as its argument, the program runs this test case.
 #include <stdio.h>
 #include <string.h>
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Tests pair.h, which tells whether one host can load the guests that another host saved. For each
-// pair of simplified hosts, compares the answer of pair_judge() with the answer of
-// expected_answer(), which checks for each possible guest of one host whether the other host can
-// load the guest.
+// pair of hypothetical hosts, every_pair() compares the answer of pair_judge() with the answer of
+// expected_answer(). For each possible guest of one host, expected_answer() checks whether the
+// other host can load the guest.
 #include "check.h"
 #include "xsaveshim/pair.h"
 #include "xsaveshim/xstate.h"
 
-// The simplified hosts have no xfeatures except x87, SSE and these two.
+// The hypothetical hosts have no xfeatures except x87, SSE and these two.
 static const uint64_t beyond[] = {XFEATURE_AVX, XFEATURE_XTILE};
 
 #define CHOICES 4 // the number of subsets of `beyond`
@@ -28,11 +28,11 @@ static bool loads(struct pair_host to, uint64_t shown, uint64_t payload)
 	return !(payload & ~has & to.refuses);
 }
 
-// Returns true if the host `to` loads every guest that the host `from` saves: guests that have
-// XSAVE, and guests that lack XSAVE. `leaks` are the xfeatures that `from` leaks. `by` is the mode
-// of xsaveshim that runs on one of the hosts (enum pair_by), or 0 without xsaveshim. Every mode
-// clears the leaked xfeatures. The library also makes KVM accept x87 and SSE for a guest without
-// XSAVE.
+// Tries the guests of the host `from` whose CPUID shows only xfeatures that both hosts support,
+// among them guests without XSAVE. Returns true if the host `to` loads all of these guests. `leaks`
+// are the xfeatures that `from` leaks. `by` is the mode of xsaveshim that runs on one of the hosts
+// (enum pair_by), or 0 without xsaveshim. Every mode clears the leaked xfeatures. The library also
+// makes KVM accept x87 and SSE for a guest without XSAVE.
 static bool all_load(struct pair_host from, struct pair_host to, uint64_t leaks, unsigned int by)
 {
 	for (unsigned int choice = 0; choice < CHOICES; choice++) {
@@ -91,9 +91,9 @@ static void check_pair(struct pair_host from, struct pair_host to)
 		     (from.source_known || !(from.enabled & to.refuses)));
 }
 
-// make_host() makes a simplified host from each number below HOSTS. make_host() returns false if
-// the host cannot exist. For example, no host leaks an xfeature that the host's CPU has not
-// enabled.
+// make_host() makes a hypothetical host from each number below HOSTS. make_host() returns false if
+// no real host can be like this. For example, no host leaks an xfeature that the host's kernel has
+// not enabled in XCR0.
 #define HOSTS (CHOICES * CHOICES * CHOICES * CHOICES * 16)
 
 static bool make_host(unsigned int number, struct pair_host *host)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Tests policy.h, which decides which xfeatures xsaveshim clears in a payload (the state that
-// KVM_SET_XSAVE loads), and why KVM may have refused a payload.
+// Tests policy.h. policy.h decides which xfeatures xsaveshim clears in a payload, the state that
+// KVM_GET_XSAVE saves and KVM_SET_XSAVE loads. If KVM refuses a payload, policy.h looks for the
+// reasons.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -293,9 +294,9 @@ static void errors_of_no_vcpu(void)
 }
 
 const struct test_case policy_cases[] = {
-	{"in an XSAVE payload, xsaveshim always allows FP and SSE, and also allows the xfeatures of the guest's XCR0",
+	{"in an XSAVE payload, xsaveshim always allows FP and SSE, and also the xfeatures that the guest's CPUID enumerates",
 	 allowed_is_xcr0_fp_sse},
-	{"in the XSAVE payload of a guest whose XCR0 is unknown, xsaveshim allows every xfeature",
+	{"if xsaveshim knows no CPUID table of a guest, it allows every xfeature in the guest's XSAVE payload",
 	 allowed_without_xcr0},
 	{"if the guest's CPUID enumerates an xfeature, a trim keeps the xfeature in the XSAVE payload",
 	 trim_keeps_what_cpuid_has},
@@ -303,11 +304,11 @@ const struct test_case policy_cases[] = {
 	 trim_twice},
 	{"XSAVESHIM_TRIM selects whether xsaveshim trims restored XSAVE payloads, saved ones, both or neither",
 	 trim_settings},
-	{"xsaveshim never trims the XSAVE payload of a guest whose XCR0 is unknown",
+	{"if xsaveshim knows no CPUID table of a guest, it never trims the guest's XSAVE payload",
 	 trim_only_what_is_known},
 	{"if KVM refuses an XSAVE payload, xsaveshim gives as a reason the payload's xfeatures that the host lacks, except FP and SSE",
 	 diagnose_host},
-	{"if KVM refuses an XSAVE payload and the guest's XCR0 is known, xsaveshim gives as a reason the payload's xfeatures that the guest lacks",
+	{"if KVM refuses an XSAVE payload and xsaveshim knows the guest's CPUID table, xsaveshim gives as a reason the payload's xfeatures that the guest lacks",
 	 diagnose_guest},
 	{"if KVM refuses an XSAVE payload in which XCOMP_BV or a reserved byte is not 0, xsaveshim gives that field as a reason",
 	 diagnose_header},
@@ -315,15 +316,15 @@ const struct test_case policy_cases[] = {
 	 diagnose_mxcsr},
 	{"if KVM refuses an XSAVE payload, xsaveshim gives the guest's lack of FP and SSE as the reason only if there is no other reason",
 	 diagnose_fpsse},
-	{"the library adds FP and SSE to a guest's CPUID if KVM refused only these two xfeatures and XSAVESHIM_TRIM is restore or both; otherwise it adds nothing",
+	{"if KVM refused a payload only because of FP and SSE, the library adds both to the guest's CPUID, but adds nothing if XSAVESHIM_TRIM is save or none",
 	 widen_when},
 	{"if KVM refuses an XSAVE payload with AMX, which the host has but the process may not use, xsaveshim gives the missing permission as the reason",
 	 diagnose_permission},
-	{"with XSAVESHIM_REFUSED=abort, a refused payload ends the VMM, unless the reason is unknown, or KVM refused only xfeatures that the guest lacks and that XSAVESHIM_TRIM forbids xsaveshim to trim",
+	{"with XSAVESHIM_REFUSED=abort, a refused payload ends the VMM except in two cases: the reason is unknown, or the only reason is xfeatures that the guest lacks but XSAVESHIM_TRIM forbids xsaveshim to trim",
 	 abort_when},
 	{"if KVM refuses an XCR0, xsaveshim gives as the reason the xfeatures in this XCR0 that the guest or the host lacks",
 	 diagnose_an_xcr0},
-	{"if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows these xfeatures in later payloads; if a trim has dropped one of them before, xsaveshim counts it as lost",
+	{"if KVM accepts an XCR0 with xfeatures that the guest's CPUID lacks, xsaveshim allows these xfeatures in later payloads; if an earlier trim dropped one of these xfeatures, xsaveshim counts this xfeature as lost",
 	 xcr0_that_joins},
 	{"if an ioctl fails with EBADF, ENOTTY or EIO, xsaveshim concludes that the file descriptor is not a vCPU of this process",
 	 errors_of_no_vcpu},

@@ -96,15 +96,15 @@ static void record_of_any_bytes(void)
 }
 
 const struct test_case record_cases[] = {
-	{"the library's record in memory, which xsaveshim status reads, has the settings, and says whether the VMM has used a vCPU",
+	{"the record that the command xsaveshim status reads from a VMM's memory has the settings, and says whether the VMM has used a vCPU",
 	 record_keeps},
-	{"the record in memory, which xsaveshim status reads, has a count for each kind of event",
+	{"the record that the command xsaveshim status reads from memory has a count for each kind of event",
 	 record_counts},
-	{"once the log is open, the record in memory, which xsaveshim status reads, says where the reports go",
+	{"once the log is open, the record that the command xsaveshim status reads from memory says where the reports go",
 	 record_has_log},
 	{"if the record in a VMM's memory is empty, or has another version than xsaveshim status expects, xsaveshim status takes no settings from the record",
 	 record_of_another_version},
-	{"if a setting in the record in a VMM's memory is out of range, xsaveshim status refuses the record; if the log path lacks a NUL, xsaveshim status shortens the path",
+	{"if the record in a VMM's memory has a setting out of range, xsaveshim status refuses the record; if the record's log path lacks a NUL, xsaveshim status shortens the path",
 	 record_of_any_bytes},
 	{NULL, NULL},
 };

@@ -70,7 +70,7 @@ static void settings_fields(void)
 
 static const char keys[] = "XSAVESHIM_TRIM,XSAVESHIM_REFUSED,XSAVESHIM_LOG,XSAVESHIM_LOG_LEVEL";
 
-// For example, the setting XSAVESHIM_LOG_LEVEL has the option log-level and the JSON key log_level.
+// XSAVESHIM_LOG_LEVEL, for example, must have the option log-level and the JSON key log_level.
 static void settings_names(void)
 {
 	size_t length = 0;
@@ -355,7 +355,7 @@ const struct test_case settings_cases[] = {
 	 settings_defaults},
 	{"each setting accepts all of its values; for example, XSAVESHIM_TRIM accepts restore, save, both and none",
 	 settings_values},
-	{"in struct settings, each setting has a field and an element of the array values, and both are the same memory",
+	{"in struct settings, each setting's field, such as trim, shares its memory with the setting's element in the array named values",
 	 settings_fields},
 	{"each setting's option and JSON key derive from its environment variable: XSAVESHIM_LOG_LEVEL has --log-level and log_level",
 	 settings_names},
@@ -371,9 +371,9 @@ const struct test_case settings_cases[] = {
 	 file_problems},
 	{"if a settings file contains a NUL byte, xsaveshim records one problem and uses nothing from the file",
 	 file_zero_bytes},
-	{"if a settings file is one very long bad line, xsaveshim records one problem, and cuts off the end of a long key or value in this record",
+	{"if a settings file is one very long bad line, xsaveshim records one problem, and only the start of a long key or value",
 	 file_hostile},
-	{"a bad line of a settings file counts as one problem, whether or not the line fits into xsaveshim's buffer",
+	{"a bad line of a settings file counts as one problem, whether or not the line fits into xsaveshim's line buffer",
 	 file_line_lengths},
 	{"if the environment and the settings file have different values for a setting, xsaveshim uses the environment's value",
 	 environment_over_file},

@@ -155,7 +155,7 @@ const struct test_case vcpus_cases[] = {
 	 vcpus_outside},
 	{"the library's vCPU table has space for 4,096 vCPUs, and knows nothing about any further vCPU",
 	 vcpus_beyond_the_slots},
-	{"of a vCPU's events of one kind, the library reports the 1st, 10th, 100th and 1,000th, and each event with an xfeature that no earlier event had",
+	{"for each vCPU and kind of event, the library reports the events 1, 10, 100 and 1,000, and each event with an xfeature that no earlier event had",
 	 vcpus_count_events},
 	{"if a new vCPU gets the descriptor number of a closed vCPU, the library discards the closed vCPU's data and event counts",
 	 vcpus_forget},

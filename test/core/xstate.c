@@ -58,13 +58,14 @@ static void payload_reserved(void)
 {
 	unsigned char payload[XSTATE_HEAD_SIZE] = {0};
 
-	same("nonzero reserved byte, all bytes are 0", xstate_reserved_used(payload), false);
+	same("nonzero reserved byte found, all bytes are 0", xstate_reserved_used(payload), false);
 	memset(payload, 0xff, 528);
-	same("nonzero reserved byte, bytes 0 to 527 are 0xff", xstate_reserved_used(payload),
+	same("nonzero reserved byte found, bytes 0 to 527 are 0xff", xstate_reserved_used(payload),
 	     false);
 	for (size_t i = 528; i < 576; i++) {
 		payload[i] = 0x80;
-		same("nonzero reserved byte, one is 0x80", xstate_reserved_used(payload), true);
+		same("nonzero reserved byte found, it is 0x80", xstate_reserved_used(payload),
+		     true);
 		payload[i] = 0;
 	}
 }
@@ -110,7 +111,7 @@ static void host_mxcsr(void)
 	// Ignores bit 17, because some CPUs of AMD support this bit (the misaligned exception
 	// mask).
 	same("reserved bits among MXCSR bits 16 and 18 to 31", reserved & 0xfffd0000, 0xfffd0000);
-	// If the CPU reserves a bit of `most`, ldmxcsr faults, and a signal ends the test.
+	// If the CPU reserves a bit that `most` sets, ldmxcsr faults, and a signal ends the test.
 	__asm__ volatile("ldmxcsr %0" : : "m"(most));
 	__asm__ volatile("ldmxcsr %0" : : "m"(initial));
 }

@@ -92,10 +92,11 @@ int remote_memory_open(pid_t tid)
 	return fails() ? -1 : 12345;
 }
 
-// Returns true if the supervisor has stored a vCPU that the current ioctl's descriptor can refer
-// to, and `written` is the payload's XSTATE_BV without the xfeatures that this vCPU may not use. A
-// vCPU may use FP, SSE, the xfeatures of its CPUID tables, and the xfeatures that KVM_SET_XCRS set.
-// The stored descriptor number can differ from the ioctl's if both refer to the same file.
+// Returns true if the supervisor has stored a vCPU that meets two conditions: the current ioctl's
+// descriptor can refer to this vCPU, and `written` is the payload's XSTATE_BV without the xfeatures
+// that this vCPU may not use. A vCPU may use FP, SSE, the xfeatures of its CPUID tables, and the
+// xfeatures that KVM_SET_XCRS set. The ioctl's descriptor number can differ from the stored one,
+// because two descriptor numbers can refer to the same file.
 static bool is_trimmed_for_a_vcpu(uint64_t written)
 {
 	for (size_t i = 0; i < owners.process_count; i++) {
@@ -197,8 +198,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	input = (struct input){data, size};
 	settings = &chosen;
 	chosen.trim = (enum trim)(take(&input, 1) % 4);
-	// With REFUSED_ABORT, the supervisor would kill the process whose payload KVM refuses. The
-	// input can choose a thread of the fuzzer's parent, and then this process is the parent.
+	// With REFUSED_ABORT, the supervisor would kill the process whose payload KVM refuses. If
+	// the input chooses a thread of the fuzzer's parent, the supervisor would kill the parent.
 	chosen.refused = REFUSED_REPORT;
 	host.xfeatures = take(&input, 2);
 	report_log = checked_log();

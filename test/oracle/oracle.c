@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT
 // Checks with random data how xsaveshim's core (core/) reads CPUID tables, and which xfeatures
-// xsaveshim's library clears in a payload (the state that KVM_SET_XSAVE loads). Compares the core
-// with KVM, and with an independent model in this file.
+// xsaveshim's library or host mode clears in a payload (the state that KVM_SET_XSAVE loads).
+// Compares the core with KVM, and with an independent model in this file.
 //
 // oracle cpuid COUNT [SEED [FIRST]]
 //	Sets COUNT random CPUID tables, one after the other, on a real vCPU. From each table, the
 //	core computes the guest's XCR0 (the xfeatures that the guest may use), and the model must
-//	compute the same XCR0. KVM must enforce this XCR0 in KVM_SET_XCRS, and in KVM_SET_XSAVE
-//	unless this KVM's KVM_SET_XSAVE accepts every xfeature of the host. From the table that
-//	KVM_GET_CPUID2 returns, the core must compute the same XCR0 again.
+//	compute the same XCR0. KVM must enforce this XCR0 in KVM_SET_XCRS. Some KVMs accept every
+//	xfeature of the host in KVM_SET_XSAVE; every other KVM must enforce this XCR0 there too.
+//	From the table that KVM_GET_CPUID2 returns, the core must compute the same XCR0 again.
 // oracle kvm COUNT [SEED [FIRST]], oracle model COUNT [SEED [FIRST]]
 //	"oracle kvm" compares the core only with KVM. "oracle model" compares the core only with the
 //	model, and does not need KVM.
 // oracle payload COUNT [SEED [FIRST]]
-//	Passes COUNT payloads to KVM_SET_XSAVE. xsaveshim's library must be preloaded. In each
-//	XSTATE_BV, the library must clear the bits of the xfeatures that the guest lacks, except FP
-//	and SSE. The library must not change any other bit of the payload.
+//	Passes COUNT payloads to KVM_SET_XSAVE. xsaveshim's library must be preloaded, or the host
+//	mode must be enabled. In each XSTATE_BV, xsaveshim must clear the bits of the xfeatures that
+//	the guest lacks, except FP and SSE. xsaveshim must not change any other bit of the payload.
 //
 // FIRST is the number of the first table or payload. Each table and each payload depends only on
 // SEED and on its number, so "oracle cpuid 1 SEED NUMBER" checks one table again. If the check of a
@@ -412,7 +412,7 @@ static bool get_cpuid2_agrees(uint64_t xcr0)
 		return disagree("KVM_GET_CPUID2: errno", (uint64_t)errno, "for guest XCR0", xcr0);
 	answer = guest_cpuid_xcr0(got.entries, guest_cpuid_count(&got));
 	return answer == xcr0 || disagree("the core computes XCR0", xcr0,
-					  "but from KVM_GET_CPUID2's table XCR0", answer);
+					  "from KVM_GET_CPUID2's table it computes XCR0", answer);
 }
 
 // Sets the CPUID table on the vCPU. Returns true if KVM and the model agree with the core. If KVM
@@ -440,9 +440,9 @@ static bool disagrees_alone(const struct table *table)
 	return set_table(table) ? !table_agrees(table, &taken) : !core_agrees_with_model(table);
 }
 
-// Makes a CPUID table smaller: tries to remove each entry, and then to set each value to 0. If
-// by_model is true at the start, keeps a change only if the core still disagrees with the model
-// about the table. Otherwise, keeps a change only if the core still disagrees with KVM.
+// Makes a CPUID table smaller: tries to remove each entry, and then to set each value to 0. At the
+// start, by_model says with whom the core disagrees: with the model (true) or with KVM (false).
+// Keeps a change only if the core still disagrees with the same one about the table.
 static void shrink(struct table *table)
 {
 	bool model = by_model;
@@ -566,8 +566,8 @@ static bool payload_agrees(uint64_t seed, uint64_t number)
 				"but should be", expected);
 	xstate_set_bv(payload, bv);
 	return !memcmp(before, given, sizeof(given)) ||
-	       disagree("the library changed bytes other than XSTATE_BV, which was", bv,
-			"and became", expected);
+	       disagree("xsaveshim changed bytes outside XSTATE_BV; XSTATE_BV is correct: before",
+			bv, "after", expected);
 }
 
 static int run_payloads(uint64_t count, uint64_t seed, uint64_t first)

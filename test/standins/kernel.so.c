@@ -6,8 +6,8 @@
 //	KERNEL_LEAKS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	KERNEL_STRICT=1		KVM_SET_XSAVE refuses FP and SSE if the guest's CPUID does not
 //				enumerate them, like Linux from 5.17 to 5.19.11
-//	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS always succeeds, like a KVM that adds xfeatures to
-//				CPUID tables
+//	KERNEL_TAKES_XCRS=1	KVM_SET_XCRS always succeeds, as if KVM had added the xfeatures in
+//				XCR0 to the guest's CPUID table
 #include "interposer.h"
 #include "kvm.h"
 

@@ -2,12 +2,12 @@
 // Makes a host look leaky to the VMM that preloads this library: KVM_GET_XSAVE returns xfeatures
 // that the guest lacks. The library changes KVM's answers as long as the file $LEAK_WHILE exists.
 //
-//	LEAK_BITS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV. The
-//			library clears the bits while KVM_SET_XSAVE runs, so that the VMM can load a
-//			saved payload again to resume the guest
+//	LEAK_BITS=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV.
+//			KVM_SET_XSAVE ignores these bits, so that the VMM can resume the guest from
+//			a saved payload
 //	LEAK_XCR0=XCR0	KVM_GET_XCRS returns this XCR0
 //	LEAK_MXCSR=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of MXCSR, as in a
-//			damaged snapshot. The library clears the bits before each KVM_SET_XSAVE
+//			damaged snapshot. KVM_SET_XSAVE clears these bits
 #include <stdbool.h>
 
 #include "interposer.h"

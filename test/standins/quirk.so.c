@@ -2,7 +2,7 @@
 // Changes the answers that `xsaveshim probe` gets from the real KVM. This library interposes
 // syscall(), because `xsaveshim probe` calls syscall() and not ioctl().
 //
-//	QUIRK_FAIL=NUMBER:ERRNO	fails the ioctl whose request ends with NUMBER (0x80 for KVM_RUN)
+//	QUIRK_FAIL=NUMBER:ERRNO	the ioctl with this number (0x80 for KVM_RUN) fails with ERRNO
 //	QUIRK_SUPPORTED=XCR0	the XCR0 in the answer to KVM_GET_SUPPORTED_CPUID
 //	QUIRK_GUEST=XCR0	the XCR0 in the answer to KVM_GET_CPUID2, as if KVM had changed the
 //				vCPU's CPUID table
@@ -48,9 +48,9 @@ static bool has_leaf_0xd(const struct kvm_cpuid2 *table)
 	return false;
 }
 
-// Replaces the table's leaf 0xD. If the table has no leaf 0xD, adds this leaf behind the last used
-// entry. The table may end with unused entries, because KVM_GET_CPUID2 up to Linux 6.4 does not
-// write nent.
+// Replaces the table's leaf 0xD by one with this XCR0. If the table has no leaf 0xD, adds the new
+// leaf behind the last used entry. The table may end with unused entries, because KVM_GET_CPUID2 up
+// to Linux 6.4 does not write nent.
 static void set_table(struct kvm_cpuid2 *table, uint64_t xcr0)
 {
 	uint32_t i = 0;

@@ -3,19 +3,19 @@
 // ("libxsaveshim.so standin.so"). The stand-in's KVM_SET_XSAVE refuses xfeatures that the guest
 // lacks. The descriptor of each VM and vCPU is a memfd with the state of this VM or vCPU. So
 // duplicated descriptors, inherited descriptors and reused descriptor numbers work as with KVM.
-// KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID work on any descriptor, so that the test programs,
-// which open the file $DEVICE, can open /dev/null instead of /dev/kvm. Environment variables change
-// the stand-in's answers:
+// KVM_CREATE_VM and KVM_GET_SUPPORTED_CPUID work on any descriptor. So the tests can set $DEVICE,
+// the file that the test programs open, to /dev/null. Environment variables change the stand-in's
+// answers:
 //
 //	STANDIN_LOG=PATH	the stand-in appends a line for each ioctl to this file
-//	STANDIN_ANSWER=REQUEST=EIO,...	REQUEST does nothing but return this errno or number
+//	STANDIN_ANSWER=REQUEST=ANSWER,...	REQUEST only returns ANSWER, an errno or number
 //	STANDIN_SUPPORTED=MASK	the xfeatures that this host's KVM supports; default 0x207
 //	STANDIN_LEAK=MASK	KVM_GET_XSAVE and KVM_GET_XSAVE2 also set these bits of XSTATE_BV
 //	STANDIN_KEEPS_NENT=1	KVM_GET_CPUID2 does not write nent, like Linux up to 6.4
 //	STANDIN_STRICT=1	KVM_SET_XSAVE refuses FP and SSE if the guest's CPUID does not
 //				enumerate them, like Linux from 5.17 to 5.19.11
 //	STANDIN_XCR0=MASK	KVM_SET_XCRS accepts these bits even if the guest's CPUID lacks
-//				them, like a KVM that adds xfeatures to CPUID tables
+//				them, as if KVM had added them to the guest's CPUID table
 //	STANDIN_HIGH_FDS=N	vCPUs have descriptor numbers higher by N, even beyond RLIMIT_NOFILE
 #include <inttypes.h>
 #include <stdbool.h>
@@ -115,8 +115,8 @@ static int create(int kind, uint32_t id)
 	return kind == VCPU ? fd + high_fds() : fd;
 }
 
-// Returns true if the page at the pointer is mapped. msync(2) with MS_ASYNC fails for a page that
-// is not mapped, and otherwise does nothing. Returns false without msync(2) for kernel addresses,
+// Returns true if the page at the pointer is mapped. msync(2) with MS_ASYNC does nothing for a
+// mapped page, and fails for an unmapped page. Returns false without msync(2) for kernel addresses,
 // and also for the first page of memory, because Valgrind would complain about this page.
 static bool is_readable(const void *pointer)
 {

@@ -4,8 +4,8 @@
 //
 //	pretender PID... [-- PROGRAM ARGUMENT...]
 //
-// pretender holds a seccomp listener, whose filter allows every system call, and a pidfd of each
-// process PID. If PROGRAM is given, a child of pretender inherits the listener and the pidfds,
+// pretender holds a pidfd of each process PID and a seccomp listener, whose filter allows every
+// system call. If PROGRAM is given, a child of pretender inherits the listener and the pidfds,
 // executes PROGRAM, and stops before PROGRAM's first instruction. Then pretender prints "ready" and
 // waits until standard input ends.
 #include <fcntl.h>

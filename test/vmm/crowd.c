@@ -3,10 +3,11 @@
 // round, the thread calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has AVX and PKRU, and
 // then with a payload that every KVM refuses. Then the thread calls KVM_GET_XSAVE, and sleeps for
 // PAUSE microseconds. With ROUNDS 0 the program runs until somebody kills it. At the end, the
-// program prints "loads=N untrimmed=N refusals=N saves=N". loads is the number of rounds. untrimmed
-// is the number of rounds in which the first KVM_SET_XSAVE left AVX or PKRU in the payload,
-// refusals the number in which the second KVM_SET_XSAVE failed, and saves the number in which
-// KVM_GET_XSAVE succeeded.
+// program prints "loads=N untrimmed=N refusals=N saves=N". Each N counts rounds of all threads:
+// - loads: all rounds
+// - untrimmed: rounds in which the first KVM_SET_XSAVE left AVX or PKRU in the payload
+// - refusals: rounds in which the second KVM_SET_XSAVE failed
+// - saves: rounds in which KVM_GET_XSAVE succeeded
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -42,9 +43,8 @@ static void *crowd(void *unused)
 		set_xstate_bv(payload, XFEATURES_FP_SSE);
 		refusals += raw_ioctl(vcpu, KVM_SET_XSAVE, payload) < 0;
 		saves += !raw_ioctl(vcpu, KVM_GET_XSAVE, payload);
-		// An emulator that runs all CPUs on one thread switches to the next CPU at a PAUSE
-		// instruction. Without this instruction, the emulator switches only ten times a
-		// second.
+		// If QEMU emulates all CPUs on one thread, QEMU switches to the next CPU at this
+		// instruction. Without this instruction, QEMU switches only ten times a second.
 		__builtin_ia32_pause();
 		if (pause_us)
 			usleep(pause_us);

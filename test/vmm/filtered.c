@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Restores and then saves a vCPU as one of three real VMMs does. The program makes the VMM's calls
-// in the VMM's order and on the same threads, and installs the VMM's seccomp filter at the same
-// point in this order. If the program makes a system call that the installed filter does not allow,
-// the kernel kills the program.
+// Restores and then saves a vCPU as one of three real VMMs does. The program makes each KVM call on
+// the same thread as the VMM, and installs the VMM's seccomp filter at the same point between these
+// calls. If the program makes a system call that the installed filter does not allow, the kernel
+// kills the program.
 //
 //	filtered firecracker|cloud-hypervisor|stratovirt XCR0 STEP...
 //
@@ -10,19 +10,20 @@
 // the table is empty, so the guest has no XSAVE. The program sets this table with KVM_SET_CPUID2,
 // then runs the steps in the given order, and prints the result of each step:
 //
-//	start			has no result: the program runs the steps before "start" on the main
-//				thread, before it creates the VM and installs the filter
-//	set-xsave=XSTATE_BV	KVM_SET_XSAVE with a payload that has this XSTATE_BV
-//	set-xsave-compacted=XSTATE_BV	the same with XCOMP_BV 1, so that KVM refuses the payload
-//	set-xcrs=XCR0		KVM_SET_XCRS
-//	set-cr4=CR4		KVM_SET_SREGS
-//	set-msr=INDEX		KVM_SET_MSRS with one MSR
-//	save			saves the vCPU: KVM_GET_XSAVE if the VMM is StratoVirt, otherwise
-//				KVM_GET_XSAVE2. Firecracker saves on the vCPU's thread, StratoVirt
-//				on the main thread, and Cloud Hypervisor on the thread that also
-//				restores. The steps after "save" run on the thread that saves
-//	call=NAME[,NUMBER]...	the system call NAME with the NUMBERs as arguments
-//	get-cpuid2		KVM_GET_CPUID2
+//	start			ends the steps that run on the main thread before the VM exists and
+//				the filter is installed. "start" prints no result
+//	set-xsave=XSTATE_BV	calls KVM_SET_XSAVE with a payload that has this XSTATE_BV
+//	set-xsave-compacted=XSTATE_BV	like set-xsave, but with XCOMP_BV 1, which KVM refuses
+//	set-xcrs=XCR0		calls KVM_SET_XCRS
+//	set-cr4=CR4		calls KVM_SET_SREGS
+//	set-msr=INDEX		calls KVM_SET_MSRS with one MSR
+//	save			saves the vCPU: calls KVM_GET_XSAVE if the VMM is StratoVirt, and
+//				KVM_GET_XSAVE2 if the VMM is Firecracker or Cloud Hypervisor.
+//				Firecracker saves on the vCPU's thread, StratoVirt on the main
+//				thread, and Cloud Hypervisor on the thread that also restores. The
+//				steps after "save" run on the thread that saves
+//	call=NAME[,NUMBER]...	makes the system call NAME with the NUMBERs as arguments
+//	get-cpuid2		calls KVM_GET_CPUID2
 //	close=FD		closes descriptor FD
 //	open=FILE		opens FILE, which gets the lowest free descriptor number
 //	meet=FIFO		waits until another process opens the FIFO for reading

@@ -43,7 +43,7 @@ struct allowed {
 		SYS_ioctl, 1, (request) \
 	}
 
-// Firecracker 1.17-dev, commit 81b38b9: the filter of a vCPU's thread, which saves the vCPU. The
+// Firecracker 1.17-dev, commit 81b38b9: the filter of the thread that runs and saves a vCPU. The
 // filter allows fstat, but forbids newfstatat. The entries exit, exit_group and rt_sigreturn are
 // copied from Firecracker's source.
 static const struct allowed firecracker_allows[] = {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// hang vcpu|nothing|child XSTATE_BV: calls KVM_SET_XSAVE without libc's ioctl(). The payload (the
+// hang vcpu|nothing|child XSTATE_BV: calls KVM_SET_XSAVE without libc's ioctl(). The payload (an
 // XSAVE buffer) is in a userfaultfd page without contents, so the call hangs if KVM or xsaveshim
-// reads the payload. A helper process fills the page when a line arrives on standard input. The
-// helper may outlive the process that makes the call, but ends after five minutes. The program
-// prints "calls PID" before the call, where PID is the process that makes the call, and the result
-// after the call.
+// reads the payload. When a line arrives on standard input, a helper process fills the page with a
+// payload that has XSTATE_BV. The helper may outlive the process that makes the call, but ends
+// after five minutes. The process that makes the call prints "calls PID" before the call, with its
+// own PID. After the call, it prints the result.
 //	vcpu	makes the call on a vCPU whose CPUID shows FP, SSE and AVX. The program also prints
 //		the XSTATE_BV after the call
 //	nothing	makes the call on descriptor 0, which is not a vCPU. So KVM reads no payload

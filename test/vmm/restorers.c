@@ -3,8 +3,8 @@
 // each of ROUNDS rounds, each thread calls KVM_SET_XSAVE with a payload (an XSAVE buffer) that has
 // FP, SSE, AVX and the xfeatures in MASK. The threads make the system call without libc's ioctl().
 // For each vCPU, the program prints a line "ID: N": ID is the vCPU's number, and N is the number of
-// payloads whose XSTATE_BV was exactly the vCPU's XCR0 after the call. If a call fails, its thread
-// prints a line with the error, and makes no more calls.
+// payloads that after the call had exactly the xfeatures that the vCPU's CPUID shows. If a call
+// fails, its thread prints a line with the error, and makes no more calls.
 //
 // With "interrupted", a timer sends each thread SIGUSR1 every half millisecond, and the kernel
 // restarts the interrupted call. Without "interrupted", there is no timer, and if another process

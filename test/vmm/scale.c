@@ -2,12 +2,13 @@
 // scale vcpus N [XSTATE_BV]	creates one VM with N vCPUs
 // scale vms N			creates and closes N VMs with two vCPUs each, one VM after the other
 //
-// For each vCPU, the program sets a CPUID table and loads a payload (an XSAVE buffer) with
-// KVM_SET_XSAVE. Then the program prints "count=N first-ns=N last-ns=N shim-kib=N process-kib=N".
-// first-ns is the median CPU time of the KVM_SET_XSAVE calls in the first quarter of the run, and
-// last-ns is the median of those in the last quarter. shim-kib is the number of KiB by which the
-// resident memory of xsaveshim's library has grown, and process-kib is the growth of the whole
-// process's resident memory. With vms, growth in the first quarter of the run does not count.
+// For each vCPU, the program sets a CPUID table and calls KVM_SET_XSAVE with a payload (an XSAVE
+// buffer) that has XSTATE_BV (default: 7). Then it prints "count=N first-ns=N last-ns=N shim-kib=N
+// process-kib=N". first-ns is the median CPU time of KVM_SET_XSAVE in the first quarter of the run,
+// and last-ns is the median CPU time in the last quarter. shim-kib is the growth of the resident
+// memory of xsaveshim's library in KiB, and process-kib is the growth of the whole process's
+// resident memory. With vms, the times of each VM's first vCPU do not count, and neither does the
+// growth in the first quarter of the run.
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <time.h>

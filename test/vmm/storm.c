@@ -8,8 +8,9 @@
 // trimmed=N mismatches=N":
 // - restores: the number of loads
 // - trims: the number of loads for which xsaveshim must trim the payload (clear bits of XSTATE_BV)
-// - trimmed: the number of vCPUs that had a trimmed payload, without the payloads of duplicates,
-//   children and signal handlers. xsaveshim's log must have a report for each of these vCPUs
+// - trimmed: the number of vCPUs for which xsaveshim trimmed a payload. xsaveshim's log must have a
+//   report for each of these vCPUs. Loads through duplicated descriptors, in children and in the
+//   signal handler do not count
 // - mismatches: the number of mismatches
 #include <pthread.h>
 #include <signal.h>
@@ -25,7 +26,8 @@
 #define MAX_THREADS 256
 #define VCPUS 3
 // The lowest number that a duplicated descriptor may get. KVM_CREATE_VCPU always returns a lower
-// number, so xsaveshim's library never takes a duplicate for an older vCPU's own descriptor.
+// number. So no duplicate gets the number of a closed vCPU, whose CPUID table xsaveshim's library
+// may still know.
 #define DUPLICATES 3000
 
 // The counts are in shared memory, so that forked children can count, too.
@@ -90,7 +92,7 @@ static bool is_filled(const unsigned char *payload, uint64_t xstate_bv)
 
 // Loads a payload and checks the result. Returns true if xsaveshim trimmed the payload correctly.
 // In a forked child, KVM fails the load with EIO, and the payload must not change. The fake KVM
-// (standin.so) does not do this, but gives a child the same answer as the child's parent.
+// (standin.so) does not fail this load, but answers a child as it answers the child's parent.
 static bool restore(struct vcpu vcpu, unsigned char *payload, uint64_t given)
 {
 	uint64_t written = vcpu.has_cpuid ? given & (vcpu.xcr0 | XFEATURES_FP_SSE) : given;

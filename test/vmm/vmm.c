@@ -8,8 +8,8 @@
 //
 //	vmm create 0  cpuid 0xd=0x7  set-xsave 0x207
 //
-// `vmm` without arguments lists the steps. A build with -DRAW_IOCTL makes each ioctl as a system
-// call, without libc's ioctl().
+// `vmm` without arguments lists the steps. If vmm is built with -DRAW_IOCTL, it makes each
+// ioctl with syscall(SYS_ioctl), never with libc's ioctl().
 #include <inttypes.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -30,7 +30,7 @@
 #define TOO_MANY_ENTRIES 100000 // of a CPUID table; KVM accepts at most 256
 #define GUEST_CODE 0x1000
 
-// Byte offsets in a payload, which is an XSAVE buffer (Intel SDM vol. 1, 13.4).
+// Byte offsets in a payload (an XSAVE buffer: Intel SDM vol. 1, 13.4), and its maximum size.
 #define FCW 0
 #define ST0 32
 #define LEGACY_END 416
@@ -41,8 +41,8 @@
 #define ERRNO_UNTOUCHED 3999
 
 static char **next_arg;
-// The ioctl request that a step function makes if several steps share this function. For example,
-// step_at() makes KVM_SET_CPUID2 for the step cpuid-at, and KVM_SET_XCRS for set-xcrs-at.
+// If several steps share a function, this is the ioctl request that the function makes for the
+// present step: step_at() makes KVM_SET_CPUID2 for the step cpuid-at, KVM_SET_XCRS for set-xcrs-at.
 static uint32_t request;
 static int kvm_fd = -1, vm_fd = -1, vcpu_fd = -1;
 static int vcpus[MAX_VCPUS];
@@ -99,7 +99,7 @@ static long do_ioctl(int fd, uint32_t nr, void *arg)
 	if (raw)
 		return syscall(SYS_ioctl, fd, sent, arg);
 #ifdef RAW_IOCTL
-	errx(2, "libc: this vmm is built with RAW_IOCTL, without libc's ioctl()");
+	errx(2, "step libc: this vmm is built with RAW_IOCTL, without libc's ioctl()");
 #else
 	return ioctl(fd, sent, arg);
 #endif
@@ -387,7 +387,8 @@ static void protect_payload(int protection)
 		err(2, "mprotect");
 }
 
-// Prints the payload's XSTATE_BV, and whether a byte outside XSTATE_BV differs from payload_before.
+// Prints the payload's XSTATE_BV, and whether the ioctl changed a byte outside XSTATE_BV.
+// payload_before is a copy of the payload from before the ioctl.
 static void print_payload(const unsigned char *payload)
 {
 	size_t i;
@@ -746,7 +747,7 @@ static const struct step {
 	 0},
 	{"run", NULL, step_run, "KVM_RUN of a guest that executes hlt", 0},
 	{"cpuid", "LIST", step_cpuid,
-	 "KVM_SET_CPUID2; LIST is FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or none", 0},
+	 "KVM_SET_CPUID2; LIST is FUNCTION[.INDEX|:INDEX][=EDX:EAX[/ECX]],... or `none`", 0},
 	{"cpuid-v1", "LIST", step_cpuid_v1, "KVM_SET_CPUID", 0},
 	{"cpuid-too-many", "LIST", step_cpuid_too_many,
 	 "KVM_SET_CPUID2 with an nent above KVM's limit of 256", 0},
