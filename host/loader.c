@@ -727,7 +727,7 @@ const char *loader_enable(struct host_settings settings, bool *forgets)
 	set.shares_maps = old && share_maps(set.skeleton, old);
 	*forgets = old && !set.shares_maps;
 	error = load_and_attach(&set, settings);
-	reason = error ? failure(warning[0] ? warning : "the kernel refuses the programs", error)
+	reason = error ? failure(warning[0] ? warning : "the kernel refuses xsaveshim's BPF programs", error)
 		       : check_and_pin(&set, settings);
 	// After a failure, pins the new links, so that the new programs stay attached until
 	// retire() detaches them safely.

@@ -102,7 +102,7 @@ session_of() { # PID
 
 # Upstream KVM's KVM_SET_XCRS refuses an xfeature that the guest's CPUID lacks. PVM, a variant of KVM, accepts such an xfeature.
 # So the library reports event=refused on upstream KVM, and event=lost on PVM.
-@test "if a guest has enabled AVX but its CPUID at the destination lacks AVX, the library reports that AVX is lost, and with XSAVESHIM_REFUSED=abort ends QEMU" {
+@test "if a guest that has enabled AVX is restored with a CPUID that lacks AVX, the library reports that KVM refuses AVX or that AVX is lost, and with XSAVESHIM_REFUSED=abort also ends QEMU" {
   leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
   save_leaky_to_file -- -cpu qemu64,+xsave,+avx
 

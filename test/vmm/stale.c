@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // stale ROUNDS: checks that a save (KVM_GET_XSAVE) does not change the buffer of an earlier save.
 // In each round, the program saves into a first buffer, sets AVX and PKRU in this buffer's
-// XSTATE_BV, and saves into a second buffer. The guest lacks AVX and PKRU. Each buffer is a page
-// without contents, so each save causes a page fault and waits 20 ms until another thread provides
-// the page. Prints "rounds=N changed=N". changed is the number of rounds in which the second save
+// XSTATE_BV, and saves into a second buffer. The guest lacks AVX and PKRU. At the start of a round,
+// both buffers are absent pages. So each save causes a page fault, and waits for another thread,
+// which maps the page after 20 ms. Prints "rounds=N changed=N". changed is the number of rounds in which the second save
 // changed the first buffer's XSTATE_BV.
 #include <linux/userfaultfd.h>
 #include <pthread.h>
