@@ -507,7 +507,14 @@ static void claim_for_pinned(void)
 
 void loader_clean_up(void)
 {
-	pins_clean_up();
+	retire_release();
+	kretprobe_remove_unused();
+	retire(OLD_PINS);
+	if (pins_are_complete(NEW_PINS) && pins_replace())
+		retire(OLD_PINS);
+	retire(NEW_PINS);
+	if (!pins_are_complete(PINS))
+		retire(PINS);
 	claim_for_pinned();
 }
 
@@ -727,7 +734,9 @@ const char *loader_enable(struct host_settings settings, bool *forgets)
 	set.shares_maps = old && share_maps(set.skeleton, old);
 	*forgets = old && !set.shares_maps;
 	error = load_and_attach(&set, settings);
-	reason = error ? failure(warning[0] ? warning : "the kernel refuses xsaveshim's BPF programs", error)
+	reason = error ? failure(warning[0] ? warning
+					    : "the kernel refuses xsaveshim's BPF programs",
+				 error)
 		       : check_and_pin(&set, settings);
 	// After a failure, pins the new links, so that the new programs stay attached until
 	// retire() detaches them safely.

@@ -39,7 +39,9 @@ const char *loader_lock(unsigned int seconds);
 void loader_unlock(void);
 
 // If an `xsaveshim host` command was killed while it changed the BPF programs, finishes or undoes
-// the change. Call loader_lock() first.
+// the change. If NEW_PINS has a complete set of pins, first makes this set the current set. Then
+// calls retire() for each other set, and for the current set if some of its pins are missing. Call
+// loader_lock() first.
 void loader_clean_up(void);
 
 // Loads and attaches this version's BPF programs, checks that they work, and replaces programs that

@@ -9,9 +9,6 @@
 
 #include <linux/magic.h>
 
-#include "kretprobe.h"
-#include "retire.h"
-
 const struct pin_names pin_names[PIN_COUNT] = {
 	[PIN_ENTRY] = {"entry", NULL},	       [PIN_AGAIN] = {"again", "again-program"},
 	[PIN_EXIT] = {"exit", "exit-program"}, [PIN_EXIT2] = {"exit2", "exit2-program"},
@@ -59,16 +56,4 @@ bool pins_replace(void)
 	rename(OLD_PINS, PINS);
 	errno = error;
 	return false;
-}
-
-void pins_clean_up(void)
-{
-	retire_release();
-	kretprobe_remove_unused();
-	retire(OLD_PINS);
-	if (pins_are_complete(NEW_PINS) && pins_replace())
-		retire(OLD_PINS);
-	retire(NEW_PINS);
-	if (!pins_are_complete(PINS))
-		retire(PINS);
 }

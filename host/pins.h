@@ -39,9 +39,4 @@ const char *pins_problem(void);
 // current set. On failure, keeps the current set, sets errno and returns false.
 bool pins_replace(void);
 
-// If an `xsaveshim host` command was killed while it changed the BPF programs, finishes or undoes
-// the change. If NEW_PINS has a complete set of pins, first makes this set the current set. Then
-// calls retire() for each other set, and for the current set if some of its pins are missing.
-void pins_clean_up(void);
-
 #endif

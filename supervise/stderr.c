@@ -12,7 +12,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "guardian.h"
 #include "remote.h"
 
 // Within FIRST_CHECK_MS after a seccomp notification, the supervisor checks whether a VMM still has
@@ -28,6 +27,7 @@
 
 static struct tracked *tracked;
 static pid_t first_process;
+static void (*when_closed)(void);
 
 // The mutex lock guards the following variables. Both condition variables use the monotonic clock.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -81,8 +81,8 @@ static bool is_in_use(void)
 	return found;
 }
 
-// Closes standard error in the supervisor and in its guardian process (guardian.h). Lines that the
-// log would write to standard error then go to syslog.
+// Closes the supervisor's standard error. Lines that the log would write to standard error then go
+// to syslog.
 static void release(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -91,7 +91,7 @@ static void release(void)
 		return;
 	dup2(null, STDERR_FILENO);
 	close(null);
-	guardian_release_stderr();
+	when_closed();
 	is_kept = false;
 }
 
@@ -119,13 +119,14 @@ static void *check_until_released(void *nothing)
 	return nothing;
 }
 
-void stderr_start(struct tracked *owners, pid_t vmm)
+void stderr_start(struct tracked *owners, pid_t vmm, void (*closed)(void))
 {
 	pthread_condattr_t monotonic;
 	pthread_t thread;
 
 	tracked = owners;
 	first_process = vmm;
+	when_closed = closed;
 	is_kept = true;
 	plan_check(FIRST_CHECK_MS);
 	pthread_condattr_init(&monotonic);

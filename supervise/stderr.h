@@ -19,8 +19,9 @@
 #include "tracked.h"
 
 // Starts the thread that checks standard error. vmm: the pid of the process that executes the VMM.
-// If the thread cannot start, the program ends with a message.
-void stderr_start(struct tracked *tracked, pid_t vmm);
+// The thread calls closed after it has closed standard error. If the thread cannot start, the
+// program ends with a message.
+void stderr_start(struct tracked *tracked, pid_t vmm, void (*closed)(void));
 
 // Makes the thread check standard error soon. Call stderr_check_soon after each seccomp
 // notification, because a VMM that creates or restores vCPUs may soon become a daemon.

@@ -67,6 +67,6 @@ void supervise_prepare(int fd, int socket, const struct settings *settings, pid_
 void supervise(void)
 {
 	if (has_stderr)
-		stderr_start(&tracked, first_process);
+		stderr_start(&tracked, first_process, guardian_release_stderr);
 	listener_serve(listener, &tracked);
 }
