@@ -20,8 +20,8 @@ load lib
     host systemctl start xsaveshim-metrics.service
     host grep -E "^xsaveshim_host_(active|enabled)|not_inspected |outcome=\"lost\"" /var/lib/prometheus/node-exporter/xsaveshim.prom
     host xsaveshim host disable
-    host env ANSIBLE_COLLECTIONS_PATH=/srv LC_ALL=C.UTF-8 ANSIBLE_NOCOLOR=1 HOME=/tmp ansible-playbook -i localhost, -c local \
-      -e xsaveshim_hosts=localhost \
+    host env ANSIBLE_COLLECTIONS_PATH=/srv LC_ALL=C.UTF-8 ANSIBLE_NOCOLOR=1 ANSIBLE_PIPELINING=1 HOME=/tmp \
+      ansible-playbook -i localhost, -c local -e xsaveshim_hosts=localhost \
       -e "{\"xsaveshim_evacuate_command\": \"sh -c \\\"xsaveshim host status >/tmp/during\\\"\"}" xsaveshim.fleet.evacuate
     host head -n 1 /tmp/during
     host xsaveshim host status | head -n 1
@@ -47,8 +47,8 @@ load lib
     export XSTEST_SLOW=10
     host() { "$0/test/tools/systemd-ns" exec /tmp/host "$@" 2>&1; }
     play() {
-      host sh -c "ANSIBLE_COLLECTIONS_PATH=/srv LC_ALL=C.UTF-8 ANSIBLE_NOCOLOR=1 HOME=/tmp ansible-playbook -i localhost, -c local \
-        -e xsaveshim_hosts=localhost -e xsaveshim_mode=host -e ansible_python_interpreter=/usr/bin/python3 \
+      host sh -c "ANSIBLE_COLLECTIONS_PATH=/srv LC_ALL=C.UTF-8 ANSIBLE_NOCOLOR=1 ANSIBLE_PIPELINING=1 HOME=/tmp \
+        ansible-playbook -i localhost, -c local -e xsaveshim_hosts=localhost -e xsaveshim_mode=host -e ansible_python_interpreter=/usr/bin/python3 \
         -e \"{xsaveshim_package_files: [\$(echo /srv/*.deb | tr \" \" ,)]}\" xsaveshim.fleet.$1 >/tmp/said 2>&1
         grep ^fatal: /tmp/said; grep \"^localhost .* failed=\" /tmp/said"
     }
