@@ -48,8 +48,8 @@ load lib
     host() { "$0/test/tools/systemd-ns" exec /tmp/host "$@" 2>&1; }
     play() {
       host sh -c "ANSIBLE_COLLECTIONS_PATH=/srv LC_ALL=C.UTF-8 ANSIBLE_NOCOLOR=1 ANSIBLE_PIPELINING=1 HOME=/tmp \
-        ansible-playbook -i localhost, -c local -e xsaveshim_hosts=localhost -e xsaveshim_mode=host -e ansible_python_interpreter=/usr/bin/python3 \
-        -e \"{xsaveshim_package_files: [\$(echo /srv/*.deb | tr \" \" ,)]}\" xsaveshim.fleet.$1 >/tmp/said 2>&1
+        ansible-playbook -i localhost, -c local -e xsaveshim_hosts=localhost -e xsaveshim_mode=host \
+        -e ansible_python_interpreter=/usr/bin/python3 -e \"{xsaveshim_package_files: [\$(echo /srv/*.deb | tr \" \" ,)]}\" xsaveshim.fleet.$1 >/tmp/said 2>&1
         grep ^fatal: /tmp/said; grep \"^localhost .* failed=\" /tmp/said"
     }
     "$0/test/tools/systemd-ns" start /tmp/host "$1" || exit
