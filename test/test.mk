@@ -76,8 +76,8 @@ check-apparmor: test-programs ## run libvirt under AppArmor inside a testbed ker
 	@test/run test/apparmor.bats
 
 check-fleet: test-programs ## run the Ansible collection over ssh against three hosts in namespaces, Prometheus, and the image's containers
-	@test/run --parallel test/kernels-fleet.bats test/kernels-image.bats >$(BUILD)/fleet.tap & \
-	test/run test/ansible.bats test/metrics.bats test/prometheus.bats; here=$$?; \
+	@test/run --parallel $(filter test/kernels-%,$(FLEET_SUITES)) >$(BUILD)/fleet.tap & \
+	test/run $(filter-out test/kernels-%,$(FLEET_SUITES)) test/metrics.bats test/prometheus.bats; here=$$?; \
 	wait $$!; testbed=$$?; cat $(BUILD)/fleet.tap; exit $$((here | testbed))
 
 DISTRIBUTIONS ?= trixie testing
