@@ -210,7 +210,10 @@ line_of() {
   scenario() {
     # a kernel that is configured to be small has a default pid_max of 4,096, which is too low for this test
     (($(</proc/sys/kernel/pid_max) > 10000)) || echo 32768 >/proc/sys/kernel/pid_max
-    start IDLE_CHILDREN=5000 LD_PRELOAD="$shim" "$idle" 1
+    local processes=5000
+    # With a sanitizer on a busy emulated CPU, status reached only 4,000 processes within its limit of 30 seconds.
+    [[ ! -v ASAN_OPTIONS ]] || processes=1000
+    start IDLE_CHILDREN="$processes" LD_PRELOAD="$shim" "$idle" 1
     start=${EPOCHREALTIME/./}
     assert_status 0 # assert_status runs status twice, once with --json
     ((${EPOCHREALTIME/./} - start < 2 * 2000000 * ${XSTEST_SLOW:-1})) ||
