@@ -115,8 +115,10 @@ const char *loader_lock(unsigned int seconds)
 	}
 	if (fcntl(lock_fd, F_GETLK, &lock))
 		reason = failure(LOCK, -errno);
+	else if (lock.l_type == F_UNLCK)
+		reason = "another process held " LOCK " until now: run the command again";
 	else
-		reason = locked_by(lock.l_type == F_UNLCK ? 0 : lock.l_pid);
+		reason = locked_by(lock.l_pid);
 	loader_unlock();
 	return reason;
 }
@@ -598,8 +600,10 @@ static void choose_programs(struct set *set, enum host_exit exit)
 	chosen[PIN_AGAIN] = kretprobe ? NULL : skeleton->progs.xsaveshim_again;
 	chosen[PIN_EXIT] =
 		kretprobe ? skeleton->progs.xsaveshim_ret : skeleton->progs.xsaveshim_exit;
-	if (!kretprobe && kernel_preempts_itself())
+	if (!kretprobe && kernel_preempts_itself()) {
+		chosen[PIN_AGAIN2] = skeleton->progs.xsaveshim_again2;
 		chosen[PIN_EXIT2] = skeleton->progs.xsaveshim_exit2;
+	}
 	chosen[PIN_GONE] = skeleton->progs.xsaveshim_gone;
 	chosen[PIN_MADE] = skeleton->progs.xsaveshim_made;
 	skeleton->rodata->exits_twice = chosen[PIN_EXIT2];

@@ -10,9 +10,13 @@
 #include <linux/magic.h>
 
 const struct pin_names pin_names[PIN_COUNT] = {
-	[PIN_ENTRY] = {"entry", NULL},	       [PIN_AGAIN] = {"again", "again-program"},
-	[PIN_EXIT] = {"exit", "exit-program"}, [PIN_EXIT2] = {"exit2", "exit2-program"},
-	[PIN_GONE] = {"gone", NULL},	       [PIN_MADE] = {"made", NULL},
+	[PIN_ENTRY] = {"entry", NULL},
+	[PIN_AGAIN] = {"again", "again-program"},
+	[PIN_AGAIN2] = {"again2", "again2-program"},
+	[PIN_EXIT] = {"exit", "exit-program"},
+	[PIN_EXIT2] = {"exit2", "exit2-program"},
+	[PIN_GONE] = {"gone", NULL},
+	[PIN_MADE] = {"made", NULL},
 };
 
 const char *pin_path(const char *directory, const char *name)

@@ -137,7 +137,7 @@ struct budget {
 };
 
 // The bits of the member `programs` of struct mark: one for each BPF program that sees calls.
-enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_EXIT = 4, BY_EXIT2 = 8 };
+enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_AGAIN2 = 4, BY_EXIT = 8, BY_EXIT2 = 16 };
 
 // A mark describes a watched call (see is_watched()) that has entered KVM. If no program sees the
 // call's exit, the mark stays until the vCPU's next watched call, or until KVM destroys the vCPU.
@@ -243,6 +243,11 @@ static __always_inline bool is_watched(uint32_t ioctl)
 static __always_inline bool sets_cpuid(uint32_t ioctl)
 {
 	return ioctl == KVM_SET_CPUID2 || ioctl == KVM_SET_CPUID;
+}
+
+static __always_inline bool is_watched_at_exit(uint32_t ioctl)
+{
+	return is_watched(ioctl) || sets_cpuid(ioctl);
 }
 
 static __always_inline bool belongs_to_probe(struct kvm_vcpu *vcpu)
@@ -735,7 +740,8 @@ static __always_inline bool has_left(const struct mark *mark)
 	return mark->programs & (BY_EXIT | BY_EXIT2);
 }
 
-// Finds or makes the mark of a call that enters KVM. Returns NULL if the table of marks is full.
+// Finds or makes the mark of a call that enters KVM. xsaveshim_entry runs before the other programs,
+// so it always makes a new mark. Returns NULL if the table of marks is full.
 static __always_inline struct mark *mark_entry(const struct call *call, enum program program)
 {
 	struct kvm_vcpu *vcpu = call->vcpu;
@@ -745,7 +751,8 @@ static __always_inline struct mark *mark_entry(const struct call *call, enum pro
 			   .ioctl = call->ioctl,
 			   .programs = program};
 
-	if (mark && program == BY_AGAIN && mark->programs == BY_ENTRY && is_of(mark, call)) {
+	if (mark && program != BY_ENTRY && !has_left(mark) && !(mark->programs & program) &&
+	    is_of(mark, call)) {
 		mark->programs |= program;
 		return mark;
 	}
@@ -832,10 +839,10 @@ static __always_inline void enter(const struct call *call, enum program program)
 	}
 	if (call->ioctl != KVM_SET_XSAVE)
 		return;
-	// If the mark says that xsaveshim_entry and xsaveshim_again have seen the call,
-	// xsaveshim_entry has trimmed the payload, unless the mark is left over from an earlier
-	// call with the same argument. So is_untrimmed() reads the payload.
-	if (mark && mark->programs == (BY_ENTRY | BY_AGAIN) &&
+	// If the mark says that another program has seen the call's entry, that program has trimmed
+	// the payload, unless the mark is left over from an earlier call with the same argument. So
+	// is_untrimmed() reads the payload.
+	if (mark && mark->programs != program &&
 	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
 		return;
 	trim_payload(XSAVE_RESTORE, call, is_silent, mark);
@@ -875,9 +882,12 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 	}
 }
 
-// xsaveshim_entry saves each register that it uses. For a call that is not watched, xsaveshim_entry
-// spends most of its time on these saves. Because enter_watched is not inlined, xsaveshim_entry
-// uses few registers.
+// ---- the programs ----
+
+// Each program saves the registers that it uses. For a call that is not watched, a program spends
+// most of its time on these saves. So the functions that handle watched calls are not inlined, and
+// the programs themselves use few registers.
+
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
@@ -899,45 +909,61 @@ int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 	return is_watched(ioctl) ? enter_watched(ctx) : 0;
 }
 
-// While a thread is preempted in a bpf(2) call for a map, the kernel skips xsaveshim_entry on the
-// thread's CPU, and xsaveshim_again does the work of xsaveshim_entry there.
-SEC("fentry/kvm_arch_vcpu_ioctl")
-int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl, unsigned long arg)
+// The context of an fentry or fexit program: the arguments of kvm_arch_vcpu_ioctl(), each in 64
+// bits, and for fexit its result.
+static __always_inline struct call call_of(const unsigned long long *ctx)
 {
-	struct call call = {.arg = arg, .ioctl = ioctl};
+	const struct file *file = (const struct file *)ctx[0];
 
-	if (!is_watched(ioctl))
-		return 0;
-	call.vcpu = BPF_CORE_READ(file, private_data);
-	enter(&call, BY_AGAIN);
+	return (struct call){
+		.vcpu = BPF_CORE_READ(file, private_data), .arg = ctx[2], .ioctl = ctx[1]};
+}
+
+static __noinline int enter_again(unsigned long long *ctx, enum program program)
+{
+	struct call call = call_of(ctx);
+
+	enter(&call, program);
 	return 0;
 }
 
-static __always_inline int leave_file(struct file *file, unsigned int ioctl, unsigned long arg,
-				      long result, enum program program)
+// While a thread is preempted in a bpf(2) call for a map, the kernel skips xsaveshim_entry on the
+// thread's CPU, and xsaveshim_again does the work of xsaveshim_entry there.
+SEC("fentry/kvm_arch_vcpu_ioctl")
+int BPF_PROG(xsaveshim_again, struct file *file, unsigned int ioctl)
 {
-	struct call call = {.arg = arg, .ioctl = ioctl};
+	return is_watched(ioctl) ? enter_again(ctx, BY_AGAIN) : 0;
+}
 
-	if (!is_watched(ioctl) && !sets_cpuid(ioctl))
-		return 0;
-	call.vcpu = BPF_CORE_READ(file, private_data);
-	leave(&call, (int)result, program);
+// While a thread is preempted in xsaveshim_again, the kernel skips xsaveshim_again for all other
+// threads on the same CPU, and xsaveshim_again2 does the work of xsaveshim_again there.
+SEC("fentry/kvm_arch_vcpu_ioctl")
+int BPF_PROG(xsaveshim_again2, struct file *file, unsigned int ioctl)
+{
+	return is_watched(ioctl) ? enter_again(ctx, BY_AGAIN2) : 0;
+}
+
+static __noinline int leave_traced(unsigned long long *ctx, enum program program)
+{
+	struct call call = call_of(ctx);
+
+	leave(&call, (int)ctx[3], program);
 	return 0;
 }
 
 SEC("fexit/kvm_arch_vcpu_ioctl")
-int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl, unsigned long arg, long result)
+int BPF_PROG(xsaveshim_exit, struct file *file, unsigned int ioctl)
 {
-	return leave_file(file, ioctl, arg, result, BY_EXIT);
+	return is_watched_at_exit(ioctl) ? leave_traced(ctx, BY_EXIT) : 0;
 }
 
 // While a thread is preempted in xsaveshim_exit, the kernel skips xsaveshim_exit for all other
 // threads on the same CPU. xsaveshim_exit2 sees the exits of these other threads' calls, unless one
 // of these threads is preempted in xsaveshim_exit2.
 SEC("fexit/kvm_arch_vcpu_ioctl")
-int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl, unsigned long arg, long result)
+int BPF_PROG(xsaveshim_exit2, struct file *file, unsigned int ioctl)
 {
-	return leave_file(file, ioctl, arg, result, BY_EXIT2);
+	return is_watched_at_exit(ioctl) ? leave_traced(ctx, BY_EXIT2) : 0;
 }
 
 // Returns the struct file of this process's descriptor fd. Returns NULL if fd is no longer a vCPU's
@@ -953,12 +979,16 @@ static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t
 	return file && vcpu_operations && BPF_CORE_READ(file, f_op) == vcpu_operations ? file : 0;
 }
 
-// Because leave_fd is not inlined, xsaveshim_ret uses few registers: see enter_watched().
 static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int result)
 {
 	struct file *file = vcpu_file(bpf_get_current_task_btf(), fd);
+	struct call call = {.arg = arg, .ioctl = ioctl};
 
-	return file ? leave_file(file, ioctl, arg, result, BY_EXIT) : 0;
+	if (!file)
+		return 0;
+	call.vcpu = BPF_CORE_READ(file, private_data);
+	leave(&call, result, BY_EXIT);
+	return 0;
 }
 
 // Watches the exit of kvm_arch_vcpu_ioctl() if KVM's module has no BTF. A kretprobe's program does
@@ -972,7 +1002,7 @@ int BPF_KRETPROBE(xsaveshim_ret, int result)
 	bool is_compat = task->thread_info.status & TS_COMPAT;
 	uint32_t ioctl = is_compat ? regs->cx : regs->si;
 
-	if (!is_watched(ioctl) && !sets_cpuid(ioctl))
+	if (!is_watched_at_exit(ioctl))
 		return 0;
 	return is_compat ? leave_fd(regs->bx, ioctl, (uint32_t)regs->dx, result)
 			 : leave_fd(regs->di, ioctl, regs->dx, result);

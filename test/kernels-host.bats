@@ -233,7 +233,7 @@ assert_cost() { # LIMIT KERNEL_ARGUMENT
     done
     [[ $((${ticks[$pair:unrelated-vcpu-ioctl]} - ${ticks[none:unrelated-vcpu-ioctl]})) -le $1 ]] || fail "$output" || return
   done
-  sed 's/^/# /' <<<"$output" >&3
+  printf '# %s\n' "${output//$'\n'/$'\n# '}" >&3
 }
 
 @test "the host mode adds no instruction to KVM_RUN or to ioctls outside KVM, and at most 1,000 to a vCPU ioctl that it does not watch" {
