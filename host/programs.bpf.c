@@ -888,12 +888,16 @@ static __always_inline void leave(const struct call *call, int result, enum prog
 // most of its time on these saves. So the functions that handle watched calls are not inlined, and
 // the programs themselves use few registers.
 
+static __always_inline struct call
+call_of(const struct file *file, uint32_t ioctl, unsigned long arg)
+{
+	return (struct call){.vcpu = BPF_CORE_READ(file, private_data), .arg = arg, .ioctl = ioctl};
+}
+
 static __noinline int enter_watched(struct pt_regs *ctx)
 {
 	struct file *file = (struct file *)PT_REGS_PARM1(ctx);
-	struct call call = {.vcpu = BPF_CORE_READ(file, private_data),
-			    .arg = PT_REGS_PARM3(ctx),
-			    .ioctl = PT_REGS_PARM2(ctx)};
+	struct call call = call_of(file, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
 
 	vcpu_operations = BPF_CORE_READ(file, f_op);
 	enter(&call, BY_ENTRY);
@@ -909,19 +913,11 @@ int BPF_KPROBE(xsaveshim_entry, struct file *file, unsigned int ioctl)
 	return is_watched(ioctl) ? enter_watched(ctx) : 0;
 }
 
-// The context of an fentry or fexit program: the arguments of kvm_arch_vcpu_ioctl(), each in 64
-// bits, and for fexit its result.
-static __always_inline struct call call_of(const unsigned long long *ctx)
-{
-	const struct file *file = (const struct file *)ctx[0];
-
-	return (struct call){
-		.vcpu = BPF_CORE_READ(file, private_data), .arg = ctx[2], .ioctl = ctx[1]};
-}
-
+// An fentry or fexit program gets the arguments of kvm_arch_vcpu_ioctl() in ctx, each in 64 bits. An
+// fexit program gets the function's result behind them.
 static __noinline int enter_again(unsigned long long *ctx, enum program program)
 {
-	struct call call = call_of(ctx);
+	struct call call = call_of((struct file *)ctx[0], ctx[1], ctx[2]);
 
 	enter(&call, program);
 	return 0;
@@ -945,7 +941,7 @@ int BPF_PROG(xsaveshim_again2, struct file *file, unsigned int ioctl)
 
 static __noinline int leave_traced(unsigned long long *ctx, enum program program)
 {
-	struct call call = call_of(ctx);
+	struct call call = call_of((struct file *)ctx[0], ctx[1], ctx[2]);
 
 	leave(&call, (int)ctx[3], program);
 	return 0;
@@ -982,11 +978,11 @@ static __always_inline struct file *vcpu_file(struct task_struct *task, uint32_t
 static __noinline int leave_fd(uint32_t fd, uint32_t ioctl, uint64_t arg, int result)
 {
 	struct file *file = vcpu_file(bpf_get_current_task_btf(), fd);
-	struct call call = {.arg = arg, .ioctl = ioctl};
+	struct call call;
 
 	if (!file)
 		return 0;
-	call.vcpu = BPF_CORE_READ(file, private_data);
+	call = call_of(file, ioctl, arg);
 	leave(&call, result, BY_EXIT);
 	return 0;
 }

@@ -227,8 +227,8 @@ assert_cost() { # KERNEL_ARGUMENT
     "$@" bash -c "\"\$0/xsaveshim\" host enable >/dev/null && \"\$0/test/callcost\" | sed \"s/^/kretprobe /\"" "$0"' "${no_module_btf[@]}"
   ((status == 0)) || fail "$output" "$stderr" || return
   local -A ticks=()
-  local pair call count limit=1200
-  [[ $output != *"(none)"* ]] || limit=1000
+  local pair call count limit=1000
+  [[ $output != *"("@(full|lazy)")"* ]] || limit=1200
   while read -r pair call count; do ticks[$pair:$call]=$count; done <<<"$output"
   for pair in fexit kretprobe; do
     for call in KVM_RUN other-file; do
