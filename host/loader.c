@@ -437,18 +437,32 @@ static int write_settings(int fd, struct host_settings settings)
 	return 0;
 }
 
-// Returns true if the kernel preempts its own code. If the file with the active preemption mode
-// cannot be read, returns true if the kernel's version text contains the word PREEMPT.
+// Reads the kernel's preemption modes, for example "none voluntary (full) lazy". Parentheses mark
+// the active mode. Returns false if the kernel does not say its modes.
+static bool read_preemption_modes(char *modes, size_t size)
+{
+	return read_file(AT_FDCWD, "/sys/kernel/debug/sched/preempt", modes, size) > 0;
+}
+
+// Returns true if the kernel preempts its own code. If the kernel does not say its preemption
+// modes, returns true if the kernel's version text contains the word PREEMPT.
 static bool kernel_preempts_itself(void)
 {
 	struct utsname kernel;
 	char modes[64];
 
-	// In a text such as "none voluntary (full) lazy", parentheses mark the active mode.
-	if (read_file(AT_FDCWD, "/sys/kernel/debug/sched/preempt", modes, sizeof(modes)) > 0)
+	if (read_preemption_modes(modes, sizeof(modes)))
 		return strstr(modes, "(full)") || strstr(modes, "(lazy)");
 	uname(&kernel);
 	return strstr(kernel.version, "PREEMPT");
+}
+
+// Returns true if the kernel offers lazy preemption, as kernels from Linux 6.13 on do.
+static bool kernel_can_preempt_lazily(void)
+{
+	char modes[64];
+
+	return read_preemption_modes(modes, sizeof(modes)) && strstr(modes, "lazy");
 }
 
 // ---- the maps ----
@@ -603,6 +617,10 @@ static void choose_programs(struct set *set, enum host_exit exit)
 	if (!kretprobe && kernel_preempts_itself()) {
 		chosen[PIN_AGAIN2] = skeleton->progs.xsaveshim_again2;
 		chosen[PIN_EXIT2] = skeleton->progs.xsaveshim_exit2;
+		// Kernels that offer lazy preemption preempt threads in an fentry program more
+		// often than earlier kernels, in each of their modes.
+		if (kernel_can_preempt_lazily())
+			chosen[PIN_AGAIN3] = skeleton->progs.xsaveshim_again3;
 	}
 	chosen[PIN_GONE] = skeleton->progs.xsaveshim_gone;
 	chosen[PIN_MADE] = skeleton->progs.xsaveshim_made;

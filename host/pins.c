@@ -13,6 +13,7 @@ const struct pin_names pin_names[PIN_COUNT] = {
 	[PIN_ENTRY] = {"entry", NULL},
 	[PIN_AGAIN] = {"again", "again-program"},
 	[PIN_AGAIN2] = {"again2", "again2-program"},
+	[PIN_AGAIN3] = {"again3", "again3-program"},
 	[PIN_EXIT] = {"exit", "exit-program"},
 	[PIN_EXIT2] = {"exit2", "exit2-program"},
 	[PIN_GONE] = {"gone", NULL},

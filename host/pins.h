@@ -13,7 +13,17 @@
 #define NEW_PINS PINS "-new"
 #define OLD_PINS PINS "-old"
 
-enum pin { PIN_ENTRY, PIN_AGAIN, PIN_AGAIN2, PIN_EXIT, PIN_EXIT2, PIN_GONE, PIN_MADE, PIN_COUNT };
+enum pin {
+	PIN_ENTRY,
+	PIN_AGAIN,
+	PIN_AGAIN2,
+	PIN_AGAIN3,
+	PIN_EXIT,
+	PIN_EXIT2,
+	PIN_GONE,
+	PIN_MADE,
+	PIN_COUNT
+};
 
 // The names of the pins, in the order in which retire() removes the pins. The link of
 // xsaveshim_entry is pinned last and removed first. So a directory that has the pin of this link

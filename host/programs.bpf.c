@@ -137,7 +137,14 @@ struct budget {
 };
 
 // The bits of the member `programs` of struct mark: one for each BPF program that sees calls.
-enum program { BY_ENTRY = 1, BY_AGAIN = 2, BY_AGAIN2 = 4, BY_EXIT = 8, BY_EXIT2 = 16 };
+enum program {
+	BY_ENTRY = 1,
+	BY_AGAIN = 2,
+	BY_AGAIN2 = 4,
+	BY_AGAIN3 = 8,
+	BY_EXIT = 16,
+	BY_EXIT2 = 32
+};
 
 // A mark describes a watched call (see is_watched()) that has entered KVM. If no program sees the
 // call's exit, the mark stays until the vCPU's next watched call, or until KVM destroys the vCPU.
@@ -325,11 +332,13 @@ static __always_inline struct vcpu_state *get_state(struct kvm_vcpu *vcpu)
 static __always_inline struct vcpu_state *make_state(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_state *state = get_state(vcpu);
-	struct vcpu_state new = {.vm = vm_of(vcpu), .group = current_group()};
+	struct vcpu_state new = {0};
 	struct budget *budget;
 
 	if (state)
 		return state;
+	new.vm = vm_of(vcpu);
+	new.group = current_group();
 	forget_state(vcpu);
 	budget = get_budget(new.group);
 	if (!budget || budget->vcpus >= get_settings().group_vcpus ||
@@ -740,24 +749,32 @@ static __always_inline bool has_left(const struct mark *mark)
 	return mark->programs & (BY_EXIT | BY_EXIT2);
 }
 
-// Finds or makes the mark of a call that enters KVM. xsaveshim_entry runs before the other programs,
-// so it always makes a new mark. Returns NULL if the table of marks is full.
-static __always_inline struct mark *mark_entry(const struct call *call, enum program program)
+// If another program has seen this call's entry, returns the call's mark, and notes in the mark that
+// `program` has seen the entry, too. The mark may also be left over from an earlier call with the
+// same argument. Returns NULL for xsaveshim_entry, because it runs before the other programs.
+static __always_inline struct mark *join_mark(const struct call *call, enum program program)
 {
 	struct kvm_vcpu *vcpu = call->vcpu;
-	struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
+	struct mark *mark = program == BY_ENTRY ? 0 : bpf_map_lookup_elem(&marks, &vcpu);
+
+	if (!mark || has_left(mark) || mark->programs & program || !is_of(mark, call))
+		return 0;
+	mark->programs |= program;
+	return mark;
+}
+
+// Makes the mark of a call that enters KVM. Returns NULL if the table of marks is full.
+static __always_inline struct mark *make_mark(const struct call *call, enum program program)
+{
+	struct kvm_vcpu *vcpu = call->vcpu;
+	const struct mark *earlier = bpf_map_lookup_elem(&marks, &vcpu);
 	struct mark new = {.thread = bpf_get_current_pid_tgid(),
 			   .arg = call->arg,
 			   .ioctl = call->ioctl,
 			   .programs = program};
 
-	if (mark && program != BY_ENTRY && !has_left(mark) && !(mark->programs & program) &&
-	    is_of(mark, call)) {
-		mark->programs |= program;
-		return mark;
-	}
-	if (mark && !has_left(mark))
-		on_exit_missed(vcpu, mark);
+	if (earlier && !has_left(earlier))
+		on_exit_missed(vcpu, earlier);
 	count(HOST_COUNT_ENTRIES);
 	if (bpf_map_update_elem(&marks, &vcpu, &new, BPF_ANY))
 		count(HOST_COUNT_UNMARKED);
@@ -770,7 +787,7 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 				      struct mark *copy)
 {
 	struct kvm_vcpu *vcpu = call->vcpu;
-	const struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
+	struct mark *mark = bpf_map_lookup_elem(&marks, &vcpu);
 	bool is_same = mark && is_of(mark, call);
 
 	if (is_same && has_left(mark) && !(mark->programs & program)) {
@@ -784,15 +801,17 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 	if (mark && !is_same && !has_left(mark))
 		on_exit_missed(vcpu, mark);
 	count(HOST_COUNT_EXITS);
-	if (exits_twice) {
+	if (!exits_twice) {
+		bpf_map_delete_elem(&marks, &vcpu);
+	} else if (is_same) {
+		mark->programs |= program;
+	} else {
 		struct mark left = {.thread = bpf_get_current_pid_tgid(),
 				    .arg = call->arg,
 				    .ioctl = call->ioctl,
 				    .programs = program};
 
 		bpf_map_update_elem(&marks, &vcpu, &left, BPF_ANY);
-	} else {
-		bpf_map_delete_elem(&marks, &vcpu);
 	}
 	return true;
 }
@@ -803,9 +822,11 @@ static __always_inline bool take_mark(const struct call *call, enum program prog
 // this call is KVM_SET_XSAVE or the VMM has set the vCPU's CPUID table since the refusal.
 static __always_inline void end_unrescued_vmm(const struct call *call)
 {
-	struct vcpu_state *state = get_state(call->vcpu);
+	struct kvm_vcpu *vcpu = call->vcpu;
+	struct vcpu_state *state = bpf_map_lookup_elem(&vcpu_states, &vcpu);
 
-	if (!state || !state->to_end)
+	// get_state() is slow, so end_unrescued_vmm calls get_state() last.
+	if (!state || !state->to_end || !get_state(vcpu))
 		return;
 	state->to_end = false;
 	if (call->ioctl != KVM_SET_XSAVE)
@@ -828,24 +849,26 @@ static __always_inline bool is_quiet(struct kvm_vcpu *vcpu, bool counts_probe, e
 
 static __always_inline void enter(const struct call *call, enum program program)
 {
-	bool is_silent = is_quiet(call->vcpu, program == BY_ENTRY, HOST_COUNT_PROBE_ENTRIES);
-	struct mark *mark = 0;
+	struct mark *mark = is_newest() ? join_mark(call, program) : 0;
 	struct vcpu vcpu = {0};
 	struct trim_result trim;
+	bool is_silent = false;
 
-	if (!is_silent) {
-		mark = mark_entry(call, program);
-		end_unrescued_vmm(call);
+	if (mark) {
+		// Another program has trimmed the payload, unless the mark is left over from an
+		// earlier call. So is_untrimmed() reads the payload.
+		if (call->ioctl != KVM_SET_XSAVE || mark->reported ||
+		    !is_untrimmed(call, &vcpu, &trim))
+			return;
+	} else {
+		is_silent = is_quiet(call->vcpu, program == BY_ENTRY, HOST_COUNT_PROBE_ENTRIES);
+		if (!is_silent) {
+			mark = make_mark(call, program);
+			end_unrescued_vmm(call);
+		}
 	}
-	if (call->ioctl != KVM_SET_XSAVE)
-		return;
-	// If the mark says that another program has seen the call's entry, that program has trimmed
-	// the payload, unless the mark is left over from an earlier call with the same argument. So
-	// is_untrimmed() reads the payload.
-	if (mark && mark->programs != program &&
-	    (mark->reported || !is_untrimmed(call, &vcpu, &trim)))
-		return;
-	trim_payload(XSAVE_RESTORE, call, is_silent, mark);
+	if (call->ioctl == KVM_SET_XSAVE)
+		trim_payload(XSAVE_RESTORE, call, is_silent, mark);
 }
 
 static __always_inline void leave(const struct call *call, int result, enum program program)
@@ -937,6 +960,14 @@ SEC("fentry/kvm_arch_vcpu_ioctl")
 int BPF_PROG(xsaveshim_again2, struct file *file, unsigned int ioctl)
 {
 	return is_watched(ioctl) ? enter_again(ctx, BY_AGAIN2) : 0;
+}
+
+// xsaveshim_again3 does the same while threads are preempted in both xsaveshim_again and
+// xsaveshim_again2. Only some kernels need this program: see choose_programs() in host/loader.c.
+SEC("fentry/kvm_arch_vcpu_ioctl")
+int BPF_PROG(xsaveshim_again3, struct file *file, unsigned int ioctl)
+{
+	return is_watched(ioctl) ? enter_again(ctx, BY_AGAIN3) : 0;
 }
 
 static __noinline int leave_traced(unsigned long long *ctx, enum program program)
