@@ -60,6 +60,18 @@ crowd_result() { # NAME KERNEL
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
+# Debian's 6.1 does not offer lazy preemption. So a file with the modes of a later kernel hides the kernel's own file.
+@test "on a kernel that preempts its own code, the host mode attaches two fentry programs, and three if the kernel offers lazy preemption" {
+  # shellcheck disable=SC2016 # the inner shell's
+  inside --append preempt=full debian '
+    attached() { "$0/xsaveshim" host enable >/dev/null && ls /sys/fs/bpf/xsaveshim | grep -cx "again[0-9]*"; }
+    mount -t tracefs tracefs /sys/kernel/tracing
+    attached || exit
+    echo "none voluntary (full) lazy" >/dev/shm/modes && mount --bind /dev/shm/modes /sys/kernel/debug/sched/preempt
+    attached && "$0/test/crowd" 8 30 3000 && "$0/xsaveshim" host status --json | jq .counts.trimmed'
+  [[ $output == $'2\n3\nloads=240 untrimmed=0 refusals=240 saves=240\n240' ]] || fail "$output" "$stderr"
+}
+
 # With preempt=full, the kernel may preempt a process in the middle of a bpf(2) call that reads a BPF map. Until that call ends, the
 # kernel skips the BPF programs of all kprobes on the CPU of the call.
 @test "while a program reads a large BPF map under preempt=full, the host mode trims at least 98 % of payloads, and counts the rest as not_trimmed" {
