@@ -4,9 +4,9 @@
 // Each running call of kvm_arch_vcpu_ioctl() uses one instance of the kretprobe. If no instance is
 // free, the kernel skips the BPF program for this call. By default, a kretprobe has two instances
 // for each CPU, and at least 10; older kernels without CONFIG_PREEMPTION give it only one for each
-// CPU. If only 10 exist, ten threads that hang in ioctls of vCPUs use all of them, and the BPF
-// program misses the exits of all further calls. User space can choose the number of instances only
-// for a kretprobe that is a tracefs event, so kretprobe_attach makes such an event.
+// CPU. If there are only 10 instances, ten threads that hang in ioctls of vCPUs use all of them, and
+// the BPF program misses the exits of all further calls. User space can choose the number of
+// instances only for a kretprobe that is a tracefs event, so kretprobe_attach makes such an event.
 #ifndef XSAVESHIM_HOST_KRETPROBE_H
 #define XSAVESHIM_HOST_KRETPROBE_H
 
