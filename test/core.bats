@@ -68,7 +68,7 @@ check() {
 @test "at each log level, xsaveshim writes the reports of this level and of the more severe levels" { check; }
 @test "in a report, xsaveshim puts quotes around a value that a logfmt parser could not read without quotes" { check; }
 @test "xsaveshim writes the least and the greatest 32-bit integer, and the greatest 64-bit mask, correctly into a report" { check; }
-@test "xsaveshim does not cut a report that names all 64 xfeatures" { check; }
+@test "a report that lists all 64 xfeatures is complete: xsaveshim does not cut off its end" { check; }
 @test "if a report is longer than its buffer, xsaveshim cuts the text, and still ends the line with a newline" { check; }
 @test "xsaveshim reports each bad setting in one line, with the value that xsaveshim uses instead" { check; }
 @test "if there are more than eight bad settings, xsaveshim reports the first eight, and only the number of the others" { check; }

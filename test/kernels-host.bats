@@ -9,8 +9,8 @@ setup() {
   cd "$repo" || return
 }
 
-# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    boots the testbed kernel KERNEL (the OPTIONs are for
-# test/kernels/run), and runs `WRAPPER... bats SUITE` there. Checks that every test passes and none is skipped.
+# assert_passes [OPTION VALUE]... KERNEL WRAPPER... SUITE    passes the OPTIONs to test/kernels/run, which boots the testbed kernel
+# KERNEL and runs `WRAPPER... bats SUITE` there. Checks that every test passes and none is skipped.
 assert_passes() {
   local options=()
   while [[ $1 == --* ]]; do options+=("$1" "$2") && shift 2; done
@@ -22,9 +22,9 @@ assert_passes() {
   fi
 }
 
-# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...    boots the testbed kernel KERNEL (--icount and the OPTIONs are for
-# test/kernels/run), and runs the text SCRIPT there as a bash script. In SCRIPT, $0 is the build directory, and $1, $2 ... are the
-# ARGUMENTs.
+# inside [--icount] [OPTION VALUE]... KERNEL SCRIPT ARGUMENT...    passes --icount and the OPTIONs to test/kernels/run, which boots
+# the testbed kernel KERNEL and runs the text SCRIPT there as a bash script. In SCRIPT, $0 is the build directory, and $1, $2 ... are
+# the ARGUMENTs.
 inside() {
   local options=()
   [[ $1 != --icount ]] || { options=("$1") && shift; }

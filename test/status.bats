@@ -94,7 +94,7 @@ kill_supervisor() {
 }
 
 # start_orphan [PREFIX...]    starts a VMM under a supervisor, kills the supervisor, and sets $pid to the VMM's process ID. The VMM
-# runs on with the supervisor's seccomp filter. PREFIX is a command that executes xsaveshim, for example setpriv.
+# continues to run, and keeps the supervisor's seccomp filter. PREFIX is a command that executes xsaveshim, for example setpriv.
 start_orphan() {
   start "$@" "$command" run --supervise -- "$idle" 1
   kill_supervisor

@@ -310,7 +310,7 @@ const struct test_case report_cases[] = {
 	 report_quotes},
 	{"xsaveshim writes the least and the greatest 32-bit integer, and the greatest 64-bit mask, correctly into a report",
 	 report_numbers},
-	{"xsaveshim does not cut a report that names all 64 xfeatures", report_the_longest},
+	{"a report that lists all 64 xfeatures is complete: xsaveshim does not cut off its end", report_the_longest},
 	{"if a report is longer than its buffer, xsaveshim cuts the text, and still ends the line with a newline",
 	 report_cut},
 	{"xsaveshim reports each bad setting in one line, with the value that xsaveshim uses instead",
