@@ -60,15 +60,16 @@ crowd_result() { # NAME KERNEL
   crowd_result host-crowd-none "Debian's kernel, which preempts itself as little as it can, by a kretprobe"
 }
 
-# Debian's 6.1 does not offer lazy preemption. So a file with the modes of a later kernel hides the kernel's own file.
+# The host mode reads the kernel's preemption modes from a file. In this test, a file with other modes hides the kernel's own file.
 @test "on a kernel that preempts its own code, the host mode attaches two fentry programs, and three if the kernel offers lazy preemption" {
   # shellcheck disable=SC2016 # the inner shell's
   inside --append preempt=full debian '
-    attached() { "$0/xsaveshim" host enable >/dev/null && ls /sys/fs/bpf/xsaveshim | grep -cx "again[0-9]*"; }
+    attached_with() { echo "$1" >/dev/shm/modes && "$0/xsaveshim" host enable >/dev/null && ls /sys/fs/bpf/xsaveshim | grep -cx "again[0-9]*"; }
     mount -t tracefs tracefs /sys/kernel/tracing
-    attached || exit
-    echo "none voluntary (full) lazy" >/dev/shm/modes && mount --bind /dev/shm/modes /sys/kernel/debug/sched/preempt
-    attached && "$0/test/crowd" 8 30 3000 && "$0/xsaveshim" host status --json | jq .counts.trimmed'
+    touch /dev/shm/modes && mount --bind /dev/shm/modes /sys/kernel/debug/sched/preempt || exit
+    attached_with "none voluntary (full)"
+    attached_with "none voluntary (full) lazy"
+    "$0/test/crowd" 8 30 3000 && "$0/xsaveshim" host status --json | jq .counts.trimmed'
   [[ $output == $'2\n3\nloads=240 untrimmed=0 refusals=240 saves=240\n240' ]] || fail "$output" "$stderr"
 }
 
