@@ -285,9 +285,9 @@ plain_xml() { # NAME [LD_PRELOAD]
 
 @test "if a domain of qemu:///session lacks the library, xsaveshim-libvirt status names the domain and a remedy that helps" {
   library=/$(cd "$host_root" && find usr/lib -name libxsaveshim.so)
-  host useradd --create-home tester
+  host useradd --create-home --groups kvm tester
   host install -d -o tester -m 700 /run/user/tester
-  session=(setpriv --reuid tester --regid tester --clear-groups env HOME=/home/tester XDG_RUNTIME_DIR=/run/user/tester
+  session=(setpriv --reuid tester --regid tester --init-groups env HOME=/home/tester XDG_RUNTIME_DIR=/run/user/tester
     virsh -q --connect qemu:///session)
   host xsaveshim-libvirt enable
   plain_xml mine | host tee /srv/mine.xml >/dev/null
