@@ -46,6 +46,19 @@ wait_for() {
   done
 }
 
+# in_namespaces CODE VARIABLE...    runs the bash code CODE in new PID and mount namespaces (needs root), with the suite's functions and
+# these VARIABLEs. CODE sees only its own processes. If a command of CODE fails, in_namespaces fails. When CODE ends, the kernel kills
+# the processes that CODE has started.
+in_namespaces() {
+  {
+    declare -p "${@:2}"
+    declare -f
+    echo "trap 'echo \"failed: \$BASH_COMMAND\" >&2' ERR; $1"
+  } >"$BATS_TEST_TMPDIR/script"
+  timeout $((60 * ${XSTEST_SLOW:-1})) unshare --mount --pid --fork --kill-child --mount-proc \
+    bash -Eeuo pipefail "$BATS_TEST_TMPDIR/script" 3>&-
+}
+
 # Returns true if the process PID waits in a kernel function whose name contains PART-OF-NAME. A kernel that was built without the
 # names of its functions has no /proc/PID/wchan. On such a kernel, returns true if the process waits in SYSTEM-CALL (a number).
 waits_in() { # PART-OF-NAME SYSTEM-CALL PID

@@ -4,15 +4,9 @@
 
 load lib
 
-vmm_pids=()
-
 setup() {
   need_kvm
   [[ $EUID == 0 ]] || skip "not root: a plain user cannot inspect every process"
-}
-
-teardown() {
-  for vmm_pid in "${vmm_pids[@]}"; do kill "$vmm_pid" || true; done
 }
 
 # Starts COMMAND, which starts COUNT VMMs. Waits until each VMM has printed "ready". Sets vmm_pid to COMMAND's pid.
@@ -21,7 +15,6 @@ start_vmm() { # COUNT COMMAND...
   : >"$BATS_TEST_TMPDIR/said"
   "${@:2}" <>"$BATS_TEST_TMPDIR/stdin" >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
   vmm_pid=$!
-  vmm_pids+=("$vmm_pid")
   wait_for $((10 * ${XSTEST_SLOW:-1})) is_ready "$1" || fail "$(<"$BATS_TEST_TMPDIR/said")"
 }
 
@@ -39,31 +32,44 @@ assert_metric() { # LINE...
   for line; do grep -qxF -- "$line" "$metrics" || fail "not printed: $line" "$(<"$metrics")" || return; done
 }
 
+# Runs the test's function `scenario` in new namespaces (see in_namespaces in lib.bash), so that the metrics count no other VMMs of this
+# host.
+alone() { in_namespaces scenario build vmm shim BATS_TEST_TMPDIR; }
+
 @test "xsaveshim metrics lists an unprotected VMM, the xfeatures that KVM leaks, and the xfeatures that KVM refuses" {
-  start_vmm 1 "$build/test/idle" 1 -name guest
-  print_metrics LD_PRELOAD="$build/test/quirk.so" QUIRK_REFUSE=0x4 QUIRK_LEAK=0x200
-  assert_metric "xsaveshim_vmm_protected{vm=\"guest\",pid=\"$vmm_pid\",state=\"unprotected\"} 0" \
-    'xsaveshim_vmms{state="unprotected"} 1' 'xsaveshim_vmms{state="protected"} 0' 'xsaveshim_probe_refuses{xfeature="avx"} 1' \
-    'xsaveshim_probe_leaks{xfeature="pkru"} 1' 'xsaveshim_probe_known{role="source"} 1' \
-    'xsaveshim_probe_known{role="destination"} 1'
+  scenario() {
+    start_vmm 1 "$build/test/idle" 1 -name guest
+    print_metrics LD_PRELOAD="$build/test/quirk.so" QUIRK_REFUSE=0x4 QUIRK_LEAK=0x200
+    assert_metric "xsaveshim_vmm_protected{vm=\"guest\",pid=\"$vmm_pid\",state=\"unprotected\"} 0" \
+      'xsaveshim_vmms{state="unprotected"} 1' 'xsaveshim_vmms{state="protected"} 0' 'xsaveshim_probe_refuses{xfeature="avx"} 1' \
+      'xsaveshim_probe_leaks{xfeature="pkru"} 1' 'xsaveshim_probe_known{role="source"} 1' \
+      'xsaveshim_probe_known{role="destination"} 1'
+  }
+  alone
 }
 
 @test "xsaveshim metrics escapes a quotation mark, a backslash and a newline in a guest's name" {
-  start_vmm 1 "$build/test/idle" 1 -name $'a"b\\c\nd'
-  print_metrics
-  name=$("$build/xsaveshim" status --json | jq '.vmms[0].name')
-  assert_metric "xsaveshim_vmm_protected{vm=$name,pid=\"$vmm_pid\",state=\"unprotected\"} 0"
+  scenario() {
+    start_vmm 1 "$build/test/idle" 1 -name $'a"b\\c\nd'
+    print_metrics
+    name=$({ "$build/xsaveshim" status --json || true; } | jq '.vmms[0].name')
+    assert_metric "xsaveshim_vmm_protected{vm=$name,pid=\"$vmm_pid\",state=\"unprotected\"} 0"
+  }
+  alone
 }
 
 @test "xsaveshim metrics adds up the event counts of all running VMMs; if one supervisor serves two VMMs, its counts are added only once" {
-  one="$vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
-  start_vmm 2 "$build/xsaveshim" run --supervise -- sh -c "exec 4<&0; $one <&4 & $one"
-  print_metrics
-  assert_metric 'xsaveshim_vmms{state="protected"} 2' 'xsaveshim_vmm_events{event="trimmed"} 2' 'xsaveshim_vmm_events{event="refused"} 0'
-  start_vmm 1 env LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x3,xcomp_bv=1 \
-    mark ready pause
-  print_metrics
-  assert_metric 'xsaveshim_vmms{state="protected"} 3' 'xsaveshim_vmm_events{event="trimmed"} 3' 'xsaveshim_vmm_events{event="refused"} 1'
+  scenario() {
+    one="$vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
+    start_vmm 2 "$build/xsaveshim" run --supervise -- sh -c "exec 4<&0; $one <&4 & $one"
+    print_metrics
+    assert_metric 'xsaveshim_vmms{state="protected"} 2' 'xsaveshim_vmm_events{event="trimmed"} 2' 'xsaveshim_vmm_events{event="refused"} 0'
+    start_vmm 1 env LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report "$vmm" create 0 cpuid 0xd=0x3 set-xsave 0x217 set-xsave 0x3,xcomp_bv=1 \
+      mark ready pause
+    print_metrics
+    assert_metric 'xsaveshim_vmms{state="protected"} 3' 'xsaveshim_vmm_events{event="trimmed"} 3' 'xsaveshim_vmm_events{event="refused"} 1'
+  }
+  alone
 }
 
 @test "xsaveshim metrics shows whether the host mode is enabled and active, and shows it as enabled but inactive while kprobes are disabled" {

@@ -16,17 +16,10 @@ setup() {
   need_kvm
 }
 
-# in_world    runs the test's function `scenario` in new PID and mount namespaces (needs root). The scenario sees only its own
-# processes. In the scenario, every user may open /dev/kvm. If a command of the scenario fails, the test fails. When the scenario
-# ends, the kernel kills the processes that the scenario has started.
+# in_world    runs the test's function `scenario` in new PID and mount namespaces: see in_namespaces in lib.bash. In the scenario,
+# every user may open /dev/kvm.
 in_world() {
-  {
-    declare -p build command idle pretender shim standins work ${eventful+eventful} BATS_FILE_TMPDIR ${manual+manual}
-    declare -f
-    echo "trap 'echo \"failed: \$BASH_COMMAND\" >&2' ERR; start_world; scenario"
-  } >"$work/script"
-  timeout $((60 * ${XSTEST_SLOW:-1})) unshare --mount --pid --fork --kill-child --mount-proc \
-    bash -Eeuo pipefail "$work/script" 3>&-
+  in_namespaces 'start_world; scenario' build command idle pretender shim standins work ${eventful+eventful} BATS_FILE_TMPDIR ${manual+manual}
 }
 
 start_world() {
