@@ -367,7 +367,7 @@ static void judge_destination(struct probe *probe, const struct probe_vm *vm,
 	else if (probe->refuses)
 		set_answer(
 			answer, BAD,
-			"KVM_SET_XSAVE refuses %s, which KVM supports, to a guest that does not have it",
+			"KVM supports %s, but KVM_SET_XSAVE refuses it in the payload of a guest that does not have it",
 			xfeature_names(probe->refuses).text);
 	else if (!control.xfeature)
 		set_answer(answer, UNKNOWN, NOTHING_TO_SHOW);

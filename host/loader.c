@@ -325,9 +325,10 @@ static void check_once(struct host_check *check, const struct attachment *attach
 	if (!selftest_run(&check->selftest))
 		conclude(check, HOST_UNKNOWN, "the test with a VM failed: %s", selftest->problem);
 	else if (!attachment->program && selftest->cleared)
-		conclude(check, HOST_UNKNOWN,
-			 "%s was cleared from a payload, but xsaveshim finds no program attached",
-			 tested_xfeature(selftest));
+		conclude(
+			check, HOST_UNKNOWN,
+			"a BPF program cleared %s from the payload of a test VM, but xsaveshim finds no attached program of its own",
+			tested_xfeature(selftest));
 	else if (!attachment->program)
 		conclude(check, HOST_INACTIVE, "the host mode is not enabled");
 	else if (!counted || !loader_counts(attachment, after))

@@ -89,13 +89,13 @@ save_in_image() { # leaky|clean
   sha256sum disk.qcow2 >originals
 }
 
-@test "the recipe of docs/snapshots.md for a QEMU stream in a file finds the xfeature that leaked into the stream, and does not change the file" {
+@test "if a file has the stream of a QEMU migration, the recipe of docs/snapshots.md finds the xfeature that leaked into the stream, and does not change the file" {
   save_stream leaky
   follow "$(recipe "QEMU, a stream in a file")" || qemu_exits_on_refusal
   assert_judged poisoned
 }
 
-@test "the recipe of docs/snapshots.md for a QEMU stream in a file finds no leaked xfeature in a clean stream" {
+@test "if a file has the stream of a QEMU migration into which no xfeature leaked, the recipe of docs/snapshots.md finds none" {
   save_stream clean
   follow "$(recipe "QEMU, a stream in a file")"
   assert_judged clean
