@@ -42,7 +42,7 @@ follow() {
   pid=$!
   exec {monitor}>monitor.in
   wait_for $((20 * ${XSTEST_SLOW:-1})) is_loaded "$monitor" "$pid" || { cat monitor.out errors; return 1; }
-  printf '%s\n' "$@" quit >&"$monitor"
+  (printf '%s\n' "$@" quit >&"$monitor") || true # fails, perhaps by SIGPIPE, if QEMU has exited
   exec {monitor}>&-
   wait "$pid"
 }
@@ -51,7 +51,7 @@ follow() {
 # later exit if KVM refuses the payload.
 is_loaded() { # MONITOR PID
   kill -0 "$2" 2>/dev/null || return 0
-  echo "info status" >&"$1"
+  (echo "info status" >&"$1") || return 0
   grep -aq 'VM status: paused' monitor.out && ! grep -a 'VM status' monitor.out | tail -n 1 | grep -q inmigrate
 }
 
