@@ -32,7 +32,7 @@ assert_probe() {
   assert_probe affected 1 refuses 0x204 clean EINVAL 0 0x0
 }
 
-@test "on a kernel that neither loads nor saves x87 and SSE for a guest without XSAVE, xsaveshim probe says that KVM refuses both and loses both" {
+@test "on a kernel that neither loads nor saves x87 and SSE for a guest without XSAVE, xsaveshim probe says that KVM refuses x87 and SSE when it loads such a guest, and loses them when it saves one" {
   assert_probe affected-strict 1 refuses 0x207 loses EINVAL EINVAL 0x0 0x3
 }
 
