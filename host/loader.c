@@ -327,7 +327,7 @@ static void check_once(struct host_check *check, const struct attachment *attach
 	else if (!attachment->program && selftest->cleared)
 		conclude(
 			check, HOST_UNKNOWN,
-			"a BPF program cleared %s from the payload of a test VM, but xsaveshim finds no attached program of its own",
+			"%s disappeared from the payload of a test VM, but xsaveshim finds no attached BPF program of its own",
 			tested_xfeature(selftest));
 	else if (!attachment->program)
 		conclude(check, HOST_INACTIVE, "the host mode is not enabled");

@@ -13,7 +13,7 @@ setup() {
 start_vmm() { # COUNT COMMAND...
   [[ -e $BATS_TEST_TMPDIR/stdin ]] || mkfifo "$BATS_TEST_TMPDIR/stdin"
   : >"$BATS_TEST_TMPDIR/said"
-  "${@:2}" <>"$BATS_TEST_TMPDIR/stdin" >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
+  "${@:2}" <>"$BATS_TEST_TMPDIR/stdin" >"$BATS_TEST_TMPDIR/said" 2>&1 &
   vmm_pid=$!
   wait_for $((10 * ${XSTEST_SLOW:-1})) is_ready "$1" || fail "$(<"$BATS_TEST_TMPDIR/said")"
 }

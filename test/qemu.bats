@@ -8,6 +8,9 @@
 load lib
 load qemu
 
+# a CPU model for QEMU's -cpu; x-force-features is needed because some KVMs give XSAVE to guests but do not report XSAVE to QEMU
+with_xsave=qemu64,x-force-features=on,+xsave
+
 setup() {
   need_kvm
   need_no_settings_file
@@ -103,25 +106,23 @@ session_of() { # PID
 # Upstream KVM's KVM_SET_XCRS refuses an xfeature that the guest's CPUID lacks. PVM, a variant of KVM, accepts such an xfeature.
 # So the library reports event=refused on upstream KVM, and event=lost on PVM.
 @test "if a guest that has enabled AVX is restored with a CPUID that lacks AVX, the library reports that KVM refuses AVX or that AVX is lost, and with XSAVESHIM_REFUSED=abort also ends QEMU" {
-  # Some KVMs give XSAVE to guests but do not report XSAVE to QEMU, so that QEMU needs x-force-features.
-  local model=qemu64,x-force-features=on,+xsave
   leak_settings=(LEAK_BITS=0x4 LEAK_XCR0=0x7 "LEAK_WHILE=$work/host-leaks")
-  save_leaky_to_file -- -cpu "$model,+avx"
+  save_leaky_to_file -- -cpu "$with_xsave,+avx"
 
-  guest_restore same "$work/image" "LD_PRELOAD=$shim" -- -cpu "$model,+avx"
+  guest_restore same "$work/image" "LD_PRELOAD=$shim" -- -cpu "$with_xsave,+avx"
   assert_guest_intact same
   # PVM does not offer AVX to guests, so on PVM, QEMU warns that the host does not support AVX.
   if ! grep -q "host doesn't support requested feature: .*avx" "$work/same/stderr"; then
     [[ ! -s $work/same/stderr ]] || fail "$(<"$work/same/stderr")"
   fi
 
-  guest_restore lacking "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_REFUSED=report -- -cpu "$model"
+  guest_restore lacking "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_REFUSED=report -- -cpu "$with_xsave"
   guest_wait lacking "a report on KVM_SET_XCRS" grep -qE \
     'level=error event=(refused .* reason=guest-lacks:avx|lost .* lost=avx)' "$work/lacking/stderr"
   grep -qE 'event=trim .* dropped=(.*,)?avx' "$work/lacking/stderr"
   [[ $(grep -c 'level=error .* ioctl=KVM_SET_XCRS vcpu=0 .* xcr0=0x7 ' "$work/lacking/stderr") == 1 ]]
 
-  guest_restore ended "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_REFUSED=abort -- -cpu "$model"
+  guest_restore ended "$work/image" "LD_PRELOAD=$shim" XSAVESHIM_REFUSED=abort -- -cpu "$with_xsave"
   assert_guest_exits ended 1
   grep -qE 'level=error event=(refused|lost) .* ioctl=KVM_SET_XCRS' "$work/ended/stderr"
 }
@@ -270,8 +271,7 @@ trim_of_daemon() { # VIA    prints a pattern for the report's line
 }
 
 @test "when the library drops a leaked xfeature, a guest whose CPUID has AVX keeps AVX; if no xfeature leaked, the library reports nothing" {
-  # x-force-features is needed because some KVMs give XSAVE to guests but do not report XSAVE to QEMU
-  local avx=(-cpu "qemu64,x-force-features=on,+xsave,+avx")
+  local avx=(-cpu "$with_xsave,+avx")
   save_leaky_to_file -- "${avx[@]}"
   guest_restore restored "$work/image" "LD_PRELOAD=$shim" -- "${avx[@]}"
   assert_guest_intact restored

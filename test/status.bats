@@ -19,7 +19,7 @@ setup() {
 # in_world    runs the test's function `scenario` in new PID and mount namespaces: see in_namespaces in lib.bash. In the scenario,
 # every user may open /dev/kvm.
 in_world() {
-  in_namespaces 'start_world; scenario' build command idle pretender shim standins work ${eventful+eventful} BATS_FILE_TMPDIR ${manual+manual}
+  in_namespaces 'start_world; scenario' build command idle pretender shim standins work BATS_FILE_TMPDIR ${manual+manual}
 }
 
 start_world() {
@@ -727,8 +727,8 @@ set_eventful() {
 }
 
 @test "xsaveshim status counts for each VMM: trims, trims that XSAVESHIM_TRIM=none prevented, payloads that KVM refused, losses of guest state, and MSRs that KVM refused" {
-  set_eventful
   scenario() {
+    set_eventful
     local counts=".vmms[] | select(.pid == \$pid) | [.counts_of, .counts.trimmed, .counts.would_trim, .counts.refused, .counts.lost, .counts.refused_state] | @tsv"
     start LD_PRELOAD="$shim" XSAVESHIM_REFUSED=report XSAVESHIM_LOG=none "$standins/vmm" "${eventful[@]}"
     assert_status 0
@@ -742,8 +742,8 @@ set_eventful() {
 }
 
 @test "for each VMM of a supervisor, xsaveshim status shows the sum of the counts of all this supervisor's VMMs, with an asterisk" {
-  set_eventful
   scenario() {
+    set_eventful
     local one="$standins/vmm create 0 cpuid 0xd=0x3 set-xsave 0x217 mark ready pause"
     start "$command" run --supervise --refused=report -- "$standins/vmm" "${eventful[@]}"
     assert_status 0
@@ -814,8 +814,8 @@ set_eventful() {
 }
 
 @test "xsaveshim status --check prints one line with performance data, and exits with 0 to 3 as monitoring plugins do" {
-  set_eventful
   scenario() {
+    set_eventful
     check_says() { # EXIT-STATUS LINE [PREFIX...]
       local result=0 line
       line=$("${@:3}" "$command" status --check) || result=$?
